@@ -1,0 +1,210 @@
+"""What vfio-hooks reads of a domain's XML. https://libvirt.org/formatdomain.html"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host.cpulist import CpuSet, parse_list
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+LARGEST = 16 << 20
+"""No domain has this many bytes of XML."""
+
+
+@dataclass(frozen=True)
+class PciFunction:
+    """A host PCI function that the domain is given. With `managed` libvirt binds it to vfio-pci
+    and gives it back; `driver` is the VFIO variant driver that the domain asks for."""
+
+    address: str
+    managed: bool
+    origin: Literal["hostdev", "interface", "disk"]
+    driver: str | None = None
+
+
+@dataclass(frozen=True)
+class HugePages:
+    """A <page> of <memoryBacking>. Without a size (KiB) the host's default is meant; `nodes`
+    are guest NUMA nodes, None for all."""
+
+    size: int | None
+    nodes: CpuSet | None
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain's name and UUID, and what of it concerns the host. Memory is in KiB."""
+
+    name: str
+    uuid: str
+    memory: int = 0
+    vcpus: int = 0
+    vcpu_pins: dict[int, CpuSet] = field(default_factory=dict)
+    emulator_pin: CpuSet | None = None
+    iothread_pins: dict[int, CpuSet] = field(default_factory=dict)
+    numa_mode: str | None = None
+    numa_nodes: CpuSet | None = None
+    """The host nodes of <numatune><memory nodeset=>."""
+    cell_nodes: dict[int, CpuSet] = field(default_factory=dict)
+    """Host nodes of each guest NUMA node, from <memnode>."""
+    cell_memory: dict[int, int] = field(default_factory=dict)
+    """Memory of each guest NUMA node, from <cpu><numa><cell>."""
+    hugepages: tuple[HugePages, ...] | None = None
+    """None without <hugepages>."""
+    pci: tuple[PciFunction, ...] = ()
+
+    @property
+    def pinned(self) -> CpuSet:
+        """Every host CPU that a vCPU is pinned to."""
+        return frozenset[int]().union(*self.vcpu_pins.values())
+
+
+def identify(xml: bytes) -> tuple[str, str] | None:
+    """Name and UUID of a domain from XML that libvirt wrote, without an XML library.
+
+    Undoing needs no more than this, and has to work where lxml does not. libvirt formats the
+    name and the UUID first, before anything that a user could have put there.
+    """
+    found = re.search(
+        rb"<domain[^>]*>\s*<name>([^<]*)</name>\s*<uuid>([0-9a-fA-F-]{36})</uuid>", xml[:65536]
+    )
+    if not found:
+        return None
+    name = found[1].decode(errors="replace")
+    for entity, character in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'")):
+        name = name.replace(entity, character)
+    return name.replace("&amp;", "&"), found[2].decode().lower()
+
+
+def parse(xml: bytes) -> Domain:
+    """Read a domain's XML. Raises HookError for what is not one, or is not whole."""
+    root = _root(xml)
+    name, uuid = root.findtext("name"), root.findtext("uuid")
+    if not name or not uuid:
+        raise HookError("the domain XML has no <name> or no <uuid>", "virsh dumpxml writes both")
+    try:
+        return Domain(
+            name=name,
+            uuid=uuid.strip().lower(),
+            memory=_kibibytes(root.find("memory")),
+            vcpus=int(root.findtext("vcpu") or 1),
+            vcpu_pins=_pins(root, "vcpupin", "vcpu"),
+            emulator_pin=_cpus(root.find("cputune/emulatorpin"), "cpuset"),
+            iothread_pins=_pins(root, "iothreadpin", "iothread"),
+            numa_mode=_attribute(root.find("numatune/memory"), "mode"),
+            numa_nodes=_cpus(root.find("numatune/memory"), "nodeset"),
+            cell_nodes={
+                int(node.get("cellid", "0")): parse_list(node.get("nodeset", ""))
+                for node in root.iterfind("numatune/memnode")
+            },
+            cell_memory={
+                int(cell.get("id", position)): _kibibytes(cell, cell.get("memory"))
+                for position, cell in enumerate(root.iterfind("cpu/numa/cell"))
+            },
+            hugepages=_hugepages(root),
+            pci=tuple(_pci(root)),
+        )
+    except ValueError as error:
+        raise HookError(f"the XML of domain {name}: {error}") from None
+
+
+def _root(xml: bytes) -> "_Element":
+    if len(xml) > LARGEST:
+        raise HookError(f"the domain XML is larger than {LARGEST >> 20} MiB")
+    try:
+        from lxml import etree
+    except ImportError as error:
+        raise HookError(
+            f"lxml cannot be imported by this Python: {error}", "install python3-lxml"
+        ) from None
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True
+    )
+    try:
+        root = etree.fromstring(xml, parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise HookError(f"the domain XML cannot be read: {error}") from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise HookError("the domain XML has a document type", "libvirt writes none")
+    if root.tag != "domain":
+        raise HookError(f"the XML is a <{root.tag}>, not a <domain>")
+    return root
+
+
+def _pci(root: "_Element") -> Iterator[PciFunction]:
+    """In the three places where a domain can name a host function. A network interface whose
+    network is a pool of VFs has its function only at start and started, as type='hostdev'."""
+    for device in root.iterfind("devices/hostdev"):
+        if device.get("type") == "pci" and device.get("mode", "subsystem") == "subsystem":
+            yield _function(device, device.get("managed"), "hostdev")
+    for device in root.iterfind("devices/interface[@type='hostdev']"):
+        yield _function(device, device.get("managed"), "interface")
+    for device in root.iterfind("devices/disk[@type='nvme']"):
+        yield _function(device, _attribute(device.find("source"), "managed"), "disk")
+
+
+def _function(
+    device: "_Element", managed: str | None, origin: Literal["hostdev", "interface", "disk"]
+) -> PciFunction:
+    address = device.find("source/address")
+    if address is None:
+        raise ValueError(f"a PCI <{device.tag}> without <source><address>")
+    numbers = [_number(address.get(part, "0")) for part in ("domain", "bus", "slot", "function")]
+    return PciFunction(
+        address="{:04x}:{:02x}:{:02x}.{:x}".format(*numbers),
+        managed=managed == "yes",
+        origin=origin,
+        driver=_attribute(device.find("driver"), "model"),
+    )
+
+
+def _number(text: str) -> int:
+    """A number as C's strtol reads it with base 0: 0x hex, 0 octal, else decimal."""
+    octal = text.startswith("0") and text.isdecimal()
+    return int(text, 8 if octal else 0)
+
+
+def _pins(root: "_Element", tag: str, number: str) -> dict[int, CpuSet]:
+    return {
+        int(pin.get(number, "0")): parse_list(pin.get("cpuset", ""))
+        for pin in root.iterfind(f"cputune/{tag}")
+    }
+
+
+def _cpus(element: "_Element | None", attribute: str) -> CpuSet | None:
+    text = _attribute(element, attribute)
+    return None if text is None else parse_list(text)
+
+
+def _attribute(element: "_Element | None", name: str) -> str | None:
+    return None if element is None else element.get(name)
+
+
+def _hugepages(root: "_Element") -> tuple[HugePages, ...] | None:
+    backing = root.find("memoryBacking/hugepages")
+    if backing is None:
+        return None
+    pages = tuple(
+        HugePages(_kibibytes(page, page.get("size")), _cpus(page, "nodeset"))
+        for page in backing.iterfind("page")
+    )
+    return pages or (HugePages(None, None),)
+
+
+# https://libvirt.org/formatdomain.html#memory-allocation: the default unit is KiB.
+_UNITS = {"b": 1, "bytes": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}
+_UNITS |= {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20}
+_UNITS |= {"g": 1 << 30, "gib": 1 << 30, "t": 1 << 40, "tib": 1 << 40}
+
+
+def _kibibytes(element: "_Element | None", amount: str | None = None) -> int:
+    if element is None:
+        return 0
+    unit = element.get("unit", "KiB").lower()
+    if unit not in _UNITS:
+        raise ValueError(f"unit {unit!r} of <{element.tag}> is not known")
+    return -(-int(amount or element.text or 0) * _UNITS[unit] // 1024)

@@ -1,0 +1,30 @@
+"""The one kind of failure that a user meets."""
+
+
+class HookError(Exception):
+    """A failure told in one line: what, on which object, why; `hint` says what to do about it."""
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem, hint)
+        self.problem = _one_line(problem)
+        self.hint = _one_line(hint)
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.hint}" if self.hint else self.problem
+
+
+class Gone(HookError):
+    """The object that a value belonged to is not there any more (a VF, an IRQ, a CPU)."""
+
+
+class Interrupted(HookError):
+    """SIGTERM, SIGINT or SIGHUP came; what the event did so far is undone before it ends."""
+
+
+def reason(error: OSError) -> str:
+    """The kernel's own words for an error, without the path that Python adds."""
+    return error.strerror or str(error)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

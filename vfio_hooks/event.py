@@ -1,0 +1,20 @@
+"""One call of the hook by libvirt. https://libvirt.org/hooks.html"""
+
+from dataclasses import dataclass
+
+PLANNED = ("prepare", "start", "started")
+"""The operations that may change the host. They are also the only ones in which a failure is
+told to libvirt; "started" only where the VM's owner asked for it, as it kills the guest."""
+ENDING = ("stopped", "release")
+"""The operations that undo. They may come without any of the others, twice, or never."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """`object operation sub-operation extra`, "-" for none. Since libvirt 10.5 `extra` tells at
+    release why the guest stopped."""
+
+    vm: str
+    op: str
+    subop: str = "begin"
+    extra: str = "-"

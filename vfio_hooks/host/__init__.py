@@ -1,0 +1,122 @@
+"""The host as files below a root: "/" for this machine, a folder for a captured one.
+
+`Host` only reads, and is all that a plugin gets. `WritableHost` is the engine's: every change
+that vfio-hooks makes to a host goes through its `write`, `write_aside` and `run`.
+"""
+
+import errno
+import os
+import time
+
+from vfio_hooks.errors import HookError, reason
+from vfio_hooks.wait import POLL
+
+
+class Host:
+    """Reads the files of a host. Names are absolute, as on the host itself: "/sys/bus/pci"."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = "" if root == "/" else root.rstrip("/")
+
+    @property
+    def is_this_machine(self) -> bool:
+        """False for a folder that stands for a host: there no command can be asked or run."""
+        return not self.root
+
+    def path(self, name: str) -> str:
+        """Where the host's file `name` is on this machine."""
+        return self.root + name
+
+    def read(self, name: str) -> str:
+        """The text of a file without the white space around it. Raises OSError."""
+        with open(self.path(name), encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+
+    def maybe(self, name: str) -> str | None:
+        """The text of a file, or None where it cannot be read."""
+        try:
+            return self.read(name)
+        except OSError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """The sorted names in a folder; none where there is no such folder."""
+        try:
+            return sorted(os.listdir(self.path(folder)))
+        except OSError:
+            return []
+
+    def exists(self, name: str) -> bool:
+        return os.path.exists(self.path(name))
+
+    def link(self, name: str) -> str | None:
+        """The last part of what a symbolic link points to, or None where there is no link."""
+        try:
+            return os.path.basename(os.readlink(self.path(name)))
+        except OSError:
+            return None
+
+
+class WritableHost(Host):
+    """A host that may be changed."""
+
+    def write(self, name: str, text: str) -> None:
+        """Write `text` in one write(2), which is how sysfs and procfs take a value.
+
+        Raises OSError, with the kernel's errno.
+        """
+        descriptor = os.open(self.path(name), os.O_WRONLY | os.O_TRUNC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+    def write_aside(self, name: str, text: str, seconds: float) -> None:
+        """`write` in a child process, for a write that the kernel may never return from.
+
+        A driver's remove routine waits, unkillably, for whoever holds its device open. The
+        child can be left behind in that state; this process cannot. Raises OSError as `write`
+        does, and with errno ETIMEDOUT when `seconds` were not enough; the write may then still
+        happen later.
+        """
+        child = os.fork()
+        if not child:
+            os._exit(self._write_and_report(name, text))
+        deadline = time.monotonic() + seconds
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            if time.monotonic() > deadline:
+                raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), name)
+            time.sleep(POLL / 10)
+        if number := os.waitstatus_to_exitcode(status):
+            raise OSError(abs(number), os.strerror(abs(number)), name)
+
+    def _write_and_report(self, name: str, text: str) -> int:
+        try:
+            # libvirt waits until its pipes are closed by everyone, and the lock of the state
+            # folder is inherited: a child that stays behind must hold neither.
+            os.closerange(0, 1024)
+            self.write(name, text)
+        except OSError as error:
+            return error.errno or errno.EIO
+        except BaseException:
+            return errno.EIO
+        return 0
+
+    def run(self, argv: list[str], seconds: float = 30) -> str:
+        """Run a command on this machine and return what it printed.
+
+        Raises HookError when it fails, is not there or takes longer than `seconds`.
+        """
+        if not self.is_this_machine:
+            raise HookError(f"{argv[0]} cannot be run for the host below {self.root}")
+        from vfio_hooks.commands import run
+
+        return run(argv, seconds)
+
+
+def refused(action: str, name: str, error: OSError, hint: str = "") -> HookError:
+    """The failure of a read or write of one of the host's files, as a person can use it."""
+    return HookError(f"{name}: cannot {action}: {reason(error)}", hint)

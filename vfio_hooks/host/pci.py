@@ -1,0 +1,52 @@
+"""PCI functions and their IOMMU groups, read from sysfs.
+
+https://docs.kernel.org/driver-api/vfio.html, "Groups, Devices, and IOMMUs".
+"""
+
+from dataclasses import dataclass
+
+from vfio_hooks.host import Host
+
+DEVICES = "/sys/bus/pci/devices"
+DRIVERS = "/sys/bus/pci/drivers"
+_BRIDGE_CLASS = "0x06"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A PCI function as the host has it: "0000:04:00.1", its driver, its IOMMU group's number."""
+
+    address: str
+    driver: str | None
+    group: str | None
+    device_class: str
+    ids: str
+
+    @property
+    def is_bridge(self) -> bool:
+        """Bridges stay with the host: VFIO does not mind them in a group."""
+        return self.device_class.startswith(_BRIDGE_CLASS)
+
+    def __str__(self) -> str:
+        return f"{self.address} ({self.driver or 'no driver'}, {self.ids})"
+
+
+def function(host: Host, address: str) -> Function | None:
+    """The function at an address, or None where there is none."""
+    folder = f"{DEVICES}/{address}"
+    if not host.exists(folder):
+        return None
+    vendor, device = (host.maybe(f"{folder}/{name}") or "?" for name in ("vendor", "device"))
+    return Function(
+        address=address,
+        driver=host.link(f"{folder}/driver"),
+        group=host.link(f"{folder}/iommu_group"),
+        device_class=host.maybe(f"{folder}/class") or "",
+        ids=f"{vendor.removeprefix('0x')}:{device.removeprefix('0x')}",
+    )
+
+
+def group_members(host: Host, group: str) -> list[Function]:
+    """The functions of an IOMMU group."""
+    names = host.names(f"/sys/kernel/iommu_groups/{group}/devices")
+    return [member for name in names if (member := function(host, name)) is not None]

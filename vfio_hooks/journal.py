@@ -1,0 +1,268 @@
+"""What vfio-hooks has changed, on disk before it is changed: one file a VM, one lock for all.
+
+A journal is lines of JSON that are only ever appended, each in one write and synced. The claim
+of a step is written before its kernel write, so whatever a crash left undone or half done can
+be told from the file alone. A last line that a crash tore is ignored. Nothing in a journal is
+evaluated or imported; the folder is root's alone (0700), the files 0600.
+"""
+
+import fcntl
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from vfio_hooks.errors import HookError, reason
+from vfio_hooks.steps import Step
+from vfio_hooks.wait import until
+
+VERSION = 1
+FOLDER = "/run/vfio-hooks"
+LOCK_SECONDS = 300.0
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class State(Enum):
+    """Where a claim stands. In the two states that are IN_FLIGHT a crash may have left its
+    value anywhere on the way."""
+
+    PENDING = "pending"  # journaled, the kernel write not known to be done
+    HELD = "held"  # done
+    UNDOING = "undoing"  # the write back not known to be done, or known to have failed
+    LOST = "lost"  # somebody else changed the value since: it is theirs now
+    UNDONE = "undone"
+
+
+IN_FLIGHT = (State.PENDING, State.UNDOING)
+_RECORDS = {state.value: state for state in State if state is not State.PENDING}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A step that a VM has had carried out. `number` orders the claims of all VMs; the clock
+    does not, as it may jump. `base` is the host's own value, "" where there is none to read."""
+
+    number: int
+    vm: str
+    uuid: str
+    event: str
+    time: float
+    step: Step
+    base: str
+    state: State = State.PENDING
+    goal: str | None = None
+    """What an undo that began was going to write; None when none has begun."""
+
+
+class Journal:
+    """One VM's file, and the claims that its records add up to."""
+
+    def __init__(self, path: str, uuid: str, vm: str) -> None:
+        self.path = path
+        self.uuid = uuid
+        self.vm = vm
+        self.claims: dict[int, Claim] = {}
+        self.event: str | None = None
+        """The event that has begun and not ended: it crashed, unless it is running now."""
+        self.opened = 0
+        """The number of the first claim that the event which began last could have made."""
+
+    @classmethod
+    def load(cls, path: str) -> "Journal":
+        """Read a journal. Raises HookError for one that cannot be understood."""
+        uuid = os.path.basename(path).removesuffix(SUFFIX)
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise HookError(f"{path}: cannot read the journal: {error}") from None
+        whole, _, _torn = text.rpartition("\n")
+        journal = cls(path, uuid, "?")
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                journal._replay(json.loads(line))
+            except HookError as error:
+                raise HookError(f"{path}:{number}: {error.problem}", error.hint) from None
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise HookError(
+                    f"{path}:{number}: damaged journal ({type(error).__name__}: {error})",
+                    "its file says what was changed; put that back by hand, then remove it",
+                ) from None
+        return journal
+
+    def live(self) -> list[Claim]:
+        """The claims that still have to be undone, oldest first."""
+        return [claim for claim in self.claims.values() if claim.state is not State.UNDONE]
+
+    def since_begin(self) -> list[Claim]:
+        """The live claims of the event that began last, oldest first."""
+        return [claim for claim in self.live() if claim.number >= self.opened]
+
+    def begin(self, event: str, number: int) -> None:
+        """Open an event; its claims will have this number or a higher one."""
+        self.append(
+            {
+                "record": "begin",
+                "event": event,
+                "vm": self.vm,
+                "number": number,
+                "journal": VERSION,
+            }
+        )
+
+    def end(self) -> None:
+        self.append({"record": "end"})
+
+    def claim(self, number: int, event: str, time: float, step: Step, base: str) -> Claim:
+        """Put a claim on disk, before anything is written to the kernel for it."""
+        self.append(
+            {
+                "record": "claim",
+                "number": number,
+                "event": event,
+                "time": time,
+                "step": step.as_json(),
+                "base": base,
+            }
+        )
+        return self.claims[number]
+
+    def mark(self, claim: Claim, state: State, goal: str | None = None) -> None:
+        self.append({"record": state.value, "number": claim.number, "goal": goal})
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write one record and wait until it is on disk. Raises HookError."""
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
+        try:
+            self._put(line.encode())
+        except OSError as error:
+            raise HookError(
+                f"{self.path}: cannot write the journal: {reason(error)}",
+                "nothing is changed without one; make room or mend the folder",
+            ) from None
+        self._replay(record)
+
+    def remove(self) -> None:
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+
+    def _put(self, line: bytes) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                # A crash tore the last line. Cut it off, or this record would become part of it.
+                whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
+                os.ftruncate(descriptor, whole)
+            if os.write(descriptor, line) != len(line):
+                raise OSError(28, "no space left on device")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _replay(self, record: dict[str, Any]) -> None:
+        kind = record["record"]
+        if kind == "begin":
+            if record["journal"] != VERSION:
+                raise HookError(
+                    f"journal version {record['journal']}, this program knows {VERSION}",
+                    "undo it with the version that wrote it",
+                )
+            self.event = str(record["event"])
+            self.vm = str(record["vm"])
+            self.opened = int(record["number"])
+        elif kind == "end":
+            self.event = None
+        elif kind == "claim":
+            number = int(record["number"])
+            self.claims[number] = Claim(
+                number=number,
+                vm=self.vm,
+                uuid=self.uuid,
+                event=str(record["event"]),
+                time=float(record["time"]),
+                step=Step.from_json(record["step"]),
+                base=str(record["base"]),
+            )
+        else:
+            number = int(record["number"])
+            self.claims[number] = replace(
+                self.claims[number], state=_RECORDS[kind], goal=record["goal"]
+            )
+
+
+SUFFIX = ".journal"
+
+
+class StateFolder:
+    """The folder of all journals, and the lock around it."""
+
+    def __init__(self, path: str = FOLDER) -> None:
+        self.path = path
+
+    def prepare(self) -> None:
+        """Make the folder, or refuse one that somebody else could have written to."""
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            seen = os.lstat(self.path)
+        except OSError as error:
+            raise HookError(f"{self.path}: cannot make the folder: {reason(error)}") from None
+        if not stat.S_ISDIR(seen.st_mode):
+            raise HookError(f"{self.path} is not a folder", "remove it and try again")
+        if seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
+            raise HookError(
+                f"{self.path}: others than root may write there",
+                f"look at what is in it, then: chown root: {self.path}; chmod 700 {self.path}",
+            )
+
+    @contextmanager
+    def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Hold the one lock: libvirt runs the hooks of different VMs at the same time."""
+        self.prepare()
+        path = f"{self.path}/lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+        def taken() -> bool:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        try:
+            if not until(taken, seconds):
+                raise HookError(
+                    f"{path}: another vfio-hooks has held it for {seconds:g} s",
+                    f"fuser {path} names it",
+                )
+            yield
+        finally:
+            os.close(descriptor)
+
+    def uuids(self) -> list[str]:
+        """The UUIDs of the VMs that have a journal."""
+        try:
+            names = sorted(os.listdir(self.path))
+        except FileNotFoundError:
+            return []
+        uuids = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+        return [uuid for uuid in uuids if UUID.fullmatch(uuid)]
+
+    def load(self, uuid: str) -> Journal:
+        return Journal.load(self._file(uuid))
+
+    def create(self, uuid: str, vm: str) -> Journal:
+        return Journal(self._file(uuid), uuid, vm)
+
+    def _file(self, uuid: str) -> str:
+        if not UUID.fullmatch(uuid):
+            raise HookError(f"{uuid!r} is not a domain's UUID")
+        return f"{self.path}/{uuid}{SUFFIX}"

@@ -1,0 +1,20 @@
+"""The things of a host that have a value which vfio-hooks may change.
+
+Each knob knows how the kernel (or systemd, or iproute2) wants its value written, how it shows
+it again, and every quirk between the two. Values are canonical text, the same for everyone who
+reads them: a CPU set is a list "0-3,8" whatever the file's own notation. Knobs are the closed
+set that a journal may name, so undo needs nothing but this package and the standard library.
+"""
+
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.file import CpuMask, File
+from vfio_hooks.knobs.module import Module
+from vfio_hooks.knobs.pages import Pages
+from vfio_hooks.knobs.pci_driver import PciDriver
+
+KNOBS: dict[str, type[Knob]] = {
+    knob.kind: knob for knob in (File, CpuMask, Pages, Module, PciDriver, Command)
+}
+
+__all__ = ["KNOBS", "Command", "CpuMask", "File", "Knob", "Module", "Pages", "PciDriver"]

@@ -1,0 +1,36 @@
+"""What every knob can do."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.host import Host, WritableHost
+
+
+@dataclass(frozen=True)
+class Knob(ABC):
+    """One thing of the host with one value. Subclasses are frozen dataclasses of plain JSON
+    types, and are listed in KNOBS."""
+
+    kind: ClassVar[str]
+    """The name in the journal. Never reused for another meaning."""
+    atomic: ClassVar[bool] = True
+    """Whether a write that was cut off left either the old value or the new one."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """What is owned, the same for every VM that wants it; a path as a rule."""
+
+    @abstractmethod
+    def read(self, host: Host) -> str:
+        """The value now. Raises Gone when there is no such thing (any more)."""
+
+    @abstractmethod
+    def write(self, host: WritableHost, value: str) -> None:
+        """Make it so, and return when the host shows it. Raises HookError."""
+
+    def is_lent(self, live: str, base: str) -> bool:
+        """Whether `live` is a value that libvirt or the guest left behind on a knob that was
+        only held for them, and not somebody else's change."""
+        return False

@@ -1,0 +1,35 @@
+"""A command and the command that takes it back, for what has no value to read."""
+
+import shlex
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.sharing import DONE
+
+
+@dataclass(frozen=True)
+class Command(Knob):
+    """Two argument lists. `undo` also runs when a crash left open whether `do` did, so it has
+    to succeed where there is nothing to take back."""
+
+    do: tuple[str, ...]
+    undo: tuple[str, ...]
+    seconds: float = 30
+    kind: ClassVar[str] = "command"
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return shlex.join(self.do)
+
+    @property
+    def undo_text(self) -> str:
+        return shlex.join(self.undo)
+
+    def read(self, host: Host) -> str:
+        return ""
+
+    def write(self, host: WritableHost, value: str) -> None:
+        host.run(list(self.do if value == DONE else self.undo), self.seconds)

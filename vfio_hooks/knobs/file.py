@@ -1,0 +1,87 @@
+"""Values that are one file of sysfs, procfs or cgroupfs."""
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
+from vfio_hooks.knobs.base import Knob
+
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+
+
+def read_file(host: Host, path: str) -> str:
+    """The text of a file. Raises Gone or HookError."""
+    try:
+        return host.read(path)
+    except OSError as error:
+        if error.errno in _GONE:
+            raise Gone(f"{path}: no such file on this host") from None
+        raise refused("read", path, error) from None
+
+
+def write_file(host: WritableHost, path: str, text: str) -> None:
+    """Write a value's text. Raises Gone or HookError."""
+    try:
+        # An empty string would be no write at all: the kernel sees the newline.
+        host.write(path, text or "\n")
+    except OSError as error:
+        if error.errno in _GONE:
+            raise Gone(f"{path}: no such file on this host") from None
+        raise refused(f"write {text!r}", path, error) from None
+
+
+@dataclass(frozen=True)
+class File(Knob):
+    """A file whose text is the value. Where the kernel prints all choices with the one in force
+    in brackets ("always [madvise] never"), the value is that one."""
+
+    path: str
+    kind: ClassVar[str] = "file"
+
+    @property
+    def key(self) -> str:
+        return self.path
+
+    def read(self, host: Host) -> str:
+        text = read_file(host, self.path)
+        before, opening, rest = text.partition("[")
+        chosen, closing, after = rest.partition("]")
+        in_brackets = opening and closing and (not before or before.endswith(" "))
+        return chosen if in_brackets and after[:1] in ("", " ") else text
+
+    def write(self, host: WritableHost, value: str) -> None:
+        write_file(host, self.path, value)
+        confirm(self.read(host), value, self.path)
+
+
+@dataclass(frozen=True)
+class CpuMask(Knob):
+    """A file that holds a CPU set, as a list or (`mask`) in hex; the value is a list."""
+
+    path: str
+    mask: bool = False
+    kind: ClassVar[str] = "cpus"
+
+    @property
+    def key(self) -> str:
+        return self.path
+
+    def read(self, host: Host) -> str:
+        text = read_file(host, self.path)
+        try:
+            return format_list(parse_mask(text) if self.mask else parse_list(text))
+        except ValueError as error:
+            raise HookError(f"{self.path}: {error}") from None
+
+    def write(self, host: WritableHost, value: str) -> None:
+        write_file(host, self.path, format_mask(parse_list(value)) if self.mask else value)
+        confirm(self.read(host), value, self.path)
+
+
+def confirm(shown: str, wanted: str, path: str) -> None:
+    """Raise HookError when the kernel took a write and shows something else."""
+    if shown != wanted:
+        raise HookError(f"{path}: wrote {wanted!r}, but the kernel shows {shown!r}")

@@ -1,0 +1,133 @@
+"""The driver that a PCI function is bound to, together with its driver_override.
+
+https://docs.kernel.org/PCI/sysfs-pci.html and Documentation/ABI/testing/sysfs-bus-pci.
+"""
+
+import errno
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.pci import DEVICES, DRIVERS
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import write_file
+from vfio_hooks.wait import until
+
+NONE = "no driver"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A function's driver and its driver_override, either of which may be absent."""
+
+    driver: str | None
+    override: str | None = None
+
+    def __str__(self) -> str:
+        return (self.driver or NONE) + (f" (override {self.override})" if self.override else "")
+
+    @classmethod
+    def parse(cls, text: str) -> "Binding":
+        """The binding that was printed as `text`. Raises ValueError."""
+        found = re.fullmatch(r"(no driver|\S+)(?: \(override (.+)\))?", text)
+        if not found:
+            raise ValueError(f"{text!r} is not a driver binding")
+        return cls(None if found[1] == NONE else found[1], found[2])
+
+
+def is_for_guests(driver: str | None) -> bool:
+    """Whether a driver only keeps a function for a guest: vfio-pci, one of its variants such as
+    mlx5_vfio_pci, or the older stubs."""
+    return driver is not None and ("vfio" in driver or driver in ("pci-stub", "pciback"))
+
+
+@dataclass(frozen=True)
+class PciDriver(Knob):
+    """The binding of one function, "0000:04:00.0", as text: "vfio-pci (override vfio-pci)".
+
+    `seconds` is how long the old driver may take to let go and the new one to take hold.
+    """
+
+    address: str
+    seconds: float = 30
+    kind: ClassVar[str] = "pci-driver"
+    # Between unbind and probe a function has neither the old driver nor the new one.
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return f"{DEVICES}/{self.address}/driver"
+
+    def read(self, host: Host) -> str:
+        folder = f"{DEVICES}/{self.address}"
+        if not host.exists(folder):
+            raise Gone(f"{self.address}: there is no such PCI device on this host")
+        override = host.maybe(f"{folder}/driver_override")
+        return str(
+            Binding(host.link(self.key), None if override in (None, "", "(null)") else override)
+        )
+
+    def write(self, host: WritableHost, value: str) -> None:
+        wanted = Binding.parse(value)
+        override = f"{DEVICES}/{self.address}/driver_override"
+        if host.link(self.key) != wanted.driver:
+            # Aimed at the driver that is to come before the old one goes, so that nothing which
+            # probes in between (udev, a module being loaded) can take the function.
+            if wanted.driver:
+                write_file(host, override, wanted.driver)
+            self._unbind(host)
+            if wanted.driver:
+                self._probe(host, wanted.driver)
+        if Binding.parse(self.read(host)).override != wanted.override:
+            write_file(host, override, wanted.override or "\n")
+        if (now := self.read(host)) != value:
+            raise HookError(f"{self.address}: {value} was asked for, but the kernel shows {now}")
+
+    def is_lent(self, live: str, base: str) -> bool:
+        """libvirt binds a managed function to vfio-pci, clears its override when it gives it
+        back, and leaves it without a driver when that driver's module is not loaded."""
+        now, own = Binding.parse(live), Binding.parse(base)
+        return now.driver in (None, own.driver) or is_for_guests(now.driver)
+
+    def _unbind(self, host: WritableHost) -> None:
+        driver = host.link(self.key)
+        if driver is None:
+            return
+        try:
+            host.write_aside(f"{self.key}/unbind", self.address, self.seconds)
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise HookError(
+                    f"{self.address}: {driver} did not let go within {self.seconds:g} s",
+                    "a program still uses the device: close it and try again",
+                ) from None
+            # ENODEV and ENOENT: somebody else unbound it between our look and our write.
+            if error.errno not in (errno.ENODEV, errno.ENOENT):
+                raise refused("unbind", f"{self.address} from {driver}", error) from None
+
+    def _probe(self, host: WritableHost, driver: str) -> None:
+        if not host.exists(f"{DRIVERS}/{driver}"):
+            self._load(host, driver)
+        try:
+            host.write_aside("/sys/bus/pci/drivers_probe", self.address, self.seconds)
+        except OSError as error:
+            raise refused("probe", self.address, error) from None
+        # A probe may go on in the background: nvme's does.
+        if not until(lambda: host.link(self.key) == driver, self.seconds):
+            raise HookError(
+                f"{self.address}: {driver} did not take the device within {self.seconds:g} s",
+                "dmesg says why",
+            )
+
+    def _load(self, host: WritableHost, driver: str) -> None:
+        """Load the module of a driver that is not there. Its name need not be the driver's
+        (bochs-drm is bochs.ko), so the device's own modalias says which; -b keeps what the
+        administrator blacklisted away. vfio's aliases never match a bare modalias."""
+        if is_for_guests(driver):
+            host.run(["modprobe", "--", driver], self.seconds)
+            return
+        modalias = host.maybe(f"{DEVICES}/{self.address}/modalias")
+        if modalias:
+            host.run(["modprobe", "-b", "--", modalias], self.seconds)

@@ -1,0 +1,69 @@
+"""All VMs' claims together: what is changed on this host now, by whom."""
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.journal import Claim, Journal, State, StateFolder
+from vfio_hooks.sharing import Share
+from vfio_hooks.steps import Step
+
+
+class Ledger:
+    """The journals of a state folder, and an index of their claims by key."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._folder = folder
+        self.journals: dict[str, Journal] = {}
+        self.damaged: list[HookError] = []
+        """Journals that cannot be understood. Undoing goes on without them; starting does not,
+        since what they hold is not known."""
+        self._by_key: dict[str, list[tuple[Journal, int]]] = {}
+        self._last = 0
+        for uuid in folder.uuids():
+            try:
+                journal = folder.load(uuid)
+            except HookError as error:
+                self.damaged.append(error)
+                continue
+            self.journals[uuid] = journal
+            for claim in journal.claims.values():
+                self._index(journal, claim)
+
+    def journal(self, uuid: str, vm: str) -> Journal:
+        """The journal of a VM, a new one where it has none yet."""
+        return self.journals.setdefault(uuid, self._folder.create(uuid, vm))
+
+    def next_number(self) -> int:
+        return self._last + 1
+
+    def claim(self, journal: Journal, event: str, time: float, step: Step, base: str) -> Claim:
+        """Put a new claim on disk and into the index."""
+        claim = journal.claim(self.next_number(), event, time, step, base)
+        self._index(journal, claim)
+        return claim
+
+    def on(self, key: str) -> list[Claim]:
+        """The claims that count on a key, oldest first: neither undone nor lost."""
+        return [
+            claim
+            for journal, number in self._by_key.get(key, ())
+            if (claim := journal.claims[number]).state not in (State.UNDONE, State.LOST)
+        ]
+
+    def lose(self, key: str) -> None:
+        """Give a value up to whoever changed it: every claim on it ends."""
+        for claim in self.on(key):
+            self.journals[claim.uuid].mark(claim, State.LOST)
+
+    def unfinished(self) -> list[Journal]:
+        """The journals of VMs whose last event was cut off by a crash."""
+        return [journal for journal in self.journals.values() if journal.event is not None]
+
+    def _index(self, journal: Journal, claim: Claim) -> None:
+        keyed = self._by_key.setdefault(claim.step.key, [])
+        keyed.append((journal, claim.number))
+        keyed.sort(key=lambda entry: entry[1])
+        self._last = max(self._last, claim.number)
+
+
+def holding(claims: list[Claim]) -> list[Share]:
+    """The shares of the claims that have their value now."""
+    return [claim.step.share for claim in claims if claim.state is State.HELD]

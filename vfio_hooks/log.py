@@ -1,0 +1,57 @@
+"""Where events and steps are told: the systemd journal, as identifier vfio-hooks.
+
+https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
+"""
+
+import socket
+import struct
+from typing import Protocol
+
+SOCKET = "/run/systemd/journal/socket"
+IDENTIFIER = "vfio-hooks"
+WARNING, INFO = 4, 6  # syslog(3) priorities
+
+
+class Log(Protocol):
+    """Takes one line at a time, and the VM that it is about ("" for none)."""
+
+    def info(self, text: str, vm: str = "") -> None: ...
+
+    def warning(self, text: str, vm: str = "") -> None: ...
+
+
+class SystemdJournal:
+    """A log whose lines `journalctl -t vfio-hooks` shows, with the VM as VFIO_HOOKS_VM.
+
+    Without systemd nothing is logged; a log that cannot be written never fails an event.
+    """
+
+    def __init__(self, path: str = SOCKET) -> None:
+        self._path = path
+
+    def info(self, text: str, vm: str = "") -> None:
+        self._send(INFO, text, vm)
+
+    def warning(self, text: str, vm: str = "") -> None:
+        self._send(WARNING, text, vm)
+
+    def _send(self, priority: int, text: str, vm: str) -> None:
+        fields = {
+            "PRIORITY": str(priority),
+            "SYSLOG_IDENTIFIER": IDENTIFIER,
+            "VFIO_HOOKS_VM": vm,
+            "MESSAGE": text,
+        }
+        datagram = b"".join(_field(name, value) for name, value in fields.items())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+                journal.settimeout(1)
+                journal.sendto(datagram, self._path)
+        except OSError:
+            pass
+
+
+def _field(name: str, value: str) -> bytes:
+    """A field with its length, the form that any text may have."""
+    data = value.encode(errors="replace")
+    return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"

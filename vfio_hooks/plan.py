@@ -1,0 +1,161 @@
+"""A whole plan: what every step would change, and what must not be in one plan at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vfio_hooks.config import Config
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.journal import State
+from vfio_hooks.knobs import Command
+from vfio_hooks.ledger import Ledger, holding
+from vfio_hooks.sharing import (
+    Add,
+    Exclusive,
+    Once,
+    Override,
+    Run,
+    Share,
+    Subtract,
+    added,
+    is_shared,
+    target,
+)
+from vfio_hooks.steps import Step
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one step does to its value, and what undoing it will do."""
+
+    step: Step
+    old: str
+    new: str
+    undo: str
+
+    def __str__(self) -> str:
+        if not is_shared(self.step.share):
+            return f"{self.step.key}: {self.new}"
+        if isinstance(self.step.share, Exclusive) and self.step.share.value is None:
+            return f"{self.step.key}: {self.old}, for libvirt to change"
+        if self.old == self.new:
+            return f"{self.step.key}: {self.old} (stays)"
+        return f"{self.step.key}: {self.old} → {self.new}"
+
+
+def gather(event: Event, domain: Domain, config: Config, host: Host) -> list[Step]:
+    """The steps of all the facilities that a VM uses, in the plugins' order."""
+    return [
+        step
+        for table in config.tables
+        for step in table.plugin.plan(event, domain, table.options, host)
+    ]
+
+
+def check(steps: Sequence[Step], uuid: str, ledger: Ledger) -> None:
+    """Raise HookError for a plan that contradicts itself or takes what another VM has.
+
+    This runs before anything is touched.
+    """
+    planned: dict[str, Step] = {}
+    for step in steps:
+        first = planned.setdefault(step.key, step)
+        if first is not step:
+            _check_pair(first, step)
+        for claim in ledger.on(step.key):
+            if type(claim.step.share) is not type(step.share):
+                raise HookError(
+                    f"{step.key}: {step.plugin} wants it in another way than "
+                    f"{claim.step.plugin} of VM {claim.vm}, which has it",
+                    f"stop {claim.vm}, or take the table out of one of the two vm.toml",
+                )
+            if claim.uuid != uuid and isinstance(step.share, Exclusive):
+                raise HookError(
+                    f"{_object(step)}: VM {claim.vm} has it",
+                    f"shut {claim.vm} down; if it is not running: vfio-hooks undo {claim.vm}",
+                )
+
+
+def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
+    """What the steps would do one after the other, without doing any.
+
+    Raises HookError for a step that cannot be done: a value that is not there, a CPU set that
+    would be left empty.
+    """
+    ahead: dict[str, list[Share]] = {}
+    changes = []
+    for step in steps:
+        if not is_shared(step.share):
+            changes.append(Change(step, "", target("", [step.share]), undo_text(step, "")))
+            continue
+        live = step.knob.read(host)
+        own = own_value(ledger, step, live)
+        earlier = [*own.shares, *ahead.get(step.key, [])]
+        try:
+            old = target(own.base, earlier) if step.key in ahead else live
+            new = target(own.base, [*earlier, step.share])
+        except ValueError as error:
+            raise HookError(
+                f"{step.plugin}: {step.key}: {error}", "leave CPUs of the host to the host"
+            ) from None
+        ahead.setdefault(step.key, []).append(step.share)
+        changes.append(Change(step, old, new, undo_text(step, own.base)))
+    return changes
+
+
+@dataclass(frozen=True)
+class Own:
+    """The host's own value beneath all claims, and the claims that still hold on it. `foreign`
+    says that somebody else has changed it since: then it is theirs, and the claims are over."""
+
+    base: str
+    shares: list[Share]
+    foreign: bool = False
+
+
+def own_value(ledger: Ledger, step: Step, live: str) -> Own:
+    """Tell the host's own part of a live value from that of the VMs."""
+    claims = ledger.on(step.key)
+    if not claims:
+        return Own(live, [])
+    base, shares = claims[-1].base, holding(claims)
+    if any(claim.state is not State.HELD for claim in claims) or live == target(base, shares):
+        return Own(base, shares)
+    if isinstance(step.share, Add) and (rest := int(live) - added(shares)) >= 0:
+        # Numbers that are added up have room for everybody: only the difference is theirs.
+        return Own(str(rest), shares)
+    return Own(live, [], foreign=True)
+
+
+def undo_text(step: Step, base: str) -> str:
+    """What will undo a step, for people."""
+    match step.share:
+        case Once():
+            return "none: it stays"
+        case Run():
+            return step.knob.undo_text if isinstance(step.knob, Command) else "undone"
+        case Override() | Exclusive():
+            return f"back to {base}, unless another VM or somebody else has it by then"
+        case Subtract(cpus):
+            return f"CPUs {cpus} come back, but for those of other VMs"
+        case Add(count):
+            return f"{count} are taken away again"
+
+
+def _check_pair(first: Step, second: Step) -> None:
+    if isinstance(first.share, Add | Subtract | Run | Once) and type(first.share) is type(
+        second.share
+    ):
+        return
+    if first.share == second.share:
+        return
+    raise HookError(
+        f"{first.key}: {first.plugin} and {second.plugin} want it differently",
+        "take the table of one of them out of vm.toml",
+    )
+
+
+def _object(step: Step) -> str:
+    return getattr(step.knob, "address", step.key)

@@ -1,0 +1,104 @@
+"""PCI functions of the domain: lent to the VM for its run, back with their own drivers after.
+
+A function with managed='yes' is bound to vfio-pci by libvirt, which gives it back to whatever
+driver then matches, or to none where that driver's module is not loaded; the plugin sees to it
+that it is the one from before. With managed='no' the plugin binds it, too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.host import pci as host_pci
+from vfio_hooks.host.modules import is_known, is_loaded
+from vfio_hooks.host.pci import Function
+from vfio_hooks.knobs import Module, PciDriver
+from vfio_hooks.knobs.module import LOADED
+from vfio_hooks.knobs.pci_driver import Binding, is_for_guests
+from vfio_hooks.sharing import Exclusive, Once
+from vfio_hooks.steps import Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """`group` says what happens to functions that share an IOMMU group with a passed one and are
+    in use by the host: "error", or "bind" to take them from the host for the VM's run.
+    `driver` is what unmanaged functions are bound to. `timeout`, in seconds, is how long a
+    driver may take to let a function go or to take it."""
+
+    group: Literal["error", "bind"] = "error"
+    driver: str = "vfio-pci"
+    timeout: float = 30.0
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op != "prepare":
+        return
+    passed = {wanted.address: _existing(host, wanted.address) for wanted in domain.pci}
+    others = _in_the_way(host, passed, options)
+    to_bind = {
+        wanted.address: wanted.driver or options.driver
+        for wanted in domain.pci
+        if not wanted.managed
+    }
+    to_bind |= {other.address: options.driver for other in others}
+    for driver in sorted(set(to_bind.values())):
+        yield from _loaded(host, driver)
+    for address in (*passed, *(other.address for other in others)):
+        bound = to_bind.get(address)
+        value = str(Binding(bound, override=bound)) if bound else None
+        yield Step("pci", PciDriver(address, options.timeout), Exclusive(value))
+
+
+def _existing(host: Host, address: str) -> Function:
+    found = host_pci.function(host, address)
+    if found is None:
+        raise HookError(
+            f"pci: {address}: the domain passes it through, but this host has no such device",
+            "lspci -D lists what there is; addresses move when cards or firmware settings change",
+        )
+    if found.group is None:
+        raise HookError(
+            f"pci: {address}: the device is in no IOMMU group",
+            "switch the IOMMU on in the firmware, and boot with intel_iommu=on on an Intel CPU",
+        )
+    return found
+
+
+def _in_the_way(host: Host, passed: dict[str, Function], options: Options) -> list[Function]:
+    """The functions that make a passed one's group unusable. Raises HookError unless they are to
+    be bound as well."""
+    groups = sorted({str(function.group) for function in passed.values()}, key=int)
+    found = []
+    for group in groups:
+        in_use = [
+            member
+            for member in host_pci.group_members(host, group)
+            if member.address not in passed
+            and not member.is_bridge
+            and member.driver is not None
+            and not is_for_guests(member.driver)
+        ]
+        if in_use and options.group == "error":
+            raise HookError(
+                f"pci: IOMMU group {group} cannot be passed through while the host uses "
+                f"{', '.join(map(str, in_use))}",
+                'add them to the domain as <hostdev>, or set group = "bind" in [pci]',
+            )
+        found += in_use
+    return found
+
+
+def _loaded(host: Host, driver: str) -> Iterator[Step]:
+    if host.exists(f"{host_pci.DRIVERS}/{driver}"):
+        return
+    if is_loaded(host, driver) or not is_known(host, driver):
+        raise HookError(
+            f"pci: {driver!r} is not a PCI driver of this kernel",
+            "VFIO's own is vfio-pci; a variant's name is its module's",
+        )
+    yield Step("pci", Module(driver), Once(LOADED))

@@ -1,0 +1,107 @@
+"""How several VMs share one value of the host: the arithmetic of claims, with no I/O.
+
+A value has a base, which is what the host had before any VM came, and the claims of the VMs
+that want it changed, oldest first. `target` says what the value has to be. Every claim can go
+at any time, in any order, and the value that stays is the one that would be there had the
+claim never been made; that is why undo is arithmetic and not a pile of saved values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+
+
+@dataclass(frozen=True)
+class Override:
+    """The newest claim holds; when it goes, the one below it holds again: a governor."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Exclusive:
+    """One VM at a time: a PCI function's driver. Without a value libvirt sets it, and the claim
+    only sees to it that the host gets it back."""
+
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class Subtract:
+    """CPUs taken out of a set: what remains is the host's own less those of every VM.
+
+    Where nothing would remain, `spare` says where to go instead: CPU lists, nearest first, of
+    which the first that is not empty after the same subtraction is taken.
+    """
+
+    cpus: str
+    spare: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Add:
+    """A number put on top, as with hugepages: each VM adds and takes away its own."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Something done and its inverse, with no value to read: "done" and "undone"."""
+
+
+@dataclass(frozen=True)
+class Once:
+    """Something that has no inverse: dropping caches, loading a module."""
+
+    value: str
+
+
+Share = Override | Exclusive | Subtract | Add | Run | Once
+
+DONE, UNDONE = "done", "undone"
+
+
+def target(base: str, shares: Sequence[Share]) -> str:
+    """What a value has to be with these claims on it, oldest first; all are of one kind.
+
+    `base` and the result are canonical text: a CPU list for Subtract, a number for Add. Raises
+    ValueError for a CPU set that would be left empty, spare sets included.
+    """
+    if not shares:
+        return base
+    newest = shares[-1]
+    match newest:
+        case Override(value) | Once(value):
+            return value
+        case Exclusive(value):
+            return base if value is None else value
+        case Add():
+            return str(int(base) + added(shares))
+        case Run():
+            return DONE
+        case Subtract(spare=spare):
+            taken = _taken(shares)
+            for cpus in (base, *spare):
+                if left := parse_list(cpus) - taken:
+                    return format_list(left)
+            raise ValueError(f"no CPU would be left of {base} without {format_list(taken)}")
+
+
+def added(shares: Sequence[Share]) -> int:
+    """What all the claims together put on top of the host's own number."""
+    return sum(share.count for share in shares if isinstance(share, Add))
+
+
+def is_shared(share: Share) -> bool:
+    """Whether the claim is on a value that can be read, compared and be another VM's too."""
+    return not isinstance(share, Run | Once)
+
+
+def _taken(shares: Sequence[Share]) -> CpuSet:
+    taken: CpuSet = frozenset()
+    for share in shares:
+        if isinstance(share, Subtract):
+            taken |= parse_list(share.cpus)
+    return taken

@@ -1,0 +1,83 @@
+"""A step of a plan: one thing of the host (a knob), and how the VM wants to share it.
+
+Steps are data. They are printed by a dry run, written to the journal before they are carried
+out, and read back from there by a later process which may know neither the plugin nor the
+configuration that they came from.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from vfio_hooks import sharing
+from vfio_hooks.errors import HookError
+from vfio_hooks.knobs import KNOBS, Knob
+from vfio_hooks.sharing import Share
+
+Until = Literal["stopped", "release"]
+
+_SHARES = {
+    kind.__name__.lower(): kind
+    for kind in (
+        sharing.Override,
+        sharing.Exclusive,
+        sharing.Subtract,
+        sharing.Add,
+        sharing.Run,
+        sharing.Once,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change to the host. `until` is the libvirt event that undoes it: with "stopped" the
+    guest is gone and its devices still on vfio-pci, with "release" libvirt gave them back."""
+
+    plugin: str
+    knob: Knob
+    share: Share
+    until: Until = "release"
+
+    @property
+    def key(self) -> str:
+        """What the step is about; the same for every VM that wants the same thing."""
+        return self.knob.key
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "plugin": self.plugin,
+            "knob": {"kind": self.knob.kind, **_fields(self.knob)},
+            "share": {"kind": type(self.share).__name__.lower(), **_fields(self.share)},
+            "until": self.until,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Step":
+        """The step that `as_json` was made of. Raises HookError for what this version of the
+        program does not know, which a newer one may have written."""
+        try:
+            knob: Knob = _build(KNOBS, data["knob"])
+            share: Share = _build(_SHARES, data["share"])
+            return cls(data["plugin"], knob, share, data["until"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise HookError(
+                f"a journal has a step that this version does not know ({error})",
+                "undo it with the version that wrote it",
+            ) from None
+
+
+def _fields(flat: Knob | Share) -> dict[str, Any]:
+    return {field.name: getattr(flat, field.name) for field in fields(flat)}
+
+
+def _build(kinds: dict[str, Any], data: dict[str, Any]) -> Any:
+    kind = kinds[data["kind"]]
+    return kind(
+        **{
+            field.name: tuple(data[field.name])
+            if isinstance(data[field.name], list)
+            else data[field.name]
+            for field in fields(kind)
+            if field.name in data
+        }
+    )

@@ -1,0 +1,62 @@
+"""Waiting for a condition: polled, with a deadline, and cut short by a signal."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from vfio_hooks.errors import Interrupted
+
+POLL = 0.05  # seconds between two looks at a condition
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Poll `condition` until it holds or `seconds` are over; True when it held.
+
+    The condition is always looked at once more after the deadline, so that a machine which
+    was stopped in between (suspend, a slow emulator) is not told that it was too late.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        late = time.monotonic() >= deadline
+        if condition():
+            return True
+        if late:
+            return False
+        time.sleep(POLL)
+
+
+class Signals:
+    """SIGTERM, SIGINT and SIGHUP, remembered until somebody asks.
+
+    A signal must not split a rollback, and between a journal record and its kernel write it
+    would leave work for `undo`; so nothing is raised from the handler. The engine asks between
+    two steps, with `check`.
+    """
+
+    CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
+
+    def check(self) -> None:
+        """Raise `Interrupted` when a signal has come since the last check."""
+        if self._seen is not None:
+            name = signal.Signals(self._seen).name
+            self._seen = None
+            raise Interrupted(f"stopped by {name}", "what was done so far has been undone")
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Hold the signals back while the block runs."""
+
+        def remember(number: int, _frame: FrameType | None) -> None:
+            self._seen = number
+
+        before = {number: signal.signal(number, remember) for number in self.CAUGHT}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
