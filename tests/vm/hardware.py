@@ -1,0 +1,162 @@
+"""What the emulated host is made of, where each device sits, and how QEMU is told.
+
+Every device has a PCIe root port, and thus a bus and an IOMMU group, of its own. The
+firmware numbers the buses in the order of the ports' slots, so the addresses below hold
+in every release.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+BOOT_VGA = "0000:01:00.0"
+SYSTEM_DISK = "0000:02:00.0"
+SSH_NIC = "0000:03:00.0"
+GPU = "0000:04:00.0"
+GPU_AUDIO = "0000:04:00.1"
+GPU_USB = "0000:04:00.2"
+GPU_GROUP = (GPU, GPU_AUDIO, GPU_USB)
+NIC = "0000:05:00.0"
+NVME = ("0000:06:00.0", "0000:07:00.0")
+SRIOV_PF = "0000:08:00.0"
+SOURCE_SHARE = "0000:09:00.0"
+
+# The host driver of each function that a test may take away.
+DRIVERS = {
+    GPU: "bochs-drm",
+    GPU_AUDIO: "snd_hda_intel",
+    GPU_USB: "xhci_hcd",
+    NIC: "e1000e",
+    NVME[0]: "nvme",
+    NVME[1]: "nvme",
+    SRIOV_PF: "igb",
+}
+NVME_SERIALS = ("vfio-hooks-nvme-a", "vfio-hooks-nvme-b")
+SRIOV_VFS = 4
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The CPUs: one NUMA node per socket; threads are SMT siblings, numbered side by side."""
+
+    sockets: int = 2
+    cores: int = 2
+    threads: int = 2
+
+    @property
+    def cpus_per_node(self) -> int:
+        """How many CPUs one node has."""
+        return self.cores * self.threads
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs the host has."""
+        return self.sockets * self.cpus_per_node
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a boot may choose: CPUs, memory (MiB per node), kernel command line additions."""
+
+    topology: Topology = Topology()
+    node_memory: int = 2048
+    kernel_arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Media:
+    """The files that a boot is given; `disk` is never written unless `keep_writes`."""
+
+    kernel: Path
+    initrd: Path
+    disk: Path
+    nvme: tuple[Path, Path]
+    acpi_table: Path
+    source: Path
+    keep_writes: bool = False
+
+
+def _quoted(path: Path) -> str:
+    """A path as a QEMU option value, where a comma has to be doubled."""
+    return str(path).replace(",", ",,")
+
+
+def _processors(hardware: Hardware) -> list[str]:
+    shape = hardware.topology
+    size = hardware.node_memory
+    # EPYC-v4 because `-cpu max` shows the guest no SMT; kernel-irqchip is KVM's, not TCG's.
+    words = ["-machine", "q35,kernel-irqchip=off", "-accel", "tcg,thread=multi,tb-size=512"]
+    words += ["-cpu", "EPYC-v4,+topoext,-svm", "-m", str(size * shape.sockets)]
+    words += [
+        "-smp",
+        f"{shape.cpus},sockets={shape.sockets},cores={shape.cores},threads={shape.threads}",
+    ]
+    for node in range(shape.sockets):
+        first = node * shape.cpus_per_node
+        last = first + shape.cpus_per_node - 1
+        words += ["-object", f"memory-backend-ram,id=ram{node},size={size}M"]
+        words += ["-numa", f"node,nodeid={node},cpus={first}-{last},memdev=ram{node}"]
+    return words
+
+
+def _devices(media: Media) -> list[str]:
+    snapshot = "off" if media.keep_writes else "on"
+    fast = "format=raw,if=none,cache=unsafe,discard=unmap"
+    backends = [
+        ("-drive", f"id=system,file={_quoted(media.disk)},snapshot={snapshot},{fast}"),
+        ("-drive", f"id=nvme0,file={_quoted(media.nvme[0])},{fast}"),
+        ("-drive", f"id=nvme1,file={_quoted(media.nvme[1])},{fast}"),
+        ("-audiodev", "none,id=silence"),
+        (
+            "-fsdev",
+            f"local,id=source,path={_quoted(media.source)},security_model=none,readonly=on",
+        ),
+    ]
+    # Port number -> the functions behind it; no romfile: an option ROM only costs boot time.
+    slots = {
+        1: ["VGA,vgamem_mb=16"],
+        2: ["virtio-blk-pci,drive=system,serial=system"],
+        3: ["virtio-net-pci,netdev=ssh,romfile=,mac=52:54:00:00:03:00"],
+        4: [
+            "bochs-display,addr=0.0,multifunction=on,romfile=",
+            "ich9-intel-hda,addr=0.1,id=gpuaudio",
+            "qemu-xhci,addr=0.2,id=gpuusb",
+        ],
+        5: ["e1000e,romfile=,mac=52:54:00:00:05:00"],
+        6: [f"nvme,drive=nvme0,serial={NVME_SERIALS[0]}"],
+        7: [f"nvme,drive=nvme1,serial={NVME_SERIALS[1]}"],
+        8: ["igb,romfile=,mac=52:54:00:00:08:00"],
+        9: ["virtio-9p-pci,fsdev=source,mount_tag=src"],
+    }
+    words = [word for pair in backends for word in pair]
+    for slot, functions in slots.items():
+        port = f"pcie-root-port,id=port{slot},bus=pcie.0,addr={slot:#x},chassis={slot}"
+        words += ["-device", port]
+        for function in functions:
+            model, _, options = function.partition(",")
+            comma = "," if options else ""
+            words += ["-device", f"{model},bus=port{slot}{comma}{options}"]
+    words += ["-device", "hda-output,bus=gpuaudio.0,audiodev=silence"]
+    return words
+
+
+def arguments(hardware: Hardware, media: Media, *, port: int, hostname: str) -> list[str]:
+    """QEMU's whole command line but for the program; ssh will listen on loopback's `port`."""
+    kernel = [
+        "root=/dev/vda rw rootflags=noatime console=tty0 console=ttyS0 loglevel=4",
+        f"intel_iommu=on iommu=pt mitigations=off systemd.hostname={hostname}",
+        *hardware.kernel_arguments,
+    ]
+    return [
+        *("-nodefaults", "-no-user-config", "-display", "none", "-name", hostname),
+        *_processors(hardware),
+        # First of all devices: those created before it would bypass its translation.
+        *("-device", "intel-iommu,intremap=on,caching-mode=on"),
+        *("-netdev", f"user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
+        *_devices(media),
+        *("-acpitable", f"file={_quoted(media.acpi_table)}"),
+        *("-serial", "file:console.log", "-monitor", "none", "-qmp", "unix:qmp,server,wait=off"),
+        *("-kernel", str(media.kernel), "-initrd", str(media.initrd)),
+        *("-append", " ".join(kernel)),
+    ]

@@ -1,0 +1,217 @@
+"""One running emulated host: start it, find it again, end it for sure."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.vm import cache, cpufreq, emulator, hardware, tools
+from tests.vm.image import Image
+from tests.vm.process import VmError, last_line, poll
+from tests.vm.release import Release
+from tests.vm.ssh import Ssh
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NVME_SIZE = 256 << 20
+BOOT_DEADLINE = 300.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A QEMU process: its number alone may be a stranger's later, its start time may not."""
+
+    name: str
+    suite: str
+    image: str
+    port: int
+    pid: int
+    started: str
+
+    @property
+    def folder(self) -> Path:
+        """Sockets, logs and throwaway drives of this run."""
+        return folder(self.name)
+
+    @property
+    def ssh(self) -> Ssh:
+        """The way in."""
+        image = Image(self.suite, Path(self.image))
+        return Ssh(
+            port=self.port,
+            hostname=Release(self.suite).hostname,
+            # Copies: the image may be replaced by a newer build while this one runs.
+            identity=self.folder / image.identity.name,
+            known_hosts=self.folder / image.known_hosts.name,
+            folder=self.folder,
+        )
+
+    def alive(self) -> bool:
+        """Whether the process still is the one that was started."""
+        return _start_time(self.pid) == self.started
+
+    def console(self) -> str:
+        """The kernel's console so far."""
+        return _text(self.folder / "console.log")
+
+    def wait_ready(self, deadline: float = BOOT_DEADLINE) -> None:
+        """Wait until the guest has finished booting."""
+        poll(
+            lambda: not self.alive() or self.ssh.answers(),
+            f"ssh into {self.name} (its console: {self.folder / 'console.log'})",
+            deadline=deadline,
+        )
+        if not self.alive():
+            raise VmError(f"{self.name}: QEMU ended during the boot: {self.why_dead()}")
+        state = self.ssh.run("systemctl is-system-running --wait", timeout=deadline)
+        if state.stdout.strip() not in ("running", "degraded"):
+            raise VmError(
+                f"{self.name}: the boot ended in state {state.stdout.strip() or 'unknown'!r} "
+                f"{last_line(state.stderr)}; its console: {self.folder / 'console.log'}"
+            )
+
+    def why_dead(self) -> str:
+        """QEMU's own last words."""
+        return last_line(_text(self.folder / "qemu.log"))
+
+    def stop(self) -> None:
+        """End QEMU and remove what the run left; nothing in it is worth a shutdown."""
+        _kill(self.pid, self.started)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def folder(name: str) -> Path:
+    """Where the machine `name` keeps its sockets and drives while it runs."""
+    return cache.root() / "run" / name
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _start_time(pid: int) -> str:
+    """Boot id and start tick of a process: together they name it once and for all."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    # The name in field 2 may hold blanks and brackets; what follows the last one may not.
+    fields = stat.rpartition(")")[2].split()
+    state, ticks = fields[0], fields[19]
+    return "" if state in "ZX" else f"{boot.strip()} {ticks}"
+
+
+def _kill(pid: int, started: str) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # Checked after the handle is open: from here on the number cannot change hands.
+        if _start_time(pid) != started:
+            return
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        if not select.select([handle], [], [], 30)[0]:
+            raise VmError(f"QEMU (process {pid}) is still there 30 s after SIGKILL")
+    finally:
+        os.close(handle)
+
+
+def find(name: str) -> Machine | None:
+    """The running machine of that name; what a dead one left behind is removed."""
+    record = _text(folder(name) / "machine.json")
+    if not record:
+        return None
+    machine = Machine(**json.loads(record))
+    if machine.alive():
+        return machine
+    machine.stop()
+    return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(
+    image: Image,
+    name: str,
+    *,
+    wanted: hardware.Hardware | None = None,
+    source: Path = CHECKOUT,
+    keep_writes: bool = False,
+    die_with_me: bool = True,
+) -> Machine:
+    """Start the emulated host; the caller then waits for it with `wait_ready`.
+
+    With `die_with_me` QEMU is killed by the kernel when the calling *thread* ends.
+    """
+    with cache.locked(f"run-{name}"):
+        running = find(name)
+        if running is not None:
+            raise VmError(f"{name} already runs (process {running.pid}); stop it first")
+        shape = wanted or hardware.Hardware()
+        qemu = emulator.provide()
+        here = folder(name)
+        shutil.rmtree(here, ignore_errors=True)
+        here.mkdir(parents=True)
+        media = _media(image, here, qemu, shape, source, keep_writes)
+        tools.ensure("ssh", "setpriv")
+        port = _free_port()
+        words = [*qemu.qemu]
+        words += hardware.arguments(shape, media, port=port, hostname=Release(image.suite).hostname)
+        if die_with_me:
+            words = [tools.program("setpriv"), "--pdeathsig", "KILL", "--", *words]
+        with (here / "qemu.log").open("wb") as log:
+            process = subprocess.Popen(
+                words,
+                cwd=here,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # TMPDIR: where QEMU keeps (unlinked) what the guest writes to its disk.
+                env={**os.environ, **dict(qemu.environment), "TMPDIR": str(here)},
+                start_new_session=True,
+            )
+        machine = Machine(
+            name, image.suite, str(image.folder), port, process.pid, _start_time(process.pid)
+        )
+        (here / "machine.json").write_text(json.dumps(asdict(machine)), encoding="utf-8")
+    return machine
+
+
+def _media(
+    image: Image,
+    here: Path,
+    qemu: emulator.Emulator,
+    shape: hardware.Hardware,
+    source: Path,
+    keep_writes: bool,
+) -> hardware.Media:
+    for path in (image.identity, image.known_hosts):
+        shutil.copy(path, here)
+    drives = (here / "nvme0.img", here / "nvme1.img")
+    for drive in drives:
+        with drive.open("wb") as handle:
+            handle.truncate(NVME_SIZE)
+    return hardware.Media(
+        kernel=image.kernel,
+        initrd=image.initrd,
+        disk=image.disk,
+        nvme=drives,
+        acpi_table=cpufreq.compiled(qemu, shape.topology.cpus, here),
+        source=source,
+        keep_writes=keep_writes,
+    )

@@ -1,0 +1,154 @@
+"""The two guests: which packages they have and which files are put into them.
+
+All of it is data. Its hash names the built image, so any change here builds a new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RELEASES = ("trixie", "bookworm")
+USER = "grassyloki"
+SSH_MAC = "52:54:00:00:03:00"
+
+# auditd is left out on purpose: with it, AppArmor's denials no longer reach the kernel log.
+PACKAGES = """
+    systemd systemd-sysv systemd-container dbus dbus-user-session libpam-systemd udev kmod
+    linux-image-amd64 libvirt-daemon-system libvirt-clients qemu-system-x86 seabios
+    python3 python3-lxml python3-libvirt python3-sh python3-argcomplete python3-click
+    python3-psutil iproute2 pciutils procps psmisc lsof strace stress-ng openssh-server
+    apparmor apparmor-utils numactl irqbalance linux-cpupower util-linux-extra dmsetup lvm2
+    mdadm xserver-xorg-core xserver-xorg-video-dummy x11-xserver-utils xauth sudo less man-db
+    bash-completion zsh fish
+""".split()
+
+# Units that only cost time in a host that lives for minutes and has no network.
+MASKED = """
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer man-db.timer fstrim.timer
+    logrotate.timer e2scrub_all.timer e2scrub_reap.service lvm2-monitor.service
+    mdmonitor-oneshot.timer mdcheck_start.timer mdcheck_continue.timer
+    systemd-networkd-wait-online.service systemd-pstore.service serial-getty@ttyS0.service
+    libvirt-guests.service systemd-tmpfiles-clean.timer
+""".split()
+
+
+@dataclass(frozen=True)
+class Release:
+    """A Debian release that the emulated host can run."""
+
+    suite: str
+
+    @property
+    def hostname(self) -> str:
+        """The guest's own name."""
+        return f"{self.suite}-host"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What is installed on top of Debian's minimal base."""
+        return tuple(PACKAGES)
+
+    def files(self) -> dict[str, str]:
+        """Configuration, by path below the guest's root, in place before the packages."""
+        return {
+            "etc/hostname": f"{self.hostname}\n",
+            "etc/hosts": f"127.0.0.1 localhost {self.hostname}\n",
+            "etc/fstab": FSTAB,
+            "etc/initramfs-tools/conf.d/emulated-host": "MODULES=list\nRESUME=none\n",
+            "usr/share/initramfs-tools/modules.d/emulated-host.conf": INITRD_MODULES,
+            "etc/modules-load.d/emulated-host.conf": MODULES,
+            "etc/ssh/sshd_config.d/emulated-host.conf": SSHD,
+            "etc/systemd/journald.conf.d/emulated-host.conf": JOURNALD,
+            "etc/systemd/system.conf.d/emulated-host.conf": SYSTEMD,
+            "etc/systemd/network/10-ssh.link": LINK,
+            "etc/systemd/system/ssh-network.service": NETWORK,
+            "etc/systemd/system/ssh.service.d/emulated-host.conf": SSH_AFTER,
+            "etc/systemd/system/libvirtd.service.d/emulated-host.conf": LIBVIRTD,
+        }
+
+
+# Without msize every read of the checkout is a round trip of 8 KiB (slow under emulation).
+FSTAB = "src /src 9p trans=virtio,version=9p2000.L,ro,msize=262144,nofail 0 0\n"
+
+INITRD_MODULES = "virtio_pci\nvirtio_blk\next4\n"
+
+MODULES = """\
+acpi_cpufreq
+cpufreq_powersave
+cpufreq_ondemand
+cpufreq_conservative
+cpufreq_userspace
+"""
+
+# No PAM: every login would start a user manager, which takes seconds under emulation, and
+# the scopes of the tests' own sessions would come and go between two snapshots.
+SSHD = """\
+UsePAM no
+UseDNS no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+KexAlgorithms curve25519-sha256
+HostKey /etc/ssh/ssh_host_ed25519_key
+MaxSessions 100
+"""
+
+JOURNALD = "[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n"
+
+SYSTEMD = "[Manager]\nDefaultTimeoutStartSec=300\nDefaultTimeoutStopSec=60\n"
+
+LINK = f"""\
+[Match]
+MACAddress={SSH_MAC}
+
+[Link]
+Name=ssh0
+"""
+
+NETWORK = """\
+[Unit]
+Description=The address that QEMU's user network forwards ssh to
+BindsTo=sys-subsystem-net-devices-ssh0.device
+After=sys-subsystem-net-devices-ssh0.device
+DefaultDependencies=no
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/ip address replace 10.0.2.15/24 dev ssh0
+ExecStart=/usr/sbin/ip link set ssh0 up
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+SSH_AFTER = "[Unit]\nAfter=ssh-network.service\n"
+
+# The packaged daemon leaves after two idle minutes, and starting it again costs seconds.
+LIBVIRTD = "[Service]\nEnvironment=LIBVIRTD_ARGS=\n"
+
+# Run inside the new root, after its packages are there.
+SETUP = f"""\
+set -eu
+useradd --create-home --uid 1000 --shell /bin/bash --groups sudo,libvirt {USER}
+for home in /root /home/{USER}; do
+    mkdir -p -m 700 "$home/.ssh"
+    cp /tmp/authorized_keys "$home/.ssh/authorized_keys"
+    chmod 600 "$home/.ssh/authorized_keys"
+done
+chown -R {USER}: /home/{USER}
+rm /tmp/authorized_keys
+mkdir -p /src
+# A set machine id keeps systemd from treating each throwaway boot as the first one.
+echo 6d1f8a3c5b7e4f0a9c2d4e6f8a0b1c2d > /etc/machine-id
+systemctl mask {" ".join(MASKED)}
+systemctl enable ssh.service ssh-network.service libvirtd.service irqbalance.service
+"""
+
+# Run in the guest once it is up for the first time, before the image is put away: libvirt's
+# knowledge of its QEMU and AppArmor's compiled profiles then are on the disk of every boot.
+WARM_UP = """\
+set -eu
+virsh --quiet capabilities > /dev/null
+virsh --quiet domcapabilities --virttype qemu > /dev/null
+virsh --quiet nodedev-list > /dev/null
+"""
