@@ -6,6 +6,7 @@ be told from the file alone. A last line that a crash tore is ignored. Nothing i
 evaluated or imported; the folder is root's alone (0700), the files 0600.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -59,11 +60,39 @@ class Claim:
     """What an undo that began was going to write; None when none has begun."""
 
 
+class Disk:
+    """The two ways in which a journal's file changes."""
+
+    def append(self, path: str, line: bytes) -> None:
+        """Add a line and wait until it is on disk. Raises OSError."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                # A crash tore the last line. Cut it off, or this record would become part of it.
+                whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
+                os.ftruncate(descriptor, whole)
+            if os.write(descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def remove(self, path: str) -> None:
+        """Remove a file that may be gone already. Raises OSError."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
 class Journal:
     """One VM's file, and the claims that its records add up to."""
 
-    def __init__(self, path: str, uuid: str, vm: str) -> None:
+    def __init__(self, path: str, uuid: str, vm: str, disk: Disk) -> None:
         self.path = path
+        self._disk = disk
         self.uuid = uuid
         self.vm = vm
         self.claims: dict[int, Claim] = {}
@@ -73,7 +102,7 @@ class Journal:
         """The number of the first claim that the event which began last could have made."""
 
     @classmethod
-    def load(cls, path: str) -> "Journal":
+    def load(cls, path: str, disk: Disk) -> "Journal":
         """Read a journal. Raises HookError for one that cannot be understood."""
         uuid = os.path.basename(path).removesuffix(SUFFIX)
         try:
@@ -82,7 +111,7 @@ class Journal:
         except (OSError, UnicodeDecodeError) as error:
             raise HookError(f"{path}: cannot read the journal: {error}") from None
         whole, _, _torn = text.rpartition("\n")
-        journal = cls(path, uuid, "?")
+        journal = cls(path, uuid, "?", disk)
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 journal._replay(json.loads(line))
@@ -139,7 +168,7 @@ class Journal:
         """Write one record and wait until it is on disk. Raises HookError."""
         line = json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
         try:
-            self._put(line.encode())
+            self._disk.append(self.path, line.encode())
         except OSError as error:
             raise HookError(
                 f"{self.path}: cannot write the journal: {reason(error)}",
@@ -148,25 +177,7 @@ class Journal:
         self._replay(record)
 
     def remove(self) -> None:
-        try:
-            os.unlink(self.path)
-        except FileNotFoundError:
-            pass
-
-    def _put(self, line: bytes) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.path, flags, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                # A crash tore the last line. Cut it off, or this record would become part of it.
-                whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
-                os.ftruncate(descriptor, whole)
-            if os.write(descriptor, line) != len(line):
-                raise OSError(28, "no space left on device")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._disk.remove(self.path)
 
     def _replay(self, record: dict[str, Any]) -> None:
         kind = record["record"]
@@ -205,8 +216,9 @@ SUFFIX = ".journal"
 class StateFolder:
     """The folder of all journals, and the lock around it."""
 
-    def __init__(self, path: str = FOLDER) -> None:
+    def __init__(self, path: str = FOLDER, disk: Disk | None = None) -> None:
         self.path = path
+        self._disk = disk or Disk()
 
     def prepare(self) -> None:
         """Make the folder, or refuse one that somebody else could have written to."""
@@ -256,11 +268,23 @@ class StateFolder:
         uuids = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
         return [uuid for uuid in uuids if UUID.fullmatch(uuid)]
 
+    def find(self, vm: str) -> list[str]:
+        """The UUIDs of the journals of VMs with this name."""
+        found = []
+        for uuid in self.uuids():
+            try:
+                journal = self.load(uuid)
+            except HookError:
+                continue
+            if journal.vm == vm:
+                found.append(uuid)
+        return found
+
     def load(self, uuid: str) -> Journal:
-        return Journal.load(self._file(uuid))
+        return Journal.load(self._file(uuid), self._disk)
 
     def create(self, uuid: str, vm: str) -> Journal:
-        return Journal(self._file(uuid), uuid, vm)
+        return Journal(self._file(uuid), uuid, vm, self._disk)
 
     def _file(self, uuid: str) -> str:
         if not UUID.fullmatch(uuid):

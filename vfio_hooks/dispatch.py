@@ -1,0 +1,157 @@
+"""One libvirt event in, one exit code out: the contract of libvirt's qemu hook.
+
+https://libvirt.org/hooks.html, and what libvirt does beyond it:
+
+- A non-zero exit stops a start at `prepare` and `start`. At `started` it kills the guest that is
+  already running, at `reconnect` too; everywhere else it is ignored. So failures are told only
+  where they keep a guest from starting.
+- Anything on standard output replaces the domain's XML at `migrate` and `restore`.
+- Standard error is what `virsh start` shows: one line.
+- The same file is run for qemu:///session, as the user.
+
+Every guest of the host passes through here, so what an unmanaged one pays for is this module
+and `os`; all else is imported when it is needed.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.config import Config
+    from vfio_hooks.event import Event
+    from vfio_hooks.log import Log
+    from vfio_hooks.places import Places
+
+HOOKS = "/etc/libvirt/hooks"
+STATE = "/run/vfio-hooks"
+KEPT = HOOKS + "/qemu.kept"
+"""The hook that was installed before ours; it goes on being run, after ours."""
+
+
+def main(argv: list[str]) -> int:
+    """Handle `qemu VM OPERATION SUB-OPERATION EXTRA`, with the domain's XML on stdin."""
+    vm, op = (*argv[1:3], "", "")[:2]
+    if os.geteuid() or not (_is_managed(vm, op) or _has_state(op)):
+        return _hand_over(argv)
+    xml = sys.stdin.buffer.read() if sys.stdin else b""
+    code = _guarded(argv, xml)
+    return code or _run_kept(argv, xml)
+
+
+def handle(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
+    """Do what an event asks for. Raises HookError, and whatever else a defect raises."""
+    from vfio_hooks.event import ENDING, PLANNED
+
+    if event.op in ENDING:
+        _undo(event, xml, places, log)
+    elif event.op in PLANNED:
+        from vfio_hooks.config import load
+
+        config = load(places.config, event.vm)
+        if config is not None:
+            _perform(event, xml, config, places, log)
+
+
+def _perform(event: "Event", xml: bytes, config: "Config", places: "Places", log: "Log") -> None:
+    from vfio_hooks.domain import parse
+    from vfio_hooks.engine import Engine
+    from vfio_hooks.errors import HookError
+    from vfio_hooks.plan import gather
+
+    host = places.host()
+    domain = parse(xml)
+    engine = Engine(host, places.folder(), log)
+    log.info(f"{event.vm}: {event.op}", event.vm)
+    try:
+        if config.dry_run:
+            engine.rehearse(domain.uuid, event.vm, lambda _: gather(event, domain, config, host))
+        else:
+            engine.perform(
+                event.op, domain.uuid, event.vm, lambda _: gather(event, domain, config, host)
+            )
+    except HookError as error:
+        if event.op != "started" or config.strict_started:
+            raise
+        log.warning(f"{event.vm}: started: {error}", event.vm)
+
+
+def _undo(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
+    from vfio_hooks.domain import identify
+    from vfio_hooks.engine import Engine
+
+    folder = places.folder()
+    known = identify(xml)
+    # Without usable XML the name has to do: it is in the journals, too.
+    uuids = [known[1]] if known else folder.find(event.vm)
+    for uuid in uuids:
+        if uuid in folder.uuids():
+            log.info(f"{event.vm}: {event.op} ({event.extra})", event.vm)
+            Engine(places.host(), folder, log).undo(event.op, uuid)
+
+
+def _guarded(argv: list[str], xml: bytes) -> int:
+    """`handle` under the contract: whatever happens, an exit code and at most one line."""
+    vm, op = argv[1], argv[2]
+    try:
+        if sys.flags.no_site:
+            # The dispatcher starts Python without site-packages; lxml and sh are there.
+            import site
+
+            site.main()
+        from vfio_hooks.event import Event
+        from vfio_hooks.log import SystemdJournal
+        from vfio_hooks.places import Places
+
+        log = SystemdJournal()
+        try:
+            handle(Event(*argv[1:5]), xml, Places(HOOKS, STATE, "/"), log)
+        except Exception as error:
+            log.warning(f"{vm}: {op} failed: {_line(error)}", vm)
+            raise
+    except Exception as error:
+        # At `started` only an error that the VM's owner wants to be fatal comes this far, or a
+        # defect, which is not worth a running guest.
+        strict = op == "started" and hasattr(error, "problem")
+        if op in ("prepare", "start") or strict:
+            sys.stderr.write(f"vfio-hooks: {_line(error)}\n")
+            return 1
+    return 0
+
+
+def _line(error: Exception) -> str:
+    text = str(error) if hasattr(error, "problem") else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+def _is_managed(vm: str, op: str) -> bool:
+    if op not in ("prepare", "start", "started", "stopped", "release"):
+        return False
+    return vm not in ("", ".", "..") and "/" not in vm and os.path.isdir(f"{HOOKS}/qemu.d/{vm}")
+
+
+def _has_state(op: str) -> bool:
+    """Whether anything is changed on this host that the end of a VM could have to undo, even
+    when its folder has been removed since."""
+    if op not in ("stopped", "release"):
+        return False
+    try:
+        return any(name.endswith(".journal") for name in os.listdir(STATE))
+    except OSError:
+        return False
+
+
+def _hand_over(argv: list[str]) -> int:
+    """Become the kept hook, with its input and output untouched; nothing where there is none."""
+    try:
+        os.execv(KEPT, [KEPT, *argv[1:]])
+    except OSError:
+        return 0
+
+
+def _run_kept(argv: list[str], xml: bytes) -> int:
+    if not os.access(KEPT, os.X_OK):
+        return 0
+    import subprocess
+
+    return subprocess.run([KEPT, *argv[1:]], input=xml).returncode

@@ -1,0 +1,21 @@
+"""Where a run of the program finds its configuration, its state and the host."""
+
+from dataclasses import dataclass
+
+from vfio_hooks.host import WritableHost
+from vfio_hooks.journal import StateFolder
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folder of the hooks' configuration, that of the journals, and the host's root."""
+
+    config: str = "/etc/libvirt/hooks"
+    state: str = "/run/vfio-hooks"
+    root: str = "/"
+
+    def host(self) -> WritableHost:
+        return WritableHost(self.root)
+
+    def folder(self) -> StateFolder:
+        return StateFolder(self.state)
