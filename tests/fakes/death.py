@@ -1,0 +1,62 @@
+"""Dying at a chosen moment: before, in the middle of, or after any write to journal or kernel."""
+
+from dataclasses import dataclass
+
+from tests.fakes.kernel import Kernel
+from vfio_hooks.journal import Disk
+
+
+class Died(BaseException):
+    """The process is gone. Not an Exception: nothing that handles failures may see it."""
+
+
+@dataclass
+class Fate:
+    """Counts moments, and ends the process at the one that it is set to (None: never)."""
+
+    moment: int | None = None
+    passed: int = 0
+
+    def moves_on(self) -> None:
+        if self.passed == self.moment:
+            raise Died
+        self.passed += 1
+
+
+class MortalKernel(Kernel):
+    """A kernel whose writer may die before and after each write."""
+
+    fate = Fate()
+
+    def write(self, name: str, text: str) -> None:
+        self.fate.moves_on()
+        super().write(name, text)
+        self.fate.moves_on()
+
+    def run(self, argv: list[str], seconds: float = 30) -> str:
+        self.fate.moves_on()
+        printed = super().run(argv, seconds)
+        self.fate.moves_on()
+        return printed
+
+
+class MortalDisk(Disk):
+    """A disk whose writer may die before, in the middle of and after each journal record."""
+
+    def __init__(self, fate: Fate) -> None:
+        self.fate = fate
+
+    def append(self, path: str, line: bytes) -> None:
+        self.fate.moves_on()
+        try:
+            self.fate.moves_on()
+        except Died:
+            super().append(path, line[: len(line) // 2])
+            raise
+        super().append(path, line)
+        self.fate.moves_on()
+
+    def remove(self, path: str) -> None:
+        self.fate.moves_on()
+        super().remove(path)
+        self.fate.moves_on()

@@ -1,0 +1,194 @@
+"""A kernel in memory: files and links, and what the real one does when some of them are written.
+
+It answers to `WritableHost`'s interface, so knobs, plugins and the engine run on it unchanged.
+What it claims to be like was seen on the emulated host; the tests there are the proof.
+"""
+
+import errno
+import fnmatch
+from dataclasses import dataclass, field
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import WritableHost
+from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
+
+DEVICES = "/sys/bus/pci/devices"
+DRIVERS = "/sys/bus/pci/drivers"
+
+
+class Kernel(WritableHost):
+    """The files of a host that only exists in a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: dict[str, str] = {}
+        self.links: dict[str, str] = {}
+        self.home: dict[str, str] = {}
+        """The driver that takes a function when nothing overrides it."""
+        self.refuses: set[str] = set()
+        """Paths whose writes fail with EINVAL."""
+        self.free_pages = 1 << 20
+        self.ran: list[list[str]] = []
+
+    def state(self) -> dict[str, str]:
+        """Every file and link, for comparing before with after."""
+        return {**self.files, **{name: "→ " + to for name, to in self.links.items()}}
+
+    # reading
+
+    def read(self, name: str) -> str:
+        try:
+            return self.files[name].strip()
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", name) from None
+
+    def names(self, folder: str) -> list[str]:
+        start = folder.rstrip("/") + "/"
+        below = (
+            name[len(start) :] for name in (*self.files, *self.links) if name.startswith(start)
+        )
+        return sorted({name.partition("/")[0] for name in below})
+
+    def exists(self, name: str) -> bool:
+        return name in self.files or name in self.links or bool(self.names(name))
+
+    def link(self, name: str) -> str | None:
+        return self.links.get(name)
+
+    # writing
+
+    def write(self, name: str, text: str) -> None:
+        text = text.strip()
+        if name in self.refuses:
+            raise OSError(errno.EINVAL, "Invalid argument", name)
+        if name.endswith("/driver/unbind"):
+            self._unbind(name.split("/")[-3], text)
+        elif name == "/sys/bus/pci/drivers_probe":
+            self._probe(text)
+        elif name not in self.files:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+        else:
+            self.files[name] = self._shown(name, text) + "\n"
+
+    def write_aside(self, name: str, text: str, seconds: float) -> None:
+        self.write(name, text)
+
+    def run(self, argv: list[str], seconds: float = 30) -> str:
+        self.ran.append(argv)
+        match argv:
+            case ["modprobe", "--", driver]:
+                self.files[f"/sys/module/{driver.replace('-', '_')}/refcnt"] = "0\n"
+                self.files[f"{DRIVERS}/{driver}/uevent"] = "\n"
+            case ["switch", name, "on" | "off" as way]:
+                self.files[f"/switch/{name}"] = way + "\n"
+            case _:
+                raise HookError(f"{argv[0]}: no such program")
+        return ""
+
+    def _shown(self, name: str, text: str) -> str:
+        """What a file shows after a write."""
+        if name.endswith("/driver_override"):
+            return text or "(null)"
+        if name.endswith("/nr_hugepages"):
+            taken = sum(
+                int(self.read(file)) for file in self.files if file.endswith("/nr_hugepages")
+            )
+            return str(min(int(text), int(self.read(name)) + self.free_pages - taken))
+        if name.endswith("_list") or name.endswith("/cpus"):
+            return format_list(parse_list(text))
+        if name.endswith("mask") or name.endswith("/default_smp_affinity"):
+            return format_mask(parse_mask(text))
+        if fnmatch.fnmatch(name, "/sys/kernel/mm/*"):
+            choices = self.read(name).replace("[", "").replace("]", "").split()
+            return " ".join(f"[{choice}]" if choice == text else choice for choice in choices)
+        return text
+
+    def _unbind(self, address: str, text: str) -> None:
+        if text != address or f"{DEVICES}/{address}/driver" not in self.links:
+            raise OSError(errno.ENODEV, "No such device", address)
+        del self.links[f"{DEVICES}/{address}/driver"]
+
+    def _probe(self, address: str) -> None:
+        link = f"{DEVICES}/{address}/driver"
+        if link in self.links:
+            return
+        override = self.read(f"{DEVICES}/{address}/driver_override")
+        driver = self.home.get(address) if override in ("", "(null)") else override
+        if driver and self.exists(f"{DRIVERS}/{driver}"):
+            self.links[link] = driver
+
+    # building
+
+    def add_pci(
+        self,
+        address: str,
+        driver: str | None,
+        group: str = "1",
+        device_class: str = "0x030000",
+        override: str = "(null)",
+    ) -> None:
+        """Put a function into the host, bound to a driver."""
+        folder = f"{DEVICES}/{address}"
+        self.files |= {
+            f"{folder}/driver_override": override + "\n",
+            f"{folder}/class": device_class + "\n",
+            f"{folder}/vendor": "0x1002\n",
+            f"{folder}/device": "0x73bf\n",
+            f"{folder}/modalias": f"pci:{address}\n",
+        }
+        self.links[f"{folder}/iommu_group"] = group
+        self.links[f"/sys/kernel/iommu_groups/{group}/devices/{address}"] = address
+        if driver:
+            self.files[f"{DRIVERS}/{driver}/uevent"] = "\n"
+            self.links[f"{folder}/driver"] = driver
+            if override == "(null)":
+                self.home[address] = driver
+
+    def bind_as_libvirt(self, address: str) -> None:
+        """What libvirt does to a function with managed='yes' before the guest runs."""
+        self._rebind(address, "vfio-pci")
+
+    def give_back_as_libvirt(self, address: str) -> None:
+        """What libvirt does to it after the guest ended."""
+        self._rebind(address, "")
+
+    def _rebind(self, address: str, override: str) -> None:
+        Kernel.write(self, f"{DEVICES}/{address}/driver_override", override)
+        if f"{DEVICES}/{address}/driver" in self.links:
+            Kernel.write(self, f"{DEVICES}/{address}/driver/unbind", address)
+        Kernel.write(self, "/sys/bus/pci/drivers_probe", address)
+
+
+def a_host() -> Kernel:
+    """A host with one of everything that a step may be about."""
+    kernel = Kernel()
+    kernel.files[f"{DRIVERS}/vfio-pci/uevent"] = "\n"
+    kernel.add_pci("0000:04:00.0", "amdgpu", "7")
+    kernel.add_pci("0000:04:00.1", "snd_hda_intel", "7", "0x040300")
+    kernel.add_pci("0000:05:00.0", "e1000e", "8", "0x020000")
+    kernel.add_pci("0000:06:00.0", "vfio-pci", "9", "0x010802", override="vfio-pci")
+    kernel.files |= {
+        "/proc/irq/24/smp_affinity_list": "0-7\n",
+        "/proc/irq/25/smp_affinity_list": "6\n",
+        "/proc/irq/default_smp_affinity": "ff\n",
+        "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "schedutil\n",
+        "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages": "3\n",
+        "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
+        "/proc/sys/vm/stat_interval": "1\n",
+        "/switch/lamp": "off\n",
+    }
+    return kernel
+
+
+@dataclass
+class Lines:
+    """A log that keeps its lines."""
+
+    infos: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def info(self, text: str, vm: str = "") -> None:
+        self.infos.append(text)
+
+    def warning(self, text: str, vm: str = "") -> None:
+        self.warnings.append(text)

@@ -1,0 +1,174 @@
+"""Die before, in and after every single write of journal and kernel: undo restores the host."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
+from tests.fakes.kernel import Kernel, Lines, a_host
+from vfio_hooks.engine import Engine
+from vfio_hooks.journal import StateFolder
+from vfio_hooks.knobs import KNOBS, Command, CpuMask, File, Knob, Module, Pages, PciDriver
+from vfio_hooks.sharing import Add, Exclusive, Once, Override, Run, Share, Subtract
+from vfio_hooks.steps import Step, Until
+
+BOUND = "vfio-pci (override vfio-pci)"
+PAGES = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"
+GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")
+THP = File("/sys/kernel/mm/transparent_hugepage/enabled")
+IRQ = CpuMask("/proc/irq/24/smp_affinity_list")
+LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
+
+
+def step(knob: Knob, share: Share, until: Until = "release") -> Step:
+    return Step("test", knob, share, until)
+
+
+PLANS = {
+    "override": [step(GOVERNOR, Override("performance"))],
+    "override that stands already": [step(GOVERNOR, Override("schedutil"))],
+    "override in brackets": [step(THP, Override("never"))],
+    "bound by us": [step(PciDriver("0000:04:00.0"), Exclusive(BOUND))],
+    "bound by libvirt": [step(PciDriver("0000:04:00.1"), Exclusive())],
+    "had an override before": [step(PciDriver("0000:06:00.0"), Exclusive("no driver"))],
+    "subtract, list": [step(IRQ, Subtract("4-7"))],
+    "subtract, emptied": [
+        step(CpuMask("/proc/irq/25/smp_affinity_list"), Subtract("4-7", ("0-3",)))
+    ],
+    "subtract, mask": [step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("2,4"))],
+    "add": [step(Pages(PAGES), Add(8))],
+    "run": [step(LAMP, Run())],
+    "once": [step(Module("kvmfr"), Once("loaded"))],
+    "a whole evening": [
+        step(PciDriver("0000:04:00.0"), Exclusive(BOUND)),
+        step(PciDriver("0000:04:00.1"), Exclusive()),
+        step(IRQ, Subtract("4-7")),
+        step(GOVERNOR, Override("performance")),
+        step(Pages(PAGES), Add(8)),
+        step(LAMP, Run(), until="stopped"),
+        step(THP, Override("never"), until="stopped"),
+    ],
+    "two plugins on one value": [step(IRQ, Subtract("4-5")), step(IRQ, Subtract("5-7"))],
+}
+OTHERS = [
+    [
+        step(IRQ, Subtract("2-4")),
+        step(GOVERNOR, Override("powersave")),
+        step(Pages(PAGES), Add(5)),
+        step(THP, Override("always")),
+        step(CpuMask("/proc/irq/25/smp_affinity_list"), Subtract("5-6", ("0-4",))),
+        step(PciDriver("0000:05:00.0"), Exclusive(BOUND)),
+    ],
+    [
+        step(IRQ, Subtract("1")),
+        step(GOVERNOR, Override("performance")),
+        step(Pages(PAGES), Add(2)),
+        step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("1")),
+    ],
+]
+VICTIM = "00000000-0000-0000-0000-00000000000a"
+STAYS = ("/sys/module/kvmfr/refcnt", "/sys/bus/pci/drivers/kvmfr/uevent")
+"""What a loaded module leaves, and the plan says that it stays."""
+
+
+def other(number: int) -> str:
+    return f"00000000-0000-0000-0000-00000000000{number}"
+
+
+class World:
+    """A host with its other VMs running, and a victim that lives through one start and stop."""
+
+    def __init__(self, path: Path, plan: list[Step], others: int) -> None:
+        self.plan = plan
+        self.path = path
+        self.host = MortalKernel()
+        self.host.__dict__.update(copy.deepcopy(a_host().__dict__))
+        self.untouched = self.state()
+        for number in range(others):
+            self.engine().perform(
+                "prepare", other(number), f"vm{number}", lambda _, n=number: OTHERS[n]
+            )
+        self.before = self.state()
+
+    def engine(self, fate: Fate | None = None) -> Engine:
+        fate = fate or Fate()
+        self.host.fate = fate
+        return Engine(self.host, StateFolder(str(self.path), MortalDisk(fate)), Lines())
+
+    def live_through(self, fate: Fate) -> None:
+        """A start and a stop, with libvirt's own work in between."""
+        engine = self.engine(fate)
+        engine.perform("prepare", VICTIM, "victim", lambda _: self.plan)
+        managed = [
+            s.knob.address
+            for s in self.plan
+            if isinstance(s.knob, PciDriver) and s.share == Exclusive()
+        ]
+        for address in managed:
+            Kernel.bind_as_libvirt(self.host, address)
+        engine.undo("stopped", VICTIM)
+        for address in managed:
+            Kernel.give_back_as_libvirt(self.host, address)
+        assert engine.undo("release", VICTIM) == []
+
+    def state(self) -> dict[str, str]:
+        return {name: text for name, text in self.host.state().items() if name not in STAYS}
+
+    def journals(self) -> list[str]:
+        return [file.name for file in self.path.iterdir() if file.name != "lock"]
+
+
+def moments(world: World) -> Iterator[int]:
+    """Every moment at which a life can end."""
+    fate = Fate()
+    world.live_through(fate)
+    yield from range(fate.passed)
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+def test_dying_at_any_moment_leaves_nothing(memory: Path, plan: list[Step], others: int) -> None:
+    for moment in moments(World(memory / "all", plan, others)):
+        world = World(memory / str(moment), plan, others)
+        with pytest.raises(Died):
+            world.live_through(Fate(moment))
+        problems = world.engine().undo("undo", VICTIM)
+        assert not problems
+        assert world.state() == world.before, f"moment {moment}"
+        for number in reversed(range(others)):
+            assert world.engine().undo("release", other(number)) == []
+        assert world.state() == world.untouched
+        assert not world.journals()
+
+
+@pytest.mark.parametrize("plan", ["a whole evening", "two plugins on one value"])
+def test_dying_again_while_being_undone(memory: Path, plan: str) -> None:
+    """The undo of a crash is itself cut off at every moment, and then finished by another VM."""
+    steps = PLANS[plan]
+    count = 0
+    for first in list(moments(World(memory / "all", steps, 1)))[::7]:
+        second = 0
+        while True:
+            world = World(memory / f"{first}-{second}", steps, 1)
+            with pytest.raises(Died):
+                world.live_through(Fate(first))
+            try:
+                world.engine(Fate(second)).undo("undo", VICTIM)
+            except Died:
+                second += 1
+                count += 1
+            else:
+                break
+            assert world.engine().undo("release", other(0)) == []
+            world.engine().undo("release", VICTIM)
+            assert world.state() == world.untouched, f"moments {first}, {second}"
+            assert not world.journals()
+    assert count > 50
+
+
+def test_every_kind_of_step_is_in_the_crash_tests() -> None:
+    steps = [one for plan in PLANS.values() for one in plan]
+    assert {type(one.knob) for one in steps} == set(KNOBS.values())
+    assert {type(one.share) for one in steps} == {Override, Exclusive, Subtract, Add, Run, Once}
