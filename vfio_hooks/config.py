@@ -1,20 +1,27 @@
-"""The two TOML files of a VM, as typed options: its own vm.toml over the host-wide defaults."""
+"""The two TOML files of a VM, as typed options: its own vm.toml over the host-wide defaults.
 
+A table in vm.toml switches a facility on. The host-wide vfio-hooks.toml switches nothing on: its
+tables only give values to keys that the VM's own table of that name leaves out.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from vfio_hooks.plugins import Plugin
+from vfio_hooks.errors import HookError, reason
+from vfio_hooks.nearest import nearest
+from vfio_hooks.options import keys
+from vfio_hooks.tables import SWITCHES, Catalogue, Reader, Table
+from vfio_hooks.trust import trusted
 
 FOLDER = "/etc/libvirt/hooks"
+HOST_FILE = "vfio-hooks.toml"
+VM_FOLDERS = "qemu.d"
+VM_FILE = "vm.toml"
 
-
-@dataclass(frozen=True)
-class Table:
-    """One table of vm.toml: a facility in use, and its validated options."""
-
-    name: str
-    plugin: Plugin
-    options: Any
+BUILT_IN = Catalogue()
 
 
 @dataclass(frozen=True)
@@ -28,3 +35,81 @@ class Config:
     tables: tuple[Table, ...] = ()
     dry_run: bool = False
     strict_started: bool = False
+
+    @classmethod
+    def use(cls, names: Iterable[str], catalogue: Catalogue = BUILT_IN) -> "Config":
+        """A configuration of empty tables, as if vm.toml held just [name] of each.
+
+        Raises HookError for a name that is none, and for a facility that needs more than that.
+        """
+        wanted = set(names)
+        for name in sorted(wanted):
+            if name not in catalogue.names:
+                raise HookError(f"no facility {name!r}", nearest(name, catalogue.names))
+        tables = []
+        for name in (known for known in catalogue.names if known in wanted):
+            plugin = catalogue.load(name)
+            needed = [key for key, kind in keys(plugin.Options).items() if kind.required]
+            if needed:
+                raise HookError(
+                    f"[{name}] cannot be empty", f"write a vm.toml with its {', '.join(needed)}"
+                )
+            tables.append(Table(name, plugin, plugin.Options()))
+        return cls(tuple(tables))
+
+
+def home(folder: str, vm: str) -> str | None:
+    """The folder of a VM, or None where the VM is not managed. Its name is the VM's, to the
+    letter. Raises HookError where that cannot be told."""
+    if vm in ("", ".", "..") or "/" in vm or "\0" in vm:
+        return None
+    path = f"{folder}/{VM_FOLDERS}/{vm}"
+    try:
+        return path if stat.S_ISDIR(os.stat(path).st_mode) else None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise HookError(f"{path}: cannot be read: {reason(error)}") from None
+
+
+def load(folder: str, vm: str, catalogue: Catalogue = BUILT_IN) -> Config | None:
+    """The configuration of a VM, or None where the VM is not managed.
+
+    Raises HookError for the first of what `examine` finds.
+    """
+    config, problems = examine(folder, vm, catalogue)
+    if problems:
+        raise problems[0]
+    return config
+
+
+def examine(
+    folder: str, vm: str, catalogue: Catalogue = BUILT_IN
+) -> tuple[Config | None, list[HookError]]:
+    """The configuration of a VM, as `load` gives it, and everything that is wrong with it."""
+    try:
+        own_folder = home(folder, vm)
+        if own_folder is None:
+            return None, []
+        trusted(own_folder, folder)
+    except HookError as error:
+        return None, [error]
+    reader = Reader(catalogue)
+    host = reader.read(folder, f"{folder}/{HOST_FILE}")
+    own = reader.read(folder, f"{own_folder}/{VM_FILE}")
+    reader.top_level(host)
+    reader.top_level(own)
+    tables = reader.tables(own, reader.defaults(host))
+    if reader.problems:
+        return None, reader.problems
+    switches = {name: own.data.get(name, host.data.get(name, False)) for name in SWITCHES}
+    return Config(tuple(tables), **switches), []
+
+
+def examine_defaults(folder: str, catalogue: Catalogue = BUILT_IN) -> list[HookError]:
+    """Everything that is wrong with the host-wide file alone."""
+    reader = Reader(catalogue)
+    host = reader.read(folder, f"{folder}/{HOST_FILE}")
+    reader.top_level(host)
+    reader.defaults(host)
+    return reader.problems

@@ -1,0 +1,96 @@
+"""Who else could have written what root obeys."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vfio_hooks.config import examine, home
+from vfio_hooks.errors import HookError
+from vfio_hooks.trust import trusted
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+NOBODY = 65534
+
+
+@pytest.fixture
+def hooks(tmp_path: Path) -> Path:
+    """A hooks folder with one managed VM, as it should be."""
+    own_folder = tmp_path / "hooks/qemu.d/win10"
+    own_folder.mkdir(parents=True, mode=0o755)
+    (own_folder / "vm.toml").write_text("[pci]\n")
+    (tmp_path / "hooks/vfio-hooks.toml").write_text("[pci]\n")
+    return tmp_path / "hooks"
+
+
+def refusals(hooks: Path) -> list[str]:
+    _, problems = examine(str(hooks), "win10")
+    return [str(problem).replace(str(hooks), "HOOKS") for problem in problems]
+
+
+def test_what_only_root_can_write_is_trusted(hooks: Path) -> None:
+    assert refusals(hooks) == []
+
+
+CHAIN = ["", "/qemu.d", "/qemu.d/win10", "/qemu.d/win10/vm.toml", "/vfio-hooks.toml"]
+
+
+@pytest.mark.parametrize("bits", [0o020, 0o002])
+@pytest.mark.parametrize("name", CHAIN)
+def test_what_others_may_write_is_refused_by_name(hooks: Path, name: str, bits: int) -> None:
+    target = Path(f"{hooks}{name}")
+    target.chmod(target.stat().st_mode | bits)
+    told = f"HOOKS{name}: others than its owner may write there; see what is in it, then: "
+    assert refusals(hooks) == [f"{told}chmod go-w HOOKS{name}"]
+
+
+@root_only
+@pytest.mark.parametrize("name", CHAIN)
+def test_what_belongs_to_another_user_is_refused_by_name(hooks: Path, name: str) -> None:
+    os.chown(f"{hooks}{name}", NOBODY, -1)
+    told = f"HOOKS{name}: belongs to user 65534, not to root; see what is in it, then: "
+    assert refusals(hooks) == [f"{told}chown root: HOOKS{name}"]
+
+
+def test_a_link_to_another_vms_folder_is_followed(hooks: Path) -> None:
+    (hooks / "qemu.d/win11").symlink_to("win10")
+    assert examine(str(hooks), "win11")[1] == []
+
+
+def test_a_link_is_as_good_as_all_that_it_leads_through(hooks: Path, tmp_path: Path) -> None:
+    open_folder = tmp_path / "open"
+    (open_folder / "win11").mkdir(parents=True)
+    (hooks / "qemu.d/win11").symlink_to(open_folder / "win11")
+    trusted(f"{hooks}/qemu.d/win11", str(hooks))
+    open_folder.chmod(0o777)
+    with pytest.raises(HookError, match=f"^{open_folder}: others"):
+        trusted(f"{hooks}/qemu.d/win11", str(hooks))
+    # Nobody but its owner can move a folder away from a sticky one.
+    open_folder.chmod(0o1777)
+    trusted(f"{hooks}/qemu.d/win11", str(hooks))
+
+
+def test_a_link_in_between_is_looked_at_too(hooks: Path, tmp_path: Path) -> None:
+    """Whoever can write where the second link lies can lead the first one elsewhere."""
+    between = tmp_path / "between"
+    between.mkdir()
+    (between / "link").symlink_to(hooks / "qemu.d/win10")
+    (hooks / "qemu.d/win11").symlink_to("../../between/link")
+    trusted(f"{hooks}/qemu.d/win11/vm.toml", str(hooks))
+    between.chmod(0o775)
+    with pytest.raises(HookError, match=f"^{between}: others"):
+        trusted(f"{hooks}/qemu.d/win11/vm.toml", str(hooks))
+
+
+def test_links_in_a_circle_end(hooks: Path) -> None:
+    (hooks / "qemu.d/win11").symlink_to("win12")
+    (hooks / "qemu.d/win12").symlink_to("win11")
+    with pytest.raises(HookError, match="too many symbolic links"):
+        trusted(f"{hooks}/qemu.d/win11", str(hooks))
+    with pytest.raises(HookError, match="cannot be read: Too many levels"):
+        home(str(hooks), "win11")
+
+
+def test_what_is_not_there_is_said(hooks: Path) -> None:
+    with pytest.raises(HookError, match="x: cannot look at it: No such file or directory"):
+        trusted(f"{hooks}/qemu.d/x", str(hooks))

@@ -1,0 +1,13 @@
+"""Help for a mistyped name."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """What to try instead of `name`: "did you mean pci? allowed: cpus, pci"."""
+    names = sorted(allowed)
+    lower = {known.lower(): known for known in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    guess = f"did you mean {lower[close[0]]}? " if close else ""
+    return f"{guess}allowed: {', '.join(names) or 'none'}"

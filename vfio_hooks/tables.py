@@ -1,0 +1,193 @@
+"""The tables of the configuration files, validated against the plugins that they are for."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vfio_hooks import plugins
+from vfio_hooks.errors import HookError
+from vfio_hooks.nearest import nearest
+from vfio_hooks.options import choices, describe, fit, keys, show
+from vfio_hooks.plugins import Plugin
+from vfio_hooks.tomlfile import Path, TomlFile
+from vfio_hooks.trust import trusted
+
+SWITCHES = ("dry_run", "strict_started")
+"""Keys of the top level, in either file: true or false."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of vm.toml: a facility in use, and its validated options."""
+
+    name: str
+    plugin: Plugin
+    options: Any
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The facilities that tables can name, in the order in which they act, and how to load one.
+
+    A plugin with MULTIPLE = True may have several tables, written [[name]].
+    """
+
+    names: Sequence[str] = plugins.BUILT_IN
+    load: Callable[[str], Plugin] = plugins.load
+
+
+@dataclass(frozen=True)
+class Value:
+    """A validated value, and the file and key that it comes from."""
+
+    value: Any
+    file: TomlFile
+    path: Path
+
+
+Values = Mapping[str, Value]
+
+
+class Reader:
+    """Reads and validates; what is wrong is collected in `problems`."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self.problems: list[HookError] = []
+
+    def read(self, folder: str, path: str) -> TomlFile:
+        """A file, which is empty where there is none or it cannot be used."""
+        try:
+            if os.path.lexists(path):
+                trusted(path, folder)
+                if found := TomlFile.read(path):
+                    return found
+        except HookError as error:
+            self.problems.append(error)
+        return TomlFile(path, "", {})
+
+    def top_level(self, file: TomlFile) -> None:
+        """Check the switches, and that every table is known."""
+        names = self._catalogue.names
+        for name, value in file.data.items():
+            if name in SWITCHES:
+                if not isinstance(value, bool):
+                    self._wrong(file, (name,), f"{name} must be true or false, not {show(value)}")
+            elif name not in names:
+                is_table = isinstance(value, dict | list)
+                what = f"table [{name}]" if is_table else f"key {show(name)} outside of the tables"
+                self._wrong(
+                    file, (name,), f"unknown {what}", nearest(name, names if is_table else SWITCHES)
+                )
+
+    def defaults(self, host: TomlFile) -> dict[str, Values | None]:
+        """The host-wide values, by table; None for a table that is wrong."""
+        found: dict[str, Values | None] = {}
+        for name in self._names_in(host):
+            raw = host.data[name]
+            if not isinstance(raw, dict):
+                self._wrong(host, (name,), f"{name} must be one table of defaults, [{name}]")
+                found[name] = None
+                continue
+            plugin = self._catalogue.load(name)
+            values = found[name] = self._values(host, (name,), raw, plugin)
+            if values is None or _missing(plugin, values):
+                continue
+            # Complete, so what only the plugin can check is checked here, used or not.
+            if self._construct(host, (name,), plugin, values) is None:
+                found[name] = None
+        return found
+
+    def tables(self, own: TomlFile, defaults: Mapping[str, Values | None]) -> list[Table]:
+        """A VM's own tables, with what they leave out from the defaults."""
+        found = []
+        for name in self._names_in(own):
+            plugin = self._catalogue.load(name)
+            for path, raw in self._tables_of(own, name, plugin):
+                base, values = defaults.get(name, {}), self._values(own, path, raw, plugin)
+                if base is None or values is None:
+                    continue
+                whole = {**base, **values}
+                if missing := _missing(plugin, whole):
+                    self._wrong(own, path, f"[{name}] needs {', '.join(missing)}")
+                    continue
+                options = self._construct(own, path, plugin, whole)
+                if options is not None:
+                    found.append(Table(name, plugin, options))
+        return found
+
+    def _names_in(self, file: TomlFile) -> list[str]:
+        return [name for name in self._catalogue.names if name in file.data]
+
+    def _tables_of(
+        self, file: TomlFile, name: str, plugin: Plugin
+    ) -> list[tuple[Path, Mapping[str, object]]]:
+        raw = file.data[name]
+        if isinstance(raw, dict):
+            return [((name,), raw)]
+        if not isinstance(raw, list) or not all(isinstance(one, dict) for one in raw):
+            self._wrong(file, (name,), f"{name} must be a table, [{name}], not {show(raw)}")
+            return []
+        if not getattr(plugin, "MULTIPLE", False):
+            self._wrong(file, (name,), f"there can be only one {name}", f"write [{name}]")
+            return []
+        return [((name, position), one) for position, one in enumerate(raw)]
+
+    def _values(
+        self, file: TomlFile, path: Path, raw: Mapping[str, object], plugin: Plugin
+    ) -> Values | None:
+        """The keys of one table, or None where any of them is wrong."""
+        before = len(self.problems)
+        allowed = keys(plugin.Options)
+        values = {}
+        for name, value in raw.items():
+            if name not in allowed:
+                self._unknown_key(file, path, name, allowed)
+                continue
+            try:
+                kind = allowed[name].kind
+                values[name] = Value(fit(value, kind), file, (*path, name))
+            except ValueError:
+                what = f"{name} in [{path[0]}] must be {describe(kind)}, not {show(value)}"
+                self._wrong(file, (*path, name), what, _suggestion(name, value, kind))
+        return values if len(self.problems) == before else None
+
+    def _unknown_key(
+        self, file: TomlFile, path: Path, name: str, allowed: Mapping[str, Any]
+    ) -> None:
+        hint = nearest(name, allowed)
+        if name in SWITCHES:
+            hint = "it belongs before the first table"
+        self._wrong(file, (*path, name), f"unknown key {show(name)} in [{path[0]}]", hint)
+
+    def _construct(self, file: TomlFile, path: Path, plugin: Plugin, values: Values) -> Any:
+        """The options, or None where the plugin's own check says no.
+
+        A check names the key that it is about first ("timeout must be ..."); then the place that
+        is told is that key's.
+        """
+        try:
+            return plugin.Options(**{name: value.value for name, value in values.items()})
+        except ValueError as error:
+            about = values.get(str(error).partition(" ")[0])
+            where = about.file.at(about.path) if about else file.at(path)
+            self.problems.append(HookError(f"{where}: [{path[0]}]: {error}"))
+            return None
+
+    def _wrong(self, file: TomlFile, path: Path, problem: str, hint: str = "") -> None:
+        self.problems.append(HookError(f"{file.at(path)}: {problem}", hint))
+
+
+def _missing(plugin: Plugin, values: Values) -> list[str]:
+    return [
+        name for name, key in keys(plugin.Options).items() if key.required and name not in values
+    ]
+
+
+def _suggestion(name: str, value: object, kind: Any) -> str:
+    try:
+        fit([value], kind)
+        return f"write {name} = {show([value])}"
+    except ValueError:
+        return nearest(value, choices(kind)) if isinstance(value, str) and choices(kind) else ""

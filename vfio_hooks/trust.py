@@ -1,0 +1,57 @@
+"""Whether what root is about to obey can only have been written by root."""
+
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+
+from vfio_hooks.errors import HookError, reason
+
+_LINKS = 40
+"""As many symbolic links as the kernel follows in one path."""
+
+
+def trusted(path: str, folder: str) -> None:
+    """Raise HookError where somebody else than root could have made or changed `path`.
+
+    Looked at are `folder`, everything from there down to `path`, and everything on the way to
+    where a symbolic link leads; links are allowed. Besides root it may be the calling user.
+    """
+    for name in _way(path, folder):
+        try:
+            seen = os.lstat(name)
+        except OSError as error:
+            raise HookError(f"{name}: cannot look at it: {reason(error)}") from None
+        if seen.st_uid not in (0, os.geteuid()):
+            raise HookError(
+                f"{name}: belongs to user {seen.st_uid}, not to root",
+                f"see what is in it, then: chown root: {shlex.quote(name)}",
+            )
+        # In a sticky folder (/tmp, /nix/store) nobody can replace what belongs to root.
+        sticky = stat.S_ISDIR(seen.st_mode) and seen.st_mode & stat.S_ISVTX
+        if seen.st_mode & 0o022 and not stat.S_ISLNK(seen.st_mode) and not sticky:
+            raise HookError(
+                f"{name}: others than its owner may write there",
+                f"see what is in it, then: chmod go-w {shlex.quote(name)}",
+            )
+
+
+def _way(path: str, folder: str) -> Iterator[str]:
+    """All that the kernel passes from `folder` to `path`, links themselves included."""
+    here = os.path.realpath(folder)
+    yield here
+    parts = os.path.relpath(path, folder).split("/")
+    links = 0
+    while parts:
+        part = parts.pop(0)
+        if part in ("", "."):
+            continue
+        here = os.path.dirname(here) if part == ".." else os.path.join(here, part)
+        yield here
+        if os.path.islink(here):
+            links += 1
+            if links > _LINKS:
+                raise HookError(f"{path}: too many symbolic links")
+            goal = os.readlink(here)
+            here = "/" if goal.startswith("/") else os.path.dirname(here)
+            parts = goal.split("/") + parts
