@@ -10,7 +10,17 @@ from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
 from vfio_hooks.journal import StateFolder
-from vfio_hooks.knobs import KNOBS, Command, CpuMask, File, Knob, Module, Pages, PciDriver
+from vfio_hooks.knobs import (
+    KNOBS,
+    Command,
+    CpuMask,
+    File,
+    IrqAffinity,
+    Knob,
+    Module,
+    Pages,
+    PciDriver,
+)
 from vfio_hooks.sharing import Add, Exclusive, Once, Override, Run, Share, Subtract
 from vfio_hooks.steps import Step, Until
 
@@ -18,7 +28,7 @@ BOUND = "vfio-pci (override vfio-pci)"
 PAGES = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"
 GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")
 THP = File("/sys/kernel/mm/transparent_hugepage/enabled")
-IRQ = CpuMask("/proc/irq/24/smp_affinity_list")
+IRQ, MANAGED_IRQ = IrqAffinity(24), IrqAffinity(26)
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
 
@@ -34,10 +44,9 @@ PLANS = {
     "bound by libvirt": [step(PciDriver("0000:04:00.1"), Exclusive())],
     "had an override before": [step(PciDriver("0000:06:00.0"), Exclusive("no driver"))],
     "subtract, list": [step(IRQ, Subtract("4-7"))],
-    "subtract, emptied": [
-        step(CpuMask("/proc/irq/25/smp_affinity_list"), Subtract("4-7", ("0-3",)))
-    ],
+    "subtract, emptied": [step(IrqAffinity(25), Subtract("4-7", ("0-3",)))],
     "subtract, mask": [step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("2,4"))],
+    "subtract, managed by the kernel": [step(MANAGED_IRQ, Subtract("4-7"))],
     "add": [step(Pages(PAGES), Add(8))],
     "run": [step(LAMP, Run())],
     "once": [step(Module("kvmfr"), Once("loaded"))],
@@ -58,7 +67,7 @@ OTHERS = [
         step(GOVERNOR, Override("powersave")),
         step(Pages(PAGES), Add(5)),
         step(THP, Override("always")),
-        step(CpuMask("/proc/irq/25/smp_affinity_list"), Subtract("5-6", ("0-4",))),
+        step(IrqAffinity(25), Subtract("5-6", ("0-4",))),
         step(PciDriver("0000:05:00.0"), Exclusive(BOUND)),
     ],
     [

@@ -19,12 +19,12 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.journal import StateFolder
-from vfio_hooks.knobs import CpuMask, File, Pages, PciDriver
+from vfio_hooks.knobs import File, IrqAffinity, Pages, PciDriver
 from vfio_hooks.sharing import Add, Exclusive, Override, Share, Subtract
 from vfio_hooks.steps import Step
 
 GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")
-IRQ = CpuMask("/proc/irq/24/smp_affinity_list")
+IRQ = IrqAffinity(24)
 PAGES = Pages("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages")
 GPU, NIC = PciDriver("0000:04:00.0"), PciDriver("0000:05:00.0")
 REFUSES = File("/proc/sys/vm/stat_interval")

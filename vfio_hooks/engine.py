@@ -7,7 +7,7 @@ event of any VM, or `undo`, finishes what was cut off before it does anything el
 import time
 from collections.abc import Callable, Sequence
 
-from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import WritableHost
 from vfio_hooks.journal import Claim, Journal, State, StateFolder
 from vfio_hooks.ledger import Ledger, holding
@@ -126,7 +126,12 @@ class Engine:
         wanted = target(own.base, [*own.shares, step.share])
         claim = ledger.claim(journal, event, time.time(), step, own.base)
         if live != wanted:
-            step.knob.write(self.host, wanted)
+            try:
+                step.knob.write(self.host, wanted)
+            except Immovable as error:
+                self.log.info(f"{journal.vm}: {step.plugin}: {error}", journal.vm)
+                journal.mark(claim, State.UNDONE)
+                return
         journal.mark(claim, State.HELD)
         self._tell(journal.vm, Change(step, live, wanted, undo_text(step, own.base)))
 

@@ -17,6 +17,10 @@ class Gone(HookError):
     """The object that a value belonged to is not there any more (a VF, an IRQ, a CPU)."""
 
 
+class Immovable(HookError):
+    """The kernel never lets this one be changed (a managed interrupt). Not a failure of a plan."""
+
+
 class Interrupted(HookError):
     """SIGTERM, SIGINT or SIGHUP came; what the event did so far is undone before it ends."""
 

@@ -27,6 +27,8 @@ class Kernel(WritableHost):
         """The driver that takes a function when nothing overrides it."""
         self.refuses: set[str] = set()
         """Paths whose writes fail with EINVAL."""
+        self.managed: set[str] = set()
+        """Affinities of managed interrupts: writes fail with EPERM, as on Linux 6.12."""
         self.free_pages = 1 << 20
         self.ran: list[list[str]] = []
 
@@ -61,6 +63,8 @@ class Kernel(WritableHost):
         text = text.strip()
         if name in self.refuses:
             raise OSError(errno.EINVAL, "Invalid argument", name)
+        if name in self.managed:
+            raise OSError(errno.EPERM, "Operation not permitted", name)
         if name.endswith("/driver/unbind"):
             self._unbind(name.split("/")[-3], text)
         elif name == "/sys/bus/pci/drivers_probe":
@@ -170,6 +174,7 @@ def a_host() -> Kernel:
     kernel.files |= {
         "/proc/irq/24/smp_affinity_list": "0-7\n",
         "/proc/irq/25/smp_affinity_list": "6\n",
+        "/proc/irq/26/smp_affinity_list": "0-7\n",
         "/proc/irq/default_smp_affinity": "ff\n",
         "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "schedutil\n",
         "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages": "3\n",
@@ -177,6 +182,7 @@ def a_host() -> Kernel:
         "/proc/sys/vm/stat_interval": "1\n",
         "/switch/lamp": "off\n",
     }
+    kernel.managed.add("/proc/irq/26/smp_affinity_list")
     return kernel
 
 

@@ -28,7 +28,8 @@ class Knob(ABC):
 
     @abstractmethod
     def write(self, host: WritableHost, value: str) -> None:
-        """Make it so, and return when the host shows it. Raises HookError."""
+        """Make it so, and return when the host shows it. Raises HookError; Immovable, having
+        changed nothing, where the kernel never lets this one be changed."""
 
     def is_lent(self, live: str, base: str) -> bool:
         """Whether `live` is a value that libvirt or the guest left behind on a knob that was

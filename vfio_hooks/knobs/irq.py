@@ -1,0 +1,46 @@
+"""The CPUs that an interrupt may go to."""
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError, Immovable
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import read_file
+
+
+@dataclass(frozen=True)
+class IrqAffinity(Knob):
+    """smp_affinity_list of one interrupt; the value is its CPU list.
+
+    https://docs.kernel.org/core-api/irq/irq-affinity.html
+    """
+
+    number: int
+    kind: ClassVar[str] = "irq"
+
+    @property
+    def key(self) -> str:
+        return f"/proc/irq/{self.number}/smp_affinity_list"
+
+    def read(self, host: Host) -> str:
+        return format_list(parse_list(read_file(host, self.key)))
+
+    def write(self, host: WritableHost, value: str) -> None:
+        try:
+            host.write(self.key, value)
+        except OSError as error:
+            # A managed interrupt (nvme's queues) or a per-CPU one: EIO up to Linux 6.1 and
+            # later EPERM.
+            if error.errno in (errno.EIO, errno.EPERM):
+                raise Immovable(f"IRQ {self.number} is managed by the kernel: it stays") from None
+            if error.errno == errno.ENOENT:
+                raise Gone(f"IRQ {self.number} is not there any more") from None
+            hint = ""
+            if error.errno == errno.ENOSPC:
+                hint = "the CPUs that would be left have no free interrupt vectors: leave more"
+            raise refused(f"move to CPUs {value}", f"IRQ {self.number}", error, hint) from None
+        if (now := self.read(host)) != value:
+            raise HookError(f"IRQ {self.number}: CPUs {value} were asked for, it shows {now}")
