@@ -1,0 +1,449 @@
+#!/usr/bin/env bash
+# Install vfio-hooks on this machine, or take it off again: install.sh --help.
+set -euo pipefail
+umask 022
+export LC_ALL=C
+
+SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# What runs is the distribution's own Python: an upgrade of it never leaves a broken hook behind.
+PYTHON=/usr/bin/python3
+OLDEST_PYTHON="3, 11"
+HOOKS=/etc/libvirt/hooks
+LIBRARIES=/usr/local/lib/vfio-hooks
+COMMAND=/usr/local/bin/vfio-hooks
+STATE=/run/vfio-hooks
+FOLDERS_MADE=$LIBRARIES/folders-made
+
+DESTDIR=""
+DRY_RUN=false
+CHANGES=0
+SCRATCH=()
+PROBE=vfio-hooks-probe.$$
+NO_DISK=/nonexistent/$PROBE
+
+# Which package of a distribution brings which Python module. A distribution is found by the ID
+# or ID_LIKE of its os-release; a new one needs its four packages here and an install_with_*.
+declare -A MANAGER=([debian]=apt_get)
+declare -A PACKAGE=(
+    [debian python3]=python3
+    [debian lxml.etree]=python3-lxml
+    [debian sh]=python3-sh
+    [debian libvirt]=python3-libvirt
+)
+MODULES=(lxml.etree sh libvirt)
+
+usage() {
+    cat <<END
+usage: install.sh [--dry-run] [--destdir DIR]               install, or upgrade in place
+       install.sh --uninstall [--dry-run] [--destdir DIR]   take it off again
+       install.sh --demo                                    see it work in an emulated host
+
+  --dry-run      print what would be done, and do nothing
+  --destdir DIR  put the files below DIR, for packages; nothing else on this machine is touched
+
+Installed are the package ($LIBRARIES), the hook ($HOOKS/qemu) and
+the command ($COMMAND). A hook that is there already is kept and goes on being run.
+END
+}
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# act TEXT COMMAND...: everything that changes this machine passes through here.
+act() {
+    CHANGES=$((CHANGES + 1))
+    if $DRY_RUN; then
+        say "would $1"
+    else
+        say "$1"
+        "${@:2}"
+    fi
+}
+
+remove_scratch() {
+    ((${#SCRATCH[@]} == 0)) || rm -rf -- "${SCRATCH[@]}"
+}
+
+exists() { [[ -e $1 || -L $1 ]]; }
+
+# --- what it needs -------------------------------------------------------------------------
+
+distribution() {
+    local id ids
+    # shellcheck source=/dev/null
+    ids=$(. /etc/os-release 2>/dev/null && printf '%s %s' "${ID:-}" "${ID_LIKE:-}") || true
+    for id in $ids; do
+        [[ -z ${MANAGER[$id]:-} ]] || { printf '%s\n' "$id" && return; }
+    done
+}
+
+install_with_apt_get() {
+    local -a apt=(timeout 900 apt-get -o DPkg::Lock::Timeout=300)
+    local -a install=("${apt[@]}" install --yes --quiet --no-install-recommends "$@")
+    export DEBIAN_FRONTEND=noninteractive
+    # A fresh machine has no package lists, or ones whose files have moved on.
+    "${install[@]}" </dev/null || { "${apt[@]}" update --quiet </dev/null && "${install[@]}" </dev/null; } ||
+        die "cannot install $*: apt-get says why above"
+}
+
+# need WHAT...: install the packages that bring these, "python3" or modules of it.
+need() {
+    local here what
+    local -a packages=()
+    here=$(distribution)
+    for what in "$@"; do
+        [[ -n ${PACKAGE["$here $what"]:-} ]] ||
+            die "not there for $PYTHON: ${*%%.*}; install your distribution's packages of it, then run this again"
+        packages+=("${PACKAGE["$here $what"]}")
+    done
+    act "install the packages ${packages[*]}" "install_with_${MANAGER[$here]}" "${packages[@]}"
+}
+
+need_python() {
+    [[ -x $PYTHON ]] || need python3
+    if $DRY_RUN && [[ ! -x $PYTHON ]]; then
+        return
+    fi
+    "$PYTHON" -I -c "import sys; sys.exit(sys.version_info < ($OLDEST_PYTHON))" ||
+        die "$PYTHON is $("$PYTHON" --version); vfio-hooks needs ${OLDEST_PYTHON/, /.} or newer"
+}
+
+need_modules() {
+    local module
+    local -a missing=()
+    for module in "${MODULES[@]}"; do
+        timeout 60 "$PYTHON" -I -c "import $module" 2>/dev/null || missing+=("$module")
+    done
+    ((${#missing[@]} == 0)) || need "${missing[@]}"
+}
+
+# --- files ---------------------------------------------------------------------------------
+
+# Make a folder and those above it, and remember which were made, so that --uninstall knows.
+make_folder() {
+    [[ ! -d $DESTDIR$1 ]] || return 0
+    make_folder "$(dirname "$1")"
+    act "make the folder $1" mkdir -m 755 "$DESTDIR$1"
+    $DRY_RUN || MADE+=("$1")
+}
+
+remember_folders() {
+    ((${#MADE[@]} == 0)) || printf '%s\n' "${MADE[@]}" >>"$DESTDIR$FOLDERS_MADE"
+}
+
+# The .py files below a folder, by what is in them.
+fingerprint() {
+    (cd "$1" && find vfio_hooks -name '*.py' -print0 | sort -z | xargs -0r sha256sum | sha256sum)
+}
+
+# Every version has a folder of its own, complete before it has its name, and the hook and the
+# command name the one that they use. So a hook that runs while this upgrades, and imports as it
+# goes, has its own version to the end; the one before the newest is kept for it.
+install_package() {
+    local version
+    version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$SOURCE/vfio_hooks/__init__.py")
+    LIBRARY=$LIBRARIES/$version-$(fingerprint "$SOURCE" | cut -c 1-12)
+    local target=$DESTDIR$LIBRARY
+    if [[ ! -d $target ]]; then
+        act "install the package into $LIBRARY" unpack "$target"
+    elif [[ $(fingerprint "$target") != "$(fingerprint "$SOURCE")" ]]; then
+        act "install the package again into $LIBRARY, where files were changed" unpack "$target"
+    fi
+}
+
+unpack() {
+    local stage file
+    stage=$(mktemp -d "$DESTDIR$LIBRARIES/.new.XXXXXX")
+    SCRATCH+=("$stage")
+    while IFS= read -r -d '' file; do
+        install -D -m 644 "$SOURCE/$file" "$stage/$file"
+    done < <(cd "$SOURCE" && find vfio_hooks -name '*.py' -print0)
+    # Compiled now, because hooks are run by root, who would otherwise write caches later.
+    timeout 300 "$PYTHON" -I -m compileall -q -s "$stage" -p "$LIBRARY" "$stage"
+    chmod 755 "$stage"
+    if [[ -d $1 ]]; then
+        mv -T "$1" "$stage.damaged"
+        SCRATCH+=("$stage.damaged")
+    fi
+    mv -T "$stage" "$1"
+}
+
+# put TEXT FILE: an executable file with this text, there in one rename.
+put() {
+    local file=$DESTDIR$2
+    if [[ -f $file && ! -L $file && $(<"$file") == "$1" && $(stat -c %u:%a "$file") == "$EUID:755" ]]; then
+        return 0
+    fi
+    act "write $2" replace "$1" "$file"
+}
+
+replace() {
+    local new
+    new=$(mktemp "$(dirname "$2")/.vfio-hooks.XXXXXX")
+    SCRATCH+=("$new")
+    printf '%s\n' "$1" >"$new"
+    chmod 755 "$new"
+    mv -T "$new" "$2"
+}
+
+is_our_hook() { [[ -f $1 ]] && grep -q 'from vfio_hooks\.dispatch import' "$1"; }
+is_our_command() { [[ -f $1 ]] && grep -q 'from vfio_hooks\.cli import' "$1"; }
+
+# The library that the installed hook uses; nothing where none is installed.
+library_in_use() {
+    if is_our_hook "$DESTDIR$HOOKS/qemu"; then
+        sed -n 's/^LIBRARY = "\([^"]*\)".*/\1/p' "$DESTDIR$HOOKS/qemu"
+    fi
+}
+
+# Linked, not moved: at no moment is there no hook.
+keep_foreign_hook() {
+    local hook=$DESTDIR$HOOKS/qemu
+    if ! exists "$hook" || is_our_hook "$hook"; then
+        return 0
+    fi
+    if exists "$hook.kept"; then
+        cmp -s "$hook" "$hook.kept" && return 0
+        die "$HOOKS/qemu is not ours, and $HOOKS/qemu.kept is there already: move one of them away"
+    fi
+    act "keep your own hook as $HOOKS/qemu.kept; vfio-hooks goes on running it" ln -PT "$hook" "$hook.kept"
+}
+
+install_hook() {
+    put "$(sed "s|^LIBRARY = .*|LIBRARY = \"$LIBRARY\"|" "$SOURCE/hooks/qemu")" "$HOOKS/qemu"
+}
+
+install_command() {
+    put "#!$PYTHON -I
+\"\"\"The vfio-hooks command.\"\"\"
+
+import sys
+
+sys.path.insert(0, \"$LIBRARY\")
+
+from vfio_hooks.cli import main
+
+sys.exit(main())" "$COMMAND"
+}
+
+# remove_old_versions KEEP...
+remove_old_versions() {
+    local folder
+    for folder in "$DESTDIR$LIBRARIES"/[0-9]*-* "$DESTDIR$LIBRARIES"/.new.*; do
+        [[ -d $folder ]] || continue
+        [[ " $* " == *" ${folder#"$DESTDIR"} "* ]] ||
+            act "remove the package ${folder#"$DESTDIR"}" rm -rf -- "$folder"
+    done
+}
+
+relabel() {
+    if selinuxenabled 2>/dev/null; then
+        act "set the SELinux labels" restorecon -R "$LIBRARIES" "$COMMAND" "$HOOKS"
+    fi
+}
+
+install_all() {
+    local before
+    MADE=()
+    exists "$DESTDIR$COMMAND" && ! is_our_command "$DESTDIR$COMMAND" &&
+        die "$COMMAND is there already and is not ours: move it away"
+    keep_foreign_hook
+    before=$(library_in_use)
+    make_folder "$LIBRARIES"
+    make_folder "$(dirname "$COMMAND")"
+    make_folder "$HOOKS/qemu.d"
+    remember_folders
+    install_package
+    install_hook
+    install_command
+    # A run that found everything in place keeps what it found.
+    ((CHANGES == 0)) || remove_old_versions "$LIBRARY" "$before"
+    [[ -n $DESTDIR ]] || ((CHANGES == 0)) || relabel
+    ((CHANGES)) || say "everything is installed already"
+}
+
+# --- proof ---------------------------------------------------------------------------------
+
+is_active() { systemctl is-active --quiet "$1" 2>/dev/null; }
+
+# The daemon that runs the hooks of VMs.
+daemon() {
+    local name
+    [[ -d /run/systemd/system ]] || return 0
+    for name in virtqemud libvirtd; do
+        if is_active "$name.service" || is_active "$name.socket"; then
+            printf '%s\n' "$name"
+            return
+        fi
+    done
+}
+
+# Other hooks would see the probe, too, and not all of them look at the VM's name.
+has_other_hooks() {
+    [[ -x $HOOKS/qemu.kept || -n $(find -L "$HOOKS/qemu.d" -maxdepth 1 -type f -perm /111 2>&1) ]]
+}
+
+# Start a VM that cannot start, and print what libvirt says. Our hook refuses it, for a table that
+# no version knows; where the hook is not run, libvirt misses the VM's disk. No QEMU is started.
+probe() {
+    timeout 120 virsh --connect qemu:///system create /dev/stdin 2>&1 <<END || true
+<domain type='qemu'>
+  <name>$PROBE</name> <memory unit='MiB'>1</memory> <os><type>hvm</type></os>
+  <devices><disk type='file'><source file='$NO_DISK'/><target dev='vda'/></disk></devices>
+</domain>
+END
+}
+
+make_probe_managed() {
+    local folder=$HOOKS/qemu.d/$PROBE
+    SCRATCH+=("$folder")
+    mkdir -m 755 "$folder"
+    printf '[installation-probe]\n' >"$folder/vm.toml"
+}
+
+prove() {
+    local name answer
+    name=$(daemon)
+    if [[ -z $name ]]; then
+        say "libvirt does not run here: the hook will be found when it starts"
+    elif $DRY_RUN; then
+        say "would let the hook refuse a VM that cannot start, and reload $name if libvirt did not run it"
+    elif has_other_hooks; then
+        reload_without_trial "$name" "other hooks would be run for the trial VM, too"
+    elif [[ -z $(type -P virsh) ]]; then
+        reload_without_trial "$name" "virsh is not installed"
+    else
+        make_probe_managed
+        answer=$(probe)
+        # libvirt looks for a hook when it starts and when it is reloaded, if it had none before.
+        if [[ $answer == *"$NO_DISK"* ]]; then
+            reload "$name"
+            answer=$(probe)
+        fi
+        judge "$answer"
+    fi
+}
+
+reload_without_trial() {
+    ((CHANGES == 0)) || reload "$1"
+    say "that libvirt runs the hook was not tried out: $2"
+}
+
+reload() {
+    if is_active "$1.service"; then
+        act "reload $1, so that libvirt finds the hook" timeout 120 systemctl reload "$1.service"
+    fi
+}
+
+judge() {
+    local last
+    last=$(grep -v '^ *$' <<<"$1" | tail -n 1)
+    case $1 in
+    *installation-probe*) say "libvirt runs the hook: it refused the start of a trial VM, as it had to" ;;
+    *"vfio-hooks: "*) die "libvirt runs the hook, but it does not work: vfio-hooks: ${last##*vfio-hooks: }" ;;
+    *"$HOOKS/qemu"*) die "libvirt cannot run the hook: $last" ;;
+    *"$NO_DISK"*) die "libvirt does not run the hook: systemctl restart $(daemon), then run this again" ;;
+    *) say "whether libvirt runs the hook could not be tried out: $last" ;;
+    esac
+}
+
+# --- taking it off -------------------------------------------------------------------------
+
+# Until the end of this script no hook changes the host.
+stop_hooks() {
+    [[ -e $DESTDIR$STATE/lock ]] && ! $DRY_RUN || return 0
+    exec {lock}<>"$DESTDIR$STATE/lock"
+    timeout 60 flock "$lock" || die "a hook has been at work for a minute: try again when it is done"
+}
+
+refuse_while_held() {
+    local journal vm
+    for journal in "$DESTDIR$STATE"/*.journal; do
+        [[ -e $journal ]] || continue
+        vm=$(sed -n 's/.*"vm":"\([^"]*\)".*/\1/p' "$journal" | head -n 1)
+        die "the host is still changed for the VM '${vm:-?}': shut it down, or if it is off: vfio-hooks undo '${vm:-?}'"
+    done
+}
+
+remove_hook() {
+    local hook=$DESTDIR$HOOKS/qemu
+    is_our_hook "$hook" || return 0
+    if exists "$hook.kept"; then
+        act "put your own hook back as $HOOKS/qemu" mv -T "$hook.kept" "$hook"
+    else
+        act "remove $HOOKS/qemu" rm -- "$hook"
+    fi
+}
+
+remove_folders_made() {
+    local folder
+    [[ -f $DESTDIR$FOLDERS_MADE ]] || return 0
+    local -a made
+    mapfile -t made < <(tac "$DESTDIR$FOLDERS_MADE")
+    act "remove the list $FOLDERS_MADE" rm -- "$DESTDIR$FOLDERS_MADE"
+    for folder in "${made[@]}"; do
+        [[ ! -d $DESTDIR$folder ]] ||
+            act "remove the folder $folder, if it is empty" rmdir --ignore-fail-on-non-empty "$DESTDIR$folder"
+    done
+}
+
+remove_state() {
+    rm -f -- "$DESTDIR$STATE/lock"
+    rmdir --ignore-fail-on-non-empty "$DESTDIR$STATE"
+}
+
+uninstall_all() {
+    stop_hooks
+    refuse_while_held
+    remove_hook
+    is_our_command "$DESTDIR$COMMAND" && act "remove $COMMAND" rm -- "$DESTDIR$COMMAND"
+    remove_old_versions
+    remove_folders_made
+    [[ ! -d $DESTDIR$STATE ]] || act "remove $STATE" remove_state
+    ((CHANGES)) || say "nothing of vfio-hooks is installed"
+}
+
+# --- the command line ----------------------------------------------------------------------
+
+main() {
+    local task=install
+    while (($#)); do
+        case $1 in
+        --help | -h) usage && exit ;;
+        --dry-run) DRY_RUN=true ;;
+        --uninstall) task=uninstall ;;
+        --demo) task=demo ;;
+        --destdir)
+            [[ -n ${2:-} ]] || die "--destdir needs a folder"
+            DESTDIR=$(realpath -m -- "$2")
+            shift
+            ;;
+        *) die "unknown option $1: see --help" ;;
+        esac
+        shift
+    done
+    trap remove_scratch EXIT
+    trap 'exit 130' INT TERM HUP
+    [[ -n $DESTDIR ]] || ((EUID == 0)) || $DRY_RUN || die "only root can do that: sudo $0"
+    case $task in
+    demo)
+        need_python
+        cd "$SOURCE"
+        exec "$PYTHON" -m tests.vm.demo
+        ;;
+    install)
+        need_python
+        [[ -n $DESTDIR ]] || need_modules
+        [[ -z $DESTDIR ]] || mkdir -p "$DESTDIR"
+        install_all
+        [[ -n $DESTDIR ]] || prove
+        ;;
+    uninstall) uninstall_all ;;
+    esac
+}
+
+main "$@"

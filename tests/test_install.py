@@ -1,0 +1,300 @@
+"""install.sh below a folder of its own; tests/vm/test_install.py runs it on a whole host."""
+
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOREIGN = "#!/bin/sh\necho mine >&2\n"
+
+
+class Target:
+    """A folder that stands for the machine's root, and install.sh at work on it."""
+
+    def __init__(self, root: Path, source: Path = ROOT) -> None:
+        self.root = root
+        self.source = source
+        self.hooks = root / "etc/libvirt/hooks"
+        self.hook = self.hooks / "qemu"
+        self.kept = self.hooks / "qemu.kept"
+        self.command = root / "usr/local/bin/vfio-hooks"
+        self.libraries = root / "usr/local/lib/vfio-hooks"
+
+    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", str(self.source / "install.sh"), "--destdir", str(self.root), *options],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def install(self, *options: str) -> str:
+        done = self.run(*options)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    def refuse(self, *options: str) -> str:
+        """Run it where it must change nothing, and say why in one line."""
+        before = self.tree()
+        done = self.run(*options)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert self.tree() == before
+        return done.stderr
+
+    def tree(self) -> dict[str, tuple[int, int, bytes]]:
+        """Everything there is, by path: mode, time of change, contents."""
+        found = {}
+        for path in sorted(self.root.rglob("*")):
+            seen = path.lstat()
+            data = path.read_bytes() if path.is_file() else b""
+            time = 0 if path.is_dir() else seen.st_mtime_ns
+            found[str(path.relative_to(self.root))] = (seen.st_mode, time, data)
+        return found
+
+    def versions(self) -> list[str]:
+        return sorted(path.name for path in self.libraries.iterdir() if path.is_dir())
+
+    def library(self) -> str:
+        """The version that the hook uses, which has to be the command's, too."""
+        folders = [
+            re.search(r'"/usr/local/lib/vfio-hooks/([^/"]+)"', path.read_text())
+            for path in (self.hook, self.command)
+        ]
+        assert folders[0] and folders[1]
+        assert folders[0][1] == folders[1][1]
+        return folders[0][1]
+
+    def be_host(self) -> None:
+        """Have the folders that are there before, on a host with libvirt."""
+        self.hooks.mkdir(parents=True)
+        self.command.parent.mkdir(parents=True)
+        self.libraries.parent.mkdir(parents=True)
+
+    def foreign(self, path: Path, text: str = FOREIGN) -> None:
+        path.write_text(text)
+        path.chmod(0o750)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    made = Target(tmp_path / "machine")
+    made.be_host()
+    return made
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the sources, to be changed."""
+    copy = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "vfio_hooks", copy / "vfio_hooks", ignore=ignored)
+    shutil.copytree(ROOT / "hooks", copy / "hooks")
+    shutil.copy(ROOT / "install.sh", copy)
+    return copy
+
+
+def test_a_fresh_install_has_hook_command_and_compiled_package(target: Target) -> None:
+    target.install()
+    package = target.libraries / target.library() / "vfio_hooks"
+    sources = {path.relative_to(ROOT) for path in (ROOT / "vfio_hooks").rglob("*.py")}
+    assert {path.relative_to(package.parent) for path in package.rglob("*.py")} == sources
+    assert len(list(package.rglob("*.pyc"))) == len(sources)
+    assert target.versions() == [target.library()]
+    assert (target.hooks / "qemu.d").is_dir()
+    for program in (target.hook, target.command):
+        assert stat.S_IMODE(program.stat().st_mode) == 0o755
+    for path in target.root.rglob("*"):
+        assert not path.stat().st_mode & 0o022, path
+
+
+def test_compiled_files_name_the_place_where_they_end_up(target: Target) -> None:
+    target.install()
+    compiled = next(target.libraries.rglob("errors.*.pyc")).read_bytes()
+    name = f"/usr/local/lib/vfio-hooks/{target.library()}/vfio_hooks/errors.py"
+    assert name.encode() in compiled
+    assert str(target.root).encode() not in compiled
+
+
+def test_the_installed_package_is_the_only_one_that_is_used(target: Target) -> None:
+    target.install()
+    lines = target.hook.read_text().splitlines()
+    assert [line for line in lines if line.startswith("LIBRARY")] == [
+        f'LIBRARY = "/usr/local/lib/vfio-hooks/{target.library()}"'
+    ]
+    assert lines[0] == "#!/usr/bin/python3 -IS"
+    assert target.command.read_text().startswith("#!/usr/bin/python3 -I\n")
+
+
+def test_a_second_run_changes_nothing(target: Target) -> None:
+    target.install()
+    before = target.tree()
+    assert target.install() == "everything is installed already\n"
+    assert target.tree() == before
+
+
+def test_uninstall_leaves_what_was_there_before(target: Target) -> None:
+    before = target.tree()
+    target.install()
+    target.install("--uninstall")
+    assert target.tree() == before
+
+
+def test_uninstall_removes_the_folders_that_install_made(tmp_path: Path) -> None:
+    target = Target(tmp_path)
+    target.install()
+    target.install("--uninstall")
+    assert target.tree() == {}
+
+
+def test_uninstall_keeps_the_users_own_files(target: Target) -> None:
+    target.install()
+    mine = target.hooks / "qemu.d/win11/vm.toml"
+    mine.parent.mkdir()
+    mine.write_text("[pci]\n")
+    target.install("--uninstall")
+    assert mine.read_text() == "[pci]\n"
+    assert not target.hook.exists()
+
+
+def test_uninstall_where_nothing_is_installed(target: Target) -> None:
+    assert target.install("--uninstall") == "nothing of vfio-hooks is installed\n"
+
+
+def test_a_foreign_hook_is_kept_and_put_back(target: Target) -> None:
+    target.foreign(target.hook)
+    before = target.tree()
+    assert "keep your own hook as /etc/libvirt/hooks/qemu.kept" in target.install()
+    assert target.kept.read_text() == FOREIGN
+    target.install()
+    assert target.kept.read_text() == FOREIGN
+    assert "put your own hook back" in target.install("--uninstall")
+    assert target.tree() == before
+
+
+def test_a_foreign_hook_that_is_a_link_stays_one(target: Target) -> None:
+    (target.hooks / "mine").write_text(FOREIGN)
+    target.hook.symlink_to("mine")
+    target.install()
+    assert not target.hook.is_symlink()
+    assert target.kept.readlink() == Path("mine")
+    target.install("--uninstall")
+    assert target.hook.readlink() == Path("mine")
+
+
+def test_a_link_to_our_hook_becomes_a_file(target: Target) -> None:
+    """AppArmor lets libvirtd run no hook that is a link to another folder."""
+    target.hook.symlink_to(ROOT / "hooks/qemu")
+    target.install()
+    assert not target.hook.is_symlink()
+    assert not target.kept.exists()
+
+
+def test_a_kept_hook_is_never_overwritten(target: Target) -> None:
+    target.foreign(target.hook)
+    target.foreign(target.kept, "#!/bin/sh\n")
+    assert "qemu.kept is there already" in target.refuse()
+
+
+def test_an_install_that_was_cut_off_after_keeping_the_hook(target: Target) -> None:
+    target.foreign(target.hook)
+    target.kept.hardlink_to(target.hook)
+    target.install()
+    assert target.kept.read_text() == FOREIGN
+    target.library()
+
+
+def test_a_foreign_command_is_not_overwritten(target: Target) -> None:
+    target.foreign(target.command)
+    assert "/usr/local/bin/vfio-hooks is there already" in target.refuse()
+
+
+def test_a_dry_run_changes_nothing_and_tells_the_same(target: Target) -> None:
+    target.foreign(target.hook)
+    before = target.tree()
+    told = target.install("--dry-run")
+    assert target.tree() == before
+    lines = target.install().splitlines()
+    assert told.splitlines() == [f"would {line}" for line in lines]
+    before = target.tree()
+    told = target.install("--uninstall", "--dry-run")
+    assert target.tree() == before
+    lines = target.install("--uninstall").splitlines()
+    assert told.splitlines() == [f"would {line}" for line in lines]
+
+
+def test_an_upgrade_leaves_the_version_that_hooks_may_still_run(
+    target: Target, checkout: Path
+) -> None:
+    upgrade = Target(target.root, checkout)
+    upgrade.install()
+    first = upgrade.library()
+    config = checkout / "vfio_hooks/config.py"
+    versions = []
+    for number in range(2):
+        config.write_text(config.read_text() + f"\n# {number}\n")
+        upgrade.install()
+        versions.append(upgrade.library())
+    assert len({first, *versions}) == 3
+    assert upgrade.versions() == sorted(versions)
+
+
+def test_an_upgrade_leaves_no_module_behind_that_is_gone(target: Target, checkout: Path) -> None:
+    upgrade = Target(target.root, checkout)
+    (checkout / "vfio_hooks/plugins/gone.py").write_text("")
+    upgrade.install()
+    (checkout / "vfio_hooks/plugins/gone.py").unlink()
+    upgrade.install()
+    assert not (upgrade.libraries / upgrade.library() / "vfio_hooks/plugins/gone.py").exists()
+
+
+def test_a_damaged_package_is_mended(target: Target) -> None:
+    target.install()
+    package = target.libraries / target.library() / "vfio_hooks"
+    (package / "engine.py").write_text("")
+    (package / "log.py").unlink()
+    assert "install the package again" in target.install()
+    for name in ("engine.py", "log.py"):
+        assert (package / name).read_bytes() == (ROOT / "vfio_hooks" / name).read_bytes()
+    assert target.versions() == [target.library()]
+
+
+def test_a_killed_install_leaves_nothing_for_good(target: Target) -> None:
+    (target.libraries / ".new.Ab12Cd/vfio_hooks").mkdir(parents=True)
+    target.install()
+    assert target.versions() == [target.library()]
+
+
+def test_uninstall_is_refused_while_a_vm_has_changed_the_host(target: Target) -> None:
+    target.install()
+    state = target.root / "run/vfio-hooks"
+    state.mkdir(parents=True)
+    (state / "lock").touch()
+    journal = state / "5f0c2a36-4be2-4ad0-9a4c-6e6f2b3f1d10.journal"
+    journal.write_text('{"record":"begin","event":"prepare","vm":"win 11","number":1}\n')
+    told = target.refuse("--uninstall")
+    assert "'win 11'" in told
+    assert "vfio-hooks undo 'win 11'" in told
+    journal.unlink()
+    target.install("--uninstall")
+    assert not state.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--frobnicate"], "unknown option --frobnicate"), (["--destdir"], "--destdir needs")],
+)
+def test_a_wrong_command_line_is_refused(target: Target, options: list[str], said: str) -> None:
+    assert said in target.refuse(*options)
+
+
+def test_help_names_every_option(target: Target) -> None:
+    told = target.install("--help")
+    for option in ("--dry-run", "--destdir", "--uninstall", "--demo"):
+        assert option in told
