@@ -9,7 +9,6 @@ import pytest
 from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
-from vfio_hooks.journal import StateFolder
 from vfio_hooks.knobs import (
     KNOBS,
     Command,
@@ -22,6 +21,7 @@ from vfio_hooks.knobs import (
     PciDriver,
 )
 from vfio_hooks.sharing import Add, Exclusive, Once, Override, Run, Share, Subtract
+from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step, Until
 
 BOUND = "vfio-pci (override vfio-pci)"

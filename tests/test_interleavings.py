@@ -18,9 +18,9 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.journal import StateFolder
 from vfio_hooks.knobs import File, IrqAffinity, Pages, PciDriver
 from vfio_hooks.sharing import Add, Exclusive, Override, Share, Subtract
+from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")

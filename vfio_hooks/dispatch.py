@@ -56,7 +56,7 @@ def handle(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
 def _perform(event: "Event", xml: bytes, config: "Config", places: "Places", log: "Log") -> None:
     from vfio_hooks.domain import parse
     from vfio_hooks.engine import Engine
-    from vfio_hooks.errors import HookError
+    from vfio_hooks.errors import HookError, Strict
     from vfio_hooks.plan import gather
 
     host = places.host()
@@ -71,9 +71,9 @@ def _perform(event: "Event", xml: bytes, config: "Config", places: "Places", log
                 event.op, domain.uuid, event.vm, lambda _: gather(event, domain, config, host)
             )
     except HookError as error:
-        if event.op != "started" or config.strict_started:
-            raise
-        log.warning(f"{event.vm}: started: {error}", event.vm)
+        if event.op == "started" and config.strict_started:
+            raise Strict(error.problem, error.hint) from error
+        raise
 
 
 def _undo(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
@@ -110,10 +110,8 @@ def _guarded(argv: list[str], xml: bytes) -> int:
             log.warning(f"{vm}: {op} failed: {_line(error)}", vm)
             raise
     except Exception as error:
-        # At `started` only an error that the VM's owner wants to be fatal comes this far, or a
-        # defect, which is not worth a running guest.
-        strict = op == "started" and hasattr(error, "problem")
-        if op in ("prepare", "start") or strict:
+        # By name: in a half upgraded package even the import of our errors may fail.
+        if op in ("prepare", "start") or type(error).__name__ == "Strict":
             sys.stderr.write(f"vfio-hooks: {_line(error)}\n")
             return 1
     return 0

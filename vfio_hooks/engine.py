@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import WritableHost
-from vfio_hooks.journal import Claim, Journal, State, StateFolder
+from vfio_hooks.journal import Claim, Journal, State
 from vfio_hooks.ledger import Ledger, holding
 from vfio_hooks.log import Log
 from vfio_hooks.plan import Change, check, own_value, preview, undo_text
 from vfio_hooks.sharing import UNDONE as RUN_UNDONE
 from vfio_hooks.sharing import Add, Exclusive, Once, Run, added, is_shared, target
+from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import Signals
 

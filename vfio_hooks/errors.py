@@ -21,6 +21,10 @@ class Immovable(HookError):
     """The kernel never lets this one be changed (a managed interrupt). Not a failure of a plan."""
 
 
+class Strict(HookError):
+    """A failure at `started` that the VM's owner wants to end the guest."""
+
+
 class Interrupted(HookError):
     """SIGTERM, SIGINT or SIGHUP came; what the event did so far is undone before it ends."""
 

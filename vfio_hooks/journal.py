@@ -1,31 +1,23 @@
-"""What vfio-hooks has changed, on disk before it is changed: one file a VM, one lock for all.
+"""What vfio-hooks has changed for a VM, on disk before it is changed.
 
 A journal is lines of JSON that are only ever appended, each in one write and synced. The claim
 of a step is written before its kernel write, so whatever a crash left undone or half done can
 be told from the file alone. A last line that a crash tore is ignored. Nothing in a journal is
-evaluated or imported; the folder is root's alone (0700), the files 0600.
+evaluated or imported.
 """
 
 import errno
-import fcntl
 import json
 import os
-import re
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.steps import Step
-from vfio_hooks.wait import until
 
 VERSION = 1
-FOLDER = "/run/vfio-hooks"
-LOCK_SECONDS = 300.0
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+SUFFIX = ".journal"
 
 
 class State(Enum):
@@ -208,85 +200,3 @@ class Journal:
             self.claims[number] = replace(
                 self.claims[number], state=_RECORDS[kind], goal=record["goal"]
             )
-
-
-SUFFIX = ".journal"
-
-
-class StateFolder:
-    """The folder of all journals, and the lock around it."""
-
-    def __init__(self, path: str = FOLDER, disk: Disk | None = None) -> None:
-        self.path = path
-        self._disk = disk or Disk()
-
-    def prepare(self) -> None:
-        """Make the folder, or refuse one that somebody else could have written to."""
-        try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
-            seen = os.lstat(self.path)
-        except OSError as error:
-            raise HookError(f"{self.path}: cannot make the folder: {reason(error)}") from None
-        if not stat.S_ISDIR(seen.st_mode):
-            raise HookError(f"{self.path} is not a folder", "remove it and try again")
-        if seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
-            raise HookError(
-                f"{self.path}: others than root may write there",
-                f"look at what is in it, then: chown root: {self.path}; chmod 700 {self.path}",
-            )
-
-    @contextmanager
-    def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-        """Hold the one lock: libvirt runs the hooks of different VMs at the same time."""
-        self.prepare()
-        path = f"{self.path}/lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-        def taken() -> bool:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        try:
-            if not until(taken, seconds):
-                raise HookError(
-                    f"{path}: another vfio-hooks has held it for {seconds:g} s",
-                    f"fuser {path} names it",
-                )
-            yield
-        finally:
-            os.close(descriptor)
-
-    def uuids(self) -> list[str]:
-        """The UUIDs of the VMs that have a journal."""
-        try:
-            names = sorted(os.listdir(self.path))
-        except FileNotFoundError:
-            return []
-        uuids = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
-        return [uuid for uuid in uuids if UUID.fullmatch(uuid)]
-
-    def find(self, vm: str) -> list[str]:
-        """The UUIDs of the journals of VMs with this name."""
-        found = []
-        for uuid in self.uuids():
-            try:
-                journal = self.load(uuid)
-            except HookError:
-                continue
-            if journal.vm == vm:
-                found.append(uuid)
-        return found
-
-    def load(self, uuid: str) -> Journal:
-        return Journal.load(self._file(uuid), self._disk)
-
-    def create(self, uuid: str, vm: str) -> Journal:
-        return Journal(self._file(uuid), uuid, vm, self._disk)
-
-    def _file(self, uuid: str) -> str:
-        if not UUID.fullmatch(uuid):
-            raise HookError(f"{uuid!r} is not a domain's UUID")
-        return f"{self.path}/{uuid}{SUFFIX}"

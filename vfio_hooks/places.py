@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vfio_hooks.host import WritableHost
-from vfio_hooks.journal import StateFolder
+from vfio_hooks.state import StateFolder
 
 
 @dataclass(frozen=True)

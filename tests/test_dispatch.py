@@ -1,0 +1,198 @@
+"""The dispatcher as a process, under the contract with libvirt."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.hosttree import add_pci, domain_xml, gpu_host
+from tests.sealed import Sealed, can_seal
+from vfio_hooks.wait import until
+
+pytestmark = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
+OPS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect")
+TELLS = ("prepare", "start")
+"""The operations that may fail."""
+
+
+@pytest.fixture
+def sealed(memory: Path) -> Sealed:
+    return Sealed(gpu_host(memory))
+
+
+def test_an_evening_of_a_managed_vm(sealed: Sealed) -> None:
+    sealed.manage("win11")
+    for op in ("prepare", "start", "started", "stopped", "release"):
+        result = sealed.hook("win11", op, domain_xml())
+        assert (result.code, result.stdout, result.stderr) == (0, b"", "")
+        assert bool(sealed.journals()) == (op != "release")
+    assert any("0000:04:00.1" in line for line in sealed.logged())
+
+
+@pytest.mark.parametrize("op", [*OPS, "attach", "unheard-of"])
+@pytest.mark.parametrize("xml", [b"", b"\xff\xfe<", b"<domain>", b"<network/>"])
+def test_exit_codes(sealed: Sealed, op: str, xml: bytes) -> None:
+    """Bad XML stops a start and nothing else; an unmanaged VM it does not concern at all."""
+    sealed.manage("win11")
+    result = sealed.hook("win11", op, xml)
+    assert result.code == (op in TELLS)
+    assert result.stdout == b""
+    assert result.stderr.count("\n") == (op in TELLS)
+    assert "Traceback" not in result.stderr
+    unmanaged = sealed.hook("other", op, xml)
+    assert (unmanaged.code, unmanaged.stdout, unmanaged.stderr) == (0, b"", "")
+
+
+FAULTS = {
+    "absent device": ("[pci]\n", ("0000:09:00.0",), "pci: 0000:09:00.0: the domain passes it"),
+    "half a group": ("[pci]\n", ("0000:04:00.0",), "pci: IOMMU group 7 cannot be passed through"),
+    "no such key": ("[pci]\ngruop = 'bind'\n", (), "qemu.d/win11/vm.toml"),
+    "no such driver": ("[pci]\ndriver = 'nvme'\n", ("0000:05:00.0",), "pci: 'nvme' is not a PCI"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_is_told_before_anything_is_touched(
+    sealed: Sealed, fault: tuple[str, tuple[str, ...], str]
+) -> None:
+    toml, functions, told = fault
+    (sealed.root / "sys/module/nvme").mkdir(parents=True)
+    sealed.manage("win11", toml)
+    result = sealed.hook("win11", "prepare", domain_xml(functions=functions, managed="no"))
+    assert result.code == 1
+    assert result.stderr.startswith("vfio-hooks: ")
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not sealed.journals()
+
+
+def test_a_device_of_another_vm_is_refused_by_its_name(sealed: Sealed) -> None:
+    sealed.manage("win11")
+    sealed.manage("linux")
+    other = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c12"
+    assert sealed.hook("win11", "prepare", domain_xml()).code == 0
+    result = sealed.hook("linux", "prepare", domain_xml("linux", other))
+    assert result.code == 1
+    assert "0000:04:00.0: VM win11 has it" in result.stderr
+    assert sealed.hook("linux", "release", domain_xml("linux", other)).code == 0
+    assert len(sealed.journals()) == 1
+
+
+def test_a_failure_half_way_is_undone(sealed: Sealed) -> None:
+    """The second function has no driver that would let go: in a folder nobody unbinds it."""
+    add_pci(sealed.root, "0000:06:00.0", None, "9")
+    before = _tree(sealed.root / "sys")
+    sealed.manage("win11", "[pci]\ntimeout = 0.2\n")
+    functions = ("0000:05:00.0",)
+    result = sealed.hook("win11", "prepare", domain_xml(functions=functions, managed="no"))
+    assert result.code == 1
+    assert "0000:05:00.0" in result.stderr
+    assert result.stderr.count("\n") == 1
+    after = _tree(sealed.root / "sys")
+    # The files that stand for the driver's own keep what was written to them.
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert all(name.endswith(("unbind", "drivers_probe", "driver_override")) for name in changed)
+
+
+def test_the_kept_hook_runs_as_before(sealed: Sealed) -> None:
+    kept = sealed.hooks / "qemu.kept"
+    kept.write_text('#!/bin/sh\necho "$0 $*"; cat; exit 7\n')
+    kept.chmod(0o755)
+    sealed.manage("win11")
+    for vm in ("win11", "other vm"):
+        result = sealed.hook(vm, "restore", "<domain/>")
+        assert (
+            result.stdout.decode()
+            == f"/etc/libvirt/hooks/qemu.kept {vm} restore begin -\n<domain/>"
+        )
+        assert result.code == 7
+    result = sealed.hook("win11", "prepare", domain_xml())
+    assert result.code == 7
+    assert domain_xml() in result.stdout.decode()
+
+
+@pytest.mark.parametrize("broken", ["", "raise ImportError('gone')", "def main(:"])
+def test_a_broken_package_only_stops_vms_that_want_it(
+    sealed: Sealed, memory: Path, broken: str
+) -> None:
+    library = memory / "library"
+    (library / "vfio_hooks").mkdir(parents=True)
+    if broken:
+        (library / "vfio_hooks/dispatch.py").write_text(broken)
+    sealed.install(library)
+    sealed.manage("win11")
+    for op in OPS:
+        result = sealed.hook("win11", op, domain_xml())
+        assert result.code == (op in TELLS)
+        assert result.stderr.count("\n") == (op in TELLS)
+        assert sealed.hook("other", op, domain_xml()).code == 0
+
+
+def test_the_folder_may_go_while_the_vm_runs(sealed: Sealed) -> None:
+    folder = sealed.manage("win11")
+    assert sealed.hook("win11", "prepare", domain_xml()).code == 0
+    (folder / "vm.toml").unlink()
+    folder.rmdir()
+    assert sealed.hook("win11", "release", domain_xml()).code == 0
+    assert not sealed.journals()
+
+
+def test_dry_run_changes_nothing(sealed: Sealed) -> None:
+    sealed.manage("win11", "dry_run = true\n[pci]\n")
+    assert sealed.hook("win11", "prepare", domain_xml(managed="no")).code == 0
+    assert not sealed.journals()
+    assert any("would be: pci: /sys/bus/pci/devices/0000:04:00.0" in x for x in sealed.logged())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_in_the_middle(sealed: Sealed, number: signal.Signals) -> None:
+    """Caught while it waits for a driver: undone at once, or by the next event after SIGKILL."""
+    sealed.manage("win11", "[pci]\ntimeout = 3\n")
+    xml = domain_xml(functions=("0000:05:00.0",), managed="no")
+    process = sealed.popen("/etc/libvirt/hooks/qemu", "win11", "prepare", "begin", "-")
+    assert process.stdin is not None
+    process.stdin.write(xml.encode())
+    process.stdin.close()
+    assert until(lambda: bool(sealed.journals()), 30)
+    os.kill(process.pid, number)
+    assert process.wait(60) == (-number if number == signal.SIGKILL else 1)
+    assert bool(sealed.journals()) == (number == signal.SIGKILL)
+    sealed.hook("win11", "release", xml)
+    assert not any("Traceback" in line for line in sealed.logged())
+
+
+def test_not_root_is_nothing_to_us(sealed: Sealed) -> None:
+    sealed.manage("win11")
+    result = sealed.run(
+        *("setpriv", "--reuid=65534", "--clear-groups"),
+        *("/etc/libvirt/hooks/qemu", "win11", "prepare", "begin", "-"),
+    )
+    assert (result.code, result.stdout, result.stderr) == (0, b"", "")
+
+
+def test_what_an_unmanaged_vm_pays_for() -> None:
+    """No import but the dispatcher's own; `os` is part of Python's frozen start-up."""
+    code = (
+        "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1]);"
+        "from vfio_hooks.dispatch import main; main(['qemu', 'x', 'prepare', 'begin', '-']);"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    checkout = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        ["/usr/bin/python3", "-IS", "-c", code, checkout], capture_output=True, text=True
+    )
+    extra = set(done.stdout.split())
+    assert extra <= {
+        *("vfio_hooks", "vfio_hooks.dispatch", "os", "stat", "_stat", "posixpath", "genericpath"),
+        *("os.path", "_collections_abc", "abc", "_abc"),
+    }
+
+
+def _tree(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): str(path.readlink()) if path.is_symlink() else path.read_text()
+        for path in root.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }

@@ -1,0 +1,105 @@
+"""The folder of all journals, /run/vfio-hooks, and the one lock around it.
+
+The folder is root's alone (0700), the files in it 0600. It is gone after a reboot, and so is
+everything that the journals tell of.
+"""
+
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vfio_hooks.errors import HookError, reason
+from vfio_hooks.journal import SUFFIX, Disk, Journal
+from vfio_hooks.wait import until
+
+FOLDER = "/run/vfio-hooks"
+LOCK_SECONDS = 300.0
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class StateFolder:
+    """A state folder; `disk` is how its journals are written."""
+
+    def __init__(self, path: str = FOLDER, disk: Disk | None = None) -> None:
+        self.path = path
+        self._disk = disk or Disk()
+
+    def prepare(self) -> None:
+        """Make the folder, or refuse one that somebody else could have written to."""
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            seen = os.lstat(self.path)
+        except OSError as error:
+            raise HookError(f"{self.path}: cannot make the folder: {reason(error)}") from None
+        if not stat.S_ISDIR(seen.st_mode):
+            raise HookError(f"{self.path} is not a folder", "remove it and try again")
+        if seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
+            raise HookError(
+                f"{self.path}: others than root may write there",
+                f"look at what is in it, then: chown root: {self.path}; chmod 700 {self.path}",
+            )
+
+    @contextmanager
+    def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Hold the one lock: libvirt runs the hooks of different VMs at the same time."""
+        self.prepare()
+        path = f"{self.path}/lock"
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise HookError(
+                f"{path}: cannot open the lock: {reason(error)}", f"see what {path} is"
+            ) from None
+
+        def taken() -> bool:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        try:
+            if not until(taken, seconds):
+                raise HookError(
+                    f"{path}: another vfio-hooks has held it for {seconds:g} s",
+                    f"fuser {path} names it",
+                )
+            yield
+        finally:
+            os.close(descriptor)
+
+    def uuids(self) -> list[str]:
+        """The UUIDs of the VMs that have a journal."""
+        try:
+            names = sorted(os.listdir(self.path))
+        except FileNotFoundError:
+            return []
+        uuids = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+        return [uuid for uuid in uuids if UUID.fullmatch(uuid)]
+
+    def find(self, vm: str) -> list[str]:
+        """The UUIDs of the journals of VMs with this name."""
+        found = []
+        for uuid in self.uuids():
+            try:
+                journal = self.load(uuid)
+            except HookError:
+                continue
+            if journal.vm == vm:
+                found.append(uuid)
+        return found
+
+    def load(self, uuid: str) -> Journal:
+        return Journal.load(self._file(uuid), self._disk)
+
+    def create(self, uuid: str, vm: str) -> Journal:
+        return Journal(self._file(uuid), uuid, vm, self._disk)
+
+    def _file(self, uuid: str) -> str:
+        if not UUID.fullmatch(uuid):
+            raise HookError(f"{uuid!r} is not a domain's UUID")
+        return f"{self.path}/{uuid}{SUFFIX}"
