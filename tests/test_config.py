@@ -206,6 +206,10 @@ WRONG = {
         "pci = true\n",
         f"{VM}:1: pci must be a table, [pci], not true",
     ),
+    "tables that are values": (
+        "sriov = [1]\n",
+        f"{VM}:1: sriov must be a table, [sriov], not [1]",
+    ),
     "array of tables where there can be one": (
         "[[pci]]\n[[pci]]\n",
         f"{VM}:1: there can be only one pci; write [pci]",
@@ -339,6 +343,14 @@ def test_a_wrong_value_is_told_where_it_stands(tmp_path: Path) -> None:
         "vfio-hooks.toml:2: [display]: seconds must be between 0 and 60"
     ]
     assert problems(tmp_path, own + "seconds = 1", host) == []
+
+
+def test_defaults_that_are_wrong_are_not_told_again_as_missing(tmp_path: Path) -> None:
+    own = "[[sriov]]\nvf = 1\n[display]\n"
+    assert problems(tmp_path, own, "[[sriov]]\n[display]\nuser = 1") == [
+        "vfio-hooks.toml:1: sriov must be one table of defaults, [sriov]",
+        "vfio-hooks.toml:3: user in [display] must be a string, not 1",
+    ]
 
 
 def test_all_problems_of_both_files_are_found(tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ def test_what_belongs_to_another_user_is_refused_by_name(hooks: Path, name: str)
 def test_a_link_to_another_vms_folder_is_followed(hooks: Path) -> None:
     (hooks / "qemu.d/win11").symlink_to("win10")
     assert examine(str(hooks), "win11")[1] == []
+    (hooks / "qemu.d/win10/vm.toml").chmod(0o666)
+    with pytest.raises(HookError, match=r"win10/vm\.toml: others"):
+        trusted(f"{hooks}/qemu.d/win11/vm.toml", str(hooks))
 
 
 def test_a_link_is_as_good_as_all_that_it_leads_through(hooks: Path, tmp_path: Path) -> None:
