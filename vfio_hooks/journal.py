@@ -9,6 +9,7 @@ evaluated or imported.
 import errno
 import json
 import os
+import stat
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -98,10 +99,13 @@ class Journal:
         """Read a journal. Raises HookError for one that cannot be understood."""
         uuid = os.path.basename(path).removesuffix(SUFFIX)
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8", opener=_open_plain) as file:
                 text = file.read()
         except (OSError, UnicodeDecodeError) as error:
-            raise HookError(f"{path}: cannot read the journal: {error}") from None
+            why = reason(error) if isinstance(error, OSError) else "it is not UTF-8"
+            raise HookError(
+                f"{path}: cannot read the journal: {why}", "see what it is, then remove it"
+            ) from None
         whole, _, _torn = text.rpartition("\n")
         journal = cls(path, uuid, "?", disk)
         for number, line in enumerate(whole.splitlines(), 1):
@@ -200,3 +204,12 @@ class Journal:
             self.claims[number] = replace(
                 self.claims[number], state=_RECORDS[kind], goal=record["goal"]
             )
+
+
+def _open_plain(path: str, flags: int) -> int:
+    """Open a regular file, and no link or device that was put in its place."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor

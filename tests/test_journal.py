@@ -1,0 +1,155 @@
+"""Journals that are damaged, foreign or in the way, and what the engine does about them."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.kernel import Lines, a_host
+from tests.test_crashes import PLANS
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError
+from vfio_hooks.journal import Disk
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+VM = "00000000-0000-0000-0000-00000000000a"
+OTHER = "00000000-0000-0000-0000-00000000000b"
+
+
+@pytest.fixture
+def folder(memory: Path) -> Path:
+    return memory / "state"
+
+
+def start(folder: Path, uuid: str = VM, plan: str = "override") -> tuple[Engine, Path]:
+    engine = Engine(a_host(), StateFolder(str(folder)), Lines())
+    engine.perform("prepare", uuid, "vm", lambda _: PLANS[plan])
+    return engine, folder / f"{uuid}.journal"
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+def test_steps_survive_json(plan: list[Step]) -> None:
+    for step in plan:
+        assert Step.from_json(json.loads(json.dumps(step.as_json()))) == step
+
+
+def test_only_root_can_read_it(folder: Path) -> None:
+    _, journal = start(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert journal.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_gone_when_nothing_is_changed_any_more(folder: Path) -> None:
+    engine, journal = start(folder)
+    engine.undo("release", VM)
+    assert not journal.exists()
+    engine.undo("release", VM)
+
+
+DAMAGE = {
+    "not JSON": "{what}\n",
+    "another version": '{"record":"begin","event":"prepare","vm":"x","number":1,"journal":99}\n',
+    "an unknown record": '{"record":"dance","number":1}\n',
+    "an unknown knob": '{"record":"claim","number":1,"event":"e","time":0,"base":"",'
+    '"step":{"plugin":"p","knob":{"kind":"os.system"},"share":{"kind":"run"},"until":"release"}}\n',
+    "not an object": "[]\n",
+    "a claim that never was": '{"record":"undone","number":77,"goal":null}\n',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_journal_stops_starts_and_no_undo(folder: Path, damage: str) -> None:
+    engine, journal = start(folder)
+    other = folder / f"{OTHER}.journal"
+    other.write_text(damage)
+    with pytest.raises(HookError, match=f"{other}:1: "):
+        engine.perform("prepare", VM, "vm", lambda _: PLANS["override"])
+    assert engine.undo("release", VM) == []
+    assert not journal.exists()
+    assert len(engine.undo("release", OTHER)) == 1
+    assert other.read_text() == damage
+
+
+@pytest.mark.parametrize("way", ["symlink", "file", "writable"])
+def test_a_folder_that_others_may_have_made(folder: Path, way: str) -> None:
+    if way == "symlink":
+        folder.symlink_to("/tmp")
+    elif way == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    with pytest.raises(HookError, match=str(folder)):
+        start(folder)
+
+
+def test_a_journal_that_is_a_link_is_not_written_through(folder: Path, memory: Path) -> None:
+    folder.mkdir(mode=0o700)
+    goal = memory / "elsewhere"
+    (folder / f"{VM}.journal").symlink_to(goal)
+    with pytest.raises(HookError):
+        start(folder)
+    assert not goal.exists()
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full"])
+def test_a_device_in_place_of_a_journal_is_not_read(folder: Path, device: str) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / f"{VM}.journal").symlink_to(device)
+    with pytest.raises(HookError, match="cannot read the journal"):
+        start(folder)
+
+
+class FullDisk(Disk):
+    """A disk with room for a number of records."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def append(self, path: str, line: bytes) -> None:
+        self.room -= 1
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().append(path, line)
+
+
+@pytest.mark.parametrize("room", range(12))
+def test_without_room_nothing_is_left_changed(folder: Path, room: int) -> None:
+    kernel = a_host()
+    before = kernel.state()
+    engine = Engine(kernel, StateFolder(str(folder), FullDisk(room)), Lines())
+    with pytest.raises(HookError, match="cannot write the journal: No space left on device"):
+        engine.perform("prepare", VM, "vm", lambda _: PLANS["a whole evening"])
+    assert kernel.state() == before
+
+
+def test_undoing_needs_no_room(folder: Path) -> None:
+    kernel = a_host()
+    before = kernel.state()
+    Engine(kernel, StateFolder(str(folder)), Lines()).perform(
+        "prepare", VM, "vm", lambda _: PLANS["a whole evening"]
+    )
+    full = Engine(kernel, StateFolder(str(folder), FullDisk(0)), Lines())
+    assert full.undo("release", VM) == []
+    assert kernel.state() == before
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+@given(st.binary(max_size=60), st.integers(0, 400))
+def test_any_bytes_are_a_journal_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, position: int
+) -> None:
+    folder = tmp_path_factory.mktemp("state")
+    _, journal = start(folder)
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:position] + noise + whole[position:])
+    os.chmod(folder, 0o700)
+    try:
+        StateFolder(str(folder)).load(VM)
+    except HookError as error:
+        assert "\n" not in str(error)

@@ -1,0 +1,121 @@
+"""The pci plugin and the binding of drivers, on the fake kernel."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.kernel import Kernel, a_host
+from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.event import Event
+from vfio_hooks.knobs import Module, PciDriver
+from vfio_hooks.knobs.pci_driver import Binding
+from vfio_hooks.plugins import pci
+from vfio_hooks.plugins.pci import Options
+from vfio_hooks.sharing import Exclusive, Once
+from vfio_hooks.steps import Step
+
+GPU, SOUND, NIC = "0000:04:00.0", "0000:04:00.1", "0000:05:00.0"
+BOUND = "vfio-pci (override vfio-pci)"
+ALL = pytest.mark.parametrize("before", ["amdgpu", "no driver", BOUND, "amdgpu (override amdgpu)"])
+
+
+def plan(kernel: Kernel, *functions: PciFunction, **options: object) -> list[Step]:
+    domain = Domain("win11", "-", pci=functions)
+    return list(pci.plan(Event("win11", "prepare"), domain, Options(**options), kernel))  # type: ignore[arg-type]
+
+
+def passed(address: str, managed: bool = False, driver: str | None = None) -> PciFunction:
+    return PciFunction(address, managed, "hostdev", driver)
+
+
+def step(address: str, value: str | None) -> Step:
+    return Step("pci", PciDriver(address), Exclusive(value))
+
+
+def test_managed_functions_are_left_to_libvirt() -> None:
+    assert plan(a_host(), passed(GPU, True), passed(SOUND, True)) == [
+        step(GPU, None),
+        step(SOUND, None),
+    ]
+
+
+def test_unmanaged_functions_are_bound_by_us() -> None:
+    assert plan(a_host(), passed(NIC)) == [step(NIC, BOUND)]
+
+
+def test_a_variant_driver_is_loaded_and_used() -> None:
+    kernel = a_host()
+    assert plan(kernel, passed(NIC, driver="mlx5_vfio_pci")) == [
+        Step("pci", Module("mlx5_vfio_pci"), Once("loaded")),
+        step(NIC, "mlx5_vfio_pci (override mlx5_vfio_pci)"),
+    ]
+
+
+def test_the_rest_of_the_group() -> None:
+    kernel = a_host()
+    with pytest.raises(HookError, match=r"group 7 .* host uses 0000:04:00.1 \(snd_hda_intel"):
+        plan(kernel, passed(GPU))
+    assert plan(kernel, passed(GPU, True), group="bind") == [step(GPU, None), step(SOUND, BOUND)]
+
+
+@pytest.mark.parametrize(
+    ("driver", "device_class"),
+    [("pcieport", "0x060400"), (None, "0x040300"), ("vfio-pci", "0x040300")],
+)
+def test_what_does_not_spoil_a_group(driver: str | None, device_class: str) -> None:
+    kernel = a_host()
+    kernel.add_pci("0000:03:00.0", driver, "8", device_class)
+    assert plan(kernel, passed(NIC)) == [step(NIC, BOUND)]
+
+
+def test_a_function_without_a_group() -> None:
+    kernel = a_host()
+    del kernel.links[f"/sys/bus/pci/devices/{NIC}/iommu_group"]
+    with pytest.raises(HookError, match=r"0000:05:00.0: the device is in no IOMMU group; switch"):
+        plan(kernel, passed(NIC))
+
+
+def test_only_prepare_changes_drivers() -> None:
+    domain = Domain("win11", "-", pci=(passed(NIC),))
+    for op in ("start", "started"):
+        assert not list(pci.plan(Event("win11", op), domain, Options(), a_host()))
+
+
+@ALL
+@pytest.mark.parametrize("after", ["amdgpu", "no driver", BOUND, "vfio-pci"])
+def test_from_every_binding_to_every_other(before: str, after: str) -> None:
+    kernel, knob = a_host(), PciDriver(GPU, 0.1)
+    for value in (before, after, before):
+        knob.write(kernel, value)
+        assert knob.read(kernel) == value
+
+
+def test_a_module_that_went_meanwhile_is_loaded_by_the_device_s_own_alias() -> None:
+    kernel, knob = a_host(), PciDriver(NIC, 0.1)
+    knob.write(kernel, BOUND)
+    del kernel.files["/sys/bus/pci/drivers/e1000e/uevent"]
+    with pytest.raises(HookError, match="modprobe: no such program"):
+        knob.write(kernel, "e1000e")
+    assert kernel.ran == [["modprobe", "-b", "--", f"pci:{NIC}"]]
+
+
+def test_a_driver_that_does_not_take_the_device() -> None:
+    kernel = a_host()
+    kernel.refuses.add("/sys/bus/pci/drivers_probe")
+    with pytest.raises(HookError, match=r"0000:05:00.0: cannot probe: Invalid argument"):
+        PciDriver(NIC, 0.1).write(kernel, BOUND)
+
+
+def test_a_device_that_is_gone() -> None:
+    with pytest.raises(Gone):
+        PciDriver("0000:99:00.0").read(a_host())
+
+
+@given(
+    st.none() | st.from_regex(r"[a-z_-]{1,12}", fullmatch=True),
+    st.none() | st.from_regex(r"[a-z_-]{1,12}", fullmatch=True),
+)
+def test_a_binding_reads_as_it_was_written(driver: str | None, override: str | None) -> None:
+    binding = Binding(driver, override)
+    assert Binding.parse(str(binding)) == binding
