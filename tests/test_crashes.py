@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from vfio_hooks.knobs import (
     KNOBS,
     Command,
     CpuMask,
+    EnergyPreference,
     File,
     IrqAffinity,
     Knob,
@@ -29,11 +31,22 @@ PAGES = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"
 GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")
 THP = File("/sys/kernel/mm/transparent_hugepage/enabled")
 IRQ, MANAGED_IRQ = IrqAffinity(24), IrqAffinity(26)
+CPUFREQ = "/sys/devices/system/cpu/cpufreq"
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
 
 def step(knob: Knob, share: Share, until: Until = "release") -> Step:
     return Step("test", knob, share, until)
+
+
+def mode(policy: int, governor: str, preference: str) -> list[Step]:
+    """A governor and an energy preference, in the order of the governor plugin."""
+    folder = f"{CPUFREQ}/policy{policy}"
+    steps = [
+        step(EnergyPreference(f"{folder}/energy_performance_preference"), Override(preference)),
+        step(File(f"{folder}/scaling_governor"), Override(governor)),
+    ]
+    return steps if governor == "performance" else steps[::-1]
 
 
 PLANS = {
@@ -47,6 +60,8 @@ PLANS = {
     "subtract, emptied": [step(IrqAffinity(25), Subtract("4-7", ("0-3",)))],
     "subtract, mask": [step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("2,4"))],
     "subtract, managed by the kernel": [step(MANAGED_IRQ, Subtract("4-7"))],
+    "performance, in active mode": mode(1, "performance", "performance"),
+    "an energy preference": mode(2, "powersave", "power"),
     "add": [step(Pages(PAGES), Add(8))],
     "run": [step(LAMP, Run())],
     "once": [step(Module("kvmfr"), Once("loaded"))],
@@ -61,7 +76,7 @@ PLANS = {
     ],
     "two plugins on one value": [step(IRQ, Subtract("4-5")), step(IRQ, Subtract("5-7"))],
 }
-OTHERS = [
+OTHERS: list[list[Step]] = [
     [
         step(IRQ, Subtract("2-4")),
         step(GOVERNOR, Override("powersave")),
@@ -69,17 +84,23 @@ OTHERS = [
         step(THP, Override("always")),
         step(IrqAffinity(25), Subtract("5-6", ("0-4",))),
         step(PciDriver("0000:05:00.0"), Exclusive(BOUND)),
+        *mode(2, "performance", "performance"),
     ],
     [
         step(IRQ, Subtract("1")),
         step(GOVERNOR, Override("performance")),
         step(Pages(PAGES), Add(2)),
         step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("1")),
+        *mode(1, "powersave", "balance_power"),
     ],
 ]
 VICTIM = "00000000-0000-0000-0000-00000000000a"
 STAYS = ("/sys/module/kvmfr/refcnt", "/sys/bus/pci/drivers/kvmfr/uevent")
 """What a loaded module leaves, and the plan says that it stays."""
+
+
+def _always(plan: list[Step], _: object) -> list[Step]:
+    return plan
 
 
 def other(number: int) -> str:
@@ -96,9 +117,8 @@ class World:
         self.host.__dict__.update(copy.deepcopy(a_host().__dict__))
         self.untouched = self.state()
         for number in range(others):
-            self.engine().perform(
-                "prepare", other(number), f"vm{number}", lambda _, n=number: OTHERS[n]
-            )
+            planned = partial(_always, OTHERS[number])
+            self.engine().perform("prepare", other(number), f"vm{number}", planned)
         self.before = self.state()
 
     def engine(self, fate: Fate | None = None) -> Engine:

@@ -8,6 +8,7 @@ import errno
 import fnmatch
 from dataclasses import dataclass, field
 
+from tests.fakes import cpufreq
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
@@ -29,6 +30,7 @@ class Kernel(WritableHost):
         """Paths whose writes fail with EINVAL."""
         self.managed: set[str] = set()
         """Affinities of managed interrupts: writes fail with EPERM, as on Linux 6.12."""
+        self.remembered: dict[str, str] = {}
         self.free_pages = 1 << 20
         self.ran: list[list[str]] = []
 
@@ -74,7 +76,7 @@ class Kernel(WritableHost):
         else:
             self.files[name] = self._shown(name, text) + "\n"
 
-    def write_aside(self, name: str, text: str, seconds: float) -> None:
+    def write_aside(self, name: str, text: str, seconds: float, title: str) -> None:
         self.write(name, text)
 
     def run(self, argv: list[str], seconds: float = 30) -> str:
@@ -91,6 +93,8 @@ class Kernel(WritableHost):
 
     def _shown(self, name: str, text: str) -> str:
         """What a file shows after a write."""
+        if name.startswith(cpufreq.FOLDER):
+            return cpufreq.shown(self, name, text)
         if name.endswith("/driver_override"):
             return text or "(null)"
         if name.endswith("/nr_hugepages"):
@@ -182,6 +186,8 @@ def a_host() -> Kernel:
         "/proc/sys/vm/stat_interval": "1\n",
         "/switch/lamp": "off\n",
     }
+    cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
+    cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     kernel.managed.add("/proc/irq/26/smp_affinity_list")
     return kernel
 

@@ -8,6 +8,7 @@ set that a journal may name, so undo needs nothing but this package and the stan
 
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.energy import EnergyPreference
 from vfio_hooks.knobs.file import CpuMask, File
 from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.module import Module
@@ -15,13 +16,24 @@ from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.pci_driver import PciDriver
 
 KNOBS: dict[str, type[Knob]] = {
-    knob.kind: knob for knob in (File, CpuMask, IrqAffinity, Pages, Module, PciDriver, Command)
+    knob.kind: knob
+    for knob in (
+        File,
+        CpuMask,
+        IrqAffinity,
+        Pages,
+        Module,
+        PciDriver,
+        Command,
+        EnergyPreference,
+    )
 }
 
 __all__ = [
     "KNOBS",
     "Command",
     "CpuMask",
+    "EnergyPreference",
     "File",
     "IrqAffinity",
     "Knob",

@@ -1,0 +1,33 @@
+"""How a CPU that chooses its own frequency weighs speed against power."""
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, Immovable
+from vfio_hooks.host import WritableHost, refused
+from vfio_hooks.knobs.file import File, confirm
+
+
+@dataclass(frozen=True)
+class EnergyPreference(File):
+    """An energy_performance_preference file.
+
+    Drivers in active mode hold it at "performance" while the governor is performance.
+    https://docs.kernel.org/admin-guide/pm/intel_pstate.html and amd-pstate.html
+    """
+
+    kind: ClassVar[str] = "epp"
+
+    def write(self, host: WritableHost, value: str) -> None:
+        try:
+            host.write(self.path, value)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise Immovable(
+                    f"{self.path}: the driver holds it at performance, like the governor"
+                ) from None
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                raise Gone(f"{self.path}: no such file on this host") from None
+            raise refused(f"write {value!r}", self.path, error) from None
+        confirm(self.read(host), value, self.path)
