@@ -119,6 +119,7 @@ class Engine:
             journal.mark(claim, State.HELD)
             self._tell(journal.vm, Change(step, "", value, undo_text(step, "")))
             return
+        step.knob.ready(self.host)
         # Read again, now: an earlier step of this plan may have changed it.
         live = step.knob.read(self.host)
         own = own_value(ledger, step, live)
@@ -191,6 +192,10 @@ class Engine:
             self._mark(journal, claim, State.UNDOING, goal)
             try:
                 step.knob.write(self.host, goal)
+            except Immovable as error:
+                self.log.info(f"{journal.vm}: {step.plugin}: {error}", journal.vm)
+                self._mark(journal, claim, State.UNDONE)
+                return
             except HookError:
                 if step.knob.atomic:
                     # Still ours and untouched: it goes on counting, and can be tried again.
