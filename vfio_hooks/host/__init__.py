@@ -71,17 +71,17 @@ class WritableHost(Host):
         finally:
             os.close(descriptor)
 
-    def write_aside(self, name: str, text: str, seconds: float) -> None:
+    def write_aside(self, name: str, text: str, seconds: float, title: str) -> None:
         """`write` in a child process, for a write that the kernel may never return from.
 
         A driver's remove routine waits, unkillably, for whoever holds its device open. The
         child can be left behind in that state; this process cannot. Raises OSError as `write`
         does, and with errno ETIMEDOUT when `seconds` were not enough; the write may then still
-        happen later.
+        happen later, and the child is there, named `title`, until it does.
         """
         child = os.fork()
         if not child:
-            os._exit(self._write_and_report(name, text))
+            os._exit(self._write_and_report(name, text, title))
         deadline = time.monotonic() + seconds
         while True:
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -93,11 +93,14 @@ class WritableHost(Host):
         if number := os.waitstatus_to_exitcode(status):
             raise OSError(abs(number), os.strerror(abs(number)), name)
 
-    def _write_and_report(self, name: str, text: str) -> int:
+    def _write_and_report(self, name: str, text: str, title: str) -> int:
         try:
+            with open("/proc/self/comm", "w", encoding="utf-8") as comm:
+                comm.write(title)
             # libvirt waits until its pipes are closed by everyone, and the lock of the state
             # folder is inherited: a child that stays behind must hold neither.
-            os.closerange(0, 1024)
+            os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+            os.setsid()
             self.write(name, text)
         except OSError as error:
             return error.errno or errno.EIO

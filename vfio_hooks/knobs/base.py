@@ -26,6 +26,10 @@ class Knob(ABC):
     def read(self, host: Host) -> str:
         """The value now. Raises Gone when there is no such thing (any more)."""
 
+    def ready(self, host: Host) -> None:
+        """Wait, with a deadline, for whatever has to let go of this before it can be changed, by
+        us or by libvirt. Raises HookError naming what does not."""
+
     @abstractmethod
     def write(self, host: WritableHost, value: str) -> None:
         """Make it so, and return when the host shows it. Raises HookError; Immovable, having

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.in_use import Holder, holders, stuck_writer, writer_name
 from vfio_hooks.host.pci import DEVICES, DRIVERS
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
@@ -47,11 +48,13 @@ def is_for_guests(driver: str | None) -> bool:
 class PciDriver(Knob):
     """The binding of one function, "0000:04:00.0", as text: "vfio-pci (override vfio-pci)".
 
-    `seconds` is how long the old driver may take to let go and the new one to take hold.
+    `seconds` is how long the old driver may take to let go and the new one to take hold, and
+    with `wait` also how long programs may take to close the device first.
     """
 
     address: str
     seconds: float = 30
+    wait: bool = True
     kind: ClassVar[str] = "pci-driver"
     # Between unbind and probe a function has neither the old driver nor the new one.
     atomic: ClassVar[bool] = False
@@ -64,12 +67,30 @@ class PciDriver(Knob):
         folder = f"{DEVICES}/{self.address}"
         if not host.exists(folder):
             raise Gone(f"{self.address}: there is no such PCI device on this host")
+        self._refuse_if_stuck(host)
         override = host.maybe(f"{folder}/driver_override")
         return str(
             Binding(host.link(self.key), None if override in (None, "", "(null)") else override)
         )
 
+    def ready(self, host: Host) -> None:
+        self._refuse_if_stuck(host)
+        if not self.wait or is_for_guests(host.link(self.key)):
+            return
+        found: list[Holder] = []
+
+        def free() -> bool:
+            found[:] = holders(host, self.address)
+            return not found
+
+        if not until(free, self.seconds):
+            raise HookError(
+                f"{self.address}: still in use after {self.seconds:g} s: {_told(found)}",
+                'close it; or set in_use = "take" in [pci] to unbind it all the same',
+            )
+
     def write(self, host: WritableHost, value: str) -> None:
+        self._refuse_if_stuck(host)
         wanted = Binding.parse(value)
         override = f"{DEVICES}/{self.address}/driver_override"
         if host.link(self.key) != wanted.driver:
@@ -91,17 +112,30 @@ class PciDriver(Knob):
         now, own = Binding.parse(live), Binding.parse(base)
         return now.driver in (None, own.driver) or is_for_guests(now.driver)
 
+    def _refuse_if_stuck(self, host: Host) -> None:
+        pid = stuck_writer(host, self.address)
+        if pid is not None:
+            raise HookError(
+                f"{self.address}: its driver has not let go yet (pid {pid} waits in the kernel; "
+                f"{_told(holders(host, self.address))})",
+                "close what has it open; if nothing helps, only a reboot does",
+            )
+
+    def _aside(self, host: WritableHost, path: str) -> None:
+        host.write_aside(path, self.address, self.seconds, writer_name(self.address))
+
     def _unbind(self, host: WritableHost) -> None:
         driver = host.link(self.key)
         if driver is None:
             return
         try:
-            host.write_aside(f"{self.key}/unbind", self.address, self.seconds)
+            self._aside(host, f"{self.key}/unbind")
         except OSError as error:
             if error.errno == errno.ETIMEDOUT:
                 raise HookError(
-                    f"{self.address}: {driver} did not let go within {self.seconds:g} s",
-                    "a program still uses the device: close it and try again",
+                    f"{self.address}: {driver} did not let go within {self.seconds:g} s: "
+                    f"{_told(holders(host, self.address))}",
+                    "close what has it open and start the VM again",
                 ) from None
             # ENODEV and ENOENT: somebody else unbound it between our look and our write.
             if error.errno not in (errno.ENODEV, errno.ENOENT):
@@ -110,12 +144,19 @@ class PciDriver(Knob):
     def _probe(self, host: WritableHost, driver: str) -> None:
         if not host.exists(f"{DRIVERS}/{driver}"):
             self._load(host, driver)
+
+        def bound() -> bool:
+            # A probe may go on in the background, as nvme's does; and a device that has just
+            # been reset may need a second try.
+            if host.link(self.key) is None:
+                self._aside(host, "/sys/bus/pci/drivers_probe")
+            return host.link(self.key) == driver
+
         try:
-            host.write_aside("/sys/bus/pci/drivers_probe", self.address, self.seconds)
+            taken = until(bound, self.seconds)
         except OSError as error:
             raise refused("probe", self.address, error) from None
-        # A probe may go on in the background: nvme's does.
-        if not until(lambda: host.link(self.key) == driver, self.seconds):
+        if not taken:
             raise HookError(
                 f"{self.address}: {driver} did not take the device within {self.seconds:g} s",
                 "dmesg says why",
@@ -131,3 +172,7 @@ class PciDriver(Knob):
         modalias = host.maybe(f"{DEVICES}/{self.address}/modalias")
         if modalias:
             host.run(["modprobe", "-b", "--", modalias], self.seconds)
+
+
+def _told(found: list[Holder]) -> str:
+    return ", ".join(map(str, found[:3])) or "no process is seen to have it open"

@@ -14,6 +14,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
+from vfio_hooks.host.in_use import losses
 from vfio_hooks.host.modules import is_known, is_loaded
 from vfio_hooks.host.pci import Function
 from vfio_hooks.knobs import Module, PciDriver
@@ -27,10 +28,14 @@ from vfio_hooks.steps import Step
 class Options:
     """`group` says what happens to functions that share an IOMMU group with a passed one and are
     in use by the host: "error", or "bind" to take them from the host for the VM's run.
-    `driver` is what unmanaged functions are bound to. `timeout`, in seconds, is how long a
-    driver may take to let a function go or to take it."""
+    `driver` is what unmanaged functions are bound to. `timeout`, in seconds, is how long
+    programs may take to close a function, and a driver to let it go or to take it. `in_use` says
+    what happens to a function that the host uses: with "wait" one whose loss would cost the host
+    a mounted file system or its network is an error, and programs that have it open are waited
+    for; with "take" it is taken from them."""
 
     group: Literal["error", "bind"] = "error"
+    in_use: Literal["wait", "take"] = "wait"
     driver: str = "vfio-pci"
     timeout: float = 30.0
 
@@ -45,13 +50,17 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         for wanted in domain.pci
         if not wanted.managed
     }
+    for taken in (*passed.values(), *others):
+        if options.in_use == "wait" and not is_for_guests(taken.driver):
+            _check_losses(host, taken.address)
     to_bind |= {other.address: options.driver for other in others}
     for driver in sorted(set(to_bind.values())):
         yield from _loaded(host, driver)
     for address in (*passed, *(other.address for other in others)):
         bound = to_bind.get(address)
         value = str(Binding(bound, override=bound)) if bound else None
-        yield Step("pci", PciDriver(address, options.timeout), Exclusive(value))
+        knob = PciDriver(address, options.timeout, wait=options.in_use == "wait")
+        yield Step("pci", knob, Exclusive(value))
 
 
 def _existing(host: Host, address: str) -> Function:
@@ -67,6 +76,15 @@ def _existing(host: Host, address: str) -> Function:
             "switch the IOMMU on in the firmware, and boot with intel_iommu=on on an Intel CPU",
         )
     return found
+
+
+def _check_losses(host: Host, address: str) -> None:
+    lost = losses(host, address)
+    if lost:
+        raise HookError(
+            f"pci: {address}: the host would lose what it needs: {', '.join(lost)}",
+            'move that elsewhere first; or set in_use = "take" in [pci]',
+        )
 
 
 def _in_the_way(host: Host, passed: dict[str, Function], options: Options) -> list[Function]:

@@ -1,0 +1,83 @@
+"""Which network interface carries what: default routes and ssh connections, from procfs.
+
+https://docs.kernel.org/networking/proc_net_tcp.html; routes are in /proc/net/route and
+/proc/net/ipv6_route, with all numbers in hex.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfio_hooks.host import Host
+
+_SSH = 22
+_ESTABLISHED = "01"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the main table: the bits of its network, how many of them count, its way out."""
+
+    version: int
+    network: int
+    length: int
+    interface: str
+
+    def covers(self, address: int) -> bool:
+        shift = (32 if self.version == 4 else 128) - self.length
+        return address >> shift == self.network >> shift
+
+
+def losses(host: Host, interface: str) -> Iterator[str]:
+    """What this host would lose with an interface, as clauses. An interface that is part of a
+    bridge or bond carries what that carries."""
+    above = [interface]
+    while (master := host.link(f"/sys/class/net/{above[-1]}/master")) and master not in above:
+        above.append(master)
+    routes = list(_routes(host))
+    for route in routes:
+        if route.length == 0 and route.interface in above:
+            yield f"the IPv{route.version} default route goes through {route.interface}"
+    for version, address in _ssh_peers(host):
+        fitting = [route for route in routes if route.version == version and route.covers(address)]
+        best = max(fitting, key=lambda route: route.length, default=None)
+        if best and best.interface in above:
+            yield f"an ssh connection comes in through {best.interface}"
+            return
+
+
+def _routes(host: Host) -> Iterator[Route]:
+    for line in (host.maybe("/proc/net/route") or "").splitlines()[1:]:
+        fields = line.split()
+        mask = _little(fields[7])
+        yield Route(4, _little(fields[1]), mask.bit_count(), fields[0])
+    for line in (host.maybe("/proc/net/ipv6_route") or "").splitlines():
+        fields = line.split()
+        # lo has the kernel's own default, "unreachable".
+        if fields[9] != "lo":
+            yield Route(6, int(fields[0], 16), int(fields[1], 16), fields[9])
+
+
+def _ssh_peers(host: Host) -> Iterator[tuple[int, int]]:
+    """IP version and address of whoever is connected to this host's ssh port."""
+    for version, file in ((4, "/proc/net/tcp"), (6, "/proc/net/tcp6")):
+        for line in (host.maybe(file) or "").splitlines()[1:]:
+            _, local, remote, state = line.split()[:4]
+            if state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == _SSH:
+                yield _peer(version, remote.rpartition(":")[0])
+
+
+def _peer(version: int, text: str) -> tuple[int, int]:
+    if version == 4:
+        return 4, _little(text)
+    words = [text[start : start + 8] for start in range(0, 32, 8)]
+    address = 0
+    for word in words:
+        address = address << 32 | _little(word)
+    # An IPv4 peer of a socket that listens on both shows as ::ffff:a.b.c.d.
+    return (4, address & 0xFFFFFFFF) if address >> 32 == 0xFFFF else (6, address)
+
+
+def _little(word: str) -> int:
+    """A 32-bit word that procfs printed in the CPU's byte order, which is little-endian on every
+    machine with VFIO."""
+    return int.from_bytes(bytes.fromhex(word), "little")
