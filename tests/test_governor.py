@@ -1,0 +1,212 @@
+"""The governor plugin: what it plans, what it refuses, and that several VMs get along."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.cpufreq import FOLDER, add_policy
+from tests.fakes.kernel import Kernel, Lines
+from vfio_hooks.domain import Domain
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.plugins.governor import Options, plan
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+PREPARE = Event("vm", "prepare")
+
+
+def a_host(driver: str = "acpi-cpufreq", governor: str = "schedutil") -> Kernel:
+    """Four policies of two CPUs each."""
+    kernel = Kernel()
+    for number in range(4):
+        add_policy(kernel, number, f"{2 * number} {2 * number + 1}", driver, governor)
+    return kernel
+
+
+def a_vm(*pinned: int) -> Domain:
+    return Domain("vm", "u", vcpu_pins={i: frozenset({cpu}) for i, cpu in enumerate(pinned)})
+
+
+def told(steps: Iterable[Step]) -> list[str]:
+    """Steps as "policy0/scaling_governor=performance"."""
+    return [
+        f"{step.key.removeprefix(FOLDER + '/')}={getattr(step.share, 'value', '')}"
+        for step in steps
+    ]
+
+
+def planned(kernel: Kernel, domain: Domain, **options: Any) -> list[str]:
+    return told(plan(PREPARE, domain, Options(**options), kernel))
+
+
+def test_an_empty_table_is_performance_on_the_policies_of_the_pinned_cpus() -> None:
+    assert planned(a_host(), a_vm(2, 3, 7)) == [
+        "policy1/scaling_governor=performance",
+        "policy3/scaling_governor=performance",
+    ]
+
+
+@pytest.mark.parametrize("options", [{"cpus": "all"}, {}])
+def test_all_policies_when_asked_for_or_when_nothing_is_pinned(options: dict[str, str]) -> None:
+    domain = a_vm(2) if options else a_vm()
+    assert len(planned(a_host(), domain, **options)) == 4
+
+
+def test_only_prepare_plans() -> None:
+    assert not list(plan(Event("vm", "started"), a_vm(0), Options(), a_host()))
+
+
+def test_a_policy_whose_cpus_are_offline_is_left_out() -> None:
+    kernel = a_host()
+    kernel.files[f"{FOLDER}/policy1/affected_cpus"] = "\n"
+    assert planned(kernel, a_vm(0, 2)) == ["policy0/scaling_governor=performance"]
+
+
+def test_the_preference_is_set_before_performance_and_after_anything_else() -> None:
+    kernel = a_host("intel_pstate", "powersave")
+    assert planned(kernel, a_vm(0)) == [
+        "policy0/energy_performance_preference=performance",
+        "policy0/scaling_governor=performance",
+    ]
+    assert planned(
+        kernel, a_vm(0), governor="powersave", energy_performance_preference="power"
+    ) == [
+        "policy0/scaling_governor=powersave",
+        "policy0/energy_performance_preference=power",
+    ]
+
+
+def test_min_freq_is_what_the_kernel_will_show() -> None:
+    assert planned(a_host(), a_vm(0), min_freq=2_000_000)[1:] == [
+        "policy0/scaling_min_freq=2800000"
+    ]
+    active = a_host("amd-pstate-epp", "powersave")
+    assert planned(active, a_vm(0), min_freq=2_000_000)[2:] == ["policy0/scaling_min_freq=2000000"]
+
+
+@pytest.mark.parametrize(
+    ("path", "boost", "value"),
+    [
+        (f"{FOLDER}/boost", True, "1"),
+        (f"{FOLDER}/boost", False, "0"),
+        ("/sys/devices/system/cpu/intel_pstate/no_turbo", True, "0"),
+        ("/sys/devices/system/cpu/intel_pstate/no_turbo", False, "1"),
+    ],
+)
+def test_boost_is_one_switch_for_the_host(path: str, boost: bool, value: str) -> None:
+    kernel = a_host()
+    kernel.files[path] = "1\n"
+    key = path.removeprefix(FOLDER + "/")
+    assert planned(kernel, a_vm(0), boost=boost)[0] == f"{key}={value}"
+
+
+def test_a_governor_that_is_a_module_is_loaded_first() -> None:
+    kernel = a_host()
+    kernel.files |= {
+        "/proc/sys/kernel/osrelease": "6.12\n",
+        "/lib/modules/6.12/modules.dep": "kernel/drivers/cpufreq/cpufreq_ondemand.ko.xz:\n",
+    }
+    steps = planned(kernel, a_vm(0), governor="ondemand")
+    assert steps == [
+        "/sys/module/cpufreq_ondemand=loaded",
+        "policy0/scaling_governor=ondemand",
+    ]
+    with pytest.raises(HookError, match="no governor 'conservative'"):
+        planned(kernel, a_vm(0), governor="conservative")
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "words"),
+    [
+        ("acpi-cpufreq", {"governor": "ondemand"}, "there are: performance, schedutil"),
+        ("intel_pstate", {"governor": "schedutil"}, "there are: performance, powersave"),
+        ("acpi-cpufreq", {"min_freq": 4_000_000}, "from 1800000 to 3600000"),
+        ("acpi-cpufreq", {"boost": True}, "no switch for boost"),
+        ("acpi-cpufreq", {"energy_performance_preference": "power"}, "take it out"),
+        ("amd-pstate-epp", {"energy_performance_preference": "power"}, 'governor = "powersave"'),
+        (
+            "intel_pstate",
+            {"governor": "powersave", "energy_performance_preference": "default"},
+            "there are: performance, balance_performance, balance_power, power",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_with_what_can(
+    driver: str, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(HookError) as caught:
+        planned(a_host(driver, "performance"), a_vm(0), **options)
+    assert words in str(caught.value)
+
+
+def test_a_host_without_cpufreq_is_told_so() -> None:
+    with pytest.raises(HookError, match="no CPU frequency control"):
+        planned(Kernel(), a_vm(0))
+
+
+def test_pins_that_are_on_no_policy_are_told() -> None:
+    with pytest.raises(HookError, match="CPUs 8-9 of the domain's <vcpupin>"):
+        planned(a_host(), a_vm(8, 9))
+
+
+@pytest.mark.parametrize("options", [{"governor": "per formance"}, {"min_freq": 0}])
+def test_options_that_are_none(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Options(**options)
+
+
+WISHES: tuple[dict[str, Any], ...] = (
+    {},
+    {"governor": "powersave", "energy_performance_preference": "balance_power"},
+    {"governor": "powersave", "min_freq": 2_800_000},
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    driver=st.sampled_from(["intel_pstate", "amd-pstate-epp"]),
+    governor=st.sampled_from(["performance", "powersave"]),
+    order=st.lists(st.integers(0, 2), min_size=1, max_size=12),
+)
+def test_any_order_of_vms_in_active_mode_ends_where_it_began(
+    driver: str, governor: str, order: Sequence[int]
+) -> None:
+    kernel = a_host(driver, governor)
+    before = kernel.state()
+    running: list[int] = []
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        engine = Engine(kernel, StateFolder(folder), Lines())
+
+        def stop(vm: int) -> None:
+            running.remove(vm)
+            assert engine.undo("release", uuid(vm)) == []
+
+        for vm in order:
+            if vm in running:
+                stop(vm)
+            else:
+                steps = list(plan(PREPARE, a_vm(vm, 2), Options(**WISHES[vm]), kernel))
+                engine.perform("prepare", uuid(vm), f"vm{vm}", partial(_these, steps))
+                running.append(vm)
+            newest = WISHES[running[-1]].get("governor", "performance") if running else governor
+            assert kernel.read(f"{FOLDER}/policy1/scaling_governor") == newest
+        for vm in list(running):
+            stop(vm)
+        assert kernel.state() == before
+        assert [file.name for file in Path(folder).iterdir() if file.name != "lock"] == []
+
+
+def _these(steps: list[Step], _: object) -> list[Step]:
+    return steps
+
+
+def uuid(vm: int) -> str:
+    return f"00000000-0000-0000-0000-00000000000{vm}"

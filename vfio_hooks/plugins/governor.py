@@ -1,0 +1,166 @@
+"""The frequency governor of the VM's CPUs, and what goes with it, for as long as the VM runs.
+
+An empty table sets the governor performance. CPUs that can only change their frequency together
+are one policy of the kernel, and are set together; every policy gets its own former values back.
+When several VMs want a policy in different ways, the one that was started last has its way,
+and the one before it when that one stops.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.host.cpufreq import FOLDER, Policy, boost_switch, policies
+from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.host.modules import is_known
+from vfio_hooks.knobs import EnergyPreference, File, Module
+from vfio_hooks.knobs.module import LOADED
+from vfio_hooks.sharing import Once, Override
+from vfio_hooks.steps import Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """`governor` is one of scaling_available_governors, or another one that the kernel has as a
+    module; that module then stays loaded. `cpus` says whose: "pinned" means the CPUs that vCPUs
+    are pinned to, and all CPUs when the domain pins none; "all" means all in any case.
+    `energy_performance_preference` is one of energy_performance_available_preferences. In the
+    active modes of intel_pstate and amd_pstate the governor performance allows no preference but
+    performance; to choose another one, set governor = "powersave", which there is the normal
+    mode and no slower. `min_freq` is the lowest frequency in kHz, rounded up to one that the CPU
+    has. `boost` switches turbo frequencies on or off, which concerns all CPUs of the host."""
+
+    governor: str = "performance"
+    cpus: Literal["pinned", "all"] = "pinned"
+    energy_performance_preference: str | None = None
+    boost: bool | None = None
+    min_freq: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.governor.isidentifier():
+            raise ValueError('governor must be the name of a governor, such as "performance"')
+        if self.min_freq is not None and self.min_freq <= 0:
+            raise ValueError("min_freq must be a number of kHz, such as 2800000")
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op != "prepare":
+        return
+    chosen = _chosen(domain, options, host)
+    for policy in chosen:
+        _check_governor(policy, options.governor, host)
+    if any(options.governor not in policy.governors for policy in chosen):
+        yield Step("governor", Module(f"cpufreq_{options.governor}"), Once(LOADED))
+    if options.boost is not None:
+        yield _boost(options.boost, host)
+    for policy in chosen:
+        yield from _policy_steps(policy, options)
+
+
+def _chosen(domain: Domain, options: Options, host: Host) -> list[Policy]:
+    there = policies(host)
+    if not there:
+        raise HookError(
+            f"governor: this host has no CPU frequency control ({FOLDER} has no policy)",
+            "switch it on in the firmware or load its driver (modprobe acpi_cpufreq); in a virtual "
+            "machine there is none: take [governor] out of vm.toml",
+        )
+    if options.cpus == "all" or not domain.pinned:
+        return there
+    chosen = [policy for policy in there if policy.cpus & domain.pinned]
+    if not chosen:
+        raise HookError(
+            f"governor: CPUs {format_list(domain.pinned)} of the domain's <vcpupin> have no "
+            f"frequency policy on this host",
+            "pin vCPUs to CPUs that are online",
+        )
+    return chosen
+
+
+def _check_governor(policy: Policy, governor: str, host: Host) -> None:
+    module = f"cpufreq_{governor}"
+    if governor in policy.governors:
+        return
+    # Without depmod's lists nothing is known of modules: then only what is listed counts.
+    loadable = not policy.is_self_governed and _has_modules(host) and is_known(host, module)
+    if not loadable:
+        raise HookError(
+            f"governor: {policy.name} ({policy.driver}) has no governor {governor!r}",
+            f"there are: {', '.join(policy.governors)}",
+        )
+
+
+def _has_modules(host: Host) -> bool:
+    release = host.maybe("/proc/sys/kernel/osrelease")
+    return host.exists(f"/lib/modules/{release}/modules.dep")
+
+
+def _boost(on: bool, host: Host) -> Step:
+    switch = boost_switch(host)
+    if switch is None:
+        raise HookError(
+            "governor: this host's CPU frequency driver has no switch for boost",
+            "take boost out of [governor]",
+        )
+    path, inverted = switch
+    return Step("governor", File(path), Override(str(int(on != inverted))))
+
+
+def _policy_steps(policy: Policy, options: Options) -> Iterator[Step]:
+    """A policy's steps, in an order that is right forwards and, for the undo, backwards.
+
+    A self-governed driver takes an energy preference only outside of the governor performance.
+    So the preference comes before a change to performance (and is put back after that is
+    over), and after a change away from it (and is put back before). The claim on it is made
+    even where nobody asked: not every driver remembers what it was before performance.
+    """
+    governor = Step("governor", File(policy.file("scaling_governor")), Override(options.governor))
+    preference = _preference(policy, options)
+    held = policy.is_self_governed and options.governor == "performance"
+    if preference and held:
+        yield preference
+    yield governor
+    if preference and not held:
+        yield preference
+    if options.min_freq is not None:
+        frequency = str(_frequency(policy, options.min_freq))
+        yield Step("governor", File(policy.file("scaling_min_freq")), Override(frequency))
+
+
+def _preference(policy: Policy, options: Options) -> Step | None:
+    wanted = options.energy_performance_preference
+    held = policy.is_self_governed and options.governor == "performance"
+    if held and wanted not in (None, "performance"):
+        raise HookError(
+            f"governor: {policy.driver} allows no energy_performance_preference but performance "
+            f"while the governor is performance, so not {wanted!r}",
+            'set governor = "powersave" in [governor]',
+        )
+    if held and policy.preferences:
+        wanted = "performance"
+    if wanted is None:
+        return None
+    if wanted not in policy.preferences:
+        there = ", ".join(policy.preferences)
+        raise HookError(
+            f"governor: {policy.name} ({policy.driver}) has no energy_performance_preference "
+            f"{wanted!r}",
+            f"there are: {there}" if there else "take it out of [governor]",
+        )
+    knob = EnergyPreference(policy.file("energy_performance_preference"))
+    return Step("governor", knob, Override(wanted))
+
+
+def _frequency(policy: Policy, wanted: int) -> int:
+    """What scaling_min_freq shows after `wanted` was written: the kernel rounds up to a
+    frequency that there is."""
+    if not policy.lowest <= wanted <= policy.highest:
+        raise HookError(
+            f"governor: min_freq = {wanted} (kHz) is none of {policy.name}'s frequencies",
+            f"they go from {policy.lowest} to {policy.highest}",
+        )
+    return next((one for one in policy.frequencies if one >= wanted), wanted)
