@@ -90,7 +90,7 @@ class Sealed:
 
     def logged(self) -> list[str]:
         """What was sent to the systemd journal since the last look."""
-        lines = []
+        lines: list[str] = []
         while True:
             try:
                 datagram = self._journal.recv(1 << 16)

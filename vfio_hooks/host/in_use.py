@@ -86,10 +86,11 @@ def _class_devices(host: Host, address: str) -> Iterator[tuple[str, str]]:
             path = host.path(below)
             if os.path.islink(path) or not os.path.isdir(path):
                 continue
-            if host.link(f"{below}/subsystem") == "pci":
+            subsystem = host.link(f"{below}/subsystem")
+            if subsystem == "pci":
                 continue
             folders.append(below)
-            if host.exists(f"{below}/subsystem"):
+            if subsystem is not None:
                 yield name, below
 
 

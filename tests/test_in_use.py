@@ -1,0 +1,164 @@
+"""Devices that somebody uses: told, waited for, and never hung upon."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.hosttree import add_pci, domain_xml, gpu_host
+from tests.sealed import Result, Sealed, can_seal
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.in_use import losses, stuck_writer
+from vfio_hooks.wait import until
+
+NIC, DISK, SOUND = "0000:05:00.0", "0000:06:00.0", "0000:07:00.0"
+needs_seal = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
+
+
+def add_device(root: Path, address: str, name: str, subsystem: str, number: str) -> Path:
+    """A class device below a function, as the kernel shows it."""
+    folder = root / "sys/bus/pci/devices" / address / name
+    folder.mkdir(parents=True)
+    (folder / "subsystem").symlink_to(f"../../../../class/{subsystem}")
+    (folder / "dev").write_text(number + "\n")
+    (folder / "uevent").write_text(f"MAJOR=1\nDEVNAME={name.rpartition('/')[2]}\n")
+    return folder
+
+
+def proc(root: Path, name: str, text: str) -> None:
+    file = root / "proc" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    gpu_host(tmp_path)
+    add_pci(tmp_path, DISK, "nvme", "9", "0x010802")
+    add_device(tmp_path, DISK, "nvme/nvme0/nvme0n1", "block", "259:0")
+    part = add_device(tmp_path, DISK, "nvme/nvme0/nvme0n1/nvme0n1p2", "block", "259:2")
+    (part / "holders/dm-0").mkdir(parents=True)
+    add_device(tmp_path, NIC, "net/eth0", "net", "")
+    (tmp_path / "sys/class/net/eth0").mkdir(parents=True)
+    return tmp_path
+
+
+DEFAULT = "eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n"
+LOCAL = "eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n"
+HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+TCP = "  sl  local_address rem_address   st\n   0: {}:0016 {}:D431 {}\n"
+MAPPED = "0000000000000000FFFF0000" + "0601A8C0"
+
+
+def test_storage_that_would_be_lost(tree: Path) -> None:
+    proc(tree, "self/mountinfo", "30 1 259:0 / /home rw - ext4 /dev/x rw\n")
+    proc(tree, "swaps", "Filename Type Size Used Priority\n/dev/nvme0n1p2 partition 1 0 -2\n")
+    (tree / "sys/class/block/dm-0/dm").mkdir(parents=True)
+    (tree / "sys/class/block/dm-0/dm/name").write_text("vg-root\n")
+    assert sorted(losses(Host(str(tree)), DISK)) == [
+        "/home is mounted from nvme0n1",
+        "nvme0n1p2 is part of vg-root (dm-0)",
+        "nvme0n1p2 is swap space",
+    ]
+
+
+def test_btrfs_shows_a_number_of_its_own(tree: Path) -> None:
+    proc(tree, "self/mountinfo", "30 1 0:31 /@ /data rw shared:1 - btrfs /dev/nvme0n1 rw\n")
+    assert "/data is mounted from nvme0n1" in losses(Host(str(tree)), DISK)
+
+
+@pytest.mark.parametrize(
+    ("routes", "tcp", "lost"),
+    [
+        (DEFAULT + LOCAL, "", ["the IPv4 default route goes through eth0"]),
+        (LOCAL, "", []),
+        (
+            LOCAL,
+            TCP.format("0501A8C0", "0601A8C0", "01"),
+            ["an ssh connection comes in through eth0"],
+        ),
+        (LOCAL, TCP.format("0501A8C0", "0601A8C0", "0A"), []),
+        (LOCAL, TCP.format("0501A8C0", "0602A8C0", "01"), []),
+        (LOCAL, TCP.format(MAPPED, MAPPED, "01"), ["an ssh connection comes in through eth0"]),
+        (DEFAULT.replace("eth0", "eth1"), "", []),
+    ],
+)
+def test_network_that_would_be_lost(tree: Path, routes: str, tcp: str, lost: list[str]) -> None:
+    proc(tree, "net/route", HEAD + routes)
+    proc(tree, "net/tcp6" if MAPPED in tcp else "net/tcp", tcp)
+    assert losses(Host(str(tree)), NIC) == lost
+
+
+def test_a_bridge_carries_for_its_ports(tree: Path) -> None:
+    (tree / "sys/class/net/eth0/master").symlink_to("../br0")
+    proc(tree, "net/route", HEAD + DEFAULT.replace("eth0", "br0"))
+    assert losses(Host(str(tree)), NIC) == ["the IPv4 default route goes through br0"]
+
+
+def test_a_write_that_never_returns_is_left_behind(tmp_path: Path) -> None:
+    pipe = tmp_path / "unbind"
+    os.mkfifo(pipe)
+    host = WritableHost()
+    with pytest.raises(TimeoutError):
+        host.write_aside(str(pipe), "x", 0.2, "vh test:01.0")
+    assert stuck_writer(host, "test:01.0") is not None
+    assert pipe.read_text() == "x"
+    assert until(lambda: os.waitpid(-1, os.WNOHANG)[0] != 0, 30)
+    assert stuck_writer(host, "test:01.0") is None
+
+
+def test_an_error_of_a_write_aside_keeps_its_number(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        WritableHost().write_aside(str(tmp_path / "none"), "x", 30, "vh")
+
+
+def held_host(memory: Path) -> Sealed:
+    """A sound card that this test process has open, by the number of /dev/full."""
+    gpu_host(memory)
+    add_pci(memory, SOUND, "snd_hda_intel", "9")
+    add_device(memory, SOUND, "sound/card0/controlC0", "sound", "1:7")
+    return Sealed(memory)
+
+
+def start(sealed: Sealed, toml: str, managed: str = "no") -> Result:
+    sealed.manage("win11", toml)
+    return sealed.hook("win11", "prepare", domain_xml(functions=(SOUND,), managed=managed))
+
+
+@needs_seal
+@pytest.mark.parametrize("managed", ["yes", "no"])
+def test_a_program_that_has_the_device_open_is_named(memory: Path, managed: str) -> None:
+    sealed = held_host(memory)
+    with open("/dev/full", "wb"):
+        result = start(sealed, "[pci]\ntimeout = 0.2\n", managed)
+    assert result.code == 1
+    assert f"(pid {os.getpid()}) has /dev/controlC0 open" in result.stderr
+    assert not sealed.journals()
+
+
+@needs_seal
+def test_a_program_that_closes_it_in_time_is_waited_for(memory: Path) -> None:
+    sealed = held_host(memory)
+    with subprocess.Popen(["sh", "-c", "sleep 2"], stdout=open("/dev/full", "wb")):
+        assert start(sealed, "[pci]\ntimeout = 60\n", "yes").code == 0
+
+
+@needs_seal
+def test_a_driver_that_does_not_let_go_marks_the_device(memory: Path) -> None:
+    sealed = held_host(memory)
+    unbind = memory / "sys/bus/pci/drivers/snd_hda_intel/unbind"
+    unbind.unlink()
+    os.mkfifo(unbind)
+    result = start(sealed, '[pci]\ntimeout = 0.2\nin_use = "take"\n')
+    assert result.code == 1
+    assert "snd_hda_intel did not let go within 0.2 s" in result.stderr
+    again = start(sealed, '[pci]\ntimeout = 0.2\nin_use = "take"\n')
+    assert again.code == 1
+    assert "its driver has not let go yet (pid " in again.stderr
+    assert sealed.hook("win11", "release", domain_xml(functions=(SOUND,))).code == 0
+    assert sealed.journals()
+    assert unbind.read_text() == SOUND
+    assert until(lambda: stuck_writer(Host(), SOUND) is None, 30)
+    assert sealed.hook("win11", "release", domain_xml(functions=(SOUND,))).code == 0
+    assert not sealed.journals()
