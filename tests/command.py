@@ -1,0 +1,78 @@
+"""The vfio-hooks command in this process, on a host, a configuration and a state of the test's."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosttree import gpu_host
+from vfio_hooks.cli import main
+
+UUID = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the command ended. `out` and `err` have HOST, HOOKS and STATE for the folders."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Command:
+    """Runs the command in folders of its own; the host is that of the guide."""
+
+    def __init__(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch
+    ) -> None:
+        self.host = gpu_host(folder / "host")
+        self.hooks = folder / "hooks"
+        self.state = folder / "state"
+        (self.hooks / "qemu.d").mkdir(parents=True)
+        self._capsys = capsys
+        self._patch = patch
+
+    def manage(self, vm: str, toml: str = "[pci]\n") -> Path:
+        """Give a VM its vm.toml, and return that."""
+        file = self.hooks / "qemu.d" / vm / "vm.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(toml)
+        return file
+
+    def __call__(self, *argv: str, stdin: str | bytes = b"") -> Result:
+        """Run it with exactly these arguments."""
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        self._patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        self._capsys.readouterr()
+        try:
+            code = main(argv)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = self._capsys.readouterr()
+        return Result(code, self._short(out), self._short(err))
+
+    def here(self, verb: str, *argv: str, stdin: str | bytes = b"") -> Result:
+        """Run a verb in the folders of this test."""
+        places = {"root": self.host, "config-dir": self.hooks, "state-dir": self.state}
+        takes = {
+            "plan": ("root", "config-dir", "state-dir"),
+            "hook": ("root", "config-dir", "state-dir"),
+            "status": ("root", "state-dir"),
+            "undo": ("root", "state-dir"),
+            "validate": ("config-dir",),
+        }
+        options = [part for name in takes[verb] for part in (f"--{name}", str(places[name]))]
+        return self(verb, *options, *argv, stdin=stdin)
+
+    def _short(self, text: str) -> str:
+        for name, path in (("HOST", self.host), ("HOOKS", self.hooks), ("STATE", self.state)):
+            text = text.replace(str(path), name)
+        return text

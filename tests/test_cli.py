@@ -1,0 +1,168 @@
+"""What all verbs of the command have in common: help, exit codes, and how failures are told."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command
+from tests.hosttree import domain_xml
+from vfio_hooks import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+VERBS = ("plan", "status", "undo", "validate", "hook")
+
+
+def process(*argv: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "vfio_hooks", *argv],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_help_names_every_verb_and_gives_examples(command: Command) -> None:
+    result = command("--help")
+    assert result.code == 0
+    for verb in VERBS:
+        assert f"\n    {verb} " in result.out
+    assert "examples:" in result.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_gives_examples(command: Command, verb: str) -> None:
+    result = command(verb, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert "\nexamples:\n" in result.out
+    assert all(len(line) <= 100 for line in result.out.splitlines())
+
+
+def test_version(command: Command) -> None:
+    assert command("--version").out == f"vfio-hooks {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["paln"],
+        ["plan", "a", "b"],
+        ["plan", "--jso"],
+        ["undo"],
+        ["undo", "a", "--all"],
+        ["validate", "a", "--all"],
+        ["hook", "win11", "prepare"],
+    ],
+)
+def test_wrong_usage_is_2_and_explained(command: Command, argv: list[str]) -> None:
+    result = command(*argv)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("usage: vfio-hooks")
+
+
+@pytest.mark.parametrize("argv", [[], *[[verb] for verb in VERBS]])
+def test_help_imports_no_library(argv: list[str]) -> None:
+    program = (
+        "import sys; from vfio_hooks.cli import main\n"
+        f"try: main({[*argv, '--help']!r})\n"
+        "finally: sys.stderr.write(' '.join(m for m in sys.modules if m in "
+        "('lxml', 'libvirt', 'sh', 'vfio_hooks.cli')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "vfio_hooks.cli")
+
+
+def test_the_module_is_the_command() -> None:
+    done = process("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"vfio-hooks {__version__}\n", "")
+
+
+def test_an_error_of_the_system_is_one_line(command: Command) -> None:
+    command.state.touch()
+    result = command.here("status")
+    assert (result.code, result.out, result.err) == (1, "", "vfio-hooks: STATE: Not a directory\n")
+
+
+def defect(command: Command) -> list[str]:
+    """Arguments with which a plugin meets what it was not made for."""
+    link = command.host / "sys/bus/pci/devices/0000:04:00.0/iommu_group"
+    link.unlink()
+    link.symlink_to("../../no-number")
+    xml = command.host / "win11.xml"
+    xml.write_text(domain_xml())
+    return ["--xml", str(xml), "--use", "pci", "--root", str(command.host)]
+
+
+def test_a_defect_is_one_line_too(command: Command) -> None:
+    done = process("plan", *defect(command), VFIO_HOOKS_DEBUG="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "vfio-hooks: ValueError: invalid literal for int() with base 10: 'no-number' "
+        "(a defect; VFIO_HOOKS_DEBUG=1 tells where)\n"
+    )
+
+
+def test_a_defect_is_told_whole_to_who_wants_that(command: Command) -> None:
+    done = process("plan", *defect(command), VFIO_HOOKS_DEBUG="1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("vfio-hooks: ValueError: ")
+    assert "Traceback (most recent call last)" in done.stderr
+
+
+@pytest.mark.parametrize("argv", ["--version", "plan --help", "status --json"])
+def test_a_closed_pipe_is_no_traceback(argv: str) -> None:
+    command = f"(sleep 0.2; exec {sys.executable} -m vfio_hooks {argv}) | true; echo $PIPESTATUS"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_locale_without_arrows_is_no_failure(command: Command) -> None:
+    xml = command.host / "win11.xml"
+    xml.write_text(domain_xml(managed="no"))
+    argv = ["plan", "--xml", str(xml), "--use", "pci", "--root", str(command.host)]
+    done = process(*argv, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert "amdgpu ? vfio-pci" in done.stdout
+
+
+def terminal(*argv: str, **variables: str) -> str:
+    """What a verb prints on a terminal."""
+    main_end, other_end = os.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "vfio_hooks", *argv],
+        cwd=ROOT,
+        env={**os.environ, "TERM": "xterm", **variables},
+        stdout=other_end,
+        stderr=other_end,
+        timeout=60,
+    )
+    os.close(other_end)
+    text = os.read(main_end, 65536).decode()
+    os.close(main_end)
+    return text
+
+
+def test_colour_is_for_terminals(command: Command) -> None:
+    command.manage("win11", "[pci]\n")
+    argv = ["validate", "--config-dir", str(command.hooks)]
+    assert terminal(*argv, NO_COLOR="") == "\x1b[32mOK\x1b[m  qemu.d/win11: [pci]\r\n"
+    assert terminal(*argv, NO_COLOR="1") == "OK  qemu.d/win11: [pci]\r\n"
+    assert terminal(*argv, NO_COLOR="", TERM="dumb") == "OK  qemu.d/win11: [pci]\r\n"
+    assert process(*argv, NO_COLOR="").stdout == "OK  qemu.d/win11: [pci]\n"
+    command.manage("win11", "[")
+    assert terminal(*argv, NO_COLOR="").startswith("\x1b[31mvfio-hooks: ")
+
+
+def test_names_cannot_command_the_terminal(command: Command) -> None:
+    result = command.here("undo", "\x1b[2Jwin11\n")
+    assert result.out == "nothing to undo for \\x1b[2Jwin11\\n\n"

@@ -1,0 +1,82 @@
+"""vfio-hooks validate."""
+
+from tests.command import Command
+
+
+def test_what_is_right_is_said(command: Command) -> None:
+    command.manage("win11")
+    command.manage("a b", "")
+    (command.hooks / "vfio-hooks.toml").write_text("[pci]\ntimeout = 5\n")
+    (command.hooks / "qemu.d/10-other-hook").touch()
+    result = command.here("validate")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines() == [
+        "OK  vfio-hooks.toml: host-wide defaults",
+        "OK  qemu.d/a b: no tables: nothing is done",
+        "OK  qemu.d/win11: [pci]",
+    ]
+    assert command.here("validate", "--all").out == result.out
+
+
+def test_every_problem_of_every_file_is_told_once(command: Command) -> None:
+    command.manage("a", "[pci]\ntimout = 1\ndriver = 2\n")
+    command.manage("b", "[pci]\n")
+    command.manage("c", "[pci\n")
+    (command.hooks / "vfio-hooks.toml").write_text("[pci]\ntimeout = '5'\n")
+    result = command.here("validate")
+    assert (result.code, result.out) == (1, "")
+    assert [line.partition("; ")[0] for line in result.err.splitlines()] == [
+        'vfio-hooks: HOOKS/vfio-hooks.toml:2: timeout in [pci] must be a number, not "5"',
+        'vfio-hooks: HOOKS/qemu.d/a/vm.toml:2: unknown key "timout" in [pci]',
+        "vfio-hooks: HOOKS/qemu.d/a/vm.toml:3: driver in [pci] must be a string, not 2",
+        "vfio-hooks: HOOKS/qemu.d/c/vm.toml:1: not TOML: "
+        "Expected ']' at the end of a table declaration (column 5)",
+    ]
+
+
+def test_right_and_wrong_together(command: Command) -> None:
+    command.manage("a", "dry_run = 1")
+    command.manage("b")
+    result = command.here("validate")
+    assert (result.code, result.out) == (1, "OK  qemu.d/b: [pci]\n")
+    assert result.err.count("\n") == 1
+    alone = command.here("validate", "b")
+    assert (alone.code, alone.out, alone.err) == (0, result.out, "")
+    assert command.here("validate", "a").code == 1
+
+
+def test_json(command: Command) -> None:
+    command.manage("a", "dry_run = 1")
+    command.manage("b")
+    result = command.here("validate", "--json")
+    assert (result.code, result.err) == (1, "")
+    assert result.json == {
+        "right": ["qemu.d/b: [pci]"],
+        "wrong": ["HOOKS/qemu.d/a/vm.toml:1: dry_run must be true or false, not 1"],
+    }
+
+
+def test_a_vm_that_is_not_managed(command: Command) -> None:
+    command.manage("win11")
+    result = command.here("validate", "win1")
+    assert (result.code, result.err) == (
+        1,
+        "vfio-hooks: win1 is not managed: no folder HOOKS/qemu.d/win1; "
+        "did you mean win11? allowed: win11\n",
+    )
+
+
+def test_no_vm_is_managed(command: Command) -> None:
+    said = "no VM is managed: there is no folder in HOOKS/qemu.d\n"
+    assert command.here("validate").out == said
+    (command.hooks / "qemu.d").rmdir()
+    result = command.here("validate")
+    assert (result.code, result.out) == (0, said)
+
+
+def test_a_folder_that_is_not_there_is_a_failure(command: Command) -> None:
+    result = command("validate", "--config-dir", str(command.hooks / "x"))
+    assert (result.code, result.err) == (
+        1,
+        "vfio-hooks: HOOKS/x: cannot be read: No such file or directory\n",
+    )

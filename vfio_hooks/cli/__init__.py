@@ -1,0 +1,88 @@
+"""The vfio-hooks command: the only part that reads options and prints for people.
+
+It exits with 0 when all went well, 1 after a failure, which is told in one line on standard
+error, and 2 when it was called wrongly.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from vfio_hooks import __version__
+from vfio_hooks.cli import hook, plan, status, undo, validate
+from vfio_hooks.cli.terminal import complain
+from vfio_hooks.errors import HookError, reason
+
+_DEBUG = "VFIO_HOOKS_DEBUG"
+_EPILOG = """\
+examples:
+  vfio-hooks validate                  are all configuration files right?
+  vfio-hooks plan win11                what would be done when win11 starts?
+  vfio-hooks plan win11 --use pci      and what, had its vm.toml only a [pci]?
+  vfio-hooks status                    what is changed on this host now, and by whom?
+  vfio-hooks undo win11                put back what win11 left changed
+
+Every verb has its own help: vfio-hooks plan --help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the arguments of this process, or with `argv`; its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # An arrow must not be a failure where the locale has none.
+            stream.reconfigure(errors="replace")
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # `vfio-hooks plan | head`: nobody is left to tell. Python would flush once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        return 130
+    except HookError as error:
+        complain(str(error))
+    except OSError as error:
+        complain(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+        _trace()
+    except Exception as error:
+        complain(f"{type(error).__name__}: {error} (a defect; {_DEBUG}=1 tells where)")
+        _trace()
+    return 1
+
+
+def _trace() -> None:
+    """Print where the exception that is being handled comes from, for who asks for it."""
+    if os.environ.get(_DEBUG) == "1":
+        traceback.print_exc()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line, one sub-parser a verb."""
+    top = argparse.ArgumentParser(
+        prog="vfio-hooks",
+        description="libvirt's hook prepares this host for VMs with passed-through devices, and\n"
+        "undoes exactly that when they end. This command shows and checks what it does.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for verb in (plan, status, undo, validate, hook):
+        verb.register(verbs)
+    return top

@@ -1,0 +1,171 @@
+"""What events would do to this host, worked out without doing any of it, and its printing."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from vfio_hooks.cli.terminal import clean, paint, say, say_json
+from vfio_hooks.config import Config
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.ledger import Ledger
+from vfio_hooks.places import Places
+from vfio_hooks.plan import Change, check, gather, preview
+from vfio_hooks.sharing import Once, is_shared
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+
+class NoState(StateFolder):
+    """The state of a host on which nothing is changed."""
+
+    def uuids(self) -> list[str]:
+        return []
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What one event would change, or why it would fail and change nothing."""
+
+    event: str
+    changes: tuple[Change, ...] = ()
+    failure: HookError | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a VM's events would do, in their order, up to the first that would fail; `notes` say
+    what else there is to know."""
+
+    domain: Domain
+    outlooks: tuple[Outlook, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def forecast(domain: Domain, config: Config, places: Places, events: Sequence[str]) -> Forecast:
+    """Work out what each of the events would do after those before it.
+
+    The values are those that the host has now. Raises HookError where the state folder cannot
+    be used, as the events themselves would.
+    """
+    ledger, notes = _ledger(places.folder())
+    if ledger.damaged:
+        raise ledger.damaged[0]
+    if config.dry_run:
+        notes.append("dry_run is on: libvirt's events only log this plan")
+    journal = ledger.journals.get(domain.uuid)
+    if journal and journal.live():
+        notes.append(
+            f"{domain.name} holds changes now, to which these would be added: "
+            f"vfio-hooks status {domain.uuid}"
+        )
+    host: Host = places.host()
+    steps: list[Step] = []
+    outlooks = []
+    for name in events:
+        outlook, steps = _look(Event(domain.name, name), domain, config, host, ledger, steps)
+        outlooks.append(outlook)
+        if outlook.failure:
+            break
+    return Forecast(domain, tuple(outlooks), tuple(notes))
+
+
+def as_json(found: Forecast) -> dict[str, Any]:
+    """A forecast for programs."""
+    return {
+        "vm": found.domain.name,
+        "uuid": found.domain.uuid,
+        "notes": list(found.notes),
+        "events": [
+            {
+                "event": outlook.event,
+                "failure": str(outlook.failure) if outlook.failure else None,
+                "changes": [_change_as_json(change) for change in outlook.changes],
+            }
+            for outlook in found.outlooks
+        ],
+    }
+
+
+def tell(found: Forecast, json: bool = False) -> None:
+    """Print a forecast, and then raise the failure that it ends with, if there is one."""
+    if json:
+        say_json(as_json(found))
+    else:
+        _show(found)
+    sys.stdout.flush()
+    for outlook in found.outlooks:
+        if outlook.failure:
+            problem, hint = outlook.failure.problem, outlook.failure.hint
+            raise HookError(f"{outlook.event} would fail: {problem}", hint)
+
+
+def _show(found: Forecast) -> None:
+    """Events, in them facilities, in them changes with what undoes them."""
+    say(f"{paint(clean(found.domain.name), 'bold')} ({found.domain.uuid})")
+    for note in found.notes:
+        say(paint(f"note: {clean(note)}", "yellow"))
+    for outlook in found.outlooks:
+        say()
+        say(paint(outlook.event, "bold"))
+        if outlook.failure:
+            say(paint("would fail, and change nothing", "red"), 1)
+        elif not outlook.changes:
+            say("changes nothing", 1)
+        for plugin, changes in groupby(outlook.changes, lambda change: change.step.plugin):
+            say(plugin, 1)
+            for change in changes:
+                say(clean(str(change)), 2)
+                say(_undo(change), 3)
+
+
+def _ledger(folder: StateFolder) -> tuple[Ledger, list[str]]:
+    try:
+        return Ledger(folder), []
+    except PermissionError:
+        note = (
+            f"{folder.path} is only for root to read: this plan does not know what other VMs hold"
+        )
+        return Ledger(NoState()), [note]
+
+
+def _look(
+    event: Event,
+    domain: Domain,
+    config: Config,
+    host: Host,
+    ledger: Ledger,
+    before: list[Step],
+) -> tuple[Outlook, list[Step]]:
+    """What an event would do after the steps of those before it; all steps together."""
+    try:
+        steps = before + gather(event, domain, config, host)
+        check(steps, domain.uuid, ledger)
+        changes = preview(steps, host, ledger)[len(before) :]
+        return Outlook(event.op, tuple(changes)), steps
+    except HookError as error:
+        return Outlook(event.op, failure=error), before
+
+
+def _undo(change: Change) -> str:
+    if isinstance(change.step.share, Once):
+        return paint("cannot be undone: it stays", "yellow")
+    return paint(f"undone at {change.step.until}: {clean(change.undo)}", "dim")
+
+
+def _change_as_json(change: Change) -> dict[str, Any]:
+    once = isinstance(change.step.share, Once)
+    return {
+        "plugin": change.step.plugin,
+        "key": change.step.key,
+        "share": type(change.step.share).__name__.lower(),
+        "old": change.old if is_shared(change.step.share) else None,
+        "new": change.new,
+        "text": str(change),
+        "undone_at": None if once else change.step.until,
+        "undo": None if once else change.undo,
+    }

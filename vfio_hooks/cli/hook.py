@@ -1,0 +1,66 @@
+"""`vfio-hooks hook`: one event of libvirt's, by hand."""
+
+import argparse
+
+from vfio_hooks.cli import xml
+from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places
+from vfio_hooks.cli.forecast import forecast, tell
+from vfio_hooks.cli.terminal import TerminalLog, clean, say
+from vfio_hooks.config import load
+from vfio_hooks.dispatch import handle
+from vfio_hooks.domain import parse
+from vfio_hooks.event import ENDING, PLANNED, Event
+from vfio_hooks.places import Places
+
+_EPILOG = """\
+The arguments are those that libvirt gives its hook, and the domain's XML is on standard input.
+Events: prepare, start and started change the host, stopped and release undo that.
+
+examples:
+  virsh dumpxml win11 | vfio-hooks hook win11 prepare begin - --dry-run
+  vfio-hooks hook win11 release end - < win11.xml
+  vfio-hooks hook --dry-run -- -odd-name- prepare begin - < odd.xml
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "hook",
+        run,
+        line="handle one event as libvirt's hook does, for finding out why",
+        description="Do what the hook does at one event of libvirt's, and show it.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("vm", metavar="VM")
+    parser.add_argument("op", metavar="OPERATION", help="prepare, start, started, stopped, release")
+    parser.add_argument("subop", metavar="SUBOP", help="begin or end")
+    parser.add_argument("extra", metavar="EXTRA", help='"-", or why the VM ended')
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    add_places(parser, "root", "config-dir", "state-dir")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    event = Event(arguments.vm, arguments.op, arguments.subop, arguments.extra)
+    here = places(arguments)
+    if event.op not in PLANNED + ENDING:
+        say(f"nothing is done at {clean(event.op)}")
+        return 0
+    if arguments.dry_run:
+        return _rehearse(event, here)
+    if here.host().is_this_machine:
+        need_root("changing this host")
+    handle(event, xml.from_file("-"), here, TerminalLog())
+    return 0
+
+
+def _rehearse(event: Event, here: Places) -> int:
+    config = load(here.config, event.vm)
+    if event.op in ENDING:
+        say(f"{event.op} undoes what `vfio-hooks status` shows of {clean(event.vm)}")
+        return 0
+    if config is None:
+        say(f"{clean(event.vm)} is not managed: nothing is done")
+        return 0
+    tell(forecast(parse(xml.from_file("-")), config, here, [event.op]))
+    return 0

@@ -1,0 +1,80 @@
+"""`vfio-hooks plan`: what would be done when a VM starts."""
+
+import argparse
+
+from vfio_hooks.cli import xml
+from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.forecast import forecast, tell
+from vfio_hooks.config import VM_FOLDERS, Config, load
+from vfio_hooks.domain import Domain, parse
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import PLANNED
+
+_EPILOG = """\
+Nothing is changed, and root is not needed: only what is in the state folder cannot be told then.
+Every line is "what: old → new", with what will undo it. The old values are those of now.
+
+examples:
+  vfio-hooks plan win11                        as libvirt has it
+  vfio-hooks plan win11 --use pci              before there is a vm.toml: with an empty [pci]
+  virsh dumpxml win11 | vfio-hooks plan --xml -
+  vfio-hooks plan --xml win11.xml --root /tmp/captured-host --config-dir ./hooks
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "plan",
+        run,
+        line="show what a VM's start would change, and what would undo it",
+        description="Show what would be done to this host when a VM starts.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "vm", metavar="VM", nargs="?", help="name or UUID; with --xml the XML has it"
+    )
+    parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
+    parser.add_argument(
+        "--connect",
+        metavar="URI",
+        default=xml.SYSTEM,
+        help="the libvirt to ask (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--use", metavar="NAME,…", help="plan with these facilities, and not with the vm.toml"
+    )
+    add_places(parser, "root", "config-dir", "state-dir")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    domain = _domain(arguments)
+    here = places(arguments)
+    if arguments.use is None:
+        config = _config(here.config, domain.name)
+    else:
+        config = Config.use(filter(None, (name.strip() for name in arguments.use.split(","))))
+    tell(forecast(domain, config, here, PLANNED), arguments.json)
+    return 0
+
+
+def _domain(arguments: argparse.Namespace) -> Domain:
+    if arguments.xml is None:
+        if arguments.vm is None:
+            raise HookError("which VM?", "give its name, or its XML with --xml FILE")
+        return parse(xml.from_libvirt(arguments.vm, arguments.connect))
+    domain = parse(xml.from_file(arguments.xml))
+    if arguments.vm not in (None, domain.name, domain.uuid):
+        raise HookError(f"the XML is that of {domain.name}, not of {arguments.vm}")
+    return domain
+
+
+def _config(folder: str, vm: str) -> Config:
+    config = load(folder, vm)
+    if config is None:
+        raise HookError(
+            f"{vm} is not managed: there is no folder {folder}/{VM_FOLDERS}/{vm}",
+            "make it, or try with --use pci",
+        )
+    return config

@@ -1,0 +1,180 @@
+"""`vfio-hooks status`: what is changed on this host now, and by which VM."""
+
+import argparse
+import fcntl
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import groupby
+
+from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.terminal import TerminalLog, clean, complain, paint, say, say_json
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError
+from vfio_hooks.journal import Claim, Journal, State
+from vfio_hooks.ledger import Ledger
+from vfio_hooks.plan import undo_text
+from vfio_hooks.sharing import Once, is_shared
+from vfio_hooks.state import StateFolder
+
+_EPILOG = """\
+Every line is "what: the host's own value → the value now", with what the VM's end will make it.
+The exit code is 1 when a journal is damaged: then no VM with a vm.toml can start.
+
+examples:
+  vfio-hooks status
+  vfio-hooks status win11
+  vfio-hooks status --json | jq '.vms[].changes[].key'
+"""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One thing that a VM has changed. `restores` is what its end will make it: None where it
+    will be left as it is, for the reason in `note`."""
+
+    plugin: str
+    key: str
+    event: str
+    since: str
+    until: str
+    state: str
+    base: str | None
+    live: str | None
+    restores: str | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A VM with changes. `cut_off` is the event that began and never ended; `busy` says that it
+    may be running right now."""
+
+    name: str
+    uuid: str
+    cut_off: str | None
+    busy: bool
+    changes: tuple[Standing, ...]
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "status",
+        run,
+        line="show what is changed now, by which VM",
+        description="Show what vfio-hooks has changed on this host and not put back yet.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID of one VM")
+    add_places(parser, "root", "state-dir")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    here = places(arguments)
+    folder = here.folder()
+    try:
+        ledger = Ledger(folder)
+        busy = is_busy(folder)
+    except PermissionError:
+        raise HookError(f"{folder.path} is only for root to read", "try again with sudo") from None
+    engine = Engine(here.host(), folder, TerminalLog())
+    vms = [
+        _vm(journal, ledger, engine, busy)
+        for journal in ledger.journals.values()
+        if arguments.vm in (None, journal.vm, journal.uuid)
+    ]
+    damaged = [str(error) for error in ledger.damaged]
+    if arguments.json:
+        say_json({"vms": [asdict(vm) for vm in vms], "damaged": damaged})
+    else:
+        _show(vms, arguments.vm)
+        for line in damaged:
+            complain(line)
+    return int(bool(damaged))
+
+
+def is_busy(folder: StateFolder) -> bool:
+    """Whether some event is being handled at this moment."""
+    try:
+        descriptor = os.open(f"{folder.path}/lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _vm(journal: Journal, ledger: Ledger, engine: Engine, busy: bool) -> Vm:
+    changes = tuple(_standing(claim, ledger, engine) for claim in journal.live())
+    return Vm(journal.vm, journal.uuid, journal.event, busy, changes)
+
+
+def _standing(claim: Claim, ledger: Ledger, engine: Engine) -> Standing:
+    live, restores, note = _outcome(claim, ledger, engine)
+    return Standing(
+        plugin=claim.step.plugin,
+        key=claim.step.key,
+        event=claim.event,
+        since=datetime.fromtimestamp(claim.time).astimezone().isoformat(" ", "seconds"),
+        until=claim.step.until,
+        state=claim.state.value,
+        base=claim.base if is_shared(claim.step.share) else None,
+        live=live,
+        restores=restores,
+        note=note,
+    )
+
+
+def _outcome(
+    claim: Claim, ledger: Ledger, engine: Engine
+) -> tuple[str | None, str | None, str | None]:
+    """The value now, what the VM's end will make it, and why it will not be changed."""
+    if isinstance(claim.step.share, Once):
+        return None, None, "cannot be undone: it stays"
+    if not is_shared(claim.step.share):
+        return None, undo_text(claim.step, ""), None
+    try:
+        live = claim.step.knob.read(engine.host)
+    except HookError as error:
+        return None, None, error.problem
+    if claim.state is State.LOST:
+        return live, None, "somebody else has changed it since: it is left alone"
+    restores = engine._goal(ledger, claim, live)
+    if restores is None:
+        return live, None, "somebody else has changed it since: it will be left alone"
+    return live, restores, None
+
+
+def _show(vms: Sequence[Vm], wanted: str | None) -> None:
+    if not vms:
+        say("nothing is changed" + (f" by {clean(wanted)}" if wanted else ""))
+    for vm in vms:
+        say(f"{paint(clean(vm.name), 'bold')} ({vm.uuid})")
+        if vm.cut_off and vm.busy:
+            say(paint(f"{vm.cut_off} is being handled now, or was cut off", "yellow"), 1)
+        elif vm.cut_off:
+            text = f"{vm.cut_off} was cut off: the next event of any VM, or undo, cleans up"
+            say(paint(text, "yellow"), 1)
+        for plugin, changes in groupby(vm.changes, lambda change: change.plugin):
+            say(plugin, 1)
+            for change in changes:
+                _show_change(change)
+
+
+def _show_change(change: Standing) -> None:
+    values = "" if change.base is None else f": {change.base} → {change.live or '?'}"
+    if change.base is not None and change.base == change.live:
+        values = f": {change.live} (stays)"
+    say(clean(f"{change.key}{values}"), 2)
+    end = f"at {change.until}: {change.restores}"
+    if change.restores is None:
+        end = paint(clean(change.note or ""), "yellow")
+    doubt = "" if change.state in ("held", "lost") else f", {change.state}"
+    say(f"{paint(f'since {change.since} ({change.event}{doubt})', 'dim')}; {end}", 3)

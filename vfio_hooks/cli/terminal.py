@@ -1,0 +1,48 @@
+"""Printing for people and for programs."""
+
+import json
+import os
+import sys
+from typing import Any, Literal, TextIO
+
+Style = Literal["bold", "dim", "red", "yellow", "green"]
+
+_CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33}
+
+
+def say(text: str = "", indent: int = 0) -> None:
+    """Print a line on standard output, `indent` levels to the right."""
+    print("  " * indent + text)
+
+
+def complain(text: str) -> None:
+    """Print a failure as one line on standard error."""
+    print(paint(f"vfio-hooks: {clean(' '.join(text.split()))}", "red", sys.stderr), file=sys.stderr)
+
+
+def paint(text: str, style: Style, stream: TextIO | None = None) -> str:
+    """The text in a style where `stream` shows styles: a terminal, and no NO_COLOR
+    (https://no-color.org)."""
+    stream = stream or sys.stdout
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\033[{_CODES[style]}m{text}\033[m"
+
+
+def clean(text: str) -> str:
+    """The text with what a terminal would obey made visible: names may hold anything."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def say_json(data: Any) -> None:
+    print(json.dumps(data, indent=2))
+
+
+class TerminalLog:
+    """A log that is printed: what is done on standard output, warnings on standard error."""
+
+    def info(self, text: str, vm: str = "") -> None:
+        say(clean(text))
+
+    def warning(self, text: str, vm: str = "") -> None:
+        complain(text)

@@ -1,0 +1,88 @@
+"""`vfio-hooks undo`: put back what a VM left changed."""
+
+import argparse
+
+from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places
+from vfio_hooks.cli.terminal import TerminalLog, clean, say
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.ledger import Ledger
+from vfio_hooks.places import Places
+from vfio_hooks.state import UUID
+
+RUNNING = "/run/libvirt/qemu"
+"""Where libvirt keeps a file NAME.xml for every domain that runs."""
+
+_EPILOG = """\
+This is for what no event of libvirt's undid: after a crash of libvirtd, or by hand. It needs
+neither the VM's configuration nor libvirt. What somebody else has changed since is left alone.
+
+examples:
+  vfio-hooks status                            what is there to undo?
+  vfio-hooks undo win11
+  vfio-hooks undo --all
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "undo",
+        run,
+        line="put back what a VM left changed",
+        description="Put back what a VM left changed, newest first, and say what was put back.",
+        epilog=_EPILOG,
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("vm", metavar="VM", nargs="?", help="name or UUID")
+    which.add_argument("--all", action="store_true", help="undo the changes of all VMs")
+    parser.add_argument(
+        "--force", action="store_true", help="even while the VM runs: it loses its devices"
+    )
+    add_places(parser, "root", "state-dir")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    here = places(arguments)
+    if here.host().is_this_machine:
+        need_root("undo")
+    uuids = here.folder().uuids() if arguments.all else _find(arguments.vm, here)
+    if not uuids:
+        say("nothing to undo" + ("" if arguments.all else f" for {clean(arguments.vm)}"))
+    if not arguments.force:
+        _refuse_running(uuids, here)
+    problems = []
+    for uuid in uuids:
+        problems += Engine(here.host(), here.folder(), TerminalLog()).undo("undo", uuid)
+    if problems:
+        # Each has been told already, with what to do about it.
+        raise HookError(f"{len(problems)} of the changes could not be put back")
+    return 0
+
+
+def _find(vm: str, here: Places) -> list[str]:
+    """The UUID of the journal that is meant, if there is one."""
+    folder = here.folder()
+    if UUID.fullmatch(vm.lower()):
+        return [uuid for uuid in folder.uuids() if uuid == vm.lower()]
+    found = folder.find(vm)
+    if len(found) > 1:
+        raise HookError(
+            f"{len(found)} VMs named {vm} have changes", f"give one's UUID: {', '.join(found)}"
+        )
+    if not found and (damaged := Ledger(folder).damaged):
+        # The journal that is meant may be among them.
+        raise damaged[0]
+    return found
+
+
+def _refuse_running(uuids: list[str], here: Places) -> None:
+    """A running VM's devices must not be taken from under it."""
+    host: Host = here.host()
+    for uuid, journal in Ledger(here.folder()).journals.items():
+        if uuid in uuids and host.exists(f"{RUNNING}/{journal.vm}.xml"):
+            raise HookError(
+                f"{journal.vm} is running ({RUNNING}/{journal.vm}.xml is there)",
+                "shut it down, which undoes its changes; --force takes its devices away",
+            )

@@ -1,0 +1,85 @@
+"""Where the verbs get a domain's XML from: libvirt, a file or standard input."""
+
+import re
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from vfio_hooks.domain import LARGEST
+from vfio_hooks.errors import HookError, reason
+from vfio_hooks.nearest import nearest
+
+if TYPE_CHECKING:
+    import libvirt
+
+SYSTEM = "qemu:///system"
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SECONDS = 20
+"""How long libvirt may take. It answers late, or never, while a hook of the VM is running."""
+
+
+def from_file(path: str) -> bytes:
+    """The XML in a file, "-" for standard input. Raises HookError."""
+    try:
+        if path == "-":
+            if sys.stdin.isatty():
+                raise HookError("the domain's XML is read from standard input", "add: < domain.xml")
+            return sys.stdin.buffer.read(LARGEST + 1)
+        with open(path, "rb") as file:
+            return file.read(LARGEST + 1)
+    except OSError as error:
+        raise HookError(f"{path}: cannot be read: {reason(error)}") from None
+
+
+def from_libvirt(vm: str, uri: str = SYSTEM) -> bytes:
+    """The XML that a domain's next start will use, by its name or UUID. Raises HookError."""
+    answers: list[bytes | HookError] = []
+
+    def ask() -> None:
+        try:
+            answers.append(_ask(vm, uri))
+        except HookError as error:
+            answers.append(error)
+
+    # A thread of its own, as no signal interrupts a call of libvirt's library.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_SECONDS)
+    if not answers:
+        raise HookError(
+            f"libvirt has not answered within {_SECONDS} s", "give the XML itself: --xml FILE"
+        )
+    if isinstance(answers[0], HookError):
+        raise answers[0]
+    return answers[0]
+
+
+def _ask(vm: str, uri: str) -> bytes:
+    try:
+        import libvirt
+    except ImportError as error:
+        raise HookError(
+            f"libvirt cannot be asked: {error}", "install python3-libvirt, or give --xml FILE"
+        ) from None
+    # Else the library prints every error itself.
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    try:
+        with libvirt.openReadOnly(uri) as connection:
+            domain = _domain(connection, vm)
+            text: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            return text.encode()
+    except libvirt.libvirtError as error:
+        raise HookError(
+            f"libvirt at {uri}: {error.get_error_message() or error}",
+            "is libvirtd running, and are you in the group libvirt? or give --xml FILE",
+        ) from None
+
+
+def _domain(connection: "libvirt.virConnect", vm: str) -> "libvirt.virDomain":
+    domains = {domain.name(): domain for domain in connection.listAllDomains()}
+    if vm not in domains and _UUID.fullmatch(vm):
+        domains = {domain.UUIDString().lower(): domain for domain in domains.values()}
+        vm = vm.lower()
+    if vm not in domains:
+        raise HookError(f"libvirt knows no domain {vm}", nearest(vm, domains))
+    return domains[vm]
