@@ -1,0 +1,234 @@
+"""vfio-hooks plan, on the guide's host."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import UUID, Command
+from tests.hosttree import domain_xml, gpu_host
+from vfio_hooks.engine import Engine
+from vfio_hooks.knobs import File
+from vfio_hooks.sharing import Override
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+BOUND = f"""\
+win11 ({UUID})
+
+prepare
+  pci
+    /sys/bus/pci/devices/0000:04:00.0/driver: amdgpu → vfio-pci (override vfio-pci)
+      undone at release: back to amdgpu, unless another VM or somebody else has it by then
+    /sys/bus/pci/devices/0000:04:00.1/driver: snd_hda_intel → vfio-pci (override vfio-pci)
+      undone at release: back to snd_hda_intel, unless another VM or somebody else has it by then
+    /sys/bus/pci/devices/0000:04:00.2/driver: xhci_hcd → vfio-pci (override vfio-pci)
+      undone at release: back to xhci_hcd, unless another VM or somebody else has it by then
+
+start
+  changes nothing
+
+started
+  changes nothing
+"""
+
+
+def test_every_change_with_its_old_and_new_value_and_its_undo(command: Command) -> None:
+    command.manage("win11")
+    result = command.here("plan", "--xml", "-", stdin=domain_xml(managed="no"))
+    assert (result.code, result.out, result.err) == (0, BOUND, "")
+
+
+def test_planning_changes_nothing(command: Command) -> None:
+    command.manage("win11")
+    before = sorted(command.host.parent.rglob("*"))
+    command.here("plan", "--xml", "-", stdin=domain_xml(managed="no"))
+    assert sorted(command.host.parent.rglob("*")) == before
+    assert os.readlink(command.host / "sys/bus/pci/devices/0000:04:00.0/driver").endswith("amdgpu")
+
+
+def test_what_cannot_be_undone_says_so(command: Command) -> None:
+    (command.host / "sys/bus/pci/drivers/vfio-pci").rmdir()
+    result = command.here("plan", "--xml", "-", "--use", "pci", stdin=domain_xml(managed="no"))
+    assert result.out.splitlines()[3:6] == [
+        "  pci",
+        "    /sys/module/vfio_pci: loaded",
+        "      cannot be undone: it stays",
+    ]
+
+
+def test_json_has_the_same(command: Command) -> None:
+    (command.host / "sys/bus/pci/drivers/vfio-pci").rmdir()
+    xml = domain_xml(managed="no", name="a b")
+    found = command.here("plan", "--xml", "-", "--use", "pci", "--json", stdin=xml).json
+    assert {name: found[name] for name in ("vm", "uuid", "notes")} == {
+        "vm": "a b",
+        "uuid": UUID,
+        "notes": [],
+    }
+    assert [event["event"] for event in found["events"]] == ["prepare", "start", "started"]
+    assert found["events"][0]["changes"][:2] == [
+        {
+            "plugin": "pci",
+            "key": "/sys/module/vfio_pci",
+            "share": "once",
+            "old": None,
+            "new": "loaded",
+            "text": "/sys/module/vfio_pci: loaded",
+            "undone_at": None,
+            "undo": None,
+        },
+        {
+            "plugin": "pci",
+            "key": "/sys/bus/pci/devices/0000:04:00.0/driver",
+            "share": "exclusive",
+            "old": "amdgpu",
+            "new": "vfio-pci (override vfio-pci)",
+            "text": "/sys/bus/pci/devices/0000:04:00.0/driver: "
+            "amdgpu → vfio-pci (override vfio-pci)",
+            "undone_at": "release",
+            "undo": "back to amdgpu, unless another VM or somebody else has it by then",
+        },
+    ]
+    assert found["events"][1] == {"event": "start", "failure": None, "changes": []}
+
+
+ALONE = domain_xml(functions=("0000:04:00.0",))
+IN_THE_WAY = (
+    "pci: IOMMU group 7 cannot be passed through while the host uses 0000:04:00.1 "
+    "(snd_hda_intel, 1002:ab28), 0000:04:00.2 (xhci_hcd, 1002:73a6); add them to the domain as "
+    '<hostdev>, or set group = "bind" in [pci]'
+)
+
+
+def test_a_start_that_would_fail_is_a_failure(command: Command) -> None:
+    result = command.here("plan", "--xml", "-", "--use", "pci", stdin=ALONE)
+    assert (result.code, result.err) == (1, f"vfio-hooks: prepare would fail: {IN_THE_WAY}\n")
+    assert result.out == f"win11 ({UUID})\n\nprepare\n  would fail, and change nothing\n"
+
+
+def test_a_failure_is_in_the_json_too(command: Command) -> None:
+    result = command.here("plan", "--xml", "-", "--use", "pci", "--json", stdin=ALONE)
+    assert result.code == 1
+    assert result.json["events"] == [{"event": "prepare", "failure": IN_THE_WAY, "changes": []}]
+
+
+def test_the_vms_own_options_are_used(command: Command) -> None:
+    command.manage("win11", '[pci]\ngroup = "bind"\n')
+    result = command.here("plan", "--xml", "-", stdin=ALONE)
+    assert result.code == 0
+    assert "0000:04:00.1/driver: snd_hda_intel → vfio-pci" in result.out
+
+
+@pytest.mark.parametrize("vm", ["-rf", 'it\'s "mine"', ".hidden", "a b", "ä→"])
+def test_odd_names(command: Command, vm: str) -> None:
+    command.manage(vm)
+    name = vm.replace("'", "&apos;").replace('"', "&quot;")
+    xml = domain_xml(name=name)
+    result = command.here("plan", "--xml", "-", "--", vm, stdin=xml)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"{vm} (")
+
+
+@pytest.mark.parametrize(
+    ("argv", "stdin", "error"),
+    [
+        ([], "", "which VM?; give its name, or its XML with --xml FILE"),
+        (["--xml", "/no/such"], "", "/no/such: cannot be read: No such file or directory"),
+        (["--xml", "-"], "", "the domain XML cannot be read: Document is empty*"),
+        (["--xml", "-"], "<network/>", "the XML is a <network>, not a <domain>"),
+        (["--xml", "-", "w"], domain_xml(), "the XML is that of win11, not of w"),
+        (
+            ["--xml", "-"],
+            domain_xml(),
+            "win11 is not managed: there is no folder HOOKS/qemu.d/win11; "
+            "make it, or try with --use pci",
+        ),
+        (["--xml", "-", "--use", "pcie"], domain_xml(), "no facility 'pcie'; did you mean pci?*"),
+        (["--connect", "test:///default", "tset"], "", "libvirt knows no domain tset; did you*"),
+        (["--connect", "test:///no/file", "a"], "", "libvirt at test:///no/file: *"),
+    ],
+)
+def test_failures_are_one_line(command: Command, argv: list[str], stdin: str, error: str) -> None:
+    result = command.here("plan", *argv, stdin=stdin)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.count("\n") == 1
+    told = result.err.removeprefix("vfio-hooks: ").rstrip("\n")
+    assert told.startswith(error[:-1]) if error.endswith("*") else told == error
+
+
+@pytest.mark.parametrize("vm", ["test", "6695EB01-f6a4-8304-79aa-97f2502e193f"])
+def test_libvirt_is_asked_by_name_or_uuid(command: Command, vm: str) -> None:
+    pytest.importorskip("libvirt")
+    result = command.here("plan", "--connect", "test:///default", "--use", "pci", vm)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("test (6695eb01-f6a4-8304-79aa-97f2502e193f)\n")
+
+
+def hold(command: Command, uuid: str, vm: str) -> None:
+    """Let a VM hold a value of the host."""
+    (command.host / "knob").write_text("old\n")
+    from vfio_hooks.host import WritableHost
+    from vfio_hooks.log import SystemdJournal
+
+    engine = Engine(
+        WritableHost(str(command.host)), StateFolder(str(command.state)), SystemdJournal("/no")
+    )
+    engine.perform("prepare", uuid, vm, lambda _: [Step("test", File("/knob"), Override("new"))])
+
+
+def test_notes_tell_what_the_plan_stands_on(command: Command) -> None:
+    command.manage("win11", "dry_run = true\n[pci]\n")
+    hold(command, UUID, "win11")
+    result = command.here("plan", "--xml", "-", stdin=domain_xml())
+    assert result.out.splitlines()[1:3] == [
+        "note: dry_run is on: libvirt's events only log this plan",
+        f"note: win11 holds changes now, to which these would be added: vfio-hooks status {UUID}",
+    ]
+
+
+def test_a_damaged_journal_fails_the_plan_as_it_would_the_start(command: Command) -> None:
+    command.state.mkdir(mode=0o700)
+    (command.state / f"{UUID}.journal").write_text("{}\n")
+    result = command.here("plan", "--xml", "-", "--use", "pci", stdin=domain_xml())
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"vfio-hooks: STATE/{UUID}.journal:1: damaged journal")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can read."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_without_root_all_but_the_state_is_there(open_folder: Path) -> None:
+    host = gpu_host(open_folder / "host")
+    (open_folder / "win11.xml").write_text(domain_xml(managed="no"))
+    (open_folder / "hooks/qemu.d/win11").mkdir(parents=True)
+    (open_folder / "hooks/qemu.d/win11/vm.toml").write_text("[pci]\n")
+    (open_folder / "state").mkdir(mode=0o700)
+    places = [f"--{name}-dir={open_folder}/{path}" for name, path in _FOLDERS.items()]
+    argv = ["plan", f"--root={host}", f"--xml={open_folder}/win11.xml", *places]
+    done = subprocess.run(
+        ["/usr/bin/python3", "-m", "vfio_hooks", *argv],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *rest = BOUND.splitlines()
+    note = f"note: {open_folder}/state is only for root to read: this plan does not know what other"
+    assert done.stdout.splitlines() == [first, f"{note} VMs hold", *rest]
+
+
+_FOLDERS = {"config": "hooks", "state": "state"}
