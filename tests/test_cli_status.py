@@ -1,0 +1,237 @@
+"""vfio-hooks status: what is changed, by whom, and what will become of it."""
+
+import fcntl
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.command import UUID, Command
+from tests.hosttree import domain_xml
+from vfio_hooks.engine import Engine
+from vfio_hooks.host import WritableHost
+from vfio_hooks.journal import Journal
+from vfio_hooks.knobs import Command as Program
+from vfio_hooks.knobs import CpuMask, File, Module, Pages
+from vfio_hooks.log import SystemdJournal
+from vfio_hooks.sharing import Add, Once, Override, Run, Subtract
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+OTHER = "00000000-0000-0000-0000-00000000000b"
+
+
+def engine(command: Command) -> Engine:
+    return Engine(
+        WritableHost(str(command.host)),
+        StateFolder(str(command.state)),
+        SystemdJournal("/no/such/socket"),
+    )
+
+
+def put(command: Command, **files: str) -> None:
+    for name, text in files.items():
+        (command.host / name).write_text(text + "\n")
+
+
+def read(command: Command, name: str) -> str:
+    return (command.host / name).read_text().strip()
+
+
+def prepare(command: Command, uuid: str, vm: str, *steps: Step) -> None:
+    engine(command).perform("prepare", uuid, vm, lambda _: steps)
+
+
+def undated(text: str) -> str:
+    """The text with TIME for the times that it holds."""
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d", "TIME", text)
+
+
+GOVERNOR = Step("governor", File("/governor"), Override("performance"))
+
+
+def test_nothing_is_changed(command: Command) -> None:
+    result = command.here("status")
+    assert (result.code, result.out, result.err) == (0, "nothing is changed\n", "")
+    assert not command.state.exists()
+    assert command.here("status", "--json").json == {"vms": [], "damaged": []}
+
+
+def test_base_live_and_what_release_restores(command: Command) -> None:
+    put(command, governor="powersave", pages="2", cpus="0-7")
+    prepare(
+        command,
+        UUID,
+        "win11",
+        Step("cpus", CpuMask("/cpus"), Subtract("4-7"), until="stopped"),
+        GOVERNOR,
+        Step("hugepages", Pages("/pages"), Add(8)),
+    )
+    put(command, pages="11")
+    result = command.here("status")
+    assert (result.code, result.err) == (0, "")
+    assert undated(result.out).splitlines() == [
+        f"win11 ({UUID})",
+        "  cpus",
+        "    /cpus: 0-7 → 0-3",
+        "      since TIME (prepare); at stopped: 0-7",
+        "  governor",
+        "    /governor: powersave → performance",
+        "      since TIME (prepare); at release: powersave",
+        "  hugepages",
+        "    /pages: 2 → 11",
+        "      since TIME (prepare); at release: 3",
+    ]
+
+
+def test_release_restores_what_status_said(command: Command) -> None:
+    """Whatever another VM and somebody else have done to the values meanwhile."""
+    put(command, governor="powersave", pages="2", cpus="0-7")
+    steps = (
+        Step("cpus", CpuMask("/cpus"), Subtract("4-7")),
+        GOVERNOR,
+        Step("hugepages", Pages("/pages"), Add(8)),
+    )
+    prepare(command, UUID, "win11", *steps)
+    others = Step("governor", File("/governor"), Override("schedutil"))
+    prepare(command, OTHER, "b", Step("cpus", CpuMask("/cpus"), Subtract("2-5")), others)
+    put(command, pages="12")
+    changes = command.here("status", "win11", "--json").json["vms"][0]["changes"]
+    said = {change["key"].strip("/"): change["restores"] for change in changes}
+    assert said == {"cpus": "0-1,6-7", "governor": "schedutil", "pages": "4"}
+    engine(command).undo("release", UUID)
+    assert {name: read(command, name) for name in said} == said
+
+
+def test_a_value_of_somebody_else_will_be_left_alone(command: Command) -> None:
+    put(command, governor="powersave")
+    prepare(command, UUID, "win11", GOVERNOR)
+    put(command, governor="ondemand")
+    result = command.here("status")
+    assert undated(result.out).splitlines()[2:] == [
+        "    /governor: powersave → ondemand",
+        "      since TIME (prepare); somebody else has changed it since: it will be left alone",
+    ]
+    # A second VM finds that out, and takes the value from there; the first one's claim is lost.
+    prepare(command, OTHER, "b", GOVERNOR)
+    change = command.here("status", "--json", "win11").json["vms"][0]["changes"][0]
+    assert (change["state"], change["restores"]) == ("lost", None)
+    assert change["note"] == "somebody else has changed it since: it is left alone"
+
+
+def test_what_is_not_there_any_more(command: Command) -> None:
+    put(command, governor="powersave")
+    prepare(command, UUID, "win11", GOVERNOR)
+    (command.host / "governor").unlink()
+    result = command.here("status")
+    assert result.code == 0
+    assert undated(result.out).splitlines()[2] == "    /governor: powersave → ?"
+    assert "/governor" in undated(result.out).splitlines()[3]
+
+
+def test_what_cannot_be_read_or_undone(command: Command) -> None:
+    program = Step("test", Program(("true",), ("echo", "a b")), Run())
+    module = Step("pci", Module("vfio-pci"), Once("loaded"))
+    folder = StateFolder(str(command.state))
+    folder.prepare()
+    journal = folder.create(UUID, "win11")
+    journal.begin("started", 1)
+    journal.claim(1, "started", 0.0, module, "")
+    journal.claim(2, "started", 0.0, program, "")
+    journal.end()
+    assert undated(command.here("status").out).splitlines()[1:] == [
+        "  pci",
+        "    /sys/module/vfio_pci",
+        "      since TIME (started, pending); cannot be undone: it stays",
+        "  test",
+        "    true",
+        "      since TIME (started, pending); at release: echo 'a b'",
+    ]
+
+
+def cut_off(command: Command) -> Journal:
+    """The journal of an event that did not come to its end."""
+    put(command, governor="powersave")
+    folder = StateFolder(str(command.state))
+    folder.prepare()
+    journal = folder.create(UUID, "win11")
+    journal.begin("prepare", 1)
+    journal.claim(1, "prepare", 1700000000.0, GOVERNOR, "powersave")
+    return journal
+
+
+def test_an_event_that_was_cut_off(command: Command) -> None:
+    cut_off(command)
+    lines = undated(command.here("status").out).splitlines()
+    assert lines[1:] == [
+        "  prepare was cut off: the next event of any VM, or undo, cleans up",
+        "  governor",
+        "    /governor: powersave (stays)",
+        "      since TIME (prepare, pending); at release: powersave",
+    ]
+
+
+def test_an_event_that_goes_on_right_now(command: Command) -> None:
+    cut_off(command)
+    with (command.state / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = command.here("status", "--json").json["vms"][0]
+        assert (found["cut_off"], found["busy"]) == ("prepare", True)
+        line = "  prepare is being handled now, or was cut off"
+        assert command.here("status").out.splitlines()[1] == line
+    assert not command.here("status", "--json").json["vms"][0]["busy"]
+
+
+def test_looking_does_not_keep_the_lock(command: Command) -> None:
+    put(command, governor="powersave")
+    prepare(command, UUID, "win11", GOVERNOR)
+    command.here("status")
+    with (command.state / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_one_vm_of_several(command: Command) -> None:
+    put(command, governor="powersave", pages="0")
+    prepare(command, UUID, "win11", GOVERNOR)
+    prepare(command, OTHER, "b", Step("hugepages", Pages("/pages"), Add(1)))
+    heads = [line for line in command.here("status").out.splitlines() if line[0] != " "]
+    assert heads == [f"b ({OTHER})", f"win11 ({UUID})"]
+    for wanted in ("b", OTHER):
+        assert [vm["name"] for vm in command.here("status", "--json", wanted).json["vms"]] == ["b"]
+    assert command.here("status", "c").out == "nothing is changed by c\n"
+
+
+def test_a_damaged_journal_is_named_and_a_failure(command: Command) -> None:
+    put(command, governor="powersave")
+    prepare(command, UUID, "win11", GOVERNOR)
+    (command.state / f"{OTHER}.journal").write_text("[]\n")
+    result = command.here("status")
+    assert result.code == 1
+    assert result.out.startswith(f"win11 ({UUID})\n")
+    assert result.err.startswith(f"vfio-hooks: STATE/{OTHER}.journal:1: damaged journal")
+    assert result.err.count("\n") == 1
+    found = command.here("status", "--json")
+    assert (found.code, found.err, len(found.json["damaged"])) == (1, "", 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_without_root_it_says_so(command: Command) -> None:
+    command.manage("win11")
+    command.here("hook", "win11", "prepare", "begin", "-", stdin=domain_xml())
+    # Below /tmp's private folders nothing can be reached; the real place is as closed.
+    done = subprocess.run(
+        ["/usr/bin/python3", "-m", "vfio_hooks", "status", f"--state-dir={command.state}"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"vfio-hooks: {command.state} is only for root to read; try again with sudo\n"
+    )

@@ -1,0 +1,145 @@
+"""vfio-hooks undo: putting back by hand what no event of libvirt's put back."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.command import UUID, Command
+from tests.test_cli_status import GOVERNOR, OTHER, cut_off, prepare, put, read
+from vfio_hooks.knobs import Pages
+from vfio_hooks.sharing import Add
+from vfio_hooks.steps import Step
+
+MORE_PAGES = Step("hugepages", Pages("/pages"), Add(8))
+
+
+@pytest.fixture
+def changed(command: Command) -> Command:
+    """A host on which two VMs have changed something."""
+    put(command, governor="powersave", pages="2")
+    prepare(command, UUID, "win11", GOVERNOR)
+    prepare(command, OTHER, "b", MORE_PAGES)
+    return command
+
+
+def journals(command: Command) -> list[str]:
+    return sorted(path.stem for path in command.state.glob("*.journal"))
+
+
+@pytest.mark.parametrize("which", ["win11", UUID, UUID.upper()])
+def test_one_vm(changed: Command, which: str) -> None:
+    result = changed.here("undo", which)
+    assert (result.code, result.err) == (0, "")
+    assert result.out == "win11: governor: /governor: performance → powersave\n"
+    assert (read(changed, "governor"), read(changed, "pages")) == ("powersave", "10")
+    assert journals(changed) == [OTHER]
+
+
+def test_all_vms(changed: Command) -> None:
+    result = changed.here("undo", "--all")
+    assert (result.code, result.err) == (0, "")
+    assert sorted(result.out.splitlines()) == [
+        "b: hugepages: /pages: 10 → 2",
+        "win11: governor: /governor: performance → powersave",
+    ]
+    assert journals(changed) == []
+    assert changed.here("undo", "--all").out == "nothing to undo\n"
+
+
+def test_nothing_to_undo_is_no_failure(command: Command) -> None:
+    for which in ("win11", UUID):
+        result = command.here("undo", which)
+        assert (result.code, result.out) == (0, f"nothing to undo for {which}\n")
+    assert not command.state.exists()
+
+
+def test_several_vms_of_one_name_are_told_apart(command: Command) -> None:
+    put(command, governor="powersave", pages="2")
+    prepare(command, UUID, "win11", GOVERNOR)
+    prepare(command, OTHER, "win11", MORE_PAGES)
+    result = command.here("undo", "win11")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        f"vfio-hooks: 2 VMs named win11 have changes; give one's UUID: {OTHER}, {UUID}\n"
+    )
+    assert command.here("undo", UUID).code == 0
+    assert command.here("undo", "win11").out == "win11: hugepages: /pages: 10 → 2\n"
+
+
+def test_what_somebody_else_has_changed_is_left_alone(changed: Command) -> None:
+    put(changed, governor="ondemand")
+    result = changed.here("undo", "win11")
+    assert (result.code, result.out, read(changed, "governor")) == (0, "", "ondemand")
+    assert result.err == (
+        "vfio-hooks: win11: /governor: somebody else has set it to ondemand since: left alone\n"
+    )
+
+
+def test_what_cannot_be_put_back_is_a_failure_and_stays_on_record(changed: Command) -> None:
+    prepare(changed, UUID, "win11", Step("hugepages", Pages("/pages"), Add(4)), GOVERNOR)
+    (changed.host / "pages").unlink()
+    (changed.host / "pages").mkdir()
+    result = changed.here("undo", "win11")
+    assert (result.code, result.out) == (1, "win11: governor: /governor: performance → powersave\n")
+    warning, summary = result.err.splitlines()
+    assert warning.startswith("vfio-hooks: win11: /pages")
+    assert summary == "vfio-hooks: 1 of the changes could not be put back"
+    assert UUID in journals(changed)
+    (changed.host / "pages").rmdir()
+    put(changed, pages="14")
+    assert changed.here("undo", "win11").code == 0
+    assert (read(changed, "pages"), journals(changed)) == ("10", [OTHER])
+
+
+def test_an_event_that_was_cut_off_is_undone(command: Command) -> None:
+    cut_off(command)
+    put(command, governor="performance")
+    assert command.here("undo", "win11").code == 0
+    assert (read(command, "governor"), journals(command)) == ("powersave", [])
+
+
+def test_a_running_vm_keeps_its_devices(changed: Command) -> None:
+    running = changed.host / "run/libvirt/qemu"
+    running.mkdir(parents=True)
+    (running / "win11.xml").touch()
+    for which in ("win11", "--all"):
+        result = changed.here("undo", which)
+        assert (result.code, result.out) == (1, "")
+        assert result.err == (
+            "vfio-hooks: win11 is running (/run/libvirt/qemu/win11.xml is there); "
+            "shut it down, which undoes its changes; --force takes its devices away\n"
+        )
+    assert changed.here("undo", "b").code == 0
+    assert changed.here("undo", "win11", "--force").code == 0
+    assert read(changed, "governor") == "powersave"
+
+
+def test_a_damaged_journal_is_not_passed_over(changed: Command) -> None:
+    (changed.state / f"{UUID}.journal").write_text("[]\n")
+    for which in ("win11", UUID):
+        result = changed.here("undo", which)
+        assert (result.code, result.out) == (1, "")
+        assert f"STATE/{UUID}.journal:1: damaged journal" in result.err
+    result = changed.here("undo", "--all")
+    assert (result.code, result.out) == (1, "b: hugepages: /pages: 10 → 2\n")
+    assert journals(changed) == [UUID]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("argv", [["undo", "win11"], ["hook", "w", "prepare", "begin", "-"]])
+def test_changing_this_host_needs_root(argv: list[str]) -> None:
+    done = subprocess.run(
+        ["/usr/bin/python3", "-m", "vfio_hooks", *argv],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(" needs root; try again with sudo\n")
