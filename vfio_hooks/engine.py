@@ -47,6 +47,7 @@ class Engine:
             if ledger.damaged:
                 raise ledger.damaged[0]
             journal = ledger.journal(uuid, vm)
+            self.host.tell = lambda text: self.log.info(f"{vm}: {text}", vm)
             if event == "prepare" and journal.live():
                 self.log.info(f"{vm}: its last run was never released: undoing it first", vm)
                 self._undo_event(ledger, journal, "undo", journal.live())

@@ -7,6 +7,7 @@ that vfio-hooks makes to a host goes through its `write`, `write_aside` and `run
 import errno
 import os
 import time
+from collections.abc import Callable
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.wait import POLL
@@ -59,6 +60,11 @@ class Host:
 
 class WritableHost(Host):
     """A host that may be changed."""
+
+    def __init__(self, root: str = "/") -> None:
+        super().__init__(root)
+        self.tell: Callable[[str], None] = lambda text: None
+        """Takes what a write that lasts has to say meanwhile; the engine puts it into its log."""
 
     def write(self, name: str, text: str) -> None:
         """Write `text` in one write(2), which is how sysfs and procfs take a value.
