@@ -62,7 +62,7 @@ PLANS = {
     "subtract, managed by the kernel": [step(MANAGED_IRQ, Subtract("4-7"))],
     "performance, in active mode": mode(1, "performance", "performance"),
     "an energy preference": mode(2, "powersave", "power"),
-    "add": [step(Pages(PAGES), Add(8))],
+    "add": [step(Pages(PAGES, seconds=9), Add(8))],
     "run": [step(LAMP, Run())],
     "once": [step(Module("kvmfr"), Once("loaded"))],
     "a whole evening": [
@@ -70,7 +70,7 @@ PLANS = {
         step(PciDriver("0000:04:00.1"), Exclusive()),
         step(IRQ, Subtract("4-7")),
         step(GOVERNOR, Override("performance")),
-        step(Pages(PAGES), Add(8)),
+        step(Pages(PAGES, seconds=9), Add(8)),
         step(LAMP, Run(), until="stopped"),
         step(THP, Override("never"), until="stopped"),
     ],

@@ -8,13 +8,14 @@ import errno
 import fnmatch
 from dataclasses import dataclass, field
 
-from tests.fakes import cpufreq
+from tests.fakes import cpufreq, hugepages
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
+WRITE_ONLY = ("/proc/sys/vm/drop_caches", "/proc/sys/vm/compact_memory")
 
 
 class Kernel(WritableHost):
@@ -32,6 +33,9 @@ class Kernel(WritableHost):
         """Affinities of managed interrupts: writes fail with EPERM, as on Linux 6.12."""
         self.remembered: dict[str, str] = {}
         self.free_pages = 1 << 20
+        self.found_by_compaction = 0
+        self.triggered: list[str] = []
+        """Writes to files that cannot be read, which change no other file."""
         self.ran: list[list[str]] = []
 
     def state(self) -> dict[str, str]:
@@ -41,6 +45,8 @@ class Kernel(WritableHost):
     # reading
 
     def read(self, name: str) -> str:
+        if name in WRITE_ONLY:
+            raise PermissionError(errno.EACCES, "Permission denied", name)
         try:
             return self.files[name].strip()
         except KeyError:
@@ -54,7 +60,8 @@ class Kernel(WritableHost):
         return sorted({name.partition("/")[0] for name in below})
 
     def exists(self, name: str) -> bool:
-        return name in self.files or name in self.links or bool(self.names(name))
+        known = name in self.files or name in self.links or name in WRITE_ONLY
+        return known or bool(self.names(name))
 
     def link(self, name: str) -> str | None:
         return self.links.get(name)
@@ -71,6 +78,9 @@ class Kernel(WritableHost):
             self._unbind(name.split("/")[-3], text)
         elif name == "/sys/bus/pci/drivers_probe":
             self._probe(text)
+        elif name in WRITE_ONLY or fnmatch.fnmatch(name, "/sys/devices/system/node/*/compact"):
+            self.triggered.append(f"{name} {text}")
+            hugepages.make_room(self)
         elif name not in self.files:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
         else:
@@ -98,10 +108,7 @@ class Kernel(WritableHost):
         if name.endswith("/driver_override"):
             return text or "(null)"
         if name.endswith("/nr_hugepages"):
-            taken = sum(
-                int(self.read(file)) for file in self.files if file.endswith("/nr_hugepages")
-            )
-            return str(min(int(text), int(self.read(name)) + self.free_pages - taken))
+            return hugepages.ask(self, name, int(text))
         if name.endswith("_list") or name.endswith("/cpus"):
             return format_list(parse_list(text))
         if name.endswith("mask") or name.endswith("/default_smp_affinity"):
@@ -181,11 +188,12 @@ def a_host() -> Kernel:
         "/proc/irq/26/smp_affinity_list": "0-7\n",
         "/proc/irq/default_smp_affinity": "ff\n",
         "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "schedutil\n",
-        "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages": "3\n",
         "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
         "/proc/sys/vm/stat_interval": "1\n",
         "/switch/lamp": "off\n",
     }
+    kernel.free_pages, kernel.found_by_compaction = 12, 2
+    hugepages.add_pool(kernel, "/sys/devices/system/node/node0/hugepages/hugepages-2048kB", 3)
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     kernel.managed.add("/proc/irq/26/smp_affinity_list")

@@ -3,21 +3,26 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.memory import NODES, amount, node_of, pool_at, use
 from vfio_hooks.knobs.base import Knob
-from vfio_hooks.knobs.file import read_file, write_file
+from vfio_hooks.knobs.file import write_file
+from vfio_hooks.wait import until
 
 
 @dataclass(frozen=True)
 class Pages(Knob):
-    """A nr_hugepages file, of one node as a rule.
+    """A nr_hugepages file, of one node as a rule; the value is a number.
 
-    The kernel takes any number and gives as many as it can find, so a write may be cut off at
-    every number in between. https://docs.kernel.org/admin-guide/mm/hugetlbpage.html
+    The kernel takes any number and gives as many pages as it can find, so a write may be cut off
+    at every number in between; for up to `seconds` more are looked for. Pages that are taken
+    away while a program still uses them are no failure: the kernel frees them when it ends.
+    https://docs.kernel.org/admin-guide/mm/hugetlbpage.html
     """
 
     path: str
+    seconds: float = 0
     kind: ClassVar[str] = "pages"
     atomic: ClassVar[bool] = False
 
@@ -26,10 +31,57 @@ class Pages(Knob):
         return self.path
 
     def read(self, host: Host) -> str:
-        return read_file(host, self.path)
+        pool = pool_at(host, self.path)
+        if pool is None:
+            raise Gone(f"{self.path}: no such file on this host")
+        return str(pool.count)
 
     def write(self, host: WritableHost, value: str) -> None:
-        write_file(host, self.path, value)
+        wanted, before = int(value), int(self.read(host))
+        had = self._ask(host, wanted)
+
+        def had_after_another_look() -> bool:
+            nonlocal had
+            self._make_room(host)
+            last, had = had, self._ask(host, wanted)
+            if had != last:
+                host.tell(f"{self.path}: {had} of {wanted} pages so far")
+            return had >= wanted
+
+        if had < wanted:
+            host.tell(f"{self.path}: {had} of {wanted} pages at once: looking for more")
+        if had < wanted and not until(had_after_another_look, self.seconds):
+            raise self._too_few(host, wanted - before, had - before)
+        if had > wanted:
+            raise HookError(f"{self.path}: {wanted} was asked for, but the kernel shows {had}")
+
+    def _ask(self, host: WritableHost, wanted: int) -> int:
+        write_file(host, self.path, str(wanted))
         had = int(self.read(host))
-        if had < int(value):
-            raise HookError(f"{self.path}: {value} pages wanted, only {had} to be had")
+        if had > wanted:
+            # Linux 6.1 adds the surplus of other nodes to what a node is asked to have.
+            write_file(host, self.path, str(max(0, wanted - (had - wanted))))
+            had = int(self.read(host))
+        return had
+
+    def _make_room(self, host: WritableHost) -> None:
+        """Give caches back and move pages together, so that larger pieces become free."""
+        compact = f"{NODES}/node{node_of(self.path)}/compact"
+        if not host.exists(compact):
+            compact = "/proc/sys/vm/compact_memory"
+        for path, text in (("/proc/sys/vm/drop_caches", "3"), (compact, "1")):
+            try:
+                host.write(path, text)
+            except OSError:
+                # Only a help; a kernel without it gives what it gives.
+                continue
+
+    def _too_few(self, host: Host, wanted: int, had: int) -> HookError:
+        pool = pool_at(host, self.path)
+        where, size = (pool.where, amount(pool.size)) if pool else (self.path, "?")
+        return HookError(
+            f"hugepages: {where}: only {had} of {wanted} pages of {size} could be had within "
+            f"{self.seconds:g} s ({use(host, node_of(self.path))})",
+            "free memory there, let the VM use another node, or reserve the pages at boot "
+            "(hugepagesz= and hugepages= on the kernel's command line)",
+        )

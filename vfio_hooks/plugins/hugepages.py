@@ -1,0 +1,142 @@
+"""The hugepages that the VM's memory is made of, there from before it starts until it has ended.
+
+How many, of which size and on which NUMA nodes of the host is in the domain: its memory or that
+of its NUMA cells, <memoryBacking><hugepages>, and <numatune>. Where <numatune> names no nodes,
+the pages are put where the pinned CPUs are; without pins, on all nodes. Several nodes share them
+evenly. The pages come on top of those that are there already, other VMs' or a static pool, and
+just as many are taken away again; who starts or ends meanwhile does not matter.
+
+Free memory is rarely in one piece. What the kernel does not find at once is looked for again, with
+caches dropped and memory compacted, until `timeout`; then the start fails, says what the memory
+is used for, and gives back what it took. Pages of 1 GiB are to be had soon after boot, or not at
+all: a host that needs them reserves them on the kernel's command line, and uses `reuse`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfio_hooks.domain import Domain, HugePages
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.host import memory as host_memory
+from vfio_hooks.host.cpu import Node, nodes
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.host.memory import Pool, amount, pool
+from vfio_hooks.knobs import Pages
+from vfio_hooks.sharing import Add
+from vfio_hooks.steps import Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """`nodes`, such as "0" or "0-1", are the host's NUMA nodes to take the pages from, whatever
+    the domain says. With `reuse` pages that are free already count as the VM's, and only what is
+    missing is added: for a pool that was reserved at boot. Such pages belong to whoever takes
+    them first, so let only VMs use it that are not started at the same moment. `timeout`, in
+    seconds, is how long pages are looked for on each node."""
+
+    nodes: str | None = None
+    reuse: bool = False
+    timeout: float = 20.0
+
+    def __post_init__(self) -> None:
+        try:
+            chosen = parse_list("0" if self.nodes is None else self.nodes)
+        except ValueError:
+            chosen = frozenset()
+        if not chosen:
+            raise ValueError('nodes must be numbers of NUMA nodes, such as "0" or "0-1"')
+        if self.timeout < 0:
+            raise ValueError("timeout must not be negative")
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op != "prepare":
+        return
+    needed = _needed(domain, options, host)
+    found = {key: _pool(host, *key) for key in sorted(needed)}
+    adding = {key: max(0, needed[key] - (found[key].free if options.reuse else 0)) for key in found}
+    for node in sorted({node for node, _ in adding}):
+        wanted = sum(count * size for (on, size), count in adding.items() if on == node)
+        _check_room(host, domain, node, wanted)
+    for key, count in adding.items():
+        if count:
+            yield Step("hugepages", Pages(found[key].path, options.timeout), Add(count))
+
+
+def _needed(domain: Domain, options: Options, host: Host) -> dict[tuple[int, int], int]:
+    """How many pages the domain is made of, by host node and page size."""
+    if domain.hugepages is None:
+        raise HookError(
+            f"hugepages: domain {domain.name} does not ask for any",
+            "add <memoryBacking><hugepages/></memoryBacking> to it (virsh edit), or take "
+            "[hugepages] out of vm.toml",
+        )
+    there = {node.number: node for node in nodes(host) if node.memory}
+    total: dict[tuple[int, int], int] = {}
+    for cell, memory in (domain.cell_memory or {0: domain.memory}).items():
+        size = _page_size(host, domain.hugepages, cell)
+        if size is None:
+            continue
+        homes = _homes(domain, options, cell, there)
+        share, left = divmod(-(-memory // size), len(homes))
+        for position, node in enumerate(homes):
+            key = node, size
+            total[key] = total.get(key, 0) + share + (position < left)
+    return total
+
+
+def _page_size(host: Host, pages: tuple[HugePages, ...], cell: int) -> int | None:
+    """The size of a guest node's pages in KiB; None where it is not backed by hugepages."""
+    own = [page for page in pages if page.nodes is not None and cell in page.nodes]
+    page = next(iter(own or [page for page in pages if page.nodes is None]), None)
+    if page is None:
+        return None
+    there = host_memory.page_sizes(host)
+    size = page.size or host_memory.default_page_size(host) or 0
+    if size not in there:
+        raise HookError(
+            f"hugepages: the domain asks for pages of {amount(size)}",
+            f"this host has {', '.join(map(amount, there)) or 'none'}",
+        )
+    return size
+
+
+def _homes(domain: Domain, options: Options, cell: int, there: dict[int, Node]) -> list[int]:
+    """The host nodes that a guest node's pages are put on."""
+    if options.nodes is not None:
+        return _existing(parse_list(options.nodes), there, "nodes in [hugepages]")
+    named = domain.cell_nodes.get(cell, domain.numa_nodes)
+    if named is not None:
+        return _existing(named, there, "the domain's <numatune>")
+    near = [number for number, node in there.items() if node.cpus & domain.pinned]
+    return sorted(near or there)
+
+
+def _existing(named: CpuSet, there: dict[int, Node], who: str) -> list[int]:
+    if missing := named - there.keys():
+        raise HookError(
+            f"hugepages: {who} has node {format_list(missing)}, which this host has no memory on",
+            f"there is: {format_list(there)}",
+        )
+    return sorted(named)
+
+
+def _pool(host: Host, node: int, size: int) -> Pool:
+    found = pool(host, node, size)
+    if found is None:
+        raise HookError(f"hugepages: node {node} has no pages of {amount(size)}")
+    return found
+
+
+def _check_room(host: Host, domain: Domain, node: int, wanted: int) -> None:
+    """Refuse at once what no compaction can make possible."""
+    memory = next(one.memory for one in nodes(host) if one.number == node)
+    taken = host_memory.in_hugepages(host, node)
+    if wanted > memory - taken:
+        raise HookError(
+            f"hugepages: domain {domain.name} needs {amount(wanted)} on node {node}, which has "
+            f"{amount(memory)}, {amount(taken)} of it in hugepages already",
+            "stop another VM, give this one less memory, or let it use another node",
+        )
