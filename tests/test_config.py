@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vfio_hooks.config import Config, examine, examine_defaults, home, load
 from vfio_hooks.errors import HookError
 from vfio_hooks.plugins import Plugin, pci
-from vfio_hooks.tables import Catalogue
+from vfio_hooks.tables import Catalogue, General
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def test_a_switch_of_the_vm_beats_that_of_the_host(
 ) -> None:
     write(tmp_path, own and f"{name} = {own}", host and f"{name} = {host}")
     config = load(str(tmp_path), "win10", CATALOGUE)
-    assert config == replace(Config(), **cast(Any, {name: result}))
+    assert config == Config(general=replace(General(), **cast(Any, {name: result})))
 
 
 SCREEN = '[display]\nuser = "u"\nprimary = "p"\n'
@@ -177,17 +177,17 @@ WRONG = {
     "unknown key": (
         '[pci]\n# which driver\ndrivr = "vfio-pci"\n',
         f'{VM}:3: unknown key "drivr" in [pci]; did you mean driver? '
-        "allowed: driver, group, timeout",
+        "allowed: driver, group, in_use, required, timeout",
     ),
     "unknown dotted key": (
         "\npci.drivr = 1\n",
         f'{VM}:2: unknown key "drivr" in [pci]; did you mean driver? '
-        "allowed: driver, group, timeout",
+        "allowed: driver, group, in_use, required, timeout",
     ),
     "key in upper case": (
         "[pci]\nTIMEOUT = 1\n",
         f'{VM}:2: unknown key "TIMEOUT" in [pci]; did you mean timeout? '
-        "allowed: driver, group, timeout",
+        "allowed: driver, group, in_use, required, timeout",
     ),
     "switch inside a table": (
         "[pci]\ndry_run = true\n",
@@ -196,7 +196,7 @@ WRONG = {
     "unknown switch": (
         "dryrun = true\n",
         f'{VM}:1: unknown key "dryrun" outside of the tables; did you mean dry_run? '
-        "allowed: dry_run, strict_started",
+        "allowed: dry_run, script_timeout, strict_started",
     ),
     "switch that is no bool": (
         "strict_started = 1\n",
@@ -357,8 +357,8 @@ def test_all_problems_of_both_files_are_found(tmp_path: Path) -> None:
     found = problems(tmp_path, "[pci]\ntimeout = 'x'\ngroup = 'y'\n[a]\n", "b = 1\n[display]\nx=1")
     assert [line.partition(": ")[0] for line in found] == [
         "vfio-hooks.toml:1",
-        f"{VM}:4",
         "vfio-hooks.toml:3",
+        f"{VM}:4",
         f"{VM}:2",
         f"{VM}:3",
     ]

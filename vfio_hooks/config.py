@@ -8,12 +8,14 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.nearest import nearest
 from vfio_hooks.options import keys
-from vfio_hooks.tables import SWITCHES, Catalogue, Reader, Table
+from vfio_hooks.plugins import Plugin
+from vfio_hooks.plugins import own as own_modules
+from vfio_hooks.tables import Catalogue, General, Reader, Table
 from vfio_hooks.trust import trusted
 
 FOLDER = "/etc/libvirt/hooks"
@@ -26,15 +28,12 @@ BUILT_IN = Catalogue()
 
 @dataclass(frozen=True)
 class Config:
-    """All that a VM's owner asked for, the tables in the order in which the plugins act.
-
-    `dry_run`: events only log their plan. `strict_started`: a failure at `started` is told to
-    libvirt, which then kills the guest that is already running.
-    """
+    """All that a VM's owner asked for: the tables in the order in which the plugins act, the
+    keys outside of them, and the VM's folder, which may have executables."""
 
     tables: tuple[Table, ...] = ()
-    dry_run: bool = False
-    strict_started: bool = False
+    general: General = field(default_factory=General)
+    folder: str = field(default="", compare=False)
 
     @classmethod
     def use(cls, names: Iterable[str], catalogue: Catalogue = BUILT_IN) -> "Config":
@@ -94,22 +93,38 @@ def examine(
         trusted(own_folder, folder)
     except HookError as error:
         return None, [error]
-    reader = Reader(catalogue)
-    host = reader.read(folder, f"{folder}/{HOST_FILE}")
+    # The host-wide file knows nothing of one VM's own modules.
+    host_reader, reader = Reader(catalogue), Reader(_with_own(catalogue, own_folder))
+    host = host_reader.read(folder, f"{folder}/{HOST_FILE}")
     own = reader.read(folder, f"{own_folder}/{VM_FILE}")
-    reader.top_level(host)
-    reader.top_level(own)
-    tables = reader.tables(own, reader.defaults(host))
-    if reader.problems:
-        return None, reader.problems
-    switches = {name: own.data.get(name, host.data.get(name, False)) for name in SWITCHES}
-    return Config(tuple(tables), **switches), []
+    general = {**host_reader.general(host), **reader.general(own)}
+    tables = reader.tables(own, host_reader.defaults(host))
+    if problems := host_reader.problems + reader.problems:
+        return None, problems
+    return Config(tuple(tables), General(**general), own_folder), []
 
 
 def examine_defaults(folder: str, catalogue: Catalogue = BUILT_IN) -> list[HookError]:
     """Everything that is wrong with the host-wide file alone."""
     reader = Reader(catalogue)
     host = reader.read(folder, f"{folder}/{HOST_FILE}")
-    reader.top_level(host)
+    reader.general(host)
     reader.defaults(host)
     return reader.problems
+
+
+def _with_own(catalogue: Catalogue, folder: str) -> Catalogue:
+    """The catalogue with the modules of a VM's folder, which act after the built-in plugins."""
+    own = own_modules.names(folder)
+    if not own:
+        return catalogue
+
+    def load(name: str) -> Plugin:
+        if name not in own:
+            return catalogue.load(name)
+        if name in catalogue.names:
+            raise HookError(f"{folder}/{name}.py: {name} is a built-in plugin", "rename the file")
+        return own_modules.load(folder, name)
+
+    names = [*catalogue.names, *(name for name in own if name not in catalogue.names)]
+    return Catalogue(names, load, own)

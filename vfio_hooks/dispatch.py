@@ -20,8 +20,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.config import Config
     from vfio_hooks.event import Event
+    from vfio_hooks.ledger import Ledger
     from vfio_hooks.log import Log
     from vfio_hooks.places import Places
+    from vfio_hooks.steps import Step
 
 HOOKS = "/etc/libvirt/hooks"
 STATE = "/run/vfio-hooks"
@@ -41,39 +43,66 @@ def main(argv: list[str]) -> int:
 
 def handle(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
     """Do what an event asks for. Raises HookError, and whatever else a defect raises."""
+    from vfio_hooks.errors import HookError, Strict
     from vfio_hooks.event import ENDING, PLANNED
 
     if event.op in ENDING:
+        # First of all, and with nothing that could fail before it.
         _undo(event, xml, places, log)
-    elif event.op in PLANNED:
-        from vfio_hooks.config import load
+    from vfio_hooks.config import load
 
-        config = load(places.config, event.vm)
-        if config is not None:
+    config = load(places.config, event.vm)
+    if config is None:
+        return
+    try:
+        if event.op in PLANNED:
             _perform(event, xml, config, places, log)
+        else:
+            _run_scripts(event, xml, config, log)
+    except HookError as error:
+        if event.op == "started" and config.general.strict_started:
+            raise Strict(error.problem, error.hint) from error
+        raise
 
 
 def _perform(event: "Event", xml: bytes, config: "Config", places: "Places", log: "Log") -> None:
     from vfio_hooks.domain import parse
     from vfio_hooks.engine import Engine
-    from vfio_hooks.errors import HookError, Strict
     from vfio_hooks.plan import gather
 
     host = places.host()
     domain = parse(xml)
     engine = Engine(host, places.folder(), log)
     log.info(f"{event.vm}: {event.op}", event.vm)
-    try:
-        if config.dry_run:
-            engine.rehearse(domain.uuid, event.vm, lambda _: gather(event, domain, config, host))
-        else:
-            engine.perform(
-                event.op, domain.uuid, event.vm, lambda _: gather(event, domain, config, host)
-            )
-    except HookError as error:
-        if event.op == "started" and config.strict_started:
-            raise Strict(error.problem, error.hint) from error
-        raise
+
+    def planner(_: "Ledger") -> "list[Step]":
+        return gather(event, domain, config, host, log)
+
+    if config.general.dry_run:
+        engine.rehearse(domain.uuid, event.vm, planner)
+        return
+    if _scripts(event, config):
+        # They may do anything, so whatever is wrong with the plan is told before they run. Then
+        # it is made again, for the host as they left it.
+        engine.rehearse(domain.uuid, event.vm, planner)
+        _run_scripts(event, xml, config, log)
+    engine.perform(event.op, domain.uuid, event.vm, planner)
+
+
+def _scripts(event: "Event", config: "Config") -> list[str]:
+    if not os.path.exists(f"{config.folder}/{event.op}"):
+        return []
+    from vfio_hooks.scripts import find
+
+    return find(config.folder, event)
+
+
+def _run_scripts(event: "Event", xml: bytes, config: "Config", log: "Log") -> None:
+    paths = [] if config.general.dry_run else _scripts(event, config)
+    if paths:
+        from vfio_hooks.scripts import run
+
+        run(paths, event, xml, config.general.script_timeout, log)
 
 
 def _undo(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
@@ -123,9 +152,13 @@ def _line(error: Exception) -> str:
 
 
 def _is_managed(vm: str, op: str) -> bool:
-    if op not in ("prepare", "start", "started", "stopped", "release"):
+    if vm in ("", ".", "..") or "/" in vm or "/" in op:
         return False
-    return vm not in ("", ".", "..") and "/" not in vm and os.path.isdir(f"{HOOKS}/qemu.d/{vm}")
+    folder = f"{HOOKS}/qemu.d/{vm}"
+    if op in ("prepare", "start", "started", "stopped", "release"):
+        return os.path.isdir(folder)
+    # Nothing of ours to do, but the VM may have executables for it.
+    return bool(op) and os.path.isdir(f"{folder}/{op}")
 
 
 def _has_state(op: str) -> bool:

@@ -101,7 +101,7 @@ class Engine:
         try:
             for change in changes:
                 self.signals.check()
-                self._apply(ledger, journal, event, change.step)
+                self._attempt(ledger, journal, event, change)
             self.signals.check()
         except Exception as error:
             problems = self._undo_claims(ledger, journal, journal.since_begin())
@@ -111,6 +111,22 @@ class Engine:
                 raise HookError(str(error), hint) from error
             raise
         journal.end()
+
+    def _attempt(self, ledger: Ledger, journal: Journal, event: str, change: Change) -> None:
+        """Carry a step out; where it is not required, go on without it when it fails."""
+        if change.problem:
+            self.log.warning(f"{journal.vm}: going on without it: {change.problem}", journal.vm)
+            return
+        number = ledger.next_number()
+        try:
+            self._apply(ledger, journal, event, change.step)
+        except HookError as error:
+            if change.step.required:
+                raise
+            self.log.warning(f"{journal.vm}: going on without it: {error}", journal.vm)
+            self._undo_claims(
+                ledger, journal, [claim for claim in journal.live() if claim.number >= number]
+            )
 
     def _apply(self, ledger: Ledger, journal: Journal, event: str, step: Step) -> None:
         if not is_shared(step.share):

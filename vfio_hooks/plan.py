@@ -1,7 +1,7 @@
 """A whole plan: what every step would change, and what must not be in one plan at all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
@@ -11,6 +11,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.journal import State
 from vfio_hooks.knobs import Command
 from vfio_hooks.ledger import Ledger, holding
+from vfio_hooks.log import Log
 from vfio_hooks.sharing import (
     Add,
     Exclusive,
@@ -28,14 +29,18 @@ from vfio_hooks.steps import Step
 
 @dataclass(frozen=True)
 class Change:
-    """What one step does to its value, and what undoing it will do."""
+    """What one step does to its value, and what undoing it will do; or the `problem` for which
+    a step that is not required is left out."""
 
     step: Step
     old: str
     new: str
     undo: str
+    problem: str = ""
 
     def __str__(self) -> str:
+        if self.problem:
+            return f"left out: {self.problem}"
         if not is_shared(self.step.share):
             return f"{self.step.key}: {self.new}"
         if isinstance(self.step.share, Exclusive) and self.step.share.value is None:
@@ -45,13 +50,22 @@ class Change:
         return f"{self.step.key}: {self.old} → {self.new}"
 
 
-def gather(event: Event, domain: Domain, config: Config, host: Host) -> list[Step]:
-    """The steps of all the facilities that a VM uses, in the plugins' order."""
-    return [
-        step
-        for table in config.tables
-        for step in table.plugin.plan(event, domain, table.options, host)
-    ]
+def gather(event: Event, domain: Domain, config: Config, host: Host, log: Log) -> list[Step]:
+    """The steps of all the facilities that a VM uses, in the plugins' order.
+
+    Raises HookError; what a table that is not required cannot plan is logged instead.
+    """
+    steps: list[Step] = []
+    for table in config.tables:
+        try:
+            planned = list(table.plugin.plan(event, domain, table.options, host))
+        except HookError as error:
+            if table.required:
+                raise
+            log.warning(f"{event.vm}: going on without [{table.name}]: {error}", event.vm)
+        else:
+            steps += (replace(step, required=table.required) for step in planned)
+    return steps
 
 
 def check(steps: Sequence[Step], uuid: str, ledger: Ledger) -> None:
@@ -81,28 +95,39 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger) -> None:
 def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
     """What the steps would do one after the other, without doing any.
 
-    Raises HookError for a step that cannot be done: a value that is not there, a CPU set that
-    would be left empty.
+    Raises HookError for a required step that cannot be done: a value that is not there, a CPU
+    set that would be left empty.
     """
     ahead: dict[str, list[Share]] = {}
     changes = []
     for step in steps:
-        if not is_shared(step.share):
-            changes.append(Change(step, "", target("", [step.share]), undo_text(step, "")))
-            continue
-        live = step.knob.read(host)
-        own = own_value(ledger, step, live)
-        earlier = [*own.shares, *ahead.get(step.key, [])]
+        earlier = ahead.setdefault(step.key, [])
         try:
-            old = target(own.base, earlier) if step.key in ahead else live
-            new = target(own.base, [*earlier, step.share])
-        except ValueError as error:
-            raise HookError(
-                f"{step.plugin}: {step.key}: {error}", "leave CPUs of the host to the host"
-            ) from None
-        ahead.setdefault(step.key, []).append(step.share)
-        changes.append(Change(step, old, new, undo_text(step, own.base)))
+            changes.append(_change(step, host, ledger, earlier))
+        except HookError as error:
+            if step.required:
+                raise
+            changes.append(Change(step, "", "", "", str(error)))
+        else:
+            earlier.append(step.share)
     return changes
+
+
+def _change(step: Step, host: Host, ledger: Ledger, ahead: list[Share]) -> Change:
+    """What a step would do after those of the same plan that are `ahead` on its value."""
+    if not is_shared(step.share):
+        return Change(step, "", target("", [step.share]), undo_text(step, ""))
+    live = step.knob.read(host)
+    own = own_value(ledger, step, live)
+    earlier = [*own.shares, *ahead]
+    try:
+        old = target(own.base, earlier) if ahead else live
+        new = target(own.base, [*earlier, step.share])
+    except ValueError as error:
+        raise HookError(
+            f"{step.plugin}: {step.key}: {error}", "leave CPUs of the host to the host"
+        ) from None
+    return Change(step, old, new, undo_text(step, own.base))
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,14 @@ _SHARES = {
 @dataclass(frozen=True)
 class Step:
     """One change to the host. `until` is the libvirt event that undoes it: with "stopped" the
-    guest is gone and its devices still on vfio-pci, with "release" libvirt gave them back."""
+    guest is gone and its devices still on vfio-pci, with "release" libvirt gave them back.
+    One that is not `required` may fail without stopping the VM's start."""
 
     plugin: str
     knob: Knob
     share: Share
     until: Until = "release"
+    required: bool = True
 
     @property
     def key(self) -> str:

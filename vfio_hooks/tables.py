@@ -8,22 +8,35 @@ from typing import Any
 from vfio_hooks import plugins
 from vfio_hooks.errors import HookError
 from vfio_hooks.nearest import nearest
-from vfio_hooks.options import choices, describe, fit, keys, show
+from vfio_hooks.options import Key, choices, describe, fit, keys, show
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.tomlfile import Path, TomlFile
 from vfio_hooks.trust import trusted
 
-SWITCHES = ("dry_run", "strict_started")
-"""Keys of the top level, in either file: true or false."""
+REQUIRED = "required"
+"""A key that every table may have: false lets the VM start without what the table asks for."""
+
+
+@dataclass(frozen=True)
+class General:
+    """The keys outside of the tables, in either file. `dry_run`: events only log their plan.
+    `strict_started`: a failure at `started` is told to libvirt, which then kills the guest that
+    is already running. `script_timeout`: seconds that each of the VM's executables may take."""
+
+    dry_run: bool = False
+    strict_started: bool = False
+    script_timeout: float = 300.0
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table of vm.toml: a facility in use, and its validated options."""
+    """One table of vm.toml: a facility in use, and its validated options. What fails of one that
+    is not `required` is logged, and the VM starts without it."""
 
     name: str
     plugin: Plugin
     options: Any
+    required: bool = True
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,8 @@ class Catalogue:
 
     names: Sequence[str] = plugins.BUILT_IN
     load: Callable[[str], Plugin] = plugins.load
+    implied: Sequence[str] = ()
+    """Those that are in use without a table, too: a VM's own modules."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +82,24 @@ class Reader:
             self.problems.append(error)
         return TomlFile(path, "", {})
 
-    def top_level(self, file: TomlFile) -> None:
-        """Check the switches, and that every table is known."""
-        names = self._catalogue.names
+    def general(self, file: TomlFile) -> dict[str, Any]:
+        """The keys of the top level; checks, too, that every table is known."""
+        allowed, names = keys(General), self._catalogue.names
+        found = {}
         for name, value in file.data.items():
-            if name in SWITCHES:
-                if not isinstance(value, bool):
-                    self._wrong(file, (name,), f"{name} must be true or false, not {show(value)}")
+            if name in allowed:
+                try:
+                    found[name] = fit(value, allowed[name].kind)
+                except ValueError:
+                    what = f"{name} must be {describe(allowed[name].kind)}, not {show(value)}"
+                    self._wrong(file, (name,), what)
             elif name not in names:
                 is_table = isinstance(value, dict | list)
                 what = f"table [{name}]" if is_table else f"key {show(name)} outside of the tables"
                 self._wrong(
-                    file, (name,), f"unknown {what}", nearest(name, names if is_table else SWITCHES)
+                    file, (name,), f"unknown {what}", nearest(name, names if is_table else allowed)
                 )
+        return found
 
     def defaults(self, host: TomlFile) -> dict[str, Values | None]:
         """The host-wide values, by table; None for a table that is wrong."""
@@ -90,40 +110,53 @@ class Reader:
                 self._wrong(host, (name,), f"{name} must be one table of defaults, [{name}]")
                 found[name] = None
                 continue
-            plugin = self._catalogue.load(name)
-            values = found[name] = self._values(host, (name,), raw, plugin)
-            if values is None or _missing(plugin, values):
+            plugin = self._load(name)
+            values = None if plugin is None else self._values(host, (name,), raw, plugin)
+            found[name] = values
+            if plugin is None or values is None or _missing(plugin, values):
                 continue
             # Complete, so what only the plugin can check is checked here, used or not.
-            if self._construct(host, (name,), plugin, values) is None:
+            options = {key: value for key, value in values.items() if key != REQUIRED}
+            if self._construct(host, (name,), plugin, options) is None:
                 found[name] = None
         return found
 
     def tables(self, own: TomlFile, defaults: Mapping[str, Values | None]) -> list[Table]:
         """A VM's own tables, with what they leave out from the defaults."""
         found = []
-        for name in self._names_in(own):
-            plugin = self._catalogue.load(name)
+        for name in self._names_in(own, self._catalogue.implied):
+            plugin = self._load(name)
+            if plugin is None:
+                continue
             for path, raw in self._tables_of(own, name, plugin):
                 base, values = defaults.get(name, {}), self._values(own, path, raw, plugin)
                 if base is None or values is None:
                     continue
                 whole = {**base, **values}
+                required = whole.pop(REQUIRED, None)
                 if missing := _missing(plugin, whole):
                     self._wrong(own, path, f"[{name}] needs {', '.join(missing)}")
                     continue
                 options = self._construct(own, path, plugin, whole)
                 if options is not None:
-                    found.append(Table(name, plugin, options))
+                    needed = required is None or bool(required.value)
+                    found.append(Table(name, plugin, options, needed))
         return found
 
-    def _names_in(self, file: TomlFile) -> list[str]:
-        return [name for name in self._catalogue.names if name in file.data]
+    def _load(self, name: str) -> Plugin | None:
+        try:
+            return self._catalogue.load(name)
+        except HookError as error:
+            self.problems.append(error)
+            return None
+
+    def _names_in(self, file: TomlFile, implied: Sequence[str] = ()) -> list[str]:
+        return [name for name in self._catalogue.names if name in file.data or name in implied]
 
     def _tables_of(
         self, file: TomlFile, name: str, plugin: Plugin
     ) -> list[tuple[Path, Mapping[str, object]]]:
-        raw = file.data[name]
+        raw = file.data.get(name, {})
         if isinstance(raw, dict):
             return [((name,), raw)]
         if not isinstance(raw, list) or not all(isinstance(one, dict) for one in raw):
@@ -139,7 +172,7 @@ class Reader:
     ) -> Values | None:
         """The keys of one table, or None where any of them is wrong."""
         before = len(self.problems)
-        allowed = keys(plugin.Options)
+        allowed = {**keys(plugin.Options), REQUIRED: Key(bool, required=False)}
         values = {}
         for name, value in raw.items():
             if name not in allowed:
@@ -157,7 +190,7 @@ class Reader:
         self, file: TomlFile, path: Path, name: str, allowed: Mapping[str, Any]
     ) -> None:
         hint = nearest(name, allowed)
-        if name in SWITCHES:
+        if name in keys(General):
             hint = "it belongs before the first table"
         self._wrong(file, (*path, name), f"unknown key {show(name)} in [{path[0]}]", hint)
 

@@ -28,6 +28,19 @@ class NoState(StateFolder):
 
 
 @dataclass(frozen=True)
+class Notes:
+    """A log whose warnings become notes of a forecast."""
+
+    lines: list[str]
+
+    def info(self, text: str, vm: str = "") -> None:
+        """Nothing that is going well needs a note."""
+
+    def warning(self, text: str, vm: str = "") -> None:
+        self.lines.append(text)
+
+
+@dataclass(frozen=True)
 class Outlook:
     """What one event would change, or why it would fail and change nothing."""
 
@@ -55,7 +68,7 @@ def forecast(domain: Domain, config: Config, places: Places, events: Sequence[st
     ledger, notes = _ledger(places.folder())
     if ledger.damaged:
         raise ledger.damaged[0]
-    if config.dry_run:
+    if config.general.dry_run:
         notes.append("dry_run is on: libvirt's events only log this plan")
     journal = ledger.journals.get(domain.uuid)
     if journal and journal.live():
@@ -67,7 +80,8 @@ def forecast(domain: Domain, config: Config, places: Places, events: Sequence[st
     steps: list[Step] = []
     outlooks = []
     for name in events:
-        outlook, steps = _look(Event(domain.name, name), domain, config, host, ledger, steps)
+        event = Event(domain.name, name)
+        outlook, steps = _look(event, domain, config, host, ledger, steps, Notes(notes))
         outlooks.append(outlook)
         if outlook.failure:
             break
@@ -140,10 +154,11 @@ def _look(
     host: Host,
     ledger: Ledger,
     before: list[Step],
+    log: Notes,
 ) -> tuple[Outlook, list[Step]]:
     """What an event would do after the steps of those before it; all steps together."""
     try:
-        steps = before + gather(event, domain, config, host)
+        steps = before + gather(event, domain, config, host, log)
         check(steps, domain.uuid, ledger)
         changes = preview(steps, host, ledger)[len(before) :]
         return Outlook(event.op, tuple(changes)), steps

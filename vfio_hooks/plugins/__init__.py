@@ -20,8 +20,9 @@ BUILT_IN = ("pci", "hugepages", "governor")
 class Plugin(Protocol):
     """What a plugin module has to offer."""
 
-    Options: type[Any]
-    """A frozen dataclass: the keys of the plugin's TOML table, with types and defaults."""
+    @property
+    def Options(self) -> type[Any]:
+        """A frozen dataclass: the keys of the plugin's TOML table, with types and defaults."""
 
     def plan(self, event: Event, domain: Domain, options: Any, host: Host) -> Iterable[Step]:
         """The steps of one event (prepare, start or started), in their order. Raises HookError

@@ -1,0 +1,193 @@
+"""What a user drops into a VM's folder: executables as of VFIO-Tools, and plugin modules."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.hosttree import domain_xml, gpu_host
+from tests.sealed import Sealed, can_seal
+from vfio_hooks.wait import until
+
+pytestmark = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
+RECORD = """#!/bin/sh
+printf '%s\\n' "$0" "$#" "$@" "$PWD" "$LC_ALL" >> /run/record
+cat >> /run/record
+echo this must not reach libvirt
+"""
+ODD_NAMES = ["my vm", "x$(touch PWN)", "-rf", ".dot", "Größe", "quote'\"", "a=b", "n" * 200, "*"]
+
+
+@pytest.fixture
+def sealed(memory: Path) -> Sealed:
+    return Sealed(gpu_host(memory))
+
+
+def script(path: Path, text: str = RECORD, mode: int = 0o755) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def record(sealed: Sealed) -> list[str]:
+    file = sealed.root / "run/record"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.mark.parametrize("vm", ODD_NAMES)
+def test_a_script_gets_what_libvirt_gives(sealed: Sealed, vm: str) -> None:
+    path = script(sealed.manage(vm) / "prepare/begin/run.sh")
+    result = sealed.hook(vm, "prepare", domain_xml("x"))
+    assert (result.code, result.stdout, result.stderr) == (0, b"", "")
+    there = "/" + str(path.relative_to(sealed.root))
+    lines = record(sealed)
+    assert lines[:8] == [there, "4", vm, "prepare", "begin", "-", "/", "C"]
+    assert "\n".join(lines[8:]) + "\n" == domain_xml("x")
+
+
+def test_in_the_order_of_their_names(sealed: Sealed) -> None:
+    folder = sealed.manage("win11") / "stopped/end"
+    for name in ("30", "10", "9", "B", "a", "20-x.sh"):
+        script(folder / name, '#!/bin/sh\nbasename "$0" >> /run/record\n')
+    script(folder / "no-x", mode=0o644)
+    script(folder / "20-x.sh~")
+    script(folder / ".hidden")
+    assert sealed.hook("win11", "stopped", domain_xml()).code == 0
+    assert record(sealed) == ["10", "20-x.sh", "30", "9", "B", "a"]
+
+
+def test_a_file_in_place_of_the_folder(sealed: Sealed) -> None:
+    script(sealed.manage("win11") / "release/end", "#!/bin/sh\necho ran >> /run/record\n")
+    assert sealed.hook("win11", "release", domain_xml()).code == 0
+    assert record(sealed) == ["ran"]
+
+
+@pytest.mark.parametrize("op", ["migrate", "restore", "reconnect", "attach"])
+def test_at_operations_that_are_nothing_to_the_plugins(sealed: Sealed, op: str) -> None:
+    script(sealed.manage("win11") / op / "begin", RECORD + "exit 3\n")
+    result = sealed.hook("win11", op, domain_xml())
+    assert (result.code, result.stdout, result.stderr) == (0, b"", "")
+    assert record(sealed)[3] == op
+
+
+FAILURES = {
+    "exit code": ("#!/bin/sh\nexit 3\n", "/one: exit code 3; journalctl -t vfio-hooks has"),
+    "signal": ("#!/bin/sh\nkill -9 $$\n", "/one: killed by SIGKILL"),
+    "no interpreter": ("#!/nowhere\n", "/one: exit code 12"),
+    "too slow": ("#!/bin/sh\nsleep 60\n", "/one: not done after 0.3 s, so it was killed"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), FAILURES.values(), ids=FAILURES)
+def test_a_failing_script_is_named(sealed: Sealed, text: str, told: str) -> None:
+    folder = sealed.manage("win11", "script_timeout = 0.3\n[pci]\n")
+    script(folder / "prepare/begin/one", text)
+    script(folder / "prepare/begin/two")
+    result = sealed.hook("win11", "prepare", domain_xml())
+    assert result.code == 1
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not record(sealed)
+    assert not sealed.journals()
+
+
+def test_a_bad_plan_is_told_before_any_script_runs(sealed: Sealed) -> None:
+    script(sealed.manage("win11") / "prepare/begin/one")
+    assert sealed.hook("win11", "prepare", domain_xml(functions=("0000:99:00.0",))).code == 1
+    assert not record(sealed)
+
+
+def test_children_in_the_background_do_not_hold_the_start_up(sealed: Sealed) -> None:
+    waits = "while ! [ -e /run/go ]; do sleep 0.1; done; echo out; echo done > /run/went"
+    script(sealed.manage("win11") / "prepare/begin/one", f"#!/bin/sh\n({waits}) &\n")
+    assert sealed.hook("win11", "prepare", domain_xml()).code == 0
+    (sealed.root / "run/go").touch()
+    assert until((sealed.root / "run/went").exists, 30)
+
+
+@pytest.mark.parametrize("what", ["folder", "script", "module", "vm folder"])
+@pytest.mark.parametrize("why", ["owner", "mode"])
+def test_what_others_may_have_written_is_refused_by_name(
+    sealed: Sealed, what: str, why: str
+) -> None:
+    folder = sealed.manage("win11")
+    place = {
+        "folder": folder / "prepare/begin",
+        "script": folder / "prepare/begin/one",
+        "module": folder / "mine.py",
+        "vm folder": folder,
+    }[what]
+    script(folder / "prepare/begin/one")
+    (folder / "mine.py").write_text("def plan(*_): pass\n")
+    if why == "owner":
+        os.chown(place, 65534, 0)
+    else:
+        place.chmod(0o777)
+    result = sealed.hook("win11", "prepare", domain_xml())
+    assert result.code == 1
+    assert "/" + str(place.relative_to(sealed.root)) + ": " in result.stderr
+    assert not record(sealed)
+
+
+MODULE = """
+from dataclasses import dataclass
+from vfio_hooks.knobs import File
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
+
+@dataclass(frozen=True)
+class Options:
+    brightness: str = "7"
+
+def plan(event, domain, options, host):
+    if event.op == "prepare":
+        yield Step("lamp", File("/sys/lamp"), Override(options.brightness))
+"""
+
+
+@pytest.mark.parametrize(("toml", "value"), [("", "7"), ("[lamp]\nbrightness = '9'\n", "9")])
+def test_a_module_is_a_plugin(sealed: Sealed, toml: str, value: str) -> None:
+    lamp = sealed.root / "sys/lamp"
+    lamp.write_text("1\n")
+    (sealed.manage("win11", toml) / "lamp.py").write_text(MODULE)
+    assert sealed.hook("win11", "prepare", domain_xml()).code == 0
+    assert lamp.read_text() == value
+    assert json.loads((sealed.state / sealed.journals()[0]).read_text().splitlines()[1])
+    assert sealed.hook("win11", "release", domain_xml()).code == 0
+    assert lamp.read_text() == "1"
+
+
+BROKEN = {
+    "syntax": ("def plan(:\n", "mine.py:1: SyntaxError"),
+    "import": ("\nimport nothing_like_it\ndef plan(*_): pass\n", "mine.py:2: ModuleNotFoundError"),
+    "in plan": ("def plan(*_):\n    x = {}\n    return x['a']\n", "mine.py:3: KeyError"),
+    "in a generator": ("def plan(*_):\n    yield 5\n", "mine.py:?: TypeError: plan() yielded 5"),
+    "no plan": ("x = 1\n", "mine.py: has no plan()"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), BROKEN.values(), ids=BROKEN)
+def test_an_exception_in_a_module_is_one_line(sealed: Sealed, text: str, told: str) -> None:
+    (sealed.manage("win11") / "mine.py").write_text(text)
+    result = sealed.hook("win11", "prepare", domain_xml())
+    assert result.code == 1
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("step", ["missing", "refused"])
+def test_an_optional_module_may_fail(sealed: Sealed, step: str) -> None:
+    """While it plans (there is no lamp), and while its step is carried out."""
+    if step == "refused":
+        lamp = sealed.root / "sys/lamp"
+        lamp.mkdir()
+    text = MODULE if step == "refused" else "def plan(*_):\n    raise ValueError('no')\n"
+    (sealed.manage("win11", "[pci]\n[lamp]\nrequired = false\n") / "lamp.py").write_text(text)
+    result = sealed.hook("win11", "prepare", domain_xml())
+    assert (result.code, result.stderr) == (0, "")
+    assert any("going on without" in line for line in sealed.logged())
+    assert sealed.journals()
+    assert sealed.hook("win11", "release", domain_xml()).code == 0
+    assert not sealed.journals()

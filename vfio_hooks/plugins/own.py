@@ -1,0 +1,94 @@
+"""A VM's own plugin modules: the .py files of its folder, with the built-in plugins' interface.
+
+A module is used because it is there; its table in vm.toml, of the same name, has its options.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+from typing import Any
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.steps import Step
+from vfio_hooks.trust import trusted
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a module that defines none."""
+
+
+@dataclass(frozen=True)
+class OwnPlugin:
+    """A module of a VM's folder, whose failures are told with their file and line."""
+
+    path: str
+    module: ModuleType
+
+    @property
+    def Options(self) -> type[Any]:
+        options: type[Any] = getattr(self.module, "Options", NoOptions)
+        return options
+
+    @property
+    def MULTIPLE(self) -> bool:
+        return bool(getattr(self.module, "MULTIPLE", False))
+
+    def plan(self, event: Event, domain: Domain, options: Any, host: Host) -> Iterator[Step]:
+        """The module's steps, each checked to be one. Raises HookError."""
+        try:
+            for step in self.module.plan(event, domain, options, host) or ():
+                if not isinstance(step, Step):
+                    raise TypeError(f"plan() yielded {step!r}, which is not a Step")
+                yield step
+        except HookError:
+            raise
+        except Exception as error:
+            raise _told(self.path, error) from error
+
+
+def names(folder: str) -> list[str]:
+    """The names of the modules in a VM's folder, sorted."""
+    try:
+        files = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    stems = (file.removesuffix(".py") for file in files if file.endswith(".py"))
+    return [stem for stem in stems if stem.isidentifier()]
+
+
+def load(folder: str, name: str) -> OwnPlugin:
+    """Run a module of a VM's folder. Raises HookError where somebody else than root could have
+    written it, or it fails."""
+    path = f"{folder}/{name}.py"
+    trusted(path, folder)
+    spec = spec_from_file_location(f"vfio_hooks_own_{name}", path)
+    assert spec is not None and spec.loader is not None, "the name ends with .py"
+    module = module_from_spec(spec)
+    # A dataclass looks its module up there.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _told(path, error) from error
+    if not callable(getattr(module, "plan", None)):
+        raise HookError(f"{path}: has no plan()", "a plugin is plan(event, domain, options, host)")
+    return OwnPlugin(path, module)
+
+
+def _told(path: str, error: Exception) -> HookError:
+    """The failure with the last line of the module that it came through."""
+    line: int | None = None
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == path:
+            line = frame.lineno
+    return HookError(f"{path}:{line or '?'}: {type(error).__name__}: {error}")
