@@ -29,6 +29,7 @@ def run(
     input: str | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    accept: Sequence[int] = (0,),
 ) -> str:
     """Run a program to its end and return its stdout; `what` names the task in an error."""
     try:
@@ -48,7 +49,7 @@ def run(
         raise VmError(f"cannot {what}: program {error.filename} is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise VmError(f"cannot {what}: {argv[0]} did not end within {timeout:.0f} s") from error
-    if done.returncode != 0:
+    if done.returncode not in accept:
         reason = last_line(done.stderr or done.stdout)
         raise VmError(f"cannot {what}: {argv[0]} exited {done.returncode}: {reason}")
     return done.stdout

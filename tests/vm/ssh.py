@@ -86,7 +86,9 @@ class Ssh:
     def interactive(self, words: list[str], user: str) -> int:
         """Hand the terminal to a shell or a command in the guest; returns its exit code."""
         terminal = ["-t"] if os.isatty(0) and not words else []
-        command = ["--", shlex.join(words)] if words else []
+        # One word is a whole shell command line; several are a command and its arguments.
+        line = words[0] if len(words) == 1 else shlex.join(words)
+        command = ["--", line] if words else []
         done = subprocess.run(
             [*self.command(user), *terminal, *command], cwd=self.folder, timeout=None
         )

@@ -11,6 +11,7 @@ from tests.vm.process import VmError, progress, run
 PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "mkfs.ext4": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "unshare": "util-linux",
