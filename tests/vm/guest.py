@@ -1,0 +1,138 @@
+"""What a test says to a running emulated host."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from tests.vm.domains import Domain
+from tests.vm.machine import Machine
+from tests.vm.process import VmError, last_line
+from tests.vm.snapshot import State
+from tests.vm.ssh import Result
+
+CHECKOUT = "/root/checkout"
+# irqbalance moves masks every ten seconds, so no two snapshots would be the same. With an
+# hour between its moves it still runs, listens on its socket and obeys its configuration.
+CALM = """\
+set -eu
+drop_in=/run/systemd/system/irqbalance.service.d
+mkdir -p $drop_in
+command=$(systemctl show --property=ExecStart --value irqbalance.service)
+command=${command#*argv\\[\\]=}
+command=${command%% ;*}
+case $command in
+*--interval=*) ;;
+*) printf '[Service]\\nExecStart=\\nExecStart=%s --interval=3600\\n' "$command" \\
+    > $drop_in/calm.conf ;;
+esac
+systemctl daemon-reload
+systemctl restart irqbalance.service
+all=$(cat /proc/irq/default_smp_affinity)
+# Interrupts that the kernel manages itself refuse; they never were moved either.
+for mask in /proc/irq/[0-9]*/smp_affinity; do
+    echo "$all" 2> /dev/null > "$mask" || true
+done 2> /dev/null
+"""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A running emulated host of one release."""
+
+    machine: Machine
+
+    @property
+    def release(self) -> str:
+        """The Debian release, as in "trixie"."""
+        return self.machine.suite
+
+    def run(
+        self,
+        command: str,
+        *,
+        check: bool = True,
+        timeout: float = 120,
+        input: str | None = None,
+        user: str = "root",
+    ) -> Result:
+        """Run a shell command line; a failing one is an error unless `check` is off."""
+        result = self.machine.ssh.run(command, user=user, input=input, timeout=timeout)
+        if check and result.returncode != 0:
+            told = (result.stderr + result.stdout).strip() or "it printed nothing"
+            raise VmError(f"{self.release}: exit {result.returncode} from {command!r}: {told}")
+        return result
+
+    def put(self, path: str, text: str, mode: str = "0644") -> None:
+        """Write a file; its folders are made."""
+        target = shlex.quote(path)
+        script = f'mkdir -p "$(dirname {target})" && cat > {target} && chmod {mode} {target}'
+        self.run(script, input=text)
+
+    def read(self, path: str) -> str:
+        """A file's text."""
+        return self.run(f"cat {shlex.quote(path)}").stdout
+
+    def install(self, *arguments: str) -> Result:
+        """Install the checkout, as a user would out of a copy of his own."""
+        self.run(
+            f"rm -rf {CHECKOUT} && mkdir {CHECKOUT} && tar --create --directory /src"
+            " --exclude-vcs --exclude='.*_cache' --exclude=__pycache__ ."
+            f" | tar --extract --no-same-owner --directory {CHECKOUT}"
+        )
+        return self.run(f"cd {CHECKOUT} && ./install.sh {shlex.join(arguments)}", timeout=300)
+
+    def virsh(self, *words: str, check: bool = True, timeout: float = 180) -> Result:
+        """Run one virsh command."""
+        return self.run(f"virsh --quiet {shlex.join(words)}", check=check, timeout=timeout)
+
+    def define(self, domain: Domain | str) -> None:
+        """Make a domain known to libvirt."""
+        xml = domain if isinstance(domain, str) else domain.xml()
+        self.run("virsh --quiet define /dev/stdin", input=xml)
+
+    def start(self, name: str, *, check: bool = True) -> Result:
+        """Start a domain."""
+        return self.virsh("start", name, check=check)
+
+    def destroy(self, name: str, *, check: bool = True) -> Result:
+        """Stop a domain at once; `release` hooks have run when it returns."""
+        return self.virsh("destroy", name, check=check)
+
+    def undefine(self, name: str, *, check: bool = True) -> Result:
+        """Make libvirt forget a domain."""
+        return self.virsh("undefine", name, check=check)
+
+    def remove(self, name: str) -> None:
+        """Destroy and undefine a domain, whatever state it is in."""
+        quoted = shlex.quote(name)
+        self.run(f"virsh -q destroy {quoted}; virsh -q undefine {quoted}", check=False)
+
+    def wait(self, condition: str, deadline: float = 30) -> None:
+        """Wait until a shell command succeeds in the guest (s)."""
+        script = (
+            f"end=$((SECONDS + {deadline:.0f})); until {condition}; do"
+            ' [ "$SECONDS" -lt "$end" ] || exit 1; sleep 0.2; done'
+        )
+        result = self.run(f"bash -c {shlex.quote(script)}", check=False, timeout=deadline + 60)
+        if result.returncode != 0:
+            raise VmError(
+                f"{self.release}: not within {deadline:.0f} s: {condition}: "
+                f"{last_line(result.stderr)}"
+            )
+
+    def snapshot(self) -> State:
+        """The state of all that hooks may touch, after the dust of hotplug has settled."""
+        script = "udevadm settle --timeout=60; python3 /src/tests/vm/snapshot.py"
+        state: State = json.loads(self.run(script).stdout)
+        return state
+
+    def denials(self) -> tuple[str, ...]:
+        """AppArmor's refusals since the boot, oldest first."""
+        command = "dmesg --notime | grep 'apparmor=\"DENIED\"'"
+        return tuple(self.run(command, check=False).stdout.splitlines())
+
+    def calm(self) -> None:
+        """Make interrupt masks hold still; see CALM."""
+        self.run(CALM)

@@ -1,0 +1,180 @@
+"""The state of a host that the hooks may touch, as flat text, and what two such differ in.
+
+It runs inside the guest, by itself: `python3 snapshot.py` prints the state as JSON. Only
+what should be the same after a VM as before it is in here: no counters, no times, no ids.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+State = dict[str, str]
+
+SLICES = ("system.slice", "user.slice", "machine.slice", "init.scope")
+SYSCTLS = """
+    kernel/numa_balancing kernel/watchdog kernel/nmi_watchdog kernel/sched_rt_runtime_us
+    kernel/sched_autogroup_enabled kernel/timer_migration kernel/randomize_va_space
+    vm/compaction_proactiveness vm/dirty_background_ratio vm/dirty_ratio vm/max_map_count
+    vm/nr_overcommit_hugepages vm/overcommit_memory vm/stat_interval vm/swappiness
+    vm/vfs_cache_pressure vm/zone_reclaim_mode
+""".split()
+KERNEL_FILES = (
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/kernel/mm/transparent_hugepage/defrag",
+    "/sys/kernel/mm/ksm/run",
+    "/sys/kernel/mm/ksm/merge_across_nodes",
+    "/sys/devices/virtual/workqueue/cpumask",
+    "/sys/bus/workqueue/devices/writeback/cpumask",
+    "/sys/devices/system/cpu/online",
+    "/sys/devices/system/cpu/smt/control",
+    "/sys/module/kvm/parameters/halt_poll_ns",
+    "/sys/module/pcie_aspm/parameters/policy",
+    "/proc/irq/default_smp_affinity",
+)
+
+
+def read(path: Path) -> str:
+    """A file's text without its line end; what is not there or not readable is told so."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        return f"({error.strerror})"
+
+
+def run(*argv: str) -> str:
+    """A program's output; a failing one shows as such, as it would in both snapshots."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    return done.stdout.strip() if done.returncode == 0 else f"(exit {done.returncode})"
+
+
+def _link(path: Path) -> str:
+    return path.readlink().name if path.is_symlink() else ""
+
+
+def pci() -> Iterator[tuple[str, str]]:
+    """Driver, override and power control of each function; how many VFs a PF has."""
+    for device in sorted(Path("/sys/bus/pci/devices").iterdir()):
+        yield f"pci {device.name} driver", _link(device / "driver")
+        for name in ("driver_override", "power/control", "sriov_numvfs", "sriov_drivers_autoprobe"):
+            if (device / name).exists():
+                yield f"pci {device.name} {name}", read(device / name)
+
+
+def links() -> Iterator[tuple[str, str]]:
+    """Network links and the settings of their VFs, by the name of the PF."""
+    for link in json.loads(run("ip", "-j", "link", "show") or "[]"):
+        name = link["ifname"]
+        for setting in ("address", "mtu", "master"):
+            if setting in link:
+                yield f"link {name} {setting}", str(link[setting])
+        yield f"link {name} up", str("UP" in link["flags"])
+        for function in link.get("vfinfo_list", []):
+            for setting, value in sorted(function.items()):
+                if setting != "vf" and "stats" not in setting:
+                    yield f"link {name} vf {function['vf']} {setting}", json.dumps(value)
+
+
+def cgroups() -> Iterator[tuple[str, str]]:
+    """The CPUs and nodes that systemd's top units may use, in cgroup v2 or v1."""
+    top = Path("/sys/fs/cgroup")
+    unified = (top / "cgroup.controllers").exists()
+    for unit in SLICES:
+        for name in ("cpuset.cpus", "cpuset.cpus.partition", "cpuset.mems"):
+            path = top / unit / name if unified else top / "cpuset" / unit / name
+            # A file that is absent and one that says nothing mean the same: no limit. It is
+            # there once the cpuset controller has been on, and that is left on by design.
+            text = read(path) if path.exists() else ""
+            if not (name == "cpuset.cpus.partition" and text == "member"):
+                yield f"cgroup {unit} {name}", text
+    wanted = "--property=Id,AllowedCPUs,AllowedMemoryNodes,StartupAllowedCPUs"
+    for block in run("systemctl", "show", wanted, *SLICES).split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        unit = fields.pop("Id", "?")
+        for name, value in sorted(fields.items()):
+            yield f"unit {unit} {name}", value
+
+
+def interrupts() -> Iterator[tuple[str, str]]:
+    """Which CPUs each interrupt in use may go to, named by device and use.
+
+    Not by number: a device that a driver lets go and takes back gets new numbers, but the
+    same uses. Masks hold still only while irqbalance does; `Guest.calm` sees to that.
+    """
+    devices: dict[str, str] = {}
+    for folder in Path("/sys/bus/pci/devices").glob("*/msi_irqs"):
+        devices |= {entry.name: folder.parent.name for entry in folder.iterdir()}
+    numbers = [path.name for path in Path("/proc/irq").iterdir() if path.name.isdigit()]
+    for number in sorted(numbers, key=int):
+        use = read(Path("/sys/kernel/irq") / number / "actions")
+        if use and use != "(null)" and not use.startswith("("):
+            name = f"irq {devices.get(number, number)} {use}"
+            yield name, read(Path("/proc/irq") / number / "smp_affinity_list")
+
+
+def processors() -> Iterator[tuple[str, str]]:
+    """Each cpufreq policy's governor and limits."""
+    names = ("scaling_governor", "scaling_min_freq", "scaling_max_freq")
+    for policy in sorted(Path("/sys/devices/system/cpu/cpufreq").glob("policy*")):
+        for name in (*names, "energy_performance_preference"):
+            if (policy / name).exists():
+                yield f"cpufreq {policy.name} {name}", read(policy / name)
+
+
+def memory() -> Iterator[tuple[str, str]]:
+    """Hugepages of each size on each node."""
+    pattern = "node[0-9]*/hugepages/hugepages-*/nr_hugepages"
+    for path in sorted(Path("/sys/devices/system/node").glob(pattern)):
+        yield f"hugepages {path.parts[-4]} {path.parts[-2]}", read(path)
+
+
+def kernel() -> Iterator[tuple[str, str]]:
+    """Sysctls and other single files; the consoles that hold a graphics device."""
+    for name in SYSCTLS:
+        if (Path("/proc/sys") / name).exists():
+            yield f"sysctl {name}", read(Path("/proc/sys") / name)
+    for path in map(Path, KERNEL_FILES):
+        if path.exists():
+            yield f"file {path}", read(path)
+    for console in sorted(Path("/sys/class/vtconsole").glob("vtcon*")):
+        yield f"console {read(console / 'name')}", read(console / "bind")
+
+
+def services() -> Iterator[tuple[str, str]]:
+    """The display manager, our transient units, our files, systemd's runtime settings."""
+    yield "display-manager", run("systemctl", "is-active", "display-manager.service")
+    yield "irqbalance", run("systemctl", "is-active", "irqbalance.service")
+    units = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "vfio-hooks*")
+    for line in units.splitlines():
+        yield f"transient {line.split()[0]}", line.split()[2]
+    for top in ("/run/vfio-hooks", "/run/systemd/system.control"):
+        for path in sorted(Path(top).rglob("*")):
+            if path.is_file():
+                yield f"left {path}", read(path)[:400]
+
+
+def collect() -> State:
+    """The whole state, one line of text for each thing."""
+    parts = (pci, links, cgroups, interrupts, processors, memory, kernel, services)
+    return {key: value for part in parts for key, value in part()}
+
+
+def difference(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """One readable line for each thing that is not as it was."""
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if old is None:
+            lines.append(f"{key}: new, {new!r}")
+        elif new is None:
+            lines.append(f"{key}: gone, was {old!r}")
+        elif old != new:
+            lines.append(f"{key}: {old!r} -> {new!r}")
+    return lines
+
+
+if __name__ == "__main__":
+    json.dump(collect(), sys.stdout, indent=1, sort_keys=True)
