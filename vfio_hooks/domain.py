@@ -143,14 +143,15 @@ def _pci(root: "_Element") -> Iterator[PciFunction]:
             yield _function(device, device.get("managed"), "hostdev")
     for device in root.iterfind("devices/interface[@type='hostdev']"):
         yield _function(device, device.get("managed"), "interface")
-    for device in root.iterfind("devices/disk[@type='nvme']"):
-        yield _function(device, _attribute(device.find("source"), "managed"), "disk")
+    # Also below the disk itself, as the backing store of an overlay.
+    for source in root.iterfind("devices/disk//source[@type='pci']"):
+        yield _function(source, source.get("managed"), "disk")
 
 
 def _function(
     device: "_Element", managed: str | None, origin: Literal["hostdev", "interface", "disk"]
 ) -> PciFunction:
-    address = device.find("source/address")
+    address = device.find("address" if device.tag == "source" else "source/address")
     if address is None:
         raise ValueError(f"a PCI <{device.tag}> without <source><address>")
     numbers = [_number(address.get(part, "0")) for part in ("domain", "bus", "slot", "function")]

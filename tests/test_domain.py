@@ -1,0 +1,290 @@
+"""What is read of a domain's XML, most of it as libvirt's own formatter writes it."""
+
+from collections.abc import Iterator
+from typing import Any
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from vfio_hooks.domain import LARGEST, HugePages, PciFunction, identify, parse
+from vfio_hooks.errors import HookError
+
+libvirt = pytest.importorskip("libvirt")
+
+UUID = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11"
+GUIDE = f"""
+<domain type='test'>
+  <name>win11</name>
+  <uuid>{UUID.upper()}</uuid>
+  <title>not the &lt;name&gt;</title>
+  <metadata><x:a xmlns:x='urn:x'><name>neither</name><uuid>{UUID[::-1]}</uuid></x:a></metadata>
+  <memory unit='GiB'>16</memory>
+  <vcpu placement='static' current='4'>8</vcpu>
+  <iothreads>2</iothreads>
+  <cputune>
+    <vcpupin vcpu='0' cpuset='2,4-7,^5'/>
+    <vcpupin vcpu='3' cpuset='3'/>
+    <emulatorpin cpuset='0-1'/>
+    <iothreadpin iothread='2' cpuset='8'/>
+  </cputune>
+  <numatune>
+    <memory mode='interleave' nodeset='0-1'/>
+  </numatune>
+  <memoryBacking>
+    <hugepages><page size='1' unit='G' nodeset='0'/><page size='2048' nodeset='1'/></hugepages>
+  </memoryBacking>
+  <os><type>hvm</type></os>
+  <cpu>
+    <numa>
+      <cell id='0' cpus='0-3' memory='12' unit='GiB'/>
+      <cell id='1' cpus='4-7' memory='4194304'/>
+    </numa>
+  </cpu>
+  <devices>
+    <hostdev mode='subsystem' type='pci' managed='yes'>
+      <source><address domain='0x0000' bus='0x04' slot='0x00' function='0x1'/></source>
+    </hostdev>
+    <hostdev mode='subsystem' type='pci'>
+      <source><address domain='65536' bus='254' slot='31' function='7'/></source>
+    </hostdev>
+    <hostdev mode='subsystem' type='usb' managed='yes'>
+      <source><vendor id='0x1'/><product id='0x2'/></source>
+    </hostdev>
+    <interface type='hostdev' managed='yes'>
+      <source><address type='pci' domain='0' bus='7' slot='0x10' function='1'/></source>
+    </interface>
+    <interface type='network'><source network='default'/></interface>
+    <disk type='nvme' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source type='pci' managed='no' namespace='1'>
+        <address domain='0' bus='1' slot='0' function='0'/>
+      </source>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+  </devices>
+</domain>
+"""
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[Any]:
+    """libvirt's test driver: real parsing and formatting, and no daemon."""
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    with libvirt.open("test:///default") as opened:
+        yield opened
+
+
+def formatted(connection: Any, xml: str) -> bytes:
+    """The XML as libvirt writes it."""
+    domain = connection.defineXML(xml)
+    text: str = domain.XMLDesc(0)
+    domain.undefine()
+    return text.encode()
+
+
+def test_all_that_libvirt_writes_is_read(connection: Any) -> None:
+    domain = parse(formatted(connection, GUIDE))
+    assert (domain.name, domain.uuid) == ("win11", UUID)
+    assert (domain.memory, domain.vcpus) == (16 << 20, 8)
+    assert domain.vcpu_pins == {0: {2, 4, 6, 7}, 3: {3}}
+    assert domain.pinned == {2, 3, 4, 6, 7}
+    assert domain.emulator_pin == frozenset({0, 1})
+    assert domain.iothread_pins == {2: {8}}
+    assert (domain.numa_mode, domain.numa_nodes) == ("interleave", frozenset({0, 1}))
+    assert domain.cell_memory == {0: 12 << 20, 1: 4 << 20}
+    assert domain.hugepages == (
+        HugePages(1 << 20, frozenset({0})),
+        HugePages(2048, frozenset({1})),
+    )
+    assert sorted(domain.pci, key=lambda function: function.address) == [
+        PciFunction("0000:01:00.0", False, "disk"),
+        PciFunction("0000:04:00.1", True, "hostdev"),
+        PciFunction("0000:07:10.1", True, "interface"),
+        PciFunction("10000:fe:1f.7", False, "hostdev"),
+    ]
+
+
+def test_a_domain_that_asks_for_nothing(connection: Any) -> None:
+    xml = "<domain type='test'><name>a</name><memory>9</memory><os><type>hvm</type></os></domain>"
+    domain = parse(formatted(connection, xml))
+    assert (domain.memory, domain.vcpus, domain.pinned, domain.pci) == (9, 1, frozenset(), ())
+    assert (domain.vcpu_pins, domain.emulator_pin, domain.iothread_pins) == ({}, None, {})
+    assert (domain.numa_mode, domain.numa_nodes, domain.hugepages) == (None, None, None)
+
+
+NAMES = st.text(
+    st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="/") | st.just("\t"),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=150)
+@given(name=NAMES | st.sampled_from(["&amp;lt;", "<name>", "</name><uuid>", "]]>", "..", "-"]))
+def test_the_name_is_found_without_an_xml_library_as_with_one(connection: Any, name: str) -> None:
+    xml = f"""<domain type='test'><name>{escape(name)}</name><uuid>{UUID}</uuid>
+        <memory>1000</memory><os><type>hvm</type></os></domain>"""
+    try:
+        written = formatted(connection, xml)
+    except libvirt.libvirtError:
+        assume(False)
+    domain = parse(written)
+    assert identify(written) == (domain.name, domain.uuid) == (name, UUID)
+
+
+def test_the_guides_domain_is_identified(connection: Any) -> None:
+    assert identify(formatted(connection, GUIDE)) == ("win11", UUID)
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        b"",
+        b"\xff\xfe",
+        b"<network><name>a</name></network>",
+        b"<domain><name>a</name></domain>",
+        b"<domain><name>a</name><uuid>short</uuid></domain>",
+        b"<domain><metadata><name>a</name><uuid>" + UUID.encode() + b"</uuid></metadata></domain>",
+    ],
+)
+def test_what_has_no_identity(xml: bytes) -> None:
+    assert identify(xml) is None
+
+
+def wrapped(inside: str) -> bytes:
+    return f"<domain><name>a</name><uuid>{UUID}</uuid>{inside}</domain>".encode()
+
+
+def device(inside: str) -> bytes:
+    return wrapped(f"<devices>{inside}</devices>")
+
+
+@pytest.mark.parametrize(
+    ("memory", "kibibytes"),
+    [
+        ("<memory>5</memory>", 5),
+        ("<memory unit='b'>1025</memory>", 2),
+        ("<memory unit='KB'>1024</memory>", 1000),
+        ("<memory unit='MiB'> 3\n</memory>", 3072),
+        ("<memory unit='GB'>1</memory>", 976563),
+        ("<memory unit='T'>1</memory>", 1 << 30),
+        ("<memory/>", 0),
+        ("", 0),
+    ],
+)
+def test_memory_in_all_units(memory: str, kibibytes: int) -> None:
+    assert parse(wrapped(memory)).memory == kibibytes
+
+
+@pytest.mark.parametrize(
+    ("attributes", "address"),
+    [
+        ("domain='0x0000' bus='0x0a' slot='0x1f' function='0x7'", "0000:0a:1f.7"),
+        ("domain='0' bus='10' slot='31' function='7'", "0000:0a:1f.7"),
+        ("bus='012' slot='00' function='0'", "0000:0a:00.0"),
+        ("bus='0X0A'", "0000:0a:00.0"),
+    ],
+)
+def test_numbers_are_read_as_libvirt_reads_them(attributes: str, address: str) -> None:
+    xml = device(
+        f"<hostdev mode='subsystem' type='pci'><source><address {attributes}/></source></hostdev>"
+    )
+    assert [function.address for function in parse(xml).pci] == [address]
+
+
+def test_the_variant_driver_of_a_function() -> None:
+    xml = device(
+        "<hostdev type='pci' managed='no'><driver name='vfio' model='mlx5_vfio_pci'/>"
+        "<source><address bus='4'/></source></hostdev>"
+    )
+    assert parse(xml).pci == (PciFunction("0000:04:00.0", False, "hostdev", "mlx5_vfio_pci"),)
+
+
+def test_an_nvme_disk_below_another_disk_is_given_to_the_domain_too() -> None:
+    xml = device(
+        "<disk type='file'><source file='/overlay'/><backingStore type='nvme'>"
+        "<source type='pci' managed='yes' namespace='1'><address bus='2'/></source>"
+        "</backingStore></disk>"
+    )
+    assert parse(xml).pci == (PciFunction("0000:02:00.0", True, "disk"),)
+
+
+def test_huge_pages_without_a_size_are_the_hosts_default() -> None:
+    xml = wrapped("<memoryBacking><hugepages/></memoryBacking>")
+    assert parse(xml).hugepages == (HugePages(None, None),)
+
+
+def test_the_host_nodes_of_guest_nodes() -> None:
+    xml = wrapped("<numatune><memnode cellid='1' mode='strict' nodeset='0,2-3'/></numatune>")
+    assert parse(xml).cell_nodes == {1: {0, 2, 3}}
+
+
+def test_comments_are_nothing() -> None:
+    xml = wrapped("<!-- <memory>1</memory> --><memory><!-- 3 -->4</memory>")
+    assert parse(b"<!-- made by hand -->" + xml).memory == 4
+
+
+WRONG = {
+    "nothing": (b"", "the domain XML cannot be read: "),
+    "no XML": (b"name: a", "the domain XML cannot be read: "),
+    "half of it": (wrapped("")[:-3], "the domain XML cannot be read: "),
+    "something else": (b"<network/>", "the XML is a <network>, not a <domain>"),
+    "no UUID": (
+        b"<domain><name>a</name></domain>",
+        "the domain XML has no <name> or no <uuid>; virsh dumpxml writes both",
+    ),
+    "a document type": (
+        b"<!DOCTYPE domain [<!ENTITY x 'y'>]>" + wrapped("<title>&x;</title>"),
+        "the domain XML has a document type; libvirt writes none",
+    ),
+    "an entity bomb": (
+        b"<!DOCTYPE domain [<!ENTITY a 'aaaaaaaaaa'>"
+        + b"".join(b"<!ENTITY %c '%s'>" % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(20))
+        + b"]>"
+        + wrapped("<title>&u;</title>"),
+        "the domain XML ",
+    ),
+    "too much": (b" " * (LARGEST + 1), "the domain XML is larger than 16 MiB"),
+    "an unknown unit": (
+        wrapped("<memory unit='ZiB'>1</memory>"),
+        "the XML of domain a: unit 'zib' of <memory> is not known",
+    ),
+    "a wrong CPU list": (
+        wrapped("<cputune><vcpupin vcpu='0' cpuset='a'/></cputune>"),
+        "the XML of domain a: 'a' is not a CPU list like 0-3,8",
+    ),
+    "no address": (
+        device("<hostdev type='pci'><source/></hostdev>"),
+        "the XML of domain a: a PCI <hostdev> without <source><address>",
+    ),
+    "no octal number": (
+        device("<hostdev type='pci'><source><address bus='08'/></source></hostdev>"),
+        "the XML of domain a: invalid literal for int() with base 8: '08'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("xml", "message"), WRONG.values(), ids=WRONG)
+def test_one_clear_line_for(xml: bytes, message: str) -> None:
+    with pytest.raises(HookError) as raised:
+        parse(xml)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_the_xml_names_is_not_read(tmp_path: Any) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("<secret/>")
+    xml = f"<!DOCTYPE d [<!ENTITY x SYSTEM 'file://{secret}'>]>".encode() + wrapped("&x;")
+    with pytest.raises(HookError) as raised:
+        parse(xml)
+    assert "secret" not in str(raised.value)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_are_more_than_a_failure(xml: bytes) -> None:
+    identify(xml)
+    with pytest.raises(HookError):
+        parse(xml)
