@@ -173,7 +173,11 @@ class Journal:
         self._replay(record)
 
     def remove(self) -> None:
-        self._disk.remove(self.path)
+        """Remove the file. Raises HookError."""
+        try:
+            self._disk.remove(self.path)
+        except OSError as error:
+            raise HookError(f"{self.path}: cannot be removed: {reason(error)}") from None
 
     def _replay(self, record: dict[str, Any]) -> None:
         kind = record["record"]

@@ -10,13 +10,13 @@ from itertools import groupby
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.terminal import TerminalLog, clean, complain, paint, say, say_json
-from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.journal import Claim, Journal, State
 from vfio_hooks.ledger import Ledger
 from vfio_hooks.plan import undo_text
 from vfio_hooks.sharing import Once, is_shared
 from vfio_hooks.state import StateFolder
+from vfio_hooks.undoing import Undoing
 
 _EPILOG = """\
 Every line is "what: the host's own value → the value now", with what the VM's end will make it.
@@ -80,9 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
         busy = is_busy(folder)
     except PermissionError:
         raise HookError(f"{folder.path} is only for root to read", "try again with sudo") from None
-    engine = Engine(here.host(), folder, TerminalLog())
+    undoing = Undoing(here.host(), ledger, TerminalLog())
     vms = [
-        _vm(journal, ledger, engine, busy)
+        _vm(journal, undoing, busy)
         for journal in ledger.journals.values()
         if arguments.vm in (None, journal.vm, journal.uuid)
     ]
@@ -111,13 +111,13 @@ def is_busy(folder: StateFolder) -> bool:
         os.close(descriptor)
 
 
-def _vm(journal: Journal, ledger: Ledger, engine: Engine, busy: bool) -> Vm:
-    changes = tuple(_standing(claim, ledger, engine) for claim in journal.live())
+def _vm(journal: Journal, undoing: Undoing, busy: bool) -> Vm:
+    changes = tuple(_standing(claim, undoing) for claim in journal.live())
     return Vm(journal.vm, journal.uuid, journal.event, busy, changes)
 
 
-def _standing(claim: Claim, ledger: Ledger, engine: Engine) -> Standing:
-    live, restores, note = _outcome(claim, ledger, engine)
+def _standing(claim: Claim, undoing: Undoing) -> Standing:
+    live, restores, note = _outcome(claim, undoing)
     return Standing(
         plugin=claim.step.plugin,
         key=claim.step.key,
@@ -132,21 +132,19 @@ def _standing(claim: Claim, ledger: Ledger, engine: Engine) -> Standing:
     )
 
 
-def _outcome(
-    claim: Claim, ledger: Ledger, engine: Engine
-) -> tuple[str | None, str | None, str | None]:
+def _outcome(claim: Claim, undoing: Undoing) -> tuple[str | None, str | None, str | None]:
     """The value now, what the VM's end will make it, and why it will not be changed."""
     if isinstance(claim.step.share, Once):
         return None, None, "cannot be undone: it stays"
     if not is_shared(claim.step.share):
         return None, undo_text(claim.step, ""), None
     try:
-        live = claim.step.knob.read(engine.host)
+        live = claim.step.knob.read(undoing.host)
     except HookError as error:
         return None, None, error.problem
     if claim.state is State.LOST:
         return live, None, "somebody else has changed it since: it is left alone"
-    restores = engine._goal(ledger, claim, live)
+    restores = undoing.goal(claim, live)
     if restores is None:
         return live, None, "somebody else has changed it since: it will be left alone"
     return live, restores, None

@@ -1,0 +1,120 @@
+"""Taking claims back: each value to what it would be had the claim never been made.
+
+This is what has to work when nothing else does. It needs the journals and the knobs, and neither
+plugins, configuration, the domain's XML nor anything outside the standard library.
+"""
+
+from dataclasses import dataclass
+
+from vfio_hooks.errors import Gone, HookError, Immovable
+from vfio_hooks.host import WritableHost
+from vfio_hooks.journal import Claim, Journal, State
+from vfio_hooks.ledger import Ledger, holding
+from vfio_hooks.log import Log
+from vfio_hooks.sharing import UNDONE, Add, Exclusive, Once, Run, added, target
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """Undoes claims on a host, knowing those of all the other VMs."""
+
+    host: WritableHost
+    ledger: Ledger
+    log: Log
+
+    def undo(self, journal: Journal, claims: list[Claim]) -> list[str]:
+        """Undo claims of one VM, the newest first. One that fails does not stop the others;
+        returns what could not be put back, a line each."""
+        problems = []
+        for claim in reversed(claims):
+            try:
+                self._revert(journal, journal.claims[claim.number])
+            except HookError as error:
+                problems.append(error.problem)
+                self.log.warning(f"{journal.vm}: {error}", journal.vm)
+            except Exception as error:
+                # A defect of ours must not keep the other steps from being undone.
+                problems.append(f"{claim.step.key}: {type(error).__name__}: {error}")
+                self.log.warning(f"{journal.vm}: {problems[-1]}", journal.vm)
+        return problems
+
+    def _revert(self, journal: Journal, claim: Claim) -> None:
+        step = claim.step
+        if claim.state is State.LOST or isinstance(step.share, Once):
+            self._mark(journal, claim, State.UNDONE)
+        elif isinstance(step.share, Run):
+            self._mark(journal, claim, State.UNDOING)
+            step.knob.write(self.host, UNDONE)
+            self._mark(journal, claim, State.UNDONE)
+        else:
+            self._revert_value(journal, claim)
+
+    def _revert_value(self, journal: Journal, claim: Claim) -> None:
+        step = claim.step
+        try:
+            live = step.knob.read(self.host)
+        except Gone as error:
+            self.log.info(f"{journal.vm}: {error.problem}: nothing to put back", journal.vm)
+            self._mark(journal, claim, State.UNDONE)
+            return
+        goal = self.goal(claim, live)
+        if goal is None:
+            self.give_up(step.key, live)
+            self._mark(journal, claim, State.UNDONE)
+            return
+        if live != goal:
+            self._mark(journal, claim, State.UNDOING, goal)
+            try:
+                step.knob.write(self.host, goal)
+            except Immovable as error:
+                self.log.info(f"{journal.vm}: {step.plugin}: {error}", journal.vm)
+                self._mark(journal, claim, State.UNDONE)
+                return
+            except HookError:
+                if step.knob.atomic:
+                    # Still ours and untouched: it goes on counting, and can be tried again.
+                    self._mark(journal, claim, State.HELD)
+                raise
+            self.log.info(f"{journal.vm}: {step.plugin}: {step.key}: {live} → {goal}", journal.vm)
+        self._mark(journal, claim, State.UNDONE)
+
+    def goal(self, claim: Claim, live: str) -> str | None:
+        """What the value has to be without this claim; None where it is not ours any more."""
+        step, claims = claim.step, self.ledger.on(claim.step.key)
+        others = [other for other in claims if other.number != claim.number]
+        goal = target(claim.base, holding(others)) if claim.goal is None else claim.goal
+        ours = [c.step.share for c in claims if c is claim or c.state is State.HELD]
+        if isinstance(step.share, Add):
+            return _goal_of_sum(claim, step.share.count, int(live), int(goal), added(ours))
+        if live in (goal, target(claim.base, ours)):
+            return goal
+        cut_off = any(other.state is not State.HELD for other in claims)
+        if cut_off and not step.knob.atomic:
+            return goal
+        if isinstance(step.share, Exclusive) and step.knob.is_lent(live, claim.base):
+            return goal
+        return None
+
+    def give_up(self, key: str, live: str) -> None:
+        """Leave a value to whoever changed it: the claims of all VMs on it are over."""
+        for claim in self.ledger.on(key):
+            self.log.warning(
+                f"{claim.vm}: {key}: somebody else has set it to {live} since: left alone",
+                claim.vm,
+            )
+        self.ledger.lose(key)
+
+    def _mark(self, journal: Journal, claim: Claim, state: State, goal: str | None = None) -> None:
+        """Note how far an undo is. Where the note cannot be written the undo goes on: all that
+        is lost is that a later undo looks at a value which is right already."""
+        try:
+            journal.mark(claim, state, goal)
+        except HookError as error:
+            self.log.warning(str(error), journal.vm)
+
+
+def _goal_of_sum(claim: Claim, count: int, live: int, goal: int, ours: int) -> str | None:
+    """What a number has to be without this claim's part, others' changes to it left in place."""
+    if claim.state is not State.HELD and goal <= live <= goal + count:
+        return str(goal)
+    return str(live - count) if live >= ours else None
