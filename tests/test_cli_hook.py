@@ -53,12 +53,28 @@ def test_a_failure_is_one_line(command: Command) -> None:
         assert result.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("more", [[], ["--dry-run"]])
 @pytest.mark.parametrize("op", ["reconnect", "migrate", "attach", "novelty"])
-def test_all_other_events_do_nothing(command: Command, op: str, more: list[str]) -> None:
-    command.manage("win11", "broken")
-    result = command.here("hook", "win11", op, "begin", "-", *more)
+def test_all_other_events_do_nothing(command: Command, op: str) -> None:
+    command.manage("win11")
+    result = command.here("hook", "win11", op, "begin", "-")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    result = command.here("hook", "win11", op, "begin", "-", "--dry-run")
     assert (result.code, result.out, result.err) == (0, f"nothing is done at {op}\n", "")
+
+
+@pytest.mark.parametrize("op", ["prepare", "reconnect", "release"])
+def test_a_dry_run_names_executables_and_runs_none(command: Command, op: str) -> None:
+    script = command.manage("win11").parent / op / "begin"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\ntouch {command.hooks}/ran\n")
+    script.chmod(0o755)
+    argv = ("hook", "win11", op, "begin", "-")
+    result = command.here(*argv, "--dry-run", stdin=domain_xml())
+    assert (result.code, result.err) == (0, "")
+    assert f" runs HOOKS/qemu.d/win11/{op}/begin" in result.out
+    assert not (command.hooks / "ran").exists()
+    assert command.here(*argv, stdin=domain_xml()).code == 0
+    assert (command.hooks / "ran").exists()
 
 
 def test_a_vm_that_is_not_managed_is_left_alone(command: Command) -> None:

@@ -11,7 +11,10 @@ import pytest
 from tests.command import UUID, Command
 from tests.hosttree import domain_xml, gpu_host
 from vfio_hooks.engine import Engine
+from vfio_hooks.event import ENDING, PLANNED
+from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs import File
+from vfio_hooks.log import SystemdJournal
 from vfio_hooks.sharing import Override
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
@@ -69,7 +72,7 @@ def test_json_has_the_same(command: Command) -> None:
         "uuid": UUID,
         "notes": [],
     }
-    assert [event["event"] for event in found["events"]] == ["prepare", "start", "started"]
+    assert [event["event"] for event in found["events"]] == [*PLANNED, *ENDING]
     assert found["events"][0]["changes"][:2] == [
         {
             "plugin": "pci",
@@ -93,7 +96,7 @@ def test_json_has_the_same(command: Command) -> None:
             "undo": "back to amdgpu, unless another VM or somebody else has it by then",
         },
     ]
-    assert found["events"][1] == {"event": "start", "failure": None, "changes": []}
+    assert found["events"][1]["changes"] == []
 
 
 ALONE = domain_xml(functions=("0000:04:00.0",))
@@ -113,7 +116,8 @@ def test_a_start_that_would_fail_is_a_failure(command: Command) -> None:
 def test_a_failure_is_in_the_json_too(command: Command) -> None:
     result = command.here("plan", "--xml", "-", "--use", "pci", "--json", stdin=ALONE)
     assert result.code == 1
-    assert result.json["events"] == [{"event": "prepare", "failure": IN_THE_WAY, "changes": []}]
+    failed = {"event": "prepare", "failure": IN_THE_WAY, "runs": [], "changes": []}
+    assert result.json["events"] == [failed]
 
 
 def test_the_vms_own_options_are_used(command: Command) -> None:
@@ -171,13 +175,48 @@ def test_libvirt_is_asked_by_name_or_uuid(command: Command, vm: str) -> None:
 def hold(command: Command, uuid: str, vm: str) -> None:
     """Let a VM hold a value of the host."""
     (command.host / "knob").write_text("old\n")
-    from vfio_hooks.host import WritableHost
-    from vfio_hooks.log import SystemdJournal
-
     engine = Engine(
         WritableHost(str(command.host)), StateFolder(str(command.state)), SystemdJournal("/no")
     )
     engine.perform("prepare", uuid, vm, lambda _: [Step("test", File("/knob"), Override("new"))])
+
+
+def executable(command: Command, name: str) -> Path:
+    """Give win11 an executable of its own."""
+    script = command.manage("win11").parent / name
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    return script
+
+
+def test_the_vms_own_executables_are_named(command: Command) -> None:
+    executable(command, "prepare/begin/10-first")
+    executable(command, "release/end")
+    lines = command.here("plan", "--xml", "-", stdin=domain_xml()).out.splitlines()
+    runs = "  runs HOOKS/qemu.d/win11/prepare/begin/10-first: what that changes is its own to undo"
+    assert lines[2:5] == ["prepare", runs, "  pci"]
+    assert lines[-3:] == ["", "release", "  runs HOOKS/qemu.d/win11/release/end"]
+    found = command.here("plan", "--xml", "-", "--json", stdin=domain_xml()).json["events"]
+    scripts = [[], [], [], ["HOOKS/qemu.d/win11/release/end"]]
+    assert [event["runs"] for event in found][1:] == scripts
+
+
+def test_an_executable_that_others_may_write_fails_the_plan(command: Command) -> None:
+    executable(command, "start/begin/x").chmod(0o777)
+    result = command.here("plan", "--xml", "-", stdin=domain_xml())
+    assert result.code == 1
+    assert result.out.endswith("\nstart\n  would fail, and change nothing\n")
+    assert result.err.startswith(
+        "vfio-hooks: start would fail: HOOKS/qemu.d/win11/start/begin/x: others than its owner"
+    )
+
+
+def test_what_the_vm_can_do_without_is_a_note(command: Command) -> None:
+    command.manage("win11", "[pci]\nrequired = false\n")
+    result = command.here("plan", "--xml", "-", stdin=ALONE)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[1] == f"note: win11: going on without [pci]: {IN_THE_WAY}"
 
 
 def test_notes_tell_what_the_plan_stands_on(command: Command) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -10,11 +10,12 @@ from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
-from vfio_hooks.event import Event
+from vfio_hooks.event import PLANNED, Event
 from vfio_hooks.host import Host
 from vfio_hooks.ledger import Ledger
 from vfio_hooks.places import Places
 from vfio_hooks.plan import Change, check, gather, preview
+from vfio_hooks.scripts import find
 from vfio_hooks.sharing import Once, is_shared
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
@@ -42,11 +43,13 @@ class Notes:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What one event would change, or why it would fail and change nothing."""
+    """What one event would change, or why it would fail and change nothing. `scripts` are the
+    VM's own executables, which run before: what they change is theirs to undo."""
 
     event: str
     changes: tuple[Change, ...] = ()
     failure: HookError | None = None
+    scripts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,10 @@ class Forecast:
 
     domain: Domain
     outlooks: tuple[Outlook, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...]
 
 
-def forecast(domain: Domain, config: Config, places: Places, events: Sequence[str]) -> Forecast:
+def forecast(domain: Domain, config: Config, places: Places, events: Sequence[Event]) -> Forecast:
     """Work out what each of the events would do after those before it.
 
     The values are those that the host has now. Raises HookError where the state folder cannot
@@ -76,16 +79,45 @@ def forecast(domain: Domain, config: Config, places: Places, events: Sequence[st
             f"{domain.name} holds changes now, to which these would be added: "
             f"vfio-hooks status {domain.uuid}"
         )
-    host: Host = places.host()
-    steps: list[Step] = []
+    ahead = _Ahead(domain, config, places.host(), ledger, Notes(notes))
     outlooks = []
-    for name in events:
-        event = Event(domain.name, name)
-        outlook, steps = _look(event, domain, config, host, ledger, steps, Notes(notes))
-        outlooks.append(outlook)
-        if outlook.failure:
+    for event in events:
+        outlooks.append(ahead.look(event))
+        if outlooks[-1].failure:
             break
     return Forecast(domain, tuple(outlooks), tuple(notes))
+
+
+class _Ahead:
+    """The host as it would be after the events that have been looked at."""
+
+    def __init__(
+        self, domain: Domain, config: Config, host: Host, ledger: Ledger, notes: Notes
+    ) -> None:
+        self._domain = domain
+        self._config = config
+        self._host = host
+        self._ledger = ledger
+        self._notes = notes
+        self._steps: list[Step] = []
+
+    def look(self, event: Event) -> Outlook:
+        try:
+            scripts = self._scripts(event)
+            if event.op not in PLANNED:
+                return Outlook(event.op, scripts=scripts)
+            planned = gather(event, self._domain, self._config, self._host, self._notes)
+            steps = self._steps + planned
+            check(steps, self._domain.uuid, self._ledger)
+            changes = preview(steps, self._host, self._ledger)[len(self._steps) :]
+        except HookError as error:
+            return Outlook(event.op, failure=error)
+        self._steps = steps
+        return Outlook(event.op, tuple(changes), scripts=scripts)
+
+    def _scripts(self, event: Event) -> tuple[str, ...]:
+        # With --use there is no folder.
+        return tuple(find(self._config.folder, event)) if self._config.folder else ()
 
 
 def as_json(found: Forecast) -> dict[str, Any]:
@@ -98,6 +130,7 @@ def as_json(found: Forecast) -> dict[str, Any]:
             {
                 "event": outlook.event,
                 "failure": str(outlook.failure) if outlook.failure else None,
+                "runs": list(outlook.scripts),
                 "changes": [_change_as_json(change) for change in outlook.changes],
             }
             for outlook in found.outlooks
@@ -124,17 +157,25 @@ def _show(found: Forecast) -> None:
     for note in found.notes:
         say(paint(f"note: {clean(note)}", "yellow"))
     for outlook in found.outlooks:
-        say()
-        say(paint(outlook.event, "bold"))
-        if outlook.failure:
-            say(paint("would fail, and change nothing", "red"), 1)
-        elif not outlook.changes:
-            say("changes nothing", 1)
-        for plugin, changes in groupby(outlook.changes, lambda change: change.step.plugin):
-            say(plugin, 1)
-            for change in changes:
-                say(clean(str(change)), 2)
-                say(_undo(change), 3)
+        if outlook.event in PLANNED or outlook.scripts or outlook.failure:
+            say()
+            _show_outlook(outlook)
+
+
+def _show_outlook(outlook: Outlook) -> None:
+    say(paint(outlook.event, "bold"))
+    if outlook.failure:
+        say(paint("would fail, and change nothing", "red"), 1)
+    for path in outlook.scripts:
+        warning = ": what that changes is its own to undo" if outlook.event in PLANNED else ""
+        say(paint(f"runs {clean(path)}{warning}", "yellow"), 1)
+    for plugin, changes in groupby(outlook.changes, lambda change: change.step.plugin):
+        say(plugin, 1)
+        for change in changes:
+            say(clean(str(change)), 2)
+            say(_undo(change), 3)
+    if not (outlook.failure or outlook.scripts or outlook.changes):
+        say("changes nothing", 1)
 
 
 def _ledger(folder: StateFolder) -> tuple[Ledger, list[str]]:
@@ -145,25 +186,6 @@ def _ledger(folder: StateFolder) -> tuple[Ledger, list[str]]:
             f"{folder.path} is only for root to read: this plan does not know what other VMs hold"
         )
         return Ledger(NoState()), [note]
-
-
-def _look(
-    event: Event,
-    domain: Domain,
-    config: Config,
-    host: Host,
-    ledger: Ledger,
-    before: list[Step],
-    log: Notes,
-) -> tuple[Outlook, list[Step]]:
-    """What an event would do after the steps of those before it; all steps together."""
-    try:
-        steps = before + gather(event, domain, config, host, log)
-        check(steps, domain.uuid, ledger)
-        changes = preview(steps, host, ledger)[len(before) :]
-        return Outlook(event.op, tuple(changes)), steps
-    except HookError as error:
-        return Outlook(event.op, failure=error), before
 
 
 def _undo(change: Change) -> str:

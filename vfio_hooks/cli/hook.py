@@ -11,6 +11,7 @@ from vfio_hooks.dispatch import handle
 from vfio_hooks.domain import parse
 from vfio_hooks.event import ENDING, PLANNED, Event
 from vfio_hooks.places import Places
+from vfio_hooks.scripts import find
 
 _EPILOG = """\
 The arguments are those that libvirt gives its hook, and the domain's XML is on standard input.
@@ -43,9 +44,6 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     event = Event(arguments.vm, arguments.op, arguments.subop, arguments.extra)
     here = places(arguments)
-    if event.op not in PLANNED + ENDING:
-        say(f"nothing is done at {clean(event.op)}")
-        return 0
     if arguments.dry_run:
         return _rehearse(event, here)
     if here.host().is_this_machine:
@@ -58,9 +56,14 @@ def _rehearse(event: Event, here: Places) -> int:
     config = load(here.config, event.vm)
     if event.op in ENDING:
         say(f"{event.op} undoes what `vfio-hooks status` shows of {clean(event.vm)}")
-        return 0
-    if config is None:
+    elif config is None:
         say(f"{clean(event.vm)} is not managed: nothing is done")
+    elif event.op in PLANNED:
+        tell(forecast(parse(xml.from_file("-")), config, here, [event]))
         return 0
-    tell(forecast(parse(xml.from_file("-")), config, here, [event.op]))
+    scripts = find(config.folder, event) if config else []
+    for path in scripts:
+        say(f"{clean(event.op)} runs {clean(path)}")
+    if config and event.op not in ENDING and not scripts:
+        say(f"nothing is done at {clean(event.op)}")
     return 0

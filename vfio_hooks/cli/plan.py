@@ -8,7 +8,7 @@ from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.config import VM_FOLDERS, Config, load
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError
-from vfio_hooks.event import PLANNED
+from vfio_hooks.event import ENDING, PLANNED, Event
 
 _EPILOG = """\
 Nothing is changed, and root is not needed: only what is in the state folder cannot be told then.
@@ -55,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
         config = _config(here.config, domain.name)
     else:
         config = Config.use(filter(None, (name.strip() for name in arguments.use.split(","))))
-    tell(forecast(domain, config, here, PLANNED), arguments.json)
+    events = [Event(domain.name, op) for op in PLANNED]
+    events += [Event(domain.name, op, "end") for op in ENDING]
+    tell(forecast(domain, config, here, events), arguments.json)
     return 0
 
 
