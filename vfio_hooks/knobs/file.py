@@ -35,8 +35,9 @@ def write_file(host: WritableHost, path: str, text: str) -> None:
 
 @dataclass(frozen=True)
 class File(Knob):
-    """A file whose text is the value. Where the kernel prints all choices with the one in force
-    in brackets ("always [madvise] never"), the value is that one."""
+    """A file whose text is the value, with single blanks where the kernel prints tabs. Where it
+    prints all choices with the one in force in brackets ("always [madvise] never"), the value
+    is that one."""
 
     path: str
     kind: ClassVar[str] = "file"
@@ -46,15 +47,22 @@ class File(Knob):
         return self.path
 
     def read(self, host: Host) -> str:
-        text = read_file(host, self.path)
+        text = " ".join(read_file(host, self.path).split())
         before, opening, rest = text.partition("[")
         chosen, closing, after = rest.partition("]")
         in_brackets = opening and closing and (not before or before.endswith(" "))
         return chosen if in_brackets and after[:1] in ("", " ") else text
 
     def write(self, host: WritableHost, value: str) -> None:
+        before = self.read(host)
         write_file(host, self.path, value)
-        confirm(self.read(host), value, self.path)
+        if (shown := self.read(host)) != value:
+            # Neither the old value nor the one that was asked for: undo would not know it.
+            write_file(host, self.path, before)
+            raise HookError(
+                f"{self.path}: wrote {value!r}, but the kernel shows {shown!r}",
+                "give the value as the kernel shows it",
+            )
 
 
 @dataclass(frozen=True)
