@@ -21,6 +21,8 @@ from vfio_hooks.knobs import (
     Module,
     Pages,
     PciDriver,
+    Trigger,
+    Watchdog,
 )
 from vfio_hooks.sharing import Add, Exclusive, Once, Override, Run, Share, Subtract
 from vfio_hooks.state import StateFolder
@@ -64,6 +66,11 @@ PLANS = {
     "an energy preference": mode(2, "powersave", "power"),
     "add": [step(Pages(PAGES, seconds=9), Add(8))],
     "run": [step(LAMP, Run())],
+    "watchdogs": [
+        step(Watchdog("/proc/sys/kernel/nmi_watchdog"), Override("0")),
+        step(Watchdog("/proc/sys/kernel/soft_watchdog"), Override("0")),
+    ],
+    "once, a trigger": [step(Trigger("/proc/sys/vm/drop_caches"), Once("3"))],
     "once": [step(Module("kvmfr"), Once("loaded"))],
     "a whole evening": [
         step(PciDriver("0000:04:00.0"), Exclusive(BOUND)),

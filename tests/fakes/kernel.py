@@ -8,7 +8,7 @@ import errno
 import fnmatch
 from dataclasses import dataclass, field
 
-from tests.fakes import cpufreq, hugepages
+from tests.fakes import cpufreq, hugepages, watchdog
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
@@ -34,6 +34,7 @@ class Kernel(WritableHost):
         self.remembered: dict[str, str] = {}
         self.free_pages = 1 << 20
         self.found_by_compaction = 0
+        self.watching: set[str] = set()
         self.triggered: list[str] = []
         """Writes to files that cannot be read, which change no other file."""
         self.ran: list[list[str]] = []
@@ -47,6 +48,8 @@ class Kernel(WritableHost):
     def read(self, name: str) -> str:
         if name in WRITE_ONLY:
             raise PermissionError(errno.EACCES, "Permission denied", name)
+        if name in (watchdog.BOTH, *watchdog.ONE) and name in self.files:
+            return watchdog.read(self, name)
         try:
             return self.files[name].strip()
         except KeyError:
@@ -81,6 +84,8 @@ class Kernel(WritableHost):
         elif name in WRITE_ONLY or fnmatch.fnmatch(name, "/sys/devices/system/node/*/compact"):
             self.triggered.append(f"{name} {text}")
             hugepages.make_room(self)
+        elif name in (watchdog.BOTH, *watchdog.ONE) and name in self.files:
+            watchdog.write(self, name, text)
         elif name not in self.files:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
         else:
@@ -113,7 +118,7 @@ class Kernel(WritableHost):
             return format_list(parse_list(text))
         if name.endswith("mask") or name.endswith("/default_smp_affinity"):
             return format_mask(parse_mask(text))
-        if fnmatch.fnmatch(name, "/sys/kernel/mm/*"):
+        if name.startswith("/sys/kernel/mm/transparent_hugepage/"):
             choices = self.read(name).replace("[", "").replace("]", "").split()
             return " ".join(f"[{choice}]" if choice == text else choice for choice in choices)
         return text
@@ -194,6 +199,7 @@ def a_host() -> Kernel:
     }
     kernel.free_pages, kernel.found_by_compaction = 12, 2
     hugepages.add_pool(kernel, "/sys/devices/system/node/node0/hugepages/hugepages-2048kB", 3)
+    watchdog.add(kernel)
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     kernel.managed.add("/proc/irq/26/smp_affinity_list")

@@ -14,6 +14,8 @@ from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.module import Module
 from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.pci_driver import PciDriver
+from vfio_hooks.knobs.trigger import Trigger
+from vfio_hooks.knobs.watchdog import Watchdog
 
 KNOBS: dict[str, type[Knob]] = {
     knob.kind: knob
@@ -26,6 +28,8 @@ KNOBS: dict[str, type[Knob]] = {
         PciDriver,
         Command,
         EnergyPreference,
+        Watchdog,
+        Trigger,
     )
 }
 
@@ -40,4 +44,6 @@ __all__ = [
     "Module",
     "Pages",
     "PciDriver",
+    "Trigger",
+    "Watchdog",
 ]

@@ -1,0 +1,26 @@
+"""Files that make the kernel do something, and have no value."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import write_file
+
+
+@dataclass(frozen=True)
+class Trigger(Knob):
+    """A file that is only written, such as drop_caches. There is nothing to put back."""
+
+    path: str
+    kind: ClassVar[str] = "trigger"
+
+    @property
+    def key(self) -> str:
+        return self.path
+
+    def read(self, host: Host) -> str:
+        return ""
+
+    def write(self, host: WritableHost, value: str) -> None:
+        write_file(host, self.path, value)

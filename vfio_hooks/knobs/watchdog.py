@@ -1,0 +1,27 @@
+"""The kernel's lockup detectors."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.host import WritableHost
+from vfio_hooks.knobs.file import File, confirm, write_file
+
+BOTH = "/proc/sys/kernel/watchdog"
+
+
+@dataclass(frozen=True)
+class Watchdog(File):
+    """nmi_watchdog or soft_watchdog, "1" or "0".
+
+    https://docs.kernel.org/admin-guide/lockup-watchdogs.html. Reading /proc/sys/kernel/watchdog
+    while both are off (sysctl -a does) switches off what is above both: then neither can be
+    switched on again before that is, and no read may come in between.
+    """
+
+    kind: ClassVar[str] = "watchdog"
+
+    def write(self, host: WritableHost, value: str) -> None:
+        if value == "1":
+            write_file(host, BOTH, "1")
+        write_file(host, self.path, value)
+        confirm(self.read(host), value, self.path)
