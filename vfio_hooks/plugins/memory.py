@@ -1,0 +1,107 @@
+"""The kernel's memory management and housekeeping, kept from disturbing the VM while it runs.
+
+The keys have the kernel's own names and take its own values, which are those before again when
+the VM has ended. An empty table stands for what costs a VM time and the host nothing that it
+would miss for the length of a game: no KSM (`ksm = 0`), no proactive compaction
+(`compaction_proactiveness = 0`), statistics every 10 seconds (`stat_interval = 10`), and, for a VM
+that is bound to CPUs or to nodes, no NUMA balancing (`numa_balancing = 0`); each as far as the
+kernel has it. A table with any key does just what it says.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.knobs import File, Trigger, Watchdog
+from vfio_hooks.sharing import Once, Override
+from vfio_hooks.steps import Step
+
+_FILES = {
+    "ksm": "/sys/kernel/mm/ksm/run",
+    "transparent_hugepage": "/sys/kernel/mm/transparent_hugepage/enabled",
+    "transparent_hugepage_defrag": "/sys/kernel/mm/transparent_hugepage/defrag",
+    "swappiness": "/proc/sys/vm/swappiness",
+    "compaction_proactiveness": "/proc/sys/vm/compaction_proactiveness",
+    "zone_reclaim_mode": "/proc/sys/vm/zone_reclaim_mode",
+    "stat_interval": "/proc/sys/vm/stat_interval",
+    "numa_balancing": "/proc/sys/kernel/numa_balancing",
+    "nmi_watchdog": "/proc/sys/kernel/nmi_watchdog",
+    "soft_watchdog": "/proc/sys/kernel/soft_watchdog",
+    "sched_rt_runtime_us": "/proc/sys/kernel/sched_rt_runtime_us",
+}
+_WATCHDOGS = ("nmi_watchdog", "soft_watchdog")
+
+
+@dataclass(frozen=True)
+class Options:
+    """`drop_caches` (1 page cache, 2 dentries and inodes, 3 both) and `compact_memory` are done
+    once, before the VM starts; there is nothing to undo. `ksm` is the merging of equal pages:
+    0 stops it, 1 runs it, 2 stops it and takes apart what was merged. `transparent_hugepage` and
+    `transparent_hugepage_defrag` are the files enabled and defrag. `swappiness` (0 to 200),
+    `compaction_proactiveness` (0 to 100), `zone_reclaim_mode` and `stat_interval` (seconds) are
+    the sysctls of vm, `numa_balancing`, `nmi_watchdog`, `soft_watchdog` and
+    `sched_rt_runtime_us` (-1: real-time tasks may use all of a CPU) those of kernel. While a
+    watchdog is 0 the kernel does not notice a CPU that hangs."""
+
+    drop_caches: Literal[0, 1, 2, 3] = 0
+    compact_memory: bool = False
+    ksm: Literal[0, 1, 2] | None = None
+    transparent_hugepage: Literal["always", "madvise", "never"] | None = None
+    transparent_hugepage_defrag: (
+        Literal["always", "defer", "defer+madvise", "madvise", "never"] | None
+    ) = None
+    swappiness: int | None = None
+    compaction_proactiveness: int | None = None
+    zone_reclaim_mode: int | None = None
+    stat_interval: int | None = None
+    numa_balancing: Literal[0, 1, 2] | None = None
+    nmi_watchdog: Literal[0, 1] | None = None
+    soft_watchdog: Literal[0, 1] | None = None
+    sched_rt_runtime_us: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, lowest, highest in (
+            ("swappiness", 0, 200),
+            ("compaction_proactiveness", 0, 100),
+            ("zone_reclaim_mode", 0, 7),
+            ("stat_interval", 1, 3600),
+            ("sched_rt_runtime_us", -1, 1_000_000),
+        ):
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= highest:
+                raise ValueError(f"{name} must be from {lowest} to {highest}")
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op != "prepare":
+        return
+    if options == Options():
+        options = _derived(domain, host)
+    if options.drop_caches:
+        yield Step("memory", Trigger("/proc/sys/vm/drop_caches"), Once(str(options.drop_caches)))
+    if options.compact_memory:
+        yield Step("memory", Trigger("/proc/sys/vm/compact_memory"), Once("1"))
+    for name, path in _FILES.items():
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if not host.exists(path):
+            raise HookError(
+                f"memory: this kernel has no {name} ({path})", f"take {name} out of [memory]"
+            )
+        knob = Watchdog(path) if name in _WATCHDOGS else File(path)
+        yield Step("memory", knob, Override(str(value)))
+
+
+def _derived(domain: Domain, host: Host) -> Options:
+    """What an empty table stands for."""
+    is_bound = bool(domain.pinned or domain.numa_nodes or domain.cell_nodes)
+    values = {"ksm": 0, "compaction_proactiveness": 0, "stat_interval": 10}
+    if is_bound:
+        values["numa_balancing"] = 0
+    there = {name: value for name, value in values.items() if host.exists(_FILES[name])}
+    return Options(**there)  # type: ignore[arg-type]
