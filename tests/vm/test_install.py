@@ -1,0 +1,207 @@
+"""install.sh on a whole host: libvirt runs what it installs, AppArmor has nothing against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.vm.guest import Guest
+from tests.vm.hardware import DRIVERS, NIC
+
+pytestmark = pytest.mark.vm
+
+HOOKS = "/etc/libvirt/hooks"
+# Two versions, copied, because an install of /src itself would change with the developer's files.
+INSTALL, OTHER = "/tmp/checkout/install.sh", "/tmp/other/install.sh"
+# Leaves out what takes seconds under emulation: looking for Python's modules, the trial VM.
+QUICKLY = "--destdir /"
+TRIED_OUT = "libvirt runs the hook: it refused the start of a trial VM, as it had to"
+UUID = "6e6f2b3f-4be2-4ad0-9a4c-5f0c2a361d10"
+
+# Tells what it is called with. A VM whose disk is missing fails after `prepare`: libvirt runs
+# its hooks for it, and no QEMU.
+FOREIGN = """\
+#!/bin/sh
+printf '%s|%s|%s|%s\\n' "$0" "$*" "$(sha256sum < /dev/stdin)" "$(pwd)" >> /tmp/foreign.log
+"""
+DISKLESS = """\
+<domain type='qemu'><name>{name}</name><memory unit='MiB'>1</memory><os><type>hvm</type></os>
+<devices><disk type='file'><source file='/nonexistent'/><target dev='vda'/></disk></devices>
+</domain>
+"""
+PASSING = f"""\
+<domain type='qemu'>
+  <name>install-test</name>
+  <uuid>{UUID}</uuid>
+  <devices><hostdev mode='subsystem' type='pci' managed='no'><source>
+    <address domain='0' bus='0x{NIC[5:7]}' slot='0' function='0'/>
+  </source></hostdev></devices>
+</domain>
+"""
+EVENING = f"""
+hook() {{ {HOOKS}/qemu install-test "$@" - < /tmp/install-test.xml; }}
+until [ -e /tmp/upgraded ]; do
+    hook prepare begin && hook start begin || echo failed
+    hook stopped end && hook release end || echo failed
+    echo done
+done 2>&1
+"""
+DRIVER = f"basename $(readlink /sys/bus/pci/devices/{NIC}/driver)"
+
+
+class Host:
+    """The guest, as the administrator of a host sees it."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    def fails(self, line: str, text: str = "") -> str:
+        done = self._guest.run(line, input=text, check=False, timeout=300)
+        assert done.returncode != 0, line
+        return done.stdout + done.stderr
+
+    def run(self, line: str, text: str = "") -> str:
+        return self._guest.run(line, input=text, timeout=300).stdout
+
+    def tree(self) -> str:
+        """Every installed file, with its mode, owner, time and contents."""
+        return self.run(
+            f"find {HOOKS} /usr/local/bin /usr/local/lib/vfio-hooks -type f "
+            "-printf '%p %m %u %T@ ' -exec sha256sum {} ';' 2>/dev/null | sort"
+        )
+
+    def event(self, op: str, check: bool = True) -> str:
+        """Run the hook as libvirt would."""
+        line = f"{HOOKS}/qemu install-test {op} -"
+        return self.run(line, PASSING) if check else self.fails(line, PASSING)
+
+
+@pytest.fixture(scope="module")
+def checkouts(guest: Guest) -> Iterator[Host]:
+    """A guest with two versions to install. What other tests installed is there again after."""
+    made = Host(guest)
+    installed = guest.run(f"test -e {HOOKS}/qemu", check=False).returncode == 0
+    made.run(
+        """
+        rm -rf /tmp/checkout /tmp/other
+        mkdir /tmp/checkout
+        cp -r /src/install.sh /src/hooks /src/vfio_hooks /tmp/checkout
+        cp -r /tmp/checkout /tmp/other
+        echo '# another version' >> /tmp/other/vfio_hooks/engine.py
+        """
+    )
+    yield made
+    if installed:
+        guest.install()
+
+
+@pytest.fixture
+def host(checkouts: Host) -> Iterator[Host]:
+    """A host without vfio-hooks, again so afterwards."""
+    clean = (
+        f"{INSTALL} --uninstall; "
+        f"rm -rf /tmp/foreign.log {HOOKS}/qemu {HOOKS}/qemu.kept {HOOKS}/qemu.d"
+    )
+    checkouts.run(clean)
+    yield checkouts
+    checkouts.run(clean)
+
+
+@pytest.fixture
+def managed(host: Host) -> Host:
+    """With vfio-hooks, and a VM that has the network card."""
+    host.run(f"{INSTALL} {QUICKLY}")
+    host.run(f"mkdir {HOOKS}/qemu.d/install-test")
+    host.run(f"echo '[pci]' > {HOOKS}/qemu.d/install-test/vm.toml")
+    return host
+
+
+def test_libvirt_runs_the_hook_and_a_second_run_changes_nothing(host: Host) -> None:
+    told = host.run(INSTALL).splitlines()
+    assert told[-1] == TRIED_OUT
+    before = host.tree()
+    assert "qemu.d/vfio-hooks-probe" not in before
+    assert host.run(INSTALL).splitlines() == ["everything is installed already", TRIED_OUT]
+    assert host.tree() == before
+    assert host.run("virsh list --all --name").strip() == ""
+
+
+def test_libvirt_starts_a_managed_vm_with_it(managed: Host) -> None:
+    """Here and everywhere below, `host_unchanged` fails for any denial by AppArmor."""
+    since = managed.run("date '+%F %T'").strip()
+    managed.run("systemctl reload libvirtd")
+    managed.fails("virsh create /dev/stdin", DISKLESS.format(name="install-test"))
+    said = managed.run(f"journalctl --quiet --since '{since}' -t vfio-hooks -o cat")
+    assert "install-test: prepare" in said
+
+
+def test_a_foreign_hook_goes_on_being_run(host: Host) -> None:
+    host.run(f"cat > {HOOKS}/qemu; chmod 755 {HOOKS}/qemu", FOREIGN)
+    told = host.run(INSTALL)
+    assert f"keep your own hook as {HOOKS}/qemu.kept" in told
+    assert "not tried out: other hooks would be run" in told
+    host.run(f"mkdir {HOOKS}/qemu.d/managed; touch {HOOKS}/qemu.d/managed/vm.toml")
+    for name in ("unmanaged", "managed"):
+        host.fails("virsh create /dev/stdin", DISKLESS.format(name=name))
+    lines = [line.split("|") for line in host.run("cat /tmp/foreign.log").splitlines()]
+    calls = [(line[0], line[1].rsplit(" ", 1)[0], line[3]) for line in lines]
+    events = ("prepare begin", "stopped end", "release end")
+    path = f"{HOOKS}/qemu.kept"
+    assert calls == [(path, f"{vm} {e}", "/") for vm in ("unmanaged", "managed") for e in events]
+    nothing = host.run("sha256sum < /dev/null").strip()
+    assert all(line[2] != nothing for line in lines)
+    told = host.run(f"{INSTALL} --uninstall")
+    assert "put your own hook back" in told
+    assert host.run(f"cat {HOOKS}/qemu") == FOREIGN
+    host.fails("virsh create /dev/stdin", DISKLESS.format(name="back"))
+    assert f"{HOOKS}/qemu|back prepare begin -" in host.run("cat /tmp/foreign.log")
+
+
+def test_uninstall_is_refused_while_a_device_is_lent(managed: Host) -> None:
+    managed.event("prepare begin")
+    assert managed.run(DRIVER).strip() == "vfio-pci"
+    before = managed.tree()
+    told = managed.fails(f"{INSTALL} --uninstall")
+    assert told.count("\n") == 1
+    assert "vfio-hooks undo 'install-test'" in told
+    assert managed.tree() == before
+    managed.event("release end")
+    assert managed.run(DRIVER).strip() == DRIVERS[NIC]
+    managed.run(f"{INSTALL} --uninstall")
+    assert managed.run("ls /run/vfio-hooks 2>&1 || true").endswith("No such file or directory\n")
+
+
+def test_an_upgrade_while_hooks_run(managed: Host) -> None:
+    """A VM starts and stops all the time while the package is replaced; no hook fails."""
+    managed.run("rm -f /tmp/upgraded; cat > /tmp/install-test.xml", PASSING)
+    with ThreadPoolExecutor() as pool:
+        evening = pool.submit(managed.run, EVENING)
+        try:
+            for install in (OTHER, INSTALL, OTHER, INSTALL):
+                assert f"write {HOOKS}/qemu" in managed.run(f"{install} {QUICKLY}")
+        finally:
+            managed.run("touch /tmp/upgraded")
+        lines = evening.result().splitlines()
+    assert set(lines) == {"done"}
+    assert managed.run(DRIVER).strip() == DRIVERS[NIC]
+
+
+def test_a_vm_that_started_before_an_upgrade_ends_after_it(managed: Host) -> None:
+    managed.event("prepare begin")
+    managed.run(f"{OTHER} {QUICKLY}")
+    assert managed.run(DRIVER).strip() == "vfio-pci"
+    managed.event("release end")
+    assert managed.run(DRIVER).strip() == DRIVERS[NIC]
+
+
+def test_a_broken_package_is_told_and_mended(managed: Host) -> None:
+    managed.run("find /usr/local/lib/vfio-hooks -name dispatch.py -exec rm {} +")
+    told = managed.event("prepare begin", check=False)
+    assert told.count("\n") == 1
+    assert "run its install.sh again" in told
+    assert "install the package again" in managed.run(f"{INSTALL} {QUICKLY}")
+    managed.event("prepare begin")
+    managed.event("release end")
+    assert managed.run(DRIVER).strip() == DRIVERS[NIC]
