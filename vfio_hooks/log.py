@@ -23,11 +23,13 @@ class Log(Protocol):
 class SystemdJournal:
     """A log whose lines `journalctl -t vfio-hooks` shows, with the VM as VFIO_HOOKS_VM.
 
-    Without systemd nothing is logged; a log that cannot be written never fails an event.
+    Without systemd nothing is logged; a log that cannot be written never fails an event, and one
+    that hangs is waited for once.
     """
 
     def __init__(self, path: str = SOCKET) -> None:
         self._path = path
+        self._hangs = False
 
     def info(self, text: str, vm: str = "") -> None:
         self._send(INFO, text, vm)
@@ -43,10 +45,14 @@ class SystemdJournal:
             "MESSAGE": text,
         }
         datagram = b"".join(_field(name, value) for name, value in fields.items())
+        if self._hangs:
+            return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
                 journal.settimeout(1)
                 journal.sendto(datagram, self._path)
+        except TimeoutError:
+            self._hangs = True
         except OSError:
             pass
 

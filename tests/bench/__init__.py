@@ -1,0 +1,1 @@
+"""Benchmarks. They print ratios from one interleaved run; a test never waits for a clock."""
