@@ -64,7 +64,7 @@ def gather(event: Event, domain: Domain, config: Config, host: Host, log: Log) -
                 raise
             log.warning(f"{event.vm}: going on without [{table.name}]: {error}", event.vm)
         else:
-            steps += (replace(step, required=table.required) for step in planned)
+            steps += (replace(step, required=table.required and step.required) for step in planned)
     return steps
 
 

@@ -1,0 +1,35 @@
+"""Which steps a VM's start depends on: those that both the plugin and the table require."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.fakes.kernel import Kernel, Lines
+from vfio_hooks.config import Config
+from vfio_hooks.domain import Domain
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.knobs import File
+from vfio_hooks.plan import gather
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
+from vfio_hooks.tables import Table
+
+
+class Plugin:
+    @dataclass(frozen=True)
+    class Options:
+        pass
+
+    def plan(self, event: Event, domain: Domain, options: Any, host: Host) -> Iterator[Step]:
+        yield Step("test", File("/must"), Override("1"))
+        yield Step("test", File("/may"), Override("1"), required=False)
+
+
+@pytest.mark.parametrize(("table", "required"), [(True, [True, False]), (False, [False, False])])
+def test_table_and_plugin_both_have_a_say(table: bool, required: list[bool]) -> None:
+    config = Config((Table("test", Plugin(), Plugin.Options(), table),))
+    steps = gather(Event("vm", "prepare"), Domain("vm", "0"), config, Kernel(), Lines())
+    assert [step.required for step in steps] == required
