@@ -12,6 +12,7 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
 from vfio_hooks.knobs import (
     KNOBS,
+    AllowedCpus,
     Command,
     CpuMask,
     EnergyPreference,
@@ -21,6 +22,7 @@ from vfio_hooks.knobs import (
     Module,
     Pages,
     PciDriver,
+    ThreadAffinity,
     Trigger,
     Watchdog,
 )
@@ -34,6 +36,7 @@ GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")
 THP = File("/sys/kernel/mm/transparent_hugepage/enabled")
 IRQ, MANAGED_IRQ = IrqAffinity(24), IrqAffinity(26)
 CPUFREQ = "/sys/devices/system/cpu/cpufreq"
+KTHREAD = ThreadAffinity(77, 770, "kswapd0 (a)")
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
 
@@ -65,6 +68,9 @@ PLANS = {
     "performance, in active mode": mode(1, "performance", "performance"),
     "an energy preference": mode(2, "powersave", "power"),
     "add": [step(Pages(PAGES, seconds=9), Add(8))],
+    "a unit's CPUs": [step(AllowedCpus("system.slice"), Subtract("4-7", ("0-7",)))],
+    "CPUs of a unit that had some": [step(AllowedCpus("user.slice"), Subtract("4-7", ("0-7",)))],
+    "a kernel thread": [step(KTHREAD, Subtract("4-7", ("0-7",)))],
     "run": [step(LAMP, Run())],
     "watchdogs": [
         step(Watchdog("/proc/sys/kernel/nmi_watchdog"), Override("0")),
@@ -75,6 +81,7 @@ PLANS = {
     "a whole evening": [
         step(PciDriver("0000:04:00.0"), Exclusive(BOUND)),
         step(PciDriver("0000:04:00.1"), Exclusive()),
+        step(AllowedCpus("system.slice"), Subtract("4-7", ("0-7",))),
         step(IRQ, Subtract("4-7")),
         step(GOVERNOR, Override("performance")),
         step(Pages(PAGES, seconds=9), Add(8)),
@@ -90,6 +97,8 @@ OTHERS: list[list[Step]] = [
         step(Pages(PAGES), Add(5)),
         step(THP, Override("always")),
         step(IrqAffinity(25), Subtract("5-6", ("0-4",))),
+        step(AllowedCpus("system.slice"), Subtract("2-5", ("0-7",))),
+        step(KTHREAD, Subtract("2-5", ("0-7",))),
         step(PciDriver("0000:05:00.0"), Exclusive(BOUND)),
         *mode(2, "performance", "performance"),
     ],

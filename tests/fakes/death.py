@@ -1,5 +1,6 @@
 """Dying at a chosen moment: before, in the middle of, or after any write to journal or kernel."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tests.fakes.kernel import Kernel
@@ -38,6 +39,16 @@ class MortalKernel(Kernel):
         printed = super().run(argv, seconds)
         self.fate.moves_on()
         return printed
+
+    def remove(self, name: str) -> None:
+        self.fate.moves_on()
+        super().remove(name)
+        self.fate.moves_on()
+
+    def set_affinity(self, pid: int, cpus: Iterable[int]) -> None:
+        self.fate.moves_on()
+        super().set_affinity(pid, cpus)
+        self.fate.moves_on()
 
 
 class MortalDisk(Disk):

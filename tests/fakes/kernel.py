@@ -6,9 +6,10 @@ What it claims to be like was seen on the emulated host; the tests there are the
 
 import errno
 import fnmatch
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.fakes import cpufreq, hugepages, watchdog
+from tests.fakes import cpufreq, hugepages, systemd, watchdog
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
@@ -38,10 +39,12 @@ class Kernel(WritableHost):
         self.triggered: list[str] = []
         """Writes to files that cannot be read, which change no other file."""
         self.ran: list[list[str]] = []
+        self.allowed: dict[str, str] = {}
 
     def state(self) -> dict[str, str]:
         """Every file and link, for comparing before with after."""
-        return {**self.files, **{name: "→ " + to for name, to in self.links.items()}}
+        files = systemd.without_the_unrestricted(self.files)
+        return {**files, **{name: "→ " + to for name, to in self.links.items()}}
 
     # reading
 
@@ -100,11 +103,22 @@ class Kernel(WritableHost):
             case ["modprobe", "--", driver]:
                 self.files[f"/sys/module/{driver.replace('-', '_')}/refcnt"] = "0\n"
                 self.files[f"{DRIVERS}/{driver}/uevent"] = "\n"
+            case ["systemctl", "set-property", "--runtime", "--", unit, assignment]:
+                systemd.set_property(self, unit, assignment)
             case ["switch", name, "on" | "off" as way]:
                 self.files[f"/switch/{name}"] = way + "\n"
             case _:
                 raise HookError(f"{argv[0]}: no such program")
         return ""
+
+    def remove(self, name: str) -> None:
+        del self.files[name]
+
+    def set_affinity(self, pid: int, cpus: Iterable[int]) -> None:
+        name = f"/proc/{pid}/status"
+        if name not in self.files:
+            raise ProcessLookupError(errno.ESRCH, "No such process", name)
+        self.files[name] = f"Name:\tkthread\nCpus_allowed_list:\t{format_list(cpus)}\n"
 
     def _shown(self, name: str, text: str) -> str:
         """What a file shows after a write."""
@@ -112,6 +126,8 @@ class Kernel(WritableHost):
             return cpufreq.shown(self, name, text)
         if name.endswith("/driver_override"):
             return text or "(null)"
+        if name.endswith("/cpuset.cpus"):
+            return systemd.write(self, name, text)
         if name.endswith("/nr_hugepages"):
             return hugepages.ask(self, name, int(text))
         if name.endswith("_list") or name.endswith("/cpus"):
@@ -164,6 +180,12 @@ class Kernel(WritableHost):
             if override == "(null)":
                 self.home[address] = driver
 
+    def add_thread(self, pid: int, name: str, cpus: str, flags: int = 0x208040) -> None:
+        """Put a kernel thread into the host; 0x4208060 are the flags of one that stays put."""
+        fields = ["S", "2", "0", "0", "0", "-1", str(flags), *["0"] * 12, str(pid * 10)]
+        self.files[f"/proc/{pid}/stat"] = f"{pid} ({name}) {' '.join(fields)} 0 0\n"
+        self.files[f"/proc/{pid}/status"] = f"Name:\tkthread\nCpus_allowed_list:\t{cpus}\n"
+
     def bind_as_libvirt(self, address: str) -> None:
         """What libvirt does to a function with managed='yes' before the guest runs."""
         self._rebind(address, "vfio-pci")
@@ -194,6 +216,8 @@ def a_host() -> Kernel:
         "/proc/irq/default_smp_affinity": "ff\n",
         "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "schedutil\n",
         "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
+        "/sys/devices/system/cpu/online": "0-7\n",
+        "/sys/devices/system/cpu/possible": "0-15\n",
         "/proc/sys/vm/stat_interval": "1\n",
         "/switch/lamp": "off\n",
     }
@@ -202,6 +226,9 @@ def a_host() -> Kernel:
     watchdog.add(kernel)
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
+    systemd.boot(kernel)
+    systemd.set_property(kernel, "user.slice", "AllowedCPUs=0-6")
+    kernel.add_thread(77, "kswapd0 (a)", "0-15")
     kernel.managed.add("/proc/irq/26/smp_affinity_list")
     return kernel
 

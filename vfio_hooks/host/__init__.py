@@ -7,7 +7,7 @@ that vfio-hooks makes to a host goes through its `write`, `write_aside` and `run
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.wait import POLL
@@ -113,6 +113,20 @@ class WritableHost(Host):
         except BaseException:
             return errno.EIO
         return 0
+
+    def remove(self, name: str) -> None:
+        """Remove a file, and its folder when that leaves it empty. Raises OSError."""
+        os.unlink(self.path(name))
+        try:
+            os.rmdir(self.path(os.path.dirname(name)))
+        except OSError:
+            pass
+
+    def set_affinity(self, pid: int, cpus: Iterable[int]) -> None:
+        """Let a thread of this machine run on these CPUs only. Raises OSError."""
+        if not self.is_this_machine:
+            raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}")
+        os.sched_setaffinity(pid, cpus)
 
     def run(self, argv: list[str], seconds: float = 30) -> str:
         """Run a command on this machine and return what it printed.

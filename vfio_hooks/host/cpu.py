@@ -78,6 +78,12 @@ def online(host: Host) -> CpuSet:
     return cpus
 
 
+def possible(host: Host) -> CpuSet:
+    """Every CPU that this boot could ever have, those of empty sockets included."""
+    text = host.maybe(f"{CPUS}/possible")
+    return _parsed(parse_list, text, f"{CPUS}/possible") if text else online(host)
+
+
 def nodes(host: Host) -> tuple[Node, ...]:
     """The NUMA nodes in the order of their numbers; one with all CPUs where there is no NUMA."""
     running = online(host)

@@ -6,6 +6,7 @@ reads them: a CPU set is a list "0-3,8" whatever the file's own notation. Knobs 
 set that a journal may name, so undo needs nothing but this package and the standard library.
 """
 
+from vfio_hooks.knobs.allowed_cpus import AllowedCpus
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.command import Command
 from vfio_hooks.knobs.energy import EnergyPreference
@@ -14,6 +15,7 @@ from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.module import Module
 from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.pci_driver import PciDriver
+from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.knobs.trigger import Trigger
 from vfio_hooks.knobs.watchdog import Watchdog
 
@@ -28,13 +30,16 @@ KNOBS: dict[str, type[Knob]] = {
         PciDriver,
         Command,
         EnergyPreference,
-        Watchdog,
         Trigger,
+        Watchdog,
+        AllowedCpus,
+        ThreadAffinity,
     )
 }
 
 __all__ = [
     "KNOBS",
+    "AllowedCpus",
     "Command",
     "CpuMask",
     "EnergyPreference",
@@ -44,6 +49,7 @@ __all__ = [
     "Module",
     "Pages",
     "PciDriver",
+    "ThreadAffinity",
     "Trigger",
     "Watchdog",
 ]

@@ -1,0 +1,73 @@
+"""What systemd and the kernel's cpusets do when AllowedCPUs of a unit is set or cleared.
+
+As seen with systemd 252 and 257: the cpuset controller is there while any unit needs it; clearing
+a property leaves the unit's cpuset as it was, for the kernel lets none with tasks be emptied.
+"""
+
+import errno
+from typing import Protocol
+
+from vfio_hooks.host.cpulist import format_list, parse_list
+
+ROOT = "/sys/fs/cgroup"
+UNITS = ("init.scope", "system.slice", "user.slice", "machine.slice")
+ALL = frozenset(range(8))
+DROP_IN = "/run/systemd/system.control/{}.d/50-AllowedCPUs.conf"
+
+
+class Files(Protocol):
+    """A kernel in memory."""
+
+    files: dict[str, str]
+    allowed: dict[str, str]
+    """AllowedCPUs of the units that have it set."""
+
+
+def boot(kernel: Files) -> None:
+    """Put cgroup v2 with systemd into a kernel."""
+    kernel.files["/run/systemd/system/placeholder"] = "\n"
+    kernel.files[f"{ROOT}/cgroup.controllers"] = "cpuset cpu io memory pids\n"
+    for unit in UNITS:
+        kernel.files[f"{ROOT}/{unit}/cgroup.procs"] = "1\n"
+
+
+def set_property(kernel: Files, unit: str, assignment: str) -> None:
+    """systemctl set-property --runtime UNIT AllowedCPUs=..."""
+    value = assignment.removeprefix("AllowedCPUs=")
+    kernel.files[DROP_IN.format(unit)] = f"[Slice]\nAllowedCPUs=\nAllowedCPUs={value}\n"
+    kernel.allowed.pop(unit, None)
+    if value:
+        kernel.allowed[unit] = value
+    for each in UNITS:
+        path = f"{ROOT}/{each}/cpuset.cpus"
+        if not kernel.allowed:
+            kernel.files.pop(path, None)
+            kernel.files.pop(f"{path}.effective", None)
+            continue
+        kernel.files.setdefault(path, "\n")
+        if each == unit and value:
+            kernel.files[path] = value + "\n"
+        _settle(kernel, path)
+
+
+def write(kernel: Files, path: str, text: str) -> str:
+    """What a cpuset.cpus shows after a write of its own."""
+    if not text and kernel.files[path].strip():
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+    kernel.files[path] = format_list(parse_list(text)) + "\n"
+    _settle(kernel, path)
+    return kernel.files[path].strip()
+
+
+def _settle(kernel: Files, path: str) -> None:
+    own = parse_list(kernel.files[path])
+    kernel.files[f"{path}.effective"] = format_list(own & ALL or ALL) + "\n"
+
+
+def without_the_unrestricted(files: dict[str, str]) -> dict[str, str]:
+    """The files, but for the cpusets that restrict nobody: for comparing before with after."""
+    return {
+        path: text
+        for path, text in files.items()
+        if "/cpuset.cpus" not in path or (text.strip() and not parse_list(text) >= ALL)
+    }

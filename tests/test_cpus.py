@@ -1,0 +1,222 @@
+"""The cpus plugin: which of the host's tasks leave, what it refuses, and several VMs at once."""
+
+import itertools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes import systemd
+from tests.fakes.kernel import Kernel, Lines, a_host
+from vfio_hooks.config import Config
+from vfio_hooks.domain import Domain
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import kthread
+from vfio_hooks.host.cgroup import host_units, layout
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.knobs import AllowedCpus, ThreadAffinity
+from vfio_hooks.pinning import Pin
+from vfio_hooks.plan import gather
+from vfio_hooks.plugins import cpus
+from vfio_hooks.plugins.cpus import Options
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+ONLINE = "/sys/devices/system/cpu/online"
+UNITS = ["init.scope", "system.slice", "user.slice"]
+QUEUES = ["/sys/devices/virtual/workqueue/cpumask"]
+QUEUES += [f"/sys/devices/virtual/workqueue/{name}/cpumask" for name in ("nvme-wq", "writeback")]
+
+
+def domain(*pins: str, name: str = "vm", emulator: str | None = None) -> Domain:
+    return Domain(
+        name=name,
+        uuid=f"00000000-0000-0000-0000-{sum(name.encode()):012}",
+        vcpus=max(len(pins), 2),
+        vcpu_pins=dict(enumerate(map(parse_list, pins))),
+        emulator_pin=None if emulator is None else parse_list(emulator),
+        iothread_pins={1: parse_list("2")},
+    )
+
+
+def host() -> Kernel:
+    kernel = a_host()
+    AllowedCpus("user.slice").write(kernel, "")
+    kernel.files |= dict.fromkeys(QUEUES, "ff\n")
+    kernel.add_thread(11, "kthreadd", "0-15")
+    kernel.add_thread(12, "ksoftirqd/4", "4", flags=0x4208040)
+    kernel.add_thread(13, "kswapd1", "4-7")
+    kernel.add_thread(14, "irq/24-dmar", "0-15")
+    kernel.add_thread(15, "nvidia-modeset/", "4")
+    return kernel
+
+
+def planned(kernel: Kernel, vm: Domain, options: Options | None = None) -> list[Step]:
+    return list(cpus.plan(Event(vm.name, "prepare"), vm, options or Options(), kernel))
+
+
+def perform(kernel: Kernel, folder: Path, vm: Domain) -> None:
+    Engine(kernel, StateFolder(str(folder)), Lines()).perform(
+        "prepare", vm.uuid, vm.name, lambda _: planned(kernel, vm)
+    )
+
+
+def undo(kernel: Kernel, folder: Path, vm: Domain) -> list[str]:
+    return Engine(kernel, StateFolder(str(folder)), Lines()).undo("release", vm.uuid)
+
+
+def test_what_leaves() -> None:
+    keys = [step.key for step in planned(host(), domain("4", "5"))]
+    assert keys == [
+        *(f"/sys/fs/cgroup/{unit}/cpuset.cpus" for unit in UNITS),
+        *QUEUES,
+        "/proc/11 (kthreadd)",
+        "/proc/13 (kswapd1)",
+        "/proc/77 (kswapd0 (a))",
+    ]
+
+
+def test_only_prepare_changes_anything() -> None:
+    for op in ("start", "started"):
+        assert not list(cpus.plan(Event("vm", op), domain("4"), Options(), host()))
+
+
+def test_kernel_threads_can_be_left() -> None:
+    steps = planned(host(), domain("4"), Options(kernel_threads=False))
+    assert [step.knob for step in steps] == [AllowedCpus(unit) for unit in UNITS]
+
+
+def test_slices_with_guests_in_them_are_left_alone() -> None:
+    kernel = host()
+    for unit in ("production", "backup"):
+        kernel.files[f"/sys/fs/cgroup/{unit}.slice/cgroup.procs"] = "\n"
+    scope = "machine-qemu\\x2d1\\x2dvm.scope"
+    kernel.files[f"/sys/fs/cgroup/production.slice/{scope}/cgroup.procs"] = "9\n"
+    kernel.files["/sys/fs/cgroup/dev-hugepages.mount/cgroup.procs"] = "\n"
+    assert host_units(kernel) == ["backup.slice", *UNITS]
+
+
+@pytest.mark.parametrize(
+    ("also", "taken"),
+    [
+        ((), "4-5"),
+        (("emulatorpin",), "3-5"),
+        (("iothreadpin",), "2,4-5"),
+        (("emulatorpin", "iothreadpin"), "2-5"),
+    ],
+)
+def test_which_cpus(also: tuple[Pin, ...], taken: str, memory: Path) -> None:
+    kernel = host()
+    vm = domain("4", "5", emulator="3")
+    steps = planned(kernel, vm, Options(also=also))
+    Engine(kernel, StateFolder(str(memory)), Lines()).perform(
+        "prepare", vm.uuid, vm.name, lambda _: steps
+    )
+    left = format_list(parse_list("0-7") - parse_list(taken))
+    assert kernel.allowed == dict.fromkeys(UNITS, left)
+
+
+def test_a_domain_without_pins_is_told_what_to_pin() -> None:
+    kernel = host()
+    for cpu in range(8):
+        siblings = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings"
+        kernel.files[siblings] = f"{3 << cpu // 2 * 2:x}\n"
+    with pytest.raises(HookError) as caught:
+        planned(kernel, domain())
+    assert str(caught.value) == (
+        "cpus: domain vm pins no vCPU, so it has no CPUs to itself; virsh edit it and add, for "
+        "instance: <cputune><vcpupin vcpu='0' cpuset='6'/><vcpupin vcpu='1' cpuset='7'/></cputune>"
+    )
+
+
+def test_a_domain_that_takes_every_cpu() -> None:
+    kernel = host()
+    kernel.files[ONLINE] = "0-5\n"
+    with pytest.raises(HookError, match=r"pins CPUs 0-5, which are all that this host has"):
+        planned(kernel, domain("0-3", "4-7"))
+
+
+def test_two_domains_that_together_take_every_cpu(memory: Path) -> None:
+    kernel, first, second = host(), domain("0-3", name="first"), domain("4-7", name="second")
+    perform(kernel, memory, first)
+    before = kernel.state()
+    with pytest.raises(HookError, match="no CPU would be left"):
+        perform(kernel, memory, second)
+    assert kernel.state() == before
+
+
+def test_a_host_without_systemd() -> None:
+    kernel = host()
+    del kernel.files["/run/systemd/system/placeholder"]
+    assert layout(kernel) == "v2"
+    with pytest.raises(HookError, match="no systemd with cgroup v2"):
+        planned(kernel, domain("4"))
+
+
+def test_what_was_set_before_comes_back(memory: Path) -> None:
+    kernel = host()
+    systemd.set_property(kernel, "user.slice", "AllowedCPUs=4-5")
+    systemd.set_property(kernel, "system.slice", "AllowedCPUs=0-7")
+    before, vm = kernel.state(), domain("4", "5")
+    perform(kernel, memory, vm)
+    assert kernel.allowed == {
+        "init.scope": "0-3,6-7",
+        "system.slice": "0-3,6-7",
+        "user.slice": "0-3,6-7",
+    }
+    assert undo(kernel, memory, vm) == []
+    assert kernel.allowed == {"user.slice": "4-5", "system.slice": "0-7"}
+    assert kernel.state() == before
+
+
+def test_a_thread_that_ends_stops_nothing(memory: Path) -> None:
+    kernel, vm = host(), domain("4", "5")
+    steps = planned(kernel, vm)
+    del kernel.files["/proc/13/stat"]
+    engine = Engine(kernel, StateFolder(str(memory)), Lines())
+    engine.perform("prepare", vm.uuid, vm.name, lambda _: steps)
+    # Another thread with the number of one that was moved is not touched.
+    kernel.files["/proc/11/stat"] = kernel.files["/proc/11/stat"].replace(" 110 ", " 999 ")
+    assert engine.undo("release", vm.uuid) == []
+    assert "0-3,6-7" in kernel.files["/proc/11/status"]
+
+
+def test_steps_that_need_not_succeed_stay_so() -> None:
+    kernel, vm = host(), domain("4")
+    steps = gather(Event("vm", "prepare"), vm, Config.use(["cpus"]), kernel, Lines())
+    assert {type(step.knob) for step in steps if not step.required} == {ThreadAffinity}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.frozensets(st.integers(0, 6), min_size=1, max_size=4), min_size=2, max_size=3))
+def test_any_order_of_stops(pins: list[CpuSet]) -> None:
+    kernel = host()
+    vms = [domain(format_list(pin), name=f"vm{number}") for number, pin in enumerate(pins)]
+    before = kernel.state()
+    for order in itertools.permutations(range(len(vms))):
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            running: list[CpuSet] = []
+            for vm in vms:
+                perform(kernel, Path(folder), vm)
+                running.append(vm.pinned)
+                _check(kernel, running)
+            for number in order:
+                assert undo(kernel, Path(folder), vms[number]) == []
+                running.remove(vms[number].pinned)
+                _check(kernel, running)
+    assert kernel.state() == before
+
+
+def _check(kernel: Kernel, running: Sequence[CpuSet]) -> None:
+    left = frozenset(range(8)) - frozenset[int]().union(*running)
+    for unit in UNITS:
+        assert AllowedCpus(unit).read(kernel) == (format_list(left) if running else "")
+    thread = next(thread for thread in kthread.movable(kernel) if thread.name == "kswapd1")
+    knob = ThreadAffinity(thread.pid, thread.start, thread.name)
+    own = parse_list("4-7")
+    assert parse_list(knob.read(kernel)) == (own & left or left)

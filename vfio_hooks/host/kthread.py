@@ -1,0 +1,52 @@
+"""Kernel threads that may be moved from one CPU to another."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfio_hooks.host import Host
+
+# include/linux/sched.h
+_PF_KTHREAD = 0x00200000
+_PF_NO_SETAFFINITY = 0x04000000
+_FLAGS, _START = 6, 19
+"""Positions in /proc/PID/stat after the name: proc_pid_stat(5) counts from 1, with the name 2."""
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A thread by number and start time in clock ticks since boot, which nobody has again."""
+
+    pid: int
+    start: int
+    name: str
+
+
+def movable(host: Host) -> Iterator[Thread]:
+    """The kernel threads whose CPUs may be chosen, in the order of their numbers.
+
+    Not those of interrupts: the kernel sets them to the CPUs of their interrupt, again and again.
+    """
+    for pid in sorted(map(int, filter(str.isdecimal, host.names("/proc")))):
+        fields = stat(host, pid)
+        if fields is None:
+            continue
+        name, rest = fields
+        flags = int(rest[_FLAGS])
+        if flags & _PF_KTHREAD and not flags & _PF_NO_SETAFFINITY and not name.startswith("irq/"):
+            yield Thread(pid, int(rest[_START]), name)
+
+
+def started(host: Host, pid: int) -> int | None:
+    """When the process with that number started; None where there is none."""
+    fields = stat(host, pid)
+    return None if fields is None else int(fields[1][_START])
+
+
+def stat(host: Host, pid: int) -> tuple[str, list[str]] | None:
+    """Name and fields of /proc/PID/stat, those from the third on; None without such a process."""
+    text = host.maybe(f"/proc/{pid}/stat")
+    if not text:
+        return None
+    # A name may have blanks and brackets in it.
+    before, _, after = text.rpartition(")")
+    return before.partition("(")[2], after.split()
