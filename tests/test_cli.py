@@ -15,12 +15,19 @@ ROOT = Path(__file__).resolve().parents[1]
 VERBS = ("plan", "status", "undo", "validate", "hook")
 
 
-def process(*argv: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+# Whoever runs the tests may have it unbuffered; people do not.
+ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": ""}
+
+
+def process(
+    *argv: str, stderr: int = subprocess.PIPE, **variables: str
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "vfio_hooks", *argv],
         cwd=ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
+        env={**ENVIRONMENT, **variables},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         timeout=60,
         stdin=subprocess.DEVNULL,
@@ -54,6 +61,7 @@ def test_version(command: Command) -> None:
         ["paln"],
         ["plan", "a", "b"],
         ["plan", "--jso"],
+        ["--versio"],
         ["undo"],
         ["undo", "a", "--all"],
         ["validate", "a", "--all"],
@@ -121,7 +129,12 @@ def test_a_defect_is_told_whole_to_who_wants_that(command: Command) -> None:
 def test_a_closed_pipe_is_no_traceback(argv: str) -> None:
     command = f"(sleep 0.2; exec {sys.executable} -m vfio_hooks {argv}) | true; echo $PIPESTATUS"
     done = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
 
@@ -141,7 +154,8 @@ def terminal(*argv: str, **variables: str) -> str:
     subprocess.run(
         [sys.executable, "-m", "vfio_hooks", *argv],
         cwd=ROOT,
-        env={**os.environ, "TERM": "xterm", **variables},
+        env={**ENVIRONMENT, "TERM": "xterm", **variables},
+        stdin=other_end,
         stdout=other_end,
         stderr=other_end,
         timeout=60,
@@ -163,6 +177,49 @@ def test_colour_is_for_terminals(command: Command) -> None:
     assert terminal(*argv, NO_COLOR="").startswith("\x1b[31mvfio-hooks: ")
 
 
-def test_names_cannot_command_the_terminal(command: Command) -> None:
-    result = command.here("undo", "\x1b[2Jwin11\n")
-    assert result.out == "nothing to undo for \\x1b[2Jwin11\\n\n"
+def test_a_terminal_is_not_waited_for_as_if_it_were_a_file() -> None:
+    said = "vfio-hooks: the domain's XML is read from standard input; add: < domain.xml\r\n"
+    assert terminal("plan", "--xml", "-", NO_COLOR="1") == said
+
+
+def test_the_failure_comes_last_where_both_streams_are_one(command: Command) -> None:
+    command.manage("a", "[")
+    command.manage("b")
+    done = process("validate", "--config-dir", str(command.hooks), stderr=subprocess.STDOUT)
+    first, last = done.stdout.splitlines()
+    assert first == "OK  qemu.d/b: [pci]"
+    assert last.startswith("vfio-hooks: ")
+
+
+def test_libvirts_library_prints_nothing_itself() -> None:
+    pytest.importorskip("libvirt")
+    done = process("plan", "--connect", "test:///no/such/file", "a")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert [line.split()[0] for line in done.stderr.splitlines()][-1:] == ["vfio-hooks:"]
+    assert "libvirt: " not in done.stderr
+
+
+ODD = "\x1b[2Jwin11"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["undo", ODD],
+        ["validate", ODD],
+        ["status", ODD],
+        ["hook", ODD, "prepare", "begin", "-", "--dry-run"],
+        ["hook", "a", ODD, "begin", "-", "--dry-run"],
+    ],
+)
+def test_names_cannot_command_the_terminal(command: Command, argv: list[str]) -> None:
+    command.manage("a")
+    result = command.here(*argv)
+    assert "\\x1b[2Jwin11" in result.out + result.err
+    assert "\x1b" not in result.out + result.err
+
+
+def test_nor_can_what_is_logged(command: Command) -> None:
+    command.manage("\u202ewin11")
+    result = command.here("hook", "\u202ewin11", "prepare", "begin", "-", stdin=domain_xml())
+    assert (result.code, result.out.splitlines()[0]) == (0, "\\u202ewin11: prepare")

@@ -71,10 +71,23 @@ def test_a_dry_run_names_executables_and_runs_none(command: Command, op: str) ->
     argv = ("hook", "win11", op, "begin", "-")
     result = command.here(*argv, "--dry-run", stdin=domain_xml())
     assert (result.code, result.err) == (0, "")
-    assert f" runs HOOKS/qemu.d/win11/{op}/begin" in result.out
+    runs = f"{op} runs HOOKS/qemu.d/win11/{op}/begin"
+    if op == "release":
+        undoes = "release undoes what `vfio-hooks status` shows of win11"
+        assert result.out.splitlines() == [undoes, runs]
+    elif op == "reconnect":
+        assert result.out.splitlines() == [runs]
+    else:
+        assert f"  runs HOOKS/qemu.d/win11/{op}/begin" in result.out
     assert not (command.hooks / "ran").exists()
     assert command.here(*argv, stdin=domain_xml()).code == 0
     assert (command.hooks / "ran").exists()
+
+
+def test_a_dry_run_of_the_end(command: Command) -> None:
+    command.manage("win11")
+    result = command.here("hook", "win11", "stopped", "end", "-", "--dry-run")
+    assert result.out == "stopped undoes what `vfio-hooks status` shows of win11\n"
 
 
 def test_a_vm_that_is_not_managed_is_left_alone(command: Command) -> None:

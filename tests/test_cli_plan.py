@@ -55,7 +55,8 @@ def test_planning_changes_nothing(command: Command) -> None:
 
 def test_what_cannot_be_undone_says_so(command: Command) -> None:
     (command.host / "sys/bus/pci/drivers/vfio-pci").rmdir()
-    result = command.here("plan", "--xml", "-", "--use", "pci", stdin=domain_xml(managed="no"))
+    argv = ("plan", "--xml", "-", "--use", " pci,,")
+    result = command.here(*argv, stdin=domain_xml(managed="no"))
     assert result.out.splitlines()[3:6] == [
         "  pci",
         "    /sys/module/vfio_pci: loaded",
@@ -217,6 +218,42 @@ def test_what_the_vm_can_do_without_is_a_note(command: Command) -> None:
     result = command.here("plan", "--xml", "-", stdin=ALONE)
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines()[1] == f"note: win11: going on without [pci]: {IN_THE_WAY}"
+
+
+OWN = """
+from vfio_hooks.knobs import File
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
+
+def plan(event, domain, options, host):
+    value = {"prepare": "a", "started": "b"}.get(event.op)
+    if value:
+        yield Step("own", File("/knob"), Override(value))
+"""
+
+
+def test_an_event_goes_on_from_where_those_before_it_end(command: Command) -> None:
+    (command.host / "knob").write_text("old\n")
+    (command.manage("win11", "").parent / "own.py").write_text(OWN)
+    result = command.here("plan", "--xml", "-", stdin=domain_xml())
+    assert (result.code, result.err) == (0, "")
+    assert [line for line in result.out.splitlines() if "/knob" in line] == [
+        "    /knob: old → a",
+        "    /knob: a → b",
+    ]
+
+
+def test_what_another_vm_has_fails_the_plan(command: Command) -> None:
+    command.manage("win11")
+    command.manage("b")
+    command.here("hook", "win11", "prepare", "begin", "-", stdin=domain_xml())
+    other = domain_xml(name="b", uuid="00000000-0000-0000-0000-00000000000b")
+    result = command.here("plan", "--xml", "-", stdin=other)
+    assert (result.code, result.err) == (
+        1,
+        "vfio-hooks: prepare would fail: 0000:04:00.0: VM win11 has it; "
+        "shut win11 down; if it is not running: vfio-hooks undo win11\n",
+    )
 
 
 def test_notes_tell_what_the_plan_stands_on(command: Command) -> None:

@@ -188,7 +188,8 @@ def test_an_event_that_goes_on_right_now(command: Command) -> None:
         assert (found["cut_off"], found["busy"]) == ("prepare", True)
         line = "  prepare is being handled now, or was cut off"
         assert command.here("status").out.splitlines()[1] == line
-    assert not command.here("status", "--json").json["vms"][0]["busy"]
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert not command.here("status", "--json").json["vms"][0]["busy"]
 
 
 def test_looking_does_not_keep_the_lock(command: Command) -> None:

@@ -68,6 +68,7 @@ def test_a_vm_that_is_not_managed(command: Command) -> None:
 
 def test_no_vm_is_managed(command: Command) -> None:
     said = "no VM is managed: there is no folder in HOOKS/qemu.d\n"
+    assert command("validate", "--config-dir", f"{command.hooks}/").out == said
     assert command.here("validate").out == said
     (command.hooks / "qemu.d").rmdir()
     result = command.here("validate")

@@ -1,6 +1,5 @@
 """What events would do to this host, worked out without doing any of it, and its printing."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -108,7 +107,8 @@ class _Ahead:
                 return Outlook(event.op, scripts=scripts)
             planned = gather(event, self._domain, self._config, self._host, self._notes)
             steps = self._steps + planned
-            check(steps, self._domain.uuid, self._ledger)
+            # Only a plan of one event must not contradict itself; a later event may go on.
+            check(planned, self._domain.uuid, self._ledger)
             changes = preview(steps, self._host, self._ledger)[len(self._steps) :]
         except HookError as error:
             return Outlook(event.op, failure=error)
@@ -144,7 +144,6 @@ def tell(found: Forecast, json: bool = False) -> None:
         say_json(as_json(found))
     else:
         _show(found)
-    sys.stdout.flush()
     for outlook in found.outlooks:
         if outlook.failure:
             problem, hint = outlook.failure.problem, outlook.failure.hint

@@ -16,8 +16,9 @@ def say(text: str = "", indent: int = 0) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a failure as one line on standard error."""
-    print(paint(f"vfio-hooks: {clean(' '.join(text.split()))}", "red", sys.stderr), file=sys.stderr)
+    """Print a failure as one line on standard error, after all that was said before it."""
+    sys.stdout.flush()
+    print(paint(f"vfio-hooks: {clean(text)}", "red", sys.stderr), file=sys.stderr)
 
 
 def paint(text: str, style: Style, stream: TextIO | None = None) -> str:

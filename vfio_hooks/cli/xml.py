@@ -70,7 +70,7 @@ def _ask(vm: str, uri: str) -> bytes:
             return text.encode()
     except libvirt.libvirtError as error:
         raise HookError(
-            f"libvirt at {uri}: {error.get_error_message() or error}",
+            f"libvirt at {uri}: {error}",
             "is libvirtd running, and are you in the group libvirt? or give --xml FILE",
         ) from None
 
