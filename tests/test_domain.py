@@ -191,7 +191,8 @@ def test_numbers_are_read_as_libvirt_reads_them(attributes: str, address: str) -
     xml = device(
         f"<hostdev mode='subsystem' type='pci'><source><address {attributes}/></source></hostdev>"
     )
-    assert [function.address for function in parse(xml).pci] == [address]
+    # Without managed= it is not.
+    assert parse(xml).pci == (PciFunction(address, False, "hostdev"),)
 
 
 def test_the_variant_driver_of_a_function() -> None:
@@ -219,6 +220,12 @@ def test_huge_pages_without_a_size_are_the_hosts_default() -> None:
 def test_the_host_nodes_of_guest_nodes() -> None:
     xml = wrapped("<numatune><memnode cellid='1' mode='strict' nodeset='0,2-3'/></numatune>")
     assert parse(xml).cell_nodes == {1: {0, 2, 3}}
+
+
+def test_a_uuid_is_the_same_in_upper_case() -> None:
+    xml = f"<domain><name>a</name><uuid>{UUID.upper()}</uuid></domain>".encode()
+    assert identify(xml) == ("a", UUID)
+    assert parse(xml.replace(b"<uuid>", b"<uuid>\n ")).uuid == UUID
 
 
 def test_comments_are_nothing() -> None:
