@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import irqbalance
 from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
@@ -18,6 +19,7 @@ from vfio_hooks.knobs import (
     EnergyPreference,
     File,
     IrqAffinity,
+    IrqBalance,
     Knob,
     Module,
     Pages,
@@ -37,6 +39,7 @@ THP = File("/sys/kernel/mm/transparent_hugepage/enabled")
 IRQ, MANAGED_IRQ = IrqAffinity(24), IrqAffinity(26)
 CPUFREQ = "/sys/devices/system/cpu/cpufreq"
 KTHREAD = ThreadAffinity(77, 770, "kswapd0 (a)")
+BALANCER = IrqBalance(irqbalance.SOCKET)
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
 
@@ -71,6 +74,7 @@ PLANS = {
     "a unit's CPUs": [step(AllowedCpus("system.slice"), Subtract("4-7", ("0-7",)))],
     "CPUs of a unit that had some": [step(AllowedCpus("user.slice"), Subtract("4-7", ("0-7",)))],
     "a kernel thread": [step(KTHREAD, Subtract("4-7", ("0-7",)))],
+    "irqbalance": [step(BALANCER, Subtract("4-7"))],
     "run": [step(LAMP, Run())],
     "watchdogs": [
         step(Watchdog("/proc/sys/kernel/nmi_watchdog"), Override("0")),
@@ -104,6 +108,7 @@ OTHERS: list[list[Step]] = [
     ],
     [
         step(IRQ, Subtract("1")),
+        step(BALANCER, Subtract("1")),
         step(GOVERNOR, Override("performance")),
         step(Pages(PAGES), Add(2)),
         step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("1")),

@@ -45,6 +45,17 @@ class MortalKernel(Kernel):
         super().remove(name)
         self.fate.moves_on()
 
+    def ask(self, name: str, text: str, seconds: float = 10) -> str:
+        self.fate.moves_on()
+        answer = super().ask(name, text, seconds)
+        self.fate.moves_on()
+        return answer
+
+    def store(self, name: str, text: str) -> None:
+        self.fate.moves_on()
+        super().store(name, text)
+        self.fate.moves_on()
+
     def set_affinity(self, pid: int, cpus: Iterable[int]) -> None:
         self.fate.moves_on()
         super().set_affinity(pid, cpus)

@@ -9,7 +9,7 @@ import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.fakes import cpufreq, hugepages, systemd, watchdog
+from tests.fakes import cpufreq, hugepages, irqbalance, systemd, watchdog
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
@@ -40,10 +40,12 @@ class Kernel(WritableHost):
         """Writes to files that cannot be read, which change no other file."""
         self.ran: list[list[str]] = []
         self.allowed: dict[str, str] = {}
+        self.banned = self.asked = ""
 
     def state(self) -> dict[str, str]:
         """Every file and link, for comparing before with after."""
         files = systemd.without_the_unrestricted(self.files)
+        files["irqbalance"] = self.asked
         return {**files, **{name: "→ " + to for name, to in self.links.items()}}
 
     # reading
@@ -110,6 +112,12 @@ class Kernel(WritableHost):
             case _:
                 raise HookError(f"{argv[0]}: no such program")
         return ""
+
+    def ask(self, name: str, text: str, seconds: float = 10) -> str:
+        return irqbalance.answer(self, text)
+
+    def store(self, name: str, text: str) -> None:
+        self.files[name] = text
 
     def remove(self, name: str) -> None:
         del self.files[name]
@@ -227,6 +235,7 @@ def a_host() -> Kernel:
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     systemd.boot(kernel)
+    irqbalance.boot(kernel, "0")
     systemd.set_property(kernel, "user.slice", "AllowedCPUs=0-6")
     kernel.add_thread(77, "kswapd0 (a)", "0-15")
     kernel.managed.add("/proc/irq/26/smp_affinity_list")

@@ -57,6 +57,17 @@ class Host:
         except OSError:
             return None
 
+    def ask(self, name: str, text: str, seconds: float = 10) -> str:
+        """Send a request to a daemon's stream socket, and return its answer.
+
+        Raises HookError when there is none within `seconds`.
+        """
+        if not self.is_this_machine:
+            raise HookError(f"{name}: nobody listens for the host below {self.root}")
+        from vfio_hooks.sockets import ask
+
+        return ask(name, text, seconds)
+
 
 class WritableHost(Host):
     """A host that may be changed."""
@@ -113,6 +124,14 @@ class WritableHost(Host):
         except BaseException:
             return errno.EIO
         return 0
+
+    def store(self, name: str, text: str) -> None:
+        """Make or replace a file of ours on a file system in memory. Raises HookError."""
+        try:
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise refused("write", name, error) from None
 
     def remove(self, name: str) -> None:
         """Remove a file, and its folder when that leaves it empty. Raises OSError."""

@@ -12,6 +12,7 @@ from vfio_hooks.knobs.command import Command
 from vfio_hooks.knobs.energy import EnergyPreference
 from vfio_hooks.knobs.file import CpuMask, File
 from vfio_hooks.knobs.irq import IrqAffinity
+from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.knobs.module import Module
 from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.pci_driver import PciDriver
@@ -34,6 +35,7 @@ KNOBS: dict[str, type[Knob]] = {
         Watchdog,
         AllowedCpus,
         ThreadAffinity,
+        IrqBalance,
     )
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "EnergyPreference",
     "File",
     "IrqAffinity",
+    "IrqBalance",
     "Knob",
     "Module",
     "Pages",

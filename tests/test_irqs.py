@@ -1,0 +1,268 @@
+"""The irqs plugin: where interrupts go, what irqbalance is told, and the VM's own vectors."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import irqbalance, systemd
+from tests.fakes.kernel import Kernel, Lines, a_host
+from vfio_hooks import vectors
+from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import irq
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.knobs import Command, CpuMask, IrqAffinity, IrqBalance
+from vfio_hooks.plugins import irqs
+from vfio_hooks.plugins.irqs import Options
+from vfio_hooks.sharing import Run, Subtract, target
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+GPU = "0000:04:00.0"
+BALANCER = IrqBalance(irqbalance.SOCKET)
+
+
+def domain(*pins: str, name: str = "vm") -> Domain:
+    return Domain(
+        name=name,
+        uuid=f"00000000-0000-0000-0000-{sum(name.encode()):012}",
+        vcpu_pins=dict(enumerate(map(parse_list, pins))),
+        pci=(PciFunction(GPU, managed=True, origin="hostdev"),),
+    )
+
+
+def host(cpus: int = 8, nodes: int = 2) -> Kernel:
+    """A host whose NUMA nodes are side by side, and further apart the more are in between."""
+    kernel = a_host()
+    kernel.files["/sys/devices/system/cpu/online"] = f"0-{cpus - 1}\n"
+    each = cpus // nodes
+    for node in range(nodes):
+        folder = f"/sys/devices/system/node/node{node}"
+        mask = (1 << each) - 1 << node * each
+        kernel.files[f"{folder}/cpumap"] = f"{mask:x}\n"
+        distances = (str(10 + 10 * abs(other - node)) for other in range(nodes))
+        kernel.files[f"{folder}/distance"] = " ".join(distances) + "\n"
+    return kernel
+
+
+def planned(kernel: Kernel, vm: Domain, op: str = "prepare", **options: object) -> list[Step]:
+    return list(irqs.plan(Event(vm.name, op), vm, Options(**options), kernel))  # type: ignore[arg-type]
+
+
+def engine(kernel: Kernel, folder: Path) -> Engine:
+    return Engine(kernel, StateFolder(str(folder)), Lines())
+
+
+def perform(kernel: Kernel, folder: Path, vm: Domain) -> Lines:
+    log = Lines()
+    Engine(kernel, StateFolder(str(folder)), log).perform(
+        "prepare", vm.uuid, vm.name, lambda _: planned(kernel, vm)
+    )
+    return log
+
+
+def goal(kernel: Kernel, vm: Domain, number: int) -> str:
+    """Where an interrupt goes."""
+    knob = IrqAffinity(number)
+    step = next(step for step in planned(kernel, vm) if step.knob == knob)
+    return target(knob.read(kernel), [step.share])
+
+
+def test_what_is_moved() -> None:
+    steps = planned(host(), domain("4", "5"))
+    assert [step.knob for step in steps] == [
+        BALANCER,
+        CpuMask(irq.DEFAULT, mask=True),
+        *map(IrqAffinity, (24, 25, 26)),
+    ]
+    assert [step.required for step in steps] == [True, True, False, False, False]
+
+
+def test_irqbalance_is_left_alone_on_request_and_where_it_is_not() -> None:
+    kernel = host()
+    assert planned(kernel, domain("4"), irqbalance=False)[0].knob != BALANCER
+    del kernel.files["/proc/451/comm"]
+    assert irq.balancer(kernel) is None
+    assert planned(kernel, domain("4"))[0].knob != BALANCER
+
+
+@pytest.mark.parametrize(
+    ("cpus", "now", "pins", "goes_to"),
+    [
+        (8, "0-7", "4-7", "0-3"),
+        (8, "6", "4-5", "6"),
+        (8, "6", "6-7", "4-5"),  # the rest of its node
+        (8, "6", "4-7", "0-3"),  # the other node
+        (64, "0-63", "2-63", "0-1"),
+        (64, "40", "32-47", "16-31"),  # node 2 of 4: the first of the two that are as near
+        (64, "63", "32-63", "16-31"),
+        (128, "0-127", "33-126", "0-32,127"),
+        (256, "200-255", "0-254", "255"),
+    ],
+)
+def test_where_an_interrupt_goes(cpus: int, now: str, pins: str, goes_to: str) -> None:
+    kernel = host(cpus, nodes=2 if cpus == 8 else 4)
+    kernel.files["/proc/irq/24/smp_affinity_list"] = now + "\n"
+    assert goal(kernel, domain(pins), 24) == goes_to
+
+
+@pytest.mark.parametrize(
+    ("now", "goes_to"), [("4-5", "6-7"), ("0,5", "0,5"), ("0-15", "0-3,5-15"), ("5", "0-3")]
+)
+def test_offline_cpus_are_none_to_go_to(now: str, goes_to: str) -> None:
+    kernel = host()
+    kernel.files["/sys/devices/system/cpu/online"] = "0-4,6-7\n"
+    kernel.files["/proc/irq/24/smp_affinity_list"] = now + "\n"
+    assert goal(kernel, domain("4"), 24) == goes_to
+
+
+cpu_sets = st.frozensets(st.integers(0, 69), min_size=1, max_size=30)
+
+
+@given(online=cpu_sets, now=cpu_sets, taken=cpu_sets)
+def test_an_interrupt_always_has_a_host_cpu(online: CpuSet, now: CpuSet, taken: CpuSet) -> None:
+    kernel = host(70, nodes=7)
+    kernel.files["/sys/devices/system/cpu/online"] = format_list(online) + "\n"
+    kernel.files["/sys/devices/system/cpu/possible"] = "0-69\n"
+    kernel.files["/proc/irq/24/smp_affinity_list"] = format_list(now) + "\n"
+    if not online - taken:
+        with pytest.raises(HookError, match="all that this host has"):
+            planned(kernel, domain(format_list(taken)))
+        return
+    goes_to = parse_list(goal(kernel, domain(format_list(taken)), 24))
+    assert goes_to & online and not goes_to & taken
+    if now & online - taken:
+        assert goes_to == now - taken
+
+
+def test_guests_vectors_are_no_interrupts_of_the_host() -> None:
+    kernel = host()
+    kernel.links[f"/sys/bus/pci/devices/{GPU}/driver"] = "vfio-pci"
+    kernel.files[f"/sys/bus/pci/devices/{GPU}/msi_irqs/25"] = "msix\n"
+    kernel.files["/sys/bus/pci/devices/0000:05:00.0/msi_irqs/24"] = "msi\n"
+    assert irq.of_devices(kernel, irq.lent(kernel)) == {25}
+    assert IrqAffinity(25) not in [step.knob for step in planned(kernel, domain("4"))]
+
+
+def test_everything_comes_back(memory: Path) -> None:
+    kernel, vm = host(), domain("4-7")
+    before = kernel.state()
+    log = perform(kernel, memory, vm)
+    assert kernel.files["/proc/irq/default_smp_affinity"] == "f\n"
+    assert kernel.files["/proc/irq/24/smp_affinity_list"] == "0-3\n"
+    assert kernel.files["/proc/irq/25/smp_affinity_list"] == "0-3\n"
+    assert kernel.files["/proc/irq/26/smp_affinity_list"] == "0-7\n"
+    assert kernel.asked == "0,4-7"
+    assert not log.warnings
+    assert engine(kernel, memory).undo("release", vm.uuid) == []
+    assert kernel.state() == before
+
+
+def test_an_interrupt_that_cannot_move_stops_nothing(memory: Path) -> None:
+    kernel, vm = host(), domain("4-7")
+    kernel.refuses.add("/proc/irq/24/smp_affinity_list")
+    log = perform(kernel, memory, vm)
+    assert any("IRQ 24" in line for line in log.warnings)
+    assert kernel.files["/proc/irq/25/smp_affinity_list"] == "0-3\n"
+
+
+@pytest.mark.parametrize("rounds", [(), (1,), (2,), (1, 2, 3)])
+def test_irqbalance_between_its_rounds(memory: Path, rounds: tuple[int, ...]) -> None:
+    """It shows what it was told only after its next round, which may come at any time."""
+    kernel = host()
+    first, second = domain("4-5", name="first"), domain("5-6", name="second")
+
+    def come_round(moment: int) -> None:
+        if moment in rounds:
+            irqbalance.come_round(kernel)
+
+    for moment, vm in enumerate((first, second)):
+        perform(kernel, memory, vm)
+        come_round(moment + 1)
+    assert kernel.asked == "0,4-6"
+    assert engine(kernel, memory).undo("release", first.uuid) == []
+    assert kernel.asked == "0,5-6"
+    come_round(3)
+    assert engine(kernel, memory).undo("release", second.uuid) == []
+    assert kernel.asked == "0"
+    irqbalance.come_round(kernel)
+    assert BALANCER.read(kernel) == "1-7"
+
+
+def test_irqbalance_that_somebody_else_told_something(memory: Path) -> None:
+    kernel, vm = host(), domain("4-5")
+    perform(kernel, memory, vm)
+    irqbalance.come_round(kernel)
+    kernel.ask(irqbalance.SOCKET, "settings cpus 1,2")
+    irqbalance.come_round(kernel)
+    assert engine(kernel, memory).undo("release", vm.uuid) == []
+    assert kernel.asked == "1,2"
+
+
+def test_irqbalance_that_was_restarted(memory: Path) -> None:
+    kernel, vm = host(), domain("4-5")
+    perform(kernel, memory, vm)
+    del kernel.files[irqbalance.SOCKET]
+    assert engine(kernel, memory).undo("release", vm.uuid) == []
+
+
+def test_a_service_follows_the_vms_vectors() -> None:
+    kernel, vm = host(), domain("4", "5")
+    with pytest.raises(HookError, match=r"/run/libvirt/qemu/vm.pid: there is no process number"):
+        planned(kernel, vm, "started")
+    kernel.files["/run/libvirt/qemu/vm.pid"] = "1234\n"
+    (step,) = planned(kernel, vm, "started")
+    assert step.share == Run() and step.until == "stopped" and not step.required
+    assert isinstance(step.knob, Command)
+    assert step.knob.do[-3:] == ("1234", "4-5", GPU)
+    assert step.knob.undo[-1] == f"vfio-hooks-vectors-{vm.uuid}.servic[e]"
+    assert not planned(kernel, vm, "started", vectors=False)
+    assert not planned(kernel, vm, "start")
+
+
+def test_vectors_are_followed_until_the_vm_ends() -> None:
+    kernel = host()
+    vectors_of = f"/sys/bus/pci/devices/{GPU}/msi_irqs"
+    rounds: list[dict[int, str]] = []
+
+    def ended(seconds: float) -> bool:
+        if len(rounds) == 3:
+            return True
+        rounds.append({n: IrqAffinity(n).read(kernel) for n in irq.of_devices(kernel, [GPU])})
+        if len(rounds) == 1:
+            kernel.files[f"{vectors_of}/24"] = "msix\n"
+            kernel.files[f"{vectors_of}/26"] = "msix\n"  # cannot be moved
+        elif len(rounds) == 2:
+            kernel.files["/proc/irq/24/smp_affinity_list"] = "0\n"
+        else:
+            kernel.files[f"{vectors_of}/99"] = "msix\n"  # has gone from /proc already
+        return False
+
+    vectors.follow(kernel, [GPU], "4-5", ended)
+    assert rounds == [{}, {24: "4-5", 26: "0-7"}, {24: "4-5", 26: "0-7"}]
+
+
+def test_a_device_in_line_mode_has_its_line() -> None:
+    kernel = host()
+    kernel.files[f"/sys/bus/pci/devices/{GPU}/irq"] = "16\n"
+    kernel.files["/sys/kernel/irq/16/actions"] = f"vfio-intx({GPU})\n"
+    assert irq.of_devices(kernel, [GPU, "0000:05:00.0"]) == {16}
+
+
+@pytest.mark.parametrize("actions", [f"vfio-intx({GPU}),snd_hda_intel:card0", "(null)", ""])
+def test_a_line_that_the_host_has_a_part_in_is_the_hosts(actions: str) -> None:
+    kernel = host()
+    kernel.files[f"/sys/bus/pci/devices/{GPU}/irq"] = "16\n"
+    kernel.files["/sys/kernel/irq/16/actions"] = actions + "\n"
+    assert irq.of_devices(kernel, [GPU]) == set()
+
+
+def test_systemd_is_not_needed() -> None:
+    kernel = host()
+    for name in [name for name in kernel.files if name.startswith(systemd.ROOT)]:
+        del kernel.files[name]
+    assert isinstance(planned(kernel, domain("4"))[-1].share, Subtract)

@@ -1,0 +1,57 @@
+"""Interrupts: which there are, and which belong to guests.
+
+https://docs.kernel.org/core-api/irq/irq-affinity.html and Documentation/ABI/testing/sysfs-bus-pci.
+"""
+
+import re
+from collections.abc import Iterable
+
+from vfio_hooks.host import Host
+from vfio_hooks.host.pci import DEVICES
+
+FOLDER = "/proc/irq"
+DEFAULT = "/proc/irq/default_smp_affinity"
+BALANCER = "/run/irqbalance"
+
+
+def numbers(host: Host) -> list[int]:
+    """Every interrupt that the kernel knows, in use or not."""
+    return sorted(map(int, filter(str.isdecimal, host.names(FOLDER))))
+
+
+def of_devices(host: Host, addresses: Iterable[str]) -> set[int]:
+    """The interrupts of PCI functions that guests have: the message-signalled ones, as long as
+    they are allocated, else the line, unless a device of the host shares it."""
+    found: set[int] = set()
+    for address in addresses:
+        messages = host.names(f"{DEVICES}/{address}/msi_irqs")
+        line = host.maybe(f"{DEVICES}/{address}/irq") or "0"
+        if messages:
+            found |= set(map(int, messages))
+        elif all("vfio" in action for action in _actions(host, line)):
+            found.add(int(line))
+    return found
+
+
+def _actions(host: Host, number: str) -> list[str]:
+    """Who handles an interrupt: "vfio-intx(0000:04:00.0)"."""
+    return (host.maybe(f"/sys/kernel/irq/{number}/actions") or "(null)").split(",")
+
+
+def lent(host: Host) -> list[str]:
+    """The PCI functions that VFIO has for guests."""
+    return [
+        address
+        for address in host.names(DEVICES)
+        if "vfio" in (host.link(f"{DEVICES}/{address}/driver") or "")
+    ]
+
+
+def balancer(host: Host) -> str | None:
+    """The control socket of the irqbalance that is running."""
+    for name in host.names(BALANCER):
+        found = re.fullmatch(r"irqbalance([0-9]+)\.sock", name)
+        # One that was killed leaves its socket behind.
+        if found and host.exists(f"/proc/{found[1]}"):
+            return f"{BALANCER}/{name}"
+    return None

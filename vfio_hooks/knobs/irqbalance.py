@@ -1,0 +1,64 @@
+"""The CPUs that irqbalance spreads interrupts over."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.cpu import online
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
+from vfio_hooks.host.irq import BALANCER
+from vfio_hooks.knobs.base import Knob
+
+_ASKED = f"{BALANCER}/vfio-hooks"
+
+
+@dataclass(frozen=True)
+class IrqBalance(Knob):
+    """The CPUs that one running irqbalance has not banned, as a list; told and asked through its
+    control socket, whose name has its process in it. irqbalance(1), "API".
+
+    It takes note at once and acts, and shows the new set, only in its next round, ten seconds
+    later as a rule. So what it was asked for last is kept beside its socket, together with what
+    it showed then: as long as it shows that, it has not come round yet. irqbalance's own folder
+    is the place, as both end with it.
+    """
+
+    socket: str
+    kind: ClassVar[str] = "irqbalance"
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return self.socket
+
+    def read(self, host: Host) -> str:
+        shown = self._shown(host)
+        socket, _, rest = (host.maybe(_ASKED) or "").partition(" ")
+        asked, _, before = rest.partition(" from ")
+        return asked if socket == self.socket and shown in (asked, before) else shown
+
+    def write(self, host: WritableHost, value: str) -> None:
+        banned = format_list(online(host) - parse_list(value))
+        shown = self._shown(host)
+        # Should we die before the second note, the first says that nobody knows what was asked.
+        host.store(_ASKED, f"{self.socket} ? from {shown}\n")
+        # NULL gives the choice back to its configuration, which had banned none.
+        host.ask(self.socket, f"settings cpus {banned or 'NULL'}")
+        if value == shown:
+            host.remove(_ASKED)
+        else:
+            host.store(_ASKED, f"{self.socket} {value} from {shown}\n")
+
+    def _shown(self, host: Host) -> str:
+        return format_list(online(host) - self._banned(host))
+
+    def _banned(self, host: Host) -> CpuSet:
+        if not host.exists(self.socket):
+            raise Gone(f"the irqbalance of {self.socket} has ended")
+        answer = host.ask(self.socket, "setup")
+        found = re.search(r"\bBANNED ([0-9a-f,]+)", answer)
+        if not found:
+            raise HookError(f"{self.socket}: irqbalance answered {answer[:60]!r} to setup")
+        return parse_mask(found[1])

@@ -1,0 +1,101 @@
+"""No interrupts of the host on the VM's CPUs, and the VM's own nowhere else.
+
+The VM's CPUs are those that its vCPUs are pinned to in <cputune>; a VM without a <vcpupin> is an
+error that says what to add. Every interrupt that may go to one of them goes to the other CPUs it
+is allowed, or, where there are none, to the host's CPUs that are nearest in NUMA terms; so does
+every interrupt that comes up later. Interrupts that the kernel distributes itself, as it does with
+those of NVMe queues, and those of a single CPU stay; they only come to a VM's CPU for work that
+this CPU began. When the VM stops everything goes back, but for CPUs that another VM has.
+
+Where irqbalance runs it is told to keep off the VM's CPUs, too, and what it had been told before
+is put back. The interrupts of the VM's own PCI devices appear when the guest's driver starts; while
+the VM runs, a small service (vfio-hooks-vectors-UUID) takes them to the VM's CPUs.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import vfio_hooks
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host, irq
+from vfio_hooks.host.cpu import Node, nearest_first, nodes, online, possible
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.knobs import Command, CpuMask, IrqAffinity, IrqBalance
+from vfio_hooks.pinning import Pin, own_cpus
+from vfio_hooks.sharing import Run, Subtract
+from vfio_hooks.steps import Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """`also` names threads of the VM whose CPUs are kept free too: "emulatorpin", "iothreadpin".
+    `irqbalance` = false leaves irqbalance alone; where it runs, it then moves interrupts to the
+    VM's CPUs again. `vectors` = false leaves the interrupts of the VM's own devices alone."""
+
+    also: tuple[Pin, ...] = ()
+    irqbalance: bool = True
+    vectors: bool = True
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op == "prepare":
+        cpus = own_cpus("irqs", domain, options.also, host)
+        yield from _others(cpus, options, host)
+    elif event.op == "started" and options.vectors and domain.pci and domain.pinned:
+        yield _own(domain, host)
+
+
+def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
+    away = _Away(cpus, online(host), possible(host), nodes(host))
+    socket = irq.balancer(host) if options.irqbalance else None
+    if socket:
+        # Before the interrupts, or its next round could take them back.
+        yield Step("irqs", IrqBalance(socket), away.share(online(host)))
+    default = CpuMask(irq.DEFAULT, mask=True)
+    yield Step("irqs", default, away.share(parse_list(default.read(host))))
+    guests = irq.of_devices(host, irq.lent(host))
+    for number in irq.numbers(host):
+        knob = IrqAffinity(number)
+        try:
+            now = parse_list(knob.read(host))
+        except Gone:
+            continue
+        if number not in guests:
+            yield Step("irqs", knob, away.share(now), required=False)
+
+
+@dataclass(frozen=True)
+class _Away:
+    """How to keep a set of CPUs off certain others."""
+
+    cpus: CpuSet
+    online: CpuSet
+    possible: CpuSet
+    nodes: tuple[Node, ...]
+
+    def share(self, now: CpuSet) -> Subtract:
+        cpus = self.cpus
+        if not now & self.online - cpus:
+            # CPUs that are offline are none to go to; the kernel refuses a mask of only these.
+            cpus |= self.possible - self.online
+        near = nearest_first(now & self.online, self.nodes)
+        spare = (*map(format_list, near), format_list(self.online))
+        return Subtract(format_list(cpus), tuple(dict.fromkeys(spare)))
+
+
+def _own(domain: Domain, host: Host) -> Step:
+    pid = host.maybe(f"/run/libvirt/qemu/{domain.name}.pid")
+    if not pid or not pid.isdecimal():
+        raise HookError(f"irqs: /run/libvirt/qemu/{domain.name}.pid: there is no process number")
+    unit = f"vfio-hooks-vectors-{domain.uuid}"
+    do = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"]
+    do += [f"--description=Interrupts of VM {domain.name}"]
+    do += [f"--setenv=PYTHONPATH={os.path.dirname(vfio_hooks.__path__[0])}"]
+    do += ["/usr/bin/python3", "-BPS", "-m", "vfio_hooks.vectors"]
+    do += [pid, format_list(domain.pinned), *(function.address for function in domain.pci)]
+    # As a pattern, since stopping a unit that is not there, after a crash, is an error else.
+    undo = ["systemctl", "stop", f"{unit}.servic[e]"]
+    return Step("irqs", Command(tuple(do), tuple(undo)), Run(), until="stopped", required=False)
