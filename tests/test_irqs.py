@@ -1,5 +1,7 @@
 """The irqs plugin: where interrupts go, what irqbalance is told, and the VM's own vectors."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,7 +81,7 @@ def test_what_is_moved() -> None:
         CpuMask(irq.DEFAULT, mask=True),
         *map(IrqAffinity, (24, 25, 26)),
     ]
-    assert [step.required for step in steps] == [True, True, False, False, False]
+    assert [step.required for step in steps] == [False, True, False, False, False]
 
 
 def test_irqbalance_is_left_alone_on_request_and_where_it_is_not() -> None:
@@ -212,13 +214,10 @@ def test_irqbalance_that_was_restarted(memory: Path) -> None:
 
 def test_a_service_follows_the_vms_vectors() -> None:
     kernel, vm = host(), domain("4", "5")
-    with pytest.raises(HookError, match=r"/run/libvirt/qemu/vm.pid: there is no process number"):
-        planned(kernel, vm, "started")
-    kernel.files["/run/libvirt/qemu/vm.pid"] = "1234\n"
     (step,) = planned(kernel, vm, "started")
     assert step.share == Run() and step.until == "stopped" and not step.required
     assert isinstance(step.knob, Command)
-    assert step.knob.do[-3:] == ("1234", "4-5", GPU)
+    assert step.knob.do[-3:] == ("/run/libvirt/qemu/vm.pid", "4-5", GPU)
     assert step.knob.undo[-1] == f"vfio-hooks-vectors-{vm.uuid}.servic[e]"
     assert not planned(kernel, vm, "started", vectors=False)
     assert not planned(kernel, vm, "start")
@@ -244,6 +243,28 @@ def test_vectors_are_followed_until_the_vm_ends() -> None:
 
     vectors.follow(kernel, [GPU], "4-5", ended)
     assert rounds == [{}, {24: "4-5", 26: "0-7"}, {24: "4-5", 26: "0-7"}]
+
+
+def test_the_service_ends_with_the_process(tmp_path: Path) -> None:
+    program = subprocess.Popen(["sleep", "60"])
+    pidfile = tmp_path / "vm.pid"
+    pidfile.write_text(f"{program.pid}\n")
+    argv = [str(pidfile), "0", GPU]
+    command = [sys.executable, "-BPS", "-m", "vfio_hooks.vectors", *argv]
+    service = subprocess.Popen(command, env={"PYTHONPATH": str(Path(__file__).parents[1])})
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            service.wait(0.5)
+        program.kill()
+        assert service.wait(30) == 0
+        program.wait(30)
+        # Nor does it wait for a process that was gone before it came.
+        assert vectors.main(argv) == 0
+        pidfile.unlink()
+        assert vectors.main(argv) == 0
+    finally:
+        service.kill()
+        program.kill()
 
 
 def test_a_device_in_line_mode_has_its_line() -> None:

@@ -44,16 +44,16 @@ def follow(host: WritableHost, addresses: Sequence[str], cpus: str, ended: Ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """vectors PID CPUS ADDRESS..."""
+    """vectors PIDFILE CPUS ADDRESS..."""
     parser = argparse.ArgumentParser(prog="vectors", description=__doc__)
-    parser.add_argument("pid", type=int, help="QEMU's process")
+    parser.add_argument("pidfile", help="where libvirt keeps the number of QEMU's process")
     parser.add_argument("cpus", type=parse_list, help="a CPU list")
     parser.add_argument("address", nargs="+", help="a PCI function, as in 0000:04:00.0")
     arguments = parser.parse_args(argv)
     try:
-        process = os.pidfd_open(arguments.pid)
-    except ProcessLookupError:
-        return 0
+        process = os.pidfd_open(int(WritableHost().read(arguments.pidfile)))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # The VM has ended already.
 
     def ended(seconds: float) -> bool:
         return bool(select.select([process], [], [], seconds)[0])

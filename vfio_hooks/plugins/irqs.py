@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import vfio_hooks
 from vfio_hooks.domain import Domain
-from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.errors import Gone
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, irq
 from vfio_hooks.host.cpu import Node, nearest_first, nodes, online, possible
@@ -45,7 +45,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         cpus = own_cpus("irqs", domain, options.also, host)
         yield from _others(cpus, options, host)
     elif event.op == "started" and options.vectors and domain.pci and domain.pinned:
-        yield _own(domain, host)
+        yield _own(domain)
 
 
 def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
@@ -53,7 +53,7 @@ def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
     socket = irq.balancer(host) if options.irqbalance else None
     if socket:
         # Before the interrupts, or its next round could take them back.
-        yield Step("irqs", IrqBalance(socket), away.share(online(host)))
+        yield Step("irqs", IrqBalance(socket), away.share(online(host)), required=False)
     default = CpuMask(irq.DEFAULT, mask=True)
     yield Step("irqs", default, away.share(parse_list(default.read(host))))
     guests = irq.of_devices(host, irq.lent(host))
@@ -86,16 +86,14 @@ class _Away:
         return Subtract(format_list(cpus), tuple(dict.fromkeys(spare)))
 
 
-def _own(domain: Domain, host: Host) -> Step:
-    pid = host.maybe(f"/run/libvirt/qemu/{domain.name}.pid")
-    if not pid or not pid.isdecimal():
-        raise HookError(f"irqs: /run/libvirt/qemu/{domain.name}.pid: there is no process number")
+def _own(domain: Domain) -> Step:
     unit = f"vfio-hooks-vectors-{domain.uuid}"
     do = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"]
     do += [f"--description=Interrupts of VM {domain.name}"]
     do += [f"--setenv=PYTHONPATH={os.path.dirname(vfio_hooks.__path__[0])}"]
     do += ["/usr/bin/python3", "-BPS", "-m", "vfio_hooks.vectors"]
-    do += [pid, format_list(domain.pinned), *(function.address for function in domain.pci)]
+    do += [f"/run/libvirt/qemu/{domain.name}.pid", format_list(domain.pinned)]
+    do += [function.address for function in domain.pci]
     # As a pattern, since stopping a unit that is not there, after a crash, is an error else.
     undo = ["systemctl", "stop", f"{unit}.servic[e]"]
     return Step("irqs", Command(tuple(do), tuple(undo)), Run(), until="stopped", required=False)
