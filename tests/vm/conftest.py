@@ -69,6 +69,14 @@ def _calmed(running: machine.Machine) -> Guest:
     return guest
 
 
+@pytest.fixture
+def hooked(guest: Guest) -> Guest:
+    """The guest with vfio-hooks installed, once for all tests."""
+    if guest.run("test -x /etc/libvirt/hooks/qemu", check=False).returncode:
+        guest.install()
+    return guest
+
+
 @dataclass
 class _Seen:
     """What the last test left: the next one starts from it, so one snapshot serves both."""
@@ -94,11 +102,11 @@ def host_unchanged(request: pytest.FixtureRequest, _seen: _Seen) -> Iterator[Non
     guest: Guest = request.getfixturevalue("guest")
     name = guest.release
     if name not in _seen.state:
-        _seen.state[name] = guest.snapshot()
-        _seen.denials[name] = len(guest.denials())
+        state, denials = guest.observe()
+        _seen.state[name], _seen.denials[name] = state, len(denials)
     before, denied_before = _seen.state[name], _seen.denials[name]
     yield
-    after, denials = guest.snapshot(), guest.denials()
+    after, denials = guest.observe()
     _seen.state[name], _seen.denials[name] = after, len(denials)
     changes = difference(before, after)
     if changes:

@@ -122,16 +122,25 @@ class Guest:
                 f"{last_line(result.stderr)}"
             )
 
+    def observe(self) -> tuple[State, tuple[str, ...]]:
+        """A snapshot and AppArmor's refusals so far, in one round trip."""
+        end = "--end of the snapshot--"
+        refusals = "dmesg --notime | { grep 'apparmor=\"DENIED\"' || true; }"
+        told = self.run(
+            "udevadm settle --timeout=60; python3 -I -S /src/tests/vm/snapshot.py"
+            f" && echo {shlex.quote(end)} && {refusals}"
+        ).stdout
+        text, _, denials = told.partition(end)
+        state: State = json.loads(text)
+        return state, tuple(denials.split("\n")[1:-1])
+
     def snapshot(self) -> State:
         """The state of all that hooks may touch, after the dust of hotplug has settled."""
-        script = "udevadm settle --timeout=60; python3 /src/tests/vm/snapshot.py"
-        state: State = json.loads(self.run(script).stdout)
-        return state
+        return self.observe()[0]
 
     def denials(self) -> tuple[str, ...]:
         """AppArmor's refusals since the boot, oldest first."""
-        command = "dmesg --notime | grep 'apparmor=\"DENIED\"'"
-        return tuple(self.run(command, check=False).stdout.splitlines())
+        return self.observe()[1]
 
     def calm(self) -> None:
         """Make interrupt masks hold still; see CALM."""

@@ -88,6 +88,7 @@ def _processors(hardware: Hardware) -> list[str]:
     shape = hardware.topology
     size = hardware.node_memory
     # EPYC-v4 because `-cpu max` shows the guest no SMT; kernel-irqchip is KVM's, not TCG's.
+    # x2apic (with the IOMMU's eim, see below) because of the lost interrupts told of there.
     machine = "q35,kernel-irqchip=off,i8042=off,sata=off,smbus=off"
     words = ["-machine", machine, "-accel", "tcg,thread=multi,tb-size=512"]
     words += ["-cpu", "EPYC-v4,+topoext,-svm,+x2apic", "-m", str(size * shape.sockets)]
@@ -148,15 +149,15 @@ def arguments(hardware: Hardware, media: Media, *, port: int, hostname: str) -> 
     """QEMU's whole command line but for the program; ssh will listen on loopback's `port`."""
     kernel = [
         "root=/dev/vda rw rootflags=noatime console=tty0 console=ttyS0 loglevel=4",
-        f"intel_iommu=on iommu=pt mitigations=off cryptomgr.notests {TIMER}",
+        f"intel_iommu=on iommu=pt mitigations=off cryptomgr.notests log_buf_len=4M {TIMER}",
         *hardware.kernel_arguments,
     ]
     return [
         *("-nodefaults", "-no-user-config", "-display", "none", "-name", hostname),
         *_processors(hardware),
-        # First of all devices: those created before it would bypass its translation. eim lets
-        # the kernel use x2APIC: an end-of-interrupt write to the older APIC's memory page can
-        # get lost under multi-threaded TCG, and that CPU then never sees a timer again.
+        # First of all devices: those created before it would bypass its translation. With eim
+        # the kernel uses x2APIC, whose registers are no memory. With the older APIC one boot in
+        # fifteen hung, a CPU's timer interrupt in service for ever; with x2APIC none of sixty.
         *("-device", "intel-iommu,intremap=on,caching-mode=on,eim=on"),
         *("-netdev", f"user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
         *_devices(media),

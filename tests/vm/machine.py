@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
-import signal
 import socket
 import subprocess
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.vm import cache, cpufreq, emulator, hardware, tools
+from tests.vm.identity import kill, start_time
 from tests.vm.image import Image
 from tests.vm.process import VmError, last_line, poll
 from tests.vm.release import Release
@@ -20,10 +20,11 @@ from tests.vm.ssh import Ssh
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NVME_SIZE = 256 << 20
-BOOT_DEADLINE = 300.0
+BOOT_DEADLINE = 420.0
 # What the kernel says when a CPU of the guest has lost its timer for good. It happens to a
 # few of a hundred emulated boots, while the CPUs are started, and more so on a busy machine.
 STALLED = "Possible timer handling issue"
+SILENT = 180.0  # s without a first line on the console: on a machine at rest it takes 5
 
 
 class Stalled(VmError):
@@ -61,7 +62,7 @@ class Machine:
 
     def alive(self) -> bool:
         """Whether the process still is the one that was started."""
-        return _start_time(self.pid) == self.started
+        return start_time(self.pid) == self.started
 
     def console(self) -> str:
         """The kernel's console so far."""
@@ -69,15 +70,22 @@ class Machine:
 
     def wait_ready(self, deadline: float = BOOT_DEADLINE) -> None:
         """Wait until the guest has finished booting."""
+        began = time.monotonic()
+
+        def stalled() -> bool:
+            console = self.console()
+            silent = not console and time.monotonic() - began > SILENT
+            return STALLED in console or silent
+
         poll(
-            lambda: not self.alive() or STALLED in self.console() or self.ssh.answers(),
-            f"ssh into {self.name}, whose console said last: {last_line(self.console())}:",
+            lambda: not self.alive() or stalled() or self.ssh.answers(),
+            f"{self.name} booted so far that ssh answers: this",
             deadline=deadline,
         )
         if not self.alive():
             raise VmError(f"{self.name}: QEMU ended during the boot: {self.why_dead()}")
-        if STALLED in self.console():
-            raise Stalled(f"{self.name}: a CPU of the guest lost its timer; boot it again")
+        if stalled():
+            raise Stalled(f"{self.name}: its kernel hangs, maybe by a lost timer; boot it again")
         state = self.ssh.run("systemctl is-system-running --wait", timeout=deadline)
         if state.stdout.strip() not in ("running", "degraded"):
             raise VmError(
@@ -91,7 +99,7 @@ class Machine:
 
     def stop(self) -> None:
         """End QEMU and remove what the run left; nothing in it is worth a shutdown."""
-        _kill(self.pid, self.started)
+        kill(self.pid, self.started)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -105,35 +113,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ""
-
-
-def _start_time(pid: int) -> str:
-    """Boot id and start tick of a process: together they name it once and for all."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    # The name in field 2 may hold blanks and brackets; what follows the last one may not.
-    fields = stat.rpartition(")")[2].split()
-    state, ticks = fields[0], fields[19]
-    return "" if state in "ZX" else f"{boot.strip()} {ticks}"
-
-
-def _kill(pid: int, started: str) -> None:
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        # Checked after the handle is open: from here on the number cannot change hands.
-        if _start_time(pid) != started:
-            return
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-        if not select.select([handle], [], [], 30)[0]:
-            raise VmError(f"QEMU (process {pid}) is still there 30 s after SIGKILL")
-    finally:
-        os.close(handle)
 
 
 def find(name: str) -> Machine | None:
@@ -195,7 +174,7 @@ def start(
                 start_new_session=True,
             )
         machine = Machine(
-            name, image.suite, str(image.folder), port, process.pid, _start_time(process.pid)
+            name, image.suite, str(image.folder), port, process.pid, start_time(process.pid)
         )
         (here / "machine.json").write_text(json.dumps(asdict(machine)), encoding="utf-8")
     return machine

@@ -43,7 +43,7 @@ class Ssh:
             "GlobalKnownHostsFile": "/dev/null",
             "StrictHostKeyChecking": "yes",
             "HostKeyAlias": self.hostname,
-            "ConnectTimeout": "60",
+            "ConnectTimeout": "120",
             "ServerAliveInterval": "30",
             "ServerAliveCountMax": "10",
             "LogLevel": "ERROR",
