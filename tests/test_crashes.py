@@ -18,6 +18,7 @@ from vfio_hooks.knobs import (
     CpuMask,
     EnergyPreference,
     File,
+    Frequency,
     IrqAffinity,
     IrqBalance,
     Knob,
@@ -76,6 +77,9 @@ PLANS = {
     "a kernel thread": [step(KTHREAD, Subtract("4-7", ("0-7",)))],
     "irqbalance": [step(BALANCER, Subtract("4-7"))],
     "run": [step(LAMP, Run())],
+    "a lowest frequency": [
+        step(Frequency(f"{CPUFREQ}/policy1/scaling_min_freq"), Override("2000000"))
+    ],
     "watchdogs": [
         step(Watchdog("/proc/sys/kernel/nmi_watchdog"), Override("0")),
         step(Watchdog("/proc/sys/kernel/soft_watchdog"), Override("0")),

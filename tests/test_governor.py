@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
+from vfio_hooks.knobs import Frequency
 from vfio_hooks.plugins.governor import Options, plan
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
@@ -155,6 +157,27 @@ def test_a_host_without_cpufreq_is_told_so() -> None:
 def test_pins_that_are_on_no_policy_are_told() -> None:
     with pytest.raises(HookError, match="CPUs 8-9 of the domain's <vcpupin>"):
         planned(a_host(), a_vm(8, 9))
+
+
+def test_a_frequency_shows_a_moment_after_it_was_written() -> None:
+    class Late(Kernel):
+        """Like the real one: a worker carries a change of the limits out."""
+
+        looks = 0
+
+        def read(self, name: str) -> str:
+            if name.endswith("/scaling_min_freq"):
+                self.looks += 1
+                return "2800000" if self.looks > 3 else "1800000"
+            return super().read(name)
+
+    kernel = Late()
+    kernel.files |= a_host().files
+    knob = Frequency(f"{FOLDER}/policy0/scaling_min_freq")
+    knob.write(kernel, "2800000")
+    with pytest.raises(HookError, match="wrote '3600000', but the kernel shows '2800000'"):
+        replace(knob, seconds=0.1).write(kernel, "3600000")
+    assert kernel.files[knob.path] == "2800000\n"
 
 
 @pytest.mark.parametrize("options", [{"governor": "per formance"}, {"min_freq": 0}])

@@ -11,6 +11,7 @@ from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.command import Command
 from vfio_hooks.knobs.energy import EnergyPreference
 from vfio_hooks.knobs.file import CpuMask, File
+from vfio_hooks.knobs.frequency import Frequency
 from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.knobs.module import Module
@@ -31,6 +32,7 @@ KNOBS: dict[str, type[Knob]] = {
         PciDriver,
         Command,
         EnergyPreference,
+        Frequency,
         Trigger,
         Watchdog,
         AllowedCpus,
@@ -46,6 +48,7 @@ __all__ = [
     "CpuMask",
     "EnergyPreference",
     "File",
+    "Frequency",
     "IrqAffinity",
     "IrqBalance",
     "Knob",

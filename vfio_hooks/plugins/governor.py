@@ -17,7 +17,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.cpufreq import FOLDER, Policy, boost_switch, policies
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.modules import is_known
-from vfio_hooks.knobs import EnergyPreference, File, Module
+from vfio_hooks.knobs import EnergyPreference, File, Frequency, Module
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step
@@ -128,7 +128,7 @@ def _policy_steps(policy: Policy, options: Options) -> Iterator[Step]:
         yield preference
     if options.min_freq is not None:
         frequency = str(_frequency(policy, options.min_freq))
-        yield Step("governor", File(policy.file("scaling_min_freq")), Override(frequency))
+        yield Step("governor", Frequency(policy.file("scaling_min_freq")), Override(frequency))
 
 
 def _preference(policy: Policy, options: Options) -> Step | None:
