@@ -1,0 +1,63 @@
+"""`vfio-hooks verify`: whether a running VM has its CPUs to itself and its memory beside them."""
+
+import argparse
+from dataclasses import asdict
+
+from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, need_root, places
+from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
+from vfio_hooks.verify import verify
+
+_COLORS: dict[str, Style] = {"ok": "green", "note": "yellow", "wrong": "red"}
+_LONGEST = 3600
+_EPILOG = """\
+"ok" is as it should be, a "note" may be meant that way, "wrong" costs the VM time: a vCPU that is
+not where its pin says, memory far from the vCPUs, other programs or the host's devices on their
+CPUs. Watch while the host is as busy as it will be. The exit code is 1 when anything is wrong.
+
+examples:
+  vfio-hooks verify win11
+  vfio-hooks verify win11 --seconds 60
+  vfio-hooks verify win11 --json | jq '.verdicts[] | select(.level == "wrong")'
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "verify",
+        run,
+        line="see whether a running VM is left alone",
+        description="Watch a running VM: where its threads may run and do run, where its memory\n"
+        "is, and what else runs on its CPUs or interrupts them.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("vm", metavar="VM", help="name of a running VM")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=5.0, metavar="S", help="how long to watch (default: 5)"
+    )
+    add_places(parser, "root")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    host = places(arguments).host()
+    if host.is_this_machine:
+        need_root("verify")
+    verdicts = verify(host, arguments.vm, arguments.seconds)
+    if arguments.json:
+        say_json({"vm": arguments.vm, "verdicts": [asdict(verdict) for verdict in verdicts]})
+    else:
+        for verdict in verdicts:
+            level = paint(f"{verdict.level:5}", _COLORS[verdict.level])
+            say(f"{level} {clean(f'{verdict.subject}: {verdict.text}')}")
+    return int(any(verdict.level == "wrong" for verdict in verdicts))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to {_LONGEST}")
+    return seconds

@@ -1,0 +1,91 @@
+"""The threads of a host and its interrupts: who may run where, and who did.
+
+https://docs.kernel.org/filesystems/proc.html, Documentation/scheduler/sched-stats.rst
+"""
+
+import re
+from dataclasses import dataclass
+
+from vfio_hooks.host import Host
+from vfio_hooks.host.cpulist import CpuSet, parse_list
+
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD of include/linux/sched.h
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A thread at one moment: the CPU that it is or last was on, how long it has run in all (ns),
+    and how many times it was put on a CPU. (pid, tid, name) is who it is."""
+
+    pid: int
+    tid: int
+    name: str
+    is_kernels: bool
+    cpu: int
+    runtime: int
+    turns: int
+
+
+def threads(host: Host, pid: int | None = None) -> dict[int, Thread]:
+    """The threads of one process or of all, by number. Those that end meanwhile are left out."""
+    found = {}
+    for process in [str(pid)] if pid else filter(str.isdecimal, host.names("/proc")):
+        for tid in host.names(f"/proc/{process}/task"):
+            thread = _thread(host, int(process), int(tid))
+            if thread:
+                found[thread.tid] = thread
+    return found
+
+
+def allowed(host: Host, thread: Thread) -> CpuSet:
+    """The CPUs that a thread may use, by its own affinity and its cgroup's."""
+    status = host.maybe(f"/proc/{thread.pid}/task/{thread.tid}/status") or ""
+    line = re.search(r"^Cpus_allowed_list:\s*(\S+)", status, re.MULTILINE)
+    return parse_list(line[1]) if line else frozenset()
+
+
+def memory_by_node(host: Host, pid: int) -> dict[int, int]:
+    """How much memory a process has on each NUMA node, in KiB."""
+    found: dict[int, int] = {}
+    for line in (host.maybe(f"/proc/{pid}/numa_maps") or "").splitlines():
+        size = re.search(r"\bkernelpagesize_kB=(\d+)", line)
+        for node, pages in re.findall(r"\bN(\d+)=(\d+)", line):
+            amount = int(pages) * (int(size[1]) if size else 4)
+            found[int(node)] = found.get(int(node), 0) + amount
+    return found
+
+
+def interrupts(host: Host, cpus: CpuSet) -> dict[str, int]:
+    """How many interrupts of devices these CPUs have had, by "24 xhci_hcd". The CPUs' own, such
+    as timers and calls from other CPUs, have no number and are not in it."""
+    lines = (host.maybe("/proc/interrupts") or "").splitlines()
+    columns = [int(name.removeprefix("CPU")) for name in lines[0].split()] if lines else []
+    found = {}
+    for line in lines[1:]:
+        number, _, rest = line.strip().partition(":")
+        fields = rest.split()
+        if number.isdecimal() and len(fields) > len(columns):
+            counts = dict(zip(columns, fields, strict=False))
+            # After the counts: the chip, the line of it, then what the drivers call themselves.
+            name = " ".join(fields[len(columns) + 2 :]) or fields[-1]
+            found[f"{number} {name}"] = sum(int(counts[cpu]) for cpu in cpus if cpu in counts)
+    return found
+
+
+def _thread(host: Host, pid: int, tid: int) -> Thread | None:
+    folder = f"/proc/{pid}/task/{tid}"
+    # The name is in brackets, and may have blanks and brackets itself.
+    start, _, rest = (host.maybe(f"{folder}/stat") or "").rpartition(")")
+    fields = rest.split()
+    if len(fields) < 37:
+        return None
+    runtime, _, turns = ((host.maybe(f"{folder}/schedstat") or "").split() + ["0"] * 3)[:3]
+    return Thread(
+        pid=pid,
+        tid=tid,
+        name=start.partition("(")[2],
+        is_kernels=bool(int(fields[6]) & _KERNEL_THREAD),
+        cpu=int(fields[36]),
+        runtime=int(runtime),
+        turns=int(turns),
+    )
