@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fakes.kernel import Lines, a_host
 from tests.test_crashes import PLANS
 from vfio_hooks.engine import Engine
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.journal import Disk
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
@@ -153,3 +154,12 @@ def test_any_bytes_are_a_journal_or_an_error(
         StateFolder(str(folder)).load(VM)
     except HookError as error:
         assert "\n" not in str(error)
+
+
+def test_waiting_for_the_lock_can_be_interrupted(folder: Path) -> None:
+    """Ctrl-C while another VM's event takes its time."""
+    state = StateFolder(str(folder))
+    engine = Engine(a_host(), state, Lines())
+    with state.locked(lambda: None), pytest.raises(Interrupted), engine.signals.caught():
+        os.kill(os.getpid(), signal.SIGINT)
+        engine.undo("undo", VM)

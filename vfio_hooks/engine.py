@@ -42,10 +42,9 @@ class Engine:
         What an earlier run of the same VM left behind, because libvirtd was killed and never
         told of its end, is undone first.
         """
-        with self.signals.caught(), self.folder.locked():
+        with self.signals.caught(), self.folder.locked(self.signals.check):
             ledger = self._open(vm)
-            if ledger.damaged:
-                raise ledger.damaged[0]
+            ledger.require_whole()
             journal = ledger.journal(uuid, vm)
             self.host.tell = lambda text: self.log.info(f"{vm}: {text}", vm)
             if event == "prepare" and journal.live():
@@ -59,8 +58,9 @@ class Engine:
 
     def rehearse(self, uuid: str, vm: str, planner: Planner) -> list[Change]:
         """Make and log the plan that `perform` would carry out, and change nothing."""
-        with self.folder.locked():
+        with self.signals.caught(), self.folder.locked(self.signals.check):
             ledger = Ledger(self.folder)
+            ledger.require_whole()
             steps = planner(ledger)
             check(steps, uuid, ledger)
             changes = preview(steps, self.host, ledger)
@@ -73,10 +73,10 @@ class Engine:
 
         Returns what could not be put back, a line each; the rest is undone all the same.
         """
-        with self.signals.caught(), self.folder.locked():
+        with self.signals.caught(), self.folder.locked(self.signals.check):
             ledger = self._open("")
             journal = ledger.journals.get(uuid)
-            problems = [error.problem for error in ledger.damaged if uuid in error.problem]
+            problems = [ledger.damaged[uuid].problem] if uuid in ledger.damaged else []
             if journal is None:
                 return problems
             return problems + self._undo_event(ledger, journal, event, _ending(journal, event))
@@ -84,7 +84,7 @@ class Engine:
     def _open(self, vm: str) -> Ledger:
         """Read all journals, and finish what a crash cut off in any of them."""
         ledger = Ledger(self.folder)
-        for error in ledger.damaged:
+        for error in ledger.damaged.values():
             self.log.warning(str(error), vm)
         for journal in ledger.unfinished():
             event = journal.event or ""

@@ -13,20 +13,25 @@ class Ledger:
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
         self.journals: dict[str, Journal] = {}
-        self.damaged: list[HookError] = []
-        """Journals that cannot be understood. Undoing goes on without them; starting does not,
-        since what they hold is not known."""
+        self.damaged: dict[str, HookError] = {}
+        """Journals that cannot be understood, by UUID. Undoing goes on without them; starting
+        does not, since what they hold is not known."""
         self._by_key: dict[str, list[tuple[Journal, int]]] = {}
         self._last = 0
         for uuid in folder.uuids():
             try:
                 journal = folder.load(uuid)
             except HookError as error:
-                self.damaged.append(error)
+                self.damaged[uuid] = error
                 continue
             self.journals[uuid] = journal
             for claim in journal.claims.values():
                 self._index(journal, claim)
+
+    def require_whole(self) -> None:
+        """Raise HookError for a damaged journal."""
+        for error in self.damaged.values():
+            raise error
 
     def journal(self, uuid: str, vm: str) -> Journal:
         """The journal of a VM, a new one where it has none yet."""

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vfio_hooks.errors import HookError, reason
@@ -43,8 +43,13 @@ class StateFolder:
             )
 
     @contextmanager
-    def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-        """Hold the one lock: libvirt runs the hooks of different VMs at the same time."""
+    def locked(
+        self, interrupted: Callable[[], None], seconds: float = LOCK_SECONDS
+    ) -> Iterator[None]:
+        """Hold the one lock: libvirt runs the hooks of different VMs at the same time.
+
+        `interrupted` is asked while waiting, and may raise.
+        """
         self.prepare()
         path = f"{self.path}/lock"
         try:
@@ -59,6 +64,7 @@ class StateFolder:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                interrupted()
                 return False
             return True
 

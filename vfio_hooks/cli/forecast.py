@@ -68,8 +68,7 @@ def forecast(domain: Domain, config: Config, places: Places, events: Sequence[Ev
     be used, as the events themselves would.
     """
     ledger, notes = _ledger(places.folder())
-    if ledger.damaged:
-        raise ledger.damaged[0]
+    ledger.require_whole()
     if config.general.dry_run:
         notes.append("dry_run is on: libvirt's events only log this plan")
     journal = ledger.journals.get(domain.uuid)

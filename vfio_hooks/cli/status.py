@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         for journal in ledger.journals.values()
         if arguments.vm in (None, journal.vm, journal.uuid)
     ]
-    damaged = [str(error) for error in ledger.damaged]
+    damaged = [str(error) for error in ledger.damaged.values()]
     if arguments.json:
         say_json({"vms": [asdict(vm) for vm in vms], "damaged": damaged})
     else:

@@ -71,9 +71,9 @@ def _find(vm: str, here: Places) -> list[str]:
         raise HookError(
             f"{len(found)} VMs named {vm} have changes", f"give one's UUID: {', '.join(found)}"
         )
-    if not found and (damaged := Ledger(folder).damaged):
+    if not found:
         # The journal that is meant may be among them.
-        raise damaged[0]
+        Ledger(folder).require_whole()
     return found
 
 
