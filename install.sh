@@ -42,7 +42,8 @@ usage: install.sh [--dry-run] [--destdir DIR]               install, or upgrade 
   --destdir DIR  put the files below DIR, for packages; nothing else on this machine is touched
 
 Installed are the package ($LIBRARIES), the hook ($HOOKS/qemu) and
-the command ($COMMAND). A hook that is there already is kept and goes on being run.
+the command ($COMMAND). A hook that is there already is kept and goes on being run;
+the one of VFIO-Tools is kept and not run, as vfio-hooks does all that it does.
 END
 }
 
@@ -200,17 +201,36 @@ library_in_use() {
     fi
 }
 
+# The hook of VFIO-Tools, which most guides have: all it does is run the executables in
+# qemu.d/<VM>/<operation>/<sub-operation>, and so does ours.
+is_vfio_tools_hook() { [[ -f $1 ]] && grep -Eq 'qemu\.d/\$\{?GUEST_NAME\}?/\$\{?HOOK_NAME\}?' "$1"; }
+
 # Linked, not moved: at no moment is there no hook.
 keep_foreign_hook() {
-    local hook=$DESTDIR$HOOKS/qemu
+    local hook=$DESTDIR$HOOKS/qemu name=qemu.kept why="vfio-hooks goes on running it"
     if ! exists "$hook" || is_our_hook "$hook"; then
         return 0
     fi
-    if exists "$hook.kept"; then
-        cmp -s "$hook" "$hook.kept" && return 0
-        die "$HOOKS/qemu is not ours, and $HOOKS/qemu.kept is there already: move one of them away"
+    if is_vfio_tools_hook "$hook"; then
+        name=qemu.replaced
+        why="vfio-hooks itself runs the executables in qemu.d"
     fi
-    act "keep your own hook as $HOOKS/qemu.kept; vfio-hooks goes on running it" ln -PT "$hook" "$hook.kept"
+    if exists "$DESTDIR$HOOKS/$name"; then
+        cmp -s "$hook" "$DESTDIR$HOOKS/$name" && return 0
+        die "$HOOKS/qemu is not ours, and $HOOKS/$name is there already: move one of them away"
+    fi
+    act "keep your own hook as $HOOKS/$name; $why" ln -PT "$hook" "$DESTDIR$HOOKS/$name"
+}
+
+# What the hook refuses to use, because others than root could have written it. Folders that
+# another hook made use of come under its rules now.
+warn_of_untrusted() {
+    local -a found
+    mapfile -t found < <(
+        find -L "$DESTDIR$HOOKS/qemu.d" -mindepth 1 \( ! -uid 0 -o -perm /022 \) 2>/dev/null
+    )
+    ((${#found[@]} == 0)) ||
+        say "attention: ${#found[@]} files in $HOOKS/qemu.d are not root's alone, so their VMs will not start: chown -R root: $HOOKS/qemu.d; chmod -R go-w $HOOKS/qemu.d"
 }
 
 install_hook() {
@@ -370,13 +390,14 @@ refuse_while_held() {
 }
 
 remove_hook() {
-    local hook=$DESTDIR$HOOKS/qemu
+    local hook=$DESTDIR$HOOKS/qemu kept
     is_our_hook "$hook" || return 0
-    if exists "$hook.kept"; then
-        act "put your own hook back as $HOOKS/qemu" mv -T "$hook.kept" "$hook"
-    else
-        act "remove $HOOKS/qemu" rm -- "$hook"
-    fi
+    for kept in "$hook.kept" "$hook.replaced"; do
+        exists "$kept" || continue
+        act "put your own hook back as $HOOKS/qemu" mv -T "$kept" "$hook"
+        return
+    done
+    act "remove $HOOKS/qemu" rm -- "$hook"
 }
 
 remove_folders_made() {
@@ -440,6 +461,7 @@ main() {
         [[ -n $DESTDIR ]] || need_modules
         [[ -z $DESTDIR ]] || mkdir -p "$DESTDIR"
         install_all
+        [[ -n $DESTDIR ]] || warn_of_untrusted
         [[ -n $DESTDIR ]] || prove
         ;;
     uninstall) uninstall_all ;;

@@ -12,6 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = "#!/bin/sh\necho mine >&2\n"
 
 
+# All that is told of it by: the path that it runs.
+VFIO_TOOLS = '#!/bin/bash\nrun_all "$BASEDIR/qemu.d/$GUEST_NAME/$HOOK_NAME/$STATE_NAME"\n'
+
+
 class Target:
     """A folder that stands for the machine's root, and install.sh at work on it."""
 
@@ -175,6 +179,17 @@ def test_a_foreign_hook_is_kept_and_put_back(target: Target) -> None:
     target.install()
     assert target.kept.read_text() == FOREIGN
     assert "put your own hook back" in target.install("--uninstall")
+    assert target.tree() == before
+
+
+@pytest.mark.parametrize("text", [VFIO_TOOLS, re.sub(r"\$(\w+)", r"${\1}", VFIO_TOOLS)])
+def test_a_hook_that_does_no_more_than_ours_is_not_run_beside_it(target: Target, text: str) -> None:
+    target.foreign(target.hook, text)
+    before = target.tree()
+    assert "itself runs the executables in qemu.d" in target.install()
+    assert (target.hooks / "qemu.replaced").read_text() == text
+    assert not target.kept.exists()
+    target.install("--uninstall")
     assert target.tree() == before
 
 

@@ -26,6 +26,11 @@ FOREIGN = """\
 #!/bin/sh
 printf '%s|%s|%s|%s\\n' "$0" "$*" "$(sha256sum < /dev/stdin)" "$(pwd)" >> /tmp/foreign.log
 """
+VFIO_TOOLS = """\
+#!/bin/bash
+GUEST_NAME=$1 HOOK_NAME=$2 STATE_NAME=$3
+for file in "$(dirname "$0")/qemu.d/$GUEST_NAME/$HOOK_NAME/$STATE_NAME"/*; do "$file" "$@"; done
+"""
 DISKLESS = """\
 <domain type='qemu'><name>{name}</name><memory unit='MiB'>1</memory><os><type>hvm</type></os>
 <devices><disk type='file'><source file='/nonexistent'/><target dev='vda'/></disk></devices>
@@ -100,10 +105,7 @@ def checkouts(guest: Guest) -> Iterator[Host]:
 @pytest.fixture
 def host(checkouts: Host) -> Iterator[Host]:
     """A host without vfio-hooks, again so afterwards."""
-    clean = (
-        f"{INSTALL} --uninstall; "
-        f"rm -rf /tmp/foreign.log {HOOKS}/qemu {HOOKS}/qemu.kept {HOOKS}/qemu.d"
-    )
+    clean = f"{INSTALL} --uninstall; rm -rf /tmp/foreign.log {HOOKS}/qemu {HOOKS}/qemu.* "
     checkouts.run(clean)
     yield checkouts
     checkouts.run(clean)
@@ -157,6 +159,23 @@ def test_a_foreign_hook_goes_on_being_run(host: Host) -> None:
     assert host.run(f"cat {HOOKS}/qemu") == FOREIGN
     host.fails("virsh create /dev/stdin", DISKLESS.format(name="back"))
     assert f"{HOOKS}/qemu|back prepare begin -" in host.run("cat /tmp/foreign.log")
+
+
+def test_executables_are_run_once_after_vfio_tools(host: Host) -> None:
+    """Its hook and its users' folders were there before; ours does its work now."""
+    host.run(f"cat > {HOOKS}/qemu; chmod 755 {HOOKS}/qemu", VFIO_TOOLS)
+    script = f"{HOOKS}/qemu.d/install-test/prepare/begin/mine.sh"
+    host.run(f"mkdir -p $(dirname {script}); cat > {script}; chmod 775 {script}", FOREIGN)
+    told = host.run(INSTALL)
+    assert f"keep your own hook as {HOOKS}/qemu.replaced" in told
+    assert "attention: 1 files" in told
+    assert "others than its owner may write there" in host.event("prepare begin", check=False)
+    host.run(f"chmod go-w {script}")
+    host.event("prepare begin")
+    host.event("release end")
+    assert [line.split("|")[:2] for line in host.run("cat /tmp/foreign.log").splitlines()] == [
+        [script, "install-test prepare begin -"]
+    ]
 
 
 def test_uninstall_is_refused_while_a_device_is_lent(managed: Host) -> None:

@@ -1,0 +1,69 @@
+"""What the README shows is what the program does."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vfio_hooks.cli import parser
+from vfio_hooks.config import examine
+from vfio_hooks.knobs import PciDriver
+from vfio_hooks.plugins import BUILT_IN
+from vfio_hooks.steps import Step
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
+def command_lines() -> list[str]:
+    lines = "".join(blocks("")).splitlines()
+    lines += re.findall(r"`([^`\n]+)`", README)
+    return [line for line in lines if line.startswith("vfio-hooks ")]
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_configuration_is_valid(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "qemu.d/win11"
+    folder.mkdir(parents=True)
+    (folder / "vm.toml").write_text(text)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o755)
+    config, problems = examine(str(tmp_path), "win11")
+    assert problems == []
+    assert config and config.tables
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_commands_are_understood(line: str) -> None:
+    arguments = shlex.split(line, comments=True)[1:]
+    if len(arguments) == 1 and arguments[0] == "undo":
+        arguments.append("--all")
+    assert parser().parse_args(arguments).run
+
+
+def test_every_table_that_is_listed_exists() -> None:
+    tables = re.findall(r"^\| `\[+(\w+)\]+` \|", README, re.MULTILINE)
+    assert tables
+    assert set(tables) <= set(BUILT_IN)
+
+
+def test_the_journal_is_one_that_the_program_reads() -> None:
+    (text,) = (block for block in blocks("") if block.startswith('{"record"'))
+    record = json.loads(text.replace("\n", ""))
+    step = Step.from_json(record["step"])
+    assert step.knob == PciDriver("0000:06:00.0")
+    assert record["base"] == "nvme"
+
+
+def test_linked_files_are_there() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
