@@ -132,7 +132,7 @@ def _guarded(argv: list[str], xml: bytes) -> int:
         from vfio_hooks.log import SystemdJournal
         from vfio_hooks.places import Places
 
-        log = SystemdJournal()
+        log = SystemdJournal(event=op, event_of=vm)
         try:
             handle(Event(*argv[1:5]), xml, Places(HOOKS, STATE, "/"), log)
         except Exception as error:

@@ -23,12 +23,16 @@ class Log(Protocol):
 class SystemdJournal:
     """A log whose lines `journalctl -t vfio-hooks` shows, with the VM as VFIO_HOOKS_VM.
 
+    A process handles one `event`, that of the VM `event_of`, which may first have to tidy up after
+    another VM: then its lines are about that one.
+
     Without systemd nothing is logged; a log that cannot be written never fails an event, and one
     that hangs is waited for once.
     """
 
-    def __init__(self, path: str = SOCKET) -> None:
+    def __init__(self, path: str = SOCKET, event: str = "", event_of: str = "") -> None:
         self._path = path
+        self._event = {"VFIO_HOOKS_EVENT": event, "VFIO_HOOKS_EVENT_OF": event_of}
         self._hangs = False
 
     def info(self, text: str, vm: str = "") -> None:
@@ -42,6 +46,7 @@ class SystemdJournal:
             "PRIORITY": str(priority),
             "SYSLOG_IDENTIFIER": IDENTIFIER,
             "VFIO_HOOKS_VM": vm,
+            **self._event,
             "MESSAGE": text,
         }
         datagram = b"".join(_field(name, value) for name, value in fields.items())

@@ -48,7 +48,7 @@ def _run(path: str, event: Event, xml: bytes, seconds: float) -> None:
     # Through sh, which AppArmor's profile of libvirtd lets run unconfined: run directly, a script
     # would inherit a profile in which nothing below /usr/local can be executed.
     argv = ["/bin/sh", "-c", 'exec "$0" "$@"', path, event.vm, event.op, event.subop, event.extra]
-    with _journal_stream() as output:
+    with _journal_stream(f"{event.vm}: output of {path}") as output:
         try:
             process = subprocess.Popen(
                 argv,
@@ -93,16 +93,19 @@ def _executables(place: str) -> Iterator[str]:
                 yield path
 
 
-def _journal_stream() -> socket.socket | IO[bytes]:
+def _journal_stream(title: str) -> socket.socket | IO[bytes]:
     """A stream that the systemd journal reads line by line, for as long as anybody has it open;
     /dev/null where there is no systemd journal.
 
-    The header is systemd's stdout protocol: identifier, unit, priority, then four switches.
+    The header is systemd's stdout protocol: identifier, unit, priority, then four switches. The
+    protocol has no field for the VM; but the journal tells which process wrote a line, and the
+    title is of this process, so `vfio-hooks log` finds the event that a stream belongs to.
     """
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         stream.connect(STREAM)
-        stream.sendall(f"{IDENTIFIER}\n\n6\n0\n0\n0\n0\n".encode())
+        header = f"{IDENTIFIER}\n\n6\n0\n0\n0\n0\n"
+        stream.sendall(f"{header}{' '.join(title.split())}\n".encode(errors="replace"))
     except OSError:
         stream.close()
         return open(os.devnull, "wb")

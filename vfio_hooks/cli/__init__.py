@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from vfio_hooks import __version__
-from vfio_hooks.cli import hook, plan, status, undo, validate, verify
+from vfio_hooks.cli import hook, log, plan, status, undo, validate, verify
 from vfio_hooks.cli.terminal import complain
 from vfio_hooks.errors import HookError, reason
 
@@ -24,6 +24,7 @@ examples:
   vfio-hooks status                    what is changed on this host now, and by whom?
   vfio-hooks undo win11                put back what win11 left changed
   vfio-hooks verify win11              does anything disturb win11, which runs?
+  vfio-hooks log win11                 what happened at its last start and end?
 
 Every verb has its own help: vfio-hooks plan --help
 """
@@ -84,6 +85,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (plan, status, undo, validate, verify, hook):
+    for verb in (plan, status, undo, validate, verify, log, hook):
         verb.register(verbs)
     return top

@@ -1,0 +1,161 @@
+"""What was logged, read back out of the systemd journal: a VM's events and the steps in them.
+
+A hook is one process for each event, so lines belong together that have the same process; lines
+of the VM's own executables are found by their stream, which that process opened (see scripts.py).
+"""
+
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vfio_hooks.commands import find, run
+from vfio_hooks.errors import HookError
+from vfio_hooks.log import IDENTIFIER, WARNING
+
+MOST = 50_000
+"""Lines of the journal that are read, the newest: a VM with thousands of interrupts logs a
+thousand lines when it starts."""
+_SECONDS = 60
+_FIELDS = (
+    "MESSAGE",
+    "PRIORITY",
+    "VFIO_HOOKS_VM",
+    "VFIO_HOOKS_EVENT",
+    "VFIO_HOOKS_EVENT_OF",
+    "_PID",
+    "_BOOT_ID",
+    "_STREAM_ID",
+    "_SOURCE_REALTIME_TIMESTAMP",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line, with its time in microseconds since 1970; `output` is what an executable of the
+    VM's own printed."""
+
+    time: int
+    text: str
+    warning: bool = False
+    output: bool = False
+
+
+@dataclass(frozen=True)
+class Past:
+    """An event as it was handled. It may be that of another VM, `event_of`: what was cut off is
+    undone by the next event of any VM."""
+
+    event: str
+    event_of: str
+    lines: tuple[Line, ...]
+
+    @property
+    def begin(self) -> int:
+        return self.lines[0].time
+
+    def after(self, line: Line) -> float:
+        """The milliseconds from the begin of the event to a line of it."""
+        return (line.time - self.begin) / 1000
+
+
+def read(since: str | None) -> str:
+    """The journal's lines of vfio-hooks, as JSON. Raises HookError."""
+    if find("journalctl") is None:
+        raise HookError(
+            "this host has no journalctl", "events are only logged to the systemd journal"
+        )
+    argv = ["journalctl", "--output=json", "--all", f"--identifier={IDENTIFIER}"]
+    argv += [f"--lines={MOST}", "--quiet", f"--output-fields={','.join(_FIELDS)}"]
+    argv += [f"--since={since}"] if since else []
+    try:
+        return run(argv, _SECONDS)
+    except HookError as error:
+        if "permission" in error.problem.lower():
+            raise _closed() from None
+        # The command line is long, and of its end only the reason matters.
+        why = error.problem.removeprefix(f"{shlex.join(argv)}: ")
+        raise HookError(f"journalctl: {why}", error.hint) from None
+
+
+def _closed() -> HookError:
+    return HookError(
+        "the systemd journal is not yours to read", "try with sudo, or join group systemd-journal"
+    )
+
+
+def events(text: str, vm: str) -> list[Past]:
+    """What happened to a VM, oldest first, out of lines of `journalctl -o json`."""
+    entries = list(_entries(text))
+    groups: dict[tuple[str, ...], list[Line]] = {}
+    for entry in entries:
+        if _text(entry, "VFIO_HOOKS_VM") == vm:
+            groups.setdefault(_key(entry), []).append(_line(entry, vm))
+    for key, lines in _outputs(entries, groups, vm):
+        groups[key] += lines
+    found = []
+    for (_, _, event, event_of), lines in groups.items():
+        # Lines of two sockets may reach the journal in another order than they were written in.
+        ordered = sorted(lines, key=lambda line: line.time)
+        found.append(Past(event, event_of or vm, tuple(ordered)))
+    return sorted(found, key=lambda past: past.begin)
+
+
+def _outputs(
+    entries: Sequence[dict[str, Any]], groups: dict[tuple[str, ...], list[Line]], vm: str
+) -> Iterable[tuple[tuple[str, ...], list[Line]]]:
+    """Lines of executables with the key of the event that ran them."""
+    streams: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        if stream := _text(entry, "_STREAM_ID"):
+            streams.setdefault(stream, []).append(entry)
+    for title, *lines in streams.values():
+        place = (_text(title, "_BOOT_ID"), _text(title, "_PID"))
+        keys = [key for key in groups if key[:2] == place and key[3] in ("", vm)]
+        if keys and lines:
+            when = _time(title)
+            # In weeks the kernel comes to use a process's number again.
+            yield (
+                min(keys, key=lambda key: abs(groups[key][0].time - when)),
+                [_line(entry, "", output=True) for entry in lines],
+            )
+
+
+def _entries(text: str) -> Iterable[dict[str, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.startswith("{"):
+            continue
+        try:
+            entry = json.loads(line)
+            _time(entry)
+        except (ValueError, KeyError, TypeError):
+            raise HookError(f"line {number} is not one of `journalctl -o json`") from None
+        yield entry
+
+
+def _key(entry: dict[str, Any]) -> tuple[str, ...]:
+    names = ("_BOOT_ID", "_PID", "VFIO_HOOKS_EVENT", "VFIO_HOOKS_EVENT_OF")
+    return tuple(_text(entry, name) for name in names)
+
+
+def _line(entry: dict[str, Any], vm: str, output: bool = False) -> Line:
+    text = _text(entry, "MESSAGE").removeprefix(f"{vm}: " if vm else "")
+    warning = int(_text(entry, "PRIORITY") or 6) <= WARNING
+    return Line(_time(entry), text, warning, output)
+
+
+def _time(entry: dict[str, Any]) -> int:
+    """When a line was written, where the kernel told, or else when the journal took it."""
+    return int(entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry["__REALTIME_TIMESTAMP"])
+
+
+def _text(entry: dict[str, Any], name: str) -> str:
+    """A field's text: journalctl writes bytes as a list of numbers, and several values of one
+    field as a list of these."""
+    value = entry.get(name)
+    if isinstance(value, list):
+        if all(isinstance(part, int) for part in value):
+            return bytes(value).decode(errors="replace")
+        value = value[-1]
+    return value if isinstance(value, str) else ""
