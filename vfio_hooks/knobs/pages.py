@@ -53,7 +53,10 @@ class Pages(Knob):
         if had < wanted and not until(had_after_another_look, self.seconds):
             raise self._too_few(host, wanted - before, had - before)
         if had > wanted:
-            raise HookError(f"{self.path}: {wanted} was asked for, but the kernel shows {had}")
+            raise HookError(
+                f"{self.path}: {wanted} was asked for, but the kernel shows {had}",
+                "this kernel counts in pages beyond their pool that programs still use: end those",
+            )
 
     def _ask(self, host: WritableHost, wanted: int) -> int:
         write_file(host, self.path, str(wanted))
