@@ -4,10 +4,14 @@ https://docs.kernel.org/admin-guide/cputopology.html and bitmap_parse in lib/bit
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 CpuSet = frozenset[int]
+# A host has thousands of interrupts and few different masks.
+_REMEMBERED = 512
 
 
+@lru_cache(_REMEMBERED)
 def parse_list(text: str) -> CpuSet:
     """The CPUs of a list: "0-3,8" is {0, 1, 2, 3, 8}, "" is none.
 
@@ -29,6 +33,11 @@ def parse_list(text: str) -> CpuSet:
 
 def format_list(cpus: Iterable[int]) -> str:
     """The kernel's own spelling of a set: ascending, runs of two or more joined by a dash."""
+    return _format_list(frozenset(cpus))
+
+
+@lru_cache(_REMEMBERED)
+def _format_list(cpus: CpuSet) -> str:
     runs: list[list[int]] = []
     for cpu in sorted(cpus):
         if runs and cpu == runs[-1][1] + 1:
