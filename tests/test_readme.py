@@ -58,8 +58,8 @@ def test_the_journal_is_one_that_the_program_reads() -> None:
     (text,) = (block for block in blocks("") if block.startswith('{"record"'))
     record = json.loads(text.replace("\n", ""))
     step = Step.from_json(record["step"])
-    assert step.knob == PciDriver("0000:06:00.0")
-    assert record["base"] == "nvme"
+    assert step.knob == PciDriver("0000:05:00.0")
+    assert record["base"] == "e1000e"
 
 
 def test_linked_files_are_there() -> None:
