@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from vfio_hooks import __version__
-from vfio_hooks.cli import completion, hook, log, plan, status, undo, validate, verify
+from vfio_hooks.cli import completion, hook, log, manual, plan, status, undo, validate, verify
 from vfio_hooks.cli.terminal import complain
 from vfio_hooks.errors import HookError, reason
 
@@ -85,6 +85,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (plan, status, undo, validate, verify, log, hook, completion):
+    for verb in (plan, status, undo, validate, verify, log, hook, completion, manual):
         verb.register(verbs)
     return top

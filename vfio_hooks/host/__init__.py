@@ -48,6 +48,7 @@ class Host:
             return []
 
     def exists(self, name: str) -> bool:
+        """Whether there is such a file or folder."""
         return os.path.exists(self.path(name))
 
     def link(self, name: str) -> str | None:

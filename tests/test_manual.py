@@ -1,0 +1,193 @@
+"""The manual pages: whole, true, and as man reads them."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command
+from tests.hosttree import gpu_host
+from vfio_hooks import plugins
+from vfio_hooks.cli import parser, tree
+from vfio_hooks.config import examine
+from vfio_hooks.domain import Domain
+from vfio_hooks.event import ENDING, PLANNED, Event
+from vfio_hooks.host import Host
+from vfio_hooks.knobs import KNOBS, File
+from vfio_hooks.manual import PAGES, page
+from vfio_hooks.manual.config import _EXAMPLES
+from vfio_hooks.manual.keys import explained
+from vfio_hooks.manual.modules import EXAMPLE
+from vfio_hooks.manual.roff import Page, paragraphs
+from vfio_hooks.options import keys
+from vfio_hooks.plugins import own
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
+from vfio_hooks.tables import General
+
+_, VERBS = tree.read(parser())
+OPTIONS = {name: plugins.load(name).Options for name in plugins.BUILT_IN}
+ESCAPES = (
+    ("\\-", "-"),
+    ("\\(aq", "'"),
+    ("\\(dq", '"'),
+    ("\\(ga", "`"),
+    ("\\(ti", "~"),
+    ("\\(ha", "^"),
+    ("\\(rs", "\\"),
+)
+HARD = [
+    ".SH of a line",
+    "'br",
+    "  .br",
+    "\\n(.l \\fBx\\fR",
+    'a-b --long "quoted" `tick` ~^ it\'s',
+    "→ ä",
+    "#$%&*()[]{}<>|/;:,?!@_=+",
+]
+
+
+def plain(name: str) -> str:
+    """A page's text without roff's escapes."""
+    text = re.sub(r"\\f[BR]|\\&", "", page(name))
+    for escape, character in ESCAPES:
+        text = text.replace(escape, character)
+    return text
+
+
+def groff(text: str) -> str:
+    """What groff makes of it, after it complained of nothing."""
+    if not shutil.which("groff"):
+        pytest.skip("groff is not installed")
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", "-P-cbou"],
+        input=text,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_man_reads_it_without_complaint(name: str) -> None:
+    text = page(name)
+    assert text.isascii()
+    assert re.match(rf'\.\\".*\n\.TH {name.upper()} {PAGES[name]} ', text)
+    assert "NAME" in groff(text)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_man_shows_it(name: str, tmp_path: Path) -> None:
+    if not shutil.which("man"):
+        pytest.skip("man is not installed")
+    file = tmp_path / f"{name}.{PAGES[name]}"
+    file.write_text(page(name))
+    done = subprocess.run(
+        ["man", "--warnings=w", "-l", str(file)],
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "PAGER": "cat"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "SEE ALSO" in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_every_verb_with_its_options_and_examples(verb: tree.Verb) -> None:
+    text = plain("vfio-hooks")
+    _, _, rest = text.partition(f"\n.SS {verb.name}\n")
+    section = re.split(r"\n\.S[SH] ", rest)[0]
+    assert all(flag in section for option in verb.options for flag in option.flags)
+    assert all(f"\n{one.name}\n" in section for one in verb.positionals)
+    examples = verb.epilog.partition("examples:\n")[2].splitlines()
+    assert examples
+    assert all(line in section.splitlines() for line in examples)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_table_with_its_keys(name: str) -> None:
+    _, _, rest = plain("vfio-hooks.toml").partition("\n.SH TABLES\n")
+    _, _, rest = re.sub(r"\.SS \[+(\w+)\]+", r".SS \1", rest).partition(f"\n.SS {name}\n")
+    section = re.split(r"\n\.S[SH] ", rest)[0]
+    for key in keys(OPTIONS[name]):
+        assert re.search(rf"\n\.T[PQ]\n{key} \(.+; .+\)\n", section), key
+
+
+@pytest.mark.parametrize("options", [General, *OPTIONS.values()])
+def test_every_key_is_explained_once(options: type[object]) -> None:
+    """By a sentence in the docstring of Options that has it in backticks."""
+    items = explained(options)
+    assert [item.names for item in items if item.names and not item.text] == []
+    names = [name for item in items for name in item.names]
+    assert sorted(names) == sorted(keys(options))
+
+
+def test_what_a_module_may_use_is_there() -> None:
+    text = plain("vfio-hooks.toml")
+    for word in (*(knob.__name__ for knob in KNOBS.values()), "Subtract(", "cpulist.parse_list("):
+        assert word in text
+    assert "host.exists(name)" in text
+
+
+def test_every_event_has_its_folder() -> None:
+    text = plain("vfio-hooks.toml")
+    for op in PLANNED:
+        assert f"{op}/begin" in text
+    for op in ENDING:
+        assert f"{op}/end" in text
+
+
+def test_the_module_of_the_example_works(tmp_path: Path) -> None:
+    (tmp_path / "sound.py").write_text(EXAMPLE)
+    tmp_path.chmod(0o755)
+    (tmp_path / "sound.py").chmod(0o644)
+    module = own.load(str(tmp_path), "sound")
+    root = gpu_host(tmp_path / "host")
+    file = root / "sys/module/snd_hda_intel/parameters/power_save"
+    domain = Domain("win11", "")
+    options = module.Options(seconds=3)
+    assert list(module.plan(Event("win11", "prepare"), domain, options, Host(str(root)))) == []
+    file.parent.mkdir(parents=True)
+    file.write_text("1\n")
+    path = f"/{file.relative_to(root)}"
+    assert list(module.plan(Event("win11", "prepare"), domain, options, Host(str(root)))) == [
+        Step("sound", File(path), Override("3"))
+    ]
+    assert explained(module.Options)[1].names == ["seconds"]
+
+
+def test_the_files_of_the_examples_are_right(tmp_path: Path) -> None:
+    own_file, host_file = (part for part in paragraphs(_EXAMPLES) if part.startswith("  "))
+    folder = tmp_path / "qemu.d/win11"
+    folder.mkdir(parents=True)
+    (folder / "vm.toml").write_text(own_file)
+    (tmp_path / "vfio-hooks.toml").write_text(host_file)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o755)
+    config, problems = examine(str(tmp_path), "win11")
+    assert problems == []
+    assert config and config.general.script_timeout == 60
+
+
+@pytest.mark.parametrize("text", HARD)
+def test_text_is_shown_as_it_is(text: str) -> None:
+    made = Page("x", 1, "x", "x")
+    made.example("  first\n" + text)
+    made.item([text], f"{text}. {text}")
+    lines = [line.strip() for line in groff(str(made)).splitlines()]
+    # In prose backticks make bold, and a row of blanks is one.
+    prose = " ".join(text.split()).replace("`", "")
+    assert text.strip() in lines
+    assert prose in lines
+    assert f"{prose}. {prose}" in " ".join(" ".join(lines).split())
+
+
+def test_the_command_prints_them(command: Command) -> None:
+    assert command("manual").out == page("vfio-hooks")
+    assert command("manual", "vfio-hooks.toml").out == page("vfio-hooks.toml")
+    assert command("manual", "nothing").code == 2
