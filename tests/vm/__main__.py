@@ -112,7 +112,8 @@ def main() -> int:
             for suite in suites:
                 {"status": _status, "stop": _stop}[options.command](suite)
     except VmError as error:
-        print(f"tests.vm: {error}", file=sys.stderr)
+        told = "; ".join([str(error), *getattr(error, "__notes__", [])])
+        print(f"tests.vm: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.vm.release import SSH_MAC, Release
+
 BOOT_VGA = "0000:01:00.0"
 SYSTEM_DISK = "0000:02:00.0"
 SSH_NIC = "0000:03:00.0"
@@ -84,14 +86,13 @@ def _quoted(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def _processors(hardware: Hardware) -> list[str]:
+def _processors(hardware: Hardware, model: str) -> list[str]:
     shape = hardware.topology
     size = hardware.node_memory
-    # EPYC-v4 because `-cpu max` shows the guest no SMT; kernel-irqchip is KVM's, not TCG's.
-    # x2apic (with the IOMMU's eim, see below) because of the lost interrupts told of there.
+    # kernel-irqchip is KVM's, not TCG's. What the rest turns off only costs boot time.
     machine = "q35,kernel-irqchip=off,i8042=off,sata=off,smbus=off"
     words = ["-machine", machine, "-accel", "tcg,thread=multi,tb-size=512"]
-    words += ["-cpu", "EPYC-v4,+topoext,-svm,+x2apic", "-m", str(size * shape.sockets)]
+    words += ["-cpu", model, "-m", str(size * shape.sockets)]
     words += [
         "-smp",
         f"{shape.cpus},sockets={shape.sockets},cores={shape.cores},threads={shape.threads}",
@@ -121,7 +122,7 @@ def _devices(media: Media) -> list[str]:
     slots = {
         1: ["VGA,vgamem_mb=16"],
         2: ["virtio-blk-pci,drive=system,serial=system"],
-        3: ["virtio-net-pci,netdev=ssh,romfile=,mac=52:54:00:00:03:00"],
+        3: [f"virtio-net-pci,netdev=ssh,romfile=,mac={SSH_MAC}"],
         4: [
             "bochs-display,addr=0.0,multifunction=on,romfile=",
             "ich9-intel-hda,addr=0.1,id=gpuaudio",
@@ -145,7 +146,7 @@ def _devices(media: Media) -> list[str]:
     return words
 
 
-def arguments(hardware: Hardware, media: Media, *, port: int, hostname: str) -> list[str]:
+def arguments(hardware: Hardware, media: Media, release: Release, *, port: int) -> list[str]:
     """QEMU's whole command line but for the program; ssh will listen on loopback's `port`."""
     kernel = [
         "root=/dev/vda rw rootflags=noatime console=tty0 console=ttyS0 loglevel=4",
@@ -153,8 +154,8 @@ def arguments(hardware: Hardware, media: Media, *, port: int, hostname: str) -> 
         *hardware.kernel_arguments,
     ]
     return [
-        *("-nodefaults", "-no-user-config", "-display", "none", "-name", hostname),
-        *_processors(hardware),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-name", release.hostname),
+        *_processors(hardware, release.processor),
         # First of all devices: those created before it would bypass its translation. With eim
         # the kernel uses x2APIC, whose registers are no memory. With the older APIC one boot in
         # fifteen hung, a CPU's timer interrupt in service for ever; with x2APIC none of sixty.

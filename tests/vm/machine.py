@@ -158,8 +158,8 @@ def start(
         media = _media(image, here, qemu, shape, source, keep_writes)
         tools.ensure("ssh", "setpriv")
         port = _free_port()
-        words = [*qemu.qemu]
-        words += hardware.arguments(shape, media, port=port, hostname=Release(image.suite).hostname)
+        release = Release(image.suite)
+        words = [*qemu.qemu, *hardware.arguments(shape, media, release, port=port)]
         if die_with_me:
             words = [tools.program("setpriv"), "--pdeathsig", "KILL", "--", *words]
         with (here / "qemu.log").open("wb") as log:
@@ -198,7 +198,11 @@ def boot(
             machine.wait_ready()
             return machine
         except BaseException as error:
+            log = cache.root() / f"{name}-console.log"
+            log.write_text(machine.console(), encoding="utf-8")
             machine.stop()
+            if isinstance(error, VmError):
+                error.add_note(f"its console is in {log}")
             if not isinstance(error, Stalled) or not remaining:
                 raise
     raise AssertionError("attempts must be at least 1")

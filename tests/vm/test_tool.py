@@ -14,7 +14,7 @@ from tests.vm import build, cache, cpufreq, identity, machine
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.hardware import GPU_GROUP, Hardware, Media, Topology, arguments
 from tests.vm.process import VmError, poll, run
-from tests.vm.release import RELEASES
+from tests.vm.release import RELEASES, Release
 from tests.vm.snapshot import difference
 
 
@@ -90,7 +90,7 @@ def _media(source: Path) -> Media:
 def test_more_cpus_mean_more_of_everything() -> None:
     """Nodes, memory and ACPI states follow the topology."""
     media = _media(Path("/source"))
-    words = arguments(Hardware(Topology(sockets=2, cores=8)), media, port=1, hostname="h")
+    words = arguments(Hardware(Topology(cores=8)), media, Release("trixie"), port=1)
     assert "32,sockets=2,cores=8,threads=2" in words
     assert "node,nodeid=1,cpus=16-31,memdev=ram1" in words
     assert "External (\\_SB.CPUS.C01F, DeviceObj)" in cpufreq.source(32)
@@ -99,7 +99,7 @@ def test_more_cpus_mean_more_of_everything() -> None:
 def test_a_comma_in_a_path_does_not_end_an_option() -> None:
     """QEMU takes a doubled one for one."""
     media = _media(Path("/with,comma"))
-    words = arguments(Hardware(), media, port=1, hostname="h")
+    words = arguments(Hardware(), media, Release("trixie"), port=1)
     assert any("path=/with,,comma," in word for word in words)
 
 
