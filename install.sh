@@ -13,6 +13,15 @@ LIBRARIES=/usr/local/lib/vfio-hooks
 COMMAND=/usr/local/bin/vfio-hooks
 STATE=/run/vfio-hooks
 FOLDERS_MADE=$LIBRARIES/folders-made
+SHARE=/usr/local/share
+# Each file, and the command line of vfio-hooks that prints it.
+DOCUMENTS=(
+    "$SHARE/man/man1/vfio-hooks.1 manual vfio-hooks"
+    "$SHARE/man/man5/vfio-hooks.toml.5 manual vfio-hooks.toml"
+    "$SHARE/bash-completion/completions/vfio-hooks completion bash"
+    "$SHARE/zsh/site-functions/_vfio-hooks completion zsh"
+    "$SHARE/fish/vendor_completions.d/vfio-hooks.fish completion fish"
+)
 
 DESTDIR=""
 DRY_RUN=false
@@ -42,7 +51,8 @@ usage: install.sh [--dry-run] [--destdir DIR]               install, or upgrade 
   --destdir DIR  put the files below DIR, for packages; nothing else on this machine is touched
 
 Installed are the package ($LIBRARIES), the hook ($HOOKS/qemu) and
-the command ($COMMAND). A hook that is there already is kept and goes on being run;
+the command ($COMMAND), with manual pages and completions for bash, zsh and fish
+below $SHARE. A hook that is there already is kept and goes on being run;
 the one of VFIO-Tools is kept and not run, as vfio-hooks does all that it does.
 END
 }
@@ -126,14 +136,15 @@ need_modules() {
 
 # Make a folder and those above it, and remember which were made, so that --uninstall knows.
 make_folder() {
-    [[ ! -d $DESTDIR$1 ]] || return 0
+    # A dry run made none of those that it told of.
+    [[ ! -d $DESTDIR$1 && " ${MADE[*]} " != *" $1 "* ]] || return 0
     make_folder "$(dirname "$1")"
     act "make the folder $1" mkdir -m 755 "$DESTDIR$1"
-    $DRY_RUN || MADE+=("$1")
+    MADE+=("$1")
 }
 
 remember_folders() {
-    ((${#MADE[@]} == 0)) || printf '%s\n' "${MADE[@]}" >>"$DESTDIR$FOLDERS_MADE"
+    $DRY_RUN || ((${#MADE[@]} == 0)) || printf '%s\n' "${MADE[@]}" >>"$DESTDIR$FOLDERS_MADE"
 }
 
 # The .py files below a folder, by what is in them.
@@ -173,13 +184,13 @@ unpack() {
     mv -T "$stage" "$1"
 }
 
-# put TEXT FILE: an executable file with this text, there in one rename.
+# put TEXT FILE [MODE]: a file with this text, executable as a rule, there in one rename.
 put() {
-    local file=$DESTDIR$2
-    if [[ -f $file && ! -L $file && $(<"$file") == "$1" && $(stat -c %u:%a "$file") == "$EUID:755" ]]; then
+    local file=$DESTDIR$2 mode=${3:-755}
+    if [[ -f $file && ! -L $file && $(<"$file") == "$1" && $(stat -c %u:%a "$file") == "$EUID:$mode" ]]; then
         return 0
     fi
-    act "write $2" replace "$1" "$file"
+    act "write $2" replace "$1" "$file" "$mode"
 }
 
 replace() {
@@ -187,7 +198,7 @@ replace() {
     new=$(mktemp "$(dirname "$2")/.vfio-hooks.XXXXXX")
     SCRATCH+=("$new")
     printf '%s\n' "$1" >"$new"
-    chmod 755 "$new"
+    chmod "$3" "$new"
     mv -T "$new" "$2"
 }
 
@@ -250,6 +261,30 @@ from vfio_hooks.cli import main
 sys.exit(main())" "$COMMAND"
 }
 
+# Manual pages and completions, all made by one run of Python, which is what takes time.
+install_documents() {
+    local stage line file
+    stage=$(mktemp -d)
+    SCRATCH+=("$stage")
+    # A dry run may be there before Python is.
+    [[ ! -x $PYTHON ]] || timeout 300 "$PYTHON" -IB - "$SOURCE" "$stage" "${DOCUMENTS[@]}" <<'END' ||
+import os, sys
+from contextlib import redirect_stdout
+source, stage, *documents = sys.argv[1:]
+sys.path.insert(0, source)
+from vfio_hooks.cli import main
+for path, *words in map(str.split, documents):
+    with open(f"{stage}/{os.path.basename(path)}", "w", encoding="utf-8") as file:
+        with redirect_stdout(file):
+            main(words) and sys.exit(1)
+END
+        die "cannot make the manual pages: Python says why above"
+    for line in "${DOCUMENTS[@]}"; do
+        file=${line%% *}
+        put "$(cat -- "$stage/${file##*/}" 2>/dev/null)" "$file" 644
+    done
+}
+
 # remove_old_versions KEEP...
 remove_old_versions() {
     local folder
@@ -262,12 +297,12 @@ remove_old_versions() {
 
 relabel() {
     if selinuxenabled 2>/dev/null; then
-        act "set the SELinux labels" restorecon -R "$LIBRARIES" "$COMMAND" "$HOOKS"
+        act "set the SELinux labels" restorecon -R "$LIBRARIES" "$COMMAND" "$HOOKS" "${DOCUMENTS[@]%% *}"
     fi
 }
 
 install_all() {
-    local before
+    local before line
     MADE=()
     exists "$DESTDIR$COMMAND" && ! is_our_command "$DESTDIR$COMMAND" &&
         die "$COMMAND is there already and is not ours: move it away"
@@ -276,10 +311,14 @@ install_all() {
     make_folder "$LIBRARIES"
     make_folder "$(dirname "$COMMAND")"
     make_folder "$HOOKS/qemu.d"
+    for line in "${DOCUMENTS[@]}"; do
+        make_folder "$(dirname "${line%% *}")"
+    done
     remember_folders
     install_package
     install_hook
     install_command
+    install_documents
     # A run that found everything in place keeps what it found.
     ((CHANGES == 0)) || remove_old_versions "$LIBRARY" "$before"
     [[ -n $DESTDIR ]] || ((CHANGES == 0)) || relabel
@@ -400,6 +439,14 @@ remove_hook() {
     act "remove $HOOKS/qemu" rm -- "$hook"
 }
 
+remove_documents() {
+    local line file
+    for line in "${DOCUMENTS[@]}"; do
+        file=${line%% *}
+        ! exists "$DESTDIR$file" || act "remove $file" rm -- "$DESTDIR$file"
+    done
+}
+
 remove_folders_made() {
     local folder
     [[ -f $DESTDIR$FOLDERS_MADE ]] || return 0
@@ -422,6 +469,7 @@ uninstall_all() {
     refuse_while_held
     remove_hook
     is_our_command "$DESTDIR$COMMAND" && act "remove $COMMAND" rm -- "$DESTDIR$COMMAND"
+    remove_documents
     remove_old_versions
     remove_folders_made
     [[ ! -d $DESTDIR$STATE ]] || act "remove $STATE" remove_state

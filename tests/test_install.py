@@ -136,6 +136,32 @@ def test_the_installed_package_is_the_only_one_that_is_used(target: Target) -> N
     assert target.command.read_text().startswith("#!/usr/bin/python3 -I\n")
 
 
+def test_manual_pages_and_completions_are_where_they_are_looked_for(target: Target) -> None:
+    target.install()
+    share = target.root / "usr/local/share"
+    begins = {
+        "man/man1/vfio-hooks.1": ".TH VFIO-HOOKS 1 ",
+        "man/man5/vfio-hooks.toml.5": ".TH VFIO-HOOKS.TOML 5 ",
+        "bash-completion/completions/vfio-hooks": "# bash completion",
+        "zsh/site-functions/_vfio-hooks": "#compdef vfio-hooks\n",
+        "fish/vendor_completions.d/vfio-hooks.fish": "# fish completions",
+    }
+    found = {str(path.relative_to(share)) for path in share.rglob("*") if path.is_file()}
+    assert found == set(begins)
+    for name, text in begins.items():
+        assert text in (share / name).read_text()[:100]
+        assert stat.S_IMODE((share / name).stat().st_mode) == 0o644
+
+
+def test_a_manual_page_that_was_changed_is_mended(target: Target) -> None:
+    target.install()
+    page = target.root / "usr/local/share/man/man1/vfio-hooks.1"
+    whole = page.read_text()
+    page.write_text("")
+    assert "write /usr/local/share/man/man1/vfio-hooks.1\n" in target.install()
+    assert page.read_text() == whole
+
+
 def test_a_second_run_changes_nothing(target: Target) -> None:
     target.install()
     before = target.tree()
