@@ -102,8 +102,13 @@ def _helpers() -> Iterator[tuple[ModuleType, Callable[..., Any]]]:
     for found in pkgutil.iter_modules(vfio_hooks.host.__path__):
         module = import_module(f"vfio_hooks.host.{found.name}")
         for name, function in inspect.getmembers(module, callable):
-            own = function.__module__ == module.__name__ and not inspect.isclass(function)
-            if own and not name.startswith("_") and _first(function):
+            own = getattr(function, "__module__", "") == module.__name__
+            if (
+                own
+                and not inspect.isclass(function)
+                and not name.startswith("_")
+                and _first(function)
+            ):
                 yield module, function
 
 
