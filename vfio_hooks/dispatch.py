@@ -79,12 +79,13 @@ def _perform(event: "Event", xml: bytes, config: "Config", places: "Places", log
         return gather(event, domain, config, host, log)
 
     if config.general.dry_run:
-        engine.rehearse(domain.uuid, event.vm, planner)
+        for change in engine.rehearse(domain.uuid, planner):
+            log.info(f"{event.vm}: would be: {change.step.plugin}: {change}", event.vm)
         return
     if _scripts(event, config):
         # They may do anything, so whatever is wrong with the plan is told before they run. Then
         # it is made again, for the host as they left it.
-        engine.rehearse(domain.uuid, event.vm, planner)
+        engine.rehearse(domain.uuid, planner)
         _run_scripts(event, xml, config, log)
     engine.perform(event.op, domain.uuid, event.vm, planner)
 

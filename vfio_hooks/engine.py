@@ -56,17 +56,14 @@ class Engine:
             if steps:
                 self._carry_out(ledger, journal, event, changes)
 
-    def rehearse(self, uuid: str, vm: str, planner: Planner) -> list[Change]:
-        """Make and log the plan that `perform` would carry out, and change nothing."""
+    def rehearse(self, uuid: str, planner: Planner) -> list[Change]:
+        """The plan that `perform` would carry out; raises HookError as it would."""
         with self.signals.caught(), self.folder.locked(self.signals.check):
             ledger = Ledger(self.folder)
             ledger.require_whole()
             steps = planner(ledger)
             check(steps, uuid, ledger)
-            changes = preview(steps, self.host, ledger)
-        for change in changes:
-            self.log.info(f"{vm}: would be: {change.step.plugin}: {change}", vm)
-        return changes
+            return preview(steps, self.host, ledger)
 
     def undo(self, event: str, uuid: str) -> list[str]:
         """Undo a VM's steps, newest first: at "stopped" those that end there, else all.
