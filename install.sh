@@ -285,12 +285,15 @@ END
     done
 }
 
+# A helper that a VM's start began may run out of a version, as long as the VM does.
+is_named_by_journal() { grep -qsF -- "$1" "$DESTDIR$STATE"/*.journal; }
+
 # remove_old_versions KEEP...
 remove_old_versions() {
     local folder
     for folder in "$DESTDIR$LIBRARIES"/[0-9]*-* "$DESTDIR$LIBRARIES"/.new.*; do
         [[ -d $folder ]] || continue
-        [[ " $* " == *" ${folder#"$DESTDIR"} "* ]] ||
+        [[ " $* " == *" ${folder#"$DESTDIR"} "* ]] || is_named_by_journal "${folder#"$DESTDIR"}" ||
             act "remove the package ${folder#"$DESTDIR"}" rm -rf -- "$folder"
     done
 }

@@ -286,6 +286,26 @@ def test_an_upgrade_leaves_the_version_that_hooks_may_still_run(
     assert upgrade.versions() == sorted(versions)
 
 
+def test_an_upgrade_leaves_the_version_that_a_running_vms_journal_names(
+    target: Target, checkout: Path
+) -> None:
+    upgrade = Target(target.root, checkout)
+    upgrade.install()
+    first = upgrade.library()
+    journal = target.root / "run/vfio-hooks/5f0c2a36-4be2-4ad0-9a4c-6e6f2b3f1d10.journal"
+    journal.parent.mkdir(parents=True)
+    journal.write_text(f'{{"do":["--setenv=PYTHONPATH=/usr/local/lib/vfio-hooks/{first}"]}}\n')
+    log = checkout / "vfio_hooks/log.py"
+    for number in range(2):
+        log.write_text(log.read_text() + f"\n# {number}\n")
+        upgrade.install()
+        assert first in upgrade.versions()
+    journal.unlink()
+    log.write_text(log.read_text() + "\n# 2\n")
+    upgrade.install()
+    assert first not in upgrade.versions()
+
+
 def test_an_upgrade_leaves_no_module_behind_that_is_gone(target: Target, checkout: Path) -> None:
     upgrade = Target(target.root, checkout)
     (checkout / "vfio_hooks/plugins/gone.py").write_text("")
