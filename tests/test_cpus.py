@@ -48,7 +48,8 @@ def host() -> Kernel:
     kernel = a_host()
     AllowedCpus("user.slice").write(kernel, "")
     kernel.files |= dict.fromkeys(QUEUES, "ff\n")
-    kernel.add_thread(11, "kthreadd", "0-15")
+    kernel.add_thread(2, "kthreadd", "0-15")
+    kernel.add_thread(11, "kdevtmpfs", "0-15")
     kernel.add_thread(12, "ksoftirqd/4", "4", flags=0x4208040)
     kernel.add_thread(13, "kswapd1", "4-7")
     kernel.add_thread(14, "irq/24-dmar", "0-15")
@@ -75,7 +76,7 @@ def test_what_leaves() -> None:
     assert keys == [
         *(f"/sys/fs/cgroup/{unit}/cpuset.cpus" for unit in UNITS),
         *QUEUES,
-        "/proc/11 (kthreadd)",
+        "/proc/11 (kdevtmpfs)",
         "/proc/13 (kswapd1)",
         "/proc/77 (kswapd0 (a))",
     ]

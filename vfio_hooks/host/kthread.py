@@ -8,6 +8,7 @@ from vfio_hooks.host import Host
 # include/linux/sched.h
 _PF_KTHREAD = 0x00200000
 _PF_NO_SETAFFINITY = 0x04000000
+_KTHREADD = 2
 _FLAGS, _START = 6, 19
 """Positions in /proc/PID/stat after the name: proc_pid_stat(5) counts from 1, with the name 2."""
 
@@ -25,6 +26,7 @@ def movable(host: Host) -> Iterator[Thread]:
     """The kernel threads whose CPUs may be chosen, in the order of their numbers.
 
     Not those of interrupts: the kernel sets them to the CPUs of their interrupt, again and again.
+    And not kthreadd: since Linux 6.2 every thread that it starts keeps its CPUs for good.
     """
     for pid in sorted(map(int, filter(str.isdecimal, host.names("/proc")))):
         fields = stat(host, pid)
@@ -32,7 +34,8 @@ def movable(host: Host) -> Iterator[Thread]:
             continue
         name, rest = fields
         flags = int(rest[_FLAGS])
-        if flags & _PF_KTHREAD and not flags & _PF_NO_SETAFFINITY and not name.startswith("irq/"):
+        stays = flags & _PF_NO_SETAFFINITY or pid == _KTHREADD or name.startswith("irq/")
+        if flags & _PF_KTHREAD and not stays:
             yield Thread(pid, int(rest[_START]), name)
 
 
