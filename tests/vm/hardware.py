@@ -36,8 +36,9 @@ DRIVERS = {
 }
 NVME_SERIALS = ("vfio-hooks-nvme-a", "vfio-hooks-nvme-b")
 SRIOV_VFS = 4
-# Under emulation every CPU's calibration loop costs a tenth of a second, and finds noise.
-TIMER = "lpj=6000000 tsc=reliable"
+# On a busy machine the emulated timer may not tick in the moment that the kernel grants it.
+# The kernel then panics, or mistrusts its clock, unless told not to look.
+TIMER = "no_timer_check tsc=reliable"
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from tests.vm.ssh import Ssh
 CHECKOUT = Path(__file__).resolve().parents[2]
 NVME_SIZE = 256 << 20
 BOOT_DEADLINE = 420.0
-# What the kernel says when a CPU of the guest has lost its timer for good. It happens to a
-# few of a hundred emulated boots, while the CPUs are started, and more so on a busy machine.
-STALLED = "Possible timer handling issue"
+# What the kernel says when a boot on a busy machine went wrong for good: a CPU lost its
+# timer, or nothing works without one. Both happen while the CPUs are started.
+HOPELESS = ("Possible timer handling issue", "Kernel panic")
 SILENT = 180.0  # s without a first line on the console: on a machine at rest it takes 5
 
 
@@ -75,7 +75,7 @@ class Machine:
         def stalled() -> bool:
             console = self.console()
             silent = not console and time.monotonic() - began > SILENT
-            return STALLED in console or silent
+            return silent or any(words in console for words in HOPELESS)
 
         poll(
             lambda: not self.alive() or stalled() or self.ssh.answers(),
@@ -85,7 +85,7 @@ class Machine:
         if not self.alive():
             raise VmError(f"{self.name}: QEMU ended during the boot: {self.why_dead()}")
         if stalled():
-            raise Stalled(f"{self.name}: its kernel hangs, maybe by a lost timer; boot it again")
+            raise Stalled(f"{self.name}: its kernel hangs: {last_line(self.console())}; try again")
         state = self.ssh.run("systemctl is-system-running --wait", timeout=deadline)
         if state.stdout.strip() not in ("running", "degraded"):
             raise VmError(
