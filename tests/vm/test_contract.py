@@ -1,0 +1,145 @@
+"""libvirt's hook contract, as its daemon keeps it, with vfio-hooks installed.
+
+A VM's own executables note every call that they get, and print: whatever they print must never
+reach libvirt, which at `restore` would take it for the domain.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.domains import Domain, HostDevice
+from tests.vm.guest import Guest
+from tests.vm.hardware import NIC
+from tests.vm.test_main_job import at_home, drivers, lent, managed_vm
+
+NOTES = "/run/notes"
+SCRIPT = f'#!/bin/sh\necho "$1 $2 $3 $4" >> {NOTES}\ncat > /dev/null\necho this is not XML\n'
+BEGINS = ("prepare", "start", "started", "restore", "reconnect", "migrate")
+FULL_START = ["prepare begin", "start begin", "started begin"]
+FULL_STOP = ["stopped end", "release end"]
+
+
+def note_calls(guest: Guest, vm: str, more: str = "") -> None:
+    """Executables for every operation, all alike."""
+    for op in (*BEGINS, "stopped", "release"):
+        subop = "begin" if op in BEGINS else "end"
+        guest.put(f"/etc/libvirt/hooks/qemu.d/{vm}/{op}/{subop}", SCRIPT + more, "0755")
+
+
+def calls(guest: Guest, vm: str) -> list[str]:
+    """The calls since the last look, as "operation sub-operation"."""
+    noted = guest.run(f"cat {NOTES} 2>/dev/null; rm -f {NOTES}", check=False).stdout
+    fields = [line.split() for line in noted.splitlines()]
+    return [f"{op} {subop}" for name, op, subop, *_ in fields if name == vm]
+
+
+@pytest.fixture
+def silent(hooked: Guest) -> Iterator[Guest]:
+    yield hooked
+    hooked.run(f"rm -f {NOTES} /var/tmp/saved")
+
+
+def test_save_and_restore_with_scripts_that_print(silent: Guest) -> None:
+    domain = Domain("contract", (), memory=16)
+    with managed_vm(silent, domain, ""):
+        note_calls(silent, domain.name)
+        silent.start(domain.name)
+        assert calls(silent, domain.name) == FULL_START
+        silent.virsh("save", domain.name, "/var/tmp/saved")
+        assert calls(silent, domain.name) == FULL_STOP
+        silent.virsh("restore", "/var/tmp/saved")
+        assert calls(silent, domain.name) == ["restore begin", *FULL_START]
+        silent.virsh("managedsave", domain.name)
+        assert calls(silent, domain.name) == FULL_STOP
+        silent.start(domain.name)
+        assert calls(silent, domain.name) == ["restore begin", *FULL_START]
+        assert "hook-script" not in silent.virsh("dominfo", domain.name).stdout
+        log = silent.run("journalctl -t vfio-hooks -o cat --boot").stdout
+        assert "this is not XML" in log
+
+
+def test_two_guests_live_through_a_restart_of_the_daemon(silent: Guest) -> None:
+    """Their reconnect scripts even fail, which by itself would have libvirt kill them."""
+    one, two = Domain("one", (HostDevice(NIC),)), Domain("two", ())
+    with managed_vm(silent, one), managed_vm(silent, two):
+        for domain in (one, two):
+            note_calls(silent, domain.name, "exit 1\n" if domain is two else "")
+            silent.run(f"rm /etc/libvirt/hooks/qemu.d/{domain.name}/prepare/begin")
+            silent.run(f"rm /etc/libvirt/hooks/qemu.d/{domain.name}/start/begin")
+            silent.start(domain.name)
+        calls(silent, "one")
+        silent.run("systemctl restart libvirtd")
+        silent.wait("virsh list")
+        silent.wait(f"test $(grep -c reconnect {NOTES}) = 2")
+        running = silent.virsh("list", "--name").stdout.split()
+        assert sorted(running) == ["one", "two"]
+        assert drivers(silent, NIC) == lent(NIC)
+        assert NIC in silent.run("vfio-hooks status one").stdout
+        silent.destroy("one")
+        assert drivers(silent, NIC) == at_home(NIC)
+
+
+def test_a_guest_that_dies_while_the_daemon_is_down(silent: Guest) -> None:
+    domain = Domain("contract", (HostDevice(NIC, managed=False),))
+    with managed_vm(silent, domain):
+        silent.start(domain.name)
+        assert drivers(silent, NIC) == lent(NIC)
+        units = "libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
+        silent.run(f"systemctl stop {units}")
+        silent.run("pkill -KILL qemu-system")
+        silent.wait("! pgrep qemu-system")
+        silent.run(f"systemctl start {units}")
+        silent.wait(f"virsh domstate {domain.name} | grep -q 'shut off'")
+        silent.wait(f"! ls /run/vfio-hooks/{domain.uuid}.journal")
+        assert drivers(silent, NIC) == at_home(NIC)
+
+
+def test_a_daemon_of_a_user_s_own(silent: Guest) -> None:
+    """qemu:///session runs the same hook, as the user, for a VM of a managed VM's name."""
+    domain = Domain("contract", ())
+    folder = shlex.quote(f"/etc/libvirt/hooks/qemu.d/{domain.name}")
+    silent.run(f"mkdir -p {folder} && echo '[pci]' > {folder}/vm.toml")
+    silent.put("/run/session.xml", domain.xml())
+    virsh = "runuser -u grassyloki -- env HOME=/home/grassyloki virsh -q -c qemu:///session"
+    started = silent.run(
+        f"cd /; {virsh} define /run/session.xml && {virsh} start {domain.name}", check=False
+    )
+    silent.run(f"cd /; {virsh} destroy {domain.name}; {virsh} undefine {domain.name}", check=False)
+    silent.run(f"rm -rf {folder} /run/session.xml; pkill -u grassyloki", check=False)
+    assert started.returncode == 0, started.stderr
+
+
+STARTED_FAILS = "#!/bin/sh\nexit 3\n"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_failure_at_started(silent: Guest, strict: bool) -> None:
+    """The guest runs already; only an owner who asked for it loses it."""
+    domain = Domain("contract", ())
+    with managed_vm(silent, domain, f"strict_started = {str(strict).lower()}\n"):
+        path = f"/etc/libvirt/hooks/qemu.d/{domain.name}/started/begin"
+        silent.put(path, STARTED_FAILS, "0755")
+        started = silent.start(domain.name, check=False)
+        assert started.returncode == int(strict)
+        state = silent.virsh("domstate", domain.name).stdout.strip()
+        assert state == ("shut off" if strict else "running")
+        if strict:
+            assert f"{path}: exit code 3" in started.stderr
+
+
+def test_a_script_may_use_what_is_in_usr_local(silent: Guest) -> None:
+    """libvirtd's AppArmor profile allows the hook itself nothing there."""
+    domain = Domain("contract", (HostDevice("0000:99:00.0"),))
+    silent.put("/usr/local/bin/vfio-hooks-test-tool", "#!/bin/sh\necho ran > /run/tool\n", "0755")
+    with managed_vm(silent, domain, ""):
+        path = f"/etc/libvirt/hooks/qemu.d/{domain.name}/prepare/begin/10 use.sh"
+        silent.put(path, "#!/bin/sh\nvfio-hooks-test-tool\n", "0755")
+        # The device is not there, so this ends soon after prepare.
+        silent.start(domain.name, check=False)
+        ran = silent.run("cat /run/tool", check=False).stdout
+        silent.run("rm -f /run/tool /usr/local/bin/vfio-hooks-test-tool")
+        assert ran == "ran\n"
