@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.vm.process import VmError
+
 
 def root() -> Path:
     """The cache folder: $VFIO_HOOKS_CACHE, else vfio-hooks in the user's cache folder."""
@@ -21,7 +23,13 @@ def root() -> Path:
         base = os.environ.get("XDG_CACHE_HOME")
         path = (Path(base) if base else Path.home() / ".cache") / "vfio-hooks"
     path = path.absolute()
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VmError(
+            f"cannot use the cache {path}: {error.strerror}; make it a folder that you may "
+            "write to, or name another in VFIO_HOOKS_CACHE"
+        ) from error
     return path
 
 

@@ -41,6 +41,16 @@ def test_a_finished_entry_replaces_older_ones(own_cache: Path) -> None:
     assert sorted(path.name for path in own_cache.iterdir()) == ["other-old", "thing-new"]
 
 
+def test_a_cache_that_is_no_folder_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dangling link, say."""
+    (tmp_path / "cache").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setenv("VFIO_HOOKS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(VmError, match="cannot use the cache .*cache: File exists"):
+        cache.root()
+
+
 def test_a_failed_build_leaves_nothing_and_keeps_the_old(own_cache: Path) -> None:
     """The entry that worked stays until there is a better one."""
     (own_cache / "thing-old").mkdir()
