@@ -47,7 +47,7 @@ def test_a_cache_that_is_no_folder_is_told_in_one_line(
     """A dangling link, say."""
     (tmp_path / "cache").symlink_to(tmp_path / "nowhere")
     monkeypatch.setenv("VFIO_HOOKS_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(VmError, match="cannot use the cache .*cache: File exists"):
+    with pytest.raises(VmError, match=r"cannot use the cache .*cache: File exists"):
         cache.root()
 
 
