@@ -31,18 +31,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # The option is unknown when pytest was started without naming this folder.
         chosen = metafunc.config.getoption("--guest", None)
         releases = [chosen] if chosen else list(RELEASES)
-        metafunc.parametrize("guest", releases, indirect=True, scope="session")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup` each release gets a process, and so a boot, of its own."""
-    for item in items:
-        call = getattr(item, "callspec", None)
-        release = call.params.get("guest") if call else None
-        if release:
-            item.add_marker(pytest.mark.vm)
-            item.add_marker(pytest.mark.xdist_group(release))
+        # With `-n 2 --dist loadgroup` each release gets a process, and so a boot, of its own.
+        marked = [
+            pytest.param(release, marks=(pytest.mark.vm, pytest.mark.xdist_group(release)))
+            for release in releases
+        ]
+        metafunc.parametrize("guest", marked, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
