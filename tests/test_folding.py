@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfio_hooks.folding import folded
+from vfio_hooks import folding
 from vfio_hooks.host.cpulist import parse_list
 from vfio_hooks.knobs import AllowedCpus, IrqAffinity, Knob, ThreadAffinity
 from vfio_hooks.plan import Change
@@ -13,6 +13,10 @@ from vfio_hooks.steps import Step
 
 def change(knob: Knob, old: str = "0-7", new: str = "0-3", problem: str = "") -> Change:
     return Change(Step("test", knob, Subtract("4-7")), old, new, "", problem)
+
+
+def folded(changes: list[Change]) -> list[str]:
+    return [line for line, _ in folding.folded(changes)]
 
 
 def test_a_few_stay_what_they_are() -> None:

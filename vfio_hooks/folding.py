@@ -10,8 +10,9 @@ _FEW = 3
 _NUMBER = re.compile(r"[0-9]+")
 
 
-def folded(changes: Sequence[Change]) -> list[str]:
-    """A line for each change, those that do the same to things of the same kind in one line.
+def folded(changes: Sequence[Change]) -> list[tuple[str, Change]]:
+    """A line for each change, those that do the same to things of the same kind in one line; and
+    one of the changes that it stands for, which are all undone alike.
 
     "/proc/irq/{24-31,40}/smp_affinity_list: 0-7 → 0-3" stands for nine; where the things have
     names, the first few are told: "/proc/2 (kthreadd) and 37 more: 0-7 → 0-3". A line stands
@@ -27,12 +28,12 @@ def folded(changes: Sequence[Change]) -> list[str]:
     return [line for group in groups.values() for line in _lines(group)]
 
 
-def _lines(group: Sequence[Change]) -> list[str]:
+def _lines(group: Sequence[Change]) -> list[tuple[str, Change]]:
     if len(group) <= _FEW:
-        return [str(change) for change in group]
+        return [(str(change), change) for change in group]
     if group[0].problem:
-        return [f"{group[0]} (and {len(group) - 1} more like it)"]
-    return [f"{_keys([change.step.key for change in group])}{_effect(group[0])}"]
+        return [(f"{group[0]} (and {len(group) - 1} more like it)", group[0])]
+    return [(f"{_keys([change.step.key for change in group])}{_effect(group[0])}", group[0])]
 
 
 def _effect(change: Change) -> str:

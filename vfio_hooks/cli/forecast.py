@@ -10,6 +10,7 @@ from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import PLANNED, Event
+from vfio_hooks.folding import folded
 from vfio_hooks.host import Host
 from vfio_hooks.ledger import Ledger
 from vfio_hooks.places import Places
@@ -169,8 +170,8 @@ def _show_outlook(outlook: Outlook) -> None:
         say(paint(f"runs {clean(path)}{warning}", "yellow"), 1)
     for plugin, changes in groupby(outlook.changes, lambda change: change.step.plugin):
         say(plugin, 1)
-        for change in changes:
-            say(clean(str(change)), 2)
+        for line, change in folded(list(changes)):
+            say(clean(line), 2)
             say(_undo(change), 3)
     if not (outlook.failure or outlook.scripts or outlook.changes):
         say("changes nothing", 1)
