@@ -139,7 +139,7 @@ def _guarded(argv: list[str], xml: bytes) -> int:
         except Exception as error:
             log.warning(f"{vm}: {op} failed: {_line(error)}", vm)
             raise
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         # By name: in a half upgraded package even the import of our errors may fail.
         if op in ("prepare", "start") or type(error).__name__ == "Strict":
             sys.stderr.write(f"vfio-hooks: {_line(error)}\n")
@@ -147,7 +147,7 @@ def _guarded(argv: list[str], xml: bytes) -> int:
     return 0
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     text = str(error) if hasattr(error, "problem") else f"{type(error).__name__}: {error}"
     return " ".join(text.split())
 

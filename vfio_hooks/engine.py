@@ -95,10 +95,14 @@ class Engine:
         self, ledger: Ledger, journal: Journal, event: str, changes: Sequence[Change]
     ) -> None:
         journal.begin(event, ledger.next_number())
+        immovable: list[str] = []
         try:
             for change in changes:
                 self.signals.check()
-                self._attempt(ledger, journal, event, change)
+                try:
+                    self._attempt(ledger, journal, event, change)
+                except Immovable as error:
+                    immovable.append(error.problem)
             self.signals.check()
         except Exception as error:
             problems = Undoing(self.host, ledger, self.log).undo(journal, journal.since_begin())
@@ -108,6 +112,9 @@ class Engine:
                 raise HookError(str(error), hint) from error
             raise
         journal.end()
+        if immovable:
+            told = ", ".join(immovable[:3]) + (" and so on" if immovable[3:] else "")
+            self.log.info(f"{journal.vm}: {len(immovable)} cannot be changed: {told}", journal.vm)
 
     def _attempt(self, ledger: Ledger, journal: Journal, event: str, change: Change) -> None:
         """Carry a step out; where it is not required, go on without it when it fails."""
@@ -117,6 +124,8 @@ class Engine:
         number = ledger.next_number()
         try:
             self._apply(ledger, journal, event, change.step)
+        except Immovable:
+            raise
         except HookError as error:
             if change.step.required:
                 raise
@@ -144,10 +153,9 @@ class Engine:
         if live != wanted:
             try:
                 step.knob.write(self.host, wanted)
-            except Immovable as error:
-                self.log.info(f"{journal.vm}: {step.plugin}: {error}", journal.vm)
+            except Immovable:
                 journal.mark(claim, State.UNDONE)
-                return
+                raise
         journal.mark(claim, State.HELD)
         self._tell(journal.vm, Change(step, live, wanted, undo_text(step, own.base)))
 
