@@ -190,17 +190,17 @@ def test_a_sound_card_that_does_not_let_go(hooked: Guest) -> None:
 
 
 def test_what_the_host_would_lose(hooked: Guest) -> None:
-    """A mounted disk and the route out: told before anything is touched."""
-    node = hooked.run(f"ls /sys/bus/pci/devices/{NVME[0]}/nvme/*/ | grep -m1 'n1$'").stdout.strip()
+    """Swap space and the route out: told before anything is touched."""
+    disks = hooked.run(f"ls /sys/bus/pci/devices/{NVME[0]}/nvme/*/").stdout.split()
+    (disk,) = (name for name in disks if name.startswith("nvme") and name.endswith("n1"))
     link = hooked.run(f"ls /sys/bus/pci/devices/{NIC}/net").stdout.strip()
     domain = Domain("gaming", given(NVME[0], NIC, managed=False))
     with managed_vm(hooked, domain):
-        hooked.run(f"mkfs.ext4 -q /dev/{node} && mkdir -p /mnt/disk && mount /dev/{node} /mnt/disk")
+        hooked.run(f"mkswap /dev/{disk} && swapon /dev/{disk}")
         failed = hooked.start(domain.name, check=False)
-        hooked.run("umount /mnt/disk")
-        assert (
-            f"{NVME[0]}: the host would lose what it needs: /mnt/disk is mounted" in failed.stderr
-        )
+        hooked.run(f"swapoff /dev/{disk}")
+        lost = f"{NVME[0]}: the host would lose what it needs: {disk} is swap space"
+        assert lost in failed.stderr
         hooked.run(
             f"ip addr add 192.0.2.2/24 dev {link} && ip link set {link} up"
             f" && ip route add default via 192.0.2.1 dev {link} metric 1 onlink"

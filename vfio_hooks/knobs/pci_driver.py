@@ -128,13 +128,16 @@ class PciDriver(Knob):
         driver = host.link(self.key)
         if driver is None:
             return
+        # Seen now: a driver takes its device nodes away before it waits for who has them open.
+        users = holders(host, self.address)
         try:
             self._aside(host, f"{self.key}/unbind")
         except OSError as error:
             if error.errno == errno.ETIMEDOUT:
+                still = [user for user in users if host.exists(f"/proc/{user.pid}")]
                 raise HookError(
                     f"{self.address}: {driver} did not let go within {self.seconds:g} s: "
-                    f"{_told(holders(host, self.address))}",
+                    f"{_told(still)}",
                     "close what has it open and start the VM again",
                 ) from None
             # ENODEV and ENOENT: somebody else unbound it between our look and our write.
