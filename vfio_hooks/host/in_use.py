@@ -17,6 +17,10 @@ from vfio_hooks.host.pci import DEVICES
 # serial port does not mind.
 _HOLDING = ("drm", "sound", "nvme", "block", "hidraw", "mei", "vfio")
 
+# The profiles at whose processes libvirtd's own, and so a hook, may look. A look at any other is
+# refused, and leaves a line of AppArmor's in the kernel log.
+_VISIBLE = ("unconfined", "libvirtd", "libvirt-", "virtqemud")
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -37,11 +41,19 @@ def holders(host: Host, address: str) -> list[Holder]:
     if not host.is_this_machine or not nodes:
         return []
     found: list[Holder] = []
+    confined = _label(host, "self").endswith("(enforce)")
     for pid in filter(str.isdecimal, host.names("/proc")):
+        if confined and not _label(host, pid).startswith(_VISIBLE):
+            continue
         held = {nodes[number] for number in _open_devices(pid) if number in nodes}
         name = host.maybe(f"/proc/{pid}/comm") or "?"
         found += [Holder(int(pid), name, file) for file in sorted(held)]
     return found
+
+
+def _label(host: Host, pid: str) -> str:
+    """The AppArmor profile of a process: "libvirtd (enforce)", "unconfined"."""
+    return host.maybe(f"/proc/{pid}/attr/current") or ""
 
 
 def stuck_writer(host: Host, address: str) -> int | None:
