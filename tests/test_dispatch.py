@@ -149,7 +149,7 @@ def test_dry_run_changes_nothing(sealed: Sealed) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_in_the_middle(sealed: Sealed, number: signal.Signals) -> None:
     """Caught while it waits for a driver: undone at once, or by the next event after SIGKILL."""
-    sealed.manage("win11", "[pci]\ntimeout = 3\n")
+    sealed.manage("win11", "[pci]\ntimeout = 8\n")
     xml = domain_xml(functions=("0000:05:00.0",), managed="no")
     process = sealed.popen("/etc/libvirt/hooks/qemu", "win11", "prepare", "begin", "-")
     assert process.stdin is not None

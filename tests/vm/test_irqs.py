@@ -44,7 +44,9 @@ from vfio_hooks.sockets import ask
 from vfio_hooks.wait import until
 shown = [""]
 def same():
-    shown[0] = ask(glob.glob("/run/irqbalance/*.sock")[0], "setup", 30).split()[-1]
+    # A daemon that has just been started has no socket yet.
+    for socket in glob.glob("/run/irqbalance/*.sock"):
+        shown[0] = ask(socket, "setup", 30).split()[-1]
     return shown[0] == sys.argv[1]
 until(same, 60)
 print(shown[0])

@@ -43,12 +43,23 @@ def holders(host: Host, address: str) -> list[Holder]:
     found: list[Holder] = []
     confined = _label(host, "self").endswith("(enforce)")
     for pid in filter(str.isdecimal, host.names("/proc")):
-        if confined and not _label(host, pid).startswith(_VISIBLE):
+        if confined and not _visible(host, pid):
             continue
         held = {nodes[number] for number in _open_devices(pid) if number in nodes}
         name = host.maybe(f"/proc/{pid}/comm") or "?"
         found += [Holder(int(pid), name, file) for file in sorted(held)]
     return found
+
+
+def _visible(host: Host, pid: str) -> bool:
+    """Whether a hook that AppArmor confines may look at a process.
+
+    Not so the daemon's other children, our siblings: one that has libvirtd's own label still may
+    become virt-aa-helper, with a profile of its own, between this look and the next.
+    """
+    status = host.maybe(f"/proc/{pid}/status") or ""
+    sibling = f"\nPPid:\t{os.getppid()}\n" in status and int(pid) != os.getpid()
+    return not sibling and _label(host, pid).startswith(_VISIBLE)
 
 
 def _label(host: Host, pid: str) -> str:
