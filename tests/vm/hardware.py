@@ -23,6 +23,7 @@ NIC = "0000:05:00.0"
 NVME = ("0000:06:00.0", "0000:07:00.0")
 SRIOV_PF = "0000:08:00.0"
 SOURCE_SHARE = "0000:09:00.0"
+USB = "0000:0a:00.0"  # a controller of the host's own, with a keyboard and a tablet
 
 # The host driver of each function that a test may take away.
 DRIVERS = {
@@ -134,6 +135,7 @@ def _devices(media: Media) -> list[str]:
         7: [f"nvme,drive=nvme1,serial={NVME_SERIALS[1]}"],
         8: ["igb,romfile=,mac=52:54:00:00:08:00"],
         9: ["virtio-9p-pci,fsdev=source,mount_tag=src"],
+        10: ["qemu-xhci,id=usb"],
     }
     words = [word for pair in backends for word in pair]
     for slot, functions in slots.items():
@@ -143,7 +145,12 @@ def _devices(media: Media) -> list[str]:
             model, _, options = function.partition(",")
             comma = "," if options else ""
             words += ["-device", f"{model},bus=port{slot}{comma}{options}"]
-    words += ["-device", "hda-output,bus=gpuaudio.0,audiodev=silence"]
+    for device in (
+        "hda-output,bus=gpuaudio.0,audiodev=silence",
+        "usb-kbd,bus=usb.0",
+        "usb-tablet,bus=usb.0",
+    ):
+        words += ["-device", device]
     return words
 
 

@@ -19,7 +19,7 @@ PACKAGES = """
     python3-psutil iproute2 pciutils procps psmisc lsof strace stress-ng openssh-server
     apparmor apparmor-utils numactl irqbalance linux-cpupower util-linux-extra dmsetup lvm2
     mdadm xserver-xorg-core xserver-xorg-video-dummy x11-xserver-utils xauth sudo less man-db
-    bash-completion zsh fish xz-utils
+    bash-completion zsh fish xz-utils qemu-utils sway wlr-randr usbutils
 """.split()
 
 # What nobody reads in there, and drivers of hardware that is not there: less to unpack.

@@ -1,0 +1,67 @@
+"""A rule, and what it finds."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.host import Host
+from vfio_hooks.places import Places
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+Area = Literal["host", "hook", "domain"]
+Level = Literal["error", "warning", "hint"]
+"""What does not work; what costs something; what may be better."""
+Sure = Literal["certain", "likely", "possible"]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """The domain that is looked at: what the program reads of it, and its whole XML."""
+
+    domain: Domain
+    xml: "_Element"
+    running: bool = False
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Everything that a rule may look at. `guest` is None where only the host is checked; rules
+    of the area "domain" are then not asked."""
+
+    host: Host
+    places: Places
+    guest: Guest | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One finding: `text` says what is seen and on which object, `do` the exact line to add or
+    the command to type. `fix` edits the domain's XML in place, where `check --fix` can."""
+
+    text: str
+    do: str
+    fix: "Callable[[_Element], None] | None" = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`name` is stable: vm.toml silences it, scripts look for it, the manual lists it. `why`
+    is a sentence, `source` the document or manual page that it comes from."""
+
+    name: str
+    area: Area
+    level: Level
+    why: str
+    source: str
+    look: Callable[[Patient], Iterable[Seen]]
+    sure: Sure = "certain"
+
+
+def rule(
+    name: str, area: Area, level: Level, *, why: str, source: str, sure: Sure = "certain"
+) -> Callable[[Callable[[Patient], Iterable[Seen]]], Rule]:
+    """Make a rule of the function that looks."""
+    return lambda look: Rule(name, area, level, why, source, look, sure)
