@@ -27,6 +27,7 @@ from vfio_hooks.knobs import (
     PciDriver,
     ThreadAffinity,
     Trigger,
+    Unit,
     Watchdog,
 )
 from vfio_hooks.sharing import Add, Exclusive, Once, Override, Run, Share, Subtract
@@ -76,6 +77,8 @@ PLANS = {
     "CPUs of a unit that had some": [step(AllowedCpus("user.slice"), Subtract("4-7", ("0-7",)))],
     "a kernel thread": [step(KTHREAD, Subtract("4-7", ("0-7",)))],
     "irqbalance": [step(BALANCER, Subtract("4-7"))],
+    "a unit that runs": [step(Unit("gdm.service"), Override("inactive"))],
+    "a unit that does not": [step(Unit("irqs.service"), Override("active"))],
     "run": [step(LAMP, Run())],
     "a lowest frequency": [
         step(Frequency(f"{CPUFREQ}/policy1/scaling_min_freq"), Override("2000000"))
@@ -108,6 +111,7 @@ OTHERS: list[list[Step]] = [
         step(AllowedCpus("system.slice"), Subtract("2-5", ("0-7",))),
         step(KTHREAD, Subtract("2-5", ("0-7",))),
         step(PciDriver("0000:05:00.0"), Exclusive(BOUND)),
+        step(Unit("gdm.service"), Override("inactive")),
         *mode(2, "performance", "performance"),
     ],
     [

@@ -40,12 +40,14 @@ class Kernel(WritableHost):
         """Writes to files that cannot be read, which change no other file."""
         self.ran: list[list[str]] = []
         self.allowed: dict[str, str] = {}
+        self.units: dict[str, str] = {}
         self.banned = self.asked = ""
 
     def state(self) -> dict[str, str]:
         """Every file and link, for comparing before with after."""
         files = systemd.without_the_unrestricted(self.files)
         files["irqbalance"] = self.asked
+        files |= {f"unit {name}": active for name, active in self.units.items()}
         return {**files, **{name: "→ " + to for name, to in self.links.items()}}
 
     # reading
@@ -107,11 +109,21 @@ class Kernel(WritableHost):
                 self.files[f"{DRIVERS}/{driver}/uevent"] = "\n"
             case ["systemctl", "set-property", "--runtime", "--", unit, assignment]:
                 systemd.set_property(self, unit, assignment)
+            case ["systemctl", "start" | "stop" | "reset-failed" as verb, "--", unit]:
+                systemd.control(self, verb, unit)
             case ["switch", name, "on" | "off" as way]:
                 self.files[f"/switch/{name}"] = way + "\n"
             case _:
                 raise HookError(f"{argv[0]}: no such program")
         return ""
+
+    def show(self, argv: list[str], seconds: float = 30) -> str:
+        match argv:
+            case ["systemctl", "show", properties, "--", unit]:
+                return systemd.show(self, properties.removeprefix("--property="), unit)
+            case ["systemctl", "show", "--property=SystemState", "--value"]:
+                return "running\n"
+        raise HookError(f"{argv[0]}: no such program")
 
     def ask(self, name: str, text: str, seconds: float = 10) -> str:
         return irqbalance.answer(self, text)
@@ -235,6 +247,7 @@ def a_host() -> Kernel:
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     systemd.boot(kernel)
+    kernel.units |= {"gdm.service": "active", "irqs.service": "inactive"}
     irqbalance.boot(kernel, "0")
     systemd.set_property(kernel, "user.slice", "AllowedCPUs=0-6")
     kernel.add_thread(77, "kswapd0 (a)", "0-15")

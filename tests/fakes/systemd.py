@@ -1,4 +1,4 @@
-"""What systemd and the kernel's cpusets do when AllowedCPUs of a unit is set or cleared.
+"""What systemd does: units that run or do not, and AllowedCPUs with the kernel's cpusets.
 
 As seen with systemd 252 and 257: the cpuset controller is there while any unit needs it; clearing
 a property leaves the unit's cpuset as it was, for the kernel lets none with tasks be emptied.
@@ -7,6 +7,7 @@ a property leaves the unit's cpuset as it was, for the kernel lets none with tas
 import errno
 from typing import Protocol
 
+from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import format_list, parse_list
 
 ROOT = "/sys/fs/cgroup"
@@ -21,6 +22,8 @@ class Files(Protocol):
     files: dict[str, str]
     allowed: dict[str, str]
     """AllowedCPUs of the units that have it set."""
+    units: dict[str, str]
+    """ActiveState of the units that there are, "masked", or "broken" for one that cannot run."""
 
 
 def boot(kernel: Files) -> None:
@@ -48,6 +51,38 @@ def set_property(kernel: Files, unit: str, assignment: str) -> None:
         if each == unit and value:
             kernel.files[path] = value + "\n"
         _settle(kernel, path)
+
+
+def show(kernel: Files, properties: str, unit: str) -> str:
+    """systemctl show --property=PROPERTIES -- UNIT"""
+    active = kernel.units.get(unit, "not-found")
+    load = active if active in ("masked", "not-found") else "loaded"
+    told = {
+        "LoadState": load,
+        "ActiveState": "failed"
+        if active == "broken"
+        else active
+        if load == "loaded"
+        else "inactive",
+        "SubState": "",
+    }
+    return "".join(f"{name}={told[name]}\n" for name in properties.split(","))
+
+
+def control(kernel: Files, verb: str, unit: str) -> None:
+    """systemctl start, stop or reset-failed."""
+    before = kernel.units[unit]
+    if before == "masked":
+        raise HookError(f"systemctl {verb} -- {unit}: exit code 1: Unit {unit} is masked.")
+    if before == "broken":
+        if verb == "start":
+            raise HookError(f"systemctl start -- {unit}: exit code 1: Job failed.")
+    elif before == "failed" and verb == "start":
+        raise HookError(f"systemctl start -- {unit}: exit code 1: start of the service too often.")
+    elif verb == "start":
+        kernel.units[unit] = "active"
+    elif before != "failed" or verb == "reset-failed":
+        kernel.units[unit] = "inactive"
 
 
 def write(kernel: Files, path: str, text: str) -> str:

@@ -58,6 +58,17 @@ class Host:
         except OSError:
             return None
 
+    def show(self, argv: list[str], seconds: float = 30) -> str:
+        """What a command prints that only reads, such as `systemctl show`.
+
+        Raises HookError when it fails, is not there or takes longer than `seconds`.
+        """
+        if not self.is_this_machine:
+            raise HookError(f"{argv[0]} cannot be run for the host below {self.root}")
+        from vfio_hooks.commands import run
+
+        return run(argv, seconds)
+
     def ask(self, name: str, text: str, seconds: float = 10) -> str:
         """Send a request to a daemon's stream socket, and return its answer.
 
@@ -149,15 +160,11 @@ class WritableHost(Host):
         os.sched_setaffinity(pid, cpus)
 
     def run(self, argv: list[str], seconds: float = 30) -> str:
-        """Run a command on this machine and return what it printed.
+        """Run a command that changes this machine, and return what it printed.
 
-        Raises HookError when it fails, is not there or takes longer than `seconds`.
+        Raises HookError as `show` does.
         """
-        if not self.is_this_machine:
-            raise HookError(f"{argv[0]} cannot be run for the host below {self.root}")
-        from vfio_hooks.commands import run
-
-        return run(argv, seconds)
+        return Host.show(self, argv, seconds)
 
 
 def refused(action: str, name: str, error: OSError, hint: str = "") -> HookError:

@@ -19,6 +19,7 @@ from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.knobs.trigger import Trigger
+from vfio_hooks.knobs.unit import Unit
 from vfio_hooks.knobs.watchdog import Watchdog
 
 KNOBS: dict[str, type[Knob]] = {
@@ -38,6 +39,7 @@ KNOBS: dict[str, type[Knob]] = {
         AllowedCpus,
         ThreadAffinity,
         IrqBalance,
+        Unit,
     )
 }
 
@@ -57,5 +59,6 @@ __all__ = [
     "PciDriver",
     "ThreadAffinity",
     "Trigger",
+    "Unit",
     "Watchdog",
 ]

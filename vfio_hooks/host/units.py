@@ -1,0 +1,66 @@
+"""systemd's units as they are now. systemctl(1), "show", and org.freedesktop.systemd1(5)."""
+
+from dataclasses import dataclass
+
+from vfio_hooks.errors import Gone
+from vfio_hooks.host import Host
+from vfio_hooks.host.cgroup import ROOT
+
+_FOLDERS = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/run/systemd/transient",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+_UP, _DOWN = ("active", "reloading", "refreshing"), ("inactive", "failed", "maintenance")
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """LoadState, ActiveState and SubState of a unit: "loaded", "active", "running"."""
+
+    load: str
+    active: str
+    sub: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, or is about to: a service that keeps failing and is started again
+        spends its time between the two."""
+        return self.active in (*_UP, "activating")
+
+    @property
+    def is_settled(self) -> bool:
+        return self.active in (*_UP, *_DOWN) or self.sub.startswith("auto-restart")
+
+
+def state(host: Host, unit: str) -> UnitState:
+    """The state of a unit, of any type. Raises Gone where systemd has no such unit, and
+    HookError where it cannot be asked."""
+    if not host.is_this_machine:
+        # A captured host has no systemd to ask; a service that runs has a control group.
+        active = host.exists(f"{ROOT}/system.slice/{unit}")
+        return UnitState("loaded", "active" if active else "inactive", "")
+    wanted = "LoadState,ActiveState,SubState"
+    text = host.show(["systemctl", "show", f"--property={wanted}", "--", unit])
+    fields = dict(line.partition("=")[::2] for line in text.splitlines())
+    if fields.get("LoadState") == "not-found":
+        raise Gone(f"{unit}: systemd has no such unit")
+    return UnitState(*(fields.get(name, "") for name in wanted.split(",")))
+
+
+def is_installed(host: Host, unit: str) -> bool:
+    """Whether there is a file of that unit, masked ones left out."""
+    found = (f"{folder}/{unit}" for folder in _FOLDERS)
+    first = next(filter(host.exists, found), None)
+    return first is not None and host.link(first) != "null"
+
+
+def is_shutting_down(host: Host) -> bool:
+    """Whether the host is on its way down: then systemd starts nothing any more."""
+    if not host.is_this_machine:
+        return False
+    shown = host.show(["systemctl", "show", "--property=SystemState", "--value"])
+    return shown.strip() == "stopping"

@@ -1,0 +1,69 @@
+"""Whether a systemd unit runs."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import HookError, Immovable
+from vfio_hooks.host import Host, WritableHost, units
+from vfio_hooks.host.units import UnitState
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.wait import until
+
+ACTIVE, INACTIVE = "active", "inactive"
+
+
+@dataclass(frozen=True)
+class Unit(Knob):
+    """A unit, "gdm.service", as "active" or "inactive"; one that failed is inactive.
+
+    A unit on its way up or down is waited for. `seconds` is for that and for each start or stop:
+    systemd kills what does not stop after 90 s, unless the unit says otherwise.
+    """
+
+    name: str
+    seconds: float = 100
+    kind: ClassVar[str] = "unit"
+
+    @property
+    def key(self) -> str:
+        return f"unit {self.name}"
+
+    def read(self, host: Host) -> str:
+        now = units.state(host, self.name)
+
+        def settled() -> bool:
+            nonlocal now
+            now = units.state(host, self.name)
+            return now.is_settled
+
+        if not now.is_settled:
+            until(settled, self.seconds)
+        # One that takes longer is told by where it is going: systemd finishes what it began
+        # before it does what it is asked for next.
+        self._check(now)
+        return ACTIVE if now.runs else INACTIVE
+
+    def write(self, host: WritableHost, value: str) -> None:
+        if value == ACTIVE:
+            if units.is_shutting_down(host):
+                raise Immovable(f"{self.name}: the host is shutting down: it stays stopped")
+            if units.state(host, self.name).active == "failed":
+                # Else one that was started too often lately, as by many VMs, stays down.
+                host.run(["systemctl", "reset-failed", "--", self.name])
+        verb = "start" if value == ACTIVE else "stop"
+        try:
+            host.run(["systemctl", verb, "--", self.name], self.seconds)
+        except HookError as error:
+            raise HookError(error.problem, self._advice) from None
+        if (now := self.read(host)) != value:
+            raise HookError(f"{self.name}: {verb} was asked for, but it is {now}", self._advice)
+
+    @property
+    def _advice(self) -> str:
+        return f"systemctl status {self.name}; journalctl -b -u {self.name}"
+
+    def _check(self, now: UnitState) -> None:
+        if now.load == "masked":
+            raise HookError(f"{self.name} is masked", f"systemctl unmask {self.name}")
+        if now.load in ("error", "bad-setting"):
+            raise HookError(f"{self.name}: systemd cannot load it", self._advice)
