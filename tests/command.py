@@ -63,6 +63,7 @@ class Command:
         """Run a verb in the folders of this test."""
         places = {"root": self.host, "config-dir": self.hooks, "state-dir": self.state}
         takes = {
+            "check": ("root", "config-dir", "state-dir"),
             "plan": ("root", "config-dir", "state-dir"),
             "hook": ("root", "config-dir", "state-dir"),
             "status": ("root", "state-dir"),

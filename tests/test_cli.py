@@ -13,7 +13,10 @@ from tests.hosttree import domain_xml
 from vfio_hooks import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ("plan", "status", "undo", "validate", "verify", "log", "hook", "completion", "manual")
+VERBS = (
+    *("plan", "check", "status", "undo", "validate", "verify", "log", "hook"),
+    *("completion", "manual"),
+)
 
 
 # Whoever runs the tests may have it unbuffered; people do not.

@@ -168,11 +168,11 @@ VM = "qemu.d/win10/vm.toml"
 WRONG = {
     "unknown table": (
         "[pc1]\n",
-        f"{VM}:1: unknown table [pc1]; did you mean pci? allowed: display, pci, sriov",
+        f"{VM}:1: unknown table [pc1]; did you mean pci? allowed: check, display, pci, sriov",
     ),
     "unknown table, far from any": (
         "\n\n[[zfs]]\n",
-        f"{VM}:3: unknown table [zfs]; allowed: display, pci, sriov",
+        f"{VM}:3: unknown table [zfs]; allowed: check, display, pci, sriov",
     ),
     "unknown key": (
         '[pci]\n# which driver\ndrivr = "vfio-pci"\n',
@@ -332,7 +332,7 @@ WRONG_FOR_ALL = {
 @pytest.mark.parametrize(("host", "message"), WRONG_FOR_ALL.values(), ids=WRONG_FOR_ALL)
 def test_the_host_wide_file_is_checked_whole(tmp_path: Path, host: str, message: str) -> None:
     assert problems(tmp_path, "[pci]\n", host) == [message]
-    found = examine_defaults(str(tmp_path), CATALOGUE)
+    _, found = examine_defaults(str(tmp_path), CATALOGUE)
     assert [str(error) for error in found] == [f"{tmp_path}/{message}"]
 
 

@@ -29,10 +29,12 @@ BUILT_IN = Catalogue()
 @dataclass(frozen=True)
 class Config:
     """All that a VM's owner asked for: the tables in the order in which the plugins act, the
-    keys outside of them, and the VM's folder, which may have executables."""
+    keys outside of them, the findings of `check` that are silenced, and the VM's folder, which
+    may have executables."""
 
     tables: tuple[Table, ...] = ()
     general: General = field(default_factory=General)
+    silenced: frozenset[str] = frozenset()
     folder: str = field(default="", compare=False)
 
     @classmethod
@@ -98,19 +100,29 @@ def examine(
     host = host_reader.read(folder, f"{folder}/{HOST_FILE}")
     own = reader.read(folder, f"{own_folder}/{VM_FILE}")
     general = {**host_reader.general(host), **reader.general(own)}
+    silenced = host_reader.silenced(host) | reader.silenced(own)
     tables = reader.tables(own, host_reader.defaults(host))
     if problems := host_reader.problems + reader.problems:
         return None, problems
-    return Config(tuple(tables), General(**general), own_folder), []
+    return Config(tuple(tables), General(**general), silenced, own_folder), []
 
 
-def examine_defaults(folder: str, catalogue: Catalogue = BUILT_IN) -> list[HookError]:
-    """Everything that is wrong with the host-wide file alone."""
+def examine_defaults(
+    folder: str, catalogue: Catalogue = BUILT_IN
+) -> tuple[frozenset[str], list[HookError]]:
+    """What the host-wide file silences, and everything that is wrong with it."""
     reader = Reader(catalogue)
     host = reader.read(folder, f"{folder}/{HOST_FILE}")
     reader.general(host)
     reader.defaults(host)
-    return reader.problems
+    return reader.silenced(host), reader.problems
+
+
+def silenced(folder: str, vm: str | None) -> frozenset[str]:
+    """The findings of `check` that a VM's files silence; without a VM, or with one whose own file
+    is not there or not right, those of the host-wide file."""
+    config = examine(folder, vm)[0] if vm else None
+    return config.silenced if config else examine_defaults(folder)[0]
 
 
 def _with_own(catalogue: Catalogue, folder: str) -> Catalogue:

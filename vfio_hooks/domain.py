@@ -82,7 +82,7 @@ def identify(xml: bytes) -> tuple[str, str] | None:
 
 def parse(xml: bytes) -> Domain:
     """Read a domain's XML. Raises HookError for what is not one, or is not whole."""
-    root = _root(xml)
+    root = element(xml)
     name, uuid = root.findtext("name"), root.findtext("uuid")
     if not name or not uuid:
         raise HookError("the domain XML has no <name> or no <uuid>", "virsh dumpxml writes both")
@@ -112,7 +112,8 @@ def parse(xml: bytes) -> Domain:
         raise HookError(f"the XML of domain {name}: {error}") from None
 
 
-def _root(xml: bytes) -> "_Element":
+def element(xml: bytes) -> "_Element":
+    """The whole of a domain's XML. Raises HookError for what is none."""
     if len(xml) > LARGEST:
         raise HookError(f"the domain XML is larger than {LARGEST >> 20} MiB")
     try:

@@ -13,6 +13,8 @@ from vfio_hooks.plugins import Plugin
 from vfio_hooks.tomlfile import Path, TomlFile
 from vfio_hooks.trust import trusted
 
+CHECK = "check"
+"""The one table that is no facility: what `vfio-hooks check` is not to tell."""
 REQUIRED = "required"
 """A key that every table may have: false lets the VM start without what the table asks for."""
 
@@ -93,13 +95,30 @@ class Reader:
                 except ValueError:
                     what = f"{name} must be {describe(allowed[name].kind)}, not {show(value)}"
                     self._wrong(file, (name,), what)
-            elif name not in names:
+            elif name not in (*names, CHECK):
                 is_table = isinstance(value, dict | list)
                 what = f"table [{name}]" if is_table else f"key {show(name)} outside of the tables"
                 self._wrong(
-                    file, (name,), f"unknown {what}", nearest(name, names if is_table else allowed)
+                    file,
+                    (name,),
+                    f"unknown {what}",
+                    nearest(name, (*names, CHECK) if is_table else allowed),
                 )
         return found
+
+    def silenced(self, file: TomlFile) -> frozenset[str]:
+        """The findings that [check] silences."""
+        raw = file.data.get(CHECK, {})
+        if not isinstance(raw, dict):
+            self._wrong(file, (CHECK,), f"{CHECK} must be a table, [{CHECK}], not {show(raw)}")
+        elif raw:
+            # Not for each start of a VM: it knows every rule.
+            from vfio_hooks.check.options import Options
+
+            values = self._values(file, (CHECK,), raw, keys(Options))
+            options = None if values is None else self._construct(file, (CHECK,), Options, values)
+            return frozenset(options.silence if options else ())
+        return frozenset()
 
     def defaults(self, host: TomlFile) -> dict[str, Values | None]:
         """The host-wide values, by table; None for a table that is wrong."""
@@ -111,13 +130,13 @@ class Reader:
                 found[name] = None
                 continue
             plugin = self._load(name)
-            values = None if plugin is None else self._values(host, (name,), raw, plugin)
+            values = None if plugin is None else self._values(host, (name,), raw, _keys(plugin))
             found[name] = values
             if plugin is None or values is None or _missing(plugin, values):
                 continue
             # Complete, so what only the plugin can check is checked here, used or not.
             options = {key: value for key, value in values.items() if key != REQUIRED}
-            if self._construct(host, (name,), plugin, options) is None:
+            if self._construct(host, (name,), plugin.Options, options) is None:
                 found[name] = None
         return found
 
@@ -129,7 +148,7 @@ class Reader:
             if plugin is None:
                 continue
             for path, raw in self._tables_of(own, name, plugin):
-                base, values = defaults.get(name, {}), self._values(own, path, raw, plugin)
+                base, values = defaults.get(name, {}), self._values(own, path, raw, _keys(plugin))
                 if base is None or values is None:
                     continue
                 whole = {**base, **values}
@@ -137,7 +156,7 @@ class Reader:
                 if missing := _missing(plugin, whole):
                     self._wrong(own, path, f"[{name}] needs {', '.join(missing)}")
                     continue
-                options = self._construct(own, path, plugin, whole)
+                options = self._construct(own, path, plugin.Options, whole)
                 if options is not None:
                     needed = required is None or bool(required.value)
                     found.append(Table(name, plugin, options, needed))
@@ -168,11 +187,10 @@ class Reader:
         return [((name, position), one) for position, one in enumerate(raw)]
 
     def _values(
-        self, file: TomlFile, path: Path, raw: Mapping[str, object], plugin: Plugin
+        self, file: TomlFile, path: Path, raw: Mapping[str, object], allowed: Mapping[str, Key]
     ) -> Values | None:
         """The keys of one table, or None where any of them is wrong."""
         before = len(self.problems)
-        allowed = {**keys(plugin.Options), REQUIRED: Key(bool, required=False)}
         values = {}
         for name, value in raw.items():
             if name not in allowed:
@@ -194,14 +212,14 @@ class Reader:
             hint = "it belongs before the first table"
         self._wrong(file, (*path, name), f"unknown key {show(name)} in [{path[0]}]", hint)
 
-    def _construct(self, file: TomlFile, path: Path, plugin: Plugin, values: Values) -> Any:
+    def _construct(self, file: TomlFile, path: Path, options: type[Any], values: Values) -> Any:
         """The options, or None where the plugin's own check says no.
 
         A check names the key that it is about first ("timeout must be ..."); then the place that
         is told is that key's.
         """
         try:
-            return plugin.Options(**{name: value.value for name, value in values.items()})
+            return options(**{name: value.value for name, value in values.items()})
         except ValueError as error:
             about = values.get(str(error).partition(" ")[0])
             where = about.file.at(about.path) if about else file.at(path)
@@ -210,6 +228,10 @@ class Reader:
 
     def _wrong(self, file: TomlFile, path: Path, problem: str, hint: str = "") -> None:
         self.problems.append(HookError(f"{file.at(path)}: {problem}", hint))
+
+
+def _keys(plugin: Plugin) -> dict[str, Key]:
+    return {**keys(plugin.Options), REQUIRED: Key(bool, required=False)}
 
 
 def _missing(plugin: Plugin, values: Values) -> list[str]:

@@ -2,3 +2,62 @@
 
 A rule looks for one thing that is wrong or could be better. It reads, and changes nothing.
 """
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import get_args
+
+from vfio_hooks.check.rule import Area, Level, Patient, Rule, Seen
+from vfio_hooks.errors import HookError, reason
+
+MODULES = ("host.iommu",)
+"""The modules of this package whose RULES are asked, in the order in which the manual has them."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule saw. `level` is the rule's, or "hint" where the rule could not look."""
+
+    rule: Rule
+    seen: Seen
+    level: Level
+
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """Every rule there is."""
+    modules = [import_module(f"vfio_hooks.check.{name}") for name in MODULES]
+    return tuple(rule for module in modules for rule in module.RULES)
+
+
+def examine(patient: Patient, silenced: Collection[str] = ()) -> list[Finding]:
+    """What the rules find, by area and worst first; those `silenced` by name are not asked."""
+    asked = [rule for rule in rules() if rule.name not in silenced]
+    if patient.guest is None:
+        asked = [rule for rule in asked if rule.area != "domain"]
+    found = [finding for rule in asked for finding in _ask(rule, patient)]
+    return sorted(found, key=_rank)
+
+
+def _ask(rule: Rule, patient: Patient) -> list[Finding]:
+    """A host may have any file missing, unreadable or full of nonsense: that is no defect, and
+    the other rules still have something to say."""
+    try:
+        return [Finding(rule, seen, rule.level) for seen in rule.look(patient)]
+    except OSError as error:
+        why = f"{error.filename}: {reason(error)}" if error.filename else reason(error)
+    except HookError as error:
+        why = error.problem
+    except (ValueError, LookupError) as error:
+        why = f"{type(error).__name__}: {error}"
+    return [Finding(rule, Seen(f"this could not be looked at: {why}", _UNSEEN), "hint")]
+
+
+_UNSEEN = "run it as root; if that does not help, the host shows what this version does not know"
+_AREAS, _LEVELS = get_args(Area), get_args(Level)
+
+
+def _rank(finding: Finding) -> tuple[int, int]:
+    return _AREAS.index(finding.rule.area), _LEVELS.index(finding.level)

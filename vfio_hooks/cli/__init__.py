@@ -11,7 +11,18 @@ import traceback
 from collections.abc import Sequence
 
 from vfio_hooks import __version__
-from vfio_hooks.cli import completion, hook, log, manual, plan, status, undo, validate, verify
+from vfio_hooks.cli import (
+    check,
+    completion,
+    hook,
+    log,
+    manual,
+    plan,
+    status,
+    undo,
+    validate,
+    verify,
+)
 from vfio_hooks.cli.terminal import complain
 from vfio_hooks.errors import HookError, reason
 
@@ -21,6 +32,7 @@ examples:
   vfio-hooks validate                  are all configuration files right?
   vfio-hooks plan win11                what would be done when win11 starts?
   vfio-hooks plan win11 --use pci      and what, had its vm.toml only a [pci]?
+  vfio-hooks check win11               what is wrong on this host and in win11's XML?
   vfio-hooks status                    what is changed on this host now, and by whom?
   vfio-hooks undo win11                put back what win11 left changed
   vfio-hooks verify win11              does anything disturb win11, which runs?
@@ -85,6 +97,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (plan, status, undo, validate, verify, log, hook, completion, manual):
+    for verb in (plan, check, status, undo, validate, verify, log, hook, completion, manual):
         verb.register(verbs)
     return top

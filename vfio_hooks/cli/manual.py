@@ -20,8 +20,8 @@ def register(verbs: Verbs) -> None:
         verbs,
         "manual",
         run,
-        line="print a manual page, also of the configuration",
-        description="Print a manual page: vfio-hooks(1), or vfio-hooks.toml(5).",
+        line="print a manual page, also of the configuration and of findings",
+        description="Print a manual page: vfio-hooks(1), vfio-hooks.toml(5), vfio-hooks-check(7).",
         epilog=_EPILOG,
     )
     parser.add_argument(

@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     findings = _Findings()
     if arguments.vm is None:
         if os.path.lexists(f"{folder}/{HOST_FILE}"):
-            findings.add(HOST_FILE, "host-wide defaults", examine_defaults(folder))
+            _, problems = examine_defaults(folder)
+            findings.add(HOST_FILE, "host-wide defaults", problems)
     elif arguments.vm in vms:
         vms = [arguments.vm]
     else:

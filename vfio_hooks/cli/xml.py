@@ -33,7 +33,12 @@ def from_file(path: str) -> bytes:
 
 def from_libvirt(vm: str, uri: str = SYSTEM) -> bytes:
     """The XML that a domain's next start will use, by its name or UUID. Raises HookError."""
-    answers: list[bytes | HookError] = []
+    return with_state(vm, uri)[0]
+
+
+def with_state(vm: str, uri: str = SYSTEM) -> tuple[bytes, bool]:
+    """The same, and whether the domain runs. Raises HookError."""
+    answers: list[tuple[bytes, bool] | HookError] = []
 
     def ask() -> None:
         try:
@@ -54,7 +59,7 @@ def from_libvirt(vm: str, uri: str = SYSTEM) -> bytes:
     return answers[0]
 
 
-def _ask(vm: str, uri: str) -> bytes:
+def _ask(vm: str, uri: str) -> tuple[bytes, bool]:
     try:
         import libvirt
     except ImportError as error:
@@ -67,7 +72,7 @@ def _ask(vm: str, uri: str) -> bytes:
         with libvirt.openReadOnly(uri) as connection:
             domain = _domain(connection, vm)
             text: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-            return text.encode()
+            return text.encode(), bool(domain.isActive())
     except libvirt.libvirtError as error:
         raise HookError(
             f"libvirt at {uri}: {error}",

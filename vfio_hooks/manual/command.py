@@ -21,7 +21,8 @@ _EXIT = (
     (
         ("`1`",),
         "A failure, told in one line on standard error: what, where, why, and what to do. Of "
-        "validate, status and verify also: something is wrong with what was looked at.",
+        "validate, status and verify also: something is wrong with what was looked at; of check: "
+        "there is an error or a warning.",
     ),
     (("`2`",), "The command was called wrongly; standard error says how it is called."),
 )
@@ -74,7 +75,10 @@ def page() -> str:
     made.section("EXAMPLES")
     made.prose(top.epilog.removeprefix("examples:\n"))
     made.section("SEE ALSO")
-    made.prose("`vfio-hooks.toml`(5), `virsh`(1), `journalctl`(1), https://libvirt.org/hooks.html")
+    made.prose(
+        "`vfio-hooks.toml`(5), `vfio-hooks-check`(7), `virsh`(1), `journalctl`(1), "
+        "https://libvirt.org/hooks.html"
+    )
     return str(made)
 
 

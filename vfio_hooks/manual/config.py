@@ -3,10 +3,11 @@
 import inspect
 
 from vfio_hooks import __version__, plugins
+from vfio_hooks.check.options import Options as Silence
 from vfio_hooks.manual import modules
 from vfio_hooks.manual.keys import describe_keys
 from vfio_hooks.manual.roff import Page
-from vfio_hooks.tables import REQUIRED, General
+from vfio_hooks.tables import CHECK, REQUIRED, General
 
 _DESCRIPTION = """\
 A VM is managed by vfio-hooks when the folder of its name exists below `/etc/libvirt/hooks/qemu.d`.
@@ -108,6 +109,9 @@ def page() -> str:
         _table(made, name)
     made.part("Every table")
     made.item([f"`{REQUIRED}` (true or false; default: true)"], _REQUIRED)
+    made.part(f"[{CHECK}]")
+    made.prose("No facility: it is about the verb check, see `vfio-hooks-check`(7).")
+    describe_keys(made, Silence)
     made.section("EXECUTABLES")
     made.prose(_EXECUTABLES)
     made.section("MODULES")
@@ -115,7 +119,7 @@ def page() -> str:
     made.section("EXAMPLES")
     made.prose(_EXAMPLES)
     made.section("SEE ALSO")
-    made.prose("`vfio-hooks`(1), https://libvirt.org/formatdomain.html")
+    made.prose("`vfio-hooks`(1), `vfio-hooks-check`(7), https://libvirt.org/formatdomain.html")
     return str(made)
 
 

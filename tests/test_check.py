@@ -1,0 +1,131 @@
+"""`vfio-hooks check`: how findings are told to people and programs, and how they are silenced."""
+
+import re
+
+import pytest
+
+from tests.command import Command
+from tests.hosttree import domain_xml
+from vfio_hooks.check import Finding, examine, rules
+from vfio_hooks.check.rule import Patient, Rule, Seen, rule
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.manual import page
+from vfio_hooks.places import Places
+
+
+def names(found: list[Finding]) -> set[str]:
+    return {finding.rule.name for finding in found}
+
+
+@pytest.mark.parametrize("one", rules(), ids=lambda one: one.name)
+def test_a_rule_is_told_in_the_manual(one: Rule) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", one.name)
+    assert one.why.endswith(".")
+    assert one.source
+    assert one.name in re.sub(r"\\", "", page("vfio-hooks-check"))
+
+
+def test_names_are_unique() -> None:
+    assert len({one.name for one in rules()}) == len(rules())
+
+
+def test_what_cannot_be_looked_at_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(error: Exception) -> Rule:
+        def look(patient: Patient) -> list[Seen]:
+            raise error
+
+        return rule("broken", "host", "error", why="Why.", source="a test")(look)
+
+    errors = (
+        OSError(13, "Permission denied", "/proc/x"),
+        ValueError("'x' is no number"),
+        IndexError("list index out of range"),
+        HookError("no CPU", "look again"),
+    )
+    made = tuple(map(failing, errors))
+    monkeypatch.setattr("vfio_hooks.check.rules", lambda: made)
+    found = examine(Patient(Host("/nonexistent"), Places()))
+    assert [finding.level for finding in found] == ["hint"] * 4
+    assert found[0].seen.text == "this could not be looked at: /proc/x: Permission denied"
+    assert "'x' is no number" in found[1].seen.text
+    assert found[3].seen.text.endswith(": no CPU")
+
+
+def test_worst_first_by_area(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(name: str, area: str, level: str) -> Rule:
+        return Rule(name, area, level, "Why.", "a test", lambda _: [Seen("x", "y")])  # type: ignore[arg-type]
+
+    unordered = (
+        made("a", "hook", "error"),
+        made("b", "host", "hint"),
+        made("c", "host", "error"),
+        made("d", "domain", "error"),
+        made("e", "host", "warning"),
+    )
+    monkeypatch.setattr("vfio_hooks.check.rules", lambda: unordered)
+    found = examine(Patient(Host("/nonexistent"), Places()), {"e"})
+    assert [finding.rule.name for finding in found] == ["c", "b", "a"]
+
+
+def test_people_and_programs_are_told_the_same(command: Command) -> None:
+    for entry in (command.host / "sys/kernel/iommu_groups").iterdir():
+        entry.rename(command.host / entry.name)
+    told = command.here("check")
+    assert told.code == 1
+    assert told.err == ""
+    assert all(len(line) <= 100 for line in told.out.splitlines())
+    found = command.here("check", "--json").json
+    assert "iommu-off" in [one["name"] for one in found["findings"]]
+    for one in found["findings"]:
+        assert set(one) == {
+            *("name", "area", "level", "sure", "text", "why", "source", "do", "fixable")
+        }
+        blank = " ".join(told.out.split())
+        for key in ("name", "text", "why", "source", "do"):
+            assert " ".join(one[key].split()) in blank
+
+
+def test_a_domain_is_told_what_only_its_guest_can_see(command: Command) -> None:
+    told = command.here("check", "--xml", "-", stdin=domain_xml())
+    assert "In the guest" in told.out
+    assert "In the guest" not in command.here("check").out
+    other = command.here("check", "win10", "--xml", "-", stdin=domain_xml())
+    assert (other.code, other.err) == (1, "vfio-hooks: the XML is that of win11, not of win10\n")
+
+
+@pytest.mark.parametrize("file", ["vfio-hooks.toml", "qemu.d/win11/vm.toml"])
+def test_a_finding_can_be_silenced(command: Command, file: str) -> None:
+    for entry in (command.host / "sys/kernel/iommu_groups").iterdir():
+        entry.rename(command.host / entry.name)
+    command.manage("win11", "[pci]\n")
+    (command.hooks / file).write_text('[check]\nsilence = ["iommu-off"]\n')
+    told = command.here("check", "--xml", "-", "--json", stdin=domain_xml()).json
+    assert told["silenced"] == ["iommu-off"]
+    assert "iommu-off" not in [one["name"] for one in told["findings"]]
+    told = command.here("check", "--json").json
+    assert told["silenced"] == (["iommu-off"] if file == "vfio-hooks.toml" else [])
+    assert command.here("validate", "win11").code == 0
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('silence = ["iommu-of"]', "did you mean iommu-off? man vfio-hooks-check lists them all"),
+        ("silence = 3", "silence in [check] must be a list of strings, not 3"),
+        ("silent = []", 'unknown key "silent" in [check]; did you mean silence?'),
+    ],
+)
+def test_a_wrong_silence_is_told_with_its_line(command: Command, toml: str, said: str) -> None:
+    command.manage("win11", f"[pci]\n\n[check]\n{toml}\n")
+    told = command.here("validate", "win11")
+    assert told.code == 1
+    assert "win11/vm.toml:4: " in told.err
+    assert said in told.err
+
+
+def test_silencing_is_no_facility(command: Command) -> None:
+    command.manage("win11", '[check]\nsilence = ["iommu-off"]\n')
+    assert "no tables: nothing is done" in command.here("validate", "win11").out
+    command.manage("win11", "check = 3\n")
+    assert "check must be a table, [check], not 3" in command.here("validate", "win11").err

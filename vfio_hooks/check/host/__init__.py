@@ -1,0 +1,1 @@
+"""Rules about the host: firmware, kernel, processors, memory."""

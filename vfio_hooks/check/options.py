@@ -1,0 +1,25 @@
+"""The table [check] of the configuration files, which is no facility: it changes nothing."""
+
+from dataclasses import dataclass
+
+from vfio_hooks.nearest import nearest
+
+_ALL = "man vfio-hooks-check lists them all"
+
+
+@dataclass(frozen=True)
+class Options:
+    """`silence`: names of findings that `vfio-hooks check` is not to tell; those of the host-wide
+    file and of vm.toml are added up."""
+
+    silence: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        from vfio_hooks.check import rules
+
+        known = [rule.name for rule in rules()]
+        for name in self.silence:
+            if name not in known:
+                raise ValueError(
+                    f"silence has {name!r}, no finding's name; {nearest(name, known, _ALL)}"
+                )

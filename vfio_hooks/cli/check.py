@@ -1,0 +1,81 @@
+"""`vfio-hooks check`: what is wrong on this host, with the hook, and in a domain's XML."""
+
+import argparse
+
+from vfio_hooks.cli import findings, xml
+from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.check.rule import Guest
+
+_EPILOG = """\
+Errors are what does not work, warnings cost something, hints may make it better. Each finding has
+a name. man vfio-hooks-check has them all; [check] in vm.toml or vfio-hooks.toml silences them:
+silence = ["name"]. Nothing is changed. Some things only root can see.
+
+The exit code is 0 when there is nothing worse than hints, and 1 with an error or a warning.
+
+examples:
+  vfio-hooks check                            this host and the hook
+  vfio-hooks check win11                      and the domain win11, as libvirt has it
+  vfio-hooks check --xml win11.xml --root /tmp/captured-host
+  vfio-hooks check win11 --json | jq -r '.findings[] | select(.level == "error") | .name'
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "check",
+        run,
+        line="look for what is wrong or could be better",
+        description="Look at this host, at the hook and at a domain's XML, and tell what is wrong\n"
+        "or could be better, why it matters, and what to do.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID of a domain")
+    parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
+    parser.add_argument(
+        "--connect",
+        metavar="URI",
+        default=xml.SYSTEM,
+        help="the libvirt to ask (default: %(default)s)",
+    )
+    add_places(parser, "root", "config-dir", "state-dir")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from vfio_hooks.check import examine
+    from vfio_hooks.check.rule import Patient
+    from vfio_hooks.config import silenced
+
+    guest, here = _guest(arguments), places(arguments)
+    vm = guest.domain.name if guest else None
+    quiet = silenced(here.config, vm)
+    found = examine(Patient(here.host(), here, guest), quiet)
+    if arguments.json:
+        findings.show_json(found, vm, quiet)
+    else:
+        findings.show(found, vm, quiet)
+    return int(any(finding.level != "hint" for finding in found))
+
+
+def _guest(arguments: argparse.Namespace) -> "Guest | None":
+    if arguments.xml is None and arguments.vm is None:
+        return None
+    from vfio_hooks.check.rule import Guest
+    from vfio_hooks.domain import element, parse
+
+    if arguments.xml is None:
+        text, running = xml.with_state(arguments.vm, arguments.connect)
+    else:
+        text = xml.from_file(arguments.xml)
+        # libvirt writes the number of a domain that runs.
+        running = element(text).get("id") is not None
+    domain = parse(text)
+    if arguments.vm not in (None, domain.name, domain.uuid):
+        raise HookError(f"the XML is that of {domain.name}, not of {arguments.vm}")
+    return Guest(domain, element(text), running)

@@ -1,0 +1,94 @@
+"""Findings for people and for programs."""
+
+import textwrap
+from collections import Counter
+from collections.abc import Collection, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, get_args
+
+from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
+
+if TYPE_CHECKING:
+    from vfio_hooks.check import Finding
+
+_WIDTH = 100
+_COLORS: dict[str, Style] = {"error": "red", "warning": "yellow", "hint": "green"}
+_TITLES = {"host": "Host", "hook": "Hook", "domain": "Domain"}
+
+
+def show(found: "Sequence[Finding]", vm: str | None, silenced: Collection[str]) -> None:
+    for area, group in groupby(found, lambda finding: finding.rule.area):
+        name = f" {clean(vm)}" if vm and area == "domain" else ""
+        say(paint(f"{_TITLES[area]}{name}", "bold"))
+        for finding in group:
+            _show(finding)
+        say()
+    if vm:
+        from vfio_hooks.check.guest import ADVICE
+
+        say(paint("In the guest, where this cannot look", "bold"))
+        for advice in ADVICE:
+            _wrapped("  - ", advice)
+        say()
+    say(_summary(found, silenced))
+
+
+def show_json(found: "Sequence[Finding]", vm: str | None, silenced: Collection[str]) -> None:
+    say_json(
+        {
+            "vm": vm,
+            "findings": [
+                {
+                    "name": finding.rule.name,
+                    "area": finding.rule.area,
+                    "level": finding.level,
+                    "sure": finding.rule.sure,
+                    "text": finding.seen.text,
+                    "why": finding.rule.why,
+                    "source": finding.rule.source,
+                    "do": finding.seen.do,
+                    "fixable": finding.seen.fix is not None,
+                }
+                for finding in found
+            ],
+            "silenced": sorted(silenced),
+        }
+    )
+
+
+def _show(finding: "Finding") -> None:
+    rule, seen = finding.rule, finding.seen
+    doubt = "" if rule.sure == "certain" else f" ({rule.sure})"
+    level = paint(f"{finding.level:8}", _COLORS[finding.level])
+    say(f"{level}{paint(rule.name, 'bold')}{doubt}", 1)
+    _wrapped("      ", seen.text)
+    _wrapped("      why: ", f"{rule.why} [{rule.source}]", "dim")
+    for number, line in enumerate(seen.do.splitlines()):
+        _wrapped("      do:  " if number == 0 else "           ", line)
+
+
+def _wrapped(head: str, text: str, style: Style | None = None) -> None:
+    """A paragraph; a word that is too long for a line, such as a command, stays whole."""
+    lines = textwrap.wrap(
+        clean(text),
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        say(paint(line, style) if style else line)
+
+
+def _summary(found: "Sequence[Finding]", silenced: Collection[str]) -> str:
+    from vfio_hooks.check.rule import Level
+
+    counts = Counter(finding.level for finding in found)
+    parts = [
+        f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}"
+        for level in get_args(Level)
+        if counts[level]
+    ]
+    told = ", ".join(parts) or "nothing found"
+    return told + (f"; silenced: {', '.join(sorted(silenced))}" if silenced else "")

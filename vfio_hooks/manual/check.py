@@ -1,0 +1,51 @@
+"""vfio-hooks-check(7), out of the rules."""
+
+from vfio_hooks import __version__
+from vfio_hooks.check import guest, rules
+from vfio_hooks.check.rule import Area, Rule
+from vfio_hooks.manual.roff import Page
+
+_DESCRIPTION = """\
+`vfio-hooks check` tells what is wrong on a host, with the hook on it and in a domain's XML, or
+could be better. Each finding has a name, which stays the same from version to version. An error
+does not work; a warning costs something; a hint may make it better. "likely" and "possible" say
+that it was concluded from something else, and may not be so.
+
+A finding that is meant to be so is silenced by its name, in vm.toml for one VM or in
+vfio-hooks.toml for all:
+
+    [check]
+    silence = ["name", "other-name"]
+
+A finding of any name may also say that it could not be looked at, as a file is missing or only
+for root to read. That is a hint.
+"""
+_TITLES: tuple[tuple[Area, str], ...] = (
+    ("host", "FINDINGS ABOUT THE HOST"),
+    ("hook", "FINDINGS ABOUT THE HOOK"),
+    ("domain", "FINDINGS ABOUT A DOMAIN"),
+)
+
+
+def page() -> str:
+    made = Page(
+        "vfio-hooks-check", 7, f"vfio-hooks {__version__}", "what vfio-hooks check can find"
+    )
+    made.section("DESCRIPTION")
+    made.prose(_DESCRIPTION)
+    for area, title in _TITLES:
+        made.section(title)
+        for rule in rules():
+            if rule.area == area:
+                made.item([f"`{rule.name}` ({_kind(rule)})"], f"{rule.why}\n\nFrom: {rule.source}")
+    made.section("IN THE GUEST")
+    made.prose("No rule sees what is inside of the guest. With a domain, check ends with:")
+    for advice in guest.ADVICE:
+        made.item([r"*"], advice)
+    made.section("SEE ALSO")
+    made.prose("`vfio-hooks`(1), `vfio-hooks.toml`(5)")
+    return str(made)
+
+
+def _kind(rule: Rule) -> str:
+    return rule.level if rule.sure == "certain" else f"{rule.level}, {rule.sure}"
