@@ -41,9 +41,8 @@ def holders(host: Host, address: str) -> list[Holder]:
     if not host.is_this_machine or not nodes:
         return []
     found: list[Holder] = []
-    confined = _label(host, "self").endswith("(enforce)")
     for pid in filter(str.isdecimal, host.names("/proc")):
-        if confined and not _visible(host, pid):
+        if not may_look(host, pid):
             continue
         held = {nodes[number] for number in _open_devices(pid) if number in nodes}
         name = host.maybe(f"/proc/{pid}/comm") or "?"
@@ -51,12 +50,15 @@ def holders(host: Host, address: str) -> list[Holder]:
     return found
 
 
-def _visible(host: Host, pid: str) -> bool:
-    """Whether a hook that AppArmor confines may look at a process.
+def may_look(host: Host, pid: str) -> bool:
+    """Whether this process, which AppArmor may confine, may look at another's files.
 
-    Not so the daemon's other children, our siblings: one that has libvirtd's own label still may
-    become virt-aa-helper, with a profile of its own, between this look and the next.
+    A confined hook may not look at the daemon's other children, our siblings: one that has
+    libvirtd's own label still may become virt-aa-helper, with a profile of its own, between this
+    look and the next.
     """
+    if not _label(host, "self").endswith("(enforce)"):
+        return True
     status = host.maybe(f"/proc/{pid}/status") or ""
     sibling = f"\nPPid:\t{os.getppid()}\n" in status and int(pid) != os.getpid()
     return not sibling and _label(host, pid).startswith(_VISIBLE)

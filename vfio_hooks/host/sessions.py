@@ -1,0 +1,216 @@
+"""The users' graphical sessions as logind knows them, and how to run a command inside of one.
+
+logind keeps a file of NAME=value lines for each session, which libsystemd reads to answer
+sd_session_get_type(3) and its like; so do we, as that needs no bus and works below a root. What
+logind is not told, a session's programs know: their environment is read from /proc.
+"""
+
+import pwd
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.in_use import may_look
+
+FOLDER = "/run/systemd/sessions"
+GRAPHICAL = ("x11", "wayland", "mir")
+VARIABLES = (
+    "DISPLAY",
+    "XAUTHORITY",
+    "WAYLAND_DISPLAY",
+    "XDG_CURRENT_DESKTOP",
+    "XDG_SESSION_ID",
+    "DBUS_SESSION_BUS_ADDRESS",
+)
+"""What is taken from the environment of a session's programs."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session. `type` is x11, wayland, mir, tty or unspecified; `kind` is logind's class:
+    user, greeter, manager, lock-screen; `state` is active, online (in the background) or closing.
+    A locked session is like any other here: its display server goes on taking commands."""
+
+    id: str
+    user: str
+    uid: int
+    seat: str = ""
+    type: str = "unspecified"
+    kind: str = "user"
+    state: str = "online"
+    remote: bool = False
+    leader: int = 0
+    scope: str = ""
+    display: str = ""
+    """The X display that logind was told of, ":0"; often none."""
+    desktop: str = ""
+    """What the display manager called the desktop, "gnome"; often none."""
+
+    @property
+    def is_users(self) -> bool:
+        """Whether a person has logged in here, as opposed to a login screen or a user manager."""
+        return self.kind.startswith("user") and self.state != "closing" and not self.remote
+
+    def __str__(self) -> str:
+        where = f" on {self.seat}" if self.seat else ""
+        return f"session {self.id} of {self.user}{where} ({self.type}, {self.state})"
+
+
+def sessions(host: Host) -> list[Session]:
+    """Every session, in the order of their ids."""
+    found = []
+    for name in host.names(FOLDER):
+        text = host.maybe(f"{FOLDER}/{name}")
+        # Beside each session's file lies a FIFO, name.ref.
+        if text and not name.endswith(".ref") and (session := _parse(name, text)):
+            found.append(session)
+    return sorted(found, key=lambda one: (len(one.id), one.id))
+
+
+def graphical(host: Host) -> list[Session]:
+    """The sessions of people who look at a screen, each with its true type: logind is told of an
+    X server or compositor by the login screen, but not by somebody who types startx."""
+    found = []
+    for session in filter(lambda one: one.is_users, sessions(host)):
+        if session.type == "tty":
+            session = replace(session, type=_type_of_programs(host, session))
+        if session.type in GRAPHICAL:
+            found.append(session)
+    return found
+
+
+def choose(host: Host, user: str | None = None, seat: str | None = None) -> Session:
+    """The one graphical session that is meant: of this user, on this seat, and where there still
+    are several the one that is on the screen. Raises HookError where it is not just one."""
+    there = graphical(host)
+    fitting = [s for s in there if user in (None, s.user) and seat in (None, s.seat)]
+    active = [s for s in fitting if s.state == "active"]
+    for chosen in (fitting, active):
+        if len(chosen) == 1:
+            return chosen[0]
+    if fitting:
+        raise HookError(
+            f"there are {len(fitting)} graphical sessions: {', '.join(map(str, fitting))}",
+            "say which one is meant, with user or seat",
+        )
+    raise _nobody(host, there, user, seat)
+
+
+def environment(host: Host, session: Session) -> dict[str, str]:
+    """What a program needs to be part of a session: DISPLAY, XAUTHORITY, WAYLAND_DISPLAY,
+    XDG_RUNTIME_DIR, DBUS_SESSION_BUS_ADDRESS and their like, as far as there are such."""
+    runtime = f"/run/user/{session.uid}"
+    found = _of_programs(host, session)
+    if session.display:
+        found.setdefault("DISPLAY", session.display)
+    if session.type == "x11" and (socket := _first(host, "/tmp/.X11-unix", r"X\d+")):
+        found.setdefault("DISPLAY", f":{socket[1:]}")
+    if session.type == "wayland" and (socket := _first(host, runtime, r"wayland-\d+")):
+        found.setdefault("WAYLAND_DISPLAY", socket)
+    if host.exists(runtime):
+        found["XDG_RUNTIME_DIR"] = runtime
+    if host.exists(f"{runtime}/bus"):
+        found.setdefault("DBUS_SESSION_BUS_ADDRESS", f"unix:path={runtime}/bus")
+    if session.desktop:
+        found.setdefault("XDG_CURRENT_DESKTOP", session.desktop)
+    return {**found, "XDG_SESSION_ID": session.id, "XDG_SESSION_TYPE": session.type}
+
+
+def as_user(user: str, variables: dict[str, str], argv: list[str]) -> list[str]:
+    """The command that runs `argv` as a user, with that user's groups and no privileges of ours,
+    in a fresh environment with these variables. setpriv(1). Raises HookError.
+
+    Both programs are in /usr/bin: a hook that AppArmor confines may run nothing else.
+    """
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise HookError(f"there is no user {user!r} on this host") from None
+    drop = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]
+    settings = [f"{name}={value}" for name, value in sorted(variables.items())]
+    return ["setpriv", *drop, "--reset-env", "--", "env", *settings, *argv]
+
+
+def _parse(name: str, text: str) -> Session | None:
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    try:
+        return Session(
+            id=name,
+            user=fields.get("USER", fields["UID"]),
+            uid=int(fields["UID"]),
+            seat=fields.get("SEAT", ""),
+            type=fields.get("TYPE", "unspecified"),
+            kind=fields.get("CLASS", "user"),
+            state=fields.get("STATE", "online"),
+            remote=fields.get("REMOTE") == "1",
+            leader=int(fields.get("LEADER", 0)),
+            scope=fields.get("SCOPE", ""),
+            display=fields.get("DISPLAY", ""),
+            desktop=fields.get("DESKTOP", ""),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _nobody(host: Host, there: list[Session], user: str | None, seat: str | None) -> HookError:
+    whose = f"{user} has" if user else "nobody has"
+    problem = f"{whose} {'no' if user else 'a'} graphical session{f' on {seat}' if seat else ''}"
+    if there:
+        return HookError(f"{problem}; there is: {', '.join(map(str, there))}")
+    greeters = [s for s in sessions(host) if s.kind == "greeter"]
+    if greeters:
+        problem += f", there only is the login screen ({greeters[0]})"
+    elif not host.exists(FOLDER):
+        return HookError(f"{problem}: logind does not run on this host ({FOLDER} is not there)")
+    hint = "log in first; or write required = false, and the VM starts without this"
+    return HookError(problem, hint)
+
+
+def _first(host: Host, folder: str, pattern: str) -> str | None:
+    return next((name for name in host.names(folder) if re.fullmatch(pattern, name)), None)
+
+
+def _of_programs(host: Host, session: Session) -> dict[str, str]:
+    """The variables of the first program that knows the session's display."""
+    needed = {"x11": "DISPLAY", "wayland": "WAYLAND_DISPLAY"}.get(session.type, "DISPLAY")
+    for pid in _programs(host, session):
+        found = _environ(host, pid)
+        if needed in found and found.get("XDG_SESSION_ID", session.id) == session.id:
+            return found
+    return {}
+
+
+def _type_of_programs(host: Host, session: Session) -> str:
+    for pid in _programs(host, session):
+        found = _environ(host, pid)
+        if "WAYLAND_DISPLAY" in found:
+            return "wayland"
+        # "localhost:10.0" would be a display that ssh forwards.
+        if found.get("DISPLAY", "").startswith(":"):
+            return "x11"
+    return session.type
+
+
+def _programs(host: Host, session: Session) -> Iterator[str]:
+    """The user's processes, those of the session first, then those that the user's manager runs,
+    among which are all of a desktop that is started as systemd units."""
+    scopes: list[str] = []
+    managers: list[str] = []
+    for pid in sorted(filter(str.isdecimal, host.names("/proc")), key=int):
+        group = host.maybe(f"/proc/{pid}/cgroup") or ""
+        if session.scope and f"/{session.scope}" in group:
+            scopes.append(pid)
+        elif f"/user@{session.uid}.service/" in group:
+            managers.append(pid)
+    for pid in (*scopes, *managers):
+        status = host.maybe(f"/proc/{pid}/status") or ""
+        if f"\nUid:\t{session.uid}\t" in status and may_look(host, pid):
+            yield pid
+
+
+def _environ(host: Host, pid: str) -> dict[str, str]:
+    text = host.maybe(f"/proc/{pid}/environ") or ""
+    pairs = (pair.partition("=") for pair in text.split("\0"))
+    return {name: value for name, _, value in pairs if name in VARIABLES and value}
