@@ -15,7 +15,7 @@ from vfio_hooks.host.sessions import as_user, choose, environment, graphical, se
 
 def test_a_session_is_read_from_loginds_file(tmp_path: Path) -> None:
     add_session(tmp_path, "2", DISPLAY=":0", DESKTOP="xfce")
-    (tmp_path / "run/systemd/sessions/2.ref").touch()
+    os.mkfifo(tmp_path / "run/systemd/sessions/2.ref")
     (tmp_path / "run/systemd/sessions/7").write_text("nonsense\n")
     (session,) = sessions(Host(str(tmp_path)))
     assert (session.user, session.uid, session.seat) == ("ada", 1000, "seat0")

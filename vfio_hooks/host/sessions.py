@@ -5,6 +5,7 @@ sd_session_get_type(3) and its like; so do we, as that needs no bus and works be
 logind is not told, a session's programs know: their environment is read from /proc.
 """
 
+import os
 import pwd
 import re
 from collections.abc import Iterator
@@ -62,10 +63,9 @@ def sessions(host: Host) -> list[Session]:
     """Every session, in the order of their ids."""
     found = []
     for name in host.names(FOLDER):
-        text = host.maybe(f"{FOLDER}/{name}")
-        # Beside each session's file lies a FIFO, name.ref.
-        if text and not name.endswith(".ref") and (session := _parse(name, text)):
-            found.append(session)
+        # Beside each session's file lies a FIFO, name.ref: to read it would be to wait for ever.
+        if not name.endswith(".ref") and (text := host.maybe(f"{FOLDER}/{name}")):
+            found += _parse(name, text)
     return sorted(found, key=lambda one: (len(one.id), one.id))
 
 
@@ -128,15 +128,17 @@ def as_user(user: str, variables: dict[str, str], argv: list[str]) -> list[str]:
         account = pwd.getpwnam(user)
     except KeyError:
         raise HookError(f"there is no user {user!r} on this host") from None
-    drop = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]
     settings = [f"{name}={value}" for name, value in sorted(variables.items())]
+    if os.geteuid() == account.pw_uid:
+        return ["env", *settings, *argv]
+    drop = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]
     return ["setpriv", *drop, "--reset-env", "--", "env", *settings, *argv]
 
 
-def _parse(name: str, text: str) -> Session | None:
+def _parse(name: str, text: str) -> list[Session]:
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     try:
-        return Session(
+        session = Session(
             id=name,
             user=fields.get("USER", fields["UID"]),
             uid=int(fields["UID"]),
@@ -151,7 +153,8 @@ def _parse(name: str, text: str) -> Session | None:
             desktop=fields.get("DESKTOP", ""),
         )
     except (KeyError, ValueError):
-        return None
+        return []
+    return [session]
 
 
 def _nobody(host: Host, there: list[Session], user: str | None, seat: str | None) -> HookError:
