@@ -69,6 +69,8 @@ class Command:
             "status": ("root", "state-dir"),
             "undo": ("root", "state-dir"),
             "validate": ("config-dir",),
+            "topology": ("root",),
+            "iommu": ("root", "state-dir"),
         }
         options = [part for name in takes[verb] for part in (f"--{name}", str(places[name]))]
         return self(verb, *options, *argv, stdin=stdin)

@@ -56,6 +56,8 @@ class Domain:
     hugepages: tuple[HugePages, ...] | None = None
     """None without <hugepages>."""
     pci: tuple[PciFunction, ...] = ()
+    threads: int = 1
+    """SMT threads of each core that the guest sees, from <cpu><topology>."""
 
     @property
     def pinned(self) -> CpuSet:
@@ -107,6 +109,7 @@ def parse(xml: bytes) -> Domain:
             },
             hugepages=_hugepages(root),
             pci=tuple(_pci(root)),
+            threads=int(_attribute(root.find("cpu/topology"), "threads") or 1),
         )
     except ValueError as error:
         raise HookError(f"the XML of domain {name}: {error}") from None

@@ -15,10 +15,12 @@ from vfio_hooks.cli import (
     check,
     completion,
     hook,
+    iommu,
     log,
     manual,
     plan,
     status,
+    topology,
     undo,
     validate,
     verify,
@@ -97,6 +99,19 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (plan, check, status, undo, validate, verify, log, hook, completion, manual):
+    for verb in (
+        plan,
+        check,
+        topology,
+        iommu,
+        status,
+        undo,
+        validate,
+        verify,
+        log,
+        hook,
+        completion,
+        manual,
+    ):
         verb.register(verbs)
     return top

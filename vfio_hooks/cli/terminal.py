@@ -5,9 +5,10 @@ import os
 import sys
 from typing import Any, Literal, TextIO
 
-Style = Literal["bold", "dim", "red", "yellow", "green"]
+Style = Literal["bold", "dim", "red", "yellow", "green", "blue", "magenta", "cyan"]
 
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33}
+_CODES |= {"blue": 34, "magenta": 35, "cyan": 36}
 
 
 def say(text: str = "", indent: int = 0) -> None:

@@ -3,7 +3,8 @@
 import re
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from vfio_hooks.domain import LARGEST
 from vfio_hooks.errors import HookError, reason
@@ -16,6 +17,7 @@ SYSTEM = "qemu:///system"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SECONDS = 20
 """How long libvirt may take. It answers late, or never, while a hook of the VM is running."""
+Answer = TypeVar("Answer")
 
 
 def from_file(path: str) -> bytes:
@@ -38,11 +40,25 @@ def from_libvirt(vm: str, uri: str = SYSTEM) -> bytes:
 
 def with_state(vm: str, uri: str = SYSTEM) -> tuple[bytes, bool]:
     """The same, and whether the domain runs. Raises HookError."""
-    answers: list[tuple[bytes, bool] | HookError] = []
+    return ask_libvirt(lambda connection: _described(_domain(connection, vm)), uri)
+
+
+def all_from_libvirt(uri: str = SYSTEM) -> list[tuple[bytes, bool]]:
+    """The XML of every defined domain, and whether it runs. Raises HookError."""
+    return ask_libvirt(
+        lambda connection: [_described(domain) for domain in connection.listAllDomains()], uri
+    )
+
+
+def ask_libvirt(
+    question: "Callable[[libvirt.virConnect], Answer]", uri: str = SYSTEM, write: bool = False
+) -> Answer:
+    """What a function of a connection returns. Raises HookError, also when libvirt is late."""
+    answers: list[Answer | HookError] = []
 
     def ask() -> None:
         try:
-            answers.append(_ask(vm, uri))
+            answers.append(_ask(question, uri, write))
         except HookError as error:
             answers.append(error)
 
@@ -59,7 +75,7 @@ def with_state(vm: str, uri: str = SYSTEM) -> tuple[bytes, bool]:
     return answers[0]
 
 
-def _ask(vm: str, uri: str) -> tuple[bytes, bool]:
+def _ask(question: "Callable[[libvirt.virConnect], Answer]", uri: str, write: bool) -> Answer:
     try:
         import libvirt
     except ImportError as error:
@@ -69,15 +85,20 @@ def _ask(vm: str, uri: str) -> tuple[bytes, bool]:
     # Else the library prints every error itself.
     libvirt.registerErrorHandler(lambda *_: None, None)
     try:
-        with libvirt.openReadOnly(uri) as connection:
-            domain = _domain(connection, vm)
-            text: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-            return text.encode(), bool(domain.isActive())
+        with libvirt.open(uri) if write else libvirt.openReadOnly(uri) as connection:
+            return question(connection)
     except libvirt.libvirtError as error:
         raise HookError(
             f"libvirt at {uri}: {error}",
             "is libvirtd running, and are you in the group libvirt? or give --xml FILE",
         ) from None
+
+
+def _described(domain: "libvirt.virDomain") -> tuple[bytes, bool]:
+    import libvirt
+
+    text: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    return text.encode(), bool(domain.isActive())
 
 
 def _domain(connection: "libvirt.virConnect", vm: str) -> "libvirt.virDomain":

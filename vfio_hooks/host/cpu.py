@@ -100,7 +100,7 @@ def nodes(host: Host) -> tuple[Node, ...]:
             dict(
                 zip(
                     numbers,
-                    map(int, (host.maybe(f"{NODES}/node{number}/distance") or "").split()),
+                    map(_number, (host.maybe(f"{NODES}/node{number}/distance") or "").split()),
                     strict=False,
                 )
             ),
@@ -127,7 +127,8 @@ def topology(host: Host) -> Topology:
     """All of it. Raises HookError for a host that shows no CPU."""
     running = online(host)
     present = host.maybe(f"{CPUS}/present")
-    every = parse_list(present) if present else frozenset(_numbered(host))
+    path = f"{CPUS}/present"
+    every = _parsed(parse_list, present, path) if present else frozenset(_numbered(host))
     caches = _caches(host, running)
     clusters = _groups(host, running, "cluster_cpus")
     if all(len(cluster) == 1 for cluster in clusters):
@@ -168,7 +169,7 @@ def _caches(host: Host, running: CpuSet) -> tuple[Cache, ...]:
         for index in host.names(folder):
             if host.maybe(f"{folder}/{index}/type") != "Unified":
                 continue
-            level = int(host.maybe(f"{folder}/{index}/level") or 0)
+            level = _number(host.maybe(f"{folder}/{index}/level"))
             if level < 2 or cpu in covered.setdefault(level, set()):
                 continue
             cpus = _mask(host, f"{folder}/{index}/shared_cpu_map") & running | {cpu}
@@ -180,9 +181,9 @@ def _caches(host: Host, running: CpuSet) -> tuple[Cache, ...]:
 def _kinds(host: Host, running: CpuSet) -> dict[str, CpuSet]:
     """Hybrid core types: by Intel's PMUs, else by what the firmware says of each CPU's speed."""
     named = {
-        name: parse_list(text) & running
+        name: _parsed(parse_list, text, path) & running
         for name, pmu in _HYBRID_PMUS.items()
-        if (text := host.maybe(f"/sys/devices/{pmu}/cpus"))
+        if (text := host.maybe(path := f"/sys/devices/{pmu}/cpus"))
     }
     if len(named) > 1:
         return named
@@ -227,5 +228,8 @@ def _total(meminfo: str | None) -> int:
 
 def _kibibytes(size: str | None) -> int:
     """A cache's size file, "24576K", in KiB."""
-    number = (size or "").removesuffix("K")
-    return int(number) if number.isdecimal() else 0
+    return _number((size or "").removesuffix("K"))
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0

@@ -58,18 +58,39 @@ def memory_by_node(host: Host, pid: int) -> dict[int, int]:
 def interrupts(host: Host, cpus: CpuSet) -> dict[str, int]:
     """How many interrupts of devices these CPUs have had, by "24 xhci_hcd". The CPUs' own, such
     as timers and calls from other CPUs, have no number and are not in it."""
-    lines = (host.maybe("/proc/interrupts") or "").splitlines()
-    columns = [int(name.removeprefix("CPU")) for name in lines[0].split()] if lines else []
+    columns, lines = _interrupts(host)
+    wanted = [place for place, cpu in enumerate(columns) if cpu in cpus]
     found = {}
+    for number, fields in lines:
+        # After the counts: the chip, the line of it, then what the drivers call themselves.
+        name = " ".join(fields[len(columns) + 2 :]) or fields[-1]
+        found[f"{number} {name}"] = sum(int(fields[place]) for place in wanted)
+    return found
+
+
+def interrupts_by_cpu(host: Host) -> dict[int, int]:
+    """How many interrupts of devices each CPU has had since the boot."""
+    columns, lines = _interrupts(host)
+    sums = [0] * len(columns)
+    for _, fields in lines:
+        sums = [known + int(more) for known, more in zip(sums, fields, strict=False)]
+    return dict(zip(columns, sums, strict=True))
+
+
+def _interrupts(host: Host) -> tuple[list[int], list[tuple[str, list[str]]]]:
+    """The CPUs of the columns of /proc/interrupts, and the numbered lines that are whole."""
+    lines = (host.maybe("/proc/interrupts") or "").splitlines()
+    names = [name.removeprefix("CPU") for name in lines[0].split()] if lines else []
+    if not all(map(str.isdecimal, names)):
+        return [], []
+    found = []
     for line in lines[1:]:
         number, _, rest = line.strip().partition(":")
         fields = rest.split()
-        if number.isdecimal() and len(fields) > len(columns):
-            counts = dict(zip(columns, fields, strict=False))
-            # After the counts: the chip, the line of it, then what the drivers call themselves.
-            name = " ".join(fields[len(columns) + 2 :]) or fields[-1]
-            found[f"{number} {name}"] = sum(int(counts[cpu]) for cpu in cpus if cpu in counts)
-    return found
+        counts = fields[: len(names)]
+        if number.isdecimal() and len(fields) > len(names) and all(map(str.isdecimal, counts)):
+            found.append((number, fields))
+    return [int(name) for name in names], found
 
 
 def _thread(host: Host, pid: int, tid: int) -> Thread | None:

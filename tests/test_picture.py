@@ -1,0 +1,217 @@
+"""The picture of a host: every shape is drawn, and what is wrong is marked where it is."""
+
+import re
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.kernel import Kernel
+from tests.shapes import SHAPES, Shape
+from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.errors import HookError
+from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.picture import svg, text
+from vfio_hooks.picture.scene import Scene, scene
+
+GPU = "0000:41:00.0"
+DEVICES = "/sys/bus/pci/devices"
+
+
+def kernel(shape: Shape) -> Kernel:
+    found = Kernel()
+    found.files = shape.files()
+    return found
+
+
+def vm(name: str, pins: str, threads: int = 1, gpu: bool = False, emulator: str = "") -> Domain:
+    """A domain whose vCPUs are pinned to these CPUs, separated by blanks."""
+    sets = dict(enumerate(map(parse_list, pins.split())))
+    return Domain(
+        name,
+        name,
+        vcpus=len(sets),
+        vcpu_pins=sets,
+        emulator_pin=parse_list(emulator) if emulator else None,
+        pci=(PciFunction(GPU, True, "hostdev"),) if gpu else (),
+        threads=threads,
+    )
+
+
+def plain(drawn: Scene) -> list[str]:
+    return list(text.draw(drawn, lambda word, style: word))
+
+
+def found(shape: str, *domains: Domain, node: int = 0) -> list[tuple[str, str]]:
+    """Level and text of the problems that VMs have, which all run, on a host with one GPU."""
+    host = kernel(SHAPES[shape])
+    host.add_pci(GPU, "vfio-pci", "19")
+    host.files[f"{DEVICES}/{GPU}/numa_node"] = f"{node}\n"
+    drawn = scene(host, [(domain, True) for domain in domains])
+    return [(one.level, one.text) for one in drawn.problems]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_shape_is_drawn(name: str) -> None:
+    shape = SHAPES[name]
+    drawn = scene(kernel(shape), [(vm("win11", "0 1,2"), False)])
+    lines = plain(drawn)
+    assert max(map(len, lines)) <= text.WIDTH
+    numbers = set(map(int, re.findall(r"\d+", " ".join(lines))))
+    many = sum(map(len, shape.core_sets)) > 40
+    assert many or frozenset[int]().union(*shape.core_sets) <= numbers
+    root = ElementTree.fromstring(svg.draw(drawn))
+    cells = list(root.iter("{http://www.w3.org/2000/svg}title"))
+    assert len(cells) == sum(map(len, shape.core_sets))
+
+
+def test_sockets_nodes_and_caches_are_where_they_are() -> None:
+    drawn = scene(kernel(SHAPES["epyc"]), [])
+    nodes = [[node.number for node in socket.nodes] for socket in drawn.sockets]
+    assert nodes == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    group = drawn.sockets[1].nodes[0].groups[1]
+    assert [cpu.number for cpu in group.cores[0]] == [68, 196]
+    assert [node.number for node in scene(kernel(SHAPES["GPUs as nodes"]), []).elsewhere] == [
+        *range(250, 256)
+    ]
+    kinds = [group.kind for group in scene(kernel(SHAPES["hybrid"]), []).sockets[0].nodes[0].groups]
+    assert kinds == ["performance", "efficiency"]
+
+
+def test_seats_and_marks_are_below_their_cpus() -> None:
+    host = kernel(SHAPES["laptop"])
+    host.files["/proc/interrupts"] = "      CPU0 CPU2\n 24:   30   10  PCI-MSI  nvme0\n"
+    lines = plain(scene(host, [(vm("win11", "2 3 4", threads=2, emulator="0"), True)]))
+    row = next(number for number, line in enumerate(lines) if "CPU   │" in line)
+    cells = [[part.split() for part in line.split("│")[1:-1]] for line in lines[row : row + 4]]
+    assert cells == [
+        [["0", "1"], ["2", "3"], ["4", "5"], ["6", "7"]],
+        [["Ae", "·"], ["A0", "A1"], ["A2", "·"], ["·", "·"]],
+        [["75%"], ["25%"], [], []],
+        [[], [], ["!1", "!1"], []],
+    ]
+
+
+def test_a_large_host_is_folded_where_no_vm_is() -> None:
+    pins = " ".join(f"{core} {core + 128}" for core in range(16, 32))
+    lines = plain(scene(kernel(SHAPES["epyc"]), [(vm("win11", pins, threads=2), True)]))
+    assert len(lines) < 60
+    assert any("nodes 5-7" in line or "nodes 4-7" in line or "nodes 3-" in line for line in lines)
+    assert sum("A" in line and "│" in line for line in lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "domains", "node", "expected"),
+    [
+        ("laptop", [vm("a", "2 3", 2)], 0, []),
+        ("laptop", [vm("a", "2 4")], 0, ["wrong a: has CPUs 2,4 without the SMT siblings, CPUs 3"]),
+        ("laptop", [vm("a", "2 3")], 0, ["note a: vCPUs on CPUs 2-3 share cores"]),
+        ("laptop", [vm("a", "2 4 3 5", 2)], 0, ["wrong a: the guest believes in cores of 2"]),
+        ("laptop", [vm("a", "2-3 2-3", 2)], 0, []),
+        ("laptop", [vm("a", "0-7")], 0, ["wrong a: leaves the host no CPU"]),
+        ("laptop", [vm("a", "")], 0, ["note a: no vCPU is pinned"]),
+        ("laptop", [vm("a", "2 3", 2, emulator="2-3")], 0, ["note a: emulator or I/O threads"]),
+        ("2 sockets", [vm("a", "4 4")], 0, ["wrong a: vCPUs 0 and 1 share CPU 4"]),
+        ("2 sockets", [vm("a", "7 8")], 0, ["wrong a: vCPUs are on nodes 0-1"]),
+        ("2 sockets", [vm("a", "7", gpu=True)], 0, []),
+        ("2 sockets", [vm("a", "7", gpu=True)], 1, ["wrong a: VGA 0000:41:00.0 is at node 1, the"]),
+        ("2 sockets", [vm("a", "16")], 0, ["wrong a: pinned to CPU 16, which this host"]),
+        ("2 sockets", [vm("a", "6"), vm("b", "6")], 0, ["wrong a and b: both have vCPUs on CPU 6"]),
+        (
+            "2 sockets",
+            [vm("a", "6", gpu=True), vm("b", "5", gpu=True)],
+            0,
+            ["wrong a and b: both are given 0000:41:00.0"],
+        ),
+        ("ryzen", [vm("a", "7 23 8 24", 2)], 0, ["note a: vCPUs are split between L3 caches"]),
+        ("CPUs offline", [vm("a", "5")], 0, ["wrong a: pinned to CPU 5, which"]),
+    ],
+)
+def test_what_is_wrong(
+    shape: str, domains: Sequence[Domain], node: int, expected: Sequence[str]
+) -> None:
+    told = [f"{level} {line}" for level, line in found(shape, *domains, node=node)]
+    assert len(told) == len(expected), told
+    for line, start in zip(told, expected, strict=True):
+        assert line.startswith(start)
+
+
+def test_devices_stand_at_their_node_with_link_group_and_owner() -> None:
+    host = kernel(SHAPES["2 sockets"])
+    host.add_pci(GPU, "vfio-pci", "19")
+    host.add_pci("0000:03:00.0", "amdgpu", "7")
+    host.add_pci("0000:05:00.0", "nvme", "8", "0x010802")
+    folder = f"{DEVICES}/{GPU}"
+    host.files |= {
+        f"{folder}/numa_node": "1\n",
+        f"{folder}/current_link_speed": "16.0 GT/s PCIe\n",
+        f"{folder}/current_link_width": "8\n",
+        f"{folder}/max_link_speed": "16.0 GT/s PCIe\n",
+        f"{folder}/max_link_width": "16\n",
+    }
+    drawn = scene(host, [(vm("win11", "8", gpu=True), True)])
+    assert [one.address for one in drawn.sockets[1].nodes[0].devices] == [GPU]
+    assert [one.address for one in drawn.homeless] == ["0000:03:00.0"]
+    (line,) = [line for line in plain(drawn) if GPU in line]
+    assert "group 19, 16 GT/s x8 of x16, for A" in line
+    assert "for win11" in svg.draw(drawn)
+
+
+def test_two_running_vms_in_one_place_are_wrong_and_defined_ones_a_note() -> None:
+    one, other = vm("a", "6"), vm("b", "6")
+    host = kernel(SHAPES["2 sockets"])
+    for running, level in ((True, "wrong"), (False, "note")):
+        (problem,) = scene(host, [(one, True), (other, running)]).problems
+        assert (problem.level, problem.cpus) == (level, frozenset({6}))
+
+
+def test_an_svg_is_self_contained_whatever_names_say() -> None:
+    drawn = scene(kernel(SHAPES["laptop"]), [(vm("<a&b>\x1b[31m", "2 3"), True)])
+    whole = svg.draw(drawn)
+    ElementTree.fromstring(whole)
+    assert not re.search(r"<script|<image|href=|url\(|@import|\x1b", whole)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"/sys/devices/system/cpu/online": "0-1"},
+        {"/sys/devices/system/cpu/online": "0-1", "/proc/interrupts": ""},
+        {"/sys/devices/system/cpu/online": "0-1", "/proc/interrupts": "CPU0 CPUx\n 1: a b c\n"},
+        {"/sys/devices/system/cpu/online": "0-1", f"{DEVICES}/{GPU}/class": "0x030000"},
+        {f"{DEVICES}/{GPU}/numa_node": "x", "/sys/devices/system/cpu/online": "0"},
+    ],
+)
+def test_a_host_with_files_missing_is_drawn(files: dict[str, str]) -> None:
+    host = Kernel()
+    host.files = files
+    assert plain(scene(host, []))
+
+
+GARBLED = st.sampled_from(["", "?", "x-y", "-1", "0-", "\x00\x01", "99999999999", "ff"])
+
+
+@given(st.dictionaries(st.sampled_from(sorted(SHAPES["laptop"].files())), GARBLED, max_size=4))
+def test_garbled_files_are_a_picture_or_a_clear_error(garbled: dict[str, str]) -> None:
+    host = kernel(SHAPES["laptop"])
+    host.files |= garbled
+    try:
+        assert plain(scene(host, [(vm("win11", "2 3"), True)]))
+    except HookError as error:
+        assert any(name in error.problem for name in ("/sys/", "CPU"))
+
+
+SETS = st.sets(st.integers(0, 20), min_size=1, max_size=4).map(frozenset)
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 8), SETS, max_size=6), max_size=4))
+def test_any_pins_are_drawn_within_the_width(pins: list[dict[int, CpuSet]]) -> None:
+    domains = [
+        (Domain(f"vm{number}", str(number), vcpus=len(one), vcpu_pins=one), True)
+        for number, one in enumerate(pins)
+    ]
+    drawn = scene(kernel(SHAPES["hybrid"]), domains)
+    assert all(len(line) <= text.WIDTH for line in plain(drawn))
+    ElementTree.fromstring(svg.draw(drawn))

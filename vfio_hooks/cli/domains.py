@@ -1,0 +1,81 @@
+"""The domains that a verb is about: from XML files, libvirt, or the files of a captured host."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vfio_hooks.cli import xml
+from vfio_hooks.domain import Domain, parse
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.nearest import nearest
+
+FOLDER = "/etc/libvirt/qemu"
+"""Where libvirt keeps the XML of the domains that are defined."""
+
+
+@dataclass(frozen=True)
+class Defined:
+    """A domain, its XML as it was read, and whether it runs, as far as that is known."""
+
+    domain: Domain
+    xml: bytes
+    running: bool = False
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--xml",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a domain's XML instead of libvirt's domains; \"-\": standard input; repeatable",
+    )
+    parser.add_argument(
+        "--connect",
+        metavar="URI",
+        default=xml.SYSTEM,
+        help="the libvirt to ask (default: %(default)s)",
+    )
+
+
+def sources(arguments: argparse.Namespace, host: Host) -> tuple[list[Defined], list[str]]:
+    """The domains that the options of `add_sources` mean, by name, and notes on what cannot be
+    told. Raises HookError for files that cannot be read; a libvirt that cannot be asked is a
+    note."""
+    if arguments.xml:
+        found = [_defined(xml.from_file(path), path) for path in arguments.xml]
+    elif not host.is_this_machine:
+        found = captured(host)
+    else:
+        try:
+            every = xml.all_from_libvirt(arguments.connect)
+        except HookError as error:
+            return [], [str(error)]
+        found = [_defined(text, "libvirt", running) for text, running in every]
+    return sorted(found, key=lambda one: one.domain.name), []
+
+
+def captured(host: Host) -> list[Defined]:
+    """The domains that are defined on a host that is files."""
+    names = [name for name in host.names(FOLDER) if name.endswith(".xml")]
+    return [
+        _defined(xml.from_file(host.path(f"{FOLDER}/{name}")), name)
+        for name in names
+        if not name.startswith(".")
+    ]
+
+
+def pick(vm: str, found: Sequence[Defined]) -> Defined:
+    """The domain of this name or UUID. Raises HookError."""
+    for one in found:
+        if vm in (one.domain.name, one.domain.uuid):
+            return one
+    raise HookError(f"there is no domain {vm}", nearest(vm, [one.domain.name for one in found]))
+
+
+def _defined(text: bytes, source: str, running: bool = False) -> Defined:
+    try:
+        return Defined(parse(text), text, running)
+    except HookError as error:
+        raise HookError(f"{source}: {error.problem}", error.hint) from None

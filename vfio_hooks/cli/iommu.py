@@ -1,0 +1,199 @@
+"""`vfio-hooks iommu`: which devices can only be passed together, and who has them."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.domains import Defined, add_sources, sources
+from vfio_hooks.cli.terminal import clean, paint, say, say_json
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.pci import Function, group_members
+from vfio_hooks.host.pci_traits import Traits, names, traits
+from vfio_hooks.journal import State
+from vfio_hooks.knobs.pci_driver import PciDriver
+from vfio_hooks.ledger import Ledger
+from vfio_hooks.state import StateFolder
+
+GROUPS = "/sys/kernel/iommu_groups"
+_WIDTH = 100
+_EPILOG = """\
+The devices of a group can reach each other's memory, past the IOMMU. So a VM gets a group as a
+whole: every device in it goes to the VM or to no driver of the host; bridges do not matter. A
+device of the host that shares a group with one of a VM is marked. Another slot of the mainboard
+may have a group of its own; an ACS override would split the group without separating the devices.
+
+"VM" is who has a device now; "for VM" is whose definition names it.
+
+examples:
+  vfio-hooks iommu
+  vfio-hooks iommu --json | jq '.groups[] | select(.shared)'
+  vfio-hooks iommu --root host.tar.xz
+"""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A function of a group. `holder` is the VM that has it now, by its journal; `wanted_by` are
+    those whose XML names it. `shares` says that a VM is given another function of the group
+    while this one has a driver of the host's, which VFIO refuses."""
+
+    function: Function
+    traits: Traits
+    name: str
+    holder: str | None
+    wanted_by: tuple[str, ...]
+    shares: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """An IOMMU group; `kind` is the kernel's word for its translation: "DMA", "identity"."""
+
+    number: str
+    kind: str
+    members: tuple[Member, ...] = field(default=())
+
+    @property
+    def shared(self) -> bool:
+        return any(member.shares for member in self.members)
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "iommu",
+        run,
+        line="show the IOMMU groups: devices, drivers, resets, and whose they are",
+        description="Show the IOMMU groups of this host: which devices can only be passed to a VM\n"
+        "together, their drivers, links and resets, and which VM has or wants them.",
+        epilog=_EPILOG,
+    )
+    add_sources(parser)
+    add_places(parser, "root", "state-dir")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    here = places(arguments)
+    host = here.host()
+    domains, notes = sources(arguments, host)
+    found = groups(host, domains, holders(here.folder()) if host.is_this_machine else {})
+    if not found:
+        raise HookError(
+            f"this host has no IOMMU group ({GROUPS} is empty)",
+            "switch the IOMMU (VT-d, AMD-Vi) on in the firmware; Intel's also needs the kernel "
+            "parameter intel_iommu=on",
+        )
+    if arguments.json:
+        shown = [{**asdict(group), "shared": group.shared} for group in found]
+        say_json({"groups": shown, "notes": notes})
+    else:
+        _show(found, notes)
+    return 0
+
+
+def holders(folder: StateFolder) -> dict[str, str]:
+    """The VM that has a function now, by address, as far as this user may read that."""
+    try:
+        journals = Ledger(folder).journals.values()
+    except OSError:
+        return {}
+    return {
+        claim.step.knob.address: journal.vm
+        for journal in journals
+        for claim in journal.claims.values()
+        if isinstance(claim.step.knob, PciDriver) and claim.state not in (State.UNDONE, State.LOST)
+    }
+
+
+def groups(host: Host, domains: Sequence[Defined], held: dict[str, str]) -> list[Group]:
+    """All IOMMU groups, by number."""
+    numbers = sorted(filter(str.isdecimal, host.names(GROUPS)), key=int)
+    members = {number: group_members(host, number) for number in numbers}
+    titles = names(one.ids for found in members.values() for one in found)
+    wanted: dict[str, list[str]] = {}
+    for one in domains:
+        for passed in one.domain.pci:
+            wanted.setdefault(passed.address, []).append(one.domain.name)
+    return [
+        Group(
+            number,
+            host.maybe(f"{GROUPS}/{number}/type") or "",
+            tuple(_members(host, members[number], titles, held, wanted)),
+        )
+        for number in numbers
+    ]
+
+
+def _members(
+    host: Host,
+    functions: Sequence[Function],
+    titles: dict[str, str],
+    held: dict[str, str],
+    wanted: dict[str, list[str]],
+) -> Iterator[Member]:
+    is_passed = any(one.address in held or one.address in wanted for one in functions)
+    for one in functions:
+        ours = one.address in held or one.address in wanted
+        driver = one.driver or ""
+        yield Member(
+            function=one,
+            traits=traits(host, one.address),
+            name=titles.get(one.ids, ""),
+            holder=held.get(one.address),
+            wanted_by=tuple(wanted.get(one.address, ())),
+            shares=is_passed
+            and not ours
+            and not one.is_bridge
+            and bool(driver)
+            # What VFIO itself calls harmless: its own drivers, and a stub that does no DMA.
+            and "vfio" not in driver
+            and driver != "pci-stub",
+        )
+
+
+def _show(found: Sequence[Group], notes: Sequence[str]) -> None:
+    for note in notes:
+        say(paint(f"note: {clean(note)}", "yellow"))
+    for group in found:
+        say(paint(f"group {group.number}", "bold") + (f"  {group.kind}" if group.kind else ""))
+        for member in group.members:
+            for line in _lines(member):
+                say(line)
+    shared = [group.number for group in found if group.shared]
+    if shared:
+        say()
+        say(
+            paint(
+                f"! In groups {', '.join(shared)} the host uses a device beside one of a VM,", "red"
+            )
+        )
+        say("  and VFIO refuses that. Pass the marked devices too, or use another slot.")
+
+
+def _lines(member: Member) -> Iterator[str]:
+    one, seen = member.function, member.traits
+    head = f"  {one.address}  {seen.kind:11}  {one.driver or '-':15}  {one.ids:9}  "
+    yield head + _cut(clean(member.name), _WIDTH - len(head))
+    parts = []
+    if seen.boot_vga:
+        parts.append("boot display")
+    if seen.link:
+        best = f" of {seen.best}" if seen.is_slowed else ""
+        parts.append(f"{seen.link}{best}")
+    if not one.is_bridge:
+        parts.append(f"reset: {' '.join(seen.resets) or 'none'}")
+    if member.holder:
+        parts.append(paint(f"VM {clean(member.holder)}", "green"))
+    elif member.wanted_by:
+        parts.append("for VM " + ", ".join(map(clean, member.wanted_by)))
+    if member.shares:
+        parts.append(paint("! the host's, in a VM's group", "red"))
+    if parts and not (one.is_bridge and not member.wanted_by):
+        yield " " * 16 + ", ".join(parts)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
