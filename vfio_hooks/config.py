@@ -118,13 +118,6 @@ def examine_defaults(
     return reader.silenced(host), reader.problems
 
 
-def silenced(folder: str, vm: str | None) -> frozenset[str]:
-    """The findings of `check` that a VM's files silence; without a VM, or with one whose own file
-    is not there or not right, those of the host-wide file."""
-    config = examine(folder, vm)[0] if vm else None
-    return config.silenced if config else examine_defaults(folder)[0]
-
-
 def _with_own(catalogue: Catalogue, folder: str) -> Catalogue:
     """The catalogue with the modules of a VM's folder, which act after the built-in plugins."""
     own = own_modules.names(folder)

@@ -12,7 +12,10 @@ from typing import get_args
 from vfio_hooks.check.rule import Area, Level, Patient, Rule, Seen
 from vfio_hooks.errors import HookError, reason
 
-MODULES = ("host.iommu",)
+MODULES = (
+    *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
+    *("host.memory", "host.kvm"),
+)
 """The modules of this package whose RULES are asked, in the order in which the manual has them."""
 
 

@@ -29,11 +29,13 @@ class Guest:
 @dataclass(frozen=True)
 class Patient:
     """Everything that a rule may look at. `guest` is None where only the host is checked; rules
-    of the area "domain" are then not asked."""
+    of the area "domain" are then not asked. `tables` are the facilities that the VM's vm.toml
+    has: what they change for the VM's run needs no advice."""
 
     host: Host
     places: Places
     guest: Guest | None = None
+    tables: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,16 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from vfio_hooks.check import examine
     from vfio_hooks.check.rule import Patient
-    from vfio_hooks.config import silenced
+    from vfio_hooks.config import examine as read
+    from vfio_hooks.config import examine_defaults
 
     guest, here = _guest(arguments), places(arguments)
     vm = guest.domain.name if guest else None
-    quiet = silenced(here.config, vm)
-    found = examine(Patient(here.host(), here, guest), quiet)
+    # What is wrong with the configuration is a finding itself.
+    config = read(here.config, vm)[0] if vm else None
+    quiet = config.silenced if config else examine_defaults(here.config)[0]
+    tables = frozenset(table.name for table in config.tables) if config else frozenset()
+    found = examine(Patient(here.host(), here, guest, tables), quiet)
     if arguments.json:
         findings.show_json(found, vm, quiet)
     else:

@@ -81,6 +81,11 @@ def in_hugepages(host: Host, node: int) -> int:
     return sum(one.count * one.size for one in pools if one)
 
 
+def totals(host: Host) -> dict[str, int]:
+    """/proc/meminfo: "MemTotal" and its like, in KiB; the numbers of hugepages are not."""
+    return _values(host.maybe("/proc/meminfo"))
+
+
 def use(host: Host, node: int | None) -> str:
     """What a node's memory (or all of a host's) is used for, in words, the largest part first."""
     text = host.maybe("/proc/meminfo" if node is None else f"{NODES}/node{node}/meminfo")

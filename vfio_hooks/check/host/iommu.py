@@ -1,13 +1,19 @@
-"""The IOMMU: on, in which mode, and its groups.
+"""The IOMMU: on, in which mode, and whether it remaps interrupts.
 
-https://docs.kernel.org/admin-guide/kernel-parameters.html, intel_iommu=, amd_iommu= and iommu=
+https://docs.kernel.org/admin-guide/kernel-parameters.html: amd_iommu=, intel_iommu=, iommu=
 """
 
+import re
 from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.host import Host, boot
+from vfio_hooks.host.processor import AMD, INTEL, vendor
 
-_GROUPS = "/sys/kernel/iommu_groups"
+GROUPS = "/sys/kernel/iommu_groups"
+_TABLES = {"DMAR": "intel_iommu=on", "IVRS": ""}
+"""ACPI's tables of an IOMMU, by Intel and by AMD, and what else the kernel needs."""
+_PARAMETERS = "kernel-parameters.rst of Linux"
 
 
 @rule(
@@ -18,12 +24,121 @@ _GROUPS = "/sys/kernel/iommu_groups"
     source="https://docs.kernel.org/driver-api/vfio.html",
 )
 def off(patient: Patient) -> Iterator[Seen]:
-    if not patient.host.names(_GROUPS):
+    host = patient.host
+    # A captured host may lack the folder; a kernel that cannot have an IOMMU does as well.
+    seen = host.exists(GROUPS) or host.exists("/sys/module")
+    if not seen or not host.names("/sys/bus/pci/devices") or host.names(GROUPS):
+        return
+    tables = [name for name in _TABLES if host.exists(f"/sys/firmware/acpi/tables/{name}")]
+    if not tables:
+        what = "and the firmware shows no IOMMU (no ACPI table DMAR or IVRS)"
+        do = "switch on IOMMU (VT-d, AMD-Vi, often with SVM or VT-x) in the firmware's setup"
+        if vendor(host) != AMD:
+            do += "; on an Intel CPU also, on the kernel's command line: intel_iommu=on"
+    else:
+        what = f"though the firmware has one (ACPI table {tables[0]})"
+        wanted = _TABLES[tables[0]]
+        do = f"add to the kernel's command line: {wanted}" if wanted else _TAKE_AWAY
+    yield Seen(f"this host has no IOMMU groups, {what}", do)
+
+
+_TAKE_AWAY = "take amd_iommu=off and iommu=off away from the kernel's command line"
+
+
+@rule(
+    "iommu-translates-host",
+    "host",
+    "hint",
+    why="The host's own devices need no translation of their addresses; without it (iommu=pt) "
+    "each of their transfers is a little cheaper. Passed devices are isolated either way. Not "
+    "wanted where the host's own devices are not trusted, such as what is plugged into a "
+    "Thunderbolt port.",
+    source=f"{_PARAMETERS}, iommu=pt; VFIO tuning guide, Boot and Kernel Parameters",
+)
+def translates(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    groups = host.names(GROUPS)
+    kinds = [host.maybe(f"{GROUPS}/{group}/type") or "" for group in groups]
+    translated = sum(kind.startswith("DMA") for kind in kinds)
+    if translated:
         yield Seen(
-            "this host has no IOMMU groups",
-            "switch on VT-d or AMD-Vi (IOMMU) in the firmware's setup, and add to the kernel's "
-            "command line: intel_iommu=on (AMD needs none)",
+            f"{translated} of {len(groups)} IOMMU groups translate the addresses of the host's "
+            "own transfers",
+            "add to the kernel's command line: iommu=pt",
         )
 
 
-RULES = (off,)
+@rule(
+    "iommu-parameter-without-effect",
+    "host",
+    "hint",
+    why="The kernel does not know this value, or it is for processors of another maker. AMD's "
+    "IOMMU is on without any parameter, and Intel's needs intel_iommu=on.",
+    source=f"{_PARAMETERS}, amd_iommu= and intel_iommu=",
+)
+def without_effect(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    maker = vendor(host)
+    for name, value in boot.parameters(host):
+        other = {"amd_iommu": INTEL, "intel_iommu": AMD}.get(name) == maker
+        if other or (name, value) in (("amd_iommu", "on"), ("iommu", "on")):
+            yield Seen(
+                f"{name}={value} on the kernel's command line has no effect",
+                f"take it away: {name}={value}",
+            )
+
+
+@rule(
+    "interrupt-remapping-off",
+    "host",
+    "error",
+    why="VFIO gives a device only to a VM whose device cannot send interrupts of the host's, and "
+    "that takes an IOMMU which remaps interrupts.",
+    source="vfio_iommu_type1.c of Linux, allow_unsafe_interrupts",
+    sure="likely",
+)
+def no_remapping(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    if host.names(GROUPS) and _remaps(host) is False and not _unsafe(host):
+        yield Seen(
+            "the IOMMU is on, but no interrupt is remapped (none has IR- in /proc/interrupts)",
+            "take intremap=off and nox2apic away from the kernel's command line, and update the "
+            "firmware; where nothing helps and the guest is trusted, in /etc/modprobe.d/vfio.conf: "
+            "options vfio_iommu_type1 allow_unsafe_interrupts=1",
+        )
+
+
+@rule(
+    "unsafe-interrupts",
+    "host",
+    "warning",
+    why="allow_unsafe_interrupts lets a guest send any interrupt to the host through its device. "
+    "It is only for an IOMMU that cannot remap interrupts, and makes nothing faster.",
+    source="vfio_iommu_type1.c of Linux; VFIO tuning guide, Boot and Kernel Parameters, has it on",
+)
+def unsafe_interrupts(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    if _unsafe(host) and _remaps(host) is not False:
+        asked = boot.module_options(host, "vfio_iommu_type1")
+        where = [place for name, _, place in asked if name == "allow_unsafe_interrupts"]
+        where += ["the configuration of modprobe"]
+        yield Seen(
+            "allow_unsafe_interrupts is on, though the IOMMU remaps interrupts",
+            f"take vfio_iommu_type1's allow_unsafe_interrupts out of {where[0]}",
+        )
+
+
+def _unsafe(host: Host) -> bool:
+    return boot.module_parameter(host, "vfio_iommu_type1", "allow_unsafe_interrupts") == "Y"
+
+
+def _remaps(host: Host) -> bool | None:
+    """Whether interrupts are remapped, as the names of their chips tell; None where these are not
+    those of a PC."""
+    text = host.maybe("/proc/interrupts") or ""
+    if not re.search(r"IO-APIC|PCI-MSI", text):
+        return None
+    return bool(re.search(r"\bIR-(IO-APIC|PCI-MSI)", text))
+
+
+RULES = (off, no_remapping, unsafe_interrupts, translates, without_effect)

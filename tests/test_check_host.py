@@ -1,0 +1,267 @@
+"""Each rule about the host, on a host with and one without what it looks for."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.patient import PINNED, Tree, function, grow, patient, win11
+from vfio_hooks.check import examine, rules
+
+GPU, AUDIO, OTHER = "0000:04:00.0", "0000:04:00.1", "0000:05:00.0"
+DISPLAY, SOUND, NET = "0x030000", "0x040300", "0x020000"
+CARD = function(GPU, DISPLAY, "amdgpu", "7")
+CARDS = {**CARD, **function(AUDIO, SOUND, "snd_hda_intel", "7", "1002:ab28")}
+MIXED = {**CARD, **function(OTHER, NET, "e1000e", "7", "8086:10d3")}
+CPUS = {"sys/devices/system/cpu/online": "0-3", "proc/irq/9/smp_affinity": "f"}
+AMD = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm avic cppc"
+INTEL = "vendor_id\t: GenuineIntel\nflags\t\t: fpu vmx hwp"
+PLAIN = "           CPU0\n  9:   1   PCI-MSI 524288-edge nvme0q0"
+REMAPPED = "           CPU0\n  9:   1   IR-PCI-MSI 524288-edge nvme0q0"
+MODULE = "sys/module"
+UNSAFE = f"{MODULE}/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+CLOCK = "sys/devices/system/clocksource/clocksource0"
+HYPERV = f"<features><hyperv mode='custom'/></features>{PINNED}"
+NESTED = "<features><hyperv><evmcs state='on'/></hyperv></features>"
+ARC = "name type data\nc_max 4 {}"
+MEMORY = {"proc/meminfo": "MemTotal: 16777216 kB"}
+GIB = 1 << 30
+WIDE = "0x000000000014220c"
+
+
+def policy(driver: str, governor: str, governors: str = "performance schedutil") -> Tree:
+    folder = "sys/devices/system/cpu/cpufreq/policy2"
+    return {
+        f"{folder}/scaling_governor": governor,
+        f"{folder}/scaling_available_governors": governors,
+        f"{folder}/scaling_driver": driver,
+        f"{folder}/related_cpus": "2 3",
+        f"{folder}/affected_cpus": "2 3",
+    }
+
+
+def bar(start: int, size: int) -> Tree:
+    lines = [f"{start:#018x} {start + size - 1:#018x} {WIDE}", f"{0:#018x} {0:#018x} {0:#018x}"]
+    return {**CARD, f"sys/bus/pci/devices/{GPU}/resource": "\n".join(lines)}
+
+
+def hugepages(count: int, free: int) -> Tree:
+    folder = "sys/kernel/mm/hugepages/hugepages-2048kB"
+    return {f"{folder}/nr_hugepages": str(count), f"{folder}/free_hugepages": str(free)}
+
+
+RESIZE = f"sys/bus/pci/devices/{GPU}/resource0_resize"
+IDS = {"etc/modprobe.d/vfio.conf": "options vfio-pci ids=8086:10d3,1002:73bf"}
+Case = tuple[str, Tree, str | None, str]
+"""A rule's name, the host, a domain's XML and the tables of its vm.toml."""
+
+
+def case(name: str, tree: Tree, xml: str | None = None, tables: str = "") -> Case:
+    return name, tree, xml, tables
+
+
+FOUND = [
+    case("iommu-off", {**function(GPU, DISPLAY), "sys/module/": ""}),
+    case("iommu-off", {**function(GPU, DISPLAY), "sys/kernel/iommu_groups/": ""}),
+    case("iommu-translates-host", {**CARD, "sys/kernel/iommu_groups/7/type": "DMA-FQ"}),
+    case("iommu-parameter-without-effect", {"proc/cmdline": "amd_iommu=on", "proc/cpuinfo": AMD}),
+    case("iommu-parameter-without-effect", {"proc/cmdline": "intel_iommu=on", "proc/cpuinfo": AMD}),
+    case("interrupt-remapping-off", {**CARD, "proc/interrupts": PLAIN}),
+    case("unsafe-interrupts", {**CARD, "proc/interrupts": REMAPPED, UNSAFE: "Y"}),
+    case("group-shared", MIXED, win11(passed=(GPU,))),
+    case("gpu-group-mixed", MIXED),
+    case("acs-override", {"proc/cmdline": "quiet pcie_acs_override=downstream,multifunction"}),
+    case(
+        "vfio-missing",
+        {"proc/sys/kernel/osrelease": "6.12", "lib/modules/6.12/modules.dep": "kernel/a.ko:"},
+    ),
+    case("vfio-too-late", {**CARD, **IDS}),
+    case("vfio-too-late", {**CARD, "proc/cmdline": "vfio-pci.ids=1002:73BF"}),
+    case("vfio-ids-ambiguous", {**CARD, **function(OTHER, DISPLAY), **IDS}),
+    case(
+        "vfio-virqfd-gone",
+        {"proc/sys/kernel/osrelease": "6.12.1", "etc/modules": "vfio\nvfio_virqfd # both"},
+    ),
+    case("sriov-max-vfs", {"etc/modprobe.d/ixgbe.conf": "options ixgbe max_vfs=2"}),
+    case("legacy-boot", {"sys/firmware/acpi/": ""}),
+    case(
+        "boot-display-passed",
+        {**CARD, f"sys/bus/pci/devices/{GPU}/boot_vga": "1"},
+        win11(passed=(GPU,)),
+    ),
+    case(
+        "efifb-off-without-effect",
+        {
+            "proc/cmdline": "video=efifb:off",
+            "sys/bus/platform/devices/simple-framebuffer.0/uevent": "",
+        },
+    ),
+    case("above-4g-off", bar(0xC0000000, 256 << 20)),
+    case("rebar-small", {**bar(16 * GIB, 256 << 20), RESIZE: "0000000000007f00"}),
+    case("cpufreq-driver-missing", {"sys/devices/system/cpu/cpufreq/": ""}),
+    case("cpufreq-driver-old", {**policy("acpi-cpufreq", "schedutil"), "proc/cpuinfo": AMD}),
+    case("cpufreq-driver-old", {**policy("acpi-cpufreq", "schedutil"), "proc/cpuinfo": INTEL}),
+    case("governor-slow", policy("acpi-cpufreq", "powersave")),
+    case("governor-slow", policy("acpi-cpufreq", "powersave"), win11()),
+    case("governor-not-set", policy("acpi-cpufreq", "schedutil"), win11()),
+    case("governor-not-set", policy("intel_pstate", "powersave", "performance powersave"), win11()),
+    case("clock-not-tsc", {f"{CLOCK}/current_clocksource": "hpet", "proc/cpuinfo": AMD}),
+    case("mitigations-off", {"proc/cmdline": "quiet mitigations=off"}),
+    case("cpus-isolated-at-boot", {"proc/cmdline": "isolcpus=2-3 nohz_full=2-3"}),
+    case("nmi-watchdog-on", {"proc/sys/kernel/nmi_watchdog": "1"}, win11()),
+    case("split-locks-slowed", {"proc/sys/kernel/split_lock_mitigate": "1"}),
+    case("cgroup-no-cpusets", {"sys/fs/cgroup/cgroup.controllers": "cpu io memory"}),
+    case("cgroup-v1", {"sys/fs/cgroup/cpuset/cpuset.cpus": "0-3"}),
+    case("irqs-on-vm-cpus", CPUS, win11(), "cpus"),
+    case("programs-on-vm-cpus", CPUS, win11(), "irqs"),
+    case("zfs-arc-large", {**MEMORY, "proc/spl/kstat/zfs/arcstats": ARC.format(9 * GIB)}, win11()),
+    case("ksm-on", {"sys/kernel/mm/ksm/run": "1"}),
+    case("hugepages-idle", hugepages(64, 64)),
+    case("thp-never", {"sys/kernel/mm/transparent_hugepage/enabled": "always [never]"}, win11()),
+    case("numa-balancing-on", {"proc/sys/kernel/numa_balancing": "1"}, win11()),
+    case("kvm-off", {"sys/module/ext4/": "", "proc/cpuinfo": AMD}),
+    case("kvm-paging-off", {f"{MODULE}/kvm_intel/parameters/ept": "N"}),
+    case("kvm-ignore-msrs", {f"{MODULE}/kvm/parameters/ignore_msrs": "N"}, win11(HYPERV)),
+    case(
+        "kvm-msrs-logged",
+        {
+            f"{MODULE}/kvm/parameters/ignore_msrs": "Y",
+            f"{MODULE}/kvm/parameters/report_ignored_msrs": "Y",
+        },
+    ),
+    case("kvm-avic-off", {f"{MODULE}/kvm_amd/parameters/avic": "N", "proc/cpuinfo": AMD}),
+    case("kvm-nested-off", {f"{MODULE}/kvm_intel/parameters/nested": "N"}, win11(NESTED)),
+    case("kvm-halt-poll-off", {f"{MODULE}/kvm/parameters/halt_poll_ns": "0"}),
+]
+SILENT = [
+    case("iommu-off", CARD),
+    case("iommu-off", function(GPU, DISPLAY)),
+    case("iommu-translates-host", {**CARD, "sys/kernel/iommu_groups/7/type": "identity"}),
+    case("iommu-parameter-without-effect", {"proc/cmdline": "iommu=pt intel_iommu=on"}),
+    case("interrupt-remapping-off", {**CARD, "proc/interrupts": REMAPPED}),
+    case("interrupt-remapping-off", {**CARD, "proc/interrupts": PLAIN, UNSAFE: "Y"}),
+    case("unsafe-interrupts", {**CARD, "proc/interrupts": REMAPPED, UNSAFE: "N"}),
+    case("unsafe-interrupts", {**CARD, "proc/interrupts": PLAIN, UNSAFE: "Y"}),
+    case("group-shared", MIXED, win11(passed=(GPU, OTHER))),
+    case("group-shared", MIXED, win11(passed=(GPU,)), "pci"),
+    case("gpu-group-mixed", CARDS),
+    case("acs-override", {"proc/cmdline": "quiet"}),
+    case(
+        "vfio-missing",
+        {
+            "proc/sys/kernel/osrelease": "6.12",
+            "lib/modules/6.12/modules.dep": "kernel/drivers/vfio/pci/vfio-pci.ko.xz:",
+        },
+    ),
+    case("vfio-too-late", {**function(GPU, DISPLAY, "vfio-pci"), **IDS}),
+    case("vfio-ids-ambiguous", {**CARD, **function(AUDIO, SOUND), **IDS}),
+    case("vfio-virqfd-gone", {"proc/sys/kernel/osrelease": "6.1.0", "etc/modules": "vfio_virqfd"}),
+    case("sriov-max-vfs", {"etc/modprobe.d/ixgbe.conf": "# options ixgbe max_vfs=2"}),
+    case("legacy-boot", {"sys/firmware/acpi/": "", "sys/firmware/efi/": ""}),
+    case(
+        "boot-display-passed",
+        {**CARD, f"sys/bus/pci/devices/{GPU}/boot_vga": "0"},
+        win11(passed=(GPU,)),
+    ),
+    case("efifb-off-without-effect", {"proc/cmdline": "video=efifb:off"}),
+    case("above-4g-off", bar(16 * GIB, 256 << 20)),
+    case("above-4g-off", bar(0xC0000000, 16 << 20)),
+    case("rebar-small", {**bar(16 * GIB, 16 * GIB), RESIZE: "0000000000007f00"}),
+    case("cpufreq-driver-missing", policy("acpi-cpufreq", "schedutil")),
+    case("cpufreq-driver-missing", CPUS),
+    case("cpufreq-driver-old", {**policy("amd-pstate-epp", "powersave"), "proc/cpuinfo": AMD}),
+    case("governor-slow", policy("intel_pstate", "powersave")),
+    case("governor-slow", policy("acpi-cpufreq", "powersave"), win11(), "governor"),
+    case("governor-not-set", policy("acpi-cpufreq", "schedutil"), win11(), "governor"),
+    case("governor-not-set", policy("acpi-cpufreq", "performance"), win11()),
+    case("clock-not-tsc", {f"{CLOCK}/current_clocksource": "tsc", "proc/cpuinfo": AMD}),
+    case("clock-not-tsc", {f"{CLOCK}/current_clocksource": "kvm-clock", "proc/cpuinfo": AMD}),
+    case("mitigations-off", {"proc/cmdline": "mitigations=off mitigations=auto"}),
+    case("cpus-isolated-at-boot", {"proc/cmdline": "quiet"}),
+    case("nmi-watchdog-on", {"proc/sys/kernel/nmi_watchdog": "1"}),
+    case("nmi-watchdog-on", {"proc/sys/kernel/nmi_watchdog": "1"}, win11(), "memory"),
+    case("split-locks-slowed", {"proc/sys/kernel/split_lock_mitigate": "0"}),
+    case("cgroup-no-cpusets", {"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io"}),
+    case("cgroup-v1", {"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io"}),
+    case("irqs-on-vm-cpus", CPUS, win11(), "irqs"),
+    case("irqs-on-vm-cpus", CPUS, win11("")),
+    case("programs-on-vm-cpus", CPUS, win11(), "cpus"),
+    case("programs-on-vm-cpus", {**CPUS, "proc/cmdline": "isolcpus=2-3"}, win11()),
+    case("zfs-arc-large", {**MEMORY, "proc/spl/kstat/zfs/arcstats": ARC.format(4 * GIB)}, win11()),
+    case("ksm-on", {"sys/kernel/mm/ksm/run": "0"}),
+    case("hugepages-idle", hugepages(64, 3)),
+    case("hugepages-idle", hugepages(0, 0)),
+    case("thp-never", {"sys/kernel/mm/transparent_hugepage/enabled": "[always] never"}, win11()),
+    case("numa-balancing-on", {"proc/sys/kernel/numa_balancing": "0"}, win11()),
+    case("kvm-off", {"sys/module/kvm_amd/": ""}),
+    case("kvm-off", {"sys/module/ext4/": ""}, win11(kind="qemu")),
+    case("kvm-paging-off", {f"{MODULE}/kvm_intel/parameters/ept": "Y"}),
+    case("kvm-ignore-msrs", {f"{MODULE}/kvm/parameters/ignore_msrs": "N"}, win11()),
+    case("kvm-ignore-msrs", {f"{MODULE}/kvm/parameters/ignore_msrs": "Y"}, win11(HYPERV)),
+    case(
+        "kvm-msrs-logged",
+        {
+            f"{MODULE}/kvm/parameters/ignore_msrs": "Y",
+            f"{MODULE}/kvm/parameters/report_ignored_msrs": "N",
+        },
+    ),
+    case("kvm-avic-off", {f"{MODULE}/kvm_amd/parameters/avic": "1", "proc/cpuinfo": AMD}),
+    case("kvm-avic-off", {f"{MODULE}/kvm_amd/parameters/avic": "N", "proc/cpuinfo": INTEL}),
+    case("kvm-nested-off", {f"{MODULE}/kvm_intel/parameters/nested": "Y"}, win11(NESTED)),
+    case("kvm-nested-off", {f"{MODULE}/kvm_intel/parameters/nested": "N"}, win11()),
+    case("kvm-halt-poll-off", {f"{MODULE}/kvm/parameters/halt_poll_ns": "200000"}),
+]
+NAMES = {rule.name for rule in rules() if rule.area == "host"}
+
+
+def look(root: Path, one: Case) -> list[tuple[str, str]]:
+    """What is found in a case, as (name, text), the hook left out: there is none."""
+    _, tree, xml, tables = one
+    found = examine(patient(grow(root, tree), xml, tables))
+    return [(one.rule.name, one.seen.text) for one in found if one.rule.area == "host"]
+
+
+@pytest.mark.parametrize("one", FOUND, ids=lambda one: one[0])
+def test_found(tmp_path: Path, one: Case) -> None:
+    texts = [text for name, text in look(tmp_path, one) if name == one[0]]
+    assert texts
+    assert not any("could not be looked at" in text for text in texts)
+
+
+@pytest.mark.parametrize("one", SILENT, ids=lambda one: one[0])
+def test_silent(tmp_path: Path, one: Case) -> None:
+    assert one[0] not in [name for name, _ in look(tmp_path, one)]
+
+
+def test_every_rule_has_both() -> None:
+    assert {one[0] for one in FOUND} == NAMES
+    assert {one[0] for one in SILENT} == NAMES
+
+
+def test_an_empty_host_has_no_findings(tmp_path: Path) -> None:
+    assert look(tmp_path, case("", {}, win11(passed=(GPU,)))) == []
+
+
+EVERYTHING = {name: text for one in (*SILENT, *FOUND) for name, text in one[1].items()}
+FILES = sorted(name for name in EVERYTHING if not name.endswith("/"))
+GARBAGE = st.sampled_from(
+    ["", "\x00\xff", "-1", "99999999999999999999", "a b\nc: d\n", "0x", "→ /"]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(FILES), GARBAGE | st.none(), min_size=1, max_size=12))
+def test_a_host_of_nonsense(changed: dict[str, str | None]) -> None:
+    import tempfile
+
+    tree = dict(EVERYTHING)
+    for name, text in changed.items():
+        if text is None:
+            del tree[name]
+        else:
+            tree[name] = text
+    with tempfile.TemporaryDirectory() as folder:
+        found = look(Path(folder), ("", tree, win11(HYPERV, (GPU, OTHER)), ""))
+        for _, text in found:
+            assert text

@@ -1,0 +1,137 @@
+"""How fast the processors run, and what time it is to them."""
+
+from collections.abc import Iterator
+
+from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.host import boot, cpufreq, processor
+from vfio_hooks.host.cpulist import format_list
+
+_CPUFREQ = "https://docs.kernel.org/admin-guide/pm/cpufreq.html"
+_CLOCK = "/sys/devices/system/clocksource/clocksource0"
+_VIRTUAL_CLOCKS = ("kvm-clock", "hyperv_clocksource_tsc_page", "xen")
+_SLOW_GOVERNORS = ("powersave", "conservative")
+
+
+@rule(
+    "cpufreq-driver-missing",
+    "host",
+    "hint",
+    why="Without a frequency driver nobody can ask for full speed: neither [governor] nor the "
+    "guest, which never sees the real frequency.",
+    source=f"{_CPUFREQ}; VFIO tuning guide, Start VM script",
+)
+def no_driver(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    folder = "/sys/devices/system/cpu"
+    # Until Linux 4.3 each CPU had a folder of its own instead.
+    has = host.exists(f"{folder}/cpu0/cpufreq") or cpufreq.policies(host)
+    if host.exists(f"{folder}/cpufreq") and not has:
+        yield Seen(
+            "no CPU has a frequency policy",
+            "leave the frequency to the OS in the firmware's setup (CPPC, Speed Shift, "
+            "P-states), or: modprobe acpi-cpufreq",
+        )
+
+
+@rule(
+    "cpufreq-driver-old",
+    "host",
+    "hint",
+    why="The processor can choose its frequency itself, faster than the driver in use lets it.",
+    source="https://docs.kernel.org/admin-guide/pm/amd-pstate.html and intel_pstate.html",
+    sure="likely",
+)
+def old_driver(patient: Patient) -> Iterator[Seen]:
+    flags = processor.flags(patient.host)
+    drivers = {policy.driver for policy in cpufreq.policies(patient.host)}
+    if "acpi-cpufreq" not in drivers:
+        return
+    if "cppc" in flags:
+        yield Seen(
+            "the frequency driver is acpi-cpufreq, on a processor with CPPC",
+            "add to the kernel's command line: amd_pstate=active\n"
+            "and switch CPPC on in the firmware's setup",
+        )
+    elif "hwp" in flags:
+        yield Seen(
+            "the frequency driver is acpi-cpufreq, on a processor with HWP (Speed Shift)",
+            "take intel_pstate=disable away from the kernel's command line",
+        )
+
+
+@rule(
+    "governor-slow",
+    "host",
+    "hint",
+    why="The guest cannot raise the frequency of the CPUs that it runs on, and its load is seen "
+    "late or never by the host's governor.",
+    source=f"{_CPUFREQ}; VFIO tuning guide, Start VM script",
+)
+def slow(patient: Patient) -> Iterator[Seen]:
+    pinned = patient.guest.domain.pinned if patient.guest else frozenset[int]()
+    if "governor" in patient.tables:
+        return
+    found: dict[tuple[str, str], set[int]] = {}
+    for policy in cpufreq.policies(patient.host):
+        # Its "powersave" is the usual one, in which the processor goes by load.
+        slow = policy.governor in _SLOW_GOVERNORS and not policy.is_self_governed
+        if slow and (policy.cpus & pinned or not pinned):
+            found.setdefault((policy.governor, policy.driver), set()).update(policy.cpus)
+    for (governor, driver), cpus in found.items():
+        whose = "the VM's CPUs" if pinned else "CPUs"
+        yield Seen(
+            f"{whose} {format_list(cpus)} have the governor {governor} ({driver})",
+            'in vm.toml: [governor] governor = "performance"',
+        )
+
+
+@rule(
+    "governor-not-set",
+    "host",
+    "hint",
+    why="With the governor performance the pinned CPUs are at full speed when the guest needs "
+    "them, instead of some milliseconds later.",
+    source="VFIO tuning guide, Start VM script",
+)
+def not_set(patient: Patient) -> Iterator[Seen]:
+    guest = patient.guest
+    if guest is None or "governor" in patient.tables:
+        return
+    others = {
+        policy.governor
+        for policy in cpufreq.policies(patient.host)
+        if policy.cpus & guest.domain.pinned
+        and "performance" in policy.governors
+        and policy.governor != "performance"
+        and (policy.is_self_governed or policy.governor not in _SLOW_GOVERNORS)
+    }
+    if others:
+        yield Seen(
+            f"while the VM runs its CPUs stay with the governor {', '.join(sorted(others))}",
+            'in vm.toml: [governor] governor = "performance"',
+        )
+
+
+@rule(
+    "clock-not-tsc",
+    "host",
+    "warning",
+    why="Reading any other clock than the TSC takes microseconds, on the host and in its guests, "
+    "and a host that gave its TSC up cannot give guests a good one.",
+    source="https://docs.kernel.org/virt/kvm/x86/timekeeping.html",
+)
+def clock(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    current = host.maybe(f"{_CLOCK}/current_clocksource")
+    if current in (None, "", "tsc", *_VIRTUAL_CLOCKS) or not processor.flags(host):
+        return
+    asked = [value for value in boot.values(host, "clocksource") if value != "tsc"]
+    do = "journalctl -k -g clocksource tells why; a newer firmware may mend it"
+    if asked:
+        do = f"take clocksource={asked[-1]} away from the kernel's command line"
+    elif "tsc" in (host.maybe(f"{_CLOCK}/available_clocksource") or "").split():
+        do = f"echo tsc > {_CLOCK}/current_clocksource"
+    yield Seen(f"the host's clock is {current}, not tsc", do)
+
+
+RULES = (no_driver, old_driver, slow, not_set, clock)

@@ -1,0 +1,159 @@
+"""What the firmware's setup decides: UEFI, the first display, large BARs.
+
+Documentation/ABI/testing/sysfs-bus-pci: boot_vga, resource, resourceN_resize
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.host import Host, boot, pci
+
+_GUIDE = "VFIO tuning guide, Host Configurations"
+_DISPLAY = "0x03"
+_MEMORY, _PREFETCH, _WIDE = 0x200, 0x2000, 0x100000  # IORESOURCE_ of include/linux/ioport.h
+_CARD = 64 << 20
+"""A graphics card's window is larger than this; that of an emulated or server's one is not."""
+_BARS = 6
+
+
+@rule(
+    "legacy-boot",
+    "host",
+    "warning",
+    why="Booted through the legacy BIOS (CSM), the firmware starts cards by their VGA BIOS, "
+    "which a guest with UEFI cannot do again, and large BARs are mostly not available.",
+    source=_GUIDE,
+)
+def legacy(patient: Patient) -> Iterator[Seen]:
+    if patient.host.exists("/sys/firmware/acpi") and not patient.host.exists("/sys/firmware/efi"):
+        yield Seen(
+            "this host was booted without UEFI (no /sys/firmware/efi)",
+            "switch CSM off in the firmware's setup; the boot loader has to be one for UEFI",
+        )
+
+
+@rule(
+    "boot-display-passed",
+    "host",
+    "warning",
+    why="The firmware and the kernel's console have written to this card before anyone could keep "
+    "it free, its ROM may be shadowed by the firmware's copy, and the desktop depends on it.",
+    source=_GUIDE,
+)
+def boot_display(patient: Patient) -> Iterator[Seen]:
+    for function in patient.guest.domain.pci if patient.guest else ():
+        folder = f"{pci.DEVICES}/{function.address}"
+        if patient.host.maybe(f"{folder}/boot_vga") == "1":
+            yield Seen(
+                f"{function.address} is the display that this host boots with",
+                "choose the other card as the initial display in the firmware's setup; where "
+                "there is none, a ROM file in the XML helps: <rom file='/path/card.rom'/>",
+            )
+
+
+@rule(
+    "efifb-off-without-effect",
+    "host",
+    "hint",
+    why="video=efifb:off stops one driver of the firmware's picture; this kernel has another, "
+    "simpledrm, which takes the card's memory all the same.",
+    source="https://docs.kernel.org/fb/efifb.html; Kconfig of Linux, SYSFB_SIMPLEFB",
+)
+def efifb(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    asked = any("efifb:off" in value for value in boot.values(host, "video"))
+    devices = host.names("/sys/bus/platform/devices")
+    if asked and any(name.startswith("simple-framebuffer") for name in devices):
+        yield Seen(
+            "video=efifb:off is on the kernel's command line, and simple-framebuffer is there",
+            "instead of it: initcall_blacklist=sysfb_init",
+        )
+
+
+@rule(
+    "above-4g-off",
+    "host",
+    "warning",
+    why="Cards whose memory windows all have to fit below 4 GiB get small ones, or none when "
+    "there are several cards.",
+    source=_GUIDE,
+    sure="likely",
+)
+def above_4g(patient: Patient) -> Iterator[Seen]:
+    windows = [
+        bar
+        for address in _cards(patient)
+        for bar in _bars(patient.host, address)
+        if bar.is_wide and bar.size > _CARD
+    ]
+    if windows and all(bar.start < 1 << 32 for bar in windows):
+        shown = ", ".join(f"{bar.address} BAR {bar.number} at {bar.start:#x}" for bar in windows)
+        yield Seen(
+            f"all large windows of graphics cards are below 4 GiB: {shown}",
+            "switch Above 4G Decoding on in the firmware's setup",
+        )
+
+
+@rule(
+    "rebar-small",
+    "host",
+    "hint",
+    why="Through a BAR of its memory's size the CPU reaches all of a card at once (Resizable BAR). "
+    "A guest gets the size that the host has set.",
+    source=f"sysfs-bus-pci of Linux, resourceN_resize; {_GUIDE}",
+)
+def rebar(patient: Patient) -> Iterator[Seen]:
+    for address in _cards(patient):
+        for bar in _bars(patient.host, address):
+            largest = _largest(patient.host, bar)
+            if largest > bar.size:
+                # The file takes the exponent of a size in MiB.
+                number = (largest >> 20).bit_length() - 1
+                path = f"{pci.DEVICES}/{address}/resource{bar.number}_resize"
+                yield Seen(
+                    f"{address}: BAR {bar.number} is {bar.size >> 20} MiB, and could be "
+                    f"{largest >> 20} MiB",
+                    "switch Resizable BAR and Above 4G Decoding on in the firmware's setup; or, "
+                    f"while the card has no driver: echo {number} > {path}",
+                )
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A 64-bit prefetchable memory window, if it `is_wide`; start and size in bytes."""
+
+    address: str
+    number: int
+    start: int
+    size: int
+    is_wide: bool
+
+
+def _cards(patient: Patient) -> list[str]:
+    """The display controllers that are passed; without a domain, all of the host."""
+    host, guest = patient.host, patient.guest
+    known = [one.address for one in guest.domain.pci] if guest else host.names(pci.DEVICES)
+    return [
+        address
+        for address in known
+        if (host.maybe(f"{pci.DEVICES}/{address}/class") or "").startswith(_DISPLAY)
+    ]
+
+
+def _bars(host: Host, address: str) -> Iterator[_Bar]:
+    lines = (host.maybe(f"{pci.DEVICES}/{address}/resource") or "").splitlines()
+    for number, line in enumerate(lines[:_BARS]):
+        start, end, flags = (int(word, 16) for word in line.split())
+        if flags & _MEMORY and end > start:
+            wide = bool(flags & _WIDE and flags & _PREFETCH)
+            yield _Bar(address, number, start, end - start + 1, wide)
+
+
+def _largest(host: Host, bar: _Bar) -> int:
+    """The largest size that a BAR can have, from a mask: its lowest bit stands for 1 MiB."""
+    mask = host.maybe(f"{pci.DEVICES}/{bar.address}/resource{bar.number}_resize")
+    return (1 << 20) << (int(mask, 16).bit_length() - 1) if mask and int(mask, 16) else 0
+
+
+RULES = (legacy, boot_display, efifb, above_4g, rebar)

@@ -1,0 +1,95 @@
+"""IOMMU groups: what a passed device cannot be told from."""
+
+from collections.abc import Iterator
+
+from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.host import Host, boot, pci
+
+_DISPLAY = "0x03"
+
+
+@rule(
+    "group-shared",
+    "host",
+    "error",
+    why="A group is what the IOMMU can isolate. While the host uses one of its devices, VFIO "
+    "gives none of them away.",
+    source="https://docs.kernel.org/driver-api/vfio.html, Groups, Devices, and IOMMUs",
+)
+def shared(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    if patient.guest is None:
+        return
+    passed = {function.address for function in patient.guest.domain.pci}
+    groups = {group for address in passed if (group := _group(host, address))}
+    for group in sorted(groups, key=int):
+        others = [
+            other
+            for other in pci.group_members(host, group)
+            if other.address not in passed
+            and not other.is_bridge
+            and other.driver
+            and "vfio" not in other.driver
+        ]
+        if others and "pci" not in patient.tables:
+            mine = sorted(address for address in passed if _group(host, address) == group)
+            yield Seen(
+                f"IOMMU group {group} has {', '.join(mine)} of this VM and "
+                f"{', '.join(map(str, others))} of the host",
+                "pass those to the VM, too; or have the hook take them, in vm.toml: [pci] "
+                'group = "bind"\n'
+                "or put the card into another slot: vfio-hooks iommu shows all groups",
+            )
+
+
+@rule(
+    "gpu-group-mixed",
+    "host",
+    "hint",
+    why="Whoever passes such a graphics card has to pass the other devices of its group as well.",
+    source="https://docs.kernel.org/driver-api/vfio.html; VFIO tuning guide, Host Configurations",
+)
+def mixed(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    if patient.guest is not None:
+        return
+    for address in host.names(pci.DEVICES):
+        if not (host.maybe(f"{pci.DEVICES}/{address}/class") or "").startswith(_DISPLAY):
+            continue
+        group, slot = _group(host, address), address.rpartition(".")[0]
+        others = [
+            other
+            for other in (pci.group_members(host, group) if group else [])
+            if not other.is_bridge and other.address.rpartition(".")[0] != slot
+        ]
+        if others:
+            yield Seen(
+                f"graphics card {slot} shares IOMMU group {group} with "
+                f"{', '.join(map(str, others))}",
+                "to pass it alone, try another slot, or a newer firmware",
+            )
+
+
+@rule(
+    "acs-override",
+    "host",
+    "warning",
+    why="It tells the kernel that devices are isolated which are not: one of a VM can then write "
+    "to one of the host's behind the IOMMU's back, and some boards stutter with it. It is for "
+    "groups that cannot be used otherwise.",
+    source="VFIO tuning guide, Host Configurations; the patch's own text in pcie_acs_override=",
+)
+def acs_override(patient: Patient) -> Iterator[Seen]:
+    for value in boot.values(patient.host, "pcie_acs_override"):
+        yield Seen(
+            f"IOMMU groups are split by pcie_acs_override={value}, whatever the hardware does",
+            f"boot without it, and see with `vfio-hooks iommu` if it is needed: "
+            f"pcie_acs_override={value}",
+        )
+
+
+def _group(host: Host, address: str) -> str | None:
+    return host.link(f"{pci.DEVICES}/{address}/iommu_group")
+
+
+RULES = (shared, mixed, acs_override)

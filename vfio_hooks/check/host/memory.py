@@ -1,0 +1,128 @@
+"""The host's memory: who else wants it.
+
+https://docs.kernel.org/admin-guide/mm/index.html
+"""
+
+from collections.abc import Iterator
+
+from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.host import Host, boot, memory
+
+_ARC = "https://openzfs.github.io/openzfs-docs, Module Parameters, zfs_arc_max"
+
+
+@rule(
+    "zfs-arc-large",
+    "host",
+    "warning",
+    why="The ARC of ZFS grows up to its limit, and gives memory back too slowly for a VM that "
+    "starts: then it fails, or the host swaps.",
+    source=f"{_ARC}; VFIO tuning guide, ZFS config",
+)
+def arc(patient: Patient) -> Iterator[Seen]:
+    host, guest = patient.host, patient.guest
+    total, limit = memory.totals(host).get("MemTotal", 0), _arc_limit(host)
+    if guest is None or not total or not limit:
+        return
+    left = total - guest.domain.memory
+    if limit > left:
+        goal = max(left // 2, 1 << 19)
+        sizes = [memory.amount(size) for size in (limit, guest.domain.memory, total)]
+        yield Seen(
+            "ZFS may use {} and the VM has {}, of {} in all".format(*sizes),
+            f"in /etc/modprobe.d/zfs.conf: options zfs zfs_arc_max={goal << 10}\n"
+            f"and now: echo {goal << 10} > /sys/module/zfs/parameters/zfs_arc_max",
+        )
+
+
+def _arc_limit(host: Host) -> int:
+    """KiB; 0 without ZFS. The statistic has what the parameter's 0 stands for."""
+    for line in (host.maybe("/proc/spl/kstat/zfs/arcstats") or "").splitlines():
+        if line.startswith("c_max "):
+            return int(line.split()[2]) >> 10
+    return 0
+
+
+@rule(
+    "ksm-on",
+    "host",
+    "hint",
+    why="KSM reads all memory for equal pages and costs CPU time, and a page that was merged has "
+    "to be copied when the guest writes to it. It is for many small VMs.",
+    source="https://docs.kernel.org/admin-guide/mm/ksm.html",
+)
+def ksm(patient: Patient) -> Iterator[Seen]:
+    if patient.host.maybe("/sys/kernel/mm/ksm/run") == "1" and "memory" not in patient.tables:
+        yield Seen(
+            "KSM merges equal pages of memory",
+            "in vm.toml: [memory]; or <memoryBacking><nosharepages/></memoryBacking> in the XML",
+        )
+
+
+@rule(
+    "hugepages-idle",
+    "host",
+    "hint",
+    why="Hugepages that were reserved at boot are lost to the host while no VM uses them.",
+    source="https://docs.kernel.org/admin-guide/mm/hugetlbpage.html; VFIO tuning guide, Start VM",
+)
+def idle(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    at_boot = boot.values(host, "hugepages")
+    where = f"hugepages={at_boot[-1]} on the kernel's command line" if at_boot else _SYSCTL
+    sizes = {size: _pool(host, size) for size in memory.page_sizes(host)}
+    for size, (count, free) in sizes.items():
+        if count and free == count:
+            yield Seen(
+                f"{count} free hugepages of {memory.amount(size)} keep "
+                f"{memory.amount(count * size)} from the host",
+                f"take {where} away, and in vm.toml: [hugepages]",
+            )
+
+
+_SYSCTL = "vm.nr_hugepages in /etc/sysctl.conf and /etc/sysctl.d"
+
+
+def _pool(host: Host, size: int) -> tuple[int, int]:
+    """How many pages of a size there are, and how many of them are free."""
+    folder = f"{memory.POOLS}/hugepages-{size}kB"
+    count, free = (host.maybe(f"{folder}/{name}_hugepages") or "0" for name in ("nr", "free"))
+    return int(count), int(free)
+
+
+@rule(
+    "thp-never",
+    "host",
+    "hint",
+    why="In pages of 4 KiB each miss of the TLB costs a guest two walks through page tables. A VM "
+    "without hugepages of its own gets large pages only as transparent ones.",
+    source="https://docs.kernel.org/admin-guide/mm/transhuge.html",
+)
+def no_thp(patient: Patient) -> Iterator[Seen]:
+    path, guest = "/sys/kernel/mm/transparent_hugepage/enabled", patient.guest
+    if guest and guest.domain.hugepages is None and "[never]" in (patient.host.maybe(path) or ""):
+        yield Seen(
+            "the VM has no hugepages, and transparent ones are switched off",
+            f"in the XML: <memoryBacking><hugepages/></memoryBacking>, or: echo madvise > {path}",
+        )
+
+
+@rule(
+    "numa-balancing-on",
+    "host",
+    "hint",
+    why="NUMA balancing takes pages away for a moment to see who uses them. The memory of a VM "
+    "that is pinned is where it belongs already.",
+    source="https://docs.kernel.org/admin-guide/sysctl/kernel.html, numa_balancing",
+)
+def balancing(patient: Patient) -> Iterator[Seen]:
+    host, guest = patient.host, patient.guest
+    if guest is None or not guest.domain.pinned or "memory" in patient.tables:
+        return
+    if host.maybe("/proc/sys/kernel/numa_balancing") in ("1", "3"):
+        yield Seen(
+            "the kernel balances the memory of a pinned VM between nodes", "in vm.toml: [memory]"
+        )
+
+
+RULES = (arc, ksm, idle, no_thp, balancing)

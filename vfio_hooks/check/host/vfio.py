@@ -1,0 +1,131 @@
+"""VFIO's modules, and whether they come before the driver that would grab a card.
+
+https://docs.kernel.org/driver-api/vfio.html, modprobe.d(5)
+"""
+
+from collections.abc import Iterator
+
+from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.host import Host, boot, pci
+from vfio_hooks.host.modules import is_known, is_loaded
+
+_LISTS = ("/etc/mkinitcpio.conf", "/etc/modules", "/etc/initramfs-tools/modules")
+_LIST_FOLDERS = ("/etc/mkinitcpio.conf.d", "/etc/modules-load.d", "/etc/dracut.conf.d")
+_REBUILD = "then rebuild the initramfs (update-initramfs -u, mkinitcpio -P or dracut -f) and reboot"
+
+
+@rule(
+    "vfio-missing",
+    "host",
+    "error",
+    why="Without vfio-pci no PCI device can be given to a VM.",
+    source="https://docs.kernel.org/driver-api/vfio.html",
+)
+def missing(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    if not is_loaded(host, "vfio-pci") and not is_known(host, "vfio-pci"):
+        yield Seen(
+            "the running kernel has no module vfio-pci",
+            "install the modules of this kernel, or boot one with CONFIG_VFIO_PCI; after an "
+            "upgrade of the kernel: reboot",
+        )
+
+
+@rule(
+    "vfio-too-late",
+    "host",
+    "warning",
+    why="vfio-pci is told to take this device when it is loaded, but another driver was there "
+    "first. Taking a graphics card away from its driver later may hang or crash the desktop.",
+    source="modprobe.d(5), softdep; VFIO tuning guide, Boot and Kernel Parameters",
+)
+def too_late(patient: Patient) -> Iterator[Seen]:
+    for ids, place in _ids(patient.host):
+        for function in _with_ids(patient.host, ids):
+            if function.driver and "vfio" not in function.driver:
+                yield Seen(
+                    f"vfio-pci is to take {ids} ({place}), but {function.address} has "
+                    f"{function.driver}",
+                    f"in /etc/modprobe.d/vfio.conf: softdep {function.driver} pre: vfio-pci\n"
+                    f"{_REBUILD}; or leave it to the VM's start: [pci] in vm.toml, and no ids=",
+                )
+
+
+@rule(
+    "vfio-ids-ambiguous",
+    "host",
+    "warning",
+    why="ids= names a kind of device: vfio-pci takes every card of that kind, the host's as well.",
+    source="vfio_pci.c of Linux, ids=",
+)
+def ambiguous(patient: Patient) -> Iterator[Seen]:
+    for ids, place in _ids(patient.host):
+        slots = {one.address.rpartition(".")[0] for one in _with_ids(patient.host, ids)}
+        if len(slots) > 1:
+            yield Seen(
+                f"{ids} ({place}) is in more than one slot: {', '.join(sorted(slots))}",
+                "take it out of ids=, and name the device's address: [pci] in vm.toml binds "
+                "just the VM's own",
+            )
+
+
+@rule(
+    "vfio-virqfd-gone",
+    "host",
+    "hint",
+    why="vfio_virqfd is part of vfio since Linux 6.2. Some initramfs builders fail for a module "
+    "that is not there, and then the other modules in the list are missing as well.",
+    source="Kconfig of Linux 6.2, VFIO_VIRQFD; VFIO tuning guide, mkinitcpio options",
+)
+def virqfd(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    if boot.release(host) < (6, 2):
+        return
+    files = [
+        *_LISTS,
+        *(f"{folder}/{name}" for folder in _LIST_FOLDERS for name in host.names(folder)),
+    ]
+    for path in files:
+        lines = (host.maybe(path) or "").splitlines()
+        if any("vfio_virqfd" in line.partition("#")[0] for line in lines):
+            yield Seen(f"{path} asks for the module vfio_virqfd", f"take vfio_virqfd out of {path}")
+
+
+@rule(
+    "sriov-max-vfs",
+    "host",
+    "hint",
+    why="max_vfs makes VFs of every card of a driver for as long as it is loaded, and is "
+    "deprecated by the kernel in favour of sriov_numvfs.",
+    source="https://docs.kernel.org/PCI/pci-iov-howto.html; VFIO tuning guide, modprobe",
+)
+def max_vfs(patient: Patient) -> Iterator[Seen]:
+    for path, words in boot.modprobe(patient.host):
+        for word in words[2:] if words[0] == "options" else []:
+            if word.startswith("max_vfs="):
+                yield Seen(
+                    f"{path} has {words[1]} {word}",
+                    f"take it out; VFs: echo {word.partition('=')[2]} > "
+                    "/sys/class/net/INTERFACE/device/sriov_numvfs, from a udev rule",
+                )
+
+
+def _ids(host: Host) -> Iterator[tuple[str, str]]:
+    """Each "vendor:device" that vfio-pci is to take, and where that is written."""
+    for name, value, place in boot.module_options(host, "vfio-pci"):
+        for one in value.split(",") if name == "ids" else ():
+            yield ":".join(one.lower().split(":")[:2]), place
+
+
+def _with_ids(host: Host, ids: str) -> list[pci.Function]:
+    wanted = f"0x{ids.partition(':')[2]}"
+    found = (
+        pci.function(host, address)
+        for address in host.names(pci.DEVICES)
+        # One file of each is enough to leave most of them out.
+        if host.maybe(f"{pci.DEVICES}/{address}/device") == wanted
+    )
+    return [one for one in found if one and one.ids == ids]
+
+
+RULES = (missing, too_late, ambiguous, virqfd, max_vfs)

@@ -1,0 +1,65 @@
+"""What the host was booted with: the kernel's command line, and what modprobe is told.
+
+https://docs.kernel.org/admin-guide/kernel-parameters.html, modprobe.d(5)
+"""
+
+import re
+
+from vfio_hooks.host import Host
+
+_FOLDERS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
+
+
+def parameters(host: Host) -> list[tuple[str, str]]:
+    """The words of the kernel's command line as (name, value), in order; "" for no value. To the
+    kernel a dash in a name is an underscore, and so it is here."""
+    words = re.findall(r'(?:[^\s"]|"[^"]*")+', host.maybe("/proc/cmdline") or "")
+    pairs = (word.replace('"', "").partition("=") for word in words)
+    return [(name.replace("-", "_"), value) for name, _, value in pairs]
+
+
+def values(host: Host, name: str) -> list[str]:
+    """All values that a parameter of the command line is given."""
+    return [value for known, value in parameters(host) if known == name]
+
+
+def modprobe(host: Host) -> list[tuple[str, list[str]]]:
+    """The lines of modprobe's configuration, as the file and its words."""
+    files: dict[str, str] = {}
+    for folder in _FOLDERS:
+        for name in host.names(folder):
+            # A file hides one of the same name in a later folder.
+            if name.endswith(".conf"):
+                files.setdefault(name, f"{folder}/{name}")
+    return [
+        (path, line.split())
+        for path in files.values()
+        for line in (host.maybe(path) or "").replace("\\\n", " ").splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+
+
+def module_options(host: Host, module: str) -> list[tuple[str, str, str]]:
+    """What a module is told when it is loaded, as (option, value, where that is written)."""
+    module = module.replace("-", "_")
+    found = [
+        (name.partition(".")[2], value, "the kernel's command line")
+        for name, value in parameters(host)
+        if name.startswith(f"{module}.")
+    ]
+    for path, words in modprobe(host):
+        if words[0] == "options" and words[1:2] and words[1].replace("-", "_") == module:
+            pairs = (word.partition("=") for word in words[2:])
+            found += [(name, value, path) for name, _, value in pairs]
+    return found
+
+
+def module_parameter(host: Host, module: str, name: str) -> str | None:
+    """A loaded module's parameter as it is now; None where it cannot be seen."""
+    return host.maybe(f"/sys/module/{module}/parameters/{name}")
+
+
+def release(host: Host) -> tuple[int, int]:
+    """The version of the running kernel, as (6, 12); (0, 0) where it is not told."""
+    found = re.match(r"(\d+)\.(\d+)", host.maybe("/proc/sys/kernel/osrelease") or "")
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,0 +1,25 @@
+"""What kind of processor a host has, from /proc/cpuinfo.
+
+https://docs.kernel.org/filesystems/proc.html
+"""
+
+import re
+
+from vfio_hooks.host import Host
+
+AMD, INTEL = "AuthenticAMD", "GenuineIntel"
+
+
+def vendor(host: Host) -> str:
+    """The maker's name for itself, as AMD and INTEL; "" where there is none."""
+    return _line(host, "vendor_id")
+
+
+def flags(host: Host) -> frozenset[str]:
+    """What the first CPU can, in the kernel's names."""
+    return frozenset(_line(host, "flags").split())
+
+
+def _line(host: Host, key: str) -> str:
+    found = re.search(rf"^{key}\s*:\s*(.*)$", host.maybe("/proc/cpuinfo") or "", re.MULTILINE)
+    return found[1].strip() if found else ""
