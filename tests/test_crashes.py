@@ -2,14 +2,16 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.fakes import irqbalance
+from tests.fakes import irqbalance, sriov
 from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
+from tests.fakes.sriov import PF
 from vfio_hooks.engine import Engine
 from vfio_hooks.knobs import (
     KNOBS,
@@ -28,9 +30,11 @@ from vfio_hooks.knobs import (
     ThreadAffinity,
     Trigger,
     Unit,
+    VfCount,
+    VfSetting,
     Watchdog,
 )
-from vfio_hooks.sharing import Add, Exclusive, Once, Override, Run, Share, Subtract
+from vfio_hooks.sharing import Add, AtLeast, Exclusive, Once, Override, Run, Share, Subtract
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step, Until
 
@@ -59,6 +63,12 @@ def mode(policy: int, governor: str, preference: str) -> list[Step]:
     return steps if governor == "performance" else steps[::-1]
 
 
+VF_STEPS = (
+    step(VfSetting(PF, 1, "vlan"), Exclusive("69 qos 3")),
+    step(VfSetting(PF, 1, "rate"), Exclusive("max 100 min 0")),
+    step(PciDriver(sriov.address(1)), Exclusive()),
+    step(VfSetting(PF, 1, "trust", lent=True), Exclusive("on"), until="stopped"),
+)
 PLANS = {
     "override": [step(GOVERNOR, Override("performance"))],
     "override that stands already": [step(GOVERNOR, Override("schedutil"))],
@@ -99,6 +109,10 @@ PLANS = {
         step(LAMP, Run(), until="stopped"),
         step(THP, Override("never"), until="stopped"),
     ],
+    "VFs made, set up and lent": [
+        step(VfCount(PF), AtLeast(2)),
+        *(replace(one, awaits=VfCount(PF).key) for one in VF_STEPS),
+    ],
     "two plugins on one value": [step(IRQ, Subtract("4-5")), step(IRQ, Subtract("5-7"))],
 }
 OTHERS: list[list[Step]] = [
@@ -121,6 +135,8 @@ OTHERS: list[list[Step]] = [
         step(Pages(PAGES), Add(2)),
         step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("1")),
         *mode(1, "powersave", "balance_power"),
+        step(VfCount(PF), AtLeast(2)),
+        Step("test", VfSetting(PF, 0, "mac"), Exclusive("02::1"), awaits=VfCount(PF).key),
     ],
 ]
 VICTIM = "00000000-0000-0000-0000-00000000000a"
@@ -229,4 +245,12 @@ def test_dying_again_while_being_undone(memory: Path, plan: str) -> None:
 def test_every_kind_of_step_is_in_the_crash_tests() -> None:
     steps = [one for plan in PLANS.values() for one in plan]
     assert {type(one.knob) for one in steps} == set(KNOBS.values())
-    assert {type(one.share) for one in steps} == {Override, Exclusive, Subtract, Add, Run, Once}
+    assert {type(one.share) for one in steps} == {
+        Override,
+        Exclusive,
+        Subtract,
+        Add,
+        AtLeast,
+        Run,
+        Once,
+    }

@@ -56,6 +56,8 @@ class Domain:
     hugepages: tuple[HugePages, ...] | None = None
     """None without <hugepages>."""
     pci: tuple[PciFunction, ...] = ()
+    networks: tuple[str, ...] = ()
+    """The libvirt networks of its interfaces; a pool's interface has its function at start."""
     threads: int = 1
     """SMT threads of each core that the guest sees, from <cpu><topology>."""
 
@@ -109,6 +111,10 @@ def parse(xml: bytes) -> Domain:
             },
             hugepages=_hugepages(root),
             pci=tuple(_pci(root)),
+            networks=tuple(
+                source.get("network", "")
+                for source in root.iterfind("devices/interface[@type='network']/source")
+            ),
             threads=int(_attribute(root.find("cpu/topology"), "threads") or 1),
         )
     except ValueError as error:

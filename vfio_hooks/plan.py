@@ -1,11 +1,11 @@
 """A whole plan: what every step would change, and what must not be in one plan at all."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.journal import State
@@ -14,6 +14,7 @@ from vfio_hooks.ledger import Ledger, holding
 from vfio_hooks.log import Log
 from vfio_hooks.sharing import (
     Add,
+    AtLeast,
     Exclusive,
     Once,
     Override,
@@ -25,6 +26,8 @@ from vfio_hooks.sharing import (
     target,
 )
 from vfio_hooks.steps import Step
+
+TO_COME = "not there yet"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger) -> None:
                     f"{claim.step.plugin} of VM {claim.vm}, which has it",
                     f"stop {claim.vm}, or take the table out of one of the two vm.toml",
                 )
-            if claim.uuid != uuid and isinstance(step.share, Exclusive):
+            if claim.uuid != uuid and _excludes(claim.step.share, step.share):
                 raise HookError(
                     f"{_object(step)}: VM {claim.vm} has it",
                     f"shut {claim.vm} down; if it is not running: vfio-hooks undo {claim.vm}",
@@ -103,7 +106,7 @@ def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
     for step in steps:
         earlier = ahead.setdefault(step.key, [])
         try:
-            changes.append(_change(step, host, ledger, earlier))
+            changes.append(_change(step, host, ledger, earlier, ahead.keys()))
         except HookError as error:
             if step.required:
                 raise
@@ -113,11 +116,19 @@ def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
     return changes
 
 
-def _change(step: Step, host: Host, ledger: Ledger, ahead: list[Share]) -> Change:
-    """What a step would do after those of the same plan that are `ahead` on its value."""
+def _change(
+    step: Step, host: Host, ledger: Ledger, ahead: list[Share], makers: Container[str]
+) -> Change:
+    """What a step would do after those of the same plan that are `ahead` on its value, and those
+    that may make what it is about."""
     if not is_shared(step.share):
         return Change(step, "", target("", [step.share]), undo_text(step, ""))
-    live = step.knob.read(host)
+    try:
+        live = step.knob.read(host)
+    except Gone as error:
+        if not step.awaits:
+            raise
+        return _to_come(step, error, makers)
     own = own_value(ledger, step, live)
     earlier = [*own.shares, *ahead]
     try:
@@ -128,6 +139,13 @@ def _change(step: Step, host: Host, ledger: Ledger, ahead: list[Share]) -> Chang
             f"{step.plugin}: {step.key}: {error}", "leave CPUs of the host to the host"
         ) from None
     return Change(step, old, new, undo_text(step, own.base))
+
+
+def _to_come(step: Step, error: Gone, makers: Container[str]) -> Change:
+    """What a step would do to something that is not there before the plan makes it."""
+    if step.awaits not in makers:
+        raise HookError(error.problem, f"it would come with {step.awaits}, which nothing sets")
+    return Change(step, TO_COME, target(TO_COME, [step.share]), undo_text(step, TO_COME))
 
 
 @dataclass(frozen=True)
@@ -165,6 +183,8 @@ def undo_text(step: Step, base: str) -> str:
             return f"back to {base}, unless another VM or somebody else has it by then"
         case Subtract(cpus):
             return f"CPUs {cpus} come back, but for those of other VMs"
+        case AtLeast():
+            return f"back to {base} when no VM needs more"
         case Add(count):
             return f"{count} are taken away again"
 
@@ -176,10 +196,20 @@ def _check_pair(first: Step, second: Step) -> None:
         return
     if first.share == second.share:
         return
+    if isinstance(second.share, AtLeast) and not _excludes(first.share, second.share):
+        return
     raise HookError(
         f"{first.key}: {first.plugin} and {second.plugin} want it differently",
         "take the table of one of them out of vm.toml",
     )
+
+
+def _excludes(held: Share, wanted: Share) -> bool:
+    """Whether a VM that has the one keeps another from getting the other. A number can only grow
+    by being 0 in between, which takes away what the first VM has."""
+    if isinstance(held, AtLeast) and isinstance(wanted, AtLeast):
+        return wanted.count > held.count
+    return isinstance(wanted, Exclusive)
 
 
 def _object(step: Step) -> str:

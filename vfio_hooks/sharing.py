@@ -47,6 +47,13 @@ class Add:
 
 
 @dataclass(frozen=True)
+class AtLeast:
+    """A number that must not be less, as of a network card's VFs: the highest claim holds."""
+
+    count: int
+
+
+@dataclass(frozen=True)
 class Run:
     """Something done and its inverse, with no value to read: "done" and "undone"."""
 
@@ -58,7 +65,7 @@ class Once:
     value: str
 
 
-Share = Override | Exclusive | Subtract | Add | Run | Once
+Share = Override | Exclusive | Subtract | Add | AtLeast | Run | Once
 
 DONE, UNDONE = "done", "undone"
 
@@ -66,8 +73,8 @@ DONE, UNDONE = "done", "undone"
 def target(base: str, shares: Sequence[Share]) -> str:
     """What a value has to be with these claims on it, oldest first; all are of one kind.
 
-    `base` and the result are canonical text: a CPU list for Subtract, a number for Add. Raises
-    ValueError for a CPU set that would be left empty, spare sets included.
+    `base` and the result are canonical text: a CPU list for Subtract, a number for Add and
+    AtLeast. Raises ValueError for a CPU set that would be left empty, spare sets included.
     """
     if not shares:
         return base
@@ -79,6 +86,9 @@ def target(base: str, shares: Sequence[Share]) -> str:
             return base if value is None else value
         case Add():
             return str(int(base) + added(shares))
+        case AtLeast():
+            wanted = (share.count for share in shares if isinstance(share, AtLeast))
+            return str(max(int(base), *wanted))
         case Run():
             return DONE
         case Subtract(spare=spare):

@@ -22,6 +22,7 @@ _SHARES = {
         sharing.Exclusive,
         sharing.Subtract,
         sharing.Add,
+        sharing.AtLeast,
         sharing.Run,
         sharing.Once,
     )
@@ -32,13 +33,15 @@ _SHARES = {
 class Step:
     """One change to the host. `until` is the libvirt event that undoes it: with "stopped" the
     guest is gone and its devices still on vfio-pci, with "release" libvirt gave them back.
-    One that is not `required` may fail without stopping the VM's start."""
+    One that is not `required` may fail without stopping the VM's start. `awaits` is the key of
+    an earlier step that may only make what this one is about: until then it has no value."""
 
     plugin: str
     knob: Knob
     share: Share
     until: Until = "release"
     required: bool = True
+    awaits: str = ""
 
     @property
     def key(self) -> str:

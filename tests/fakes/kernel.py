@@ -9,7 +9,7 @@ import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.fakes import cpufreq, hugepages, irqbalance, systemd, watchdog
+from tests.fakes import cpufreq, hugepages, irqbalance, sriov, systemd, watchdog
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
@@ -111,6 +111,8 @@ class Kernel(WritableHost):
                 systemd.set_property(self, unit, assignment)
             case ["systemctl", "start" | "stop" | "reset-failed" as verb, "--", unit]:
                 systemd.control(self, verb, unit)
+            case ["ip", *words]:
+                sriov.ip(self, words)
             case ["switch", name, "on" | "off" as way]:
                 self.files[f"/switch/{name}"] = way + "\n"
             case _:
@@ -123,6 +125,8 @@ class Kernel(WritableHost):
                 return systemd.show(self, properties.removeprefix("--property="), unit)
             case ["systemctl", "show", "--property=SystemState", "--value"]:
                 return "running\n"
+            case ["ip", *words]:
+                return sriov.ip(self, words)
         raise HookError(f"{argv[0]}: no such program")
 
     def ask(self, name: str, text: str, seconds: float = 10) -> str:
@@ -150,6 +154,8 @@ class Kernel(WritableHost):
             return systemd.write(self, name, text)
         if name.endswith("/nr_hugepages"):
             return hugepages.ask(self, name, int(text))
+        if name.endswith("/sriov_numvfs"):
+            return sriov.set_count(self, text)
         if name.endswith("_list") or name.endswith("/cpus"):
             return format_list(parse_list(text))
         if name.endswith("mask") or name.endswith("/default_smp_affinity"):
@@ -244,6 +250,7 @@ def a_host() -> Kernel:
     kernel.free_pages, kernel.found_by_compaction = 12, 2
     hugepages.add_pool(kernel, "/sys/devices/system/node/node0/hugepages/hugepages-2048kB", 3)
     watchdog.add(kernel)
+    sriov.add_card(kernel)
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     systemd.boot(kernel)

@@ -78,7 +78,11 @@ def forecast(domain: Domain, config: Config, places: Places, events: Sequence[Ev
             f"{domain.name} holds changes now, to which these would be added: "
             f"vfio-hooks status {domain.uuid}"
         )
-    ahead = _Ahead(domain, config, places.host(), ledger, Notes(notes))
+    host = places.host()
+    for table in config.tables:
+        if tell_more := getattr(table.plugin, "notes", None):
+            notes += tell_more(domain, table.options, host)
+    ahead = _Ahead(domain, config, host, ledger, Notes(notes))
     outlooks = []
     for event in events:
         outlooks.append(ahead.look(event))

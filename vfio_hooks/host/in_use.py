@@ -128,6 +128,11 @@ def _nodes(host: Host, address: str) -> Iterator[tuple[tuple[int, int], str]]:
             names = [line.removeprefix("DEVNAME=") for line in lines if "DEVNAME=" in line]
             major, _, minor = number.partition(":")
             yield (int(major), int(minor)), f"/dev/{names[0] if names else number}"
+    # Through its IOMMU group's node a program has all functions of the group that VFIO has.
+    group = host.link(f"{DEVICES}/{address}/iommu_group")
+    if number := host.maybe(f"/sys/class/vfio/{group}/dev"):
+        major, _, minor = number.partition(":")
+        yield (int(major), int(minor)), f"/dev/vfio/{group}"
     # nvidia's nodes are its own, not of any class in sysfs.
     about = host.maybe(f"/proc/driver/nvidia/gpus/{address}/information") or ""
     for line in about.splitlines():

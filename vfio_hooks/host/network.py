@@ -4,6 +4,7 @@ https://docs.kernel.org/networking/proc_net_tcp.html; routes are in /proc/net/ro
 /proc/net/ipv6_route, with all numbers in hex.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,6 +22,12 @@ class Route:
     network: int
     length: int
     interface: str
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether IPv6 makes it by itself, of fe80::/10 and ff00::/8."""
+        first = self.network >> 118
+        return self.version == 6 and (first == 0x3FA or first >> 2 == 0xFF)
 
     def covers(self, address: int) -> bool:
         shift = (32 if self.version == 4 else 128) - self.length
@@ -42,6 +49,26 @@ def losses(host: Host, interface: str) -> Iterator[str]:
         best = max(fitting, key=lambda route: route.length, default=None)
         if best and best.interface in above:
             yield f"an ssh connection comes in through {best.interface}"
+            return
+
+
+def is_vf_pool(host: Host, network: str) -> bool:
+    """Whether a libvirt network gives its VMs VFs of a card; also where that cannot be told, for
+    want of the right to read libvirt's files."""
+    for folder in ("/run/libvirt/network", "/etc/libvirt/qemu/networks"):
+        if (text := host.maybe(f"{folder}/{network}.xml")) is not None:
+            return re.search(r"<forward\b[^>]*\bmode='hostdev'", text) is not None
+    return True
+
+
+def uses(host: Host, interface: str) -> Iterator[str]:
+    """What an interface is used for, as clauses: a bridge or bond above it, and routes other than
+    those that every interface has when it is up (link-local, multicast)."""
+    if master := host.link(f"/sys/class/net/{interface}/master"):
+        yield f"{interface} is part of {master}"
+    for route in _routes(host):
+        if route.interface == interface and not route.is_automatic:
+            yield f"{interface} has an IPv{route.version} route"
             return
 
 

@@ -50,3 +50,9 @@ def group_members(host: Host, group: str) -> list[Function]:
     """The functions of an IOMMU group."""
     names = host.names(f"/sys/kernel/iommu_groups/{group}/devices")
     return [member for name in names if (member := function(host, name)) is not None]
+
+
+def is_for_guests(driver: str | None) -> bool:
+    """Whether a driver only keeps a function for a guest: vfio-pci, one of its variants such as
+    mlx5_vfio_pci, or the older stubs."""
+    return driver is not None and ("vfio" in driver or driver in ("pci-stub", "pciback"))

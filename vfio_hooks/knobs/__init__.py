@@ -20,6 +20,8 @@ from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.knobs.trigger import Trigger
 from vfio_hooks.knobs.unit import Unit
+from vfio_hooks.knobs.vf_count import VfCount
+from vfio_hooks.knobs.vf_setting import VfSetting
 from vfio_hooks.knobs.watchdog import Watchdog
 
 KNOBS: dict[str, type[Knob]] = {
@@ -39,6 +41,8 @@ KNOBS: dict[str, type[Knob]] = {
         AllowedCpus,
         ThreadAffinity,
         IrqBalance,
+        VfCount,
+        VfSetting,
         Unit,
     )
 }
@@ -60,5 +64,7 @@ __all__ = [
     "ThreadAffinity",
     "Trigger",
     "Unit",
+    "VfCount",
+    "VfSetting",
     "Watchdog",
 ]

@@ -11,7 +11,7 @@ from typing import ClassVar
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.in_use import Holder, holders, stuck_writer, writer_name
-from vfio_hooks.host.pci import DEVICES, DRIVERS
+from vfio_hooks.host.pci import DEVICES, DRIVERS, is_for_guests
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.wait import until
@@ -36,12 +36,6 @@ class Binding:
         if not found:
             raise ValueError(f"{text!r} is not a driver binding")
         return cls(None if found[1] == NONE else found[1], found[2])
-
-
-def is_for_guests(driver: str | None) -> bool:
-    """Whether a driver only keeps a function for a guest: vfio-pci, one of its variants such as
-    mlx5_vfio_pci, or the older stubs."""
-    return driver is not None and ("vfio" in driver or driver in ("pci-stub", "pciback"))
 
 
 @dataclass(frozen=True)

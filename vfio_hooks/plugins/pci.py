@@ -16,10 +16,11 @@ from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
 from vfio_hooks.host.in_use import losses
 from vfio_hooks.host.modules import is_known, is_loaded
-from vfio_hooks.host.pci import Function
-from vfio_hooks.knobs import Module, PciDriver
+from vfio_hooks.host.pci import Function, is_for_guests
+from vfio_hooks.host.sriov import vf_at
+from vfio_hooks.knobs import Module, PciDriver, VfCount
 from vfio_hooks.knobs.module import LOADED
-from vfio_hooks.knobs.pci_driver import Binding, is_for_guests
+from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.sharing import Exclusive, Once
 from vfio_hooks.steps import Step
 
@@ -41,9 +42,20 @@ class Options:
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    # A pool's VF appears at start, when it is libvirt's already, which chose it and gives it back.
     if event.op != "prepare":
         return
-    passed = {wanted.address: _existing(host, wanted.address) for wanted in domain.pci}
+    makers = {
+        wanted.address: VfCount(vf.pf).key
+        for wanted in domain.pci
+        if not host.exists(f"{host_pci.DEVICES}/{wanted.address}")
+        and (vf := vf_at(host, wanted.address))
+    }
+    passed = {
+        wanted.address: _existing(host, wanted.address)
+        for wanted in domain.pci
+        if wanted.address not in makers
+    }
     others = _in_the_way(host, passed, options)
     to_bind = {
         wanted.address: wanted.driver or options.driver
@@ -56,11 +68,11 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     to_bind |= {other.address: options.driver for other in others}
     for driver in sorted(set(to_bind.values())):
         yield from _loaded(host, driver)
-    for address in (*passed, *(other.address for other in others)):
+    for address in (*passed, *makers, *(other.address for other in others)):
         bound = to_bind.get(address)
         value = str(Binding(bound, override=bound)) if bound else None
         knob = PciDriver(address, options.timeout, wait=options.in_use == "wait")
-        yield Step("pci", knob, Exclusive(value))
+        yield Step("pci", knob, Exclusive(value), awaits=makers.get(address, ""))
 
 
 def _existing(host: Host, address: str) -> Function:

@@ -1,0 +1,312 @@
+"""The sriov plugin and its knobs, on the fake card of seven VFs."""
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes import sriov as card
+from tests.fakes.kernel import Kernel, Lines, a_host
+from tests.fakes.sriov import NIC, PF
+from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host.sriov import Vf, find_pf, users, vf_at
+from vfio_hooks.knobs import VfCount, VfSetting
+from vfio_hooks.ledger import Ledger
+from vfio_hooks.plan import preview
+from vfio_hooks.plugins import pci
+from vfio_hooks.plugins.sriov import Options, notes, plan
+from vfio_hooks.sharing import AtLeast
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+COUNT = VfCount(PF).key
+POOL = "/run/libvirt/network/pool.xml"
+
+
+def host(count: int = 0) -> Kernel:
+    kernel = a_host()
+    if count:
+        VfCount(PF).write(kernel, str(count))
+    return kernel
+
+
+def vm(*numbers: int, interfaces: Sequence[int] = (), networks: tuple[str, ...] = ()) -> Domain:
+    plain = (PciFunction(card.address(number), True, "hostdev") for number in numbers)
+    lent = (PciFunction(card.address(number), True, "interface") for number in interfaces)
+    return Domain("vm", "u", pci=(*plain, *lent), networks=networks)
+
+
+def planned(kernel: Kernel, domain: Domain, op: str = "prepare", **options: Any) -> list[str]:
+    """Steps as "1 vlan=69 until release", "numvfs=2"."""
+    return [_told(step) for step in plan(Event("vm", op), domain, Options(**options), kernel)]
+
+
+def _told(step: Step) -> str:
+    if isinstance(step.knob, VfSetting):
+        value = getattr(step.share, "value", None)
+        return f"{step.knob.vf} {step.knob.attribute}={value} until {step.until}"
+    assert isinstance(step.share, AtLeast)
+    return f"numvfs={step.share.count}"
+
+
+def test_the_guide_s_line() -> None:
+    """ip link set enp7s0f1 vf 1 vlan 69, with nothing said of it in the domain."""
+    assert planned(host(2), Domain("vm", "u"), pf=NIC, vf=1, vlan=69) == [
+        "numvfs=2",
+        "1 vlan=69 until release",
+    ]
+
+
+def test_a_table_without_vf_is_for_those_of_the_domain() -> None:
+    assert planned(host(4), vm(0, 2), trust=True) == [
+        "numvfs=4",
+        "0 trust=on until release",
+        "2 trust=on until release",
+    ]
+    assert planned(host(4), vm(0, 2), vf=2, pf=PF, state="disable")[1:] == [
+        "2 state=disable until release"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        ({"vlan": 0}, "vlan=0"),
+        ({"vlan": 5, "qos": 3, "proto": "802.1ad"}, "vlan=5 qos 3 proto 802.1ad"),
+        ({"mac": "52:54:00:AB:CD:EF"}, "mac=52:54:00:ab:cd:ef"),
+        ({"spoofchk": False}, "spoofchk=off"),
+        ({"max_tx_rate": 100}, "rate=max 100 min 0"),
+        ({"max_tx_rate": 100, "min_tx_rate": 10}, "rate=max 100 min 10"),
+        ({"state": "enable"}, "state=enable"),
+    ],
+)
+def test_every_setting_goes_to_the_card_and_back(options: dict[str, Any], value: str) -> None:
+    kernel = host(1)
+    before = kernel.state()
+    (_, step) = plan(Event("vm", "prepare"), vm(0), Options(**options), kernel)
+    assert _told(step) == f"0 {value} until release"
+    base, wanted = step.knob.read(kernel), value.partition("=")[2]
+    step.knob.write(kernel, wanted)
+    assert step.knob.read(kernel) == wanted
+    step.knob.write(kernel, base)
+    assert kernel.state() == before
+
+
+def test_vfs_that_are_not_there_are_made_set_and_lent() -> None:
+    kernel, domain = host(), vm(1)
+    before = kernel.state()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        engine = Engine(kernel, StateFolder(folder), Lines())
+
+        def planner(_: object) -> list[Step]:
+            event = Event("vm", "prepare")
+            return [
+                *plan(event, domain, Options(vlan=69), kernel),
+                *pci.plan(event, domain, pci.Options(), kernel),
+            ]
+
+        changes = [str(change) for change in engine.rehearse(uuid(0), planner)]
+        assert changes == [
+            f"{COUNT}: 0 → 2",
+            f"/sys/bus/pci/devices/{PF}/virtfn1 vlan: not there yet → 69",
+            f"/sys/bus/pci/devices/{card.address(1)}/driver: not there yet, for libvirt to change",
+        ]
+        engine.perform("prepare", uuid(0), "vm", planner)
+        assert VfSetting(PF, 1, "vlan").read(kernel) == "69"
+        kernel.bind_as_libvirt(card.address(1))
+        engine.undo("stopped", uuid(0))
+        kernel.give_back_as_libvirt(card.address(1))
+        assert engine.undo("release", uuid(0)) == []
+    assert kernel.state() == before
+
+
+def test_a_vf_that_nobody_makes(memory: Path) -> None:
+    kernel = host()
+    steps = list(pci.plan(Event("vm", "prepare"), vm(1), pci.Options(), kernel))
+    nobody = f"no such PCI device .* come with {COUNT}, which"
+    with pytest.raises(HookError, match=nobody):
+        preview(steps, kernel, Ledger(StateFolder(str(memory))))
+
+
+def test_an_interface_s_vf_is_set_after_libvirt_and_taken_back_before() -> None:
+    kernel, domain = host(2), vm(interfaces=[1])
+    assert planned(kernel, domain, vlan=69) == ["numvfs=2"]
+    assert planned(kernel, domain, "start", vlan=69) == ["1 vlan=69 until stopped"]
+    assert planned(kernel, domain, "start", pf=NIC, vf=0, vlan=69) == []
+    assert planned(kernel, domain, "started", vlan=69) == []
+
+
+def test_a_pool_s_vf_is_known_at_start() -> None:
+    kernel = host(2)
+    kernel.files[POOL] = "<network><forward mode='hostdev' managed='yes'/></network>"
+    before, at_start = vm(networks=("pool",)), vm(interfaces=[0])
+    assert planned(kernel, before, vlan=69) == []
+    assert planned(kernel, before, vlan=69, pf=NIC) == ["numvfs=2"]
+    assert planned(kernel, at_start, "start", vlan=69) == ["0 vlan=69 until stopped"]
+    assert not list(pci.plan(Event("vm", "start"), at_start, pci.Options(), kernel))
+    (note,) = notes(before, Options(vlan=69), kernel)
+    assert "libvirt chooses the VF out of network pool when the VM starts" in note
+
+
+def test_an_ordinary_network_is_no_pool() -> None:
+    kernel = host(2)
+    kernel.files[POOL] = "<network><forward mode='nat'/></network>"
+    assert not list(notes(vm(networks=("pool",)), Options(vlan=69), kernel))
+    with pytest.raises(HookError, match="is given no virtual function of a network card; say"):
+        planned(kernel, vm(networks=("pool",)), vlan=69)
+
+
+@pytest.mark.parametrize(
+    ("domain", "options", "words"),
+    [
+        (vm(), {"pf": "eth7"}, "eth7 is not a network card with virtual functions"),
+        (vm(), {"pf": NIC}, f"no virtual function of {NIC}; say which one"),
+        (vm(0, 1), {"mac": "52:54:00:00:00:01"}, "mac is set for 2 virtual functions: VF 0 of"),
+        (vm(), {"pf": NIC, "vf": 7}, "can have 7 virtual functions, not 8"),
+        (vm(), {"pf": NIC, "numvfs": 8}, "can have 7 virtual functions, not 8"),
+        (
+            vm(3),
+            {"numvfs": 2},
+            "VF 3 of 0000:08:00.0 is asked for, and numvfs = 2; set numvfs to 4",
+        ),
+        (vm(0), {"max_tx_rate": 5, "min_tx_rate": 9}, "min_tx_rate 9 is more than max_tx_rate 5"),
+    ],
+)
+def test_what_cannot_be(domain: Domain, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(HookError) as caught:
+        planned(host(), domain, **options)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"vf": 1},
+        {"vlan": 4095},
+        {"mac": "52:54:00"},
+        {"qos": 1},
+        {"numvfs": -1},
+        {"max_tx_rate": -5},
+    ],
+)
+def test_options_that_are_none(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Options(**options)
+
+
+def test_a_setting_that_the_driver_has_not() -> None:
+    kernel = host(1)
+    state = f"/card/{PF}/0"
+    kernel.files[state] = kernel.files[state].replace('"trust": false', '"vf_mode": 0')
+    with pytest.raises(HookError, match="its driver igb has no trust; take trust out of"):
+        VfSetting(PF, 0, "trust").read(kernel)
+    with pytest.raises(Gone):
+        VfSetting(PF, 1, "trust").read(kernel)
+
+
+def test_the_number_stays_while_a_vf_is_in_use() -> None:
+    kernel = host(2)
+    kernel.bind_as_libvirt(card.address(0))
+    told = f"VF 0 ({card.address(0)}) is on vfio-pci"
+    for value in ("0", "3"):
+        with pytest.raises(HookError) as caught:
+            VfCount(PF).write(kernel, value)
+        assert told in str(caught.value)
+    with pytest.raises(HookError, match="has 2 VFs and 4 are needed"):
+        planned(kernel, vm(3), trust=True)
+    assert planned(kernel, vm(1), trust=True)[0] == "numvfs=2"
+    assert kernel.read(COUNT) == "2"
+
+
+def test_an_interface_is_in_use_when_it_has_a_bridge_or_a_route() -> None:
+    kernel, name = host(1), f"{NIC}v0"
+    header = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+    link_local = "fe80" + "0" * 28 + " 40 " + "0" * 32 + " 00 " + "0" * 32 + " 100 1 0 1 "
+    kernel.files["/proc/net/ipv6_route"] = f"{link_local}{name}\n"
+    assert list(users(kernel, PF)) == []
+    kernel.files["/proc/net/route"] = (
+        f"{header}{name}\t0002A8C0\t0\t1\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+    )
+    assert list(users(kernel, PF)) == [f"VF 0 ({card.address(0)}, igbvf): {name} has an IPv4 route"]
+    kernel.links[f"/sys/class/net/{name}/master"] = "br0"
+    assert f"{name} is part of br0" in next(users(kernel, PF))
+
+
+def test_a_number_that_the_card_refuses_leaves_the_old_one() -> None:
+    kernel = host(2)
+    with pytest.raises(HookError, match="cannot set 9 VFs: Numerical result out of range"):
+        VfCount(PF).write(kernel, "9")
+    assert kernel.read(COUNT) == "2"
+
+
+def test_where_a_vf_is_and_will_be() -> None:
+    empty, full = host(), host(7)
+    for number in range(7):
+        for kernel in (empty, full):
+            assert vf_at(kernel, card.address(number)) == Vf(PF, number)
+    for address in (PF, card.address(7), "0000:08:10.1", "0001:08:10.0", "nonsense"):
+        assert vf_at(empty, address) is None
+    assert find_pf(full, NIC) == find_pf(full, PF) == PF
+    assert find_pf(full, card.address(0)) is None
+
+
+def test_a_representor_is_not_the_card_s_interface() -> None:
+    kernel = host(1)
+    kernel.files[f"/sys/bus/pci/devices/{PF}/net/a0/phys_port_name"] = "pf0vf0\n"
+    assert VfSetting(PF, 0, "vlan").read(kernel) == "0"
+
+
+WISHES: tuple[dict[str, Any], ...] = (
+    {"vf": 0},
+    {"vf": 1, "vlan": 5},
+    {"vf": 1, "vlan": 6},
+    {"vf": 3},
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(base=st.sampled_from([0, 2, 7]), order=st.lists(st.integers(0, 3), max_size=12))
+def test_no_vm_loses_a_vf_by_another_s_start_or_stop(base: int, order: list[int]) -> None:
+    kernel = host(base)
+    before = kernel.state()
+    running: list[int] = []
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        engine = Engine(kernel, StateFolder(folder), Lines())
+        for one in [*order, *range(4)]:
+            if one in running or len(order) == 0:
+                if one in running:
+                    running.remove(one)
+                assert engine.undo("release", uuid(one)) == []
+            else:
+                options = Options(pf=NIC, **WISHES[one])
+                steps = partial(_planned, options, kernel)
+                try:
+                    engine.perform("prepare", uuid(one), f"vm{one}", steps)
+                    running.append(one)
+                except HookError as error:
+                    assert any(f"VM vm{other} has it" in str(error) for other in running)
+            wanted = max((WISHES[other]["vf"] + 1 for other in running), default=0)
+            assert int(kernel.read(COUNT)) >= max(base, wanted)
+            for other in running:
+                vlan = str(WISHES[other].get("vlan", 0))
+                assert VfSetting(PF, WISHES[other]["vf"], "vlan").read(kernel) == vlan
+        for one in range(4):
+            assert engine.undo("release", uuid(one)) == []
+        assert kernel.state() == before
+        assert [file.name for file in Path(folder).iterdir() if file.name != "lock"] == []
+
+
+def _planned(options: Options, kernel: Kernel, _: object) -> list[Step]:
+    return list(plan(Event("vm", "prepare"), Domain("vm", "u"), options, kernel))
+
+
+def uuid(number: int) -> str:
+    return f"00000000-0000-0000-0000-00000000000{number}"

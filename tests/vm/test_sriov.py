@@ -1,0 +1,130 @@
+"""The sriov plugin on igb, with VFs as hostdevs and out of a libvirt network that is a pool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.vm.direct import Direct
+from tests.vm.domains import Domain, HostDevice
+from tests.vm.guest import Guest
+from tests.vm.hardware import SRIOV_PF
+from tests.vm.test_main_job import drivers, lent, managed_vm
+
+PF = f"/sys/bus/pci/devices/{SRIOV_PF}"
+VFS = ("0000:08:10.0", "0000:08:10.2", "0000:08:10.4", "0000:08:10.6")
+POOL = "<network><name>pool</name><forward mode='hostdev' managed='yes'>{}</forward></network>"
+INTERFACE = """\
+<interface type='network'><mac address='52:54:00:aa:00:01'/><source network='pool'/></interface>
+"""
+
+
+@pytest.fixture
+def card(hooked: Guest) -> Iterator[str]:
+    """The card's interface, up: without a link igb takes no rate, and libvirt sets nothing."""
+    name = hooked.run(f"ls {PF}/net").stdout.strip()
+    hooked.run(f"ip link set {name} up")
+    hooked.wait(f"ip link show {name} | grep -q LOWER_UP")
+    yield name
+    hooked.run(f"ip link set {name} down; echo 0 > {PF}/sriov_numvfs; udevadm settle")
+
+
+def settings(guest: Guest, card: str) -> dict[int, dict[str, Any]]:
+    (link,) = json.loads(guest.run(f"ip -json link show dev {card}").stdout)
+    return {vf["vf"]: vf for vf in link["vfinfo_list"]}
+
+
+def count(guest: Guest) -> str:
+    return guest.read(f"{PF}/sriov_numvfs").strip()
+
+
+def test_two_vms_share_a_card(hooked: Guest, card: str) -> None:
+    """Hooks alone: VFs come, are set up, and go with the last VM that has one."""
+    vms = Direct(hooked)
+    table = f'[[sriov]]\npf = "{card}"\nvf = {{}}\n{{}}\n'
+    everything = 'vlan = 69\nqos = 3\nmac = "52:54:00:00:00:07"\ntrust = true\nspoofchk = false\n'
+    vms.manage(Domain("one"), table.format(1, everything + "max_tx_rate = 100"))
+    vms.manage(Domain("two"), table.format(0, "vlan = 70"))
+    vms.manage(Domain("three"), table.format(3, ""))
+    vms.manage(Domain("four"), table.format(1, 'state = "enable"'))
+    try:
+        assert "enable" in vms.start("four")
+        assert count(hooked) == "0"
+        assert vms.start("one") == ""
+        assert vms.start("two") == ""
+        found = settings(hooked, card)
+        assert found[1]["vlan_list"] == [{"vlan": 69, "qos": 3}]
+        assert found[1]["address"] == "52:54:00:00:00:07"
+        assert (found[1]["trust"], found[1]["spoofchk"]) == (True, False)
+        assert found[1]["rate"] == {"max_tx": 100, "min_tx": 0}
+        assert found[0]["vlan_list"] == [{"vlan": 70}]
+        assert "VM one has it" in vms.start("three")
+        vms.stop("one")
+        found = settings(hooked, card)
+        assert found[1]["vlan_list"] == [{}]
+        assert found[1]["address"] == "00:00:00:00:00:00"
+        assert (found[1]["trust"], found[1]["spoofchk"]) == (False, True)
+        assert found[1]["rate"] == {"max_tx": 0, "min_tx": 0}
+        assert count(hooked) == "2"
+        vms.stop("two")
+        assert count(hooked) == "0"
+    finally:
+        vms.forget()
+
+
+def test_a_vf_that_is_made_for_a_vm(hooked: Guest, card: str) -> None:
+    domain = Domain("gaming", (HostDevice(VFS[1]),))
+    toml = f'[pci]\n[[sriov]]\npf = "{card}"\nvlan = 69\n'
+    with managed_vm(hooked, domain, toml):
+        plan = hooked.run("vfio-hooks plan gaming").stdout
+        assert "sriov_numvfs: 0 → 2" in plan
+        assert "virtfn1 vlan: not there yet → 69" in plan
+        hooked.start(domain.name)
+        assert drivers(hooked, VFS[1]) == lent(VFS[1])
+        shown = hooked.run(f"ip link show {card}").stdout
+        print(shown)
+        assert "vlan 69" in shown
+        failed = hooked.run(
+            f"vfio-hooks plan --xml - --use sriov <<'END'\n{other()}\nEND", check=False
+        )
+        assert f"VF 1 ({VFS[1]}) is on vfio-pci: qemu-system-x86 (pid" in failed.stderr
+        hooked.destroy(domain.name)
+        assert count(hooked) == "0"
+
+
+def other() -> str:
+    return Domain("other", (HostDevice(VFS[3]),)).xml()
+
+
+def test_a_vf_out_of_a_pool(hooked: Guest, card: str) -> None:
+    """Which VF it is libvirt says at start; it clears the VLAN before, and puts its own back."""
+    hooked.run(f"echo 2 > {PF}/sriov_numvfs; udevadm settle; ip link set {card} vf 0 vlan 7")
+    hooked.run("virsh -q net-define /dev/stdin", input=POOL.format(f"<pf dev='{card}'/>"))
+    domain = Domain("gaming", extra_devices=INTERFACE)
+    before = settings(hooked, card)
+    try:
+        hooked.run("virsh -q net-start pool")
+        with managed_vm(hooked, domain, "[pci]\n[[sriov]]\nvlan = 69\ntrust = true\n"):
+            plan = hooked.run("vfio-hooks plan gaming").stdout
+            assert "libvirt chooses the VF out of network pool" in plan
+            hooked.start(domain.name)
+            assert drivers(hooked, VFS[0]) == lent(VFS[0])
+            shown = hooked.run(f"ip link show {card}").stdout
+            print(shown)
+            found = settings(hooked, card)[0]
+            assert found["vlan_list"] == [{"vlan": 69}]
+            assert found["trust"] is True
+            assert found["address"] == "52:54:00:aa:00:01"
+            status = hooked.run("vfio-hooks status").stdout
+            assert "virtfn0 vlan, while lent" in status
+            assert f"{VFS[0]}/driver" not in status
+            hooked.destroy(domain.name)
+            assert settings(hooked, card) == before
+            assert drivers(hooked, VFS[0]) == {VFS[0]: "igbvf"}
+            log = hooked.run("journalctl -t vfio-hooks --boot -o cat").stdout
+            assert "somebody else has set it" not in log
+    finally:
+        hooked.run("virsh -q net-destroy pool; virsh -q net-undefine pool", check=False)

@@ -1,0 +1,102 @@
+"""SR-IOV: physical functions (PFs), their virtual functions (VFs), and who uses these.
+
+https://docs.kernel.org/PCI/pci-iov-howto.html and Documentation/ABI/testing/sysfs-bus-pci.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfio_hooks.host import Host
+from vfio_hooks.host.in_use import holders
+from vfio_hooks.host.network import uses
+from vfio_hooks.host.pci import DEVICES, is_for_guests
+
+_ADDRESS = re.compile(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
+
+
+@dataclass(frozen=True)
+class Vf:
+    """A VF by its PF's address, "0000:08:00.0", and its number there, from 0."""
+
+    pf: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"VF {self.number} of {self.pf}"
+
+
+def count_file(pf: str) -> str:
+    """The file that has, and sets, the number of a PF's VFs."""
+    return f"{DEVICES}/{pf}/sriov_numvfs"
+
+
+def find_pf(host: Host, name: str) -> str | None:
+    """The address of the PF with this address or network interface, or None."""
+    address = name if _ADDRESS.fullmatch(name) else host.link(f"/sys/class/net/{name}/device")
+    return address if address and host.exists(count_file(address)) else None
+
+
+def interface(host: Host, pf: str) -> str | None:
+    """The PF's own network interface; a switch's representors of VFs are there, too."""
+    folder = f"{DEVICES}/{pf}/net"
+    for name in host.names(folder):
+        if "vf" not in (host.maybe(f"{folder}/{name}/phys_port_name") or ""):
+            return name
+    return None
+
+
+def vfs(host: Host, pf: str) -> dict[int, str]:
+    """The addresses of a PF's VFs, by number."""
+    names = (name for name in host.names(f"{DEVICES}/{pf}") if re.fullmatch(r"virtfn\d+", name))
+    found = ((int(name[6:]), host.link(f"{DEVICES}/{pf}/{name}")) for name in names)
+    return {number: address for number, address in sorted(found) if address}
+
+
+def vf_at(host: Host, address: str) -> Vf | None:
+    """The VF that is, or would be, at an address; None where that is not a VF's."""
+    pf = host.link(f"{DEVICES}/{address}/physfn")
+    if pf is not None:
+        numbers = (number for number, at in vfs(host, pf).items() if at == address)
+        return next((Vf(pf, number) for number in numbers), None)
+    return None if host.exists(f"{DEVICES}/{address}") else _vf_to_come(host, address)
+
+
+def _vf_to_come(host: Host, address: str) -> Vf | None:
+    """The VF that an address will have, by the PCI specification's First VF Offset and VF Stride.
+    (Some cards change these with the number of VFs; then nothing is at that address.)"""
+    wanted = _routing_id(address)
+    for pf in host.names(DEVICES) if wanted else ():
+        offset, stride, total = (
+            int(host.maybe(f"{DEVICES}/{pf}/sriov_{name}") or 0)
+            for name in ("offset", "stride", "totalvfs")
+        )
+        own = _routing_id(pf)
+        if not (own and wanted and total) or own[0] != wanted[0]:
+            continue
+        number, rest = divmod(wanted[1] - own[1] - offset, max(stride, 1))
+        if not rest and 0 <= number < total:
+            return Vf(pf, number)
+    return None
+
+
+def _routing_id(address: str) -> tuple[str, int] | None:
+    """A function's PCI domain, and its bus, slot and function as one number."""
+    found = _ADDRESS.fullmatch(address)
+    if not found:
+        return None
+    domain, bus, slot, function = found.groups()
+    return domain, int(bus, 16) << 8 | int(slot, 16) << 3 | int(function)
+
+
+def users(host: Host, pf: str) -> Iterator[str]:
+    """What would be cut off if the PF's VFs went, as clauses. An interface that is merely up, as
+    NetworkManager puts every new one, counts as little as one that is down."""
+    for number, address in vfs(host, pf).items():
+        driver = host.link(f"{DEVICES}/{address}/driver")
+        if is_for_guests(driver):
+            by = ", ".join(map(str, holders(host, address)))
+            yield f"VF {number} ({address}) is on {driver}{f': {by}' if by else ''}"
+        for name in host.names(f"{DEVICES}/{address}/net"):
+            for use in uses(host, name):
+                yield f"VF {number} ({address}, {driver}): {use}"

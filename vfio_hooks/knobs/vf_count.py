@@ -1,0 +1,76 @@
+"""How many VFs a physical function has."""
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.in_use import stuck_writer, writer_name
+from vfio_hooks.host.sriov import count_file, users
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import read_file
+
+
+@dataclass(frozen=True)
+class VfCount(Knob):
+    """The sriov_numvfs of a PF, "0000:08:00.0"; the value is a number.
+
+    The kernel makes all VFs at once or none: between two numbers other than 0 it has to be 0, and
+    every VF goes. So the number is not changed while any VF is in use. New VFs get the host's
+    driver (unless sriov_drivers_autoprobe is 0), which udev may have to load first and whose
+    network interfaces it renames; the write is over when that is.
+    Documentation/ABI/testing/sysfs-bus-pci.
+    """
+
+    pf: str
+    seconds: float = 30
+    kind: ClassVar[str] = "vf-count"
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return count_file(self.pf)
+
+    def read(self, host: Host) -> str:
+        return read_file(host, self.key)
+
+    def write(self, host: WritableHost, value: str) -> None:
+        before = self.read(host)
+        self._check_free(host)
+        if before != "0":
+            self._set(host, "0")
+        if value != "0":
+            try:
+                self._set(host, value)
+            except HookError:
+                if before != "0":
+                    self._set(host, before)
+                raise
+            if host.exists("/run/udev"):
+                host.run(["udevadm", "settle", f"--timeout={self.seconds:g}"], self.seconds + 5)
+        if (now := self.read(host)) != value:
+            raise HookError(f"{self.pf}: {value} VFs were asked for, but the kernel shows {now}")
+
+    def _check_free(self, host: Host) -> None:
+        pid = stuck_writer(host, self.pf)
+        if pid is not None:
+            raise HookError(f"{self.pf}: its VFs have not gone yet (pid {pid} waits in the kernel)")
+        if in_use := list(users(host, self.pf)):
+            raise HookError(
+                f"{self.pf}: the number of its VFs cannot change while they are in use: "
+                f"{'; '.join(in_use[:3])}",
+                "shut that VM down, or take the interface out of use",
+            )
+
+    def _set(self, host: WritableHost, value: str) -> None:
+        """Write aside: a driver that does not let a VF go would keep the writer for ever."""
+        try:
+            host.write_aside(self.key, value, self.seconds, writer_name(self.pf))
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise HookError(
+                    f"{self.pf}: its VFs did not become {value} within {self.seconds:g} s",
+                    "dmesg may say why",
+                ) from None
+            raise refused(f"set {value} VFs", self.key, error, "dmesg may say why") from None

@@ -1,0 +1,111 @@
+"""What a physical function's driver is told about one of its VFs, by iproute2."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.host.sriov import Vf, interface
+from vfio_hooks.knobs.base import Knob
+
+VLAN, MAC, TRUST, SPOOFCHK, RATE, STATE = "vlan", "mac", "trust", "spoofchk", "rate", "state"
+
+
+@dataclass(frozen=True)
+class VfSetting(Knob):
+    """One `attribute` of VF number `vf` of a PF, "0000:08:00.0": ip-link(8), "vf NUM".
+
+    Values are as `ip` takes them: vlan "69", "69 qos 3", "69 qos 3 proto 802.1ad", "0" for none;
+    mac; trust and spoofchk "on" or "off"; state "auto", "enable" or "disable". Those of rate, in
+    Mbit/s, are one value, as each limits the other: "max 1000 min 0", with 0 for no limit.
+
+    An interface's VF is one that libvirt itself sets before the VM starts and puts back after it:
+    with `lent`, the value is that of the meantime, and of no concern to who has the other one.
+    """
+
+    pf: str
+    vf: int
+    attribute: str
+    lent: bool = False
+    kind: ClassVar[str] = "vf-setting"
+
+    @property
+    def key(self) -> str:
+        meantime = ", while lent" if self.lent else ""
+        return f"{DEVICES}/{self.pf}/virtfn{self.vf} {self.attribute}{meantime}"
+
+    def read(self, host: Host) -> str:
+        shown = self._shown(host, self._interface(host))
+        reader = _READERS[self.attribute]
+        try:
+            return reader(shown)
+        except KeyError:
+            driver = host.link(f"{DEVICES}/{self.pf}/driver")
+            raise HookError(
+                f"{Vf(self.pf, self.vf)}: its driver {driver} has no {self.attribute}",
+                f"take {self.attribute} out of [[sriov]]",
+            ) from None
+
+    def write(self, host: WritableHost, value: str) -> None:
+        name = self._interface(host)
+        if self.attribute == RATE:
+            _, most, _, least = value.split()
+            words = ["max_tx_rate", most, "min_tx_rate", least]
+        else:
+            words = [self.attribute, *value.split()]
+        host.run(["ip", "link", "set", "dev", name, "vf", str(self.vf), *words])
+        if (now := self.read(host)) != value:
+            raise HookError(
+                f"{Vf(self.pf, self.vf)}: {self.attribute} {value} was asked for, but the driver "
+                f"shows {now}"
+            )
+
+    def _interface(self, host: Host) -> str:
+        name = interface(host, self.pf)
+        if name is None:
+            raise Gone(f"{self.pf}: it has no network interface on this host")
+        return name
+
+    def _shown(self, host: Host, name: str) -> dict[str, Any]:
+        (link,) = json.loads(host.show(["ip", "-json", "-details", "link", "show", "dev", name]))
+        for shown in link.get("vfinfo_list", []):
+            if shown["vf"] == self.vf:
+                return dict(shown)
+        raise Gone(f"{Vf(self.pf, self.vf)}: there is no such VF on this host")
+
+
+def vlan_text(vlan: int, qos: int = 0, proto: str = "802.1Q") -> str:
+    """A VLAN, its priority and its protocol as the value of the attribute vlan."""
+    more = f" qos {qos}" if qos else ""
+    return f"{vlan}{more}" + (f" proto {proto}" if vlan and proto != "802.1Q" else "")
+
+
+def rate_text(most: int, least: int) -> str:
+    """Limits in Mbit/s as the value of the attribute rate."""
+    return f"max {most} min {least}"
+
+
+def rates(text: str) -> tuple[int, int]:
+    """The highest and the lowest rate of the attribute's value."""
+    most, least = re.findall(r"\d+", text)
+    return int(most), int(least)
+
+
+def _vlan(shown: dict[str, Any]) -> str:
+    # Drivers of before Linux 4.9 tell one VLAN, not a list; who has none, an empty one.
+    first: dict[str, Any] = next(iter(shown.get("vlan_list", [shown])), {})
+    return vlan_text(first.get("vlan", 0), first.get("qos", 0), first.get("protocol", "802.1Q"))
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    VLAN: _vlan,
+    MAC: lambda shown: shown.get("address", shown.get("mac", "")),
+    TRUST: lambda shown: "on" if shown["trust"] else "off",
+    SPOOFCHK: lambda shown: "on" if shown["spoofchk"] else "off",
+    STATE: lambda shown: shown["link_state"],
+    RATE: lambda shown: rate_text(shown["rate"]["max_tx"], shown["rate"]["min_tx"]),
+}

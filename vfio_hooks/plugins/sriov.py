@@ -1,0 +1,216 @@
+"""Virtual functions (VFs) of an SR-IOV network card: made, and set up, for the VM's run.
+
+There may be several tables, one for each VF or each card:
+
+    [[sriov]]
+    pf = "enp7s0f1"
+    vf = 1
+    vlan = 69
+
+Without `vf` a table is for every VF that the domain is given, as <hostdev>, as <interface
+type='hostdev'> or out of a libvirt network that is a pool of VFs; with `pf`, for those of this
+card. VFs that the domain names and that are not there yet are made before it starts, and all are
+removed again when no VM has any. While a VF of the card is in use the number of its VFs does not
+change: the start, or the removal, then fails and says who uses it. A pool has those VFs that were
+there when libvirt started the network.
+
+Each setting of a VF has its former value again after the VM's run. libvirt has a hand in those of
+an <interface> itself (its MAC address, and no VLAN if it names none), and chooses a pool's VF only
+when the VM starts. So the settings of these are made after libvirt's own, at libvirt's event
+"start", and are taken back before, at "stopped".
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.host import sriov as host_sriov
+from vfio_hooks.host.network import is_vf_pool
+from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.host.sriov import Vf
+from vfio_hooks.knobs import VfCount, VfSetting
+from vfio_hooks.knobs import vf_setting as attributes
+from vfio_hooks.sharing import AtLeast, Exclusive
+from vfio_hooks.steps import Step
+
+MULTIPLE = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """`pf` is the card's network interface, or its PCI address ("0000:07:00.1"). `vf` is the
+    number of a VF, from 0; it needs `pf`. `numvfs` is how many VFs the card has to have at least;
+    without it, as many as it takes for those that the table and the domain name. `vlan` is the
+    VLAN that the card puts the VF's packets into (0: none), which the guest does not see; `qos`
+    is their priority, 0 to 7, and `proto` the VLAN's protocol. `mac` is the VF's MAC address.
+    `trust` lets the guest change its MAC address and see others' packets, where the driver
+    allows that to trusted VFs. `spoofchk` drops packets that the guest sends from other addresses
+    than its own. `max_tx_rate` and `min_tx_rate` are limits of what it sends, in Mbit/s, 0 for
+    none; most drivers need the card's link to be up for that. `state` is the link that the VF
+    sees: "auto" is the card's own, "enable" is always up, also for talk between VFs, "disable" is
+    down."""
+
+    pf: str | None = None
+    vf: int | None = None
+    numvfs: int | None = None
+    vlan: int | None = None
+    qos: int | None = None
+    proto: Literal["802.1Q", "802.1ad"] = "802.1Q"
+    mac: str | None = None
+    trust: bool | None = None
+    spoofchk: bool | None = None
+    max_tx_rate: int | None = None
+    min_tx_rate: int | None = None
+    state: Literal["auto", "enable", "disable"] | None = None
+
+    def __post_init__(self) -> None:
+        for name, last in (("vf", 65535), ("numvfs", 65535), ("vlan", 4094), ("qos", 7)):
+            number = getattr(self, name)
+            if number is not None and not 0 <= number <= last:
+                raise ValueError(f"{name} must be a number from 0 to {last}")
+        for name in ("max_tx_rate", "min_tx_rate"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must be a number of Mbit/s, or 0 for no limit")
+        if self.vf is not None and self.pf is None:
+            raise ValueError('vf needs pf, the card that it is of, such as pf = "enp7s0f1"')
+        if self.qos and not self.vlan:
+            raise ValueError("qos needs a vlan")
+        if self.mac is not None and not re.fullmatch(r"[\da-fA-F]{2}(:[\da-fA-F]{2}){5}", self.mac):
+            raise ValueError('mac must be a MAC address, such as "52:54:00:12:34:56"')
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op not in ("prepare", "start"):
+        return
+    pf = _pf(host, options.pf)
+    # In the domain, by how libvirt treats them; an explicit VF need not be in it at all.
+    lent = _of_domain(domain, host, pf, options, interfaces=True)
+    plain = _of_domain(domain, host, pf, options, interfaces=False)
+    if event.op == "start":
+        yield from _settings(host, lent, options, lent=True)
+        return
+    if pf is not None and options.vf is not None and not lent:
+        plain = [Vf(pf, options.vf)]
+    is_pools = any(is_vf_pool(host, name) for name in domain.networks)
+    if not (lent or plain or is_pools or (pf and options.numvfs is not None)):
+        of = f"of {options.pf}" if options.pf else "of a network card"
+        raise HookError(
+            f"sriov: domain {domain.name} is given no virtual function {of}",
+            "say which one with pf and vf in [[sriov]]",
+        )
+    yield from _counts(host, domain, pf, [*lent, *plain], options)
+    yield from _settings(host, plain, options, lent=False)
+
+
+def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
+    """What a plan that is made before the VM starts cannot show."""
+    pools = [name for name in domain.networks if is_vf_pool(host, name)]
+    if pools and options.vf is None:
+        yield (
+            f"sriov: libvirt chooses the VF out of network {', '.join(pools)} when the VM starts; "
+            f"its settings are made then, at start"
+        )
+
+
+def _pf(host: Host, name: str | None) -> str | None:
+    if name is None:
+        return None
+    found = host_sriov.find_pf(host, name)
+    if found is None:
+        raise HookError(
+            f"sriov: {name} is not a network card with virtual functions on this host",
+            "ls -d /sys/class/net/*/device/sriov_numvfs shows those; some need SR-IOV to be "
+            "switched on in the firmware",
+        )
+    return found
+
+
+def _of_domain(
+    domain: Domain, host: Host, pf: str | None, options: Options, interfaces: bool
+) -> list[Vf]:
+    """The domain's VFs that the table is for: those of its interfaces, or all others."""
+    found = (
+        host_sriov.vf_at(host, function.address)
+        for function in domain.pci
+        if (function.origin == "interface") == interfaces
+    )
+    return [vf for vf in found if vf and pf in (None, vf.pf) and options.vf in (None, vf.number)]
+
+
+def _counts(
+    host: Host, domain: Domain, pf: str | None, chosen: list[Vf], options: Options
+) -> Iterator[Step]:
+    """As many VFs as all that are named take, on each card."""
+    named = [vf for one in domain.pci if (vf := host_sriov.vf_at(host, one.address))]
+    for card in dict.fromkeys(([pf] if pf else []) + [vf.pf for vf in chosen]):
+        needed = max((vf.number + 1 for vf in (*named, *chosen) if vf.pf == card), default=0)
+        there = len(host_sriov.vfs(host, card))
+        wanted = max(there, needed, options.numvfs or 0)
+        total = int(host.maybe(f"{DEVICES}/{card}/sriov_totalvfs") or 0)
+        if wanted > total:
+            raise HookError(f"sriov: {card} can have {total} virtual functions, not {wanted}")
+        if options.numvfs is not None and needed > options.numvfs:
+            raise HookError(
+                f"sriov: VF {needed - 1} of {card} is asked for, and numvfs = {options.numvfs}",
+                f"set numvfs to {needed} or more, or leave it out",
+            )
+        if wanted > there and (in_use := next(host_sriov.users(host, card), None)):
+            raise HookError(
+                f"sriov: {card} has {there} VFs and {wanted} are needed, but the number cannot "
+                f"change while they are in use: {in_use}",
+                "shut that VM down, or give the card enough VFs from the start",
+            )
+        if wanted:
+            yield Step("sriov", VfCount(card), AtLeast(wanted))
+
+
+def _settings(host: Host, vfs: list[Vf], options: Options, lent: bool) -> Iterator[Step]:
+    if options.mac is not None and len(vfs) > 1:
+        raise HookError(
+            f"sriov: mac is set for {len(vfs)} virtual functions: {', '.join(map(str, vfs))}",
+            "write a table with pf and vf for each",
+        )
+    for vf in vfs:
+        for attribute, value in _values(host, vf, options):
+            knob = VfSetting(vf.pf, vf.number, attribute, lent)
+            until: Literal["stopped", "release"] = "stopped" if lent else "release"
+            awaits = VfCount(vf.pf).key
+            yield Step("sriov", knob, Exclusive(value), until, awaits=awaits)
+
+
+def _values(host: Host, vf: Vf, options: Options) -> Iterator[tuple[str, str]]:
+    if options.mac is not None:
+        yield attributes.MAC, options.mac.lower()
+    if options.vlan is not None:
+        yield (
+            attributes.VLAN,
+            attributes.vlan_text(options.vlan, options.qos or 0, options.proto),
+        )
+    for attribute, on in (
+        (attributes.TRUST, options.trust),
+        (attributes.SPOOFCHK, options.spoofchk),
+    ):
+        if on is not None:
+            yield attribute, "on" if on else "off"
+    if options.max_tx_rate is not None or options.min_tx_rate is not None:
+        yield attributes.RATE, _rate(host, vf, options)
+    if options.state is not None:
+        yield attributes.STATE, options.state
+
+
+def _rate(host: Host, vf: Vf, options: Options) -> str:
+    """The limits that are given, the other one as it is now."""
+    try:
+        now = attributes.rates(VfSetting(vf.pf, vf.number, attributes.RATE).read(host))
+    except Gone:
+        now = (0, 0)
+    given = (options.max_tx_rate, options.min_tx_rate)
+    most, least = (old if new is None else new for old, new in zip(now, given, strict=True))
+    if most and least > most:
+        raise HookError(f"sriov: {vf}: min_tx_rate {least} is more than max_tx_rate {most}")
+    return attributes.rate_text(most, least)
