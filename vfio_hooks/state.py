@@ -78,6 +78,21 @@ class StateFolder:
         finally:
             os.close(descriptor)
 
+    def is_busy(self) -> bool:
+        """Whether some event is being handled at this moment."""
+        try:
+            path = f"{self.path}/lock"
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+
     def uuids(self) -> list[str]:
         """The UUIDs of the VMs that have a journal."""
         try:

@@ -1,8 +1,6 @@
 """`vfio-hooks status`: what is changed on this host now, and by which VM."""
 
 import argparse
-import fcntl
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,7 +13,6 @@ from vfio_hooks.journal import Claim, Journal, State
 from vfio_hooks.ledger import Ledger
 from vfio_hooks.plan import undo_text
 from vfio_hooks.sharing import Once, is_shared
-from vfio_hooks.state import StateFolder
 from vfio_hooks.undoing import Undoing
 
 _EPILOG = """\
@@ -77,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = here.folder()
     try:
         ledger = Ledger(folder)
-        busy = is_busy(folder)
+        busy = folder.is_busy()
     except PermissionError:
         raise HookError(f"{folder.path} is only for root to read", "try again with sudo") from None
     undoing = Undoing(here.host(), ledger, TerminalLog())
@@ -94,21 +91,6 @@ def run(arguments: argparse.Namespace) -> int:
         for line in damaged:
             complain(line)
     return int(bool(damaged))
-
-
-def is_busy(folder: StateFolder) -> bool:
-    """Whether some event is being handled at this moment."""
-    try:
-        descriptor = os.open(f"{folder.path}/lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
 
 
 def _vm(journal: Journal, undoing: Undoing, busy: bool) -> Vm:

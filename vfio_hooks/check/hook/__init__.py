@@ -1,1 +1,61 @@
 """Rules about the hook itself: is it there, can it run, is it run."""
+
+import os
+import re
+
+from vfio_hooks.check.rule import Patient
+from vfio_hooks.config import FOLDER, VM_FOLDERS
+from vfio_hooks.state import FOLDER as STATE
+from vfio_hooks.state import StateFolder
+
+_LARGEST = 1 << 18
+"""No script that a person wrote has this many bytes."""
+
+
+def folder(patient: Patient) -> str:
+    """Where libvirt looks for hooks; of a captured host, what was captured of it."""
+    own = patient.places.config
+    return patient.host.path(own) if own == FOLDER else own
+
+
+def state(patient: Patient) -> StateFolder:
+    """The folder of the journals, likewise."""
+    own = patient.places.state
+    return StateFolder(patient.host.path(own) if own == STATE else own)
+
+
+def managed(patient: Patient) -> dict[str, str]:
+    """The folders of all managed VMs, by the VM's name."""
+    path = f"{folder(patient)}/{VM_FOLDERS}"
+    try:
+        names = sorted(os.listdir(path))
+    except FileNotFoundError:
+        return {}
+    return {name: f"{path}/{name}" for name in names if os.path.isdir(f"{path}/{name}")}
+
+
+def looked_at(patient: Patient) -> dict[str, str]:
+    """The managed VMs that are asked about: the domain, or all."""
+    found, guest = managed(patient), patient.guest
+    return {name: path for name, path in found.items() if not guest or name == guest.domain.name}
+
+
+def text_of(path: str) -> str:
+    """A script's text; "" for what cannot be read or is none."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST)
+    except OSError:
+        return ""
+    return "" if b"\0" in data else data.decode(errors="replace")
+
+
+def interpreter(text: str) -> str | None:
+    """What a script's first line says that it is run by."""
+    found = re.match(r"#!\s*(\S+)", text)
+    return found[1] if found else None
+
+
+def is_executable(path: str) -> bool:
+    """As libvirt sees it: a file with any of the three bits."""
+    return os.path.isfile(path) and bool(os.stat(path).st_mode & 0o111)

@@ -1,0 +1,246 @@
+"""Each rule about the hook, with and without what it looks for."""
+
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.patient import Tree, grow, patient, win11
+from vfio_hooks import commands
+from vfio_hooks.check import Finding, examine, rules
+from vfio_hooks.check.rule import Patient
+from vfio_hooks.host import Host
+
+HOOKS = "etc/libvirt/hooks"
+VM = f"{HOOKS}/qemu.d/win11"
+GPU = "0000:04:00.0"
+PYTHON = {"usr/bin/python3": "#!/bin/sh"}
+LIBRARY = {"usr/local/lib/vfio-hooks/1.0-a/vfio_hooks/dispatch.py": ""}
+OURS = (
+    "#!/usr/bin/python3 -IS\n"
+    'LIBRARY = "/usr/local/lib/vfio-hooks/1.0-a"\n'
+    "from vfio_hooks.dispatch import main"
+)
+HOOK: Tree = {**PYTHON, **LIBRARY, f"{HOOKS}/qemu": OURS}
+APPARMOR = {"sys/module/apparmor/parameters/enabled": "Y"}
+PROFILE = "etc/apparmor.d/abstractions/libvirt-qemu"
+STRICT = (
+    "<memoryBacking><hugepages/></memoryBacking>"
+    "<numatune><memory mode='strict' nodeset='1'/></numatune>"
+)
+UUID = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11"
+JOURNAL = (
+    '{"record":"begin","event":"prepare","vm":"win11","number":1,"journal":1}\n'
+    '{"record":"claim","number":1,"event":"prepare","time":1.0,"step":{"plugin":"write",'
+    '"knob":{"kind":"file","path":"/sys/a"},"share":{"kind":"override","value":"1"},'
+    '"until":"release"},"base":"0"}\n{"record":"end"}'
+)
+FILE = f"run/vfio-hooks/{UUID}.journal"
+NO_FOLDER = {f"{HOOKS}/qemu.d/": ""}
+SCRIPT = f"{VM}/prepare/begin/mine.sh"
+Case = tuple[str, Tree, str | None]
+
+
+def case(name: str, tree: Tree, xml: str | None = None) -> Case:
+    return name, tree, xml
+
+
+FOUND = [
+    case("hook-missing", {"etc/libvirt/qemu.conf": ""}),
+    case("hook-not-executable", {f"{HOOKS}/qemu": OURS.removeprefix("#!")}),
+    case("hook-not-ours", {f"{HOOKS}/qemu": "#!/bin/sh\necho mine"}),
+    case(
+        "hook-is-link",
+        {**APPARMOR, "opt/vh/qemu": OURS, f"{HOOKS}/qemu": "→ ../../../opt/vh/qemu"},
+    ),
+    case("hook-interpreter-missing", {**LIBRARY, f"{HOOKS}/qemu": OURS}),
+    case("hook-package-missing", {**PYTHON, f"{HOOKS}/qemu": OURS}),
+    case("kept-hook-broken", {**HOOK, f"{HOOKS}/qemu.kept": "echo old"}),
+    case("kept-hook-broken", {**HOOK, f"{HOOKS}/qemu.kept": "#!/usr/bin/python2"}),
+    case("libvirt-not-running", {"etc/libvirt/": "", "run/systemd/system/": ""}),
+    case(
+        "apparmor-numa-hugepages",
+        {**APPARMOR, PROFILE: "/sys/devices/system/node/node[0-9]*/meminfo r,"},
+        win11(STRICT),
+    ),
+    case(
+        "selinux-enforcing",
+        {"sys/fs/selinux/enforce": "1", "run/libvirt/virtqemud-sock": ""},
+    ),
+    case("vm-unmanaged", NO_FOLDER, win11(passed=(GPU,))),
+    case("config-wrong", {f"{VM}/vm.toml": "[pc1]"}),
+    case("config-wrong", {f"{HOOKS}/vfio-hooks.toml": "[pc1]"}),
+    case("qemu-d-executable", {f"{HOOKS}/qemu.d/win11.sh": "#!/bin/sh"}),
+    case("script-not-executable", {SCRIPT: "#!/bin/sh"}),
+    case("script-calls-virsh", {SCRIPT: "#!/bin/sh\nvirsh -q dumpxml win11 > /tmp/x"}),
+    case("script-calls-virsh", {f"{HOOKS}/qemu.kept": "#!/usr/bin/python3\nimport libvirt"}),
+    case("script-calls-nodedev", {SCRIPT: "#!/bin/sh\nvirsh nodedev-detach pci_0000_04_00_0"}),
+    case("journal-damaged", {FILE: "{}\n{}"}),
+    case("journal-stale", {FILE: JOURNAL, "run/libvirt/qemu/": ""}),
+]
+SILENT = [
+    case("hook-missing", HOOK),
+    case("hook-missing", {"etc/": ""}),
+    case("hook-not-executable", HOOK),
+    case("hook-not-ours", HOOK),
+    case("hook-is-link", {**APPARMOR, **HOOK}),
+    case("hook-is-link", {"opt/vh/qemu": OURS, f"{HOOKS}/qemu": "→ ../../../opt/vh/qemu"}),
+    case("hook-interpreter-missing", HOOK),
+    case("hook-package-missing", HOOK),
+    case("kept-hook-broken", {**HOOK, f"{HOOKS}/qemu.kept": "#!/usr/bin/python3"}),
+    case(
+        "libvirt-not-running",
+        {"etc/libvirt/": "", "run/systemd/system/": "", "run/libvirt/libvirt-sock": ""},
+    ),
+    case(
+        "apparmor-numa-hugepages",
+        {**APPARMOR, PROFILE: "", f"{PROFILE}.d/mine": "/sys/devices/system/node/*/cpumap r,"},
+        win11(STRICT),
+    ),
+    case("apparmor-numa-hugepages", {**APPARMOR, PROFILE: ""}, win11()),
+    case(
+        "selinux-enforcing",
+        {"sys/fs/selinux/enforce": "1", "run/libvirt/libvirt-sock": ""},
+    ),
+    case("vm-unmanaged", {f"{VM}/vm.toml": "[pci]"}, win11(passed=(GPU,))),
+    case("vm-unmanaged", NO_FOLDER, win11()),
+    case("config-unsafe", {f"{VM}/vm.toml": "[pci]", SCRIPT: "#!/bin/sh"}),
+    case("config-wrong", {f"{VM}/vm.toml": "[pci]"}),
+    case("qemu-d-executable", {f"{HOOKS}/qemu.d/README": "", SCRIPT: "#!/bin/sh"}),
+    case("script-not-executable", {SCRIPT: "#!/bin/sh"}),
+    case("script-not-executable", {f"{VM}/prepare/begin/notes": "to do"}),
+    case("script-calls-virsh", {SCRIPT: "#!/bin/sh\n# virsh start win11\n/opt/virsh-like"}),
+    case("script-calls-virsh", {SCRIPT: "#!/bin/sh\nvirsh nodedev-detach pci_0000_04_00_0"}),
+    case("script-calls-nodedev", {SCRIPT: "#!/bin/sh\nvirsh start win10"}),
+    case("journal-damaged", {FILE: JOURNAL}),
+    case("journal-stale", {FILE: JOURNAL, "run/libvirt/qemu/win11.xml": ""}),
+]
+NOT_IN_A_TREE = {"hook-dependencies", "hook-not-seen", "config-unsafe"}
+"""What the tests at the end of this file have the cases of, or one of them."""
+NAMES = {rule.name for rule in rules() if rule.area == "hook"}
+
+
+def about_hook(asked: Patient) -> dict[str, Finding]:
+    return {one.rule.name: one for one in examine(asked) if one.rule.area == "hook"}
+
+
+def look(root: Path, one: Case) -> dict[str, Finding]:
+    _, tree, xml = one
+    root.chmod(0o755)
+    return about_hook(patient(grow(root, tree), xml))
+
+
+@pytest.mark.parametrize("one", FOUND, ids=lambda one: one[0])
+def test_found(tmp_path: Path, one: Case) -> None:
+    if one[0] == "script-not-executable":
+        (grow(tmp_path, one[1]) / SCRIPT).chmod(0o644)
+        found = about_hook(patient(tmp_path))
+    else:
+        found = look(tmp_path, one)
+    assert one[0] in found
+    assert "could not be looked at" not in found[one[0]].seen.text
+
+
+@pytest.mark.parametrize("one", SILENT, ids=lambda one: one[0])
+def test_silent(tmp_path: Path, one: Case) -> None:
+    assert one[0] not in look(tmp_path, one)
+
+
+def test_every_rule_has_both() -> None:
+    assert {one[0] for one in FOUND} | NOT_IN_A_TREE == NAMES
+    assert {one[0] for one in SILENT} | NOT_IN_A_TREE == NAMES
+
+
+def test_a_whole_installation_has_no_finding(tmp_path: Path) -> None:
+    whole = {**HOOK, f"{VM}/vm.toml": "[pci]", SCRIPT: "#!/bin/sh"}
+    assert look(tmp_path, ("", whole, win11(passed=(GPU,)))) == {}
+
+
+@pytest.mark.parametrize("name", ["vm.toml", "mine.py", "prepare/begin/mine.sh"])
+def test_what_others_can_write(tmp_path: Path, name: str) -> None:
+    tree = {f"{VM}/vm.toml": "[pci]", f"{VM}/mine.py": "", SCRIPT: "#!/bin/sh"}
+    (grow(tmp_path, tree) / VM / name).chmod(0o777)
+    found = about_hook(patient(tmp_path))
+    assert f"{name}: others than its owner may write there" in found["config-unsafe"].seen.text
+    assert found["config-unsafe"].seen.do.endswith(f"chmod go-w {tmp_path}/{VM}/{name}")
+    told = found["config-wrong"].seen.text if "config-wrong" in found else ""
+    assert "others than its owner" not in told
+
+
+@pytest.mark.parametrize(("code", "expected"), [(1, True), (0, False)])
+def test_dependencies_are_those_of_the_hooks_own_interpreter(
+    tmp_path: Path, code: int, expected: bool
+) -> None:
+    python = tmp_path / "python3"
+    tree = {
+        "python3": f"#!/bin/sh\necho No module named lxml >&2\nexit {code}",
+        f"{HOOKS}/qemu": OURS.replace("/usr/bin/python3", str(python)),
+    }
+    asked = replace(patient(grow(tmp_path, tree)), host=Host())
+    found = about_hook(asked)
+    assert ("hook-dependencies" in found) == expected
+    if expected:
+        assert "No module named lxml" in found["hook-dependencies"].seen.text
+
+
+@pytest.mark.parametrize(
+    ("looked", "written", "expected"),
+    [
+        (600, {"qemu": 60}, True),
+        (60, {"qemu": 600}, False),
+        # An upgrade wrote it anew, and libvirt knows it since the first installation.
+        (600, {"qemu": 60, "qemu.kept": 6000}, False),
+    ],
+)
+def test_a_daemon_that_looked_too_early(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    looked: int,
+    written: dict[str, int],
+    expected: bool,
+) -> None:
+    """Seconds ago, both."""
+    stamp = int((time.monotonic() - looked) * 1_000_000)
+    told = f"ActiveState=active\\nStateChangeTimestampMonotonic={stamp}"
+    tree = {
+        "bin/systemctl": f"#!/bin/sh\nprintf '{told}\\n'",
+        "run/libvirt/libvirt-sock": "",
+        **{f"{HOOKS}/{name}": OURS for name in written},
+    }
+    grow(tmp_path, tree)
+    for name, ago in written.items():
+        os.utime(tmp_path / HOOKS / name, (0, time.time() - ago))
+    monkeypatch.setattr(commands, "SEARCH", f"{tmp_path}/bin")
+
+    class Here(Host):
+        """This machine, with the sockets of the test's daemon."""
+
+        is_this_machine = True
+
+    found = about_hook(replace(patient(tmp_path), host=Here(str(tmp_path))))
+    assert ("hook-not-seen" in found) == expected
+
+
+EVERYTHING = {name: text for one in (*SILENT, *FOUND) for name, text in one[1].items()}
+FILES = sorted(
+    name
+    for name in EVERYTHING
+    if not name.endswith("/") and not any(other.startswith(f"{name}/") for other in EVERYTHING)
+)
+GARBAGE = st.sampled_from(["", "\x00\xff", "#!", "[", "{}", "→ /nowhere", "→ .", "→ qemu"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(FILES), GARBAGE | st.none(), min_size=1, max_size=8))
+def test_hooks_of_nonsense(changed: dict[str, str | None]) -> None:
+    tree = {name: text for name, text in EVERYTHING.items() if changed.get(name, "") is not None}
+    tree |= {name: text for name, text in changed.items() if text is not None}
+    with tempfile.TemporaryDirectory() as folder:
+        for finding in look(Path(folder), ("", tree, win11(STRICT, (GPU,)))).values():
+            assert finding.seen.text
+            assert finding.seen.do

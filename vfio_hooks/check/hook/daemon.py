@@ -1,0 +1,136 @@
+"""libvirt's daemon: which one runs hooks, and has it seen ours; what confines it and its guests."""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+
+from vfio_hooks.check.hook import folder, is_executable
+from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.commands import find, run
+
+DAEMONS = {"virtqemud": "virtqemud-sock", "libvirtd": "libvirt-sock"}
+"""The daemons that run QEMU and its hooks, the modular one first, and their sockets."""
+_LIBRARIES = "/usr/local/lib/vfio-hooks"
+_ABSTRACTION = "/etc/apparmor.d/abstractions/libvirt-qemu"
+_LOCAL = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+_CPUMAP = "/sys/devices/system/node/node*/cpumap r,"
+
+
+@rule(
+    "libvirt-not-running",
+    "hook",
+    "warning",
+    why="The daemon that starts VMs, and runs their hook, does not listen.",
+    source="https://libvirt.org/daemons.html",
+)
+def not_running(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    if host.exists("/etc/libvirt") and host.exists("/run/systemd/system") and not _daemon(patient):
+        yield Seen(
+            "neither virtqemud nor libvirtd has a socket in /run/libvirt",
+            "systemctl enable --now libvirtd.socket (virtqemud.socket where that is installed)",
+        )
+
+
+@rule(
+    "hook-not-seen",
+    "hook",
+    "warning",
+    why="A daemon that found no hook when it started looks for none until it is reloaded.",
+    source="https://libvirt.org/hooks.html; virhook.c of libvirt",
+    sure="likely",
+)
+def not_seen(patient: Patient) -> Iterator[Seen]:
+    name, hook = _daemon(patient), f"{folder(patient)}/qemu"
+    if not patient.host.is_this_machine or not name or not is_executable(hook):
+        return
+    if not find("systemctl"):
+        return
+    since = _looked(run(["systemctl", "show", f"--property={_PROPERTIES}", f"{name}.service"], 10))
+    first = min(_evidence(patient, hook))
+    if since is not None and first > since + 1:
+        yield Seen(
+            f"{name} last looked for hooks before there was one: it was installed "
+            f"{(first - since) / 60:.0f} minutes later",
+            f"systemctl reload {name}.service",
+        )
+
+
+_PROPERTIES = "ActiveState,StateChangeTimestampMonotonic"
+
+
+def _looked(shown: str) -> float | None:
+    """When a daemon started or was reloaded, as a time of the wall clock; None when it is not
+    running. systemd counts both as a change of state."""
+    values = dict(re.findall(r"^(\w+)=(.*)$", shown, re.MULTILINE))
+    if values.get("ActiveState") != "active":
+        return None
+    age = time.monotonic() - int(values["StateChangeTimestampMonotonic"]) / 1_000_000
+    return time.time() - age
+
+
+def _evidence(patient: Patient, hook: str) -> Iterator[float]:
+    """When there was a hook for certain: an upgrade writes the file anew, but keeps the version
+    before and what it had made first."""
+    others = (f"{hook}.kept", f"{hook}.replaced", patient.host.path(_LIBRARIES))
+    libraries = patient.host.names(_LIBRARIES)
+    paths = [hook, *others[:2], *(f"{others[2]}/{name}" for name in libraries)]
+    yield from (os.stat(path).st_mtime for path in paths if os.path.exists(path))
+
+
+@rule(
+    "apparmor-numa-hugepages",
+    "hook",
+    "error",
+    why="With hugepages bound to a node QEMU reads which CPUs the node has, and libvirt's AppArmor "
+    "profile of guests does not allow that: the VM does not start.",
+    source="AppArmor's abstraction libvirt-qemu; seen with libvirt 9.0 and QEMU 7.2 of Debian 12",
+    sure="likely",
+)
+def cpumap(patient: Patient) -> Iterator[Seen]:
+    host, guest = patient.host, patient.guest
+    if guest is None or guest.domain.hugepages is None or guest.domain.numa_mode != "strict":
+        return
+    profile = host.maybe(_ABSTRACTION)
+    if profile is None or host.maybe("/sys/module/apparmor/parameters/enabled") != "Y":
+        return
+    more = (f"{_ABSTRACTION}.d/{name}" for name in host.names(f"{_ABSTRACTION}.d"))
+    text = "\n".join([profile, *(host.maybe(path) or "" for path in (_LOCAL, *more))])
+    rules = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    if not any(re.search(r"/node/\S*(cpumap|\*\*)|^\s*/sys/\*\*", line) for line in rules):
+        yield Seen(
+            "the domain has hugepages and <numatune> with mode='strict', and AppArmor does not let "
+            "QEMU read the nodes' cpumap",
+            f"echo '  {_CPUMAP}' >> {_LOCAL}",
+        )
+
+
+@rule(
+    "selinux-enforcing",
+    "hook",
+    "warning",
+    why="SELinux's policy has no rule for virtqemud to run hooks; only where the domain "
+    "virtqemud_t is permissive they work.",
+    source="virt.te of Fedora's selinux-policy",
+    sure="possible",
+)
+def selinux(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    if host.maybe("/sys/fs/selinux/enforce") == "1" and _daemon(patient) == "virtqemud":
+        yield Seen(
+            "SELinux is enforcing, and virtqemud runs the hooks",
+            f"restorecon -R {folder(patient)} {_LIBRARIES}; see with ausearch -m avc -c virtqemud; "
+            "where it is refused: semanage permissive -a virtqemud_t",
+        )
+
+
+def _daemon(patient: Patient) -> str | None:
+    """The daemon whose socket is there."""
+    for name, socket in DAEMONS.items():
+        if patient.host.exists(f"/run/libvirt/{socket}"):
+            return name
+    return None
+
+
+RULES = (not_running, not_seen, cpumap, selinux)

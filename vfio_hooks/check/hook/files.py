@@ -1,0 +1,185 @@
+"""What users have put into the hooks' folder: configuration, executables, other hooks."""
+
+import os
+import re
+from collections.abc import Iterator
+
+from vfio_hooks.check.hook import folder, interpreter, is_executable, looked_at, managed, text_of
+from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.config import HOST_FILE, VM_FOLDERS, examine, examine_defaults
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import ENDING, PLANNED
+from vfio_hooks.trust import trusted
+
+_LIBVIRT = "https://libvirt.org/hooks.html"
+_OTHERS = ("reconnect", "migrate", "restore")
+_HARMLESS = r"(?!\s+(?:-\S+\s+)*(?:nodedev|net|pool|vol|iface|secret)-)"
+"""Commands of virsh that do not touch the VM."""
+
+
+@rule(
+    "vm-unmanaged",
+    "hook",
+    "hint",
+    why="vfio-hooks does nothing for a VM that has no folder.",
+    source="vfio-hooks.toml(5)",
+)
+def unmanaged(patient: Patient) -> Iterator[Seen]:
+    guest = patient.guest
+    if guest and guest.domain.pci and guest.domain.name not in managed(patient):
+        path = f"{folder(patient)}/{VM_FOLDERS}/{guest.domain.name}"
+        yield Seen(
+            f"{guest.domain.name} has devices of the host, and no folder {path}",
+            f"mkdir -p '{path}'; echo '[pci]' > '{path}/vm.toml'",
+        )
+
+
+@rule(
+    "config-unsafe",
+    "hook",
+    "error",
+    why="Root obeys these files. One that others could have written is refused, and its VM does "
+    "not start.",
+    source="vfio-hooks.toml(5)",
+)
+def unsafe(patient: Patient) -> Iterator[Seen]:
+    for problem, hint in _unsafe(patient).items():
+        yield Seen(problem, hint or "mend it, or remove it")
+
+
+def _unsafe(patient: Patient) -> dict[str, str]:
+    """What is wrong with the owners of files, each once, and what to do."""
+    seen: dict[str, str] = {}
+    for path in _trusted_files(patient):
+        try:
+            trusted(path, folder(patient))
+        except HookError as error:
+            seen[error.problem] = error.hint
+    return seen
+
+
+def _trusted_files(patient: Patient) -> Iterator[str]:
+    host_wide = f"{folder(patient)}/{HOST_FILE}"
+    if os.path.lexists(host_wide):
+        yield host_wide
+    for path in looked_at(patient).values():
+        yield path
+        yield from (f"{path}/{name}" for name in sorted(os.listdir(path)) if _is_read(name))
+        yield from (script for script in _scripts(path) if is_executable(script))
+
+
+def _is_read(name: str) -> bool:
+    return name == "vm.toml" or name.endswith(".py")
+
+
+@rule(
+    "config-wrong",
+    "hook",
+    "error",
+    why="A VM whose configuration is not right does not start.",
+    source="vfio-hooks.toml(5)",
+)
+def wrong(patient: Patient) -> Iterator[Seen]:
+    known = _unsafe(patient)
+    problems = [] if looked_at(patient) else examine_defaults(folder(patient))[1]
+    for name in looked_at(patient):
+        problems += examine(folder(patient), name)[1]
+    told = {error.problem: error.hint for error in problems if error.problem not in known}
+    for problem, hint in told.items():
+        yield Seen(problem, hint or "vfio-hooks validate")
+
+
+@rule(
+    "qemu-d-executable",
+    "hook",
+    "warning",
+    why="Since version 6.5 libvirt itself runs every executable file in this folder, at each event "
+    "of each VM, with or without vfio-hooks.",
+    source=_LIBVIRT,
+)
+def run_by_libvirt(patient: Patient) -> Iterator[Seen]:
+    path = f"{folder(patient)}/{VM_FOLDERS}"
+    for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
+        if is_executable(f"{path}/{name}"):
+            yield Seen(
+                f"libvirt runs {path}/{name} for every VM",
+                f"if it is for one VM: mkdir -p {path}/VM/prepare/begin, and move it there",
+            )
+
+
+@rule(
+    "script-not-executable",
+    "hook",
+    "warning",
+    why="An executable that is not one is passed over.",
+    source="vfio-hooks.toml(5), EXECUTABLES",
+)
+def not_executable(patient: Patient) -> Iterator[Seen]:
+    for path in looked_at(patient).values():
+        for script in _scripts(path):
+            if not is_executable(script) and interpreter(text_of(script)):
+                yield Seen(f"{script} is not executable, so it is not run", f"chmod +x '{script}'")
+
+
+@rule(
+    "script-calls-virsh",
+    "hook",
+    "error",
+    why="libvirt waits for its hook, and the hook for libvirt: a deadlock, which holds up all "
+    "other VMs as well.",
+    source=f"{_LIBVIRT}, Calling libvirt functions from within a hook script",
+    sure="likely",
+)
+def virsh(patient: Patient) -> Iterator[Seen]:
+    for where in _lines(patient, rf"(?<![\w./-])virsh\b{_HARMLESS}|\bimport libvirt\b"):
+        yield Seen(
+            f"{where} calls libvirt from a hook",
+            "read the XML from standard input instead; what must come after the hook: "
+            "systemd-run --no-block COMMAND",
+        )
+
+
+@rule(
+    "script-calls-nodedev",
+    "hook",
+    "hint",
+    why="libvirt forbids to be called from its hooks. This command happens to work, and is not "
+    "needed.",
+    source=f"{_LIBVIRT}, Calling libvirt functions from within a hook script",
+    sure="likely",
+)
+def nodedev(patient: Patient) -> Iterator[Seen]:
+    for where in _lines(patient, r"(?<![\w./-])virsh\s+(?:-\S+\s+)*nodedev-"):
+        yield Seen(f"{where} calls virsh nodedev-", "in vm.toml: [pci], and take that line out")
+
+
+def _lines(patient: Patient, pattern: str) -> Iterator[str]:
+    """Where scripts that libvirt runs, or that are run by us, have a line with a pattern."""
+    hooks = folder(patient)
+    beside = f"{hooks}/{VM_FOLDERS}"
+    paths = [f"{hooks}/qemu.kept"]
+    names = sorted(os.listdir(beside)) if os.path.isdir(beside) else []
+    paths += [f"{beside}/{name}" for name in names]
+    for path in looked_at(patient).values():
+        paths += _scripts(path)
+    for path in paths:
+        if os.path.isfile(path) and is_executable(path):
+            for number, line in enumerate(text_of(path).splitlines(), 1):
+                if re.search(pattern, line.partition("#")[0]):
+                    yield f"{path}:{number}"
+                    break
+
+
+def _scripts(path: str) -> Iterator[str]:
+    """The files below a VM's folder that are run at some event, if they are executable."""
+    for op in (*PLANNED, *ENDING, *_OTHERS):
+        for subop in ("begin", "end"):
+            place = f"{path}/{op}/{subop}"
+            if os.path.isdir(place):
+                paths = (f"{place}/{name}" for name in sorted(os.listdir(place)))
+                yield from filter(os.path.isfile, paths)
+            elif os.path.isfile(place):
+                yield place
+
+
+RULES = (unmanaged, unsafe, wrong, run_by_libvirt, not_executable, virsh, nodedev)

@@ -1,0 +1,173 @@
+"""The hook's file, what it is run by, and the package that it uses."""
+
+import os
+import re
+from collections.abc import Iterator
+
+from vfio_hooks.check.hook import folder, interpreter, is_executable, text_of
+from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.commands import run
+from vfio_hooks.errors import HookError
+
+_LIBVIRT = "https://libvirt.org/hooks.html"
+_AGAIN = "run install.sh of vfio-hooks again"
+_ALLOWED = ("/etc/libvirt/hooks/", "/usr/bin/", "/usr/sbin/", "/usr/lib/libvirt/")
+"""Where AppArmor's profile of libvirtd lets it run a program."""
+_SECONDS = 20.0
+
+
+@rule(
+    "hook-missing",
+    "hook",
+    "error",
+    why="libvirt runs this file at each start and end of a VM. Without it nothing of vfio-hooks "
+    "happens.",
+    source=_LIBVIRT,
+)
+def missing(patient: Patient) -> Iterator[Seen]:
+    path = _hook(patient)
+    libvirt = os.path.dirname(folder(patient))
+    if not os.path.lexists(path) and (patient.host.is_this_machine or os.path.isdir(libvirt)):
+        yield Seen(f"there is no {path}", "sudo ./install.sh")
+
+
+@rule(
+    "hook-not-executable",
+    "hook",
+    "error",
+    why="libvirt passes over a hook that is not executable.",
+    source=_LIBVIRT,
+)
+def not_executable(patient: Patient) -> Iterator[Seen]:
+    path = _hook(patient)
+    if os.path.isfile(path) and not is_executable(path):
+        yield Seen(f"{path} is not executable", f"chmod 755 {path}")
+
+
+@rule(
+    "hook-not-ours",
+    "hook",
+    "error",
+    why="libvirt runs one file of this name. As it is another's, vm.toml is not looked at.",
+    source=_LIBVIRT,
+)
+def foreign(patient: Patient) -> Iterator[Seen]:
+    path = _hook(patient)
+    text = text_of(path)
+    if os.path.isfile(path) and "vfio_hooks.dispatch" not in text:
+        yield Seen(
+            f"{path} is another hook than that of vfio-hooks",
+            f"{_AGAIN}: it keeps that hook, and goes on running it",
+        )
+
+
+@rule(
+    "hook-is-link",
+    "hook",
+    "error",
+    why="AppArmor judges a link by where it leads: libvirtd may run files in its hooks' folder, "
+    "and none in /opt or /usr/local. Every start of a VM would fail.",
+    source="AppArmor's profile usr.sbin.libvirtd",
+)
+def link(patient: Patient) -> Iterator[Seen]:
+    path = _hook(patient)
+    if not os.path.islink(path):
+        return
+    root = os.path.realpath(patient.host.root or "/").rstrip("/")
+    goal = os.path.realpath(path).removeprefix(root)
+    confined = patient.host.maybe("/sys/module/apparmor/parameters/enabled") == "Y"
+    if confined and not goal.startswith(_ALLOWED):
+        yield Seen(f"{path} is a link to {goal}", f"rm {path}, then {_AGAIN}")
+
+
+@rule(
+    "hook-interpreter-missing",
+    "hook",
+    "error",
+    why="A hook that cannot be run fails, and with it every start of a VM; VMs that run are "
+    "killed when the daemon starts again.",
+    source="execve(2); libvirt's qemu_process.c, reconnect",
+)
+def no_interpreter(patient: Patient) -> Iterator[Seen]:
+    path = _hook(patient)
+    name = interpreter(text_of(path))
+    if name and not is_executable(patient.host.path(name)):
+        yield Seen(f"{path} is to be run by {name}, which is not there", _AGAIN)
+
+
+@rule(
+    "hook-package-missing",
+    "hook",
+    "error",
+    why="The hook is only the beginning of the program. Without its package managed VMs do not "
+    "start.",
+    source="vfio-hooks(1), FILES",
+)
+def no_package(patient: Patient) -> Iterator[Seen]:
+    path = _hook(patient)
+    found = re.search(r'^LIBRARY = "([^"]+)"', text_of(path), re.MULTILINE)
+    if found and not patient.host.exists(f"{found[1]}/vfio_hooks/dispatch.py"):
+        yield Seen(f"{path} uses the package in {found[1]}, which is not there", _AGAIN)
+
+
+@rule(
+    "hook-dependencies",
+    "hook",
+    "error",
+    why="The hook is run by the distribution's Python. Without these modules managed VMs do not "
+    "start.",
+    source="README, Install",
+)
+def dependencies(patient: Patient) -> Iterator[Seen]:
+    path = _hook(patient)
+    text = text_of(path)
+    name = interpreter(text)
+    if not patient.host.is_this_machine or "vfio_hooks" not in text or not name:
+        return
+    if not is_executable(name):
+        return
+    try:
+        run([name, "-I", "-c", "import lxml.etree, sh"], _SECONDS)
+    except HookError as error:
+        yield Seen(
+            f"{name}, which runs the hook, cannot import what it needs: {error.problem}",
+            "apt install python3-lxml python3-sh (or your distribution's packages of lxml and sh)",
+        )
+
+
+@rule(
+    "kept-hook-broken",
+    "hook",
+    "warning",
+    why="The hook that was there before is run after ours. Not executable it is passed over; "
+    "without its interpreter each event fails.",
+    source="vfio-hooks(1), FILES",
+)
+def kept(patient: Patient) -> Iterator[Seen]:
+    path = f"{folder(patient)}/qemu.kept"
+    if not os.path.isfile(path):
+        return
+    name = interpreter(text_of(path))
+    if not is_executable(path):
+        yield Seen(f"{path} is not executable, so it is not run", f"chmod 755 {path}, or remove it")
+    elif name and not is_executable(patient.host.path(name)):
+        yield Seen(
+            f"{path} is to be run by {name}, which is not there",
+            "mend its first line, or remove it",
+        )
+
+
+def _hook(patient: Patient) -> str:
+    return f"{folder(patient)}/qemu"
+
+
+RULES = (
+    missing,
+    not_executable,
+    foreign,
+    link,
+    no_interpreter,
+    no_package,
+    dependencies,
+    kept,
+)
