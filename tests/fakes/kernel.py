@@ -9,7 +9,7 @@ import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.fakes import cpufreq, hugepages, irqbalance, sriov, systemd, watchdog
+from tests.fakes import cpufreq, display, hugepages, irqbalance, sriov, systemd, watchdog
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
@@ -86,6 +86,8 @@ class Kernel(WritableHost):
             raise OSError(errno.EPERM, "Operation not permitted", name)
         if name.endswith("/driver/unbind"):
             self._unbind(name.split("/")[-3], text)
+        elif name.startswith("/sys/bus/platform/drivers/"):
+            display.bind(self, name, text)
         elif name == "/sys/bus/pci/drivers_probe":
             self._probe(text)
         elif name in WRITE_ONLY or fnmatch.fnmatch(name, "/sys/devices/system/node/*/compact"):
@@ -105,8 +107,9 @@ class Kernel(WritableHost):
         self.ran.append(argv)
         match argv:
             case ["modprobe", "--", driver]:
-                self.files[f"/sys/module/{driver.replace('-', '_')}/refcnt"] = "0\n"
-                self.files[f"{DRIVERS}/{driver}/uevent"] = "\n"
+                display.load(self, driver)
+            case ["rmmod", "--", name]:
+                display.unload(self, name)
             case ["systemctl", "set-property", "--runtime", "--", unit, assignment]:
                 systemd.set_property(self, unit, assignment)
             case ["systemctl", "start" | "stop" | "reset-failed" as verb, "--", unit]:
@@ -234,6 +237,7 @@ def a_host() -> Kernel:
     kernel.add_pci("0000:04:00.0", "amdgpu", "7")
     kernel.add_pci("0000:04:00.1", "snd_hda_intel", "7", "0x040300")
     kernel.add_pci("0000:05:00.0", "e1000e", "8", "0x020000")
+    kernel.add_pci("0000:0b:00.0", "nvidia", "10")
     kernel.add_pci("0000:06:00.0", "vfio-pci", "9", "0x010802", override="vfio-pci")
     kernel.files |= {
         "/proc/irq/24/smp_affinity_list": "0-7\n",
@@ -255,6 +259,7 @@ def a_host() -> Kernel:
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     systemd.boot(kernel)
     kernel.units |= {"gdm.service": "active", "irqs.service": "inactive"}
+    display.add(kernel)
     irqbalance.boot(kernel, "0")
     systemd.set_property(kernel, "user.slice", "AllowedCPUs=0-6")
     kernel.add_thread(77, "kswapd0 (a)", "0-15")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from vfio_hooks.host import Host, network
 from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.wait import until
 
 # Their drivers wait for open files, or fail when unbound beneath them. An input device or a USB
 # serial port does not mind.
@@ -37,7 +38,40 @@ class Holder:
 def holders(host: Host, address: str) -> list[Holder]:
     """The processes that have one of the function's device nodes open; none on a host that is
     not this machine, whose processes cannot be seen."""
-    nodes = dict(_nodes(host, address))
+    return _holding(host, dict(_nodes(host, address)))
+
+
+def holders_after(host: Host, address: str, seconds: float) -> list[Holder]:
+    """Who still has one of the function's nodes open after `seconds`; at once, when nobody has."""
+    found: list[Holder] = []
+
+    def free() -> bool:
+        found[:] = holders(host, address)
+        return not found
+
+    until(free, seconds)
+    return found
+
+
+def driver_users(host: Host, module: str) -> list[Holder]:
+    """The processes that have a character device of a module's open, by what the module calls
+    its devices in /proc/devices: "195 nvidia-frontend" is one of nvidia's."""
+    named = module.replace("_", "-")
+    nodes: dict[tuple[int, int], str] = {}
+    for line in (host.maybe("/proc/devices") or "").partition("Block devices:")[0].splitlines():
+        number, _, name = line.strip().partition(" ")
+        if name.startswith(named):
+            nodes |= {(int(number), minor): f"a device of {name}" for minor in range(256)}
+    return _holding(host, nodes)
+
+
+def told(found: list[Holder]) -> str:
+    """Holders, as a clause of an error."""
+    return ", ".join(map(str, found[:3])) or "no process is seen to have it open"
+
+
+def _holding(host: Host, nodes: dict[tuple[int, int], str]) -> list[Holder]:
+    """The processes that have one of the nodes, by device number, open."""
     if not host.is_this_machine or not nodes:
         return []
     found: list[Holder] = []

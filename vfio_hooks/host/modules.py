@@ -1,4 +1,4 @@
-"""Which kernel modules this host has, loaded or not."""
+"""Which kernel modules this host has, loaded or not, and what stands on what."""
 
 from vfio_hooks.host import Host
 
@@ -21,3 +21,26 @@ def is_known(host: Host, name: str) -> bool:
     ]
     wanted = f"/{name.replace('-', '_')}.ko"
     return not lists or any(wanted in text.replace("-", "_") for text in lists)
+
+
+def of_driver(host: Host, driver: str) -> str | None:
+    """The module that a PCI driver is in; None where it is built in."""
+    return host.link(f"/sys/bus/pci/drivers/{driver}/module")
+
+
+def stack(host: Host, name: str) -> list[str]:
+    """The loaded modules that have to go for `name` to go, in the order in which they can, it
+    being the last; none where it is not loaded or is built in."""
+    order: list[str] = []
+
+    def visit(module: str) -> None:
+        folder = f"/sys/module/{module}"
+        # What is built in has no count of its users.
+        if module in order or not host.exists(f"{folder}/refcnt"):
+            return
+        for holder in host.names(f"{folder}/holders"):
+            visit(holder)
+        order.append(module)
+
+    visit(name.replace("-", "_"))
+    return order

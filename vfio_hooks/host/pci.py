@@ -4,12 +4,17 @@ https://docs.kernel.org/driver-api/vfio.html, "Groups, Devices, and IOMMUs".
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vfio_hooks.host import Host
 
+if TYPE_CHECKING:
+    from vfio_hooks.domain import Domain
+
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
-_BRIDGE_CLASS = "0x06"
+PROBE = "/sys/bus/pci/drivers_probe"
+_BRIDGE_CLASS, _DISPLAY_CLASS = "0x06", "0x03"
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,11 @@ class Function:
     def is_bridge(self) -> bool:
         """Bridges stay with the host: VFIO does not mind them in a group."""
         return self.device_class.startswith(_BRIDGE_CLASS)
+
+    @property
+    def is_display(self) -> bool:
+        """A graphics card, with VGA or without."""
+        return self.device_class.startswith(_DISPLAY_CLASS)
 
     def __str__(self) -> str:
         return f"{self.address} ({self.driver or 'no driver'}, {self.ids})"
@@ -56,3 +66,9 @@ def is_for_guests(driver: str | None) -> bool:
     """Whether a driver only keeps a function for a guest: vfio-pci, one of its variants such as
     mlx5_vfio_pci, or the older stubs."""
     return driver is not None and ("vfio" in driver or driver in ("pci-stub", "pciback"))
+
+
+def passed_displays(host: Host, domain: "Domain") -> list[Function]:
+    """The graphics cards of this host among what a domain is given."""
+    found = (function(host, passed.address) for passed in domain.pci)
+    return [one for one in found if one is not None and one.is_display]

@@ -9,14 +9,17 @@ set that a journal may name, so undo needs nothing but this package and the stan
 from vfio_hooks.knobs.allowed_cpus import AllowedCpus
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.console import Console
 from vfio_hooks.knobs.energy import EnergyPreference
 from vfio_hooks.knobs.file import CpuMask, File
+from vfio_hooks.knobs.freed import Freed
 from vfio_hooks.knobs.frequency import Frequency
 from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.knobs.module import Module
 from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.pci_driver import PciDriver
+from vfio_hooks.knobs.platform_driver import PlatformDriver
 from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.knobs.trigger import Trigger
 from vfio_hooks.knobs.unit import Unit
@@ -44,6 +47,9 @@ KNOBS: dict[str, type[Knob]] = {
         VfCount,
         VfSetting,
         Unit,
+        Console,
+        PlatformDriver,
+        Freed,
     )
 }
 
@@ -51,9 +57,11 @@ __all__ = [
     "KNOBS",
     "AllowedCpus",
     "Command",
+    "Console",
     "CpuMask",
     "EnergyPreference",
     "File",
+    "Freed",
     "Frequency",
     "IrqAffinity",
     "IrqBalance",
@@ -61,6 +69,7 @@ __all__ = [
     "Module",
     "Pages",
     "PciDriver",
+    "PlatformDriver",
     "ThreadAffinity",
     "Trigger",
     "Unit",

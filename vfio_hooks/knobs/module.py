@@ -5,16 +5,26 @@ from typing import ClassVar
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.in_use import driver_users, told
+from vfio_hooks.host.pci import DEVICES, PROBE
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import write_file
+from vfio_hooks.wait import until
 
 LOADED, ABSENT = "loaded", "not loaded"
 
 
 @dataclass(frozen=True)
 class Module(Knob):
-    """A kernel module, loaded with what it needs and with its options of modprobe.d."""
+    """A kernel module, loaded with what it needs and with its options of modprobe.d.
+
+    `functions` are PCI functions that have to have a driver after it is loaded. `seconds` is for
+    that, and for its users to let go of a module that is to be unloaded.
+    """
 
     name: str
+    functions: tuple[str, ...] = ()
+    seconds: float = 30
     kind: ClassVar[str] = "module"
 
     @property
@@ -25,6 +35,38 @@ class Module(Knob):
         return LOADED if host.exists(self.key) else ABSENT
 
     def write(self, host: WritableHost, value: str) -> None:
-        if value != LOADED:
-            raise HookError(f"{self.name}: vfio-hooks does not unload kernel modules")
-        host.run(["modprobe", "--", self.name])
+        if value == LOADED:
+            host.run(["modprobe", "--", self.name])
+            self._bind(host)
+        else:
+            self._unload(host)
+
+    def _bind(self, host: WritableHost) -> None:
+        idle: list[str] = []
+
+        def bound() -> bool:
+            there = (one for one in self.functions if host.exists(f"{DEVICES}/{one}"))
+            idle[:] = [one for one in there if host.link(f"{DEVICES}/{one}/driver") is None]
+            for address in idle:
+                write_file(host, PROBE, address)
+            return not idle
+
+        if not until(bound, self.seconds):
+            raise HookError(
+                f"{', '.join(idle)}: {self.name} was loaded, and did not take the device within "
+                f"{self.seconds:g} s",
+                "dmesg says why",
+            )
+
+    def _unload(self, host: WritableHost) -> None:
+        """Not modprobe -r, which takes away other modules that nothing needs any more."""
+        count = f"{self.key}/refcnt"
+        if not until(lambda: host.maybe(count) in ("0", None), self.seconds):
+            holders = ", ".join(host.names(f"{self.key}/holders"))
+            who = f"by {holders}" if holders else told(driver_users(host, self.name))
+            raise HookError(
+                f"{self.name}: still in use after {self.seconds:g} s ({host.maybe(count)} times): "
+                f"{who}",
+                "end what uses it: `lsmod` and `lsof /dev/nvidia* /dev/dri/*` tell",
+            )
+        host.run(["rmmod", "--", self.name], self.seconds)

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.host.in_use import Holder, holders, stuck_writer, writer_name
-from vfio_hooks.host.pci import DEVICES, DRIVERS, is_for_guests
+from vfio_hooks.host.in_use import holders, holders_after, stuck_writer, told, writer_name
+from vfio_hooks.host.pci import DEVICES, DRIVERS, PROBE, is_for_guests
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.wait import until
@@ -71,15 +71,9 @@ class PciDriver(Knob):
         self._refuse_if_stuck(host)
         if not self.wait or is_for_guests(host.link(self.key)):
             return
-        found: list[Holder] = []
-
-        def free() -> bool:
-            found[:] = holders(host, self.address)
-            return not found
-
-        if not until(free, self.seconds):
+        if found := holders_after(host, self.address, self.seconds):
             raise HookError(
-                f"{self.address}: still in use after {self.seconds:g} s: {_told(found)}",
+                f"{self.address}: still in use after {self.seconds:g} s: {told(found)}",
                 'close it; or set in_use = "take" in [pci] to unbind it all the same',
             )
 
@@ -111,7 +105,7 @@ class PciDriver(Knob):
         if pid is not None:
             raise HookError(
                 f"{self.address}: its driver has not let go yet (pid {pid} waits in the kernel; "
-                f"{_told(holders(host, self.address))})",
+                f"{told(holders(host, self.address))})",
                 "close what has it open; if nothing helps, only a reboot does",
             )
 
@@ -131,7 +125,7 @@ class PciDriver(Knob):
                 still = [user for user in users if host.exists(f"/proc/{user.pid}")]
                 raise HookError(
                     f"{self.address}: {driver} did not let go within {self.seconds:g} s: "
-                    f"{_told(still)}",
+                    f"{told(still)}",
                     "close what has it open and start the VM again",
                 ) from None
             # ENODEV and ENOENT: somebody else unbound it between our look and our write.
@@ -146,7 +140,7 @@ class PciDriver(Knob):
             # A probe may go on in the background, as nvme's does; and a device that has just
             # been reset may need a second try.
             if host.link(self.key) is None:
-                self._aside(host, "/sys/bus/pci/drivers_probe")
+                self._aside(host, PROBE)
             return host.link(self.key) == driver
 
         try:
@@ -169,7 +163,3 @@ class PciDriver(Knob):
         modalias = host.maybe(f"{DEVICES}/{self.address}/modalias")
         if modalias:
             host.run(["modprobe", "-b", "--", modalias], self.seconds)
-
-
-def _told(found: list[Holder]) -> str:
-    return ", ".join(map(str, found[:3])) or "no process is seen to have it open"

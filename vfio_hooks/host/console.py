@@ -1,0 +1,28 @@
+"""The kernel's text consoles. Documentation/driver-api/console.rst in the kernel's sources."""
+
+from vfio_hooks.host import Host
+
+FOLDER = "/sys/class/vtconsole"
+_ON_FRAMEBUFFER = "frame buffer device"
+
+
+def framebuffer_switches(host: Host) -> list[str]:
+    """The `bind` files of the consoles that draw on a framebuffer; none while there is no
+    framebuffer at all."""
+    return [
+        f"{FOLDER}/{name}/bind"
+        for name in host.names(FOLDER)
+        if _ON_FRAMEBUFFER in (host.maybe(f"{FOLDER}/{name}/name") or "")
+    ]
+
+
+def can_be_bound_again(host: Host) -> bool:
+    """Whether a console that was unbound by hand can be bound by hand again.
+
+    The kernel gives it only what the console of the boot, marked "(S)", has then. That is gone
+    where the boot had VGA text and a DRM driver has removed it: there nothing but the driver's
+    return brings the console back, and a 1 that is written has no effect and no error.
+    """
+    return any(
+        (host.maybe(f"{FOLDER}/{name}/name") or "").startswith("(S)") for name in host.names(FOLDER)
+    )

@@ -1,0 +1,64 @@
+"""The framebuffer that the firmware or the boot loader set up, and the card that it is on.
+
+Its driver, whichever of efifb, vesafb, simplefb and simpledrm, is one of a platform device. From
+Linux 6.9 on that device is below the card's own folder; before, only the memory tells: the
+driver has claimed part of one of the card's BARs in /proc/iomem.
+"""
+
+import os
+from collections.abc import Iterator
+
+from vfio_hooks.host import Host
+from vfio_hooks.host.pci import DEVICES
+
+PLATFORM = "/sys/bus/platform"
+_MEMORY = 0x200  # IORESOURCE_MEM, of a line's third number
+
+
+def firmware_framebuffers(host: Host, address: str) -> list[str]:
+    """The platform devices that draw on a PCI function's memory: "efi-framebuffer.0"."""
+    here = os.path.realpath(host.path(f"{DEVICES}/{address}"))
+    claimed = _is_claimed(host, address)
+    return [
+        device
+        for device in _displays(host)
+        if claimed
+        or os.path.realpath(host.path(f"{PLATFORM}/devices/{device}")).startswith(f"{here}/")
+    ]
+
+
+def _displays(host: Host) -> Iterator[str]:
+    """The platform devices that are a framebuffer or a DRM card now."""
+    for device in host.names(f"{PLATFORM}/devices"):
+        folder = f"{PLATFORM}/devices/{device}"
+        if host.link(f"{folder}/driver") and (
+            host.exists(f"{folder}/graphics") or host.exists(f"{folder}/drm")
+        ):
+            yield device
+
+
+def _is_claimed(host: Host, address: str) -> bool:
+    """Whether somebody else than the function's own driver uses part of its memory."""
+    own = (address, host.link(f"{DEVICES}/{address}/driver"))
+    claims = [(start, end) for start, end, name in _regions(host) if name not in own]
+    return any(
+        low <= start and end <= high for low, high in _bars(host, address) for start, end in claims
+    )
+
+
+def _bars(host: Host, address: str) -> Iterator[tuple[int, int]]:
+    """First and last address of the function's memory BARs, the expansion ROM left out."""
+    lines = (host.maybe(f"{DEVICES}/{address}/resource") or "").splitlines()
+    for line in lines[:6]:
+        start, end, flags = (int(number, 16) for number in line.split())
+        if flags & _MEMORY:
+            yield start, end
+
+
+def _regions(host: Host) -> Iterator[tuple[int, int, str]]:
+    """The host's memory map, which only root is shown the addresses of."""
+    for line in (host.maybe("/proc/iomem") or "").splitlines():
+        span, _, name = line.strip().partition(" : ")
+        start, _, end = span.partition("-")
+        if end and (start, end) != ("0" * len(start), "0" * len(end)):
+            yield int(start, 16), int(end, 16), name

@@ -1,0 +1,68 @@
+"""The text console on the framebuffer."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import HookError, Immovable
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.console import framebuffer_switches
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import write_file
+from vfio_hooks.wait import until
+
+BOUND, UNBOUND = "bound", "unbound"
+
+
+@dataclass(frozen=True)
+class Console(Knob):
+    """Whether the virtual terminals draw on a framebuffer: "bound" or "unbound".
+
+    Not one file: the console goes when the last framebuffer does, and has another number when
+    it comes again. `seconds` is how long a driver that has come back may take to show it.
+    """
+
+    seconds: float = 15
+    kind: ClassVar[str] = "console"
+
+    @property
+    def key(self) -> str:
+        return "console on the framebuffer"
+
+    def read(self, host: Host) -> str:
+        switches = framebuffer_switches(host)
+        return BOUND if any(host.maybe(switch) == "1" for switch in switches) else UNBOUND
+
+    def write(self, host: WritableHost, value: str) -> None:
+        if value == UNBOUND:
+            self._unbind(host)
+            return
+
+        def bound() -> bool:
+            for switch in framebuffer_switches(host):
+                write_file(host, switch, "1")
+            return self.read(host) == BOUND
+
+        if until(bound, self.seconds):
+            return
+        if not framebuffer_switches(host):
+            # The firmware's does not outlive vfio-pci, and nvidia's driver need not have one.
+            raise Immovable("no framebuffer is left for the text console to draw on")
+        raise HookError(
+            f"the text console is still off after {self.seconds:g} s",
+            "switch to another terminal and back (chvt 2; chvt 1); what shows graphics on it "
+            "keeps it",
+        )
+
+    def _unbind(self, host: WritableHost) -> None:
+        for switch in framebuffer_switches(host):
+            write_file(host, switch, "0")
+        if self.read(host) != UNBOUND:
+            # The kernel refuses without an error while a terminal is in graphics mode.
+            raise HookError(
+                "the text console cannot be unbound: a program shows graphics on a terminal",
+                "end it; `fgconsole` tells the number of the terminal in front",
+            )
+
+    def is_lent(self, live: str, base: str) -> bool:
+        """A graphics driver takes the console with it when it goes."""
+        return live == UNBOUND

@@ -1,0 +1,56 @@
+"""A PCI function that no program has open any more."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.in_use import Holder, holders_after, told
+from vfio_hooks.knobs.base import Knob
+
+FREE = "not in use"
+
+
+@dataclass(frozen=True)
+class Freed(Knob):
+    """A function whose device nodes have to have no holder. What a display manager's sessions
+    leave behind may take some seconds to end.
+
+    With `end` programs of user sessions that are left after a third of `seconds` are asked to
+    end, and after two thirds are killed; services of the system never are.
+    """
+
+    address: str
+    seconds: float = 30
+    end: bool = False
+    kind: ClassVar[str] = "freed"
+
+    @property
+    def key(self) -> str:
+        return f"{self.address}'s device nodes"
+
+    def read(self, host: Host) -> str:
+        return ""
+
+    def write(self, host: WritableHost, value: str) -> None:
+        if self.end:
+            for signal in ("TERM", "KILL"):
+                for holder in holders_after(host, self.address, self.seconds / 3):
+                    self._signal(host, holder, signal)
+        seconds = self.seconds / 3 if self.end else self.seconds
+        if found := holders_after(host, self.address, seconds):
+            advice = "" if self.end else ', or set leftovers = "end" in [session]'
+            raise HookError(
+                f"{self.address}: still in use after {self.seconds:g} s: {told(found)}",
+                f"end it before the VM starts{advice}",
+            )
+
+    def _signal(self, host: WritableHost, holder: Holder, signal: str) -> None:
+        if "/user.slice/" not in (host.maybe(f"/proc/{holder.pid}/cgroup") or ""):
+            return
+        host.tell(f"{self.address}: {holder}: {signal}")
+        try:
+            # By a command: AppArmor lets a hook of libvirtd's own profile signal few processes.
+            host.run(["kill", f"-{signal}", str(holder.pid)])
+        except HookError:
+            return  # It has ended meanwhile.

@@ -1,0 +1,55 @@
+"""The driver of a platform device, such as the framebuffer that the firmware set up."""
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.framebuffer import PLATFORM
+from vfio_hooks.knobs.base import Knob
+
+NONE = "no driver"
+
+
+@dataclass(frozen=True)
+class PlatformDriver(Knob):
+    """The driver of a platform device, "efi-framebuffer.0"; "no driver" for none.
+
+    Since Linux 6.0 the device itself is removed when vfio-pci takes the card: then there is
+    nothing to put back. `seconds` is how long the driver may take to let go.
+    """
+
+    device: str
+    seconds: float = 30
+    kind: ClassVar[str] = "platform-driver"
+
+    @property
+    def key(self) -> str:
+        return f"{PLATFORM}/devices/{self.device}/driver"
+
+    def read(self, host: Host) -> str:
+        if not host.exists(f"{PLATFORM}/devices/{self.device}"):
+            raise Gone(f"{self.device}: the kernel has removed it")
+        return host.link(self.key) or NONE
+
+    def write(self, host: WritableHost, value: str) -> None:
+        before = self.read(host)
+        if before != NONE:
+            self._aside(host, before, "unbind")
+        if value != NONE:
+            self._aside(host, value, "bind")
+        if (now := self.read(host)) != value:
+            raise HookError(f"{self.device}: {value} was asked for, but the kernel shows {now}")
+
+    def _aside(self, host: WritableHost, driver: str, verb: str) -> None:
+        path = f"{PLATFORM}/drivers/{driver}/{verb}"
+        try:
+            host.write_aside(path, self.device, self.seconds, f"vh {self.device}"[:15])
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise HookError(
+                    f"{self.device}: {driver} did not {verb} within {self.seconds:g} s",
+                    "dmesg says why",
+                ) from None
+            raise refused(verb, f"{self.device}: {driver}", error) from None

@@ -1,0 +1,121 @@
+"""The desktop on the host's only graphics card: ended while a VM has the card, back afterwards.
+
+An empty table does all that such a card needs before a driver lets it go. The display manager is
+stopped, with the sessions on it, and the card's device nodes are waited for until no program
+has them open. Then the text console is unbound, and so is the framebuffer that the firmware set
+up, where one sits on the card. nvidia's kernel modules are unloaded, and its daemons
+nvidia-persistenced and nvidia-powerd stopped for that; other drivers need no unloading.
+
+When the VM ends, or does not start, all of it comes back in the opposite order, the display
+manager last; what did not run before stays off. Programs of the session are ended with it: save
+what is open, and start the VM from another computer, a terminal, or something that outlives the
+session. Give the card itself to the VM with <hostdev>, and use [pci] as well.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host, modules
+from vfio_hooks.host.console import can_be_bound_again, framebuffer_switches
+from vfio_hooks.host.framebuffer import firmware_framebuffers
+from vfio_hooks.host.pci import Function, is_for_guests, passed_displays
+from vfio_hooks.host.units import is_installed
+from vfio_hooks.knobs import Console, Freed, Module, PlatformDriver, Unit
+from vfio_hooks.knobs.console import UNBOUND
+from vfio_hooks.knobs.freed import FREE
+from vfio_hooks.knobs.module import ABSENT
+from vfio_hooks.knobs.platform_driver import NONE
+from vfio_hooks.knobs.unit import INACTIVE
+from vfio_hooks.sharing import Exclusive, Once, Override
+from vfio_hooks.steps import Step
+
+_MANAGER = "display-manager.service"
+_NVIDIA = ("nvidia-persistenced.service", "nvidia-powerd.service")
+
+
+@dataclass(frozen=True)
+class Options:
+    """`manager` is the systemd unit of the display manager; without it, what
+    /etc/systemd/system/display-manager.service points to, and none where that is not there.
+    `modules` are kernel modules to unload, each together with all that stands on it; without it,
+    nvidia's, where the card has that driver, and [] for none. `leftovers` are programs of user
+    sessions that still have the card open when the display manager has stopped: with "wait" they
+    are waited for until `timeout`, in seconds, and then the VM does not start; with "end" they
+    are asked to end after a third of that time, and killed after two thirds. Services of the
+    system are never killed."""
+
+    manager: str | None = None
+    modules: tuple[str, ...] | None = None
+    leftovers: Literal["wait", "end"] = "wait"
+    timeout: float = 30.0
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op != "prepare":
+        return
+    cards = passed_displays(host, domain)
+    if not cards:
+        raise HookError(
+            f"session: domain {domain.name} passes no graphics card of this host through",
+            "add it as <hostdev> (virsh edit), or take [session] out of vm.toml",
+        )
+    cards = [card for card in cards if not is_for_guests(card.driver)]
+    if not cards:
+        return  # The host has no part in it since boot.
+    unloading = _unloading(host, cards, options)
+    for unit in _units(host, options, unloading):
+        yield Step("session", Unit(unit), Override(INACTIVE))
+    for card in cards:
+        knob = Freed(card.address, options.timeout, options.leftovers == "end")
+        yield Step("session", knob, Once(FREE))
+    yield from _console(host, unloading)
+    for card in cards:
+        for device in firmware_framebuffers(host, card.address):
+            yield Step("session", PlatformDriver(device), Override(NONE))
+    addresses = tuple(card.address for card in cards)
+    for module in unloading:
+        uses = addresses if module == unloading[-1] else ()
+        yield Step("session", Module(module, uses, options.timeout), Override(ABSENT))
+
+
+def _units(host: Host, options: Options, unloading: list[str]) -> list[str]:
+    link = f"/etc/systemd/system/{_MANAGER}"
+    manager = options.manager
+    if manager is None and is_installed(host, _MANAGER):
+        manager = host.link(link) or _MANAGER
+    units = [manager] if manager else []
+    if any(module.startswith("nvidia") for module in unloading):
+        units += [unit for unit in _NVIDIA if is_installed(host, unit)]
+    return units
+
+
+def _unloading(host: Host, cards: list[Function], options: Options) -> list[str]:
+    """The modules to unload, in their order."""
+    named = options.modules
+    if named is None:
+        # Its remove routine waits in the kernel, for ever, while its own other modules use it.
+        drivers = [card.driver for card in cards if card.driver]
+        found = [modules.of_driver(host, driver) for driver in drivers if driver == "nvidia"]
+        named = tuple(module for module in found if module)
+    order: list[str] = []
+    for name in named:
+        if not modules.is_known(host, name) and not modules.is_loaded(host, name):
+            raise HookError(
+                f"session: this kernel has no module {name!r}",
+                "correct modules in [session]",
+            )
+        order += [module for module in modules.stack(host, name) if module not in order]
+    return order
+
+
+def _console(host: Host, unloading: list[str]) -> Iterator[Step]:
+    """The step for the text console. Where it could not be bound again by hand, and nothing but
+    the card's driver holds it, the driver takes it along when it goes and brings it back."""
+    if not framebuffer_switches(host):
+        return
+    by_hand = bool(unloading) or can_be_bound_again(host)
+    yield Step("session", Console(), Override(UNBOUND) if by_hand else Exclusive())
