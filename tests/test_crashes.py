@@ -31,6 +31,7 @@ from vfio_hooks.knobs import (
     PciDriver,
     PlatformDriver,
     ThreadAffinity,
+    Transient,
     Trigger,
     Unit,
     VfCount,
@@ -49,6 +50,7 @@ IRQ, MANAGED_IRQ = IrqAffinity(24), IrqAffinity(26)
 CPUFREQ = "/sys/devices/system/cpu/cpufreq"
 KTHREAD = ThreadAffinity(77, 770, "kswapd0 (a)")
 BALANCER = IrqBalance(irqbalance.SOCKET)
+HELPER = Transient("vfio-hooks-vm-radio.service", ("/bin/radio", "on"), ("User=me",), ("A=b",))
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
 
@@ -112,6 +114,7 @@ PLANS = {
     ],
     "once, a trigger": [step(Trigger("/proc/sys/vm/drop_caches"), Once("3"))],
     "once": [step(Module("kvmfr"), Once("loaded"))],
+    "a helper program": [step(HELPER, Override(HELPER.value))],
     "a whole evening": [
         step(PciDriver("0000:04:00.0"), Exclusive(BOUND)),
         step(PciDriver("0000:04:00.1"), Exclusive()),
@@ -120,6 +123,7 @@ PLANS = {
         step(GOVERNOR, Override("performance")),
         step(Pages(PAGES, seconds=9), Add(8)),
         step(LAMP, Run(), until="stopped"),
+        step(HELPER, Override(HELPER.value), until="stopped"),
         step(THP, Override("never"), until="stopped"),
     ],
     "VFs made, set up and lent": [

@@ -6,11 +6,11 @@ the VM (unit vfio-hooks-vectors-UUID): it looks every second, and ends with QEMU
 """
 
 import argparse
-import os
 import select
 import sys
 from collections.abc import Callable, Sequence
 
+from vfio_hooks.beside import open_process
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, parse_list
@@ -50,9 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("cpus", type=parse_list, help="a CPU list")
     parser.add_argument("address", nargs="+", help="a PCI function, as in 0000:04:00.0")
     arguments = parser.parse_args(argv)
-    try:
-        process = os.pidfd_open(int(WritableHost().read(arguments.pidfile)))
-    except (FileNotFoundError, ProcessLookupError):
+    process = open_process(arguments.pidfile)
+    if process is None:
         return 0  # The VM has ended already.
 
     def ended(seconds: float) -> bool:

@@ -116,6 +116,8 @@ class Kernel(WritableHost):
                 systemd.control(self, verb, unit)
             case ["ip", *words]:
                 sriov.ip(self, words)
+            case ["systemd-run", *words]:
+                systemd.run_service(self, words)
             case ["switch", name, "on" | "off" as way]:
                 self.files[f"/switch/{name}"] = way + "\n"
             case _:

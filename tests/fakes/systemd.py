@@ -71,7 +71,13 @@ def show(kernel: Files, properties: str, unit: str) -> str:
 
 def control(kernel: Files, verb: str, unit: str) -> None:
     """systemctl start, stop or reset-failed."""
+    if unit not in kernel.units:
+        raise HookError(f"systemctl {verb} -- {unit}: exit code 5: Unit {unit} not loaded.")
     before = kernel.units[unit]
+    if unit.startswith("vfio-hooks-") and verb == "stop":
+        # A transient one.
+        del kernel.units[unit]
+        return
     if before == "masked":
         raise HookError(f"systemctl {verb} -- {unit}: exit code 1: Unit {unit} is masked.")
     if before == "broken":
@@ -83,6 +89,14 @@ def control(kernel: Files, verb: str, unit: str) -> None:
         kernel.units[unit] = "active"
     elif before != "failed" or verb == "reset-failed":
         kernel.units[unit] = "inactive"
+
+
+def run_service(kernel: Files, words: list[str]) -> None:
+    """systemd-run of a program that runs on and on."""
+    unit = next(word for word in words if word.startswith("--unit=")).removeprefix("--unit=")
+    if unit in kernel.units:
+        raise HookError(f"systemd-run: exit code 1: Failed to start transient: {unit} exists")
+    kernel.units[unit] = "active"
 
 
 def write(kernel: Files, path: str, text: str) -> str:

@@ -21,6 +21,7 @@ from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.knobs.platform_driver import PlatformDriver
 from vfio_hooks.knobs.thread import ThreadAffinity
+from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.knobs.trigger import Trigger
 from vfio_hooks.knobs.unit import Unit
 from vfio_hooks.knobs.vf_count import VfCount
@@ -50,6 +51,7 @@ KNOBS: dict[str, type[Knob]] = {
         Console,
         PlatformDriver,
         Freed,
+        Transient,
     )
 }
 
@@ -71,6 +73,7 @@ __all__ = [
     "PciDriver",
     "PlatformDriver",
     "ThreadAffinity",
+    "Transient",
     "Trigger",
     "Unit",
     "VfCount",

@@ -13,7 +13,18 @@ from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.steps import Step
 
-BUILT_IN = ("session", "sriov", "pci", "hugepages", "memory", "cpus", "irqs", "governor", "write")
+BUILT_IN = (
+    "inhibit",
+    "session",
+    "sriov",
+    "pci",
+    "hugepages",
+    "memory",
+    "cpus",
+    "irqs",
+    "governor",
+    "write",
+)
 """In the order in which they act; undo runs the other way round."""
 
 

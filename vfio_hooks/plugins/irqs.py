@@ -12,11 +12,10 @@ is put back. The interrupts of the VM's own PCI devices appear when the guest's 
 the VM runs, a small service (vfio-hooks-vectors-UUID) takes them to the VM's CPUs.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import vfio_hooks
+from vfio_hooks.beside import argv, pidfile
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import Gone
 from vfio_hooks.event import Event
@@ -90,10 +89,8 @@ def _own(domain: Domain) -> Step:
     unit = f"vfio-hooks-vectors-{domain.uuid}"
     do = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"]
     do += [f"--description=Interrupts of VM {domain.name}"]
-    do += [f"--setenv=PYTHONPATH={os.path.dirname(vfio_hooks.__path__[0])}"]
-    do += ["/usr/bin/python3", "-BPS", "-m", "vfio_hooks.vectors"]
-    do += [f"/run/libvirt/qemu/{domain.name}.pid", format_list(domain.pinned)]
-    do += [function.address for function in domain.pci]
+    addresses = (function.address for function in domain.pci)
+    do += argv("vfio_hooks.vectors", pidfile(domain.name), format_list(domain.pinned), *addresses)
     # As a pattern, since stopping a unit that is not there, after a crash, is an error else.
     undo = ["systemctl", "stop", f"{unit}.servic[e]"]
     return Step("irqs", Command(tuple(do), tuple(undo)), Run(), until="stopped", required=False)

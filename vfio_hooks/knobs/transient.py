@@ -1,0 +1,82 @@
+"""A program in a systemd unit of its own, which exists while the program runs."""
+
+import shlex
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost, units
+from vfio_hooks.host.unit_syntax import no_variables
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.wait import until
+
+ABSENT = "not running"
+
+
+@dataclass(frozen=True)
+class Transient(Knob):
+    """The service `unit` of systemd's system manager, made by systemd-run(1); the value is its
+    command line while it runs. `properties` are "Name=value" of systemd.service(5) and its
+    kin, `environment` is "NAME=value". `seconds` is how long it may take to end.
+
+    A unit has no pipe of libvirt's, is outside of libvirtd's AppArmor profile and cgroup, and
+    what it prints is in the systemd journal.
+    """
+
+    unit: str
+    command: tuple[str, ...]
+    properties: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    seconds: float = 10
+    kind: ClassVar[str] = "transient-unit"
+
+    @property
+    def key(self) -> str:
+        return self.unit
+
+    @property
+    def value(self) -> str:
+        """What `read` shows while it runs."""
+        return shlex.join(self.command)
+
+    def read(self, host: Host) -> str:
+        return self.value if self._exists(host) else ABSENT
+
+    def _exists(self, host: Host) -> bool:
+        try:
+            return units.state(host, self.unit).active not in ("inactive", "failed")
+        except Gone:
+            return False
+
+    def write(self, host: WritableHost, value: str) -> None:
+        if value == ABSENT:
+            self._stop(host)
+        else:
+            self._start(host)
+
+    def _start(self, host: WritableHost) -> None:
+        # exec: that the program could be run at all is known when systemd-run returns.
+        properties = (f"TimeoutStopSec={self.seconds:g}", "Type=exec", *self.properties)
+        options = [f"--property={each}" for each in properties]
+        options += [f"--setenv={each}" for each in self.environment]
+        argv = ["systemd-run", "--quiet", "--collect", f"--unit={self.unit}", *options, "--"]
+        argv += map(no_variables, self.command)
+        try:
+            host.run(argv)
+        except HookError as error:
+            # The whole command line is nothing to show to anybody.
+            why = error.problem.rpartition(": ")[2]
+            raise HookError(
+                f"{self.unit}: {self.command[0]} cannot be run: {why}",
+                f"journalctl -u {shlex.quote(self.unit)}",
+            ) from None
+
+    def _stop(self, host: WritableHost) -> None:
+        try:
+            host.run(["systemctl", "stop", "--", self.unit], self.seconds + 20)
+        except HookError:
+            # One that ended by itself meanwhile is unknown to systemd.
+            if self._exists(host):
+                raise
+        if not until(lambda: not self._exists(host), self.seconds):
+            raise HookError(f"{self.unit}: was stopped and still runs")

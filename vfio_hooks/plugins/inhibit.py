@@ -1,0 +1,76 @@
+"""No suspend while the VM runs, and no sleep because the user is idle.
+
+A guest's input does not count as use of the host, so the host would fall asleep under it; and few
+passed-through devices survive a suspend that their driver knows nothing of. The VM holds a lock of
+systemd-logind's for that, which `systemd-inhibit --list` shows. It is gone when the VM is, also
+after a crash of QEMU or libvirt.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vfio_hooks.beside import lifetime
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host, units
+from vfio_hooks.knobs import Transient
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
+
+_LOGIND = "systemd-logind.service"
+What = Literal[
+    "sleep",
+    "idle",
+    "shutdown",
+    "handle-power-key",
+    "handle-suspend-key",
+    "handle-hibernate-key",
+    "handle-lid-switch",
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    """`what` the VM keeps from happening, by systemd-inhibit(1)'s names. "handle-lid-switch" is for
+    laptops whose lid is closed while somebody plays."""
+
+    what: tuple[What, ...] = ("sleep", "idle")
+
+    def __post_init__(self) -> None:
+        if not self.what:
+            raise ValueError("what is empty: then there is nothing to inhibit")
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op != "prepare":
+        return
+    _check_logind(host)
+    what, why = ":".join(dict.fromkeys(options.what)), f"--why=VM {domain.name} runs"
+    lock = (
+        "/usr/bin/systemd-inhibit",
+        f"--what={what}",
+        "--mode=block",
+        "--who=vfio-hooks",
+        why,
+    )
+    knob = Transient(
+        f"vfio-hooks-inhibit-{domain.uuid}.service",
+        (*lock, *lifetime(domain.name)),
+        (f"Description=No suspend while VM {domain.name} runs",),
+    )
+    yield Step("inhibit", knob, Override(knob.value))
+
+
+def _check_logind(host: Host) -> None:
+    """Raise HookError where there is no logind. One that is only stopped is started when asked."""
+    try:
+        if units.state(host, _LOGIND).load == "loaded":
+            return
+    except Gone:
+        pass
+    raise HookError(
+        "inhibit: this host has no systemd-logind, and nobody else can be asked not to suspend it",
+        f"systemctl unmask {_LOGIND}, or take [inhibit] out of vm.toml",
+    )
