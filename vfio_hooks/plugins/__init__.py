@@ -15,6 +15,7 @@ from vfio_hooks.steps import Step
 
 BUILT_IN = (
     "inhibit",
+    "service",
     "session",
     "sriov",
     "pci",
