@@ -128,6 +128,17 @@ def test_a_value_of_somebody_else_will_be_left_alone(command: Command) -> None:
     assert change["note"] == "somebody else has changed it since: it is left alone"
 
 
+def test_a_value_that_is_the_hosts_own_again(command: Command) -> None:
+    """As of a helper program that has ended by itself."""
+    put(command, governor="powersave")
+    prepare(command, UUID, "win11", GOVERNOR)
+    put(command, governor="powersave")
+    assert undated(command.here("status").out).splitlines()[2:] == [
+        "    /governor: powersave",
+        "      since TIME (prepare); it is no longer performance",
+    ]
+
+
 def test_what_is_not_there_any_more(command: Command) -> None:
     put(command, governor="powersave")
     prepare(command, UUID, "win11", GOVERNOR)

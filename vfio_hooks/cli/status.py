@@ -10,9 +10,9 @@ from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.terminal import TerminalLog, clean, complain, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.journal import Claim, Journal, State
-from vfio_hooks.ledger import Ledger
+from vfio_hooks.ledger import Ledger, holding
 from vfio_hooks.plan import undo_text
-from vfio_hooks.sharing import Once, is_shared
+from vfio_hooks.sharing import Once, is_shared, target
 from vfio_hooks.undoing import Undoing
 
 _EPILOG = """\
@@ -29,7 +29,8 @@ examples:
 @dataclass(frozen=True)
 class Standing:
     """One thing that a VM has changed. `restores` is what its end will make it: None where it
-    will be left as it is, for the reason in `note`."""
+    will be left as it is, for the reason in `note`; which also tells of a value that somebody has
+    put back already, as when a helper program has ended."""
 
     plugin: str
     key: str
@@ -129,7 +130,9 @@ def _outcome(claim: Claim, undoing: Undoing) -> tuple[str | None, str | None, st
     restores = undoing.goal(claim, live)
     if restores is None:
         return live, None, "somebody else has changed it since: it will be left alone"
-    return live, restores, None
+    wanted = target(claim.base, holding(undoing.ledger.on(claim.step.key)))
+    gone = live == restores and live != wanted and claim.state is State.HELD
+    return live, restores, f"it is no longer {wanted}" if gone else None
 
 
 def _show(vms: Sequence[Vm], wanted: str | None) -> None:
@@ -151,10 +154,10 @@ def _show(vms: Sequence[Vm], wanted: str | None) -> None:
 def _show_change(change: Standing) -> None:
     values = "" if change.base is None else f": {change.base} → {change.live or '?'}"
     if change.base is not None and change.base == change.live:
-        values = f": {change.live} (stays)"
+        values = f": {change.live}" + ("" if change.note else " (stays)")
     say(clean(f"{change.key}{values}"), 2)
     end = f"at {change.until}: {change.restores}"
-    if change.restores is None:
-        end = paint(clean(change.note or ""), "yellow")
+    if change.note:
+        end = paint(clean(change.note), "yellow")
     doubt = "" if change.state in ("held", "lost") else f", {change.state}"
     say(f"{paint(f'since {change.since} ({change.event}{doubt})', 'dim')}; {end}", 3)

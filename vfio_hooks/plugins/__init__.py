@@ -25,6 +25,7 @@ BUILT_IN = (
     "irqs",
     "governor",
     "write",
+    "process",
 )
 """In the order in which they act; undo runs the other way round."""
 

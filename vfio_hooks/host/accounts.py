@@ -1,0 +1,86 @@
+"""User accounts of the host, and what they may execute."""
+
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.nearest import nearest
+
+_ACL = "system.posix_acl_access"
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user, with all of the groups."""
+
+    name: str
+    uid: int
+    home: str
+    groups: frozenset[int]
+
+
+def account(host: Host, name: str) -> Account:
+    """The account of that name; on this machine from wherever it has its users (NSS), below a
+    root from etc/passwd and etc/group. Raises HookError where there is none."""
+    if host.is_this_machine:
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            raise _nobody(name, [one.pw_name for one in pwd.getpwall()]) from None
+        groups = os.getgrouplist(name, found.pw_gid)
+        return Account(name, found.pw_uid, found.pw_dir, frozenset(groups))
+    users = {line[0]: line for line in _table(host, "/etc/passwd", 7)}
+    if name not in users:
+        raise _nobody(name, list(users))
+    _, _, uid, gid, _, home, _ = users[name]
+    member = (line[2] for line in _table(host, "/etc/group", 4) if name in line[3].split(","))
+    return Account(name, int(uid), home, frozenset(map(int, (gid, *member))))
+
+
+def obstacle(host: Host, user: Account, path: str) -> str:
+    """Why a user cannot execute a file: "there is no such file"; "" where nothing is seen that
+    speaks against it. On the files of a captured host whose owners are lost only the file's own
+    bits are looked at."""
+    parts = path.split("/")
+    way = ["/".join(parts[:count]) or "/" for count in range(1, len(parts))] + [path]
+    for name in way:
+        try:
+            seen = os.stat(host.path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return "there is no such file"
+        except OSError:
+            return ""  # Such as a home on a network that root may not look into.
+        if name == path and not stat.S_ISREG(seen.st_mode):
+            return "it is not a file"
+        if host.is_this_machine and not _allows(host.path(name), seen, user):
+            what = "execute it" if name == path else f"enter {name}"
+            return f"{user.name} may not {what}"
+        if name == path and not seen.st_mode & 0o111:
+            return "it is not executable"
+    return ""
+
+
+def _allows(path: str, seen: os.stat_result, user: Account) -> bool:
+    """Whether the execute bit that counts for a user is set."""
+    if user.uid == 0:
+        return bool(stat.S_ISDIR(seen.st_mode) or seen.st_mode & 0o111)
+    if seen.st_uid == user.uid:
+        return bool(seen.st_mode & 0o100)
+    try:
+        if os.getxattr(path, _ACL):
+            return True  # It may allow more than the bits; the kernel decides.
+    except OSError:
+        pass
+    return bool(seen.st_mode & (0o010 if seen.st_gid in user.groups else 0o001))
+
+
+def _table(host: Host, path: str, columns: int) -> list[list[str]]:
+    lines = (line.split(":") for line in (host.maybe(path) or "").splitlines())
+    return [line for line in lines if len(line) == columns]
+
+
+def _nobody(name: str, there: list[str]) -> HookError:
+    return HookError(f"there is no user {name!r} on this host", nearest(name, there))

@@ -1,0 +1,172 @@
+"""A helper program that runs beside the VM, as a user: Barrier, a Looking Glass client, a script.
+
+There may be several tables, one for each program:
+
+    [[process]]
+    command = ["barrier", "--config", "/home/me/barrier.conf"]
+    user = "me"
+
+Each program is a systemd unit of its own, vfio-hooks-VM-NAME.service, and finds the display, sound
+and message bus of the user's graphical session. What it prints is in the journal of its unit. It is
+stopped when the VM stops, and when QEMU crashes, whatever became of libvirt. In the environment
+it has VFIO_HOOKS_VM, the VM's name.
+
+A command that the user cannot execute is an error before anything is changed. A program that fails
+later does not harm the VM: that is logged, and `vfio-hooks status` shows that it is not running.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vfio_hooks import beside
+from vfio_hooks.commands import SEARCH
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.host.accounts import Account, account, obstacle
+from vfio_hooks.host.sessions import Session, choose, environment, graphical
+from vfio_hooks.host.unit_syntax import quote, unit_name
+from vfio_hooks.knobs import Transient
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
+
+MULTIPLE = True
+_RESTART_AFTER = 3
+"""Seconds; often enough for a person, and no burden where a program fails again and again."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """`command` is the program and its arguments; a string is split at its blanks, as a shell
+    would, and nothing in it is replaced. `user` is whom it runs as; by default the one who has the
+    graphical session. `when` it is started: "started", when the VM runs, or "prepare", before
+    anything else of the VM is there. `restart` says whether it is started again when it ends:
+    "no", "on-failure" or "always", three seconds later. `environment` has variables that are set
+    besides those of the session. `folder` is where it is started, by default the user's home.
+    `name` tells it from the VM's other programs; by default that of the program. `timeout` is how
+    many seconds it may take to end before it is killed."""
+
+    command: str | tuple[str, ...]
+    user: str | None = None
+    when: Literal["prepare", "started"] = "started"
+    restart: Literal["no", "on-failure", "always"] = "no"
+    environment: dict[str, str] = field(default_factory=dict)
+    folder: str | None = None
+    name: str | None = None
+    timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.words or not self.words[0]:
+            raise ValueError("command is empty")
+        for name in self.environment:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"environment: {name!r} cannot be the name of a variable")
+        if self.name == "" or (self.folder is not None and not self.folder.startswith("/")):
+            raise ValueError("name must not be empty, and folder must start with /")
+        if self.timeout <= 0:
+            raise ValueError("timeout must be more than 0 seconds")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command as an argument list. Raises ValueError for a quote that is not closed."""
+        return tuple(shlex.split(self.command)) if isinstance(self.command, str) else self.command
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op not in ("prepare", options.when):
+        return
+    session, user = _whose(host, options)
+    program = _program(host, options, user)
+    if event.op != options.when:
+        return
+    # One that cannot be started is no reason to undo what else was done at `started`.
+    required = options.when == "prepare"
+    name = options.name or os.path.basename(program)
+    life = Transient(
+        f"vfio-hooks-life-{domain.uuid}.service",
+        beside.lifetime(domain.name),
+        (f"Description=VM {domain.name}, for what runs beside it",),
+    )
+    yield Step("process", life, Override(life.value), "stopped", required)
+    unit = _unit(domain, name)
+    variables = environment(host, session) if session else _without_session(host, user)
+    helper = Transient(
+        unit,
+        (program, *options.words[1:]),
+        (
+            f"Description={name}, beside VM {domain.name}",
+            f"User={user.name}",
+            f"WorkingDirectory={options.folder or user.home}",
+            f"Restart={options.restart}",
+            f"RestartSec={_RESTART_AFTER}",
+            "StartLimitIntervalSec=0",
+            f"BindsTo={life.unit}",
+            f"After={life.unit}",
+            f"ExecStopPost={quote(beside.argv(beside.__name__, 'ended', domain.name, unit))}",
+        ),
+        tuple(
+            f"{name}={value}"
+            for name, value in {
+                **variables,
+                "VFIO_HOOKS_VM": domain.name,
+                **options.environment,
+            }.items()
+        ),
+        options.timeout,
+    )
+    yield Step("process", helper, Override(helper.value), "stopped", required)
+
+
+def _whose(host: Host, options: Options) -> tuple[Session | None, Account]:
+    """Whom the program runs as, and the session that it belongs to."""
+    if options.user is None:
+        session = choose(host)
+        return session, account(host, session.user)
+    user = account(host, options.user)
+    own = [one for one in graphical(host) if one.uid == user.uid]
+    own.sort(key=lambda one: one.state != "active")
+    return (own[0] if own else None), user
+
+
+def _without_session(host: Host, user: Account) -> dict[str, str]:
+    runtime = f"/run/user/{user.uid}"
+    return {"XDG_RUNTIME_DIR": runtime} if host.exists(runtime) else {}
+
+
+def _program(host: Host, options: Options, user: Account) -> str:
+    """The path of the program. Raises HookError for one that the user cannot execute, and for a
+    folder that is not there."""
+    wanted = options.words[0]
+    if "/" in wanted and not wanted.startswith("/"):
+        raise HookError(f"process: {wanted}: not a whole path", "write it from / on, or the name")
+    places = [wanted]
+    if "/" not in wanted:
+        home = (f"{user.home}/.local/bin",)
+        places = [f"{folder}/{wanted}" for folder in (*SEARCH.split(":"), *home)]
+    reasons = {place: obstacle(host, user, place) for place in places}
+    for place, reason in reasons.items():
+        if not reason:
+            _check_folder(host, options)
+            return place
+    there = [f"{p}: {why}" for p, why in reasons.items() if not why.startswith("there is no")]
+    if there or "/" in wanted:
+        told = there[0] if there else f"{wanted}: there is no such file"
+        raise HookError(f"process: {told}", "see command and user in [[process]]")
+    raise HookError(f"process: {wanted}: no such program", f"install it; looked for in {SEARCH}")
+
+
+def _check_folder(host: Host, options: Options) -> None:
+    if options.folder is not None and not host.exists(options.folder):
+        raise HookError(f"process: {options.folder}: no such folder", "see folder in [[process]]")
+
+
+def _unit(domain: Domain, name: str) -> str:
+    try:
+        return unit_name(domain.name, name)
+    except ValueError:
+        return unit_name(domain.uuid, name)
