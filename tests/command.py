@@ -70,6 +70,7 @@ class Command:
             "undo": ("root", "state-dir"),
             "validate": ("config-dir",),
             "topology": ("root",),
+            "init": ("root", "config-dir"),
             "iommu": ("root", "state-dir"),
         }
         options = [part for name in takes[verb] for part in (f"--{name}", str(places[name]))]

@@ -15,6 +15,7 @@ from vfio_hooks.cli import (
     check,
     completion,
     hook,
+    init,
     iommu,
     log,
     manual,
@@ -100,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (
+        init,
         plan,
         check,
         topology,

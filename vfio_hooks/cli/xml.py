@@ -40,7 +40,7 @@ def from_libvirt(vm: str, uri: str = SYSTEM) -> bytes:
 
 def with_state(vm: str, uri: str = SYSTEM) -> tuple[bytes, bool]:
     """The same, and whether the domain runs. Raises HookError."""
-    return ask_libvirt(lambda connection: _described(_domain(connection, vm)), uri)
+    return ask_libvirt(lambda connection: _described(find(connection, vm)), uri)
 
 
 def all_from_libvirt(uri: str = SYSTEM) -> list[tuple[bytes, bool]]:
@@ -101,7 +101,8 @@ def _described(domain: "libvirt.virDomain") -> tuple[bytes, bool]:
     return text.encode(), bool(domain.isActive())
 
 
-def _domain(connection: "libvirt.virConnect", vm: str) -> "libvirt.virDomain":
+def find(connection: "libvirt.virConnect", vm: str) -> "libvirt.virDomain":
+    """The domain of a name or UUID. Raises HookError."""
     domains = {domain.name(): domain for domain in connection.listAllDomains()}
     if vm not in domains and _UUID.fullmatch(vm):
         domains = {domain.UUIDString().lower(): domain for domain in domains.values()}

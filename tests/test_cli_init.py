@@ -1,0 +1,200 @@
+"""`vfio-hooks init`: a vm.toml that is valid and suits, and pins, asked for and shown."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import UUID, Command
+from tests.hosttree import add_pci, domain_xml
+from tests.shapes import SHAPES
+from vfio_hooks.cli import init, redefine, xml
+from vfio_hooks.config import examine
+from vfio_hooks.domain import parse
+from vfio_hooks.errors import HookError
+
+VCPUS = "  <vcpu>4</vcpu>\n"
+PINS = "".join(f"<vcpupin vcpu='{number}' cpuset='{number + 4}'/>" for number in range(4))
+TUNED = f"{VCPUS}  <cputune>{PINS}</cputune>\n"
+OTHER = "00000000-7c5e-4d0f-9a55-3f1d2a9a7c11"
+
+
+@pytest.fixture
+def laptop(command: Command) -> Command:
+    """A host with cgroup v2, systemd and frequency control."""
+    SHAPES["laptop"].write(command.host)
+    policy = "sys/devices/system/cpu/cpufreq/policy0"
+    for name, text in (
+        ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu"),
+        ("run/systemd/system/x", ""),
+        (f"{policy}/scaling_governor", "schedutil"),
+        (f"{policy}/scaling_available_governors", "performance schedutil"),
+        (f"{policy}/scaling_driver", "acpi-cpufreq"),
+        (f"{policy}/affected_cpus", "0 1 2 3 4 5 6 7"),
+        (f"{policy}/related_cpus", "0 1 2 3 4 5 6 7"),
+        (f"{policy}/cpuinfo_min_freq", "1000000"),
+        (f"{policy}/cpuinfo_max_freq", "4000000"),
+    ):
+        (command.host / name).parent.mkdir(parents=True, exist_ok=True)
+        (command.host / name).write_text(text + "\n")
+    command.hooks.chmod(0o755)
+    (command.hooks / "qemu.d").chmod(0o755)
+    return command
+
+
+def tables(command: Command) -> list[str]:
+    config, problems = examine(str(command.hooks), "win11")
+    assert problems == []
+    assert config
+    return [table.name for table in config.tables]
+
+
+@pytest.mark.parametrize(
+    ("more", "functions", "expected"),
+    [
+        ("", (), ["governor"]),
+        (VCPUS, ("0000:04:00.0",), ["governor", "pci"]),
+        (TUNED, ("0000:04:00.0",), ["cpus", "governor", "irqs", "memory", "pci"]),
+        (
+            "<memory>4194304</memory><memoryBacking><hugepages/></memoryBacking>",
+            (),
+            ["governor", "hugepages"],
+        ),
+    ],
+)
+def test_only_tables_that_are_called_for(
+    laptop: Command, more: str, functions: tuple[str, ...], expected: list[str]
+) -> None:
+    result = laptop.here("init", "--xml", "-", stdin=domain_xml(more=more, functions=functions))
+    assert (result.code, result.out) == (0, "")
+    assert "HOOKS/qemu.d/win11/vm.toml is written" in result.err
+    assert sorted(tables(laptop)) == expected
+
+
+def test_on_a_host_that_shows_nothing_the_file_is_valid(command: Command) -> None:
+    for path in (command.hooks, command.hooks / "qemu.d"):
+        path.chmod(0o755)
+    result = command.here("init", "--xml", "-", stdin=domain_xml(more=TUNED))
+    assert result.code == 0
+    assert sorted(tables(command)) == ["irqs", "memory", "pci"]
+    assert "this host has no CPU frequency control" in result.err
+
+
+def test_a_shared_group_is_told_in_the_file(laptop: Command) -> None:
+    add_pci(laptop.host, "0000:05:00.1", "e1000e", "7", "0x020000")
+    assert laptop.here("init", "--xml", "-", stdin=domain_xml()).code == 0
+    text = (laptop.hooks / "qemu.d/win11/vm.toml").read_text()
+    assert "# 0000:05:00.1 shares an IOMMU group with these, and the host uses it." in text
+    assert '# group = "error"' in text
+
+
+def test_nothing_is_overwritten_without_asking(
+    laptop: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = laptop.manage("win11", "# mine\n")
+    (tmp_path / "win11.xml").write_text(domain_xml())
+    options = "--xml", str(tmp_path / "win11.xml")
+    result = laptop.here("init", *options)
+    assert (result.code, file.read_text()) == (1, "# mine\n")
+    assert "vm.toml is there: overwrite it? nobody is there to answer; add --force" in result.err
+    for answer, stays in ((False, True), (True, False)):
+        monkeypatch.setattr(init, "ask", lambda question, answer=answer: answer)
+        assert laptop.here("init", *options).code == 0
+        assert (file.read_text() == "# mine\n") == stays
+    file.write_text("# mine\n")
+    assert laptop.here("init", *options, "--dry-run").code == 0
+    assert file.read_text() == "# mine\n"
+    assert laptop.here("init", *options, "--force").code == 0
+    assert "[pci]" in file.read_text()
+
+
+def test_pins_of_a_file_are_printed_as_xml(laptop: Command) -> None:
+    result = laptop.here("init", "--pins", "--xml", "-", stdin=domain_xml(more=VCPUS))
+    assert result.code == 0
+    told = parse(result.out.encode())
+    assert told.vcpu_pins == {number: frozenset({number + 4}) for number in range(4)}
+    assert "win11: 4 vCPUs to CPUs 4 5 6 7" in result.err
+    assert "CPU 0-1 stays with the host" in result.err
+    assert "cpus" in tables(laptop)
+
+
+def test_several_vms_are_told_apart(laptop: Command, tmp_path: Path) -> None:
+    files = []
+    for name, uuid, more in (("win11", UUID, "<vcpu>2</vcpu>"), ("linux", OTHER, TUNED)):
+        (tmp_path / name).write_text(domain_xml(name, uuid, more=more))
+        files += ["--xml", str(tmp_path / name)]
+    result = laptop.here("init", "win11", "--pins", "--dry-run", *files)
+    assert (result.code, result.out.count("vcpupin")) == (0, 2)
+    assert "2 vCPUs to CPUs 2 3" in result.err
+    assert "CPUs 4-7 are other VMs'" in result.err
+    result = laptop.here("init", "win11", "--pins", "--dry-run", "--share", *files)
+    assert "2 vCPUs to CPUs 6 7" in result.err
+    result = laptop.here("init", *files)
+    assert (result.code, "which VM?" in result.err) == (1, True)
+    (tmp_path / "win11").write_text(domain_xml(more="<vcpu>4</vcpu>"))
+    result = laptop.here("init", "win11", "--pins", *files)
+    assert (result.code, result.out) == (1, "")
+    assert "win11 has 4 vCPUs, and only 2 CPUs are free for it" in result.err
+    assert not (laptop.hooks / "qemu.d/win11").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told(laptop: Command) -> None:
+    (laptop.hooks / "qemu.d/win11").write_text("a file")
+    result = laptop.here("init", "--xml", "-", stdin=domain_xml())
+    assert result.code == 1
+    assert "vm.toml: cannot be written:" in result.err
+
+
+@pytest.fixture
+def drivers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """libvirt's own driver for tests, with the one domain "test". It forgets what it was told
+    when the last connection is closed."""
+    libvirt = pytest.importorskip("libvirt")
+    monkeypatch.setattr(redefine, "BACKUPS", str(tmp_path / "backups"))
+    with libvirt.open("test:///default"):
+        yield "test:///default"
+
+
+def test_a_domain_is_defined_anew_after_a_yes(
+    drivers: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    old = redefine.whole_xml("test", drivers)
+    new = old.replace(b"</uuid>\n", b"</uuid>\n  <title>quick</title>\n")
+    assert new != old
+    monkeypatch.setattr(redefine, "ask", lambda question: False)
+    assert not redefine.redefine("test", old, new, uri=drivers)
+    assert redefine.whole_xml("test", drivers) == old
+    monkeypatch.setattr(redefine, "ask", lambda question: True)
+    assert redefine.redefine("test", old, new, uri=drivers)
+    out = capsys.readouterr().out
+    assert "</uuid>\n+  <title>quick</title>\n" in out
+    assert redefine.whole_xml("test", drivers) == new
+    (kept,) = (tmp_path / "backups").iterdir()
+    assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (old, 0o600)
+    with pytest.raises(HookError, match="changed by somebody else"):
+        redefine.redefine("test", old, old + b"\n", yes=True, uri=drivers)
+    with pytest.raises(HookError, match="libvirt at test:///default"):
+        redefine.redefine("test", new, b"<domain/>", yes=True, uri=drivers)
+    assert redefine.redefine("test", new, new, uri=drivers)
+
+
+def test_passwords_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    redefine.show_difference(b"<a passwd='secret'/>\n<b/>", b"<a passwd='secret'/>\n<c/>")
+    out = capsys.readouterr().out
+    assert "secret" not in out
+    assert "-<b/>" in out
+
+
+def test_libvirt_is_needed_without_a_file(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(uri: str) -> list[tuple[bytes, bool]]:
+        raise HookError("libvirt at qemu:///system: no socket")
+
+    monkeypatch.setattr(xml, "all_from_libvirt", refuse)
+    result = command("init", "win11")
+    assert (result.code, result.out) == (1, "")
+    assert "no socket; or give the XML itself: --xml FILE" in result.err

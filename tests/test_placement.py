@@ -1,0 +1,154 @@
+"""The choice of CPUs: whole cores of one node, none of the host's, on hosts of every shape."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.fakes.kernel import Kernel
+from tests.shapes import SHAPES, Shape, regular
+from vfio_hooks.errors import HookError
+from vfio_hooks.host.cpu import Topology, topology
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.placement import Placement, Wish, place
+
+
+def seen(shape: Shape) -> Topology:
+    kernel = Kernel()
+    kernel.files = shape.files()
+    return topology(kernel)
+
+
+TOPOLOGIES = {name: seen(shape) for name, shape in SHAPES.items()}
+
+
+def hosts() -> st.SearchStrategy[Topology]:
+    """The known shapes, and regular ones of any size."""
+    few = st.integers(1, 4)
+    made = st.builds(regular, few, few, few, st.integers(1, 8), st.sampled_from([1, 2, 4]))
+    return st.one_of(st.sampled_from(list(TOPOLOGIES.values())), made.map(seen))
+
+
+def test_the_common_hosts() -> None:
+    for name, vcpus, node, expected, threads, emulator in (
+        ("laptop", 4, None, "4 5 6 7", 2, "2-3"),
+        ("ryzen", 8, None, "12 28 13 29 14 30 15 31", 2, "8,24"),
+        ("ryzen", 12, 0, "10 26 11 27 12 28 13 29 14 30 15 31", 2, "8,24"),
+        ("ryzen", 6, 0, "13 29 14 30 15 31", 2, "8,24"),
+        ("threadripper", 8, 2, "20 52 21 53 22 54 23 55", 2, "16,48"),
+        ("hybrid", 8, None, "4 5 6 7 8 9 10 11", 2, "2-3"),
+        ("2 sockets", 8, 1, "8 9 10 11 12 13 14 15", 1, "1"),
+        ("8 nodes of modules", 4, 3, "28 29 30 31", 2, "24-25"),
+        ("GPUs as nodes", 8, 8, "96 97 98 99 100 101 102 103", 4, "88-91"),
+    ):
+        chosen = place(TOPOLOGIES[name], Wish("win11", vcpus, node=node))
+        found = (" ".join(map(str, chosen.vcpus)), chosen.threads, format_list(chosen.emulator))
+        assert found == (expected, threads, emulator), name
+
+
+def check(found: Topology, wish: Wish, chosen: Placement) -> None:
+    """What always holds."""
+    vcpus = frozenset(chosen.vcpus)
+    assert len(vcpus) == len(chosen.vcpus) == wish.vcpus
+    assert vcpus <= found.online
+    used = found.siblings(vcpus)
+    # Whole cores: at most one core has threads that no vCPU is on, and nobody else gets these.
+    assert sum(1 for core in found.cores if core & vcpus and core - vcpus) <= 1
+    helpers = chosen.emulator.union(*chosen.iothreads)
+    assert len(chosen.iothreads) == wish.iothreads
+    assert chosen.emulator
+    assert helpers
+    assert not helpers & used
+    assert not used & found.cores[0]
+    assert not used & wish.taken
+    one = [node for node in found.nodes if len(_free(found, node.cpus, wish)) >= wish.vcpus]
+    homes = [node for node in found.nodes if node.cpus & vcpus]
+    if one and not found.kinds:
+        assert len(homes) == 1
+    assert chosen.nodes == tuple(node.number for node in homes)
+    for first in range(0, wish.vcpus, chosen.threads):
+        pair = chosen.vcpus[first : first + chosen.threads]
+        assert any(set(pair) <= core for core in found.cores)
+
+
+def _free(found: Topology, cpus: CpuSet, wish: Wish) -> CpuSet:
+    cores = [core for core in found.cores[1:] if not core & wish.taken and core <= cpus]
+    return frozenset[int]().union(*cores)
+
+
+@given(hosts(), st.integers(1, 40), st.integers(0, 3), st.none() | st.integers(0, 9))
+def test_what_always_holds(found: Topology, vcpus: int, iothreads: int, node: int | None) -> None:
+    wish = Wish("win11", vcpus, iothreads, node)
+    try:
+        chosen = place(found, wish)
+    except HookError:
+        assert len(found.online - found.cores[0]) < vcpus
+        return
+    check(found, wish, chosen)
+    free = _free(found, found.online, wish)
+    near = [one for one in found.nodes if one.number == node]
+    if near and not found.kinds and len(free & near[0].cpus) >= vcpus:
+        assert chosen.nodes == (node,)
+
+
+@given(hosts(), st.lists(st.integers(1, 8), max_size=5))
+def test_several_vms_have_no_cpu_in_common(found: Topology, sizes: list[int]) -> None:
+    taken: CpuSet = frozenset()
+    for size in sizes:
+        wish = Wish("win11", size, iothreads=1, taken=taken)
+        try:
+            chosen = place(found, wish)
+        except HookError as error:
+            assert "--share" in error.hint or not taken
+            return
+        check(found, wish, chosen)
+        taken |= frozenset(chosen.vcpus)
+
+
+@given(hosts(), st.integers(1, 8))
+def test_one_cache_where_it_fits(found: Topology, vcpus: int) -> None:
+    assume(found.l3 and not found.kinds)
+    chosen = place(found, Wish("win11", vcpus)) if len(found.online) > vcpus + 4 else None
+    assume(chosen)
+    assert chosen
+    (first, *others) = [node for node in found.nodes if node.cpus & frozenset(chosen.vcpus)]
+    free = _free(found, first.cpus, Wish("win11", vcpus))
+    if not others and any(len(cache.cpus & free) >= vcpus for cache in found.l3):
+        assert sum(1 for cache in found.l3 if cache.cpus & frozenset(chosen.vcpus)) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "wish", "problem"),
+    [
+        (
+            "one CPU",
+            Wish("win11", 1),
+            "only 0 CPUs are free for it: CPU 0 is the host's; this host",
+        ),
+        ("laptop", Wish("win11", 7), "win11 has 7 vCPUs, and only 6 CPUs are free for it: CPU 0-1"),
+        ("laptop", Wish("win11", 0), "give it 6 vCPUs at most"),
+        (
+            "laptop",
+            Wish("win11", 6, taken=parse_list("2")),
+            "only 4 CPUs are free for it: CPU 0-1 is the host's, CPUs 2 are other VMs'; give it 4 "
+            "vCPUs at most, or share CPUs with the other VMs: --share",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(shape: str, wish: Wish, problem: str) -> None:
+    with pytest.raises(HookError) as caught:
+        place(TOPOLOGIES[shape], wish)
+    assert problem in str(caught.value)
+
+
+def test_why_is_told() -> None:
+    def reasons(shape: str, wish: Wish) -> str:
+        return "; ".join(place(TOPOLOGIES[shape], wish).reasons)
+
+    assert "node 2 is where its graphics card is" in reasons("threadripper", Wish("a", 8, node=2))
+    assert "which has no room for 16 vCPUs" in reasons(
+        "threadripper", Wish("a", 16, node=2, taken=parse_list("16"))
+    )
+    assert "no node has 24 free CPUs" in reasons("threadripper", Wish("a", 24))
+    assert "several kinds" in reasons("hybrid", Wish("a", 16))
+    assert "all are performance cores" in reasons("hybrid", Wish("a", 10))
+    assert "no L3 cache is shared by enough" in reasons("ryzen", Wish("a", 20))

@@ -1,0 +1,189 @@
+"""`vfio-hooks init`: a first vm.toml, and better pins."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
+from vfio_hooks.cli.domains import Defined, add_sources, pick, sources
+from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
+from vfio_hooks.cli.terminal import clean, paint
+from vfio_hooks.config import VM_FILE, VM_FOLDERS
+from vfio_hooks.domain import Domain, element, parse
+from vfio_hooks.errors import HookError, reason
+from vfio_hooks.host import Host
+from vfio_hooks.host.cpu import topology
+from vfio_hooks.host.cpulist import CpuSet, format_list
+from vfio_hooks.host.pci_traits import traits
+from vfio_hooks.placement import Placement, Wish, place
+from vfio_hooks.repin import iothread_ids, repin
+from vfio_hooks.starter import Choice, choices, toml
+
+_EPILOG = """\
+The file has the tables that this VM calls for on this host, each with why. Nothing is overwritten
+without asking. With --pins, vCPUs come to whole cores: of one NUMA node, the graphics card's, and
+of one L3 cache, as far as they fit; the core of CPU 0 stays with the host, and the emulator's and
+I/O threads go to the host's CPUs beside. CPUs of other VMs are left to these.
+
+With --xml nothing is asked of libvirt, and the XML with new pins is printed on standard output.
+
+examples:
+  vfio-hooks init win11 --dry-run              only show what it would be
+  vfio-hooks init win11
+  vfio-hooks init win11 --pins                 and change the domain's <cputune>
+  vfio-hooks init --xml win11.xml --pins --config-dir ./hooks > new.xml
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "init",
+        run,
+        line="write a first vm.toml for a VM, and pin it to suitable CPUs",
+        description="Write a commented vm.toml for a VM and, on request, pin it to the CPUs that\n"
+        "suit it best.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; one XML alone has it")
+    parser.add_argument("--pins", action="store_true", help="choose CPUs, and change the domain")
+    parser.add_argument("--share", action="store_true", help="use CPUs that other VMs have, too")
+    parser.add_argument("--dry-run", action="store_true", help="show everything, write nothing")
+    parser.add_argument("--force", action="store_true", help="overwrite and define without asking")
+    add_sources(parser)
+    add_places(parser, "root", "config-dir")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    here = places(arguments)
+    host = here.host()
+    found, notes = sources(arguments, host)
+    for note in notes:
+        raise HookError(note, "or give the XML itself: --xml FILE")
+    chosen = _chosen(arguments.vm, found)
+    domain = chosen.domain
+    if arguments.pins:
+        others = [one.domain for one in found if one is not chosen]
+        placement = _place(chosen, [] if arguments.share else others, host)
+        _tell_placement(domain, placement)
+        if not _pin(chosen, placement, arguments, host):
+            return 1
+        domain = replace(
+            domain, vcpu_pins={v: frozenset({cpu}) for v, cpu in enumerate(placement.vcpus)}
+        )
+    made = list(choices(domain, host))
+    _tell(made)
+    path = f"{here.config}/{VM_FOLDERS}/{domain.name}/{VM_FILE}"
+    if arguments.dry_run:
+        _say(f"{path} would be:")
+        _say(clean_lines(toml(domain, made)))
+    elif _may_write(path, arguments.force):
+        _write(path, toml(domain, made))
+        _say(f"{clean(path)} is written; see what it does: vfio-hooks plan {clean(domain.name)}")
+    return 0
+
+
+def _chosen(vm: str | None, found: Sequence[Defined]) -> Defined:
+    if vm is not None:
+        return pick(vm, found)
+    if len(found) != 1:
+        names = ", ".join(one.domain.name for one in found) or "none is defined"
+        raise HookError("which VM?", f"give its name: {names}")
+    return found[0]
+
+
+def _place(chosen: Defined, others: Sequence[Domain], host: Host) -> Placement:
+    seen = topology(host)
+    try:
+        iothreads = len(iothread_ids(element(chosen.xml)))
+    except ValueError as error:
+        raise HookError(f"the XML of domain {chosen.domain.name}: {error}") from None
+    wish = Wish(
+        vm=chosen.domain.name,
+        vcpus=chosen.domain.vcpus,
+        iothreads=iothreads,
+        node=_home(chosen.domain, host),
+        taken=_taken(others, seen.online),
+    )
+    return place(seen, wish)
+
+
+def _home(domain: Domain, host: Host) -> int | None:
+    """The node of a VM's graphics card, else of the first device that tells one."""
+    seen = [traits(host, one.address) for one in domain.pci]
+    seen.sort(key=lambda one: not one.is_display)
+    return next((one.node for one in seen if one.node is not None), None)
+
+
+def _taken(others: Sequence[Domain], online: CpuSet) -> CpuSet:
+    """CPUs that other VMs are pinned to. A pin to all CPUs, or to most, is none."""
+    taken: CpuSet = frozenset()
+    for other in others:
+        for cpus in other.vcpu_pins.values():
+            if len(cpus) * 2 <= len(online):
+                taken |= cpus
+    return taken
+
+
+def _pin(chosen: Defined, placement: Placement, arguments: argparse.Namespace, host: Host) -> bool:
+    """Put the pins into the domain; False where the user does not want that."""
+    if arguments.xml or not host.is_this_machine:
+        if arguments.dry_run:
+            show_difference(chosen.xml, repin(chosen.xml, placement))
+        else:
+            sys.stdout.write(repin(chosen.xml, placement).decode())
+        return True
+    if arguments.dry_run:
+        show_difference(chosen.xml, repin(chosen.xml, placement))
+        return True
+    vm = chosen.domain.uuid
+    old = whole_xml(vm, arguments.connect)
+    if parse(old) != chosen.domain:
+        raise HookError(f"{chosen.domain.name} was changed just now", "try again")
+    new = repin(old, placement)
+    return redefine(vm, old, new, yes=arguments.force, uri=arguments.connect)
+
+
+def _tell_placement(domain: Domain, placement: Placement) -> None:
+    cpus = " ".join(map(str, placement.vcpus))
+    _say(paint(f"{clean(domain.name)}: {domain.vcpus} vCPUs to CPUs {cpus}", "bold", sys.stderr))
+    _say(f"  emulator to CPUs {format_list(placement.emulator)}")
+    for number, one in enumerate(placement.iothreads, 1):
+        _say(f"  I/O thread {number} to CPUs {format_list(one)}")
+    for line in placement.reasons:
+        _say(f"  - {line}")
+
+
+def _tell(made: Sequence[Choice]) -> None:
+    for choice in made:
+        mark = paint("+", "green", sys.stderr) if choice.chosen else paint("-", "dim", sys.stderr)
+        _say(f"{mark} [{choice.table}] {choice.why}")
+
+
+def clean_lines(text: str) -> str:
+    return "\n".join(clean(line) for line in text.splitlines())
+
+
+def _say(text: str) -> None:
+    """Standard output is for XML."""
+    print(text, file=sys.stderr)
+
+
+def _may_write(path: str, force: bool) -> bool:
+    return force or not os.path.lexists(path) or ask(f"{path} is there: overwrite it?")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        # As a new file, so that what was there is whole until this is.
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(f"{path}.new", 0o644)
+        os.replace(f"{path}.new", path)
+    except OSError as error:
+        raise HookError(
+            f"{path}: cannot be written: {reason(error)}", "try with sudo, or --dry-run"
+        ) from None

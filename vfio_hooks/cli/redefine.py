@@ -1,0 +1,94 @@
+"""Giving a domain better XML: the difference is shown, the old kept, and libvirt told on yes."""
+
+import difflib
+import os
+import re
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+from vfio_hooks.cli import xml
+from vfio_hooks.cli.terminal import Style, clean, paint, say
+from vfio_hooks.errors import HookError, reason
+
+if TYPE_CHECKING:
+    import libvirt
+
+BACKUPS = "/var/lib/vfio-hooks"
+_COLORS: dict[str, Style] = {"+": "green", "-": "red", "@": "dim"}
+_PASSWORD = re.compile(r"passwd=('[^']*'|\"[^\"]*\")")
+
+
+def whole_xml(vm: str, uri: str = xml.SYSTEM) -> bytes:
+    """The XML that a domain's next start will use, with the passwords that it has: libvirt leaves
+    them out elsewhere, and a domain that is defined without them has none any more. Needs root,
+    and raises HookError."""
+    return xml.ask_libvirt(lambda connection: _whole(xml.find(connection, vm)), uri, write=True)
+
+
+def redefine(vm: str, old: bytes, new: bytes, *, yes: bool = False, uri: str = xml.SYSTEM) -> bool:
+    """Have libvirt take `new` for the next start of the domain whose `whole_xml` was `old`.
+
+    The difference is printed, and unless `yes` (--force) the user is asked. The old XML is kept in
+    BACKUPS. Returns whether the domain has the new XML. Raises HookError, also for a domain that
+    somebody else changed meanwhile.
+    """
+    show_difference(old, new)
+    if old == new:
+        return True
+    if not yes and not ask(f"define {vm} like this?"):
+        say("nothing was changed")
+        return False
+    kept = _keep(vm, old)
+
+    def define(connection: "libvirt.virConnect") -> None:
+        if _whole(xml.find(connection, vm)) != old:
+            raise HookError(f"{vm} was changed by somebody else meanwhile", "try again")
+        connection.defineXML(new.decode())
+
+    xml.ask_libvirt(define, uri, write=True)
+    say(f"{clean(vm)} is defined anew, for its next start; as it was: {kept}")
+    return True
+
+
+def show_difference(old: bytes, new: bytes) -> None:
+    """Print what changes, as diff does, without passwords."""
+    before, after = (
+        _PASSWORD.sub("passwd='…'", text.decode(errors="replace")).splitlines()
+        for text in (old, new)
+    )
+    for line in list(difflib.unified_diff(before, after, lineterm="", n=2))[2:]:
+        text, style = clean(line), _COLORS.get(line[:1])
+        say(paint(text, style) if style else text)
+
+
+def ask(question: str) -> bool:
+    """Whether the user answers yes. Raises HookError where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise HookError(f"{question} nobody is there to answer", "add --force")
+    try:
+        return input(f"{clean(question)} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _whole(domain: "libvirt.virDomain") -> bytes:
+    import libvirt
+
+    flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+    text: str = domain.XMLDesc(flags)
+    return text.encode()
+
+
+def _keep(vm: str, text: bytes) -> str:
+    prefix = f"{vm.replace('/', '_')}-{time.strftime('%Y%m%d-%H%M%S')}-"
+    try:
+        os.makedirs(BACKUPS, mode=0o700, exist_ok=True)
+        # For root alone: there may be passwords in it.
+        descriptor, path = tempfile.mkstemp(".xml", prefix, BACKUPS)
+        with open(descriptor, "wb") as file:
+            file.write(text)
+    except OSError as error:
+        raise HookError(f"{BACKUPS}: the old XML cannot be kept: {reason(error)}") from None
+    return path

@@ -1,0 +1,226 @@
+"""Which CPUs a VM should be pinned to: whole cores, near to its devices, and none of the host's.
+
+A pure choice, from the topology and what others have. What speaks for a place, in this order:
+one NUMA node, that of the VM's graphics card; one level 3 cache, the fullest that still fits; cores
+far from CPU 0, whose core is always the host's, as the kernel's own work is there, and whose
+cache is the last choice.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host.cpu import NODES, Node, Topology
+from vfio_hooks.host.cpulist import CpuSet, format_list
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be placed. `node` is that of the VM's graphics card, None where that is not
+    known; `taken` are the CPUs that other VMs have to themselves."""
+
+    vm: str
+    vcpus: int
+    iothreads: int = 0
+    node: int | None = None
+    taken: CpuSet = frozenset()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A CPU for each vCPU, in their order; `threads` of them each share a core, and the guest
+    should know. The emulator's threads and each I/O thread have CPUs of the host's side. `nodes`
+    are those of the vCPUs; `reasons` are sentences that say why here."""
+
+    vcpus: tuple[int, ...]
+    threads: int
+    emulator: CpuSet
+    iothreads: tuple[CpuSet, ...]
+    nodes: tuple[int, ...]
+    reasons: tuple[str, ...]
+
+
+def place(found: Topology, wish: Wish) -> Placement:
+    """Choose. Raises HookError where the vCPUs do not fit."""
+    if found.online != frozenset[int]().union(*(node.cpus for node in found.nodes)):
+        raise HookError(f"{NODES}: not every CPU is on a node", "is this a host's whole /sys?")
+    free = _free(found, wish)
+    reasons = [f"CPU {format_list(found.cores[0])} stays with the host"]
+    free = _fastest(found, free, wish, reasons)
+    if _room(free) < wish.vcpus or wish.vcpus < 1:
+        raise _too_many(found, wish, _room(free))
+    nodes = _nodes(found, free, wish, reasons)
+    cores = _cores(found, free, nodes, wish.vcpus, reasons)
+    threads = _threads(cores, wish.vcpus)
+    vcpus = tuple(cpu for core in cores for cpu in sorted(core))[: wish.vcpus]
+    if found.cores != tuple(frozenset({cpu}) for cpu in sorted(found.online)):
+        reasons.append(f"{len(cores)} whole cores, so nobody else is on an SMT sibling")
+    if wish.taken:
+        reasons.append(f"CPUs {format_list(wish.taken)} are other VMs'")
+    emulator, iothreads = _helpers(found, frozenset[int]().union(*cores), wish)
+    if wish.iothreads:
+        reasons.append("the emulator and I/O threads are on the host's CPUs nearest to that")
+    else:
+        reasons.append("the emulator's threads are on the host's CPUs nearest to that")
+    numbers = tuple(sorted(node.number for node in nodes if node.cpus & frozenset(vcpus)))
+    return Placement(vcpus, threads, emulator, iothreads, numbers, tuple(reasons))
+
+
+def _free(found: Topology, wish: Wish) -> list[CpuSet]:
+    """The cores that a VM may have; those of the host's first CPU and of other VMs are not."""
+    return [core for core in found.cores[1:] if not core & wish.taken]
+
+
+def _fastest(found: Topology, free: list[CpuSet], wish: Wish, reasons: list[str]) -> list[CpuSet]:
+    """Only cores of the fastest kind, where they are enough: a VM whose vCPUs are not alike has
+    a guest that waits for the slow ones."""
+    for kind, cpus in found.kinds.items():
+        alike = [core for core in free if core <= cpus]
+        if _room(alike) >= wish.vcpus:
+            reasons.append(f"all are {kind} cores")
+            return alike
+    if found.kinds:
+        reasons.append("no kind of core is enough, so the vCPUs are on several kinds")
+    return free
+
+
+def _nodes(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[str]) -> list[Node]:
+    """The one node that the cores are taken from; several where none is big enough."""
+    nodes = [node for node in found.nodes if node.cpus]
+    home = next((node for node in found.nodes if node.number == wish.node), None)
+    first = min(found.online)
+
+    def preference(node: Node) -> tuple[int, bool, int, int]:
+        room = _room(_within(free, node.cpus))
+        far = home.distances.get(node.number, 255) if home else 0
+        # Without a device to be near to: leave the first node, and large gaps, alone.
+        return far, first in node.cpus, room, -node.number
+
+    nodes.sort(key=preference)
+    if len(nodes) == 1:
+        return nodes
+    for node in nodes:
+        if _room(_within(free, node.cpus)) >= wish.vcpus:
+            reasons.append(_why(node, nodes, home, wish))
+            return [node]
+    chosen: list[Node] = []
+    nodes.sort(key=lambda node: (preference(node)[0], -_room(_within(free, node.cpus))))
+    for node in nodes:
+        if _room([core for one in chosen for core in _within(free, one.cpus)]) < wish.vcpus:
+            chosen.append(node)
+    numbers = format_list(node.number for node in chosen)
+    reasons.append(
+        f"no node has {wish.vcpus} free CPUs, so the vCPUs are on nodes {numbers}: fewer vCPUs "
+        "would be faster"
+    )
+    return chosen
+
+
+def _why(node: Node, nodes: Sequence[Node], home: Node | None, wish: Wish) -> str:
+    if home is None:
+        return f"node {node.number} has room for all {wish.vcpus}"
+    if home is node:
+        return f"node {node.number} is where its graphics card is"
+    if not home.cpus:
+        return f"node {node.number} is nearest to its graphics card"
+    return (
+        f"its graphics card is at node {home.number}, which has no room for {wish.vcpus} vCPUs; "
+        f"node {node.number} is the nearest that has"
+    )
+
+
+def _cores(
+    found: Topology,
+    free: Sequence[CpuSet],
+    nodes: Sequence[Node],
+    vcpus: int,
+    reasons: list[str],
+) -> list[CpuSet]:
+    """Cores of these nodes, in the order of their CPUs: of one level 3 cache, or of few."""
+    ours = [core for node in nodes for core in _within(free, node.cpus)]
+    groups = [_within(ours, cache.cpus) for cache in found.l3]
+    groups = [group for group in groups if group]
+    apart = [core for core in ours if not any(core in group for group in groups)]
+    if apart:
+        groups.append(apart)
+    fitting = [group for group in groups if _room(group) >= vcpus]
+    if fitting:
+        busy = next((cache.cpus for cache in found.l3 if min(found.online) in cache.cpus), None)
+
+        def preference(group: Sequence[CpuSet]) -> tuple[bool, int, int]:
+            # The cache of the host's own core is full of the host's own things.
+            return bool(busy and group[0] <= busy), _room(group), -min(map(min, group))
+
+        group = min(fitting, key=preference)
+        if len(groups) > 1 and found.l3:
+            reasons.append("all share one L3 cache")
+        return _last(group, vcpus)
+    chosen: list[CpuSet] = []
+    for group in sorted(groups, key=_room, reverse=True):
+        if (left := vcpus - _room(chosen)) > 0:
+            chosen += _last(group, left)
+    if len(groups) > 1:
+        reasons.append("no L3 cache is shared by enough free cores, so several are used")
+    return sorted(chosen, key=min)
+
+
+def _last(cores: Sequence[CpuSet], vcpus: int) -> list[CpuSet]:
+    """As few as are enough, whole ones first and from the end."""
+    whole = max(map(len, cores))
+    chosen: list[CpuSet] = []
+    for core in sorted(cores, key=lambda core: (len(core) != whole, -min(core))):
+        if _room(chosen) < vcpus:
+            chosen.append(core)
+    return sorted(chosen, key=lambda core: (len(core) != whole, min(core)))
+
+
+def _threads(cores: Sequence[CpuSet], vcpus: int) -> int:
+    """How many vCPUs are on each core, 1 where that is not the same for all."""
+    sizes = {len(core) for core in cores}
+    size = min(sizes)
+    return size if len(sizes) == 1 and vcpus % size == 0 else 1
+
+
+def _helpers(found: Topology, ours: CpuSet, wish: Wish) -> tuple[CpuSet, tuple[CpuSet, ...]]:
+    """CPUs for the emulator and for each I/O thread, near to the VM's own. A core each as far
+    as there are some; the host's first core is the last choice."""
+    caches = [cache.cpus for cache in found.l3 if cache.cpus & ours]
+    homes = [node for node in found.nodes if node.cpus & ours]
+
+    def far(core: CpuSet) -> tuple[bool, int, bool, int]:
+        distance = min(
+            home.distances.get(node.number, 255)
+            for home in homes
+            for node in found.nodes
+            if core & node.cpus
+        )
+        shared = any(core & cache for cache in caches)
+        return core is found.cores[0], distance, not shared, min(core)
+
+    others = [core for core in found.cores if not core & ours]
+    # Another VM may have been given all the rest, the host's first core included.
+    cores = sorted([core for core in others if not core & wish.taken] or others, key=far)
+    rest = cores[1:] or cores
+    # The first core only helps out where there is no other.
+    if len(rest) > 1 and found.cores[0] in rest:
+        rest = [core for core in rest if core is not found.cores[0]]
+    iothreads = tuple(rest[number % len(rest)] for number in range(wish.iothreads))
+    return cores[0], iothreads
+
+
+def _within(cores: Iterable[CpuSet], cpus: CpuSet) -> list[CpuSet]:
+    return [core for core in cores if core <= cpus]
+
+
+def _room(cores: Iterable[CpuSet]) -> int:
+    return sum(map(len, cores))
+
+
+def _too_many(found: Topology, wish: Wish, room: int) -> HookError:
+    others = f", CPUs {format_list(wish.taken)} are other VMs'" if wish.taken else ""
+    hint = f"give it {room} vCPUs at most" if room else "this host has no core to spare"
+    return HookError(
+        f"{wish.vm} has {wish.vcpus} vCPUs, and only {room} CPUs are free for it: CPU "
+        f"{format_list(found.cores[0])} is the host's{others}",
+        hint + (", or share CPUs with the other VMs: --share" if wish.taken else ""),
+    )

@@ -1,0 +1,69 @@
+"""A placement as a domain's XML: <cputune>, and the cores that the guest is told of.
+
+https://libvirt.org/formatdomain.html#cpu-tuning. Comments and layout stay as they are.
+"""
+
+from typing import TYPE_CHECKING
+
+from vfio_hooks.check.editing import add, reach, remove
+from vfio_hooks.check.layout import editable, written
+from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.placement import Placement
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+
+def iothread_ids(root: "_Element") -> list[int]:
+    """The numbers of a domain's I/O threads: the named ones, and the rest counted from 1.
+
+    Raises ValueError for what is no number.
+    """
+    named = [int(one.get("id", "")) for one in root.iterfind("iothreadids/iothread")]
+    count = max(int(root.findtext("iothreads") or 0), len(named))
+    free = (number for number in range(1, count + 1) if number not in named)
+    return sorted([*named, *list(free)[: count - len(named)]])
+
+
+def repin(xml: bytes, chosen: Placement) -> bytes:
+    """The XML with the pins of a placement in place of its own. Raises HookError for what is no
+    domain's XML, or has numbers that are none."""
+    root = editable(xml)
+    tune = reach(root, "cputune")
+    for tag in ("vcpupin", "emulatorpin", "iothreadpin"):
+        for old in tune.findall(tag):
+            remove(old)
+    for vcpu, cpu in enumerate(chosen.vcpus):
+        _pin(tune, "vcpupin", vcpu=str(vcpu), cpuset=str(cpu))
+    _pin(tune, "emulatorpin", cpuset=format_list(chosen.emulator))
+    for number, cpus in zip(iothread_ids(root), chosen.iothreads, strict=True):
+        _pin(tune, "iothreadpin", iothread=str(number), cpuset=format_list(cpus))
+    vcpu_element = root.find("vcpu")
+    if vcpu_element is not None and vcpu_element.get("placement") == "auto":
+        # Else numad would place them.
+        vcpu_element.set("placement", "static")
+    _tell_cores(root, chosen)
+    return written(root, xml)
+
+
+def _pin(tune: "_Element", tag: str, **attributes: str) -> None:
+    pin = add(tune, tag)
+    for name, value in attributes.items():
+        pin.set(name, value)
+
+
+def _tell_cores(root: "_Element", chosen: Placement) -> None:
+    """Have the guest know which vCPUs share a core. A guest with NUMA nodes of its own keeps
+    the topology that it has, which these depend on; so does one without a <cpu>."""
+    cpu = root.find("cpu")
+    if cpu is None or cpu.find("numa") is not None:
+        return
+    if cpu.find("topology") is None and chosen.threads == 1:
+        return
+    topology = reach(cpu, "topology")
+    topology.set("sockets", "1")
+    for name in ("dies", "clusters"):
+        if topology.get(name):
+            topology.set(name, "1")
+    topology.set("cores", str(len(chosen.vcpus) // chosen.threads))
+    topology.set("threads", str(chosen.threads))

@@ -1,0 +1,131 @@
+"""A first vm.toml: the tables that this VM calls for on this host, each with the reason."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.host import Host, cgroup, cpufreq
+from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.host.memory import amount
+from vfio_hooks.host.pci import function, group_members
+from vfio_hooks.host.pci_traits import traits
+
+_WIDTH = 96
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A table: why it is there, and its lines. One without `chosen` is left out, for that
+    reason, and stands in the file as a comment."""
+
+    table: str
+    why: str
+    lines: tuple[str, ...] = ()
+    chosen: bool = True
+
+
+def choices(domain: Domain, host: Host) -> Iterator[Choice]:
+    """What suits a domain on a host, in the order in which the facilities act."""
+    yield from _pci(domain, host)
+    if domain.hugepages is not None:
+        yield Choice("hugepages", f"its {amount(domain.memory)} are backed by hugepages")
+    else:
+        why = "its XML has no <memoryBacking><hugepages>, which are faster for a large VM"
+        yield Choice("hugepages", why, chosen=False)
+    pinned = bool(domain.pinned)
+    if pinned:
+        yield Choice(
+            "memory",
+            "it is bound to CPUs, so the kernel's NUMA balancing, page merging and the like only "
+            "disturb it",
+        )
+    yield from _cpus(domain, host)
+    if pinned:
+        why = f"the host's interrupts keep off CPUs {format_list(domain.pinned)}"
+    else:
+        why = "no vCPU is pinned"
+    yield Choice("irqs", why, chosen=pinned)
+    yield from _governor(domain, host)
+
+
+def toml(domain: Domain, made: Sequence[Choice]) -> str:
+    """The file's text."""
+    lines = _wrapped(
+        f"What vfio-hooks does for {domain.name} while it runs. A table that is here switches its "
+        "facility on; an empty one takes all that it needs from the VM's XML. Values behind a # "
+        "are the defaults. man vfio-hooks.toml has all tables and keys."
+    )
+    for choice in made:
+        lines += ["", *_wrapped(choice.why[:1].upper() + choice.why[1:] + ".")]
+        lines.append(f"[{choice.table}]" if choice.chosen else f"# [{choice.table}]")
+        lines += choice.lines
+    return "\n".join(lines) + "\n"
+
+
+def _pci(domain: Domain, host: Host) -> Iterator[Choice]:
+    if not domain.pci:
+        yield Choice("pci", "no PCI device is passed to it", chosen=False)
+        return
+    passed = [one.address for one in domain.pci]
+    kinds = ", ".join(f"{address} ({traits(host, address).kind})" for address in passed)
+    lines = []
+    for address in _beside(passed, host):
+        lines.append(f"# {address} shares an IOMMU group with these, and the host uses it.")
+    if lines:
+        lines += [
+            '# "bind" takes such devices from the host while the VM runs.',
+            '# group = "error"',
+        ]
+    yield Choice("pci", f"it is given {kinds}", tuple(lines))
+
+
+def _beside(passed: Sequence[str], host: Host) -> list[str]:
+    """Devices of the host that share a group with a passed one."""
+    groups = {found.group for one in passed if (found := function(host, one)) and found.group}
+    return sorted(
+        member.address
+        for group in groups
+        for member in group_members(host, group)
+        if not member.is_bridge
+        and member.address not in passed
+        and "vfio" not in (member.driver or "vfio")
+    )
+
+
+def _cpus(domain: Domain, host: Host) -> Iterator[Choice]:
+    if not domain.pinned:
+        why = "no vCPU is pinned; vfio-hooks init --pins chooses CPUs"
+        yield Choice("cpus", why, chosen=False)
+    elif cgroup.layout(host) != "systemd":
+        why = "this host has no systemd with cgroup v2, which this needs"
+        yield Choice("cpus", why, chosen=False)
+    else:
+        why = f"its vCPUs are pinned to CPUs {format_list(domain.pinned)}, which become its own"
+        yield Choice("cpus", why)
+
+
+def _governor(domain: Domain, host: Host) -> Iterator[Choice]:
+    policies = cpufreq.policies(host)
+    if not policies:
+        yield Choice("governor", "this host has no CPU frequency control", chosen=False)
+        return
+    now = policies[0].governor
+    if not all("performance" in policy.governors for policy in policies):
+        yield Choice("governor", "the governor performance is not there", chosen=False)
+    else:
+        whose = "its CPUs" if domain.pinned else "all CPUs"
+        yield Choice(
+            "governor",
+            f"{whose} are at full speed while it runs; the governor is {now} now",
+            ('# governor = "performance"',),
+        )
+
+
+def _wrapped(text: str) -> list[str]:
+    return [f"# {line}" for line in wrap(_comment(text), _WIDTH)]
+
+
+def _comment(text: str) -> str:
+    """Text that cannot end a comment of TOML."""
+    return "".join(one if one.isprintable() else "?" for one in text)
