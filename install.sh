@@ -9,20 +9,25 @@ SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHON=/usr/bin/python3
 OLDEST_PYTHON="3, 11"
 HOOKS=/etc/libvirt/hooks
-LIBRARIES=/usr/local/lib/vfio-hooks
-COMMAND=/usr/local/bin/vfio-hooks
 STATE=/run/vfio-hooks
-FOLDERS_MADE=$LIBRARIES/folders-made
-SHARE=/usr/local/share
-# Each file, and the command line of vfio-hooks that prints it.
-DOCUMENTS=(
-    "$SHARE/man/man1/vfio-hooks.1 manual vfio-hooks"
-    "$SHARE/man/man5/vfio-hooks.toml.5 manual vfio-hooks.toml"
-    "$SHARE/man/man7/vfio-hooks-check.7 manual vfio-hooks-check"
-    "$SHARE/bash-completion/completions/vfio-hooks completion bash"
-    "$SHARE/zsh/site-functions/_vfio-hooks completion zsh"
-    "$SHARE/fish/vendor_completions.d/vfio-hooks.fish completion fish"
-)
+
+# Where the files go, below a prefix such as /usr/local.
+use_prefix() {
+    LIBRARIES=$1/lib/vfio-hooks
+    COMMAND=$1/bin/vfio-hooks
+    SHARE=$1/share
+    FOLDERS_MADE=$LIBRARIES/folders-made
+    # Each file, and the command line of vfio-hooks that prints it.
+    DOCUMENTS=(
+        "$SHARE/man/man1/vfio-hooks.1 manual vfio-hooks"
+        "$SHARE/man/man5/vfio-hooks.toml.5 manual vfio-hooks.toml"
+        "$SHARE/man/man7/vfio-hooks-check.7 manual vfio-hooks-check"
+        "$SHARE/bash-completion/completions/vfio-hooks completion bash"
+        "$SHARE/zsh/site-functions/_vfio-hooks completion zsh"
+        "$SHARE/fish/vendor_completions.d/vfio-hooks.fish completion fish"
+    )
+}
+use_prefix /usr/local
 
 DESTDIR=""
 DRY_RUN=false
@@ -31,25 +36,48 @@ SCRATCH=()
 PROBE=vfio-hooks-probe.$$
 NO_DISK=/nonexistent/$PROBE
 
-# Which package of a distribution brings which Python module. A distribution is found by the ID
-# or ID_LIKE of its os-release; a new one needs its four packages here and an install_with_*.
-declare -A MANAGER=([debian]=apt_get)
+# How a distribution installs packages, and which of them bring what is needed. It is found by
+# the ID or ID_LIKE of its os-release: Ubuntu is like debian, Rocky Linux like fedora, Manjaro like
+# arch, openSUSE like suse. A new one needs its lines here.
+declare -A INSTALL=(
+    [debian]="apt-get -o DPkg::Lock::Timeout=300 install --yes --quiet --no-install-recommends"
+    [fedora]="dnf install --assumeyes --setopt=install_weak_deps=False"
+    [arch]="pacman --sync --needed --noconfirm"
+    [suse]="zypper --non-interactive install --no-recommends"
+)
+# A fresh Debian has no package lists, or ones whose files have moved on. dnf and zypper look for
+# themselves; pacman must not, as lists newer than the system make a partial upgrade.
+declare -A REFRESH=([debian]="apt-get -o DPkg::Lock::Timeout=300 update --quiet")
 declare -A PACKAGE=(
     [debian python3]=python3
     [debian lxml.etree]=python3-lxml
     [debian sh]=python3-sh
     [debian libvirt]=python3-libvirt
+    [fedora python3]=python3
+    [fedora lxml.etree]=python3-lxml
+    [fedora sh]=python3-sh
+    [fedora libvirt]=python3-libvirt
+    [arch python3]=python
+    [arch lxml.etree]=python-lxml
+    [arch sh]=python-sh
+    [arch libvirt]=libvirt-python
+    [suse python3]=python3
+    [suse lxml.etree]=python3-lxml
+    [suse libvirt]=python3-libvirt-python
 )
 MODULES=(lxml.etree sh libvirt)
+# Without it, commands are run by the standard library: openSUSE has no package of it.
+OPTIONAL="sh"
 
 usage() {
     cat <<END
-usage: install.sh [--dry-run] [--destdir DIR]               install, or upgrade in place
-       install.sh --uninstall [--dry-run] [--destdir DIR]   take it off again
-       install.sh --demo                                    see it work in an emulated host
+usage: install.sh [--dry-run] [--destdir DIR] [--prefix DIR]   install, or upgrade in place
+       install.sh --uninstall [the same options]               take it off again
+       install.sh --demo                                       see it work in an emulated host
 
   --dry-run      print what would be done, and do nothing
   --destdir DIR  put the files below DIR, for packages; nothing else on this machine is touched
+  --prefix DIR   in place of /usr/local; packages have /usr
 
 Installed are the package ($LIBRARIES), the hook ($HOOKS/qemu) and
 the command ($COMMAND), with manual pages and completions for bash, zsh and fish
@@ -89,17 +117,20 @@ distribution() {
     # shellcheck source=/dev/null
     ids=$(. /etc/os-release 2>/dev/null && printf '%s %s' "${ID:-}" "${ID_LIKE:-}") || true
     for id in $ids; do
-        [[ -z ${MANAGER[$id]:-} ]] || { printf '%s\n' "$id" && return; }
+        [[ -z ${INSTALL[$id]:-} ]] || { printf '%s\n' "$id" && return; }
     done
 }
 
-install_with_apt_get() {
-    local -a apt=(timeout 900 apt-get -o DPkg::Lock::Timeout=300)
-    local -a install=("${apt[@]}" install --yes --quiet --no-install-recommends "$@")
+# install_packages DISTRIBUTION PACKAGE...
+install_packages() {
+    local -a install refresh
+    read -ra install <<<"timeout 900 ${INSTALL[$1]}"
+    read -ra refresh <<<"${REFRESH[$1]:+timeout 900 ${REFRESH[$1]}}"
+    shift
     export DEBIAN_FRONTEND=noninteractive
-    # A fresh machine has no package lists, or ones whose files have moved on.
-    "${install[@]}" </dev/null || { "${apt[@]}" update --quiet </dev/null && "${install[@]}" </dev/null; } ||
-        die "cannot install $*: apt-get says why above"
+    "${install[@]}" "$@" </dev/null ||
+        { ((${#refresh[@]})) && "${refresh[@]}" </dev/null && "${install[@]}" "$@" </dev/null; } ||
+        die "cannot install $*: ${install[2]} says why above"
 }
 
 # need WHAT...: install the packages that bring these, "python3" or modules of it.
@@ -108,11 +139,16 @@ need() {
     local -a packages=()
     here=$(distribution)
     for what in "$@"; do
-        [[ -n ${PACKAGE["$here $what"]:-} ]] ||
+        if [[ -n ${PACKAGE["$here $what"]:-} ]]; then
+            packages+=("${PACKAGE["$here $what"]}")
+        elif [[ $what != "$OPTIONAL" || -z $here ]]; then
             die "not there for $PYTHON: ${*%%.*}; install your distribution's packages of it, then run this again"
-        packages+=("${PACKAGE["$here $what"]}")
+        fi
     done
-    act "install the packages ${packages[*]}" "install_with_${MANAGER[$here]}" "${packages[@]}"
+    ((${#packages[@]})) || return 0
+    [[ ! -e /run/ostree-booted ]] ||
+        die "this system is an image, which only you can add to: rpm-ostree install ${packages[*]}; restart, then run this again"
+    act "install the packages ${packages[*]}" install_packages "$here" "${packages[@]}"
 }
 
 need_python() {
@@ -402,13 +438,19 @@ reload() {
     fi
 }
 
+# Fedora's policy lets libvirtd run hooks, and virtqemud only where it is told to.
+selinux_hint() {
+    [[ $(getenforce 2>/dev/null) != Enforcing ]] ||
+        printf '; SELinux may have refused it: ausearch -m avc -ts recent'
+}
+
 judge() {
     local last
     last=$(grep -v '^ *$' <<<"$1" | tail -n 1)
     case $1 in
     *installation-probe*) say "libvirt runs the hook: it refused the start of a trial VM, as it had to" ;;
     *"vfio-hooks: "*) die "libvirt runs the hook, but it does not work: vfio-hooks: ${last##*vfio-hooks: }" ;;
-    *"$HOOKS/qemu"*) die "libvirt cannot run the hook: $last" ;;
+    *"$HOOKS/qemu"*) die "libvirt cannot run the hook: $last$(selinux_hint)" ;;
     *"$NO_DISK"*) die "libvirt does not run the hook: systemctl restart $(daemon), then run this again" ;;
     *) say "whether libvirt runs the hook could not be tried out: $last" ;;
     esac
@@ -493,6 +535,11 @@ main() {
         --destdir)
             [[ -n ${2:-} ]] || die "--destdir needs a folder"
             DESTDIR=$(realpath -m -- "$2")
+            shift
+            ;;
+        --prefix)
+            [[ ${2:-} == /* ]] || die "--prefix needs the full path of a folder, such as /usr"
+            use_prefix "${2%/}"
             shift
             ;;
         *) die "unknown option $1: see --help" ;;
