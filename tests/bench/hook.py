@@ -1,7 +1,7 @@
 """What the hook costs: `python3 -m tests.bench.hook`, as root, out of the checkout.
 
 Whole processes, each pair in turns in one run. The host is a folder bound over /sys in a mount
-namespace, so kernel time is not in these figures; tests/vm/test_cost.py has it.
+namespace, so kernel time is not in these figures; tests/bench/cost.py has it.
 """
 
 import os
