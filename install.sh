@@ -441,7 +441,7 @@ reload() {
 # Fedora's policy lets libvirtd run hooks, and virtqemud only where it is told to.
 selinux_hint() {
     [[ $(getenforce 2>/dev/null) != Enforcing ]] ||
-        printf '; SELinux may have refused it: ausearch -m avc -ts recent'
+        printf '; SELinux may have refused it (ausearch -m avc -ts recent): setsebool -P virt_hooks_unconfined on'
 }
 
 judge() {

@@ -71,9 +71,12 @@ class Machine:
             (folder / name).mkdir()
         (folder / "os-release").write_text(release)
         for name in ("apt-get", "dnf", "pacman", "zypper"):
-            program = folder / "bin" / name
-            program.write_text(MANAGER.format(notes=self.notes, folder=folder, modules=MODULES))
-            program.chmod(0o755)
+            self.program(name, MANAGER.format(notes=self.notes, folder=folder, modules=MODULES))
+
+    def program(self, name: str, text: str) -> None:
+        path = self.folder / "bin" / name
+        path.write_text(text)
+        path.chmod(0o755)
 
     def install(self, *options: str) -> subprocess.CompletedProcess[str]:
         script = str(ROOT / "install.sh")
@@ -142,3 +145,15 @@ def test_a_system_that_is_an_image(tmp_path: Path) -> None:
     assert told.returncode == 1
     assert "rpm-ostree install python3-lxml python3-sh python3-libvirt; restart" in told.stderr
     assert machine.called() == []
+
+
+def test_selinux_labels_are_set(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, FEDORA)
+    machine.program("selinuxenabled", "#!/bin/sh\n")
+    machine.program("restorecon", f'#!/bin/sh\necho "$@" >> {machine.notes}\n')
+    assert "set the SELinux labels\n" in machine.install().stdout
+    labelled = machine.called()[-1].split()
+    assert labelled[:4] == [
+        *("-R", "/usr/local/lib/vfio-hooks", "/usr/local/bin/vfio-hooks", "/etc/libvirt/hooks")
+    ]
+    assert "/usr/local/share/man/man1/vfio-hooks.1" in labelled
