@@ -143,3 +143,95 @@ def test_a_script_may_use_what_is_in_usr_local(silent: Guest) -> None:
         ran = silent.run("cat /run/tool", check=False).stdout
         silent.run("rm -f /run/tool /usr/local/bin/vfio-hooks-test-tool")
         assert ran == "ran\n"
+
+
+DISK = "/var/tmp/contract.qcow2"
+QCOW2 = (
+    f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{DISK}'/>"
+    "<target dev='vda' bus='virtio'/></disk>"
+)
+SWAPPINESS = "/proc/sys/vm/swappiness"
+WRITE = f'[[write]]\npath = "{SWAPPINESS}"\nvalue = "7"\n'
+
+
+def test_snapshots(silent: Guest) -> None:
+    """Taking one is no event; reverting to one is a stop and a start, and what the VM wants of
+    the host holds all the while that it runs."""
+    domain = Domain("contract", (), memory=16, extra_devices=QCOW2)
+    own = silent.read(SWAPPINESS)
+    silent.run(f"qemu-img create -q -f qcow2 {DISK} 16M")
+    try:
+        with managed_vm(silent, domain, WRITE):
+            note_calls(silent, domain.name)
+            silent.start(domain.name)
+            silent.virsh("snapshot-create-as", domain.name, "one")
+            assert calls(silent, domain.name) == FULL_START
+            silent.virsh("snapshot-revert", domain.name, "one", "--force")
+            seen = calls(silent, domain.name)
+            assert [op for op in seen if op in FULL_START] in ([], FULL_START)
+            assert silent.virsh("domstate", domain.name).stdout.strip() == "running"
+            assert silent.read(SWAPPINESS) == "7\n"
+            silent.destroy(domain.name)
+            assert silent.read(SWAPPINESS) == own
+            # Off, and back to a moment in which it ran.
+            calls(silent, domain.name)
+            silent.virsh("snapshot-revert", domain.name, "one")
+            assert calls(silent, domain.name) == FULL_START
+            assert silent.read(SWAPPINESS) == "7\n"
+            silent.destroy(domain.name)
+            assert silent.read(SWAPPINESS) == own
+            silent.virsh("snapshot-delete", domain.name, "one")
+    finally:
+        silent.run(f"rm -f {DISK}")
+
+
+def test_a_device_that_comes_while_the_vm_runs(silent: Guest) -> None:
+    """No hook is told of it; libvirt shows it at the end, when it is libvirt's to give back."""
+    root = "<controller type='pci' index='0' model='pcie-root'/>"
+    port = "<controller type='pci' index='{}' model='pcie-root-port'/>"
+    domain = Domain("contract", (), extra_devices=root + port.format(1) + port.format(2))
+    with managed_vm(silent, domain):
+        silent.start(domain.name)
+        silent.put("/run/device.xml", HostDevice(NIC).xml())
+        silent.virsh("attach-device", domain.name, "/run/device.xml", "--live")
+        assert drivers(silent, NIC) == lent(NIC)
+        silent.destroy(domain.name)
+        assert drivers(silent, NIC) == at_home(NIC)
+        silent.run("rm /run/device.xml")
+
+
+def test_the_daemon_is_stopped_while_a_hook_runs(silent: Guest) -> None:
+    """It waits for the hook, and the VM then runs or is off, with the host as that needs it."""
+    domain = Domain("contract", (HostDevice(NIC, managed=False),))
+    with managed_vm(silent, domain):
+        path = f"/etc/libvirt/hooks/qemu.d/{domain.name}/prepare/begin"
+        silent.put(path, "#!/bin/sh\ntouch /run/here\nuntil [ -e /run/go ]; do :; done\n", "0755")
+        silent.run(
+            "rm -f /run/here /run/go; systemd-run --quiet --collect --unit=starter"
+            f" virsh start {domain.name}"
+        )
+        silent.wait("test -e /run/here", 60)
+        silent.run("systemctl --no-block restart libvirtd")
+        silent.wait("systemctl is-active libvirtd | grep -qx deactivating", 60)
+        silent.run("touch /run/go")
+        silent.wait("! systemctl is-active --quiet starter", 120)
+        silent.wait("systemctl is-active libvirtd && virsh list", 120)
+        silent.run(f"rm -f /run/here /run/go {path}")
+        running = silent.virsh("domstate", domain.name).stdout.strip() == "running"
+        silent.wait(f"test -e /run/vfio-hooks/{domain.uuid}.journal -o ! {int(running)} = 1")
+        assert drivers(silent, NIC) == (lent(NIC) if running else at_home(NIC))
+        if running:
+            silent.destroy(domain.name)
+        assert drivers(silent, NIC) == at_home(NIC)
+
+
+def test_qemu_dies(silent: Guest) -> None:
+    domain = Domain("contract", (HostDevice(NIC, managed=False),))
+    with managed_vm(silent, domain):
+        note_calls(silent, domain.name)
+        silent.start(domain.name)
+        calls(silent, domain.name)
+        silent.run(f"kill -KILL $(cat /run/libvirt/qemu/{domain.name}.pid)")
+        silent.wait(f"virsh domstate {domain.name} | grep -q 'shut off'", 60)
+        assert calls(silent, domain.name) == FULL_STOP
+        assert drivers(silent, NIC) == at_home(NIC)

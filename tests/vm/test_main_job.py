@@ -209,3 +209,23 @@ def test_what_the_host_would_lose(hooked: Guest) -> None:
         hooked.run(f"ip addr flush dev {link}; ip link set {link} down")
         assert f"the IPv4 default route goes through {link}" in failed.stderr
         assert drivers(hooked, NIC, NVME[0]) == at_home(NIC, NVME[0])
+
+
+def test_a_driver_that_does_not_take_its_device_again(hooked: Guest) -> None:
+    """Told, after which the other device is back all the same; put right when the driver is."""
+    domain = Domain("gaming", given(NIC, NVME[1], managed=False))
+    refusing = "/etc/modprobe.d/refusing.conf"
+    with managed_vm(hooked, domain, "[pci]\ntimeout = 2\n"):
+        hooked.start(domain.name)
+        hooked.run(f"rmmod e1000e; echo 'install e1000e /bin/false' > {refusing}")
+        hooked.destroy(domain.name)
+        assert drivers(hooked, NVME[1]) == at_home(NVME[1])
+        assert drivers(hooked, NIC) != at_home(NIC)
+        log = hooked.run("journalctl -t vfio-hooks --boot -o cat").stdout
+        told = [line for line in log.splitlines() if NIC in line][-1]
+        print(told)
+        status = hooked.run("vfio-hooks status gaming").stdout
+        assert NIC in status
+        hooked.run(f"rm {refusing}")
+        print(hooked.run("vfio-hooks undo gaming").stdout)
+        assert drivers(hooked, NIC) == at_home(NIC)
