@@ -1,5 +1,7 @@
 """Each rule about the host, on a host with and one without what it looks for."""
 
+import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.patient import PINNED, Tree, function, grow, patient, win11
 from vfio_hooks.check import examine, rules
+from vfio_hooks.plugins import BUILT_IN
 
 GPU, AUDIO, OTHER = "0000:04:00.0", "0000:04:00.1", "0000:05:00.0"
 DISPLAY, SOUND, NET = "0x030000", "0x040300", "0x020000"
@@ -17,6 +20,7 @@ MIXED = {**CARD, **function(OTHER, NET, "e1000e", "7", "8086:10d3")}
 CPUS = {"sys/devices/system/cpu/online": "0-3", "proc/irq/9/smp_affinity": "f"}
 AMD = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm avic cppc"
 INTEL = "vendor_id\t: GenuineIntel\nflags\t\t: fpu vmx hwp"
+SPLIT = {"proc/cpuinfo": f"{INTEL} split_lock_detect"}
 PLAIN = "           CPU0\n  9:   1   PCI-MSI 524288-edge nvme0q0"
 REMAPPED = "           CPU0\n  9:   1   IR-PCI-MSI 524288-edge nvme0q0"
 MODULE = "sys/module"
@@ -110,7 +114,7 @@ FOUND = [
     case("mitigations-off", {"proc/cmdline": "quiet mitigations=off"}),
     case("cpus-isolated-at-boot", {"proc/cmdline": "isolcpus=2-3 nohz_full=2-3"}),
     case("nmi-watchdog-on", {"proc/sys/kernel/nmi_watchdog": "1"}, win11()),
-    case("split-locks-slowed", {"proc/sys/kernel/split_lock_mitigate": "1"}),
+    case("split-locks-slowed", {**SPLIT, "proc/sys/kernel/split_lock_mitigate": "1"}),
     case("cgroup-no-cpusets", {"sys/fs/cgroup/cgroup.controllers": "cpu io memory"}),
     case("cgroup-v1", {"sys/fs/cgroup/cpuset/cpuset.cpus": "0-3"}),
     case("irqs-on-vm-cpus", CPUS, win11(), "cpus"),
@@ -181,7 +185,8 @@ SILENT = [
     case("cpus-isolated-at-boot", {"proc/cmdline": "quiet"}),
     case("nmi-watchdog-on", {"proc/sys/kernel/nmi_watchdog": "1"}),
     case("nmi-watchdog-on", {"proc/sys/kernel/nmi_watchdog": "1"}, win11(), "memory"),
-    case("split-locks-slowed", {"proc/sys/kernel/split_lock_mitigate": "0"}),
+    case("split-locks-slowed", {**SPLIT, "proc/sys/kernel/split_lock_mitigate": "0"}),
+    case("split-locks-slowed", {"proc/cpuinfo": INTEL, "proc/sys/kernel/split_lock_mitigate": "1"}),
     case("cgroup-no-cpusets", {"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io"}),
     case("cgroup-v1", {"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io"}),
     case("irqs-on-vm-cpus", CPUS, win11(), "irqs"),
@@ -219,6 +224,8 @@ def look(root: Path, one: Case) -> list[tuple[str, str]]:
     """What is found in a case, as (name, text), the hook left out: there is none."""
     _, tree, xml, tables = one
     found = examine(patient(grow(root, tree), xml, tables))
+    for finding in found:
+        assert set(re.findall(r"\[+([a-z]+)\]+", finding.seen.do)) <= set(BUILT_IN)
     return [(one.rule.name, one.seen.text) for one in found if one.rule.area == "host"]
 
 
@@ -253,8 +260,6 @@ GARBAGE = st.sampled_from(
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(FILES), GARBAGE | st.none(), min_size=1, max_size=12))
 def test_a_host_of_nonsense(changed: dict[str, str | None]) -> None:
-    import tempfile
-
     tree = dict(EVERYTHING)
     for name, text in changed.items():
         if text is None:

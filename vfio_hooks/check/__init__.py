@@ -14,7 +14,7 @@ from vfio_hooks.errors import HookError, reason
 
 MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
-    *("host.memory", "host.kvm"),
+    *("host.isolation", "host.memory", "host.kvm"),
     *("hook.installed", "hook.daemon", "hook.files", "hook.journals"),
 )
 """The modules of this package whose RULES are asked, in the order in which the manual has them."""

@@ -1,10 +1,13 @@
 """What no rule can see, as it is inside of the guest: the text that `check` ends with."""
 
 ADVICE: tuple[str, ...] = (
-    "MSI: devices that share a line interrupt cost latency. Windows' device manager shows the "
-    "mode under Resources (a negative number is MSI); on Linux, /proc/interrupts.",
-    "Latency: LatencyMon on Windows names the driver that holds the CPU.",
-    "PCIe link and resizable BAR: GPU-Z on Windows, `lspci -vv` on Linux, shows whether the "
-    "graphics card has a PCIe link and a BAR as large as its memory.",
-    "Page file: some games need one as large as the memory.",
+    "Interrupts: message-signalled ones (MSI, MSI-X) stutter less than line interrupts that "
+    "devices share. Windows: device manager, View, Resources by type: a negative number is MSI; "
+    "the MSI utility of the guru3d forum switches it on, also for a graphics card's sound. Linux: "
+    "/proc/interrupts.",
+    "PCI Express: GPU-Z on Windows, `lspci -vv` on Linux, tells the card's link and whether "
+    "Resizable BAR is on. It has to be on in the host's firmware and known to the guest's (OVMF).",
+    "Stutter: LatencyMon on Windows names the driver that takes too long.",
+    "Crashes of a few games for want of memory: a page file of a fixed size, as large as the "
+    "memory, on a fast disk.",
 )

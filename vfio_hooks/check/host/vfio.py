@@ -105,8 +105,7 @@ def max_vfs(patient: Patient) -> Iterator[Seen]:
             if word.startswith("max_vfs="):
                 yield Seen(
                     f"{path} has {words[1]} {word}",
-                    f"take it out; VFs: echo {word.partition('=')[2]} > "
-                    "/sys/class/net/INTERFACE/device/sriov_numvfs, from a udev rule",
+                    "take it out; in vm.toml of the VM that gets the VFs: [[sriov]]",
                 )
 
 
