@@ -17,7 +17,7 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import kthread
-from vfio_hooks.host.cgroup import host_units, layout
+from vfio_hooks.host.cgroup import host_units
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import AllowedCpus, ThreadAffinity
 from vfio_hooks.pinning import Pin
@@ -149,14 +149,6 @@ def test_two_domains_that_together_take_every_cpu(memory: Path) -> None:
     with pytest.raises(HookError, match="no CPU would be left"):
         perform(kernel, memory, second)
     assert kernel.state() == before
-
-
-def test_a_host_without_systemd() -> None:
-    kernel = host()
-    del kernel.files["/run/systemd/system/placeholder"]
-    assert layout(kernel) == "v2"
-    with pytest.raises(HookError, match="no systemd with cgroup v2"):
-        planned(kernel, domain("4"))
 
 
 def test_what_was_set_before_comes_back(memory: Path) -> None:

@@ -13,16 +13,20 @@ from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.fakes.sriov import PF
 from vfio_hooks.engine import Engine
+from vfio_hooks.host.cgroup import ROOT, V1
 from vfio_hooks.knobs import (
     KNOBS,
     AllowedCpus,
     Command,
     Console,
+    Controller,
     CpuMask,
     EnergyPreference,
     File,
     Freed,
     Frequency,
+    GroupCpus,
+    HostTasks,
     IrqAffinity,
     IrqBalance,
     Knob,
@@ -90,6 +94,15 @@ PLANS = {
     "add": [step(Pages(PAGES, seconds=9), Add(8))],
     "a unit's CPUs": [step(AllowedCpus("system.slice"), Subtract("4-7", ("0-7",)))],
     "CPUs of a unit that had some": [step(AllowedCpus("user.slice"), Subtract("4-7", ("0-7",)))],
+    "programs without systemd": [
+        step(Controller(ROOT, "cpuset"), Override("on")),
+        step(GroupCpus(f"{ROOT}/openrc.sshd"), Subtract("4-7", ("0-7",))),
+        step(HostTasks(ROOT), Subtract("4-7", ("0-7",))),
+    ],
+    "programs in cgroup v1": [
+        step(CpuMask(f"{V1}/openrc.sshd/cpuset.cpus"), Subtract("4-7", ("0-7",))),
+        step(HostTasks(V1), Subtract("4-7", ("0-7",))),
+    ],
     "a kernel thread": [step(KTHREAD, Subtract("4-7", ("0-7",)))],
     "irqbalance": [step(BALANCER, Subtract("4-7"))],
     "a unit that runs": [step(Unit("gdm.service"), Override("inactive"))],
@@ -148,6 +161,11 @@ OTHERS: list[list[Step]] = [
     [
         step(IRQ, Subtract("1")),
         step(BALANCER, Subtract("1")),
+        step(Controller(ROOT, "cpuset"), Override("on")),
+        step(GroupCpus(f"{ROOT}/openrc.sshd"), Subtract("2-5", ("0-7",))),
+        step(HostTasks(ROOT), Subtract("2-5", ("0-7",))),
+        step(CpuMask(f"{V1}/openrc.sshd/cpuset.cpus"), Subtract("2-5", ("0-7",))),
+        step(HostTasks(V1), Subtract("2-5", ("0-7",))),
         step(GOVERNOR, Override("performance")),
         step(Pages(PAGES), Add(2)),
         step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("1")),

@@ -45,6 +45,16 @@ class MortalKernel(Kernel):
         super().remove(name)
         self.fate.moves_on()
 
+    def make_folder(self, name: str) -> None:
+        self.fate.moves_on()
+        super().make_folder(name)
+        self.fate.moves_on()
+
+    def remove_folder(self, name: str) -> None:
+        self.fate.moves_on()
+        super().remove_folder(name)
+        self.fate.moves_on()
+
     def ask(self, name: str, text: str, seconds: float = 10) -> str:
         self.fate.moves_on()
         answer = super().ask(name, text, seconds)

@@ -9,17 +9,25 @@ import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.fakes import cpufreq, display, hugepages, irqbalance, sriov, systemd, watchdog
+from tests.fakes import (
+    cgroups,
+    cpufreq,
+    display,
+    hugepages,
+    irqbalance,
+    sriov,
+    systemd,
+    watchdog,
+)
+from tests.fakes.pci import DRIVERS, Bus
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
 
-DEVICES = "/sys/bus/pci/devices"
-DRIVERS = "/sys/bus/pci/drivers"
 WRITE_ONLY = ("/proc/sys/vm/drop_caches", "/proc/sys/vm/compact_memory")
 
 
-class Kernel(WritableHost):
+class Kernel(Bus, WritableHost):
     """The files of a host that only exists in a dictionary."""
 
     def __init__(self) -> None:
@@ -27,7 +35,6 @@ class Kernel(WritableHost):
         self.files: dict[str, str] = {}
         self.links: dict[str, str] = {}
         self.home: dict[str, str] = {}
-        """The driver that takes a function when nothing overrides it."""
         self.refuses: set[str] = set()
         """Paths whose writes fail with EINVAL."""
         self.managed: set[str] = set()
@@ -42,6 +49,7 @@ class Kernel(WritableHost):
         self.allowed: dict[str, str] = {}
         self.units: dict[str, str] = {}
         self.banned = self.asked = ""
+        self.hands_on = False
 
     def state(self) -> dict[str, str]:
         """Every file and link, for comparing before with after."""
@@ -85,16 +93,18 @@ class Kernel(WritableHost):
         if name in self.managed:
             raise OSError(errno.EPERM, "Operation not permitted", name)
         if name.endswith("/driver/unbind"):
-            self._unbind(name.split("/")[-3], text)
+            self.unbind(name.split("/")[-3], text)
         elif name.startswith("/sys/bus/platform/drivers/"):
             display.bind(self, name, text)
         elif name == "/sys/bus/pci/drivers_probe":
-            self._probe(text)
+            self.probe(text)
         elif name in WRITE_ONLY or fnmatch.fnmatch(name, "/sys/devices/system/node/*/compact"):
             self.triggered.append(f"{name} {text}")
             hugepages.make_room(self)
         elif name in (watchdog.BOTH, *watchdog.ONE) and name in self.files:
             watchdog.write(self, name, text)
+        elif cgroups.handles(name):
+            cgroups.write(self, name, text)
         elif name not in self.files:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
         else:
@@ -143,6 +153,12 @@ class Kernel(WritableHost):
     def remove(self, name: str) -> None:
         del self.files[name]
 
+    def make_folder(self, name: str) -> None:
+        cgroups.make(self, name)
+
+    def remove_folder(self, name: str) -> None:
+        cgroups.remove(self, name)
+
     def set_affinity(self, pid: int, cpus: Iterable[int]) -> None:
         name = f"/proc/{pid}/status"
         if name not in self.files:
@@ -170,66 +186,13 @@ class Kernel(WritableHost):
             return " ".join(f"[{choice}]" if choice == text else choice for choice in choices)
         return text
 
-    def _unbind(self, address: str, text: str) -> None:
-        if text != address or f"{DEVICES}/{address}/driver" not in self.links:
-            raise OSError(errno.ENODEV, "No such device", address)
-        del self.links[f"{DEVICES}/{address}/driver"]
-
-    def _probe(self, address: str) -> None:
-        link = f"{DEVICES}/{address}/driver"
-        if link in self.links:
-            return
-        override = self.read(f"{DEVICES}/{address}/driver_override")
-        driver = self.home.get(address) if override in ("", "(null)") else override
-        if driver and self.exists(f"{DRIVERS}/{driver}"):
-            self.links[link] = driver
-
     # building
-
-    def add_pci(
-        self,
-        address: str,
-        driver: str | None,
-        group: str = "1",
-        device_class: str = "0x030000",
-        override: str = "(null)",
-    ) -> None:
-        """Put a function into the host, bound to a driver."""
-        folder = f"{DEVICES}/{address}"
-        self.files |= {
-            f"{folder}/driver_override": override + "\n",
-            f"{folder}/class": device_class + "\n",
-            f"{folder}/vendor": "0x1002\n",
-            f"{folder}/device": "0x73bf\n",
-            f"{folder}/modalias": f"pci:{address}\n",
-        }
-        self.links[f"{folder}/iommu_group"] = group
-        self.links[f"/sys/kernel/iommu_groups/{group}/devices/{address}"] = address
-        if driver:
-            self.files[f"{DRIVERS}/{driver}/uevent"] = "\n"
-            self.links[f"{folder}/driver"] = driver
-            if override == "(null)":
-                self.home[address] = driver
 
     def add_thread(self, pid: int, name: str, cpus: str, flags: int = 0x208040) -> None:
         """Put a kernel thread into the host; 0x4208060 are the flags of one that stays put."""
         fields = ["S", "2", "0", "0", "0", "-1", str(flags), *["0"] * 12, str(pid * 10)]
         self.files[f"/proc/{pid}/stat"] = f"{pid} ({name}) {' '.join(fields)} 0 0\n"
         self.files[f"/proc/{pid}/status"] = f"Name:\tkthread\nCpus_allowed_list:\t{cpus}\n"
-
-    def bind_as_libvirt(self, address: str) -> None:
-        """What libvirt does to a function with managed='yes' before the guest runs."""
-        self._rebind(address, "vfio-pci")
-
-    def give_back_as_libvirt(self, address: str) -> None:
-        """What libvirt does to it after the guest ended."""
-        self._rebind(address, "")
-
-    def _rebind(self, address: str, override: str) -> None:
-        Kernel.write(self, f"{DEVICES}/{address}/driver_override", override)
-        if f"{DEVICES}/{address}/driver" in self.links:
-            Kernel.write(self, f"{DEVICES}/{address}/driver/unbind", address)
-        Kernel.write(self, "/sys/bus/pci/drivers_probe", address)
 
 
 def a_host() -> Kernel:
@@ -265,6 +228,7 @@ def a_host() -> Kernel:
     irqbalance.boot(kernel, "0")
     systemd.set_property(kernel, "user.slice", "AllowedCPUs=0-6")
     kernel.add_thread(77, "kswapd0 (a)", "0-15")
+    cgroups.boot(kernel)
     kernel.managed.add("/proc/irq/26/smp_affinity_list")
     return kernel
 

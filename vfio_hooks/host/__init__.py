@@ -153,6 +153,14 @@ class WritableHost(Host):
         except OSError:
             pass
 
+    def make_folder(self, name: str) -> None:
+        """Make a folder, which on a control group file system is a group. Raises OSError."""
+        os.mkdir(self.path(name))
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder, or a control group that nobody is in. Raises OSError."""
+        os.rmdir(self.path(name))
+
     def set_affinity(self, pid: int, cpus: Iterable[int]) -> None:
         """Let a thread of this machine run on these CPUs only. Raises OSError."""
         if not self.is_this_machine:

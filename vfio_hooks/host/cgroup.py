@@ -9,8 +9,10 @@ from vfio_hooks.host import Host
 
 ROOT = "/sys/fs/cgroup"
 V1 = "/sys/fs/cgroup/cpuset"
-MACHINES = "machine.slice"
-"""Where libvirt puts its guests with systemd; "machine" is the same without."""
+MACHINES = ("machine.slice", "machine")
+"""Where libvirt puts its guests, with systemd and without."""
+OWN = "vfio-hooks"
+"""The group that we make where systemd has none for the host's programs."""
 
 Layout = Literal["systemd", "v2", "v1", "none"]
 
@@ -31,9 +33,29 @@ def host_units(host: Host) -> list[str]:
     ]
 
 
-def _has_guests(host: Host, unit: str) -> bool:
-    """Whether libvirt keeps guests there: a domain's <resource><partition> can name any slice."""
-    return unit == MACHINES or any(
-        name.startswith("machine-") and name.endswith(".scope")
-        for name in host.names(f"{ROOT}/{unit}")
+def host_groups(host: Host, top: str) -> list[str]:
+    """The paths of the groups below `top` that have programs of the host's, inner ones first. In
+    the v1 hierarchy those are all, as each has CPUs of its own; in v2 the outermost rule."""
+    found = []
+    for name in host.names(top):
+        path = f"{top}/{name}"
+        is_group = host.exists(f"{path}/cgroup.procs")
+        if is_group and name != OWN and not _has_guests(host, name, top):
+            found += [*(_below(host, path) if top == V1 else ()), path]
+    return found
+
+
+def _below(host: Host, group: str) -> list[str]:
+    found = []
+    for name in host.names(group):
+        if host.exists(f"{group}/{name}/cgroup.procs"):
+            found += [*_below(host, f"{group}/{name}"), f"{group}/{name}"]
+    return found
+
+
+def _has_guests(host: Host, group: str, top: str = ROOT) -> bool:
+    """Whether libvirt keeps guests there: a domain's <resource><partition> can name any group."""
+    return group in MACHINES or any(
+        name.endswith(".libvirt-qemu") or (name.startswith("machine-") and name.endswith(".scope"))
+        for name in host.names(f"{top}/{group}")
     )

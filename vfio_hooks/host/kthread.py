@@ -39,6 +39,12 @@ def movable(host: Host) -> Iterator[Thread]:
             yield Thread(pid, int(rest[_START]), name)
 
 
+def is_kernels(host: Host, pid: int) -> bool:
+    """Whether a thread is one of the kernel's own."""
+    fields = stat(host, pid)
+    return fields is not None and bool(int(fields[1][_FLAGS]) & _PF_KTHREAD)
+
+
 def started(host: Host, pid: int) -> int | None:
     """When the process with that number started; None where there is none."""
     fields = stat(host, pid)

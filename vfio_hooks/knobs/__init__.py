@@ -10,10 +10,13 @@ from vfio_hooks.knobs.allowed_cpus import AllowedCpus
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.command import Command
 from vfio_hooks.knobs.console import Console
+from vfio_hooks.knobs.controller import Controller
 from vfio_hooks.knobs.energy import EnergyPreference
 from vfio_hooks.knobs.file import CpuMask, File
 from vfio_hooks.knobs.freed import Freed
 from vfio_hooks.knobs.frequency import Frequency
+from vfio_hooks.knobs.group_cpus import GroupCpus
+from vfio_hooks.knobs.host_tasks import HostTasks
 from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.knobs.module import Module
@@ -43,6 +46,9 @@ KNOBS: dict[str, type[Knob]] = {
         Trigger,
         Watchdog,
         AllowedCpus,
+        Controller,
+        GroupCpus,
+        HostTasks,
         ThreadAffinity,
         IrqBalance,
         VfCount,
@@ -60,11 +66,14 @@ __all__ = [
     "AllowedCpus",
     "Command",
     "Console",
+    "Controller",
     "CpuMask",
     "EnergyPreference",
     "File",
     "Freed",
     "Frequency",
+    "GroupCpus",
+    "HostTasks",
     "IrqAffinity",
     "IrqBalance",
     "Knob",

@@ -9,6 +9,10 @@ beside machine.slice get AllowedCPUs without the VM's CPUs, until the next boot 
 set there before comes back when the VM stops. Several VMs add up: a CPU goes back to the host when
 the last VM that has it stops. Unbound work queues, writeback and the kernel threads that can be
 moved leave as well; those that belong to one CPU stay, and have nothing to do on a quiet one.
+
+Without systemd, and with cgroup v1, the CPU sets of the host's own groups are made smaller, and
+the programs that are in none of them go into a group "vfio-hooks" as long as the VM runs. Groups
+that are made meanwhile are not seen.
 """
 
 from collections.abc import Iterator
@@ -18,12 +22,21 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, kthread
-from vfio_hooks.host.cgroup import host_units, layout
+from vfio_hooks.host.cgroup import ROOT, V1, host_groups, host_units, layout
 from vfio_hooks.host.cpu import online
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.knobs import AllowedCpus, CpuMask, Knob, ThreadAffinity
+from vfio_hooks.knobs import (
+    AllowedCpus,
+    Controller,
+    CpuMask,
+    GroupCpus,
+    HostTasks,
+    Knob,
+    ThreadAffinity,
+)
+from vfio_hooks.knobs.controller import ON
 from vfio_hooks.pinning import Pin, own_cpus
-from vfio_hooks.sharing import Subtract
+from vfio_hooks.sharing import Override, Subtract
 from vfio_hooks.steps import Step
 
 WORKQUEUES = "/sys/devices/virtual/workqueue"
@@ -42,8 +55,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     if event.op != "prepare":
         return
     cpus = own_cpus("cpus", domain, options.also, host)
-    for knob in _programs(host):
-        yield _without(knob, cpus, host)
+    yield from _programs(cpus, host)
     if options.kernel_threads:
         for knob in _work_queues(host):
             yield _without(knob, cpus, host)
@@ -57,16 +69,46 @@ def _without(knob: Knob, cpus: CpuSet, host: Host, required: bool = True) -> Ste
     return Step("cpus", knob, share, required=required)
 
 
-def _programs(host: Host) -> Iterator[Knob]:
+def _programs(cpus: CpuSet, host: Host) -> Iterator[Step]:
     """Whatever holds the host's own processes."""
-    found = layout(host)
-    if found != "systemd":
-        raise HookError(
-            "cpus: this host has no systemd with cgroup v2",
-            "take [cpus] out of vm.toml, or boot with systemd.unified_cgroup_hierarchy=1",
-        )
-    for unit in host_units(host):
-        yield AllowedCpus(unit)
+    match layout(host):
+        case "systemd":
+            for unit in host_units(host):
+                yield _without(AllowedCpus(unit), cpus, host)
+        case "v2":
+            yield Step("cpus", Controller(ROOT, "cpuset"), Override(ON))
+            for group in host_groups(host, ROOT):
+                yield _without(GroupCpus(group), cpus, host)
+            yield _without(HostTasks(ROOT), cpus, host)
+        case "v1":
+            yield from _cpusets(cpus, host)
+        case "none":
+            raise HookError(
+                "cpus: this host has no cpusets: the control groups v2 or v1 are not mounted",
+                "mount them, or take [cpus] out of vm.toml",
+            )
+
+
+def _cpusets(cpus: CpuSet, host: Host) -> Iterator[Step]:
+    """The v1 hierarchy, where a group cannot have less than those in it: inner ones come first."""
+    reserved: CpuSet = frozenset()
+    for group in host_groups(host, V1):
+        own = host.maybe(f"{group}/cpuset.cpus")
+        if not own:
+            continue  # Nobody can be in it yet.
+        outer = group.rpartition("/")[0]
+        around = host.maybe(f"{outer}/cpuset.cpus") or ""
+        if outer != V1 and not parse_list(around) - cpus:
+            raise HookError(
+                f"cpus: {group} would have to leave CPUs {own} together with the group around it, "
+                "which cgroup v1 cannot do",
+                f"give {outer} a CPU that the VM leaves",
+            )
+        share = Subtract(format_list(cpus), (around, format_list(online(host))))
+        yield Step("cpus", CpuMask(f"{group}/cpuset.cpus"), share)
+        if outer == V1 and host.maybe(f"{group}/cpuset.cpu_exclusive") == "1":
+            reserved |= parse_list(own)
+    yield _without(HostTasks(V1), cpus | reserved, host)
 
 
 def _work_queues(host: Host) -> Iterator[Knob]:

@@ -1,0 +1,50 @@
+"""The CPUs of a cgroup v2 that no systemd looks after."""
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.cpu import possible
+from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import confirm, write_file
+
+
+@dataclass(frozen=True)
+class GroupCpus(Knob):
+    """cpuset.cpus of one group; the value is a CPU list, and "" where it has none of its own, as
+    is the case as long as the controller is off.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpuset"
+    """
+
+    group: str
+    kind: ClassVar[str] = "group-cpus"
+    # What cannot be emptied is set to all CPUs, so a cut off undo may show either.
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.group}/cpuset.cpus"
+
+    def read(self, host: Host) -> str:
+        if not host.exists(self.group):
+            raise Gone(f"{self.group}: there is no such group any more")
+        return format_list(parse_list(host.maybe(self.key) or ""))
+
+    def write(self, host: WritableHost, value: str) -> None:
+        if value:
+            write_file(host, self.key, value)
+            confirm(self.read(host), value, self.key)
+            return
+        try:
+            host.write(self.key, "\n")
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return  # The controller is off, so there is no set either.
+            if error.errno != errno.ENOSPC:
+                raise refused("empty", self.key, error) from None
+            # The kernel lets no set with tasks in it be emptied; one with all CPUs is the same.
+            write_file(host, self.key, format_list(possible(host)))

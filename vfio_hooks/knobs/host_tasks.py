@@ -1,0 +1,105 @@
+"""The CPUs of programs that are in no control group but the top one, which has all CPUs."""
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.cgroup import OWN
+from vfio_hooks.host.cpu import online
+from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.host.kthread import is_kernels
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import confirm, read_file, write_file
+from vfio_hooks.wait import until
+
+SECONDS = 10
+"""How long programs that keep starting others are followed."""
+
+
+@dataclass(frozen=True)
+class HostTasks(Knob):
+    """A group "vfio-hooks" below `top`, where cpusets are, that takes these programs in; the value
+    is its CPU list, and "" while there is no such group and they are where they came from.
+
+    In the v1 hierarchy single threads are moved, as a process may have them in several groups.
+    Kernel threads stay; the kernel lets only a few of them be moved.
+    https://docs.kernel.org/admin-guide/cgroup-v1/cpusets.html, .../cgroup-v2.html
+    """
+
+    top: str
+    kind: ClassVar[str] = "host-tasks"
+    # The group is made, filled and emptied one task after the other.
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return f"{self._group}/cpuset.cpus"
+
+    @property
+    def _group(self) -> str:
+        return f"{self.top}/{OWN}"
+
+    def read(self, host: Host) -> str:
+        if not host.exists(f"{self.top}/cgroup.procs"):
+            raise Gone(f"{self.top}: there are no control groups any more")
+        if not host.exists(self._group):
+            return ""
+        # One that was made and not filled, as we were killed, has no set yet, which is no limit.
+        return format_list(parse_list(host.maybe(self.key) or "") or online(host))
+
+    def write(self, host: WritableHost, value: str) -> None:
+        if value:
+            self._take_in(host, value)
+        elif host.exists(self._group):
+            self._let_go(host)
+
+    def _take_in(self, host: WritableHost, cpus: str) -> None:
+        if not host.exists(self._group):
+            try:
+                host.make_folder(self._group)
+            except OSError as error:
+                raise refused("make a control group", self._group, error) from None
+        if (nodes := host.maybe(f"{self.top}/cpuset.mems")) is not None:
+            # Only v1 has it at the top, and takes no task before a group has memory, too.
+            write_file(host, f"{self._group}/cpuset.mems", nodes)
+        write_file(host, self.key, cpus)
+        confirm(self.read(host), cpus, self.key)
+        self._move(host, self.top, self._group)
+
+    def _let_go(self, host: WritableHost) -> None:
+        self._move(host, self._group, self.top)
+        try:
+            host.remove_folder(self._group)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise refused("remove", self._group, error) from None
+            # Somebody made groups of his own in it, or put a task there that stays: they at least
+            # get all CPUs again.
+            write_file(host, self.key, format_list(online(host)))
+            raise HookError(
+                f"{self._group}: cannot be removed: it has groups or tasks of others",
+                f"end them, and then: rmdir {self._group}",
+            ) from None
+
+    def _move(self, host: WritableHost, source: str, target: str) -> None:
+        """Move all programs, and those that they start meanwhile."""
+        name = "tasks" if host.exists(f"{self.top}/tasks") else "cgroup.procs"
+        staying: dict[str, str] = {}
+
+        def empty() -> bool:
+            tasks = read_file(host, f"{source}/{name}").split()
+            left = [task for task in tasks if task not in staying]
+            left = [task for task in left if not is_kernels(host, int(task))]
+            for task in left:
+                try:
+                    host.write(f"{target}/{name}", task)
+                except OSError as error:
+                    if error.errno != errno.ESRCH:
+                        staying[task] = str(refused("move", f"task {task}", error))
+            return not left
+
+        until(empty, SECONDS)
+        for told in staying.values():
+            host.tell(f"{source}: {told}")
