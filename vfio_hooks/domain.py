@@ -94,7 +94,7 @@ def parse(xml: bytes) -> Domain:
         return Domain(
             name=name,
             uuid=uuid.strip().lower(),
-            memory=_kibibytes(root.find("memory")),
+            memory=kibibytes(root.find("memory")),
             vcpus=int(root.findtext("vcpu") or 1),
             vcpu_pins=_pins(root, "vcpupin", "vcpu"),
             emulator_pin=_cpus(root.find("cputune/emulatorpin"), "cpuset"),
@@ -106,11 +106,11 @@ def parse(xml: bytes) -> Domain:
                 for node in root.iterfind("numatune/memnode")
             },
             cell_memory={
-                int(cell.get("id", position)): _kibibytes(cell, cell.get("memory"))
+                int(cell.get("id", position)): kibibytes(cell, cell.get("memory"))
                 for position, cell in enumerate(root.iterfind("cpu/numa/cell"))
             },
             hugepages=_hugepages(root),
-            pci=tuple(_pci(root)),
+            pci=tuple(function for _, function in pci_functions(root)),
             networks=tuple(
                 source.get("network", "")
                 for source in root.iterfind("devices/interface[@type='network']/source")
@@ -145,17 +145,20 @@ def element(xml: bytes) -> "_Element":
     return root
 
 
-def _pci(root: "_Element") -> Iterator[PciFunction]:
-    """In the three places where a domain can name a host function. A network interface whose
-    network is a pool of VFs has its function only at start and started, as type='hostdev'."""
+def pci_functions(root: "_Element") -> Iterator[tuple["_Element", PciFunction]]:
+    """What a domain is given of the host, and the <hostdev>, <interface> or <source> that says so.
+
+    A network interface whose network is a pool of VFs has its function only at start and started,
+    as type='hostdev'. Raises ValueError for an address that is none.
+    """
     for device in root.iterfind("devices/hostdev"):
         if device.get("type") == "pci" and device.get("mode", "subsystem") == "subsystem":
-            yield _function(device, device.get("managed"), "hostdev")
+            yield device, _function(device, device.get("managed"), "hostdev")
     for device in root.iterfind("devices/interface[@type='hostdev']"):
-        yield _function(device, device.get("managed"), "interface")
+        yield device, _function(device, device.get("managed"), "interface")
     # Also below the disk itself, as the backing store of an overlay.
     for source in root.iterfind("devices/disk//source[@type='pci']"):
-        yield _function(source, source.get("managed"), "disk")
+        yield source, _function(source, source.get("managed"), "disk")
 
 
 def _function(
@@ -164,7 +167,7 @@ def _function(
     address = device.find("address" if device.tag == "source" else "source/address")
     if address is None:
         raise ValueError(f"a PCI <{device.tag}> without <source><address>")
-    numbers = [_number(address.get(part, "0")) for part in ("domain", "bus", "slot", "function")]
+    numbers = [number(address.get(part, "0")) for part in ("domain", "bus", "slot", "function")]
     return PciFunction(
         address="{:04x}:{:02x}:{:02x}.{:x}".format(*numbers),
         managed=managed == "yes",
@@ -173,7 +176,7 @@ def _function(
     )
 
 
-def _number(text: str) -> int:
+def number(text: str) -> int:
     """A number as C's strtol reads it with base 0: 0x hex, 0 octal, else decimal."""
     octal = text.startswith("0") and text.isdecimal()
     return int(text, 8 if octal else 0)
@@ -200,7 +203,7 @@ def _hugepages(root: "_Element") -> tuple[HugePages, ...] | None:
     if backing is None:
         return None
     pages = tuple(
-        HugePages(_kibibytes(page, page.get("size")), _cpus(page, "nodeset"))
+        HugePages(kibibytes(page, page.get("size")), _cpus(page, "nodeset"))
         for page in backing.iterfind("page")
     )
     return pages or (HugePages(None, None),)
@@ -212,7 +215,7 @@ _UNITS |= {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20}
 _UNITS |= {"g": 1 << 30, "gib": 1 << 30, "t": 1 << 40, "tib": 1 << 40}
 
 
-def _kibibytes(element: "_Element | None", amount: str | None = None) -> int:
+def kibibytes(element: "_Element | None", amount: str | None = None) -> int:
     if element is None:
         return 0
     unit = element.get("unit", "KiB").lower()

@@ -20,7 +20,7 @@ def own_cpus(plugin: str, domain: Domain, also: tuple[Pin, ...], host: Host) -> 
     if not cpus:
         raise HookError(
             f"{plugin}: domain {domain.name} pins no vCPU, so it has no CPUs to itself",
-            f"virsh edit it and add, for instance: {_suggestion(domain, host)}",
+            f"virsh edit it and add, for instance: {suggestion(domain, host)}",
         )
     if "emulatorpin" in also:
         cpus |= domain.emulator_pin or frozenset()
@@ -36,7 +36,7 @@ def own_cpus(plugin: str, domain: Domain, also: tuple[Pin, ...], host: Host) -> 
     return cpus
 
 
-def _suggestion(domain: Domain, host: Host) -> str:
+def suggestion(domain: Domain, host: Host) -> str:
     """A <cputune> with a CPU for each vCPU, whole cores from the end, the first left alone."""
     cores = topology(host).cores[1:] or topology(host).cores
     cpus = [cpu for core in cores for cpu in sorted(core)][-max(domain.vcpus, 1) :]

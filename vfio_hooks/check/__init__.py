@@ -16,6 +16,9 @@ MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
     *("host.isolation", "host.memory", "host.kvm"),
     *("hook.installed", "hook.daemon", "hook.files", "hook.journals"),
+    *("domain.machine", "domain.model", "domain.pins", "domain.nodes", "domain.memory"),
+    *("domain.slots", "domain.passed", "domain.links", "domain.hyperv", "domain.clock"),
+    *("domain.disks", "domain.costs"),
 )
 """The modules of this package whose RULES are asked, in the order in which the manual has them."""
 
@@ -36,9 +39,13 @@ def rules() -> tuple[Rule, ...]:
     return tuple(rule for module in modules for rule in module.RULES)
 
 
-def examine(patient: Patient, silenced: Collection[str] = ()) -> list[Finding]:
+def examine(
+    patient: Patient,
+    silenced: Collection[str] = (),
+    areas: Collection[Area] = ("host", "hook", "domain"),
+) -> list[Finding]:
     """What the rules find, by area and worst first; those `silenced` by name are not asked."""
-    asked = [rule for rule in rules() if rule.name not in silenced]
+    asked = [rule for rule in rules() if rule.name not in silenced and rule.area in areas]
     if patient.guest is None:
         asked = [rule for rule in asked if rule.area != "domain"]
     found = [finding for rule in asked for finding in _ask(rule, patient)]

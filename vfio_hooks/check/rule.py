@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host
+from vfio_hooks.host.cpu import Topology, topology
 from vfio_hooks.places import Places
 
 if TYPE_CHECKING:
@@ -36,6 +38,11 @@ class Patient:
     places: Places
     guest: Guest | None = None
     tables: frozenset[str] = frozenset()
+
+    @cached_property
+    def topology(self) -> Topology:
+        """The host's, read once for all rules. Raises HookError for a host that shows no CPU."""
+        return topology(self.host)
 
 
 @dataclass(frozen=True)

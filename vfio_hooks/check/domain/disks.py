@@ -1,0 +1,198 @@
+"""Disks and network cards: how they are attached, and who does their work."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vfio_hooks.check.domain.facts import iothreads, passed, whole
+from vfio_hooks.check.domain.rule import guest_rule
+from vfio_hooks.check.editing import Fix, add, reach
+from vfio_hooks.check.rule import Guest, Patient, Seen
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+_GUIDE = "guide: Virtio-Block tuning"
+_UNCACHED = ("none", "directsync")
+
+
+def _disks(patient: Patient, guest: Guest) -> Iterator[tuple[str, str, "_Element"]]:
+    """Name, bus and element of each hard disk of a domain that is given devices; others have no
+    need to be fast."""
+    if not passed(patient, guest):
+        return
+    for disk in guest.xml.iterfind("devices/disk"):
+        target = disk.find("target")
+        if disk.get("device", "disk") == "disk" and target is not None:
+            yield target.get("dev", "?"), target.get("bus", "ide"), disk
+
+
+def _driver(disk: "_Element", name: str) -> str | None:
+    driver = disk.find("driver")
+    return None if driver is None else driver.get(name)
+
+
+def _is_block(disk: "_Element") -> bool:
+    return disk.get("type") == "block"
+
+
+@guest_rule(
+    "disk-bus",
+    "warning",
+    why="Emulated IDE, SATA and USB leave the guest several times for each request; virtio is "
+    "made for it.",
+    source=_GUIDE,
+)
+def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    for name, bus, _ in _disks(patient, guest):
+        if bus in ("ide", "sata", "usb", "fdc"):
+            yield Seen(
+                f"the disk {name} is on an emulated {bus} bus",
+                "<target dev='vda' bus='virtio'/>\nFirst install the driver in a Windows guest "
+                "(virtio-win), with a second, small virtio disk attached; else it does not boot.",
+            )
+
+
+@guest_rule(
+    "disk-iothread",
+    "hint",
+    why="Without a thread of its own, a disk's requests wait in QEMU's main loop for everything "
+    "else that it does.",
+    source="guide: IO Threads and IO Thread Pin",
+)
+def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    used = [whole(_driver(disk, "iothread")) for _, _, disk in _disks(patient, guest)]
+    count = len(list(iothreads(guest.xml)))
+    free = next(one for one in range(1, len(used) + count + 2) if one not in used)
+    for name, bus, disk in _disks(patient, guest):
+        if bus == "virtio" and _driver(disk, "iothread") is None and disk.get("type") != "nvme":
+            yield Seen(
+                f"the disk {name} has no iothread",
+                f"<iothreads>{max(count, free)}</iothreads> in <domain>, and in the <disk> of "
+                f"{name}: <driver name='qemu' iothread='{free}'/>",
+                _own_thread(name),
+            )
+
+
+def _own_thread(name: str) -> Fix:
+    def fix(root: "_Element") -> None:
+        disk = _disk(root, name)
+        if disk is None:
+            return
+        used = {one.get("iothread") for one in root.iterfind("devices//driver")}
+        numbers = list(iothreads(root))
+        free = next((one for one in numbers if str(one) not in used), None)
+        if free is None:
+            free = next(one for one in range(1, len(numbers) + 2) if one not in numbers)
+            _one_more(root, free, len(numbers))
+        reach(disk, "driver").set("iothread", str(free))
+        if _driver(disk, "name") is None:
+            reach(disk, "driver").set("name", "qemu")
+
+    return fix
+
+
+def _one_more(root: "_Element", number: int, count: int) -> None:
+    threads = root.find("iothreads")
+    (add(root, "iothreads") if threads is None else threads).text = str(count + 1)
+    if root.find("iothreadids") is not None:
+        add(reach(root, "iothreadids"), "iothread").set("id", str(number))
+
+
+@guest_rule(
+    "disk-cache",
+    "hint",
+    why="Without the host's page cache nothing is kept in memory twice, and a full cache does not "
+    "stop the guest while it is written back.",
+    source=_GUIDE,
+    sure="likely",
+)
+def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    for name, _, disk in _disks(patient, guest):
+        if _driver(disk, "cache") in (None, "default") and disk.get("type") in ("block", "file"):
+            yield Seen(
+                f"the disk {name} goes through the host's page cache",
+                f"in the <disk> of {name}: <driver name='qemu' cache='none'/>"
+                + ("" if _is_block(disk) else ", if its file system can do without (tmpfs cannot)"),
+                _with(name, "cache", "none") if _is_block(disk) else None,
+            )
+
+
+@guest_rule(
+    "disk-io",
+    "hint",
+    why="The kernel's own asynchronous requests cost less than a pool of threads that wait.",
+    source="forum: Increasing VFIO VGA Performance",
+    sure="possible",
+)
+def io(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    for name, _, disk in _disks(patient, guest):
+        if _is_block(disk) and _driver(disk, "cache") in _UNCACHED and not _driver(disk, "io"):
+            yield Seen(
+                f"the disk {name} is read and written by a pool of threads",
+                f"in the <disk> of {name}: <driver name='qemu' cache='none' io='native'/>",
+                _with(name, "io", "native"),
+            )
+
+
+@guest_rule(
+    "disk-discard",
+    "hint",
+    why="What the guest deletes then becomes free on the host: the image does not grow for ever, "
+    "and the SSD stays fast.",
+    source=_GUIDE,
+)
+def discard(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    for name, bus, disk in _disks(patient, guest):
+        if bus not in ("virtio", "scsi", "sata") or _driver(disk, "discard") is not None:
+            continue
+        if disk.get("type") in ("block", "file") and disk.find("readonly") is None:
+            yield Seen(
+                f"what the guest deletes on the disk {name} stays on the host",
+                f"in the <disk> of {name}: <driver name='qemu' discard='unmap'/>",
+                _with(name, "discard", "unmap"),
+            )
+
+
+@guest_rule(
+    "nic-model",
+    "hint",
+    why="An emulated network card leaves the guest for every packet.",
+    source="network-interfaces",
+)
+def nic(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if not passed(patient, guest):
+        return
+    for interface in guest.xml.iterfind("devices/interface"):
+        model = interface.find("model")
+        name = "QEMU's default" if model is None else model.get("type", "QEMU's default")
+        if interface.get("type") != "hostdev" and not name.startswith("virtio"):
+            yield Seen(
+                f"a network card is an emulated one ({name})",
+                "<model type='virtio'/>, after its driver is in a Windows guest (virtio-win); or "
+                "give the guest a VF of an SR-IOV card",
+            )
+
+
+def _disk(root: "_Element", name: str) -> "_Element | None":
+    for disk in root.iterfind("devices/disk"):
+        target = disk.find("target")
+        if target is not None and target.get("dev", "?") == name:
+            return disk
+    return None
+
+
+def _with(name: str, attribute: str, value: str) -> Fix:
+    """A fix that gives the driver of the disk `name` an attribute."""
+
+    def fix(root: "_Element") -> None:
+        disk = _disk(root, name)
+        if disk is not None:
+            driver = reach(disk, "driver")
+            if driver.get("name") is None:
+                driver.set("name", "qemu")
+            driver.set(attribute, value)
+
+    return fix
+
+
+RULES = (bus, iothread, cache, io, discard, nic)

@@ -1,0 +1,166 @@
+"""What several rules ask: which guest it is, and what it is given of the host."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vfio_hooks.check.rule import Guest, Patient
+from vfio_hooks.domain import number, pci_functions
+from vfio_hooks.host import Host
+from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.host.pci import function as host_function
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+OSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
+NVIDIA = "10de"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where the guest sees a device. Bus 0 is the root bus, others are those of <controller>s."""
+
+    bus: int
+    slot: int
+    function: int
+    multifunction: bool
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A host PCI function that the guest sees as a device. `slot` is None where libvirt has yet
+    to choose one; `kind` is the class that the host shows ("0x030000"), empty where it has no
+    such function; `is_virtual` for one of an SR-IOV card."""
+
+    address: str
+    slot: Slot | None
+    managed: bool
+    kind: str
+    vendor: str
+    driver: str | None
+    is_virtual: bool
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.kind.startswith("0x03")
+
+    @property
+    def card(self) -> str:
+        """What all functions of one card have in common, "0000:04:00"."""
+        return self.address.rpartition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{'graphics card' if self.is_gpu else 'device'} {self.address}"
+
+
+def passed(patient: Patient, guest: Guest) -> list[Passed]:
+    """Every function that the guest is given as a PCI device, in the order of the XML."""
+    return [
+        _passed(patient.host, function.address, element, function.managed)
+        for element, function in pci_functions(guest.xml)
+        if function.origin != "disk"
+    ]
+
+
+def cards(devices: list[Passed]) -> list[list[Passed]]:
+    """The functions of each card of which function 0 and others are given; functions of SR-IOV
+    cards only look like those of one card, and are independent."""
+    together: dict[str, list[Passed]] = {}
+    for device in devices:
+        if not device.is_virtual:
+            together.setdefault(device.card, []).append(device)
+    return [
+        sorted(card, key=lambda one: one.address)
+        for card in together.values()
+        if len(card) > 1 and any(one.address.endswith(".0") for one in card)
+    ]
+
+
+def _passed(host: Host, address: str, element: "_Element", managed: bool) -> Passed:
+    found = host_function(host, address)
+    return Passed(
+        address=address,
+        slot=slot(element),
+        managed=managed,
+        kind=found.device_class if found else "",
+        vendor=found.ids.partition(":")[0] if found else "",
+        driver=found.driver if found else None,
+        is_virtual=host.exists(f"{DEVICES}/{address}/physfn"),
+    )
+
+
+def slot(element: "_Element") -> Slot | None:
+    """A device's PCI address in the guest, None where it has none that can be read."""
+    place = element.find("address[@type='pci']")
+    if place is None:
+        return None
+    try:
+        bus, slot, function = (number(place.get(part, "0")) for part in ("bus", "slot", "function"))
+    except ValueError:
+        return None
+    return Slot(bus, slot, function, place.get("multifunction") == "on")
+
+
+def whole(text: str | None, otherwise: int = 0) -> int:
+    """A number that libvirt writes in decimal; `otherwise` for what is none."""
+    return int(text) if text and text.isascii() and text.isdecimal() else otherwise
+
+
+def is_kvm(guest: Guest) -> bool:
+    return guest.xml.get("type") == "kvm"
+
+
+def is_x86(guest: Guest) -> bool:
+    kind = guest.xml.find("os/type")
+    return kind is not None and kind.get("arch", "x86_64") in ("x86_64", "i686")
+
+
+def machine(guest: Guest) -> str:
+    """The machine type: "pc-q35-7.0"; empty where it is QEMU's default."""
+    kind = guest.xml.find("os/type")
+    return "" if kind is None else kind.get("machine", "")
+
+
+def is_q35(guest: Guest) -> bool:
+    return "q35" in machine(guest)
+
+
+def is_windows(guest: Guest) -> bool:
+    """By what libosinfo noted of the guest, else by what only Windows is given."""
+    noted = next(guest.xml.iter(OSINFO), None)
+    if noted is not None:
+        return "microsoft.com/win" in noted.get("id", "")
+    clock = guest.xml.find("clock")
+    local = clock is not None and clock.get("offset") == "localtime"
+    return local or guest.xml.find("features/hyperv") is not None
+
+
+def attribute(guest: Guest, path: str, name: str) -> str | None:
+    """An attribute of the first element at a path, None where there is no such thing."""
+    element = guest.xml.find(path)
+    return None if element is None else element.get(name)
+
+
+def shows_files(host: Host) -> bool:
+    """Whether the host has files beyond /sys and /proc: a captured one has not, and there what
+    the XML names is not missed."""
+    return host.exists("/usr")
+
+
+def is_readable(host: Host, path: str) -> bool | None:
+    """Whether QEMU's user can read a file, as everybody can; None for one that is not there."""
+    try:
+        return bool(os.stat(host.path(path)).st_mode & 0o004)
+    except OSError:
+        return None
+
+
+def iothreads(root: "_Element") -> Iterator[int]:
+    """The numbers of a domain's iothreads; those that <iothreadids> leaves out are given from 1."""
+    named = [whole(one.get("id")) for one in root.iterfind("iothreadids/iothread")]
+    count = whole(root.findtext("iothreads"), len(named))
+    yield from named
+    free = [one for one in range(1, count + 1) if one not in named]
+    yield from free[: max(count - len(named), 0)]
