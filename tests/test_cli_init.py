@@ -164,10 +164,10 @@ def test_a_domain_is_defined_anew_after_a_yes(
     old = redefine.whole_xml("test", drivers)
     new = old.replace(b"</uuid>\n", b"</uuid>\n  <title>quick</title>\n")
     assert new != old
-    monkeypatch.setattr(redefine, "ask", lambda question: False)
+    monkeypatch.setattr(redefine, "ask", lambda question, option: False)
     assert not redefine.redefine("test", old, new, uri=drivers)
     assert redefine.whole_xml("test", drivers) == old
-    monkeypatch.setattr(redefine, "ask", lambda question: True)
+    monkeypatch.setattr(redefine, "ask", lambda question, option: True)
     assert redefine.redefine("test", old, new, uri=drivers)
     out = capsys.readouterr().out
     assert "</uuid>\n+  <title>quick</title>\n" in out
@@ -178,6 +178,10 @@ def test_a_domain_is_defined_anew_after_a_yes(
         redefine.redefine("test", old, old + b"\n", yes=True, uri=drivers)
     with pytest.raises(HookError, match="libvirt at test:///default"):
         redefine.redefine("test", new, b"<domain/>", yes=True, uri=drivers)
+    nonsense = new.replace(b"<title>", b"<nonsense/><title>")
+    with pytest.raises(HookError, match="schema"):
+        redefine.redefine("test", new, nonsense, yes=True, uri=drivers)
+    assert redefine.whole_xml("test", drivers) == new
     assert redefine.redefine("test", new, new, uri=drivers)
 
 

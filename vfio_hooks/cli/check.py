@@ -2,7 +2,7 @@
 
 import argparse
 
-from vfio_hooks.cli import findings, xml
+from vfio_hooks.cli import findings, fix, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.errors import HookError
 
@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 _EPILOG = """\
 Errors are what does not work, warnings cost something, hints may make it better. Each finding has
 a name. man vfio-hooks-check has them all; [check] in vm.toml or vfio-hooks.toml silences them:
-silence = ["name"]. Nothing is changed. Some things only root can see.
+silence = ["name"]. Nothing is changed without --fix. Some things only root can see.
 
-The exit code is 0 when there is nothing worse than hints, and 1 with an error or a warning.
+The exit code is 0 when there is nothing worse than hints, and 1 with an error or a warning;
+with --fix it is 1 when there is something to fix and it was not done.
 
 examples:
   vfio-hooks check                            this host and the hook
   vfio-hooks check win11                      and the domain win11, as libvirt has it
   vfio-hooks check --xml win11.xml --root /tmp/captured-host
+  vfio-hooks check win11 --fix                show what would be better in its XML, and ask
   vfio-hooks check win11 --json | jq -r '.findings[] | select(.level == "error") | .name'
 """
 
@@ -45,6 +47,7 @@ def register(verbs: Verbs) -> None:
     )
     add_places(parser, "root", "config-dir", "state-dir")
     add_json(parser)
+    fix.add_fix(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,7 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
     config = read(here.config, vm)[0] if vm else None
     quiet = config.silenced if config else examine_defaults(here.config)[0]
     tables = frozenset(table.name for table in config.tables) if config else frozenset()
-    found = examine(Patient(here.host(), here, guest, tables), quiet)
+    patient = Patient(here.host(), here, guest, tables)
+    if arguments.fix:
+        return fix.run(arguments, patient, quiet)
+    found = examine(patient, quiet)
     if arguments.json:
         findings.show_json(found, vm, quiet)
     else:

@@ -27,25 +27,33 @@ def whole_xml(vm: str, uri: str = xml.SYSTEM) -> bytes:
     return xml.ask_libvirt(lambda connection: _whole(xml.find(connection, vm)), uri, write=True)
 
 
-def redefine(vm: str, old: bytes, new: bytes, *, yes: bool = False, uri: str = xml.SYSTEM) -> bool:
+def redefine(
+    vm: str,
+    old: bytes,
+    new: bytes,
+    *,
+    yes: bool = False,
+    uri: str = xml.SYSTEM,
+    option: str = "--force",
+) -> bool:
     """Have libvirt take `new` for the next start of the domain whose `whole_xml` was `old`.
 
-    The difference is printed, and unless `yes` (--force) the user is asked. The old XML is kept in
-    BACKUPS. Returns whether the domain has the new XML. Raises HookError, also for a domain that
-    somebody else changed meanwhile.
+    The difference is printed, and unless `yes` (what `option` says) the user is asked. The old
+    XML is kept in BACKUPS. Returns whether the domain has the new XML. Raises HookError, also for
+    a domain that somebody else changed meanwhile.
     """
     show_difference(old, new)
     if old == new:
         return True
-    if not yes and not ask(f"define {vm} like this?"):
+    if not yes and not ask(f"define {vm} like this?", option):
         say("nothing was changed")
         return False
-    kept = _keep(vm, old)
+    kept = keep(vm, old)
 
     def define(connection: "libvirt.virConnect") -> None:
         if _whole(xml.find(connection, vm)) != old:
             raise HookError(f"{vm} was changed by somebody else meanwhile", "try again")
-        connection.defineXML(new.decode())
+        _define(connection, old.decode(), new.decode())
 
     xml.ask_libvirt(define, uri, write=True)
     say(f"{clean(vm)} is defined anew, for its next start; as it was: {kept}")
@@ -63,32 +71,60 @@ def show_difference(old: bytes, new: bytes) -> None:
         say(paint(text, style) if style else text)
 
 
-def ask(question: str) -> bool:
+def ask(question: str, option: str = "--force") -> bool:
     """Whether the user answers yes. Raises HookError where nobody can be asked."""
     if not sys.stdin.isatty():
-        raise HookError(f"{question} nobody is there to answer", "add --force")
+        raise HookError(f"{question} nobody is there to answer", f"add {option}")
     try:
         return input(f"{clean(question)} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 
 
+def _define(connection: "libvirt.virConnect", old: str, new: str) -> None:
+    """Define a domain that libvirt finds valid."""
+    import libvirt
+
+    checked = libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+    try:
+        connection.defineXMLFlags(new, checked)
+        return
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_XML_INVALID_SCHEMA:
+            raise
+        failure = error
+    # libvirt keeps some XML that its own schema does not know, such as lines of <hyperv> in the
+    # mode passthrough. Where what it has now is not valid either, the new one is not to blame.
+    try:
+        connection.defineXMLFlags(old, checked)
+    except libvirt.libvirtError:
+        connection.defineXMLFlags(new, 0)
+    else:
+        raise failure
+
+
 def _whole(domain: "libvirt.virDomain") -> bytes:
     import libvirt
 
+    if not domain.isPersistent():
+        raise HookError(
+            f"{domain.name()} is gone when it ends, and its XML with it", "virsh define it first"
+        )
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
     text: str = domain.XMLDesc(flags)
     return text.encode()
 
 
-def _keep(vm: str, text: bytes) -> str:
-    prefix = f"{vm.replace('/', '_')}-{time.strftime('%Y%m%d-%H%M%S')}-"
+def keep(name: str, text: bytes, folder: str = "") -> str:
+    """Put XML aside, in BACKUPS or another folder, and return where. Raises HookError."""
+    folder = folder or BACKUPS
+    prefix = f"{name.replace('/', '_')}-{time.strftime('%Y%m%d-%H%M%S')}-"
     try:
-        os.makedirs(BACKUPS, mode=0o700, exist_ok=True)
-        # For root alone: there may be passwords in it.
-        descriptor, path = tempfile.mkstemp(".xml", prefix, BACKUPS)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        # For its owner alone: there may be passwords in it.
+        descriptor, path = tempfile.mkstemp(".xml", prefix, folder)
         with open(descriptor, "wb") as file:
             file.write(text)
     except OSError as error:
-        raise HookError(f"{BACKUPS}: the old XML cannot be kept: {reason(error)}") from None
+        raise HookError(f"{folder}: the old XML cannot be kept: {reason(error)}") from None
     return path

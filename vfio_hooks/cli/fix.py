@@ -1,0 +1,65 @@
+"""`vfio-hooks check --fix`: shows what would be better in a domain's XML, and writes it on yes."""
+
+import argparse
+import os
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from vfio_hooks.cli import xml
+from vfio_hooks.cli.redefine import ask, keep, redefine, show_difference, whole_xml
+from vfio_hooks.cli.terminal import say
+from vfio_hooks.errors import HookError, reason
+
+if TYPE_CHECKING:
+    from vfio_hooks.check.fixing import Fixed
+    from vfio_hooks.check.rule import Patient
+
+_OPTION = "--yes"
+
+
+def add_fix(parser: argparse.ArgumentParser) -> None:
+    """Add --fix and what belongs to it."""
+    parser.add_argument(
+        "--fix", action="store_true", help="show a better XML of the domain, and write it on yes"
+    )
+    parser.add_argument(_OPTION, action="store_true", help="with --fix: write it without asking")
+
+
+def run(arguments: argparse.Namespace, patient: "Patient", silenced: Collection[str]) -> int:
+    """Mend the domain that the arguments name; 1 where something is to do and was not done."""
+    from vfio_hooks.check.fixing import mend
+
+    if patient.guest is None or arguments.json:
+        raise HookError("--fix needs a VM, and has no --json", "vfio-hooks check VM --fix")
+    if arguments.xml == "-":
+        raise HookError("--fix cannot write standard input", "give a file: --xml FILE")
+    if arguments.xml:
+        text = xml.from_file(arguments.xml)
+    else:
+        text = whole_xml(arguments.vm, arguments.connect)
+    fixed = mend(patient, text, silenced)
+    if not fixed.names:
+        say("nothing is found that could be fixed in the XML")
+        return 0
+    say(f"for: {', '.join(fixed.names)}")
+    if arguments.xml:
+        return int(not _written(arguments.xml, fixed, arguments.yes))
+    new, yes, uri = fixed.after, arguments.yes, arguments.connect
+    return int(not redefine(arguments.vm, text, new, yes=yes, uri=uri, option=_OPTION))
+
+
+def _written(path: str, fixed: "Fixed", yes: bool) -> bool:
+    """As `redefine`, for a file; the old one is kept beside it."""
+    show_difference(fixed.before, fixed.after)
+    if not yes and not ask(f"write {path} like this?", _OPTION):
+        say("nothing was changed")
+        return False
+    folder, name = os.path.split(os.path.abspath(path))
+    kept = keep(name.removesuffix(".xml"), fixed.before, folder)
+    try:
+        with open(path, "wb") as file:
+            file.write(fixed.after)
+    except OSError as error:
+        raise HookError(f"{path}: cannot be written: {reason(error)}") from None
+    say(f"{path} is written; as it was: {kept}")
+    return True
