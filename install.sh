@@ -22,6 +22,7 @@ use_prefix() {
         "$SHARE/man/man1/vfio-hooks.1 manual vfio-hooks"
         "$SHARE/man/man5/vfio-hooks.toml.5 manual vfio-hooks.toml"
         "$SHARE/man/man7/vfio-hooks-check.7 manual vfio-hooks-check"
+        "$SHARE/man/man7/vfio-hooks-migration.7 manual vfio-hooks-migration"
         "$SHARE/bash-completion/completions/vfio-hooks completion bash"
         "$SHARE/zsh/site-functions/_vfio-hooks completion zsh"
         "$SHARE/fish/vendor_completions.d/vfio-hooks.fish completion fish"

@@ -143,6 +143,7 @@ def test_manual_pages_and_completions_are_where_they_are_looked_for(target: Targ
         "man/man1/vfio-hooks.1": ".TH VFIO-HOOKS 1 ",
         "man/man5/vfio-hooks.toml.5": ".TH VFIO-HOOKS.TOML 5 ",
         "man/man7/vfio-hooks-check.7": ".TH VFIO-HOOKS-CHECK 7 ",
+        "man/man7/vfio-hooks-migration.7": ".TH VFIO-HOOKS-MIGRATION 7 ",
         "bash-completion/completions/vfio-hooks": "# bash completion",
         "zsh/site-functions/_vfio-hooks": "#compdef vfio-hooks\n",
         "fish/vendor_completions.d/vfio-hooks.fish": "# fish completions",

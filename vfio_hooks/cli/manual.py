@@ -21,7 +21,8 @@ def register(verbs: Verbs) -> None:
         "manual",
         run,
         line="print a manual page, also of the configuration and of findings",
-        description="Print a manual page: vfio-hooks(1), vfio-hooks.toml(5), vfio-hooks-check(7).",
+        description="Print a manual page: vfio-hooks(1), vfio-hooks.toml(5), vfio-hooks-check(7)\n"
+        "or vfio-hooks-migration(7).",
         epilog=_EPILOG,
     )
     parser.add_argument(

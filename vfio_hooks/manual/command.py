@@ -76,8 +76,8 @@ def page() -> str:
     made.prose(top.epilog.removeprefix("examples:\n"))
     made.section("SEE ALSO")
     made.prose(
-        "`vfio-hooks.toml`(5), `vfio-hooks-check`(7), `virsh`(1), `journalctl`(1), "
-        "https://libvirt.org/hooks.html"
+        "`vfio-hooks.toml`(5), `vfio-hooks-check`(7), `vfio-hooks-migration`(7), `virsh`(1), "
+        "`journalctl`(1), https://libvirt.org/hooks.html"
     )
     return str(made)
 
