@@ -38,6 +38,7 @@ from vfio_hooks.knobs import (
     Transient,
     Trigger,
     Unit,
+    UsbDriver,
     VfCount,
     VfSetting,
     Watchdog,
@@ -142,6 +143,10 @@ PLANS = {
     "VFs made, set up and lent": [
         step(VfCount(PF), AtLeast(2)),
         *(replace(one, awaits=VfCount(PF).key) for one in VF_STEPS),
+    ],
+    "a USB device's drivers": [
+        step(UsbDriver("1-4", "1.0", "046d:c52b"), Exclusive("no driver")),
+        step(UsbDriver("1-5", "1.0", "0951:1666", "E0D55E"), Exclusive("usbhid")),
     ],
     "two plugins on one value": [step(IRQ, Subtract("4-5")), step(IRQ, Subtract("5-7"))],
 }

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from vfio_hooks.domain_devices import UsbDevice, number, usb_devices
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 
@@ -56,6 +57,7 @@ class Domain:
     hugepages: tuple[HugePages, ...] | None = None
     """None without <hugepages>."""
     pci: tuple[PciFunction, ...] = ()
+    usb: tuple[UsbDevice, ...] = ()
     networks: tuple[str, ...] = ()
     """The libvirt networks of its interfaces; a pool's interface has its function at start."""
     threads: int = 1
@@ -111,6 +113,7 @@ def parse(xml: bytes) -> Domain:
             },
             hugepages=_hugepages(root),
             pci=tuple(function for _, function in pci_functions(root)),
+            usb=tuple(usb_devices(root)),
             networks=tuple(
                 source.get("network", "")
                 for source in root.iterfind("devices/interface[@type='network']/source")
@@ -174,12 +177,6 @@ def _function(
         origin=origin,
         driver=_attribute(device.find("driver"), "model"),
     )
-
-
-def number(text: str) -> int:
-    """A number as C's strtol reads it with base 0: 0x hex, 0 octal, else decimal."""
-    octal = text.startswith("0") and text.isdecimal()
-    return int(text, 8 if octal else 0)
 
 
 def _pins(root: "_Element", tag: str, number: str) -> dict[int, CpuSet]:

@@ -17,6 +17,7 @@ from tests.fakes import (
     irqbalance,
     sriov,
     systemd,
+    usb,
     watchdog,
 )
 from tests.fakes.pci import DRIVERS, Bus
@@ -92,7 +93,9 @@ class Kernel(Bus, WritableHost):
             raise OSError(errno.EINVAL, "Invalid argument", name)
         if name in self.managed:
             raise OSError(errno.EPERM, "Operation not permitted", name)
-        if name.endswith("/driver/unbind"):
+        if name.startswith(usb.DRIVERS):
+            usb.write(self, name, text)
+        elif name.endswith("/driver/unbind"):
             self.unbind(name.split("/")[-3], text)
         elif name.startswith("/sys/bus/platform/drivers/"):
             display.bind(self, name, text)
@@ -220,6 +223,7 @@ def a_host() -> Kernel:
     hugepages.add_pool(kernel, "/sys/devices/system/node/node0/hugepages/hugepages-2048kB", 3)
     watchdog.add(kernel)
     sriov.add_card(kernel)
+    usb.boot(kernel)
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     systemd.boot(kernel)

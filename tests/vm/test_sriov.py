@@ -17,6 +17,9 @@ from tests.vm.test_main_job import drivers, lent, managed_vm
 PF = f"/sys/bus/pci/devices/{SRIOV_PF}"
 VFS = ("0000:08:10.0", "0000:08:10.2", "0000:08:10.4", "0000:08:10.6")
 POOL = "<network><name>pool</name><forward mode='hostdev' managed='yes'>{}</forward></network>"
+# libvirt forgets a pool's VFs when it writes a domain's AppArmor profile.
+PROFILE = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+RULE = "/dev/vfio/[0-9]* rw,\n"
 INTERFACE = """\
 <interface type='network'><mac address='52:54:00:aa:00:01'/><source network='pool'/></interface>
 """
@@ -65,7 +68,8 @@ def test_two_vms_share_a_card(hooked: Guest, card: str) -> None:
         vms.stop("one")
         found = settings(hooked, card)
         assert found[1]["vlan_list"] == [{}]
-        assert found[1]["address"] == "00:00:00:00:00:00"
+        # igb invents one for a VF that has none, when the VF's driver asks.
+        assert found[1]["address"] != "52:54:00:00:00:07"
         assert (found[1]["trust"], found[1]["spoofchk"]) == (False, True)
         assert found[1]["rate"] == {"max_tx": 0, "min_tx": 0}
         assert count(hooked) == "2"
@@ -104,6 +108,7 @@ def test_a_vf_out_of_a_pool(hooked: Guest, card: str) -> None:
     hooked.run(f"echo 2 > {PF}/sriov_numvfs; udevadm settle; ip link set {card} vf 0 vlan 7")
     hooked.run("virsh -q net-define /dev/stdin", input=POOL.format(f"<pf dev='{card}'/>"))
     domain = Domain("gaming", extra_devices=INTERFACE)
+    hooked.put(PROFILE, RULE)
     before = settings(hooked, card)
     try:
         hooked.run("virsh -q net-start pool")
@@ -128,3 +133,4 @@ def test_a_vf_out_of_a_pool(hooked: Guest, card: str) -> None:
             assert "somebody else has set it" not in log
     finally:
         hooked.run("virsh -q net-destroy pool; virsh -q net-undefine pool", check=False)
+        hooked.run(f"rm {PROFILE}")

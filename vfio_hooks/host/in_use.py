@@ -124,8 +124,13 @@ def writer_name(address: str) -> str:
 
 def losses(host: Host, address: str) -> list[str]:
     """What the host would lose with the function, as clauses: "/home is mounted from nvme0n1"."""
+    return lost_below(host, f"{DEVICES}/{address}")
+
+
+def lost_below(host: Host, top: str) -> list[str]:
+    """What it would lose with a device of any bus, by the device's folder in sysfs."""
     found = []
-    for device, folder in _class_devices(host, address):
+    for device, folder in _class_devices(host, top):
         subsystem = host.link(f"{folder}/subsystem")
         if subsystem == "block":
             found += _block_losses(host, device, folder)
@@ -134,10 +139,10 @@ def losses(host: Host, address: str) -> list[str]:
     return found
 
 
-def _class_devices(host: Host, address: str) -> Iterator[tuple[str, str]]:
-    """Name and folder of every device below a function, those of other PCI functions left out:
+def _class_devices(host: Host, top: str) -> Iterator[tuple[str, str]]:
+    """Name and folder of every device below a folder, those of other PCI functions left out:
     a bridge's folder has the folders of all that is behind it."""
-    folders = [f"{DEVICES}/{address}"]
+    folders = [top]
     while folders:
         folder = folders.pop()
         for name in host.names(folder):
@@ -155,7 +160,7 @@ def _class_devices(host: Host, address: str) -> Iterator[tuple[str, str]]:
 
 def _nodes(host: Host, address: str) -> Iterator[tuple[tuple[int, int], str]]:
     """Device number and path of the nodes whose open files matter."""
-    for _, folder in _class_devices(host, address):
+    for _, folder in _class_devices(host, f"{DEVICES}/{address}"):
         number = host.maybe(f"{folder}/dev")
         if number and host.link(f"{folder}/subsystem") in _HOLDING:
             lines = (host.maybe(f"{folder}/uevent") or "").splitlines()

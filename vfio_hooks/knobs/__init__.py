@@ -27,6 +27,7 @@ from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.knobs.trigger import Trigger
 from vfio_hooks.knobs.unit import Unit
+from vfio_hooks.knobs.usb_driver import UsbDriver
 from vfio_hooks.knobs.vf_count import VfCount
 from vfio_hooks.knobs.vf_setting import VfSetting
 from vfio_hooks.knobs.watchdog import Watchdog
@@ -51,6 +52,7 @@ KNOBS: dict[str, type[Knob]] = {
         HostTasks,
         ThreadAffinity,
         IrqBalance,
+        UsbDriver,
         VfCount,
         VfSetting,
         Unit,
@@ -85,6 +87,7 @@ __all__ = [
     "Transient",
     "Trigger",
     "Unit",
+    "UsbDriver",
     "VfCount",
     "VfSetting",
     "Watchdog",

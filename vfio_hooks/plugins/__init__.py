@@ -18,6 +18,7 @@ BUILT_IN = (
     "service",
     "session",
     "sriov",
+    "usb",
     "pci",
     "hugepages",
     "memory",

@@ -18,6 +18,9 @@ Each setting of a VF has its former value again after the VM's run. libvirt has 
 an <interface> itself (its MAC address, and no VLAN if it names none), and chooses a pool's VF only
 when the VM starts. So the settings of these are made after libvirt's own, at libvirt's event
 "start", and are taken back before, at "stopped".
+
+Where AppArmor is in force, libvirt's profile keeps QEMU from a pool's VF. A line "/dev/vfio/[0-9]*
+rw," in /etc/apparmor.d/local/abstractions/libvirt-qemu lets it have it.
 """
 
 import re

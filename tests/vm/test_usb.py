@@ -1,0 +1,95 @@
+"""The usb plugin on the emulated host's keyboard and tablet, which have the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.direct import Direct
+from tests.vm.domains import Domain
+from tests.vm.guest import Guest
+from tests.vm.hardware import GPU_USB, USB
+from tests.vm.test_main_job import managed_vm
+
+BOTH = "0627:0001"
+HOSTDEV = """\
+<hostdev mode='subsystem' type='usb'><source>\
+<address bus='{}' device='{}'/></source></hostdev>"""
+
+
+@pytest.fixture
+def vms(hooked: Guest) -> Iterator[Direct]:
+    direct = Direct(hooked)
+    yield direct
+    direct.forget()
+
+
+def drivers(guest: Guest) -> dict[str, str]:
+    """The drivers of the interfaces of both devices."""
+    line = (
+        "cd /sys/bus/usb/devices; for d in $(grep -l 0627 */idVendor); do for i in ${d%/*}:*; do"
+        " echo $i $(basename $(readlink $i/driver || echo none)); done; done"
+    )
+    return dict(told.split() for told in guest.run(line).stdout.splitlines())
+
+
+def test_off_and_on_by_number_and_by_interface(vms: Direct) -> None:
+    guest = vms.guest
+    before = drivers(guest)
+    assert len(before) == 2
+    assert set(before.values()) == {"usbhid"}
+    one, _ = sorted(before)
+    vms.manage(Domain("both"), f'[[usb]]\ndevice = "{BOTH}"\n')
+    vms.manage(Domain("one"), f'[[usb]]\ndevice = "{one}"\n')
+    vms.manage(Domain("wrong"), f'[[usb]]\ndevice = "{one}"\ndriver = "hub"\n')
+    assert vms.start("one") == ""
+    assert drivers(guest) == {**before, one: "none"}
+    assert "VM one has it" in vms.start("both")
+    vms.stop("one")
+    assert vms.start("both") == ""
+    assert set(drivers(guest).values()) == {"none"}
+    vms.stop("both")
+    assert "cannot bind" in vms.start("wrong")
+    assert drivers(guest) == before
+
+
+def test_plugged_in_again_on_another_bus(vms: Direct) -> None:
+    """The controller goes, and comes back with the numbers of another one's buses."""
+    guest = vms.guest
+    before = drivers(guest)
+    vms.manage(Domain("both"), f'[[usb]]\ndevice = "{BOTH}"\n')
+    assert vms.start("both") == ""
+    folder = "/sys/bus/pci/drivers/xhci_hcd"
+    order = " && ".join(
+        f"echo {address} > {folder}/{verb}"
+        for verb, address in (
+            *(("unbind", USB), ("unbind", GPU_USB)),
+            *(("bind", USB), ("bind", GPU_USB)),
+        )
+    )
+    guest.run(f"{order} && udevadm settle")
+    guest.wait("test $(grep -l 0627 /sys/bus/usb/devices/*/idVendor | wc -l) = 2")
+    moved = drivers(guest)
+    assert not moved.keys() & before.keys()
+    for interface in moved:
+        guest.run(f"echo {interface} > /sys/bus/usb/drivers/usbhid/unbind")
+    vms.stop("both")
+    assert drivers(guest) == dict.fromkeys(moved, "usbhid")
+
+
+def test_a_device_that_the_domain_is_given(hooked: Guest) -> None:
+    """QEMU opens it, and is killed; the host's driver is back."""
+    before = drivers(hooked)
+    interface, _ = sorted(before)
+    folder = f"/sys/bus/usb/devices/{interface.partition(':')[0]}"
+    numbers = hooked.run(f"cat {folder}/busnum {folder}/devnum").stdout.split()
+    domain = Domain("typing", extra_devices=HOSTDEV.format(*numbers))
+    xml = domain.xml().replace("type='usb' model='none'", "type='usb' model='qemu-xhci'")
+    with managed_vm(hooked, domain, "[[usb]]\n"):
+        hooked.define(xml)
+        hooked.start(domain.name)
+        hooked.wait(f"test $(basename $(readlink {folder}:1.0/driver || echo none)) != usbhid")
+        assert set(drivers(hooked)) == set(before)
+        hooked.destroy(domain.name)
+        assert drivers(hooked) == before

@@ -1,0 +1,65 @@
+"""USB devices of the host, their interfaces and these interfaces' drivers.
+
+A device is named after the ports that lead to it, "1-4.2"; its interfaces "1-4.2:1.0", with the
+number of the configuration and their own. Documentation/ABI/testing/sysfs-bus-usb, and
+https://docs.kernel.org/driver-api/usb/usb.html
+"""
+
+import re
+from dataclasses import dataclass
+
+from vfio_hooks.host import Host
+
+DEVICES = "/sys/bus/usb/devices"
+DRIVERS = "/sys/bus/usb/drivers"
+HUB_CLASS = "09"
+PATH = re.compile(r"\d+-\d+(\.\d+)*(:\d+\.\d+)?")
+IDS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device: "1-4", "046d:c52b", its serial number ("" for none) and what it calls itself."""
+
+    path: str
+    ids: str
+    serial: str
+    product: str
+    bus: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.path} ({', '.join(filter(None, (self.ids, self.product)))})"
+
+
+def devices(host: Host) -> list[Device]:
+    """All devices but the root hubs, which are the controllers' own."""
+    found = []
+    for path in host.names(DEVICES):
+        vendor = host.maybe(f"{DEVICES}/{path}/idVendor")
+        if vendor is None or not PATH.fullmatch(path):
+            continue
+        product, serial, name, bus, number = (
+            host.maybe(f"{DEVICES}/{path}/{file}") or ""
+            for file in ("idProduct", "serial", "product", "busnum", "devnum")
+        )
+        numbers = (int(bus or 0), int(number or 0))
+        found.append(Device(path, f"{vendor}:{product}", serial, name, *numbers))
+    return found
+
+
+def interfaces(host: Host, device: Device) -> list[str]:
+    """The interfaces of a device's configuration, without the device's path: "1.0"."""
+    start = f"{device.path}:"
+    names = (name for name in host.names(DEVICES) if name.startswith(start))
+    return [name.removeprefix(start) for name in names]
+
+
+def find(host: Host, path: str, ids: str, serial: str) -> Device | None:
+    """A device that was at `path`: there, or wherever it has been plugged in since."""
+    alike = [device for device in devices(host) if device.ids == ids]
+    for device in alike:
+        if device.path == path and serial in ("", device.serial):
+            return device
+    moved = [device for device in alike if device.serial == serial]
+    return moved[0] if len(moved) == 1 else None

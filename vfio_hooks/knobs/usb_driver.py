@@ -1,0 +1,90 @@
+"""The driver that one interface of a USB device is bound to."""
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.usb import DEVICES, DRIVERS, find
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.wait import until
+
+NONE = "no driver"
+
+
+@dataclass(frozen=True)
+class UsbDriver(Knob):
+    """The driver of interface "1.0" of the device at `path`, "1-4"; the value is its name, or "no
+    driver".
+
+    The device is known again by its `ids` and `serial` number when it is plugged in elsewhere. One
+    without a serial number that is not at its place is taken for it only if it is alone of its
+    kind. Bound by name and not by a probe, as the kernel would choose the first driver that fits.
+    """
+
+    path: str
+    interface: str
+    ids: str
+    serial: str = ""
+    seconds: float = 10
+    kind: ClassVar[str] = "usb-driver"
+    # Between unbind and bind an interface has neither the old driver nor the new one.
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return f"{DEVICES}/{self.path}:{self.interface}/driver"
+
+    def read(self, host: Host) -> str:
+        return host.link(f"{DEVICES}/{self._name(host)}/driver") or NONE
+
+    def write(self, host: WritableHost, value: str) -> None:
+        name = self._name(host)
+        now = self.read(host)
+        if now not in (NONE, value):
+            self._tell(host, f"{DRIVERS}/{now}/unbind", name)
+        if value != NONE and self.read(host) != value:
+            if not host.exists(f"{DRIVERS}/{value}"):
+                self._load(host, name, value)
+            self._tell(host, f"{DRIVERS}/{value}/bind", name)
+        if not until(lambda: self.read(host) == value, self.seconds):
+            raise HookError(
+                f"USB {name}: {value} was asked for, but the kernel shows {self.read(host)}"
+            )
+
+    def _name(self, host: Host) -> str:
+        device = find(host, self.path, self.ids, self.serial)
+        if device is None:
+            raise Gone(f"USB {self.path} ({self.ids}): the device is not plugged in")
+        name = f"{device.path}:{self.interface}"
+        if not host.exists(f"{DEVICES}/{name}"):
+            raise Gone(f"USB {name} ({self.ids}): the device has no such interface now")
+        return name
+
+    def _load(self, host: WritableHost, name: str, driver: str) -> None:
+        """A driver's module need not be called as the driver is; then the device's alias tells."""
+        alias = host.maybe(f"{DEVICES}/{name}/modalias")
+        try:
+            host.run(["modprobe", "--", driver], self.seconds)
+        except HookError:
+            if not alias:
+                raise
+            host.run(["modprobe", "-b", "--", alias], self.seconds)
+
+    def _tell(self, host: WritableHost, file: str, name: str) -> None:
+        """Aside: a driver's disconnect routine waits for the transfers that it has going on."""
+        try:
+            host.write_aside(file, name, self.seconds, f"vh {name}"[:15])
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise HookError(f"USB {name}: {file} took longer than {self.seconds:g} s") from None
+            # ENODEV at an unbind: whoever was faster. At a bind: the driver is for others.
+            if error.errno == errno.ENODEV and file.endswith("/unbind"):
+                return
+            if self.read(host) != NONE and error.errno == errno.EBUSY:
+                return
+            hint = "the driver may not be for this kind of device" * file.endswith("/bind")
+            raise refused(
+                "bind" if hint else "unbind", f"USB {name}: {file}", error, hint
+            ) from None

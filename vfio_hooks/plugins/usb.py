@@ -1,0 +1,136 @@
+"""USB devices of the host: their drivers taken off them, or others put on, for the VM's run.
+
+There may be several tables; they are carried out in their order, and undone the other way round:
+
+    [[usb]]
+    device = "046d:c52b"
+
+    [[usb]]
+    device = "1-4:1.0"
+    driver = "usb-storage"
+
+QEMU takes a device's drivers off by itself when it opens the device for the guest, and puts them
+back. A table is for what it leaves to the host: that they are off before the VM starts and stay
+off while the guest has not opened the device, and are back if QEMU was killed; or for devices that
+no guest is given. A table without `device` is for all USB devices in the domain's XML.
+
+Afterwards every interface has its former driver again, also if the device was plugged in again
+meanwhile, in another port too; a device that is gone is told in the journal.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.domain_devices import UsbDevice
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.host.in_use import lost_below
+from vfio_hooks.host.modules import is_known
+from vfio_hooks.host.usb import (
+    DEVICES,
+    DRIVERS,
+    HUB_CLASS,
+    IDS,
+    PATH,
+    Device,
+    devices,
+    interfaces,
+)
+from vfio_hooks.knobs import UsbDriver
+from vfio_hooks.knobs.usb_driver import NONE
+from vfio_hooks.sharing import Exclusive
+from vfio_hooks.steps import Step
+
+MULTIPLE = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """`device` is a vendor and product number as lsusb shows them ("046d:c52b"), and stands for
+    all devices that have them; or a place, "1-4", as in /sys/bus/usb/devices; or one interface of
+    the device there, "1-4:1.0". `driver` is what the interfaces are bound to, or "none"."""
+
+    device: str | None = None
+    driver: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.device is not None and not (
+            IDS.fullmatch(self.device.lower()) or PATH.fullmatch(self.device)
+        ):
+            raise ValueError('device must be like "046d:c52b", "1-4" or "1-4:1.0"')
+        if not self.driver or set("/.") & set(self.driver):
+            raise ValueError('driver must be the name of a driver, such as "usbhid", or "none"')
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op != "prepare":
+        return
+    only = (options.device or "").partition(":")[2] if _is_place(options.device) else ""
+    value = NONE if options.driver == "none" else options.driver
+    if value != NONE and not host.exists(f"{DRIVERS}/{value}") and not is_known(host, value):
+        raise HookError(f"usb: {value!r} is not a USB driver of this kernel")
+    for device in _chosen(domain, options.device, host):
+        there = interfaces(host, device)
+        if only and only not in there:
+            raise HookError(
+                f"usb: {device} has no interface {only}", f"there are: {', '.join(there)}"
+            )
+        for interface in [only] if only else there:
+            _check(host, device, interface)
+            knob = UsbDriver(device.path, interface, device.ids, device.serial)
+            yield Step("usb", knob, Exclusive(value))
+
+
+def _is_place(device: str | None) -> bool:
+    return device is not None and "-" in device
+
+
+def _chosen(domain: Domain, named: str | None, host: Host) -> list[Device]:
+    there = devices(host)
+    if named is None:
+        found = [device for wanted in domain.usb for device in _of_domain(wanted, there)]
+        if not domain.usb:
+            raise HookError(
+                f"usb: domain {domain.name} is given no USB device",
+                'name one with device in [[usb]], such as device = "046d:c52b"',
+            )
+        return list(dict.fromkeys(found))
+    place, ids = named.partition(":")[0], named.lower()
+    found = [device for device in there if (device.path == place or device.ids == ids)]
+    if not found:
+        raise HookError(
+            f"usb: {named} is not plugged in",
+            "lsusb shows what is, and lsusb -t where; or set required = false in [[usb]]",
+        )
+    return found
+
+
+def _of_domain(wanted: UsbDevice, there: list[Device]) -> list[Device]:
+    found = [
+        device
+        for device in there
+        if wanted.ids in (None, device.ids)
+        and wanted.address in (None, (device.bus, device.number))
+    ]
+    if not found and not wanted.optional:
+        raise HookError(
+            f"usb: {wanted}, which the domain is given, is not plugged in",
+            "plug it in, or set startupPolicy='optional' in its <source>",
+        )
+    return found
+
+
+def _check(host: Host, device: Device, interface: str) -> None:
+    folder = f"{DEVICES}/{device.path}:{interface}"
+    if host.maybe(f"{folder}/bInterfaceClass") == HUB_CLASS:
+        raise HookError(
+            f"usb: {device} is a hub: all that is plugged into it would go",
+            "name the devices behind it instead",
+        )
+    if lost := lost_below(host, folder):
+        raise HookError(
+            f"usb: {device}: the host would lose what it needs: {', '.join(lost)}",
+            "move that elsewhere first",
+        )
