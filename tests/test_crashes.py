@@ -32,6 +32,7 @@ from vfio_hooks.knobs import (
     Knob,
     Module,
     Pages,
+    Partition,
     PciDriver,
     PlatformDriver,
     ThreadAffinity,
@@ -43,7 +44,17 @@ from vfio_hooks.knobs import (
     VfSetting,
     Watchdog,
 )
-from vfio_hooks.sharing import Add, AtLeast, Exclusive, Once, Override, Run, Share, Subtract
+from vfio_hooks.sharing import (
+    Add,
+    AtLeast,
+    Exclusive,
+    Include,
+    Once,
+    Override,
+    Run,
+    Share,
+    Subtract,
+)
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step, Until
 
@@ -54,6 +65,8 @@ THP = File("/sys/kernel/mm/transparent_hugepage/enabled")
 IRQ, MANAGED_IRQ = IrqAffinity(24), IrqAffinity(26)
 CPUFREQ = "/sys/devices/system/cpu/cpufreq"
 KTHREAD = ThreadAffinity(77, 770, "kswapd0 (a)")
+MACHINES = f"{ROOT}/machine.slice"
+VCPU = f"{MACHINES}/machine-qemu.scope/libvirt/vcpu0"
 BALANCER = IrqBalance(irqbalance.SOCKET)
 HELPER = Transient("vfio-hooks-vm-radio.service", ("/bin/radio", "on"), ("User=me",), ("A=b",))
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
@@ -103,6 +116,11 @@ PLANS = {
     "programs in cgroup v1": [
         step(CpuMask(f"{V1}/openrc.sshd/cpuset.cpus"), Subtract("4-7", ("0-7",))),
         step(HostTasks(V1), Subtract("4-7", ("0-7",))),
+    ],
+    "a partition": [
+        step(CpuMask(f"{MACHINES}/cpuset.cpus.exclusive"), Include("4-5")),
+        step(CpuMask(f"{VCPU}/cpuset.cpus.exclusive"), Override("4")),
+        step(Partition(VCPU), Override("isolated")),
     ],
     "a kernel thread": [step(KTHREAD, Subtract("4-7", ("0-7",)))],
     "irqbalance": [step(BALANCER, Subtract("4-7"))],
@@ -171,6 +189,7 @@ OTHERS: list[list[Step]] = [
         step(HostTasks(ROOT), Subtract("2-5", ("0-7",))),
         step(CpuMask(f"{V1}/openrc.sshd/cpuset.cpus"), Subtract("2-5", ("0-7",))),
         step(HostTasks(V1), Subtract("2-5", ("0-7",))),
+        step(CpuMask(f"{MACHINES}/cpuset.cpus.exclusive"), Include("2,5")),
         step(GOVERNOR, Override("performance")),
         step(Pages(PAGES), Add(2)),
         step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("1")),
@@ -291,6 +310,7 @@ def test_every_kind_of_step_is_in_the_crash_tests() -> None:
         Subtract,
         Add,
         AtLeast,
+        Include,
         Run,
         Once,
     }

@@ -37,7 +37,7 @@ def test_many_that_do_the_same_are_one_line() -> None:
         ),
     ]
     assert folded(changes) == [
-        "/sys/fs/cgroup/user.slice/cpuset.cpus:  → 0-3",
+        "/sys/fs/cgroup/user.slice/cpuset.cpus: (not set) → 0-3",
         "/proc/irq/9/smp_affinity_list: 0-3 (stays)",
         "/proc/irq/{24-26,40}/smp_affinity_list: 0-7 → 0-3",
         "/proc/irq/27/smp_affinity_list: 0-7 → 0",

@@ -16,6 +16,7 @@ from vfio_hooks.sharing import (
     Add,
     AtLeast,
     Exclusive,
+    Include,
     Once,
     Override,
     Run,
@@ -23,6 +24,7 @@ from vfio_hooks.sharing import (
     Subtract,
     added,
     is_shared,
+    shown,
     target,
 )
 from vfio_hooks.steps import Step
@@ -47,10 +49,10 @@ class Change:
         if not is_shared(self.step.share):
             return f"{self.step.key}: {self.new}"
         if isinstance(self.step.share, Exclusive) and self.step.share.value is None:
-            return f"{self.step.key}: {self.old}, for libvirt to change"
+            return f"{self.step.key}: {shown(self.old)}, for libvirt to change"
         if self.old == self.new:
-            return f"{self.step.key}: {self.old} (stays)"
-        return f"{self.step.key}: {self.old} → {self.new}"
+            return f"{self.step.key}: {shown(self.old)} (stays)"
+        return f"{self.step.key}: {shown(self.old)} → {shown(self.new)}"
 
 
 def gather(event: Event, domain: Domain, config: Config, host: Host, log: Log) -> list[Step]:
@@ -180,9 +182,11 @@ def undo_text(step: Step, base: str) -> str:
         case Run():
             return step.knob.undo_text if isinstance(step.knob, Command) else "undone"
         case Override() | Exclusive():
-            return f"back to {base}, unless another VM or somebody else has it by then"
+            return f"back to {shown(base)}, unless another VM or somebody else has it by then"
         case Subtract(cpus):
             return f"CPUs {cpus} come back, but for those of other VMs"
+        case Include(cpus):
+            return f"CPUs {cpus} go, but for those of other VMs"
         case AtLeast():
             return f"back to {base} when no VM needs more"
         case Add(count):
@@ -190,7 +194,7 @@ def undo_text(step: Step, base: str) -> str:
 
 
 def _check_pair(first: Step, second: Step) -> None:
-    if isinstance(first.share, Add | Subtract | Run | Once) and type(first.share) is type(
+    if isinstance(first.share, Add | Subtract | Include | Run | Once) and type(first.share) is type(
         second.share
     ):
         return

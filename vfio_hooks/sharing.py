@@ -40,6 +40,13 @@ class Subtract:
 
 
 @dataclass(frozen=True)
+class Include:
+    """CPUs put into a set: the host's own, and those of every VM."""
+
+    cpus: str
+
+
+@dataclass(frozen=True)
 class Add:
     """A number put on top, as with hugepages: each VM adds and takes away its own."""
 
@@ -65,7 +72,7 @@ class Once:
     value: str
 
 
-Share = Override | Exclusive | Subtract | Add | AtLeast | Run | Once
+Share = Override | Exclusive | Subtract | Include | Add | AtLeast | Run | Once
 
 DONE, UNDONE = "done", "undone"
 
@@ -73,8 +80,8 @@ DONE, UNDONE = "done", "undone"
 def target(base: str, shares: Sequence[Share]) -> str:
     """What a value has to be with these claims on it, oldest first; all are of one kind.
 
-    `base` and the result are canonical text: a CPU list for Subtract, a number for Add and
-    AtLeast. Raises ValueError for a CPU set that would be left empty, spare sets included.
+    `base` and the result are canonical text: a CPU list for Subtract and Include, a number for
+    Add and AtLeast. Raises ValueError for a CPU set that would be left empty, spare sets included.
     """
     if not shares:
         return base
@@ -91,12 +98,14 @@ def target(base: str, shares: Sequence[Share]) -> str:
             return str(max(int(base), *wanted))
         case Run():
             return DONE
+        case Include():
+            return format_list(parse_list(base) | _named(shares))
         case Subtract(spare=spare):
-            taken = _taken(shares)
+            taken = _named(shares)
             for cpus in (base, *spare):
                 if left := parse_list(cpus) - taken:
                     return format_list(left)
-            raise ValueError(f"no CPU would be left of {base} without {format_list(taken)}")
+            raise ValueError(f"no CPU would be left of {shown(base)} without {format_list(taken)}")
 
 
 def added(shares: Sequence[Share]) -> int:
@@ -109,9 +118,14 @@ def is_shared(share: Share) -> bool:
     return not isinstance(share, Run | Once)
 
 
-def _taken(shares: Sequence[Share]) -> CpuSet:
-    taken: CpuSet = frozenset()
+def shown(value: str) -> str:
+    """A value for people, to whom an empty one has to be told."""
+    return value or "(not set)"
+
+
+def _named(shares: Sequence[Share]) -> CpuSet:
+    named: CpuSet = frozenset()
     for share in shares:
-        if isinstance(share, Subtract):
-            taken |= parse_list(share.cpus)
-    return taken
+        if isinstance(share, Subtract | Include):
+            named |= parse_list(share.cpus)
+    return named

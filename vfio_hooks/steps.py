@@ -21,6 +21,7 @@ _SHARES = {
         sharing.Override,
         sharing.Exclusive,
         sharing.Subtract,
+        sharing.Include,
         sharing.Add,
         sharing.AtLeast,
         sharing.Run,

@@ -11,7 +11,7 @@ from vfio_hooks.host import WritableHost
 from vfio_hooks.journal import Claim, Journal, State
 from vfio_hooks.ledger import Ledger, holding
 from vfio_hooks.log import Log
-from vfio_hooks.sharing import UNDONE, Add, Exclusive, Once, Run, added, target
+from vfio_hooks.sharing import UNDONE, Add, Exclusive, Once, Run, added, shown, target
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,10 @@ class Undoing:
                     # Still ours and untouched: it goes on counting, and can be tried again.
                     self._mark(journal, claim, State.HELD)
                 raise
-            self.log.info(f"{journal.vm}: {step.plugin}: {step.key}: {live} → {goal}", journal.vm)
+            self.log.info(
+                f"{journal.vm}: {step.plugin}: {step.key}: {shown(live)} → {shown(goal)}",
+                journal.vm,
+            )
         self._mark(journal, claim, State.UNDONE)
 
     def goal(self, claim: Claim, live: str) -> str | None:
@@ -99,7 +102,7 @@ class Undoing:
         """Leave a value to whoever changed it: the claims of all VMs on it are over."""
         for claim in self.ledger.on(key):
             self.log.warning(
-                f"{claim.vm}: {key}: somebody else has set it to {live} since: left alone",
+                f"{claim.vm}: {key}: somebody else has set it to {shown(live)} since: left alone",
                 claim.vm,
             )
         self.ledger.lose(key)

@@ -36,6 +36,13 @@ def boot(kernel: Files) -> None:
     for top_group in (ROOT, V1):
         make(kernel, f"{top_group}/openrc.sshd")
     kernel.files[f"{V1}/openrc.sshd/{_SET}"] = "0-5\n"
+    for group in (
+        "",
+        "/machine-qemu.scope",
+        *map("/machine-qemu.scope/libvirt{}".format, ("", "/vcpu0")),
+    ):
+        kernel.files[f"{ROOT}/machine.slice{group}/{_SET}.exclusive"] = "\n"
+        kernel.files[f"{ROOT}/machine.slice{group}/{_SET}.partition"] = "member\n"
 
 
 def make(kernel: Files, group: str) -> None:

@@ -118,5 +118,6 @@ def without_the_unrestricted(files: dict[str, str]) -> dict[str, str]:
     return {
         path: text
         for path, text in files.items()
-        if "/cpuset.cpus" not in path or (text.strip() and not parse_list(text) >= ALL)
+        if not path.endswith(("/cpuset.cpus", "/cpuset.cpus.effective"))
+        or (text.strip() and not parse_list(text) >= ALL)
     }

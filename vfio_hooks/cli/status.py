@@ -12,7 +12,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.journal import Claim, Journal, State
 from vfio_hooks.ledger import Ledger, holding
 from vfio_hooks.plan import undo_text
-from vfio_hooks.sharing import Once, is_shared, target
+from vfio_hooks.sharing import Once, is_shared, shown, target
 from vfio_hooks.undoing import Undoing
 
 _EPILOG = """\
@@ -152,7 +152,8 @@ def _show(vms: Sequence[Vm], wanted: str | None) -> None:
 
 
 def _show_change(change: Standing) -> None:
-    values = "" if change.base is None else f": {change.base} → {change.live or '?'}"
+    live = "?" if change.live is None else shown(change.live)
+    values = "" if change.base is None else f": {shown(change.base)} → {live}"
     if change.base is not None and change.base == change.live:
         values = f": {change.live}" + ("" if change.note else " (stays)")
     say(clean(f"{change.key}{values}"), 2)

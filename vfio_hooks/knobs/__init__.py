@@ -21,6 +21,7 @@ from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.knobs.module import Module
 from vfio_hooks.knobs.pages import Pages
+from vfio_hooks.knobs.partition import Partition
 from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.knobs.platform_driver import PlatformDriver
 from vfio_hooks.knobs.thread import ThreadAffinity
@@ -50,6 +51,7 @@ KNOBS: dict[str, type[Knob]] = {
         Controller,
         GroupCpus,
         HostTasks,
+        Partition,
         ThreadAffinity,
         IrqBalance,
         UsbDriver,
@@ -81,6 +83,7 @@ __all__ = [
     "Knob",
     "Module",
     "Pages",
+    "Partition",
     "PciDriver",
     "PlatformDriver",
     "ThreadAffinity",

@@ -17,7 +17,9 @@ that are made meanwhile are not seen.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
+from vfio_hooks import partition
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
@@ -45,15 +47,23 @@ WORKQUEUES = "/sys/devices/virtual/workqueue"
 @dataclass(frozen=True)
 class Options:
     """`also` names threads of the VM whose CPUs leave the host too: "emulatorpin", "iothreadpin".
-    `kernel_threads` = false leaves work queues and kernel threads where they are."""
+    `kernel_threads` = false leaves work queues and kernel threads where they are. `partition`
+    puts the CPUs of each vCPU into a partition of its own once the VM runs: "root", or "isolated",
+    which the scheduler does not balance; that needs Linux 6.7, cgroup v2, and a CPU of its own for
+    each vCPU."""
 
     also: tuple[Pin, ...] = ()
     kernel_threads: bool = True
+    partition: Literal["root", "isolated"] | None = None
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op == "started" and options.partition:
+        yield from partition.steps(options.partition, domain, host)
     if event.op != "prepare":
         return
+    if options.partition:
+        partition.check(domain, host)
     cpus = own_cpus("cpus", domain, options.also, host)
     yield from _programs(cpus, host)
     if options.kernel_threads:

@@ -1,0 +1,41 @@
+"""Whether a control group's CPUs are a partition of the kernel's, apart from all others."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import read_file, write_file
+
+MEMBER = "member"
+
+
+@dataclass(frozen=True)
+class Partition(Knob):
+    """cpuset.cpus.partition of one group: "member", "root" or "isolated".
+
+    The kernel takes every write, and says only when it is read that it made none of it, and why:
+    "root invalid (Cpu list in cpuset.cpus not exclusive)".
+    https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpuset"
+    """
+
+    group: str
+    kind: ClassVar[str] = "partition"
+
+    @property
+    def key(self) -> str:
+        return f"{self.group}/cpuset.cpus.partition"
+
+    def read(self, host: Host) -> str:
+        return (read_file(host, self.key).split() or [MEMBER])[0]
+
+    def write(self, host: WritableHost, value: str) -> None:
+        write_file(host, self.key, value)
+        shown = read_file(host, self.key)
+        if shown != value:
+            write_file(host, self.key, MEMBER)
+            raise HookError(
+                f"{self.group}: the kernel makes no partition of it: {shown}",
+                "its CPUs must be no other group's; take partition out of [cpus]",
+            )

@@ -1,0 +1,73 @@
+"""A running VM's vCPUs in partitions of their own, which the scheduler puts nothing else on.
+
+libvirt has each vCPU in a group, machine.slice/machine-qemu…scope/libvirt/vcpu0. Since Linux 6.7
+such a group can be a partition wherever it is, when all groups around it leave it its CPUs.
+https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpuset.cpus.exclusive"
+"""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.boot import release
+from vfio_hooks.host.cgroup import ROOT, layout
+from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.knobs import CpuMask, Partition
+from vfio_hooks.sharing import Include, Override
+from vfio_hooks.steps import Step
+
+_RUN = "/run/libvirt/qemu"
+_FIRST = (6, 7)
+_HINT = "take partition out of [cpus]"
+
+
+def check(domain: Domain, host: Host) -> None:
+    """Raise HookError, before the VM starts, where no partition can be made for it."""
+    if layout(host) not in ("systemd", "v2"):
+        raise HookError("cpus: partition needs cgroup v2, which this host has not", _HINT)
+    if release(host) < _FIRST:
+        raise HookError(
+            "cpus: partition needs Linux 6.7 or newer: before it a partition cannot be made of "
+            "vCPUs alone",
+            _HINT,
+        )
+    for (one, cpus), (other, others) in combinations(sorted(domain.vcpu_pins.items()), 2):
+        if shared := cpus & others:
+            raise HookError(
+                f"cpus: vCPUs {one} and {other} of domain {domain.name} are both pinned to CPUs "
+                f"{format_list(shared)}, which can be in one partition only",
+                f"pin each vCPU to CPUs of its own (virsh edit), or {_HINT}",
+            )
+
+
+def steps(kind: str, domain: Domain, host: Host) -> Iterator[Step]:
+    """What makes the partitions, from the outermost group to the vCPUs; nothing for a VM that
+    does not run, as its groups are not there before. `kind` is "root" or "isolated"."""
+    pid = host.maybe(f"{_RUN}/{domain.name}.pid")
+    if pid is None:
+        return
+    _, _, path = (host.maybe(f"/proc/{pid}/cgroup") or "").partition("0::/")
+    around, found, _ = path.partition("/libvirt/")
+    if not found:
+        raise HookError(
+            f"cpus: libvirt keeps domain {domain.name} in /{path}, where vCPUs have no groups",
+            _HINT,
+        )
+    cpus = format_list(domain.pinned)
+    *outer, own = around.split("/")
+    for depth in range(len(outer)):
+        # Other VMs are in these, too.
+        yield Step("cpus", _exclusive("/".join(outer[: depth + 1])), Include(cpus))
+    scope = "/".join((*outer, own))
+    for group in (scope, f"{scope}/libvirt"):
+        yield Step("cpus", _exclusive(group), Override(cpus))
+    for number, pin in sorted(domain.vcpu_pins.items()):
+        group = f"{scope}/libvirt/vcpu{number}"
+        yield Step("cpus", _exclusive(group), Override(format_list(pin)))
+        yield Step("cpus", Partition(f"{ROOT}/{group}"), Override(kind))
+
+
+def _exclusive(group: str) -> CpuMask:
+    return CpuMask(f"{ROOT}/{group}/cpuset.cpus.exclusive")
