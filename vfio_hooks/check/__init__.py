@@ -3,6 +3,7 @@
 A rule looks for one thing that is wrong or could be better. It reads, and changes nothing.
 """
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
@@ -57,6 +58,12 @@ def _ask(rule: Rule, patient: Patient) -> list[Finding]:
     the other rules still have something to say."""
     try:
         return [Finding(rule, seen, rule.level) for seen in rule.look(patient)]
+    except PermissionError as error:
+        if os.geteuid():
+            return [
+                Finding(rule, Seen("only root can look at this", "try again with sudo"), "hint")
+            ]
+        why = f"{error.filename}: {reason(error)}"
     except OSError as error:
         why = f"{error.filename}: {reason(error)}" if error.filename else reason(error)
     except HookError as error:
@@ -66,7 +73,7 @@ def _ask(rule: Rule, patient: Patient) -> list[Finding]:
     return [Finding(rule, Seen(f"this could not be looked at: {why}", _UNSEEN), "hint")]
 
 
-_UNSEEN = "run it as root; if that does not help, the host shows what this version does not know"
+_UNSEEN = "see what is there; it may be right, and new to this version"
 _AREAS, _LEVELS = get_args(Area), get_args(Level)
 
 

@@ -20,8 +20,8 @@ def show(found: "Sequence[Finding]", vm: str | None, silenced: Collection[str]) 
     for area, group in groupby(found, lambda finding: finding.rule.area):
         name = f" {clean(vm)}" if vm and area == "domain" else ""
         say(paint(f"{_TITLES[area]}{name}", "bold"))
-        for finding in group:
-            _show(finding)
+        for _, same in groupby(group, lambda finding: (finding.level, finding.seen.text)):
+            _show(list(same))
         say()
     if vm:
         from vfio_hooks.check.guest import ADVICE
@@ -56,13 +56,15 @@ def show_json(found: "Sequence[Finding]", vm: str | None, silenced: Collection[s
     )
 
 
-def _show(finding: "Finding") -> None:
-    rule, seen = finding.rule, finding.seen
+def _show(same: "Sequence[Finding]") -> None:
+    """A finding, or several of which the same is told: that they could not be looked at."""
+    rule, seen, level = same[0].rule, same[0].seen, same[0].level
+    names = ", ".join(dict.fromkeys(finding.rule.name for finding in same))
     doubt = "" if rule.sure == "certain" else f" ({rule.sure})"
-    level = paint(f"{finding.level:8}", _COLORS[finding.level])
-    say(f"{level}{paint(rule.name, 'bold')}{doubt}", 1)
+    say(f"{paint(f'{level:8}', _COLORS[level])}{paint(names, 'bold')}{doubt}", 1)
     _wrapped("      ", seen.text)
-    _wrapped("      why: ", f"{rule.why} [{rule.source}]", "dim")
+    if len(same) == 1:
+        _wrapped("      why: ", f"{rule.why} [{rule.source}]", "dim")
     for number, line in enumerate(seen.do.splitlines()):
         _wrapped("      do:  " if number == 0 else "           ", line)
 

@@ -3,6 +3,9 @@
 from vfio_hooks import __version__
 from vfio_hooks.check import guest, rules
 from vfio_hooks.check.rule import Area, Rule
+from vfio_hooks.manual.advice import Advice
+from vfio_hooks.manual.advice_guide import GUIDE
+from vfio_hooks.manual.advice_thread import THREAD
 from vfio_hooks.manual.roff import Page
 
 _DESCRIPTION = """\
@@ -17,6 +20,10 @@ vfio-hooks.toml for all:
     [check]
     silence = ["name", "other-name"]
 
+Parameters of the kernel's command line are written into /etc/default/grub, GRUB_CMDLINE_LINUX,
+followed by update-grub, or wherever the boot loader has them. After a change below
+/etc/modprobe.d the initramfs is built again: update-initramfs -u, mkinitcpio -P or dracut -f.
+
 A finding of any name may also say that it could not be looked at, as a file is missing or only
 for root to read. That is a hint.
 """
@@ -24,6 +31,10 @@ _TITLES: tuple[tuple[Area, str], ...] = (
     ("host", "FINDINGS ABOUT THE HOST"),
     ("hook", "FINDINGS ABOUT THE HOOK"),
     ("domain", "FINDINGS ABOUT A DOMAIN"),
+)
+_DOCUMENTS = (
+    ("THE VFIO TUNING GUIDE, PIECE BY PIECE", GUIDE),
+    ("THE FORUM THREAD ON VGA PERFORMANCE, PIECE BY PIECE", THREAD),
 )
 
 
@@ -42,9 +53,20 @@ def page() -> str:
     made.prose("No rule sees what is inside of the guest. With a domain, check ends with:")
     for advice in guest.ADVICE:
         made.item([r"*"], advice)
+    for title, document in _DOCUMENTS:
+        made.section(title)
+        for heading, pieces in document.items():
+            made.part(heading)
+            for piece in pieces:
+                made.item([piece.text], _answer(piece))
     made.section("SEE ALSO")
-    made.prose("`vfio-hooks`(1), `vfio-hooks.toml`(5)")
+    made.prose("`vfio-hooks`(1), `vfio-hooks.toml`(5), `vfio-hooks-migration`(7)")
     return str(made)
+
+
+def _answer(piece: Advice) -> str:
+    names = ", ".join(f"`{name}`" for name in piece.findings)
+    return f"{names}. {piece.note}" if names and piece.note else names or piece.note
 
 
 def _kind(rule: Rule) -> str:

@@ -27,8 +27,11 @@ _SECONDS = 20.0
 def missing(patient: Patient) -> Iterator[Seen]:
     path = _hook(patient)
     libvirt = os.path.dirname(folder(patient))
-    if not os.path.lexists(path) and (patient.host.is_this_machine or os.path.isdir(libvirt)):
-        yield Seen(f"there is no {path}", "sudo ./install.sh")
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        if patient.host.is_this_machine or os.path.isdir(libvirt):
+            yield Seen(f"there is no {path}", "sudo ./install.sh")
 
 
 @rule(

@@ -1,5 +1,6 @@
 """What the hook has left behind: journals of VMs that do not run."""
 
+import os
 from collections.abc import Iterator
 
 from vfio_hooks.check.hook import state
@@ -36,7 +37,8 @@ def damaged(patient: Patient) -> Iterator[Seen]:
 )
 def stale(patient: Patient) -> Iterator[Seen]:
     journals, host = state(patient), patient.host
-    if not host.exists(_RUNNING) or journals.is_busy():
+    # Only root can tell; the other rule says so.
+    if not host.exists(_RUNNING) or not os.access(journals.path, os.R_OK) or journals.is_busy():
         return
     running = host.names(_RUNNING)
     for uuid in journals.uuids():
