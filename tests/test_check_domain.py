@@ -269,7 +269,11 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("disk-io", attribute("io"), None),
     ("disk-discard", attribute("discard"), None),
     ("nic-model", (("model type='virtio'", "model type='e1000e'"),), None),
-    ("nic-model", line("<model type='virtio'"), None),
+    (
+        "disk-iothread-shared",
+        add("devices", GOOD[GOOD.index("<disk") : GOOD.index("</disk>") + 7].replace("vda", "vdb")),
+        None,
+    ),
     ("extra-tablet", add("devices", "<input type='tablet' bus='usb'/>"), None),
     ("extra-video", add("devices", "<video><model type='qxl'/></video>"), None),
     ("extra-sound", add("devices", "<sound model='ich9'/>"), None),
@@ -339,6 +343,16 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ),
     ("device-not-managed", (("managed='yes'", "managed='no'"),), None, frozenset()),
     ("link-width", (), link(16, 2.5), frozenset()),
+    ("nic-model", line("<model type='virtio'"), None, frozenset()),
+    (
+        "pci-root-bus",
+        (
+            ("bus='0x45'", "bus='0x00'"),
+            (ADDRESS, ADDRESS.replace("0x01", "0x00").replace("slot='0x00'", "slot='0x05'")),
+        ),
+        None,
+        frozenset(),
+    ),
     ("link-slot", (), link(16, 16.0), frozenset()),
     *(
         (f"hyperv-{name}", (*LINUX, *hyperv(name)), None, frozenset[str]())
@@ -460,6 +474,18 @@ OLD = """<domain type='kvm'><name>old</name><uuid>0f3c7b52-6a7e-4a55-9d9c-2f6b1f
 def test_a_domain_of_long_ago(host: Path) -> None:
     found = seen(host, OLD)
     assert {"machine-q35", "cpu-mode", "pins-none", "disk-bus", "memory-balloon"} <= found
+
+
+def test_an_old_machine_gets_no_root_port(host: Path) -> None:
+    """The functions are apart, but there is nothing that could be written."""
+    apart = f"{ADDRESS}'0x1'", ADDRESS.replace("0x01", "0x03") + "'0x0'"
+    plain = edited(
+        (apart, ("machine='q35'", "machine='pc'"), *line("<controller type='pci' index='0'"))
+    )
+    guest = Guest(parse(plain.encode()), element(plain.encode()))
+    found = examine(Patient(Host(str(host)), Places(config=str(host)), guest), areas=AREAS)
+    (one,) = [one for one in found if one.rule.name == "pci-functions-apart"]
+    assert one.seen.fix is None
 
 
 def test_a_captured_host_lacks_no_files(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _GUIDE = "guide: Virtio-Block tuning"
 _UNCACHED = ("none", "directsync")
+_OF_QEMU = ("block", "file", "network", "volume")
 
 
 def _disks(patient: Patient, guest: Guest) -> Iterator[tuple[str, str, "_Element"]]:
@@ -64,7 +65,10 @@ def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
     count = len(list(iothreads(guest.xml)))
     free = next(one for one in range(1, len(used) + count + 2) if one not in used)
     for name, bus, disk in _disks(patient, guest):
-        if bus == "virtio" and _driver(disk, "iothread") is None and disk.get("type") != "nvme":
+        # The newer <iothreads> below the driver names several; other types do without QEMU.
+        if disk.find("driver/iothreads") is not None or disk.get("type") not in _OF_QEMU:
+            continue
+        if bus == "virtio" and _driver(disk, "iothread") is None:
             yield Seen(
                 f"the disk {name} has no iothread",
                 f"<iothreads>{max(count, free)}</iothreads> in <domain>, and in the <disk> of "
@@ -96,6 +100,27 @@ def _one_more(root: "_Element", number: int, count: int) -> None:
     (add(root, "iothreads") if threads is None else threads).text = str(count + 1)
     if root.find("iothreadids") is not None:
         add(reach(root, "iothreadids"), "iothread").set("id", str(number))
+
+
+@guest_rule(
+    "disk-iothread-shared",
+    "hint",
+    why="Two fast disks on one iothread wait for each other.",
+    source="guide: IO Threads and IO Thread Pin",
+    sure="possible",
+)
+def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    users: dict[str, list[str]] = {}
+    for name, _, disk in _disks(patient, guest):
+        if number := _driver(disk, "iothread"):
+            users.setdefault(number, []).append(name)
+    for number, names in users.items():
+        if len(names) > 1:
+            yield Seen(
+                f"iothread {number} serves the disks {', '.join(names)}",
+                f"one more in <iothreads>, and in the <disk> of {names[1]}: "
+                f"<driver name='qemu' iothread='{len(list(iothreads(guest.xml))) + 1}'/>",
+            )
 
 
 @guest_rule(
@@ -164,8 +189,11 @@ def nic(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     for interface in guest.xml.iterfind("devices/interface"):
         model = interface.find("model")
-        name = "QEMU's default" if model is None else model.get("type", "QEMU's default")
-        if interface.get("type") != "hostdev" and not name.startswith("virtio"):
+        # One of a pool of VFs is of the type "network", and has no model.
+        if interface.get("type") in ("hostdev", "vdpa") or model is None:
+            continue
+        name = model.get("type", "QEMU's default")
+        if not name.startswith("virtio"):
             yield Seen(
                 f"a network card is an emulated one ({name})",
                 "<model type='virtio'/>, after its driver is in a Windows guest (virtio-win); or "
@@ -195,4 +223,4 @@ def _with(name: str, attribute: str, value: str) -> Fix:
     return fix
 
 
-RULES = (bus, iothread, cache, io, discard, nic)
+RULES = (bus, iothread, shared, cache, io, discard, nic)

@@ -128,6 +128,12 @@ def is_q35(guest: Guest) -> bool:
     return "q35" in machine(guest)
 
 
+def is_pcie(guest: Guest) -> bool:
+    """Whether the machine has PCI Express: q35, and the "virt" of other architectures."""
+    root = guest.xml.find("devices/controller[@model='pcie-root']")
+    return is_q35(guest) or root is not None
+
+
 def is_windows(guest: Guest) -> bool:
     """By what libosinfo noted of the guest, else by what only Windows is given."""
     noted = next(guest.xml.iter(OSINFO), None)

@@ -46,7 +46,10 @@ def pins(patient: Patient, guest: Guest) -> Iterator[Seen]:
 )
 def memory(patient: Patient, guest: Guest) -> Iterator[Seen]:
     domain, homes = guest.domain, _homes(patient, guest)
-    if len(patient.topology.nodes) < 2 or not homes or domain.cell_nodes:
+    # A guest with nodes of its own has each of them somewhere.
+    if len(patient.topology.nodes) < 2 or not homes:
+        return
+    if domain.cell_nodes or len(domain.cell_memory) > 1:
         return
     wanted = frozenset(node.number for node in homes)
     if domain.numa_nodes is not None and domain.numa_nodes <= wanted:

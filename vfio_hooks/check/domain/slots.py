@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vfio_hooks.check.domain.facts import Passed, cards, is_q35, passed, slot, whole
+from vfio_hooks.check.domain.facts import Passed, cards, is_pcie, passed, slot, whole
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.editing import Fix, add, reach
 from vfio_hooks.check.rule import Guest, Patient, Seen
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     source="forum: Increasing VFIO VGA Performance",
 )
 def root_bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not is_q35(guest):
+    if not is_pcie(guest):
         return
     moved: set[str] = set()
     devices = passed(patient, guest)
     for device in devices:
         if device.slot is None or device.slot.bus or device.card in moved:
+            continue
+        # What is part of the chipset on the host has no link there either, and a graphics unit of
+        # Intel's even has to be at 00:02.0.
+        if device.address[5:7] == "00":
             continue
         together = next((card for card in cards(devices) if device in card), [device])
         if len(together) > 1:
@@ -61,7 +65,7 @@ def apart(patient: Patient, guest: Guest) -> Iterator[Seen]:
                     f"{_MULTI if device is card[0] else ''}/>"
                     for device in card
                 ),
-                behind_port(card),
+                behind_port(card) if is_pcie(guest) else None,
             )
 
 
