@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vfio_hooks.config import examine
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
@@ -98,6 +99,19 @@ def test_the_unit_of_a_vm_with_a_long_name(host: Host) -> None:
     vm = Domain("ü" * 80, VM.uuid)
     _, step = plan(Event(vm.name, "started"), vm, Options("barrier"), host)
     assert step.key.startswith("vfio-hooks-6b7b8a1e")
+
+
+def test_two_programs_need_two_names(tmp_path: Path) -> None:
+    folder = tmp_path / "qemu.d/vm"
+    folder.mkdir(parents=True)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o755)
+    tables = '[[process]]\ncommand = "/bin/sh a"\n[[process]]\ncommand = "sh b"\n'
+    (folder / "vm.toml").write_text(tables)
+    _, (problem,) = examine(str(tmp_path), "vm")
+    assert "there are two [[process]] tables for sh; give one of them another name" in str(problem)
+    (folder / "vm.toml").write_text(tables + 'name = "b"\n')
+    assert examine(str(tmp_path), "vm")[1] == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ tables only give values to keys that the VM's own table of that name leaves out.
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from vfio_hooks.errors import HookError, reason
@@ -102,9 +102,24 @@ def examine(
     general = {**host_reader.general(host), **reader.general(own)}
     silenced = host_reader.silenced(host) | reader.silenced(own)
     tables = reader.tables(own, host_reader.defaults(host))
-    if problems := host_reader.problems + reader.problems:
+    problems = host_reader.problems + reader.problems + list(_twins(tables, own.path))
+    if problems:
         return None, problems
     return Config(tuple(tables), General(**general), silenced, own_folder), []
+
+
+def _twins(tables: Iterable[Table], path: str) -> Iterator[HookError]:
+    """Tables of one facility that are about the same thing, by the attribute that UNIQUE names."""
+    seen: set[tuple[str, str]] = set()
+    for table in tables:
+        attribute = getattr(table.plugin, "UNIQUE", None)
+        about = (table.name, getattr(table.options, attribute) if attribute else "")
+        if attribute and about in seen:
+            yield HookError(
+                f"{path}: there are two [[{table.name}]] tables for {about[1]}",
+                "give one of them another name, or leave it out",
+            )
+        seen.add(about)
 
 
 def examine_defaults(

@@ -64,10 +64,12 @@ class Transient(Knob):
         try:
             host.run(argv)
         except HookError as error:
-            # The whole command line is nothing to show to anybody.
+            # The whole command line is nothing to show to anybody, nor that systemd tells, too,
+            # where to look.
             why = error.problem.rpartition(": ")[2]
             raise HookError(
-                f"{self.unit}: {self.command[0]} cannot be run: {why}",
+                f"{self.unit}: {self.command[0]} cannot be run"
+                + ("" if why.startswith("See ") else f": {why}"),
                 f"journalctl -u {shlex.quote(self.unit)}",
             ) from None
 

@@ -36,6 +36,7 @@ from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
 MULTIPLE = True
+UNIQUE = "title"
 _RESTART_AFTER = 3
 """Seconds; often enough for a person, and no burden where a program fails again and again."""
 
@@ -72,6 +73,11 @@ class Options:
             raise ValueError("timeout must be more than 0 seconds")
 
     @property
+    def title(self) -> str:
+        """What tells the program from others of the VM."""
+        return self.name or os.path.basename(self.words[0])
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The command as an argument list. Raises ValueError for a quote that is not closed."""
         return tuple(shlex.split(self.command)) if isinstance(self.command, str) else self.command
@@ -86,20 +92,19 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         return
     # One that cannot be started is no reason to undo what else was done at `started`.
     required = options.when == "prepare"
-    name = options.name or os.path.basename(program)
     life = Transient(
         f"vfio-hooks-life-{domain.uuid}.service",
         beside.lifetime(domain.name),
         (f"Description=VM {domain.name}, for what runs beside it",),
     )
     yield Step("process", life, Override(life.value), "stopped", required)
-    unit = _unit(domain, name)
+    unit = _unit(domain, options.title)
     variables = environment(host, session) if session else _without_session(host, user)
     helper = Transient(
         unit,
         (program, *options.words[1:]),
         (
-            f"Description={name}, beside VM {domain.name}",
+            f"Description={options.title}, beside VM {domain.name}",
             f"User={user.name}",
             f"WorkingDirectory={options.folder or user.home}",
             f"Restart={options.restart}",
