@@ -1,6 +1,7 @@
 """Die before, in and after every single write of journal and kernel: undo restores the host."""
 
 import copy
+import getpass
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from vfio_hooks.knobs import (
     Console,
     Controller,
     CpuMask,
+    DisplayLayout,
     EnergyPreference,
     File,
     Freed,
@@ -69,6 +71,7 @@ MACHINES = f"{ROOT}/machine.slice"
 VCPU = f"{MACHINES}/machine-qemu.scope/libvirt/vcpu0"
 BALANCER = IrqBalance(irqbalance.SOCKET)
 HELPER = Transient("vfio-hooks-vm-radio.service", ("/bin/radio", "on"), ("User=me",), ("A=b",))
+SCREEN = DisplayLayout("xrandr", getpass.getuser(), ":0", ("DISPLAY=:0",))
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
 
@@ -144,6 +147,12 @@ PLANS = {
         step(Watchdog("/proc/sys/kernel/nmi_watchdog"), Override("0")),
         step(Watchdog("/proc/sys/kernel/soft_watchdog"), Override("0")),
     ],
+    "a desktop's monitors": [
+        step(SCREEN, Override("DP-1 1920x1080@60.00 at=0,9 primary; DP-2 1920x1080@60.00 at=0,0"))
+    ],
+    "a monitor off": [
+        step(SCREEN, Override("DP-1 off; DP-2 1920x1080@60.00 at=0,0 primary crtc=1"))
+    ],
     "once, a trigger": [step(Trigger("/proc/sys/vm/drop_caches"), Once("3"))],
     "once": [step(Module("kvmfr"), Once("loaded"))],
     "a helper program": [step(HELPER, Override(HELPER.value))],
@@ -182,6 +191,7 @@ OTHERS: list[list[Step]] = [
         *mode(2, "performance", "performance"),
     ],
     [
+        step(SCREEN, Override("DP-1 1920x1080@60.00 at=0,0 primary; DP-2 off")),
         step(IRQ, Subtract("1")),
         step(BALANCER, Subtract("1")),
         step(Controller(ROOT, "cpuset"), Override("on")),

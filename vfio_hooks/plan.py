@@ -166,7 +166,8 @@ def own_value(ledger: Ledger, step: Step, live: str) -> Own:
     if not claims:
         return Own(live, [])
     base, shares = claims[-1].base, holding(claims)
-    if any(claim.state is not State.HELD for claim in claims) or live == target(base, shares):
+    cut_off = any(claim.state is not State.HELD for claim in claims)
+    if cut_off or step.knob.same(live, target(base, shares)):
         return Own(base, shares)
     if isinstance(step.share, Add) and (rest := int(live) - added(shares)) >= 0:
         # Numbers that are added up have room for everybody: only the difference is theirs.

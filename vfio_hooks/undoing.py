@@ -89,7 +89,7 @@ class Undoing:
         ours = [c.step.share for c in claims if c is claim or c.state is State.HELD]
         if isinstance(step.share, Add):
             return _goal_of_sum(claim, step.share.count, int(live), int(goal), added(ours))
-        if live in (goal, target(claim.base, ours)):
+        if any(step.knob.same(live, known) for known in (goal, target(claim.base, ours))):
             return goal
         cut_off = any(other.state is not State.HELD for other in claims)
         if cut_off and not step.knob.atomic:

@@ -20,6 +20,7 @@ from tests.fakes import (
     usb,
     watchdog,
 )
+from tests.fakes.display_server import Server
 from tests.fakes.pci import DRIVERS, Bus
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
@@ -51,11 +52,13 @@ class Kernel(Bus, WritableHost):
         self.units: dict[str, str] = {}
         self.banned = self.asked = ""
         self.hands_on = False
+        self.screen = Server()
 
     def state(self) -> dict[str, str]:
         """Every file and link, for comparing before with after."""
         files = systemd.without_the_unrestricted(self.files)
         files["irqbalance"] = self.asked
+        files["screen"] = self.screen.xrandr(["--verbose"])
         files |= {f"unit {name}": active for name, active in self.units.items()}
         return {**files, **{name: "→ " + to for name, to in self.links.items()}}
 
@@ -133,6 +136,8 @@ class Kernel(Bus, WritableHost):
                 systemd.run_service(self, words)
             case ["switch", name, "on" | "off" as way]:
                 self.files[f"/switch/{name}"] = way + "\n"
+            case ["env" | "setpriv", *_]:
+                return self.screen.told(argv)
             case _:
                 raise HookError(f"{argv[0]}: no such program")
         return ""
@@ -145,6 +150,8 @@ class Kernel(Bus, WritableHost):
                 return "running\n"
             case ["ip", *words]:
                 return sriov.ip(self, words)
+            case ["env" | "setpriv", *_]:
+                return self.screen.told(argv)
         raise HookError(f"{argv[0]}: no such program")
 
     def ask(self, name: str, text: str, seconds: float = 10) -> str:
@@ -234,6 +241,7 @@ def a_host() -> Kernel:
     kernel.add_thread(77, "kswapd0 (a)", "0-15")
     cgroups.boot(kernel)
     kernel.managed.add("/proc/irq/26/smp_affinity_list")
+    kernel.screen = Server.of_two()
     return kernel
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from vfio_hooks import commands
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.in_use import may_look
@@ -128,7 +129,9 @@ def as_user(user: str, variables: dict[str, str], argv: list[str]) -> list[str]:
         account = pwd.getpwnam(user)
     except KeyError:
         raise HookError(f"there is no user {user!r} on this host") from None
-    settings = [f"{name}={value}" for name, value in sorted(variables.items())]
+    settings = [
+        f"{name}={value}" for name, value in sorted({"PATH": commands.SEARCH, **variables}.items())
+    ]
     if os.geteuid() == account.pw_uid:
         return ["env", *settings, *argv]
     drop = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]

@@ -11,6 +11,7 @@ from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.command import Command
 from vfio_hooks.knobs.console import Console
 from vfio_hooks.knobs.controller import Controller
+from vfio_hooks.knobs.display_layout import DisplayLayout
 from vfio_hooks.knobs.energy import EnergyPreference
 from vfio_hooks.knobs.file import CpuMask, File
 from vfio_hooks.knobs.freed import Freed
@@ -57,6 +58,7 @@ KNOBS: dict[str, type[Knob]] = {
         UsbDriver,
         VfCount,
         VfSetting,
+        DisplayLayout,
         Unit,
         Console,
         PlatformDriver,
@@ -72,6 +74,7 @@ __all__ = [
     "Console",
     "Controller",
     "CpuMask",
+    "DisplayLayout",
     "EnergyPreference",
     "File",
     "Freed",

@@ -35,6 +35,10 @@ class Knob(ABC):
         """Make it so, and return when the host shows it. Raises HookError; Immovable, having
         changed nothing, where the kernel never lets this one be changed."""
 
+    def same(self, live: str, value: str) -> bool:
+        """Whether `live` is what a write of `value` left, though it may by now read otherwise."""
+        return live == value
+
     def is_lent(self, live: str, base: str) -> bool:
         """Whether `live` is a value that libvirt or the guest left behind on a knob that was
         only held for them, and not somebody else's change."""

@@ -16,6 +16,7 @@ from vfio_hooks.steps import Step
 BUILT_IN = (
     "inhibit",
     "service",
+    "display",
     "session",
     "sriov",
     "usb",

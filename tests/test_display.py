@@ -1,0 +1,311 @@
+"""The display plugin on hosts that are folders, with programs that show a screen of the test's."""
+
+import getpass
+import json
+import os
+import pwd
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import display_server
+from tests.fakes.display_server import Monitor, Server
+from tests.fakes.kernel import Lines
+from tests.fakes.logind import add_session
+from tests.hosttree import add_pci
+from vfio_hooks import commands
+from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.plugins.display import Options, plan
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+PREPARE = Event("win11", "prepare")
+UUID = "00000000-0000-0000-0000-000000000001"
+GPU = "0000:45:00.0"
+MODES = [(2560, 1440, 143.912), (1920, 1080, 60.0)]
+RX_550 = "AMD Radeon RX 550 @ pci:0000:09:00.0"
+RX_6900 = f"AMD Radeon RX 6900 XT @ pci:{GPU}"
+ME = getpass.getuser()
+
+
+class Tree(WritableHost):
+    """Files below a root, but programs of this machine."""
+
+    @property
+    def is_this_machine(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Desktop":
+    programs, state = tmp_path / "bin", tmp_path / "screen.json"
+    programs.mkdir()
+    program = f"SCREEN={state} PYTHONPATH={os.getcwd()} {sys.executable} -S -c '{_MAIN}'"
+    for name in display_server.PROGRAMS:
+        (programs / name).write_text(f'#!/bin/sh\nexec env {program} {name} "$@"\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setattr(commands, "SEARCH", f"{programs}:{commands.SEARCH}")
+    return Desktop(tmp_path / "host", state, StateFolder(str(tmp_path / "state")))
+
+
+_MAIN = "import sys; from tests.fakes.display_server import main; main(sys.argv[1], sys.argv[2:])"
+
+
+class Desktop:
+    """A host whose user, who runs the tests, looks at a screen."""
+
+    def __init__(self, root: Path, state: Path, folder: StateFolder) -> None:
+        self.root, self.state = root, state
+        self.host, self.log = Tree(str(root)), Lines()
+        self.engine = Engine(self.host, folder, self.log)
+
+    def log_in(self, server: Server, **session: str) -> None:
+        uid = str(pwd.getpwnam(ME).pw_uid)
+        add_session(self.root, "2", ME, uid, **{"DISPLAY": ":0", **session})
+        self.show(server)
+
+    def show(self, server: Server) -> None:
+        self.state.write_text(json.dumps(asdict(server)))
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """Each monitor as the display server has it."""
+        data: dict[str, Any] = json.loads(self.state.read_text())
+        return {name: {**one, "priority": 0} for name, one in data["monitors"].items()}
+
+    @property
+    def lit(self) -> list[str]:
+        return [name for name, one in self.shown.items() if one["mode"] is not None]
+
+    def without(self, name: str) -> None:
+        """Take an output away, or bring another one."""
+        data = json.loads(self.state.read_text())
+        del data["monitors"][name]
+        self.state.write_text(json.dumps(data))
+
+    def add_gpu(self, *connectors: tuple[str, str], boot: bool = False) -> None:
+        add_pci(self.root, GPU, "amdgpu")
+        folder = self.root / "sys/bus/pci/devices" / GPU
+        (folder / "boot_vga").write_text(f"{int(boot)}\n")
+        for name, edid in connectors:
+            place = folder / "drm/card1" / f"card1-{name}"
+            place.mkdir(parents=True)
+            (place / "status").write_text("connected\n")
+            (place / "edid").write_bytes(bytes.fromhex(edid))
+
+    def plan(self, **options: Any) -> list[Step]:
+        domain = Domain("win11", UUID, pci=(PciFunction(GPU, True, "hostdev"),))
+        return list(plan(PREPARE, domain, Options(**options), self.host))
+
+    def start(self, **options: Any) -> None:
+        self.engine.perform("prepare", UUID, "win11", lambda _: self.plan(**options))
+
+    def stop(self) -> list[str]:
+        return self.engine.undo("release", UUID)
+
+
+def two_cards() -> Server:
+    """The guide's screen: a monitor of each card, the second one's left of the first one's."""
+    return Server.of(
+        Monitor("HDMI-A-0", MODES, 1, 2560, 0, edid="aa" * 128, crtc=0),
+        Monitor("DisplayPort-2-3", MODES, 0, 0, 0, edid="bb" * 128, crtc=1, primary=True),
+        providers=(RX_550, RX_6900),
+    )
+
+
+def test_an_empty_table_switches_the_passed_cards_outputs_off(desktop: Desktop) -> None:
+    desktop.add_gpu(("DP-4", "bb" * 128), ("DP-5", ""))
+    desktop.log_in(two_cards())
+    before = desktop.shown
+    (step,) = desktop.plan()
+    assert step.key == f"layout of {ME}'s :0"
+    desktop.start()
+    assert desktop.lit == ["HDMI-A-0"]
+    assert desktop.shown["HDMI-A-0"]["primary"] and desktop.shown["HDMI-A-0"]["x"] == 0
+    assert desktop.stop() == []
+    assert desktop.shown == before
+
+
+WAYLAND = {"TYPE": "wayland", "DISPLAY": ""}
+
+
+@pytest.mark.parametrize(
+    ("desktop_name", "program", "output"),
+    [
+        ("KDE", "kscreen-doctor", "HDMI-A-1"),
+        ("ubuntu:GNOME", "busctl", "HDMI-1"),
+        ("sway", "wlr-randr", "HDMI-A-1"),
+        ("", "wlr-randr", "HDMI-A-1"),
+    ],
+)
+def test_the_same_on_wayland(
+    desktop: Desktop, desktop_name: str, program: str, output: str
+) -> None:
+    desktop.add_gpu(("HDMI-A-1", "cc"))
+    desktop.log_in(
+        Server.of(Monitor(output, MODES, 0, 0), Monitor("DP-1", MODES, 1, 2560, 300, primary=True)),
+        DESKTOP=desktop_name,
+        **WAYLAND,
+    )
+    before = desktop.shown
+    desktop.start()
+    assert desktop.lit == ["DP-1"]
+    assert (desktop.shown["DP-1"]["x"], desktop.shown["DP-1"]["y"]) == (0, 0)
+    assert desktop.stop() == []
+    assert desktop.shown == before
+    assert {call[0] for call in json.loads(desktop.state.read_text())["calls"]} == {program}
+
+
+def test_outputs_that_are_gone_are_told_and_the_others_restored(desktop: Desktop) -> None:
+    desktop.log_in(two_cards())
+    desktop.start(off=["HDMI-A-0"], timeout=0.2)
+    desktop.without("DisplayPort-2-3")
+    assert desktop.stop() == []
+    assert desktop.lit == ["HDMI-A-0"]
+    told = "not connected any more, so left out: DisplayPort-2-3"
+    assert any(told in line for line in desktop.log.infos)
+
+
+def test_an_output_that_came_meanwhile_is_left_alone(desktop: Desktop) -> None:
+    server = two_cards()
+    desktop.log_in(server)
+    desktop.start(off=["DisplayPort-2-3"])
+    data = json.loads(desktop.state.read_text())
+    data["monitors"]["HDMI-A-1"] = asdict(Monitor("HDMI-A-1", MODES, 0, 9000, 9, crtc=3))
+    desktop.state.write_text(json.dumps(data))
+    assert desktop.stop() == []
+    assert desktop.lit == ["HDMI-A-0", "DisplayPort-2-3", "HDMI-A-1"]
+    assert desktop.shown["HDMI-A-1"]["x"] == 9000
+
+
+def test_what_the_user_changed_meanwhile_stays(desktop: Desktop) -> None:
+    desktop.log_in(two_cards())
+    desktop.start(off=["DisplayPort-2-3"])
+    data = json.loads(desktop.state.read_text())
+    data["monitors"]["HDMI-A-0"]["rotate"] = "left"
+    desktop.state.write_text(json.dumps(data))
+    assert desktop.stop() == []
+    assert desktop.lit == ["HDMI-A-0"]
+    assert any("somebody else has set it" in line for line in desktop.log.warnings)
+
+
+def test_a_display_server_that_has_gone_needs_no_undo(desktop: Desktop) -> None:
+    desktop.log_in(two_cards())
+    desktop.start(off=["DisplayPort-2-3"])
+    desktop.state.unlink()
+    assert desktop.stop() == []
+    told = f"layout of {ME}'s :0: no display server answers: nothing to put back"
+    assert any(told in line for line in desktop.log.infos)
+
+
+def test_a_server_that_does_not_do_it_fails_the_start(desktop: Desktop) -> None:
+    server = two_cards()
+    server.monitors["HDMI-A-0"].stubborn = True
+    desktop.log_in(server)
+    before = desktop.shown
+    with pytest.raises(HookError, match=r"rotate=left .*was asked for, but after 0.2 s"):
+        desktop.start(outputs=({"name": "HDMI-A-0", "rate": 60, "rotation": "left"},), timeout=0.2)
+    assert desktop.shown == before
+
+
+@pytest.mark.parametrize(
+    ("server", "connector", "boot", "words"),
+    [
+        (("Radeon @ pci:" + GPU, RX_550), ("DP-4", "bb" * 128), False, "is provider 0 of"),
+        (("modesetting", "modesetting"), ("HDMI-A-1", "aa" * 128), False, "is provider 0 of"),
+        ((), ("Virtual-1", ""), True, "is the boot display"),
+        (("modesetting",), ("Virtual-1", ""), True, "is the boot display"),
+    ],
+)
+def test_the_desktops_own_card_is_refused(
+    desktop: Desktop, server: tuple[str, ...], connector: tuple[str, str], boot: bool, words: str
+) -> None:
+    desktop.add_gpu(connector, boot=boot)
+    screen = two_cards()
+    screen.providers = list(server)
+    desktop.log_in(screen)
+    with pytest.raises(HookError) as caught:
+        desktop.plan()
+    assert words in str(caught.value) and "the desktop would crash; make another" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(("back_end", "boots"), [("xrandr", True), ("wayland", False)])
+def test_a_boot_display_that_the_desktop_does_not_run_on(
+    desktop: Desktop, back_end: str, boots: bool
+) -> None:
+    desktop.add_gpu(("DP-4", "bb" * 128), boot=boots)
+    desktop.log_in(two_cards(), **(WAYLAND if back_end == "wayland" else {}))
+    desktop.plan()
+
+
+@pytest.mark.parametrize(
+    ("session", "words"),
+    [
+        ({"TYPE": "mir"}, "sessions of type mir are not supported; supported are X11, and on"),
+        ({"DISPLAY": ""}, "none of its programs knows its DISPLAY"),
+    ],
+)
+def test_sessions_that_cannot_be_reached(
+    desktop: Desktop, session: dict[str, str], words: str
+) -> None:
+    desktop.add_gpu()
+    desktop.log_in(two_cards(), **session)
+    with pytest.raises(HookError) as caught:
+        desktop.plan()
+    assert words in str(caught.value)
+
+
+def test_a_program_that_is_not_there_is_named_with_its_package(
+    desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = desktop.root / "only"
+    programs.mkdir(parents=True)
+    for name in ("env", "setpriv"):
+        (programs / name).symlink_to(f"/usr/bin/{name}")
+    monkeypatch.setattr(commands, "SEARCH", str(programs))
+    desktop.add_gpu()
+    desktop.log_in(two_cards())
+    with pytest.raises(HookError, match="xrandr: no such program; install x11-xserver-utils"):
+        desktop.plan()
+
+
+def test_a_captured_host_has_no_screen(tmp_path: Path) -> None:
+    add_session(tmp_path, "2", ME, DISPLAY=":0")
+    with pytest.raises(HookError, match="no display server of the host below"):
+        list(plan(PREPARE, Domain("win11", UUID), Options(), Host(str(tmp_path))))
+
+
+def test_nothing_to_do_is_no_step(desktop: Desktop) -> None:
+    desktop.add_gpu()
+    desktop.log_in(two_cards())
+    assert desktop.plan() == []
+    assert not list(plan(Event("win11", "started"), Domain("w", "u"), Options(), desktop.host))
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"nam": "DP-1"}, "unknown key 'nam'; there are: name, mode"),
+        ({"mode": "1x1"}, "outputs: one of them needs a name"),
+        (
+            {"name": "DP-1", "rotation": "upside"},
+            "DP-1 has a rotation that is none of normal, left",
+        ),
+        ({"name": "DP-1", "reflection": "z"}, "none of x, y, xy"),
+        ({"name": "DP-1", "rate": "fast"}, "not a number"),
+        ({"name": "DP-1", "position": "left"}, 'not like "1920,0"'),
+    ],
+)
+def test_wishes_that_are_none(wish: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Options(outputs=(wish,))
+    assert words in str(caught.value)

@@ -1,0 +1,279 @@
+"""Layouts: as text, as each display server has them, and changed as somebody wishes."""
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.display_server import Monitor, Server
+from vfio_hooks import layouts
+from vfio_hooks.errors import HookError
+from vfio_hooks.host.drm import Connector
+from vfio_hooks.layouts.arrange import arrange
+from vfio_hooks.layouts.cards import is_on_first_card, outputs_on
+from vfio_hooks.layouts.layout import REFLECTIONS, ROTATIONS, Layout, Output, Screen
+from vfio_hooks.layouts.xrandr import providers
+
+BACK_ENDS = ("xrandr", "kscreen", "mutter", "wlroots")
+MODES = [(2560, 1440, 143.912), (1920, 1080, 60.0), (1920, 1080, 59.94), (1280, 720, 60.0)]
+names = st.text("ABCdef-0123 ;@=%é", min_size=1, max_size=12)
+positions = st.integers(-4000, 4000)
+outputs = st.builds(
+    Output,
+    name=names,
+    mode=names,
+    rate=st.sampled_from(["60.00", "59.94", ""]),
+    x=positions,
+    y=positions,
+    rotate=st.sampled_from(ROTATIONS),
+    reflect=st.sampled_from(REFLECTIONS),
+    scale=st.sampled_from(["1", "1.25", "1.5x2"]),
+    primary=st.booleans(),
+    more=st.sampled_from([(), (("crtc", "1"), ("panning", "1600x1200+0+0/0x0+0+0/0/0/0/0"))]),
+)
+whole_layouts = st.lists(
+    outputs | st.builds(Output, names), unique_by=lambda one: one.name, max_size=5
+).map(Layout.of)
+
+
+@settings(deadline=None)
+@given(whole_layouts)
+def test_a_layout_is_its_text(layout: Layout) -> None:
+    off = tuple(Output(one.name) if one.mode == "off" else one for one in layout.outputs)
+    assert Layout.parse(str(Layout(off))) == Layout(off)
+    assert "\n" not in str(layout)
+
+
+@settings(deadline=None)
+@given(whole_layouts, whole_layouts)
+def test_outputs_that_came_or_went_are_no_change(layout: Layout, others: Layout) -> None:
+    more = Layout.of((*layout.outputs, *(o for o in others.outputs if o.name not in layout.names)))
+    assert more.looks_like(layout) and layout.looks_like(more)
+    for output in layout.outputs:
+        changed = Layout.of((*layout.only(layout.names - {output.name}).outputs, off(output)))
+        assert changed.looks_like(layout) == (not output.is_on)
+
+
+def off(output: Output) -> Output:
+    return Output(output.name)
+
+
+@st.composite
+def servers(draw: Any, back_end: str) -> Server:
+    """A server with up to four monitors, in any state that it can be in."""
+    server = Server()
+    count = draw(st.integers(1, 4))
+    for number in range(count):
+        mode = draw(st.none() | st.integers(0, len(MODES) - 1))
+        one = Monitor(f"DP-{number + 1}", MODES, mode, crtc=number, priority=number + 1)
+        if mode is not None:
+            # Beside one another, since what is in one place mirrors.
+            one.x, one.y = 5000 * number, draw(st.integers(0, 3000))
+            one.rotate = draw(st.sampled_from(ROTATIONS))
+            one.scale = draw(st.sampled_from([1, 1.25, 2]))
+            reflections = ("normal", "x", "y", "xy") if back_end == "xrandr" else ("normal", "x")
+            one.reflect = draw(st.sampled_from(reflections))
+        else:
+            one.priority = 0
+        server.monitors[one.name] = one
+    if back_end in ("xrandr", "mutter") and (
+        lit := [o for o in server._all() if o.mode is not None]
+    ):
+        draw(st.sampled_from(lit)).primary = True
+    return server
+
+
+def screen_of(back_end: str, server: Server) -> Screen:
+    module = layouts.load(back_end)
+    return module.parse(server.run(module.PROGRAM, list(module.QUERY)))
+
+
+def apply(back_end: str, server: Server, wanted: Layout) -> None:
+    module = layouts.load(back_end)
+    server.run(module.PROGRAM, module.arguments(screen_of(back_end, server), wanted))
+
+
+@pytest.mark.parametrize("back_end", BACK_ENDS)
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_change_and_back_is_the_same(back_end: str, data: st.DataObject) -> None:
+    server = data.draw(servers(back_end))
+    before = screen_of(back_end, server)
+    shown = [one.mode is not None for one in server._all()]
+    assert [one.is_on for one in before.layout.outputs] == shown
+    other = screen_of(back_end, data.draw(servers(back_end))).layout
+    wanted = Layout.of(one for one in other.outputs if one.name in before.layout.names)
+    apply(back_end, server, wanted)
+    assert screen_of(back_end, server).layout.looks_like(wanted)
+    apply(back_end, server, Layout.parse(str(before.layout)))
+    assert screen_of(back_end, server).layout == before.layout
+
+
+@pytest.mark.parametrize("back_end", BACK_ENDS)
+@settings(deadline=None)
+@given(data=st.data())
+def test_what_goes_off_leaves_a_layout_that_a_server_takes(
+    back_end: str, data: st.DataObject
+) -> None:
+    """No gap, nothing before 0,0, a primary output where there was one, and all else as it was."""
+    screen = screen_of(back_end, data.draw(servers(back_end)))
+    lit = [one.name for one in screen.layout.outputs if one.is_on]
+    gone = data.draw(st.sets(st.sampled_from(lit))) if lit else set()
+    if len(gone) == len(lit):
+        with pytest.raises(HookError, match="no output would be left on"):
+            arrange(screen, gone, None, [])
+        return
+    layout = arrange(screen, gone, None, [])
+    left = [one for one in layout.outputs if one.is_on]
+    assert {one.name for one in left} == set(lit) - gone
+    assert min(one.x for one in left) == min(one.y for one in left) == 0
+    if gone:
+        across = sorted((one.x, one.x + screen.size_of(one)[0]) for one in left)
+        assert all(begin <= end for (_, end), (begin, _) in pairwise(across))
+    had_primary = any(one.primary for one in screen.layout.outputs)
+    assert sum(one.primary for one in left) == had_primary
+    moved = [replace(one, x=0, y=0, primary=False).visible for one in left]
+    same = [
+        replace(one, x=0, y=0, primary=False).visible for one in screen.layout.only(lit).outputs
+    ]
+    assert moved == [one for one in same if one.name not in gone] or back_end == "kscreen"
+
+
+def three() -> Server:
+    return Server.of(
+        Monitor("DP-1", MODES, 0, 0, 0, primary=True, crtc=0),
+        Monitor("DP-2", MODES, 1, 2560, 0, rotate="left", crtc=1),
+        Monitor("HDMI-1", MODES, None, crtc=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wishes", "expected"),
+    [
+        (
+            {"off": ["DP-1"]},
+            "DP-1 off; DP-2 1920x1080@60.00 at=0,0 primary rotate=left; HDMI-1 off",
+        ),
+        (
+            {"primary": "DP-2"},
+            "DP-1 2560x1440@143.91 at=0,0; DP-2 1920x1080@60.00 at=2560,0 primary rotate=left;"
+            " HDMI-1 off",
+        ),
+        (
+            {"wishes": [{"name": "HDMI-1"}]},
+            "DP-1 2560x1440@143.91 at=0,0 primary; DP-2 1920x1080@60.00 at=2560,0 rotate=left;"
+            " HDMI-1 2560x1440@143.91 at=3640,0",
+        ),
+        (
+            {"wishes": [{"name": "HDMI-1", "mode": "1280x720", "left-of": "DP-1", "scale": 2}]},
+            "DP-1 2560x1440@143.91 at=2560,0 primary; DP-2 1920x1080@60.00 at=5120,0 rotate=left;"
+            " HDMI-1 1280x720@60.00 at=0,0 scale=2",
+        ),
+        (
+            {"wishes": [{"name": "DP-2", "rate": 59.94, "rotation": "normal", "below": "DP-1"}]},
+            "DP-1 2560x1440@143.91 at=0,0 primary; DP-2 1920x1080@59.94 at=0,1440; HDMI-1 off",
+        ),
+        (
+            {"off": ["DP-2"], "wishes": [{"name": "HDMI-1", "position": "2560,200"}]},
+            "DP-1 2560x1440@143.91 at=0,0 primary; DP-2 off; HDMI-1 2560x1440@143.91 at=2560,200",
+        ),
+    ],
+)
+def test_wishes(wishes: dict[str, Any], expected: str) -> None:
+    layout = arrange(
+        screen_of("xrandr", three()), **{"off": (), "primary": None, "wishes": (), **wishes}
+    )
+    assert str(Layout(tuple(replace(one, more=()) for one in layout.outputs))) == expected
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"off": ["DP-9"]}, "no output 'DP-9'; connected are: DP-1, DP-2, HDMI-1"),
+        ({"primary": "HDMI-1"}, "HDMI-1 cannot be the primary output: it is off"),
+        ({"off": ["DP-1", "DP-2"]}, "no output would be left on"),
+        (
+            {"wishes": [{"name": "DP-1", "mode": "640x480"}]},
+            "no mode '640x480'; there are: 2560x1440",
+        ),
+        (
+            {"wishes": [{"name": "DP-2", "rate": 75}]},
+            "no 1920x1080 at 75 Hz; there are: 60.00, 59.94",
+        ),
+        (
+            {"wishes": [{"name": "DP-2", "right-of": "HDMI-1"}]},
+            "cannot be right-of HDMI-1: it is off",
+        ),
+    ],
+)
+def test_what_the_screen_cannot_show(wishes: dict[str, Any], words: str) -> None:
+    with pytest.raises(HookError) as caught:
+        arrange(
+            screen_of("xrandr", three()), **{"off": (), "primary": None, "wishes": (), **wishes}
+        )
+    assert words in str(caught.value)
+
+
+def test_an_id_need_not_outlive_a_cards_trip() -> None:
+    server = three()
+    before = screen_of("xrandr", server).layout
+    card = server.monitors.pop("DP-2")
+    server.monitors["DP-2"] = replace(card, modes=MODES[::-1], mode=None)
+    apply("xrandr", server, before)
+    assert screen_of("xrandr", server).layout.looks_like(before)
+
+
+def test_the_cards_of_an_x_server() -> None:
+    text = Server(
+        providers=["AMD Radeon RX 550 @ pci:0000:09:00.0", "modesetting", "NVIDIA-G0"]
+    ).xrandr(["--listproviders"])
+    assert [(one.number, one.name, one.address) for one in providers(text)] == [
+        (0, "AMD Radeon RX 550 @ pci:0000:09:00.0", "0000:09:00.0"),
+        (1, "modesetting", None),
+        (2, "NVIDIA-G0", None),
+    ]
+
+
+def a_screen(edids: dict[str, str] | None = None, *others: str) -> Screen:
+    listed = [*(edids or {}), *others]
+    return Screen(Layout.of(map(Output, listed)), {}, edids or {})
+
+
+@pytest.mark.parametrize(
+    ("screen", "connector", "expected"),
+    [
+        # X11: amdgpu counts from 0, modesetting as the kernel does; the EDID is the better proof.
+        (a_screen({"HDMI-A-0": "aa", "DisplayPort-2-3": "bb"}), ("DP-4", "bb"), "DisplayPort-2-3"),
+        (a_screen({"HDMI-1": "aa", "DP-1-4": "bb"}), ("DP-4", "bb"), "DP-1-4"),
+        (a_screen({"DP-0": "aa", "DP-5": "bb"}), ("DP-3", "bb"), "DP-5"),
+        (a_screen({"DP-1-3": "aa", "DP-1-4": "aa", "DP-9": "aa"}), ("DP-9", "aa"), "DP-9"),
+        (a_screen({"DP-1-3": "", "HDMI-1": ""}), ("DP-3", ""), "DP-1-3"),
+        (a_screen({"DUMMY0": ""}), ("Virtual-1", ""), None),
+        # Wayland: the kernel's own names, but for GNOME's HDMI.
+        (a_screen(None, "HDMI-A-1", "HDMI-A-2"), ("HDMI-A-1", "aa"), "HDMI-A-1"),
+        (a_screen(None, "HDMI-2", "DP-2"), ("HDMI-A-2", "aa"), "HDMI-2"),
+    ],
+)
+def test_the_output_of_a_connector(
+    screen: Screen, connector: tuple[str, str], expected: str | None
+) -> None:
+    name, edid = connector
+    found = outputs_on(screen, [Connector(name, True, edid), Connector("DP-7", False, "")])
+    assert found == ([expected] if expected else [])
+
+
+def test_two_outputs_that_may_be_the_cards_own_are_told() -> None:
+    screen = a_screen({"DP-1-3": "aa", "DP-2-3": "aa"})
+    with pytest.raises(HookError, match="DP-3 of the passed card may be any of DP-1-3, DP-2-3"):
+        outputs_on(screen, [Connector("DP-3", True, "aa")])
+
+
+def test_only_the_servers_own_card_has_no_number() -> None:
+    assert [is_on_first_card(name) for name in ("HDMI-A-0", "eDP-1", "DP-1-2")] == [
+        True,
+        True,
+        False,
+    ]

@@ -1,0 +1,99 @@
+"""A user's desktop in the guest: a session that logind knows, with Xorg or sway in it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from tests.vm.guest import Guest
+from tests.vm.release import USER
+
+RUNTIME = "/run/user/1000"
+_FOLDER = "/tmp/desktop"
+_COOKIE = f"{RUNTIME}/Xauthority"
+# Three outputs without any hardware; dummy's later ones are there once they have a mode.
+_XORG = """\
+Section "Device"
+  Identifier "dummy"
+  Driver "dummy"
+  VideoRam 65536
+EndSection
+Section "Screen"
+  Identifier "screen"
+  Device "dummy"
+  SubSection "Display"
+    Virtual 5000 3000
+  EndSubSection
+EndSection
+Section "ServerFlags"
+  Option "AutoAddDevices" "false"
+  Option "AutoAddGPU" "false"
+EndSection
+"""
+_HEADLESS = {
+    "WLR_BACKENDS": "headless",
+    "WLR_RENDERER": "pixman",
+    "WLR_HEADLESS_OUTPUTS": "3",
+    "WLR_LIBINPUT_NO_DEVICES": "1",
+}
+
+
+@dataclass(frozen=True)
+class Desktop:
+    """A user who looks at a screen, as the display manager and the desktop would have it."""
+
+    guest: Guest
+
+    def start_x11(self, display: str = ":77") -> None:
+        """Xorg as a display manager starts it: root's process, and a cookie for the user."""
+        self.guest.put(f"{_FOLDER}/xorg.conf", _XORG)
+        self._session("x11", {"DISPLAY": display, "XAUTHORITY": _COOKIE}, "sleep infinity")
+        self.guest.run(
+            f"cd {_FOLDER} && cookie=$(mcookie) && touch root && xauth -q -f root add {display} . "
+            f"$cookie && cp root {_COOKIE} && chown {USER}: {_COOKIE} && systemd-run --quiet "
+            f"--collect --unit=test-xorg Xorg {display} -config {_FOLDER}/xorg.conf -auth "
+            f"{_FOLDER}/root -noreset -nolisten tcp -sharevts -novtswitch"
+        )
+        self.guest.wait(f"test -S /tmp/.X11-unix/X{display[1:]}", 60)
+        self.guest.wait(self.inside("xrandr", DISPLAY=display, XAUTHORITY=_COOKIE), 60)
+
+    def start_sway(self) -> None:
+        """sway with three outputs of no hardware."""
+        self.guest.put(f"{_FOLDER}/sway", "xwayland disable\nexec sleep infinity\n")
+        self._session("wayland", _HEADLESS, f"sway -c {_FOLDER}/sway")
+        self.guest.wait(f"test -S {RUNTIME}/wayland-1", 60)
+        self.guest.wait(self.inside("wlr-randr", WAYLAND_DISPLAY="wayland-1"), 60)
+
+    def stop(self) -> None:
+        """Log the user out, and wait until logind has forgotten it all."""
+        self.guest.run(
+            f"systemctl stop test-xorg.service test-session.service; loginctl kill-user {USER}; "
+            f"rm -rf {_FOLDER}",
+            check=False,
+        )
+        self.guest.wait('test -z "$(ls /run/systemd/sessions)" -a ! -e /run/user/1000', 60)
+
+    def inside(self, command: str, **variables: str) -> str:
+        """A shell command line as the user runs it on the desktop."""
+        settings = {"XDG_RUNTIME_DIR": RUNTIME, **variables}
+        words = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+        return f"runuser -u {USER} -- env {words} {command}"
+
+    def x(self, command: str) -> str:
+        """What a command prints on the X11 desktop."""
+        line = self.inside(command, DISPLAY=":77", XAUTHORITY=_COOKIE)
+        return self.guest.run(line).stdout
+
+    def wayland(self, command: str) -> str:
+        """What a command prints on the Wayland desktop."""
+        return self.guest.run(self.inside(command, WAYLAND_DISPLAY="wayland-1")).stdout
+
+    def _session(self, kind: str, variables: dict[str, str], command: str) -> None:
+        """A program as the leader of a session on seat0, which PAM tells logind of."""
+        settings = {"XDG_SESSION_TYPE": kind, "XDG_SEAT": "seat0", "XDG_VTNR": "7", **variables}
+        words = " ".join(f"-E {name}={shlex.quote(value)}" for name, value in settings.items())
+        self.guest.run(
+            f"systemd-run --quiet --collect --unit=test-session -p PAMName=login -p User={USER} "
+            f"{words} {command}"
+        )
+        self.guest.wait(f"grep -qx TYPE={kind} /run/systemd/sessions/*[0-9]", 60)

@@ -1,0 +1,153 @@
+"""The display plugin with real display servers of three outputs: Xorg's dummy driver, sway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.desktop import Desktop
+from tests.vm.direct import HOOKS, Direct
+from tests.vm.domains import Domain, HostDevice
+from tests.vm.guest import Guest
+from tests.vm.hardware import BOOT_VGA
+from tests.vm.release import USER
+
+LAYOUT = (
+    "--output DUMMY0 --mode 1024x768 --pos 1024x0 --primary"
+    " --output DUMMY1 --mode 1024x768 --pos 0x100 --output DUMMY2 --mode 800x600 --pos 2048x0"
+)
+# In front of the real one, it tells who runs it, and under which AppArmor profile.
+WRAPPER = """\
+#!/bin/sh
+echo "$(id -un) $(id -Gn) $(cat /proc/self/attr/current): $*" >> /tmp/who-ran-xrandr
+exec /usr/bin/xrandr "$@"
+"""
+WISHES = """\
+[display]
+off = ["DUMMY1"]
+primary = "DUMMY2"
+outputs = [{ name = "DUMMY0", mode = "800x600", rate = 56 }]
+"""
+
+
+@pytest.fixture
+def desktop(hooked: Guest) -> Iterator[Desktop]:
+    started = Desktop(hooked)
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture
+def x11(desktop: Desktop) -> Iterator[Desktop]:
+    desktop.start_x11()
+    for output in ("DUMMY1", "DUMMY2"):
+        for mode in ("1024x768", "800x600"):
+            desktop.x(f"xrandr --addmode {output} {mode}")
+    desktop.x(f"xrandr {LAYOUT}")
+    desktop.guest.put("/usr/local/bin/xrandr", WRAPPER, "0755")
+    yield desktop
+    desktop.guest.run("rm -f /usr/local/bin/xrandr /tmp/who-ran-xrandr")
+
+
+def shown(desktop: Desktop) -> str:
+    """All that RandR knows, but for when it was told."""
+    text = desktop.x("/usr/bin/xrandr --verbose")
+    lines = [line for line in text.splitlines() if "Timestamp:" not in line]
+    return "\n".join(lines)
+
+
+def brief(desktop: Desktop) -> list[str]:
+    """The outputs that are on, as xrandr's plain list has them."""
+    found = [line for line in shown(desktop).splitlines() if " connected " in line]
+    return [line.partition(" (0x")[0] for line in found if "(0x" in line]
+
+
+def test_a_vms_life_leaves_the_layout_as_it_was(x11: Desktop) -> None:
+    guest, domain = x11.guest, Domain("gaming")
+    guest.put(f"{HOOKS}/qemu.d/gaming/vm.toml", WISHES)
+    guest.define(domain)
+    before = shown(x11)
+    print("before:", *brief(x11), sep="\n  ")
+    try:
+        guest.start("gaming")
+        print("while it runs:", *brief(x11), sep="\n  ")
+        print(guest.run("vfio-hooks status").stdout)
+        assert brief(x11) == [
+            "DUMMY0 connected 800x600+0+0",
+            "DUMMY2 connected primary 800x600+1024+0",
+        ]
+        guest.destroy("gaming")
+        after = shown(x11)
+        print("after:", *brief(x11), sep="\n  ")
+        assert after == before
+        who = guest.read("/tmp/who-ran-xrandr")
+        print(who)
+        # The hook itself is confined by libvirtd's profile, and root.
+        starts = {line.partition(": ")[0] for line in who.splitlines()}
+        assert len(starts) == 1 and next(iter(starts)).startswith(f"{USER} {USER} ")
+        assert next(iter(starts)).endswith("unconfined") and "root" not in who
+        assert "--output DUMMY1 --off" in who
+    finally:
+        guest.remove("gaming")
+        guest.run(f"rm -rf {HOOKS}/qemu.d/gaming")
+
+
+def test_what_happens_to_the_desktop_meanwhile(x11: Desktop) -> None:
+    direct = Direct(x11.guest)
+    try:
+        # The card that the desktop runs on, for all that X tells: an error, and nothing changed.
+        before = shown(x11)
+        direct.manage(Domain("gaming", (HostDevice(BOOT_VGA),)), WISHES)
+        said = direct.start("gaming")
+        assert f"{BOOT_VGA} is the boot display, and {USER} has a desktop on :77" in said
+        assert "the firmware" in said and shown(x11) == before
+        # An output that is not there, and one that somebody changes meanwhile.
+        direct.manage(Domain("gaming"), '[display]\noff = ["HDMI-1"]')
+        assert "connected are: DUMMY0, DUMMY1, DUMMY2" in direct.start("gaming")
+        direct.manage(Domain("gaming"), WISHES)
+        assert direct.start("gaming") == ""
+        x11.x("/usr/bin/xrandr --output DUMMY0 --mode 640x480")
+        changed = shown(x11)
+        direct.stop("gaming")
+        assert shown(x11) == changed
+        # The X server ends before the VM does.
+        x11.x(f"/usr/bin/xrandr {LAYOUT}")
+        assert direct.start("gaming") == ""
+        x11.guest.run("systemctl stop test-xorg.service")
+        direct.stop("gaming")
+        log = x11.guest.run("journalctl --boot --identifier vfio-hooks --output cat").stdout
+        told = f"layout of {USER}'s :77: "
+        assert f"gaming: {told}somebody else has set it to" in log
+        assert f"gaming: {told}no display server answers: nothing to put back" in log
+        x11.stop()
+        said = direct.start("gaming")
+        assert "nobody has a graphical session" in said
+    finally:
+        direct.forget()
+
+
+def test_sway(desktop: Desktop) -> None:
+    direct = Direct(desktop.guest)
+    desktop.start_sway()
+    desktop.wayland(
+        "wlr-randr --output HEADLESS-1 --pos 3000,40 --transform flipped-90 --scale 1.5"
+    )
+    try:
+        direct.manage(
+            Domain("gaming"),
+            '[display]\noff = ["HEADLESS-2"]\n'
+            'outputs = [{ name = "HEADLESS-3", left-of = "HEADLESS-1", rotation = "left" }]',
+        )
+        before = desktop.wayland("wlr-randr")
+        assert direct.start("gaming") == ""
+        meanwhile = desktop.wayland("wlr-randr")
+        print(before, meanwhile, sep="\nwhile it runs:\n")
+        second = meanwhile[meanwhile.index("HEADLESS-2") :].partition("HEADLESS-1")[0]
+        assert "Enabled: no" in second and "Transform: 90" in meanwhile
+        direct.stop("gaming")
+        assert desktop.wayland("wlr-randr") == before
+    finally:
+        direct.forget()

@@ -1,0 +1,41 @@
+"""The connectors of graphics cards, as the kernel's DRM shows them in sysfs.
+
+https://docs.kernel.org/gpu/drm-uapi.html
+"""
+
+import re
+from dataclasses import dataclass
+
+from vfio_hooks.host import Host
+from vfio_hooks.host.pci import DEVICES
+
+
+@dataclass(frozen=True)
+class Connector:
+    """A socket for a monitor: the kernel's name, "HDMI-A-1", unique among all cards; `edid` is
+    the monitor's description in hex, empty where none is connected."""
+
+    name: str
+    connected: bool
+    edid: str = ""
+
+
+def connectors(host: Host, address: str) -> list[Connector]:
+    """The connectors of a graphics card; none where its driver is no DRM driver."""
+    found = []
+    for card in host.names(f"{DEVICES}/{address}/drm"):
+        folder = f"{DEVICES}/{address}/drm/{card}"
+        for name in host.names(folder):
+            if re.fullmatch(rf"{card}-.+-\d+", name):
+                connected = host.maybe(f"{folder}/{name}/status") == "connected"
+                edid = _hex(host.path(f"{folder}/{name}/edid"))
+                found.append(Connector(name.removeprefix(f"{card}-"), connected, edid))
+    return found
+
+
+def _hex(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read().hex()
+    except OSError:
+        return ""

@@ -1,0 +1,101 @@
+"""The layout of a user's monitors, as the display server of that user's session has it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks import layouts
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.sessions import as_user
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.layouts.layout import Layout, Screen
+from vfio_hooks.wait import until
+
+COMMAND_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class DisplayLayout(Knob):
+    """The layout as text. `environment` ("NAME=value") is all that the back end's program needs to
+    reach the display, so that undo has to find nothing out. `seconds` is how long outputs may take
+    to come back with their graphics card, and the server to show what it was told."""
+
+    back_end: str
+    user: str
+    display: str
+    environment: tuple[str, ...]
+    seconds: float = 15
+    kind: ClassVar[str] = "display-layout"
+    # Most servers set one output after the other.
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return f"layout of {self.user}'s {self.display}"
+
+    def read(self, host: Host) -> str:
+        return str(self.screen(host).layout)
+
+    def same(self, live: str, value: str) -> bool:
+        return Layout.parse(live).looks_like(Layout.parse(value))
+
+    def write(self, host: WritableHost, value: str) -> None:
+        wanted = Layout.parse(value)
+        lit = frozenset(output.name for output in wanted.outputs if output.is_on)
+        # A card that has just come back from a guest is not at once the display server's again.
+        until(lambda: lit <= self.screen(host).layout.names, self.seconds)
+        screen = self.screen(host)
+        if gone := sorted(lit - screen.layout.names):
+            host.tell(f"{self.key}: not connected any more, so left out: {', '.join(gone)}")
+        wanted = wanted.only(screen.layout.names)
+        if wanted.outputs:
+            self._set(host, screen, wanted)
+
+    def screen(self, host: Host) -> Screen:
+        """All that the display server tells. Raises Gone where it does not run any more."""
+        back_end = layouts.load(self.back_end)
+        text = self.ask(host, *back_end.QUERY)
+        try:
+            return back_end.parse(text)
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise HookError(
+                f"{self.key}: what {back_end.PROGRAM} prints is not understood: "
+                f"{type(error).__name__}: {error}"
+            ) from None
+
+    def ask(self, host: Host, *arguments: str) -> str:
+        """What the back end's program prints. Raises Gone or HookError."""
+        return self._run(host, host.show, arguments)
+
+    def _set(self, host: WritableHost, screen: Screen, wanted: Layout) -> None:
+        try:
+            arguments = layouts.load(self.back_end).arguments(screen, wanted)
+        except ValueError as error:
+            raise HookError(f"{self.key}: {error}") from None
+        self._run(host, host.run, arguments)
+        if not until(lambda: self.screen(host).layout.looks_like(wanted), self.seconds):
+            raise HookError(
+                f"{self.key}: {wanted} was asked for, but after {self.seconds:g} s it is "
+                f"{self.screen(host).layout.only(wanted.names)}"
+            )
+
+    def _run(
+        self, host: Host, run: Callable[[list[str], float], str], arguments: Sequence[str]
+    ) -> str:
+        """Run the back end's program as the user, in the user's session."""
+        if not host.is_this_machine:
+            raise HookError(f"{self.key}: no display server of the host below {host.root} answers")
+        back_end = layouts.load(self.back_end)
+        variables = dict(pair.split("=", 1) for pair in self.environment)
+        try:
+            return run(
+                as_user(self.user, variables, [back_end.PROGRAM, *arguments]), COMMAND_SECONDS
+            )
+        except HookError as error:
+            if any(sign in error.problem for sign in back_end.GONE):
+                raise Gone(f"{self.key}: no display server answers") from None
+            if "exit code 127" in error.problem:
+                what = f"{back_end.PROGRAM}: no such program"
+                raise HookError(what, f"install {back_end.PACKAGE}") from None
+            raise

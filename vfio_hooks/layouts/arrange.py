@@ -1,0 +1,192 @@
+"""A layout changed as somebody wishes: outputs off, on, elsewhere, and which is the primary one."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.layouts.layout import REFLECTIONS, ROTATIONS, Layout, Mode, Output, Screen
+
+Wish = Mapping[str, str | int | float]
+"""What one output is to be: WISHES has the keys."""
+_SIDES = ("right-of", "left-of", "above", "below", "same-as")
+WISHES = ("name", "mode", "rate", "position", "rotation", "reflection", "scale", *_SIDES)
+
+
+def check_wish(wish: Wish) -> None:
+    """Raise ValueError for a wish that no output could fulfil."""
+    if unknown := sorted(set(wish) - set(WISHES)):
+        raise ValueError(f"has an unknown key {unknown[0]!r}; there are: {', '.join(WISHES)}")
+    if not isinstance(wish.get("name"), str):
+        raise ValueError('needs a name, such as { name = "HDMI-1" }')
+    if wish.get("rotation", "normal") not in ROTATIONS:
+        raise ValueError(f"has a rotation that is none of {', '.join(ROTATIONS)}")
+    if wish.get("reflection", "") not in REFLECTIONS:
+        raise ValueError("has a reflection that is none of x, y, xy")
+    if any(not isinstance(wish.get(key, 1), int | float) for key in ("rate", "scale")):
+        raise ValueError("has a rate or scale that is not a number")
+    if "position" in wish:
+        _position(wish)
+
+
+def arrange(
+    screen: Screen, off: Iterable[str], primary: str | None, wishes: Iterable[Wish]
+) -> Layout:
+    """The screen's layout with these changes. Raises HookError for what the screen cannot show.
+
+    Where an output goes off, those behind it close the gap: no server lets the pointer jump over
+    one, and GNOME takes no layout that has any. All begins at 0,0 as X11 wants it.
+    """
+    work = _Arranging(screen, {output.name: output for output in screen.layout.outputs})
+    for name in off:
+        work.outputs[name] = Output(work.known(name).name)
+    if any(screen.layout.only([name]).outputs[0].is_on for name in off):
+        work.close_gaps()
+    for wish in wishes:
+        work.grant(wish)
+    work.choose_primary(primary)
+    work.begin_at_the_origin()
+    return Layout.of(work.outputs.values())
+
+
+@dataclass
+class _Arranging:
+    """A layout in the making."""
+
+    screen: Screen
+    outputs: dict[str, Output]
+
+    def known(self, name: str) -> Output:
+        """An output by its name."""
+        if name not in self.outputs:
+            there = ", ".join(self.outputs) or "none"
+            raise HookError(f"display: there is no output {name!r}", f"connected are: {there}")
+        return self.outputs[name]
+
+    def on(self) -> list[Output]:
+        """The outputs that show something, from left to right."""
+        return sorted(
+            (output for output in self.outputs.values() if output.is_on),
+            key=lambda output: (output.x, output.y),
+        )
+
+    def close_gaps(self) -> None:
+        """Take out all columns and rows of the screen that no output is in."""
+        spans = {one.name: (one.x, one.x + self.screen.size_of(one)[0]) for one in self.on()}
+        for name, x in _packed(spans).items():
+            self.outputs[name] = replace(self.outputs[name], x=x)
+        spans = {one.name: (one.y, one.y + self.screen.size_of(one)[1]) for one in self.on()}
+        for name, y in _packed(spans).items():
+            self.outputs[name] = replace(self.outputs[name], y=y)
+
+    def grant(self, wish: Wish) -> None:
+        """Make one output what is wished."""
+        before = self.known(str(wish["name"]))
+        after = self._with_mode(before, wish)
+        after = replace(
+            after,
+            rotate=str(wish.get("rotation", after.rotate)),
+            reflect=str(wish.get("reflection", after.reflect)),
+            scale=f"{wish['scale']:g}" if "scale" in wish else after.scale,
+        )
+        if not before.is_on:
+            last = max((one.x + self.screen.size_of(one)[0] for one in self.on()), default=0)
+            after = replace(after, x=last)
+        x, y = self._place(after, wish)
+        self.outputs[after.name] = replace(after, x=x, y=y)
+
+    def _with_mode(self, output: Output, wish: Wish) -> Output:
+        if output.is_on and "mode" not in wish and "rate" not in wish:
+            return output
+        modes = self.screen.modes.get(output.name, ())
+        name = str(wish.get("mode", output.mode)) or _preferred(output, modes).name
+        named = [mode for mode in modes if mode.name == name]
+        if not named:
+            there = ", ".join(dict.fromkeys(mode.name for mode in modes))
+            raise HookError(f"display: {output.name} has no mode {name!r}", f"there are: {there}")
+        rate = float(wish.get("rate", 0))
+        chosen = (
+            min(named, key=lambda mode: abs(float(mode.rate or 0) - rate)) if rate else named[0]
+        )
+        if rate and abs(float(chosen.rate or 0) - rate) >= 1:
+            there = ", ".join(mode.rate for mode in named)
+            raise HookError(
+                f"display: {output.name} has no {name} at {rate:g} Hz", f"there are: {there}"
+            )
+        kept = tuple(pair for pair in output.more if pair[0] in ("crtc", "priority"))
+        return replace(output, mode=chosen.name, rate=chosen.rate, more=chosen.more + kept)
+
+    def _place(self, output: Output, wish: Wish) -> tuple[int, int]:
+        if "position" in wish:
+            return _position(wish)
+        width, height = self.screen.size_of(output)
+        for side in _SIDES:
+            if side not in wish:
+                continue
+            other = self.known(str(wish[side]))
+            if not other.is_on:
+                raise HookError(f"display: {output.name} cannot be {side} {other.name}: it is off")
+            beside, beneath = self.screen.size_of(other)
+            return {
+                "right-of": (other.x + beside, other.y),
+                "left-of": (other.x - width, other.y),
+                "above": (other.x, other.y - height),
+                "below": (other.x, other.y + beneath),
+                "same-as": (other.x, other.y),
+            }[side]
+        return output.x, output.y
+
+    def choose_primary(self, name: str | None) -> None:
+        """Make an output the primary one; where that went off, and none is named, the leftmost."""
+        if not self.on():
+            raise HookError(
+                "display: no output would be left on",
+                "connect a monitor to another graphics card; with one card only, use [session]",
+            )
+        if name is not None and not self.known(name).is_on:
+            raise HookError(f"display: {name} cannot be the primary output: it is off")
+        if name is None:
+            had_one = any(output.primary for output in self.screen.layout.outputs)
+            if not had_one or any(output.primary for output in self.on()):
+                return
+            name = self.on()[0].name
+        for output in self.on():
+            self.outputs[output.name] = replace(output, primary=output.name == name)
+        self._renumber()
+
+    def _renumber(self) -> None:
+        """Give KDE's priorities, which are 1 to n, in their old order but for the primary's."""
+        ranked = [output for output in self.on() if output.extra("priority")]
+        ranked.sort(key=lambda output: (not output.primary, int(output.extra("priority"))))
+        for number, output in enumerate(ranked, 1):
+            more = {**dict(output.more), "priority": str(number)}
+            self.outputs[output.name] = replace(output, more=tuple(more.items()))
+
+    def begin_at_the_origin(self) -> None:
+        """Move everything so that it begins at 0,0."""
+        left, top = min(one.x for one in self.on()), min(one.y for one in self.on())
+        for output in self.on():
+            self.outputs[output.name] = replace(output, x=output.x - left, y=output.y - top)
+
+
+def _preferred(output: Output, modes: tuple[Mode, ...]) -> Mode:
+    for mode in (*(mode for mode in modes if mode.preferred), *modes):
+        return mode
+    raise HookError(f"display: {output.name} has no mode at all", "is its monitor switched on?")
+
+
+def _packed(spans: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """Where each span begins once no gap is between any of them."""
+    begins, end, gap = {}, 0, 0
+    for name, (start, stop) in sorted(spans.items(), key=lambda item: item[1]):
+        gap += max(0, start - gap - end)
+        begins[name] = start - gap
+        end = max(end, stop - gap)
+    return begins
+
+
+def _position(wish: Wish) -> tuple[int, int]:
+    x, _, y = str(wish["position"]).partition(",")
+    try:
+        return int(x), int(y)
+    except ValueError:
+        raise ValueError('has a position that is not like "1920,0"') from None

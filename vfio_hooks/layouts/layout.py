@@ -1,0 +1,175 @@
+"""A layout of outputs, as data and as one line of text, the same for every display server."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, unquote
+
+ROTATIONS = ("normal", "left", "inverted", "right")
+"""Counterclockwise, in steps of 90 degrees; the order is that of wl_output's transforms."""
+REFLECTIONS = ("", "x", "y", "xy")
+_SAFE = "+,/-_.:()"
+_PRIVATE = ("crtc", "timing", "filter", "id")
+"""What a server chooses by itself where it is not told, and nobody can see."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One connector, and what it shows; without a `mode` it is off.
+
+    Positions are in the pixels of the whole screen. `rate` (Hz) and `scale` are numbers as the
+    display server prints them. `more` is what only one server has: panning, priority.
+    """
+
+    name: str
+    mode: str = ""
+    rate: str = ""
+    x: int = 0
+    y: int = 0
+    rotate: str = "normal"
+    reflect: str = ""
+    scale: str = "1"
+    primary: bool = False
+    more: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it shows anything."""
+        return bool(self.mode)
+
+    def extra(self, key: str, default: str = "") -> str:
+        """A value of `more`."""
+        return dict(self.more).get(key, default)
+
+    @property
+    def visible(self) -> "Output":
+        """The output without what nobody can see."""
+        return replace(self, more=tuple(pair for pair in self.more if pair[0] not in _PRIVATE))
+
+    def __str__(self) -> str:
+        name = quote(self.name, _SAFE)
+        if not self.is_on:
+            return f"{name} off"
+        words = [name, quote(self.mode, _SAFE) + (f"@{self.rate}" if self.rate else "")]
+        words.append(f"at={self.x},{self.y}")
+        words += ["primary"] if self.primary else []
+        words += [f"rotate={self.rotate}"] if self.rotate != "normal" else []
+        words += [f"reflect={self.reflect}"] if self.reflect else []
+        words += [f"scale={self.scale}"] if self.scale != "1" else []
+        words += [f"{key}={quote(value, _SAFE)}" for key, value in self.more]
+        return " ".join(words)
+
+    @classmethod
+    def parse(cls, text: str) -> "Output":
+        """The output that was printed as `text`. Raises ValueError."""
+        name, mode, *words = text.split(" ")
+        if mode == "off":
+            return cls(unquote(name))
+        mode, _, rate = mode.partition("@")
+        pairs = dict(word.partition("=")[::2] for word in words)
+        x, _, y = pairs.pop("at").partition(",")
+        return cls(
+            name=unquote(name),
+            mode=unquote(mode),
+            rate=rate,
+            x=int(x),
+            y=int(y),
+            rotate=pairs.pop("rotate", "normal"),
+            reflect=pairs.pop("reflect", ""),
+            scale=pairs.pop("scale", "1"),
+            primary=pairs.pop("primary", None) is not None,
+            more=tuple((key, unquote(value)) for key, value in pairs.items()),
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All connected outputs, in the order of their names."""
+
+    outputs: tuple[Output, ...]
+
+    @classmethod
+    def of(cls, outputs: Iterable[Output]) -> "Layout":
+        """A layout of these outputs, in whatever order they come."""
+        return cls(tuple(sorted(outputs, key=lambda output: output.name)))
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.outputs))
+
+    @classmethod
+    def parse(cls, text: str) -> "Layout":
+        """The layout that was printed as `text`. Raises ValueError or KeyError."""
+        return cls(tuple(map(Output.parse, text.split("; ")))) if text else cls(())
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all outputs, on or off."""
+        return frozenset(output.name for output in self.outputs)
+
+    def only(self, names: Iterable[str]) -> "Layout":
+        """The part of the layout that these outputs make up."""
+        chosen = frozenset(names)
+        return Layout(tuple(output for output in self.outputs if output.name in chosen))
+
+    def looks_like(self, other: "Layout") -> bool:
+        """Whether both show the same on the outputs that both have. Outputs that came or went
+        do not count: a monitor that is switched off is no change of the layout."""
+        both = self.names & other.names
+        mine, others = (
+            [output.visible for output in one.only(both).outputs] for one in (self, other)
+        )
+        return mine == others
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A mode that an output can have; `id` is the display server's own name of just this one."""
+
+    name: str
+    rate: str
+    width: int
+    height: int
+    preferred: bool = False
+    id: str = ""
+    more: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a display server shows: the layout, and all that its outputs could be.
+
+    `edids` is each monitor's EDID in hex, where the server tells; `crtcs` are those that an output
+    can be driven by; `serial` is the server's number of this state. `scaling` is the power of an
+    output's scale by which its part of the screen grows: a scale of 2 makes it twice as wide for
+    X11 (1), half as wide for most compositors (-1), or has nothing to do with it (0).
+    """
+
+    layout: Layout
+    modes: Mapping[str, tuple[Mode, ...]]
+    edids: Mapping[str, str] = field(default_factory=dict)
+    crtcs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    serial: str = ""
+    scaling: int = -1
+
+    def mode_of(self, output: Output) -> Mode:
+        """The mode that an output has or is to have: the very same, or else one of its name and
+        rate, as ids do not outlive a graphics card's trip to a guest. Raises ValueError."""
+        there = [
+            mode
+            for mode in self.modes.get(output.name, ())
+            if (mode.name, mode.rate) == (output.mode, output.rate)
+        ]
+        same = [mode for mode in there if set(mode.more) <= set(output.more)]
+        for mode in (*same, *there):
+            return mode
+        rate = f" of {output.rate} Hz" if output.rate else ""
+        raise ValueError(f"{output.name} has no mode {output.mode}{rate}")
+
+    def size_of(self, output: Output) -> tuple[int, int]:
+        """Width and height of an output's part of the screen; nothing where it is off."""
+        if not output.is_on:
+            return 0, 0
+        mode = self.mode_of(output)
+        across, _, down = output.scale.partition("x")
+        width = round(mode.width * float(across) ** self.scaling)
+        height = round(mode.height * float(down or across) ** self.scaling)
+        return (height, width) if output.rotate in ("left", "right") else (width, height)

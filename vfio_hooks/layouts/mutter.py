@@ -1,0 +1,93 @@
+"""GNOME on Wayland, through the D-Bus interface org.gnome.Mutter.DisplayConfig.
+
+busctl(1) speaks D-Bus here, as every host with logind has it, and answers in JSON. A layout is
+set for this session only: it is not what GNOME remembers for these monitors.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from vfio_hooks.layouts.layout import ROTATIONS, Layout, Mode, Output, Screen
+
+PROGRAM = "busctl"
+PACKAGE = "systemd"
+_OBJECT = ("org.gnome.Mutter.DisplayConfig", "/org/gnome/Mutter/DisplayConfig")
+_CALL = ("--user", "--json=short", "--", "call", *_OBJECT, _OBJECT[0])
+QUERY = (*_CALL, "GetCurrentState")
+GONE = ("Failed to connect", "not provided by any", "NameHasNoOwner")
+_TEMPORARY, _PHYSICAL = "1", 2
+
+
+def parse(text: str) -> Screen:
+    """The screen from the answer to GetCurrentState."""
+    serial, monitors, logical, properties = json.loads(text)["data"]
+    on = {name: one for one in logical for name in (monitor[0] for monitor in one[5])}
+    names = [monitor[0][0] for monitor in monitors]
+    modes = {monitor[0][0]: tuple(map(_mode, monitor[1])) for monitor in monitors}
+    current = {
+        monitor[0][0]: _mode(mode)
+        for monitor in monitors
+        for mode in monitor[1]
+        if _flag(mode, "is-current")
+    }
+    outputs = [
+        _output(name, on[name], current[name]) if name in on else Output(name) for name in names
+    ]
+    scaling = 0 if properties.get("layout-mode", {}).get("data") == _PHYSICAL else -1
+    return Screen(Layout.of(outputs), modes, serial=str(serial), scaling=scaling)
+
+
+def arguments(screen: Screen, wanted: Layout) -> list[str]:
+    """A call of ApplyMonitorsConfig with the whole layout: what it leaves out, Mutter switches
+    off. Outputs in one place mirror each other, and are one logical monitor."""
+    others = [one for one in screen.layout.outputs if one.name not in wanted.names]
+    places: dict[tuple[str, ...], list[Output]] = {}
+    for output in filter(lambda one: one.is_on, (*wanted.outputs, *others)):
+        places.setdefault(tuple(_place(output)), []).append(output)
+    words = [screen.serial, _TEMPORARY, str(len(places))]
+    for place, outputs in places.items():
+        primary = any(output.primary for output in outputs)
+        words += [*place, str(primary).lower(), str(len(outputs))]
+        for output in outputs:
+            words += [output.name, screen.mode_of(output).id, "0"]
+    return [*_CALL, "ApplyMonitorsConfig", "uua(iiduba(ssa{sv}))a{sv}", *words, "0"]
+
+
+def _mode(mode: list[Any]) -> Mode:
+    name, width, height, rate = mode[:4]
+    return Mode(
+        name=f"{width}x{height}",
+        rate=f"{rate:.3f}",
+        width=width,
+        height=height,
+        preferred=_flag(mode, "is-preferred"),
+        id=name,
+        # Interlaced, or of a variable rate: "1920x1080@60.000+vrr".
+        more=(("id", name),),
+    )
+
+
+def _flag(mode: list[Any], name: str) -> bool:
+    return bool(mode[6].get(name, {}).get("data", False))
+
+
+def _output(name: str, logical: list[Any], mode: Mode) -> Output:
+    x, y, scale, transform, primary = logical[:5]
+    return Output(
+        name=name,
+        mode=mode.name,
+        rate=mode.rate,
+        x=x,
+        y=y,
+        rotate=ROTATIONS[transform % 4],
+        reflect="x" if transform > 3 else "",
+        scale=f"{scale:.9g}",
+        primary=primary,
+        more=mode.more,
+    )
+
+
+def _place(output: Output) -> Iterator[str]:
+    yield from (str(output.x), str(output.y), output.scale)
+    yield str(ROTATIONS.index(output.rotate) + 4 * bool(output.reflect))

@@ -1,0 +1,82 @@
+"""sway and other Wayland compositors, through wlr-randr and the protocol wlr-output-management.
+
+Its text is read rather than its JSON, which Debian 12's version has not. Positions are in logical
+pixels; there is no primary output.
+"""
+
+import re
+from collections.abc import Iterator
+
+from vfio_hooks.layouts.layout import ROTATIONS, Layout, Mode, Output, Screen
+
+PROGRAM = "wlr-randr"
+PACKAGE = "wlr-randr"
+QUERY = ()
+GONE = ("failed to connect to display",)
+
+_HEADER = re.compile(r"^(\S+) .*\n", re.MULTILINE)
+_MODE = re.compile(r"^    (\d+)x(\d+) px(?:, ([\d.]+) Hz)?(?: \((.*)\))?", re.MULTILINE)
+_FIELD = re.compile(r"^  (\S[^:\n]*): *(.*)", re.MULTILINE)
+_DEGREES = {"90": "left", "180": "inverted", "270": "right"}
+
+
+def parse(text: str) -> Screen:
+    """The screen from what wlr-randr prints without arguments."""
+    headers = list(_HEADER.finditer(text))
+    ends = [following.start() for following in headers[1:]] + [len(text)]
+    outputs, modes = [], {}
+    for header, end in zip(headers, ends, strict=True):
+        body = text[header.end() : end]
+        outputs.append(_output(header[1], body))
+        modes[header[1]] = tuple(map(_mode, _MODE.finditer(body)))
+    return Screen(Layout.of(outputs), modes)
+
+
+def arguments(screen: Screen, wanted: Layout) -> list[str]:
+    """All of it in one call, which the compositor takes or refuses as a whole."""
+    return [word for output in wanted.outputs for word in _settings(screen, output)]
+
+
+def _output(name: str, body: str) -> Output:
+    fields = dict(_FIELD.findall(body))
+    current = [_mode(one) for one in _MODE.finditer(body) if "current" in (one[4] or "")]
+    if fields["Enabled"] != "yes" or not current:
+        return Output(name)
+    x, _, y = fields["Position"].partition(",")
+    degrees = fields["Transform"].removeprefix("flipped").strip("-")
+    return Output(
+        name=name,
+        mode=current[0].name,
+        rate=current[0].rate,
+        x=int(x),
+        y=int(y),
+        rotate=_DEGREES.get(degrees, "normal"),
+        reflect="x" if "flipped" in fields["Transform"] else "",
+        scale=f"{float(fields['Scale']):g}",
+    )
+
+
+def _mode(found: re.Match[str]) -> Mode:
+    size = int(found[1]), int(found[2])
+    return Mode(f"{size[0]}x{size[1]}", found[3] or "", *size, "preferred" in (found[4] or ""))
+
+
+def _settings(screen: Screen, output: Output) -> Iterator[str]:
+    yield from ("--output", output.name)
+    if not output.is_on:
+        yield "--off"
+        return
+    rate = f"@{output.rate}Hz" if output.rate else ""
+    listed = {(mode.name, mode.rate) for mode in screen.modes.get(output.name, ())}
+    # A headless output has no modes, and lists only the one that it is in.
+    is_known = (output.mode, output.rate) in listed and output.rate
+    yield from ("--on", "--mode" if is_known else "--custom-mode", output.mode + rate)
+    yield from ("--pos", f"{output.x},{output.y}", "--transform", _transform(output))
+    yield from ("--scale", output.scale)
+
+
+def _transform(output: Output) -> str:
+    degrees = str(90 * ROTATIONS.index(output.rotate)) if output.rotate != "normal" else ""
+    if output.reflect:
+        return "-".join(filter(None, ("flipped", degrees)))
+    return degrees or "normal"

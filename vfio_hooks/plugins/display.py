@@ -1,0 +1,134 @@
+"""The monitors of a user's desktop: those on the passed graphics card are switched off meanwhile.
+
+An empty table finds the session that is on the screen, and the outputs that hang on the passed
+card; it switches these off before the card is taken, and has the whole layout back after the VM:
+modes, rates, positions, rotation, scale and the primary output. The commands run as the session's
+user. X11 is spoken to with xrandr, KDE's Wayland session with kscreen-doctor, GNOME's over D-Bus,
+and sway and its like with wlr-randr. A locked session is as good as any.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.host.drm import connectors
+from vfio_hooks.host.pci_traits import traits
+from vfio_hooks.host.sessions import Session, choose, environment
+from vfio_hooks.knobs import DisplayLayout
+from vfio_hooks.layouts import SUPPORTED, back_end_for
+from vfio_hooks.layouts.arrange import arrange, check_wish
+from vfio_hooks.layouts.cards import is_on_first_card, outputs_on
+from vfio_hooks.layouts.layout import Screen
+from vfio_hooks.layouts.xrandr import providers
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
+
+_NEEDED = (
+    "DISPLAY",
+    "XAUTHORITY",
+    "WAYLAND_DISPLAY",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+)
+_ELSEWHERE = (
+    "make another card the first one, in the firmware or by its slot; or use [session], which ends "
+    "the desktop meanwhile"
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """`user` and `seat` say whose session is meant, where more than one is on a screen. `off` are
+    outputs to switch off, besides those of the passed card. `primary` is the output that becomes
+    the primary one; where that would be off, the leftmost does. `outputs` are others to change, a
+    table each: { name = "HDMI-1", mode = "1920x1080", rate = 60, right-of = "DP-1" }. Such a table
+    can have a position ("1920,0") or one of right-of, left-of, above, below and same-as; a rotation
+    (normal, left, inverted, right), a reflection (x, y, xy) and a scale. `timeout`, in seconds, is
+    how long the display server may take, and afterwards the card's outputs to come back."""
+
+    user: str | None = None
+    seat: str | None = None
+    off: tuple[str, ...] = ()
+    primary: str | None = None
+    outputs: tuple[dict[str, str | int | float], ...] = ()
+    timeout: float = 15.0
+
+    def __post_init__(self) -> None:
+        for wish in self.outputs:
+            try:
+                check_wish(wish)
+            except ValueError as error:
+                raise ValueError(f"outputs: {wish.get('name', 'one of them')} {error}") from None
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op != "prepare":
+        return
+    session = choose(host, options.user, options.seat)
+    knob = _knob(host, session, options.timeout)
+    screen = _screen(host, knob, session)
+    off = set(options.off)
+    for function in domain.pci:
+        about = traits(host, function.address)
+        if about.is_display:
+            outputs = outputs_on(screen, connectors(host, function.address))
+            _check_not_first(host, knob, function.address, outputs, about.boot_vga)
+            off |= set(outputs)
+    if off or options.primary or options.outputs:
+        layout = arrange(screen, sorted(off), options.primary, options.outputs)
+        yield Step("display", knob, Override(str(layout)))
+
+
+def _knob(host: Host, session: Session, seconds: float) -> DisplayLayout:
+    variables = environment(host, session)
+    back_end = back_end_for(session.type, variables.get("XDG_CURRENT_DESKTOP", ""))
+    needed = "DISPLAY" if back_end == "xrandr" else "XDG_RUNTIME_DIR"
+    if back_end is None:
+        raise HookError(
+            f"display: {session}: sessions of type {session.type} are not supported",
+            f"supported are {SUPPORTED}",
+        )
+    if needed not in variables:
+        raise HookError(f"display: {session}: none of its programs knows its {needed}")
+    known = tuple(f"{name}={variables[name]}" for name in _NEEDED if name in variables)
+    name = variables["DISPLAY"] if back_end == "xrandr" else variables.get("WAYLAND_DISPLAY")
+    return DisplayLayout(back_end, session.user, name or session.type, known, seconds)
+
+
+def _screen(host: Host, knob: DisplayLayout, session: Session) -> Screen:
+    try:
+        return knob.screen(host)
+    except HookError as error:
+        if "wlr-output-management" in error.problem:
+            raise HookError(
+                f"display: {session}: its compositor is not supported", f"supported are {SUPPORTED}"
+            ) from None
+        raise HookError(f"display: {error.problem}", error.hint) from None
+
+
+def _check_not_first(
+    host: Host, knob: DisplayLayout, address: str, outputs: list[str], boots: bool
+) -> None:
+    """Raise HookError for the card that draws all the others' pictures: no desktop outlives its
+    loss."""
+    first = _is_provider_0(host, knob, address, outputs) if knob.back_end == "xrandr" else None
+    if first:
+        why = f"is provider 0 of {knob.user}'s X server, which draws everything with it"
+    elif first is None and boots:
+        why = f"is the boot display, and {knob.user} has a desktop on {knob.display}"
+    else:
+        return
+    raise HookError(f"display: {address} {why}: without it the desktop would crash", _ELSEWHERE)
+
+
+def _is_provider_0(
+    host: Host, knob: DisplayLayout, address: str, outputs: list[str]
+) -> bool | None:
+    """Whether a card is the X server's own; None where X does not tell."""
+    cards = providers(knob.ask(host, "--listproviders"))
+    if cards and cards[0].address:
+        return cards[0].address == address
+    return any(map(is_on_first_card, outputs)) if cards and outputs else None
