@@ -78,7 +78,7 @@ def translates(patient: Patient) -> Iterator[Seen]:
 )
 def without_effect(patient: Patient) -> Iterator[Seen]:
     host = patient.host
-    maker = vendor(host)
+    maker = _maker(host)
     for name, value in boot.parameters(host):
         other = {"amd_iommu": INTEL, "intel_iommu": AMD}.get(name) == maker
         if other or (name, value) in (("amd_iommu", "on"), ("iommu", "on")):
@@ -86,6 +86,15 @@ def without_effect(patient: Patient) -> Iterator[Seen]:
                 f"{name}={value} on the kernel's command line has no effect",
                 f"take it away: {name}={value}",
             )
+
+
+def _maker(host: Host) -> str:
+    """Whose IOMMUs are in use, by their names; where there are none, whose processor it is."""
+    units = host.names("/sys/class/iommu")
+    for prefix, maker in (("dmar", INTEL), ("ivhd", AMD)):
+        if any(unit.startswith(prefix) for unit in units):
+            return maker
+    return vendor(host)
 
 
 @rule(
