@@ -70,6 +70,7 @@ class Command:
             "undo": ("root", "state-dir"),
             "validate": ("config-dir",),
             "topology": ("root",),
+            "snapshot": ("root",),
             "init": ("root", "config-dir"),
             "iommu": ("root", "state-dir"),
         }

@@ -4,11 +4,13 @@ import argparse
 
 from vfio_hooks.cli import findings, fix, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.domains import captured, pick
 from vfio_hooks.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.check.rule import Guest
+    from vfio_hooks.host import Host
 
 _EPILOG = """\
 Errors are what does not work, warnings cost something, hints may make it better. Each finding has
@@ -56,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vfio_hooks.config import examine as read
     from vfio_hooks.config import examine_defaults
 
-    guest, here = _guest(arguments), places(arguments)
+    here = places(arguments)
+    guest = _guest(arguments, here.host())
     vm = guest.domain.name if guest else None
     # What is wrong with the configuration is a finding itself.
     config = read(here.config, vm)[0] if vm else None
@@ -73,13 +76,15 @@ def run(arguments: argparse.Namespace) -> int:
     return int(any(finding.level != "hint" for finding in found))
 
 
-def _guest(arguments: argparse.Namespace) -> "Guest | None":
+def _guest(arguments: argparse.Namespace, host: "Host") -> "Guest | None":
     if arguments.xml is None and arguments.vm is None:
         return None
     from vfio_hooks.check.rule import Guest
     from vfio_hooks.domain import element, parse
 
-    if arguments.xml is None:
+    if arguments.xml is None and (own := captured(host)):
+        text, running = pick(arguments.vm, own).xml, False
+    elif arguments.xml is None:
         text, running = xml.with_state(arguments.vm, arguments.connect)
     else:
         text = xml.from_file(arguments.xml)

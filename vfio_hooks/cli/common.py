@@ -1,7 +1,10 @@
 """Options that several verbs have, and what they say."""
 
 import argparse
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -37,7 +40,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_places(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add those of --root, --config-dir and --state-dir that `names` has."""
     texts = {
-        "root": ("/", "where the host's /sys and /proc are, if not in / (a captured host)"),
+        "root": (
+            "/",
+            "where the host is, if not in /: a folder, or a file of vfio-hooks snapshot",
+        ),
         "config-dir": (FOLDER, "the folder of vfio-hooks.toml and qemu.d"),
         "state-dir": (STATE, "the folder of the journals"),
     }
@@ -49,12 +55,25 @@ def add_places(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def places(arguments: argparse.Namespace) -> Places:
-    """What the options of `add_places` say; the usual place for an option that a verb lacks."""
+    """What the options of `add_places` say; the usual place for an option that a verb lacks.
+
+    A host in a file is unpacked, and removed when this process ends. Raises HookError for a file
+    that has none.
+    """
+    root = getattr(arguments, "root", "/")
     return Places(
         config=getattr(arguments, "config_dir", FOLDER).rstrip("/") or "/",
         state=getattr(arguments, "state_dir", STATE),
-        root=getattr(arguments, "root", "/"),
+        root=_unpacked(root) if os.path.isfile(root) else root,
     )
+
+
+def _unpacked(path: str) -> str:
+    from vfio_hooks.captured.archive import unpack
+
+    folder = tempfile.mkdtemp(prefix="vfio-hooks-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return unpack(path, folder)
 
 
 def need_root(what: str) -> None:

@@ -57,7 +57,10 @@ def sources(arguments: argparse.Namespace, host: Host) -> tuple[list[Defined], l
 
 
 def captured(host: Host) -> list[Defined]:
-    """The domains that are defined on a host that is files."""
+    """The domains that are defined on a host that is files; none on this machine, whose libvirt
+    can be asked."""
+    if host.is_this_machine:
+        return []
     names = [name for name in host.names(FOLDER) if name.endswith(".xml")]
     return [
         _defined(xml.from_file(host.path(f"{FOLDER}/{name}")), name)

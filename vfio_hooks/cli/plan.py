@@ -4,11 +4,13 @@ import argparse
 
 from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.domains import captured, pick
 from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.config import VM_FOLDERS, Config, load
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import ENDING, PLANNED, Event
+from vfio_hooks.host import Host
 
 _EPILOG = """\
 Nothing is changed, and root is not needed: only what is in the state folder cannot be told then.
@@ -49,8 +51,8 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    domain = _domain(arguments)
     here = places(arguments)
+    domain = _domain(arguments, here.host())
     if arguments.use is None:
         config = _config(here.config, domain.name)
     else:
@@ -61,10 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _domain(arguments: argparse.Namespace) -> Domain:
+def _domain(arguments: argparse.Namespace, host: Host) -> Domain:
     if arguments.xml is None:
         if arguments.vm is None:
             raise HookError("which VM?", "give its name, or its XML with --xml FILE")
+        if own := captured(host):
+            return pick(arguments.vm, own).domain
         return parse(xml.from_libvirt(arguments.vm, arguments.connect))
     domain = parse(xml.from_file(arguments.xml))
     if arguments.vm not in (None, domain.name, domain.uuid):

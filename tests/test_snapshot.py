@@ -1,0 +1,263 @@
+"""`vfio-hooks snapshot`: a file stands for the host, and tells of no person."""
+
+import io
+import re
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from uuid import NAMESPACE_DNS, uuid5
+
+import pytest
+
+from tests.command import UUID as OWN
+from tests.command import Command, Result
+from tests.hosttree import domain_xml
+from tests.shapes import SHAPES
+from vfio_hooks.captured.archive import unpack
+from vfio_hooks.captured.files import entries, patterns
+from vfio_hooks.captured.private import Scrubber, domain_without
+from vfio_hooks.domain import parse
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+
+PINS = (
+    "<vcpu>2</vcpu><cputune><vcpupin vcpu='0' cpuset='2'/><vcpupin vcpu='1' cpuset='3'/></cputune>"
+)
+MAC = "9c:6b:00:12:34:56"
+UUID = "1f6f3d2e-1111-4222-8333-444455556666"
+
+
+@pytest.fixture
+def laptop(command: Command) -> Command:
+    SHAPES["laptop"].write(command.host)
+    for name, text in (
+        (
+            "proc/cmdline",
+            f"root=UUID={UUID} ip=192.168.7.9 host=marthas-pc intel_iommu=on",
+        ),
+        ("proc/sys/kernel/hostname", "marthas-pc"),
+        ("proc/interrupts", "      CPU0 CPU2\n 24:   30   10  PCI-MSI  enx9c6b00123456"),
+        ("proc/irq/default_smp_affinity", "ff"),
+        ("proc/irq/24/smp_affinity_list", "0-7"),
+        ("etc/modprobe.d/vfio.conf", "# martha\noptions vfio-pci ids=1002:73bf"),
+        ("sys/module/vfio_pci/parameters/ids", "1002:73bf"),
+        ("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "schedutil"),
+        ("sys/devices/system/cpu/cpufreq/policy0/scaling_available_governors", "performance"),
+        ("sys/devices/system/cpu/cpufreq/policy0/affected_cpus", "0-7"),
+        ("proc/77/stat", f"77 (kswapd0) S 2 0 0 0 -1 {0x208040} {'0 ' * 12}770 0 0"),
+        ("proc/77/status", "Name:\tkswapd0\nCpus_allowed_list:\t0-7"),
+        ("proc/78/stat", f"78 (firefox) S 2 0 0 0 -1 64 {'0 ' * 12}780 0 0"),
+        ("proc/78/status", "Name:\tfirefox\nCpus_allowed_list:\t0-7"),
+        ("etc/libvirt/qemu/win11.xml", domain_xml(more=PINS)),
+    ):
+        file = command.host / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    return command
+
+
+@pytest.fixture
+def archive(laptop: Command, tmp_path: Path) -> str:
+    path = str(tmp_path / "host.tar.xz")
+    result = laptop.here("snapshot", path, "--vm", "win11")
+    assert (result.code, result.err) == (0, "")
+    return path
+
+
+def whole(archive: str) -> str:
+    with tarfile.open(archive) as tar:
+        return "\n".join(
+            f"{member.name} {member.linkname} {member.uname} {member.mtime}\n"
+            + (file.read().decode() if (file := member.isreg() and tar.extractfile(member)) else "")
+            for member in tar
+        )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("topology",),
+        ("topology", "win11", "--json"),
+        ("iommu",),
+        ("plan", "win11", "--use", "pci,irqs,governor"),
+        ("plan", "win11", "--use", "pci", "--json"),
+    ],
+)
+def test_a_file_stands_for_the_host(laptop: Command, archive: str, words: tuple[str, ...]) -> None:
+    def run(root: str) -> Result:
+        state = ("--state-dir", str(laptop.state)) if words[0] != "topology" else ()
+        return laptop(*words, "--root", root, *state)
+
+    live, captured = run(str(laptop.host)), run(archive)
+    # The VM's UUID in the file is made from its name.
+    uuid = str(uuid5(NAMESPACE_DNS, "win11"))
+    expected = live.out.replace("enx9c6b00123456", "enx000000000000").replace(OWN, uuid)
+    assert (captured.code, captured.out, captured.err) == (0, expected, "")
+
+
+def test_nothing_private_is_in_it(archive: str) -> None:
+    text = whole(archive)
+    for private in (MAC, "9c6b00123456", UUID, "192.168.7.9", "marthas-pc", "martha", "firefox"):
+        assert private not in text
+    assert "root=UUID=00000000-0000-0000-0000-000000000000" in text
+    assert "intel_iommu=on" in text
+    assert "options vfio-pci ids=1002:73bf" in text
+    assert "kswapd0" in text
+    assert " 0\n" in text
+
+
+def test_what_the_verbs_read_is_in_it(
+    laptop: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No verb reads a file of /sys or /proc that a snapshot lacks."""
+    asked: set[str] = set()
+    original = Host.read
+
+    def read(self: Host, name: str) -> str:
+        asked.add(name)
+        return original(self, name)
+
+    monkeypatch.setattr(Host, "read", read)
+    (tmp_path / "win11.xml").write_text(domain_xml(more=PINS))
+    state = "--state-dir", str(laptop.state)
+    laptop.here("topology")
+    laptop.here("iommu")
+    laptop("check", "win11", "--root", str(laptop.host), *state)
+    laptop("plan", "win11", "--root", str(laptop.host), *state, "--use", "irqs,governor,memory,pci")
+    monkeypatch.undo()
+    there = {entry.name for entry in entries(Host(str(laptop.host)))}
+    kept = {name for name in asked if Host(str(laptop.host)).maybe(name) is not None}
+    system = {name for name in kept if name.startswith(("/sys/", "/proc/"))}
+    ours = {name for name in system if not re.match(r"/proc/(78/|sys/kernel/hostname)", name)}
+    assert len(ours) > 50
+    assert ours <= there
+
+
+PRIVATE = f"""\
+<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <name>win11</name>
+  <uuid>{UUID}</uuid>
+  <title>secret-title</title>
+  <metadata><a>secret-note</a></metadata>
+  <!-- secret-comment -->
+  <sysinfo type='smbios'><system><entry name='serial'>secret-sysinfo</entry></system></sysinfo>
+  <vcpu>2</vcpu>
+  <os><loader>/usr/share/OVMF/OVMF_CODE.fd</loader><nvram>/secret/nvram</nvram></os>
+  <devices>
+    <disk type='file' device='disk'>
+      <source file='/home/secret/disk.qcow2'/>
+      <target dev='vda' bus='virtio'/>
+      <serial>secret-serial</serial>
+    </disk>
+    <disk type='network'>
+      <auth username='secret-user'><secret type='ceph' uuid='{UUID}'/></auth>
+      <source protocol='rbd' name='secret/pool'><host name='secret-host' port='1'/></source>
+    </disk>
+    <interface type='network'>
+      <mac address='{MAC}'/>
+      <source network='default'/>
+    </interface>
+    <graphics type='vnc' listen='192.168.7.9' passwd='secret-word'/>
+    <serial type='pty'><target port='0'/></serial>
+    <hostdev mode='subsystem' type='pci' managed='yes'>
+      <source><address domain='0x0000' bus='0x04' slot='0x00' function='0x0'/></source>
+      <rom file='/secret/rom'/>
+    </hostdev>
+  </devices>
+  <qemu:commandline><qemu:arg value='-object'/><qemu:arg value='input,dev=/secret/kbd'/>\
+</qemu:commandline>
+</domain>
+"""
+
+
+def test_a_domain_is_without_what_is_private(tmp_path: Path) -> None:
+    text = domain_without(PRIVATE.encode(), Scrubber(Host(str(tmp_path)))).decode()
+    for private in ("secret", MAC, UUID, "192.168"):
+        assert private not in text
+    told = parse(text.encode())
+    assert (told.name, told.vcpus, [one.address for one in told.pci]) == (
+        "win11",
+        2,
+        ["0000:04:00.0"],
+    )
+    for kept in ("<target dev='vda'", "<serial type='pty'>", "network='default'", "OVMF_CODE"):
+        assert kept in text
+    assert parse(domain_without(PRIVATE.encode(), Scrubber(Host(str(tmp_path))))).uuid == told.uuid
+
+
+def member(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", text: str = "x"
+) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, link
+    made.size = len(text) if kind == tarfile.REGTYPE else 0
+    return made
+
+
+def made_of(path: Path, *members: tarfile.TarInfo) -> str:
+    with tarfile.open(path, "w:gz") as tar:
+        for one in members:
+            tar.addfile(one, io.BytesIO(b"x" * one.size))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([member("/etc/passwd")], "outside of the folder"),
+        ([member("a/../../b")], "outside of the folder"),
+        ([member("sys/x", tarfile.SYMTYPE, "/etc/passwd")], "leads out of the host"),
+        ([member("sys/x", tarfile.SYMTYPE, "../../etc/passwd")], "leads out of the host"),
+        (
+            [
+                member("a/b/l", tarfile.SYMTYPE, "../.."),
+                member("sys/x", tarfile.SYMTYPE, "../a/b/l/.."),
+            ],
+            "leads out of the host",
+        ),
+        ([member("sys/x", tarfile.LNKTYPE, "/etc/passwd")], "neither a file"),
+        ([member("sys/x", tarfile.CHRTYPE)], "neither a file"),
+        ([member("sys/x", tarfile.FIFOTYPE)], "neither a file"),
+        (
+            [member("x", tarfile.SYMTYPE, "."), member("x/y"), member("x", tarfile.SYMTYPE)],
+            "exists",
+        ),
+    ],
+)
+def test_an_archive_that_does_harm_is_refused(
+    tmp_path: Path, members: list[tarfile.TarInfo], problem: str
+) -> None:
+    folder = tmp_path / "in/here"
+    folder.mkdir(parents=True)
+    with pytest.raises(HookError, match=problem):
+        unpack(made_of(tmp_path / "bad.tar.gz", *members), str(folder))
+    assert not (tmp_path / "in/etc").exists()
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"PK" + data]
+)
+def test_what_is_no_archive_is_told(
+    command: Command, archive: str, spoil: Callable[[bytes], bytes]
+) -> None:
+    path = Path(archive)
+    path.write_bytes(spoil(path.read_bytes()))
+    result = command("topology", "--root", archive)
+    assert (result.code, result.out) == (1, "")
+    assert "not an archive of a host" in result.err
+
+
+def test_no_file_is_overwritten_and_kinds_are_known(laptop: Command, archive: str) -> None:
+    result = laptop.here("snapshot", archive)
+    assert (result.code, "is there already" in result.err) == (1, True)
+    result = laptop.here("snapshot", archive + ".zip")
+    assert (result.code, "what kind of archive?" in result.err) == (1, True)
+    result = laptop("snapshot", archive + ".tar", "--root", str(laptop.hooks))
+    assert (result.code, "is this the root of a host?" in result.err) == (1, True)
+
+
+def test_patterns_are_whole() -> None:
+    every = list(patterns())
+    assert len(every) == len(set(every)) > 130
+    assert not [one for one in every if re.search(r"[{}]|//", one) or not one.startswith("/")]
+    assert "/sys/devices/system/node/node[0-9]*/hugepages/*/*" in every

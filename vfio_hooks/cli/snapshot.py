@@ -1,0 +1,78 @@
+"""`vfio-hooks snapshot`: the host in one file, for a report or a test."""
+
+import argparse
+import os
+from collections.abc import Iterator
+
+from vfio_hooks.captured.archive import pack
+from vfio_hooks.captured.files import Entry, entries
+from vfio_hooks.captured.private import Scrubber, domain_without
+from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
+from vfio_hooks.cli.domains import FOLDER, add_sources, pick, sources
+from vfio_hooks.cli.terminal import clean, complain, say
+from vfio_hooks.domain import parse
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+
+_EPILOG = """\
+The file has what this program reads of /sys and /proc, and can stand for the host: every verb
+takes it as --root FILE. MAC addresses, UUIDs, network addresses, serial numbers and the host's
+name are not in it, and nothing of other programs. With --vm a domain's XML is, without passwords,
+paths, serial numbers and comments. vm.toml is not. Look through it before you send it:
+tar -tf FILE. Some things only root can read.
+
+examples:
+  sudo vfio-hooks snapshot host.tar.xz
+  sudo vfio-hooks snapshot host.tar.xz --vm win11
+  vfio-hooks topology --root host.tar.xz
+  vfio-hooks plan win11 --root host.tar.xz --use pci,cpus
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "snapshot",
+        run,
+        line="put what this program reads of the host into one file",
+        description="Put what this program reads of the host into one file, without what is\n"
+        "private: for a report of a defect, and for trying things elsewhere.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("file", metavar="FILE", help="the new archive: .tar.xz, .tar.gz or .tar")
+    parser.add_argument(
+        "--vm", metavar="VM", action="append", default=[], help="with this domain; repeatable"
+    )
+    add_sources(parser)
+    add_places(parser, "root")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    host = places(arguments).host()
+    domains = list(_domains(arguments, host))
+    if not host.names("/sys"):
+        raise HookError(f"{host.path('/sys')} is empty", "is this the root of a host?")
+    if host.is_this_machine and os.geteuid():
+        complain("without root some values cannot be read, and are empty in the file")
+    count = pack(arguments.file, _all(host, domains))
+    size = os.stat(arguments.file).st_size
+    say(f"{clean(arguments.file)}: {count} files, {size >> 10} KiB; look: tar -tf FILE")
+    return 0
+
+
+def _domains(arguments: argparse.Namespace, host: Host) -> Iterator[Entry]:
+    if not arguments.vm and not arguments.xml:
+        return
+    found, notes = sources(arguments, host)
+    for note in notes:
+        raise HookError(note)
+    scrubber = Scrubber(host)
+    for one in [pick(vm, found) for vm in arguments.vm] or found:
+        text = domain_without(one.xml, scrubber)
+        name = parse(text).name.replace("/", "_")
+        yield Entry(f"{FOLDER}/{name}.xml", text.decode())
+
+
+def _all(host: Host, domains: list[Entry]) -> Iterator[Entry]:
+    yield from domains
+    yield from entries(host)
