@@ -25,18 +25,36 @@ class Undoing:
     def undo(self, journal: Journal, claims: list[Claim]) -> list[str]:
         """Undo claims of one VM, the newest first. One that fails does not stop the others;
         returns what could not be put back, a line each."""
-        problems = []
+        problems: dict[int, str] = {}
         for claim in reversed(claims):
             try:
                 self._revert(journal, journal.claims[claim.number])
             except HookError as error:
-                problems.append(error.problem)
+                problems[claim.number] = error.problem
                 self.log.warning(f"{journal.vm}: {error}", journal.vm)
             except Exception as error:
                 # A defect of ours must not keep the other steps from being undone.
-                problems.append(f"{claim.step.key}: {type(error).__name__}: {error}")
-                self.log.warning(f"{journal.vm}: {problems[-1]}", journal.vm)
-        return problems
+                problem = f"{claim.step.key}: {type(error).__name__}: {error}"
+                problems[claim.number] = problem
+                self.log.warning(f"{journal.vm}: {problem}", journal.vm)
+        return [
+            problem
+            for number, problem in problems.items()
+            if not self._came_right(journal, journal.claims[number])
+        ]
+
+    def _came_right(self, journal: Journal, claim: Claim) -> bool:
+        """Whether a value that could not be put back is right after all: what was undone later,
+        such as by a rescan of the bus, may be what it needed."""
+        try:
+            live = claim.step.knob.read(self.host)
+        except Exception:
+            return False
+        if claim.state is not State.UNDOING or live != claim.goal:
+            return False
+        self.log.info(f"{journal.vm}: {claim.step.key}: {live} after all", journal.vm)
+        self._mark(journal, claim, State.UNDONE)
+        return True
 
     def _revert(self, journal: Journal, claim: Claim) -> None:
         step = claim.step

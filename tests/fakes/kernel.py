@@ -50,6 +50,9 @@ class Kernel(Bus, WritableHost):
         self.ran: list[list[str]] = []
         self.allowed: dict[str, str] = {}
         self.units: dict[str, str] = {}
+        self.fragile: set[str] = set()
+        self.broken: set[str] = set()
+        self.removed: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
         self.banned = self.asked = ""
         self.hands_on = False
         self.screen = Server()
@@ -104,6 +107,10 @@ class Kernel(Bus, WritableHost):
             display.bind(self, name, text)
         elif name == "/sys/bus/pci/drivers_probe":
             self.probe(text)
+        elif name.endswith("/remove") and name in self.files:
+            self.remove_function(name.split("/")[-2])
+        elif name == "/sys/bus/pci/rescan":
+            self.rescan()
         elif name in WRITE_ONLY or fnmatch.fnmatch(name, "/sys/devices/system/node/*/compact"):
             self.triggered.append(f"{name} {text}")
             hugepages.make_room(self)
@@ -213,6 +220,8 @@ def a_host() -> Kernel:
     kernel.add_pci("0000:04:00.1", "snd_hda_intel", "7", "0x040300")
     kernel.add_pci("0000:05:00.0", "e1000e", "8", "0x020000")
     kernel.add_pci("0000:0b:00.0", "nvidia", "10")
+    kernel.add_pci("0000:0c:00.0", "amdgpu", "11")
+    kernel.fragile.add("0000:0c:00.0")
     kernel.add_pci("0000:06:00.0", "vfio-pci", "9", "0x010802", override="vfio-pci")
     kernel.files |= {
         "/proc/irq/24/smp_affinity_list": "0-7\n",

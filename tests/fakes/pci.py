@@ -13,6 +13,10 @@ class Bus:
     links: dict[str, str]
     home: dict[str, str]
     """The driver that takes a function when nothing overrides it."""
+    fragile: set[str]
+    """Functions that no driver takes after a guest had them, until the bus is searched anew."""
+    broken: set[str]
+    removed: dict[str, tuple[dict[str, str], dict[str, str]]]
 
     def add_pci(
         self,
@@ -30,6 +34,7 @@ class Bus:
             f"{folder}/vendor": "0x1002\n",
             f"{folder}/device": "0x73bf\n",
             f"{folder}/modalias": f"pci:{address}\n",
+            f"{folder}/remove": "\n",
         }
         self.links[f"{folder}/iommu_group"] = group
         self.links[f"/sys/kernel/iommu_groups/{group}/devices/{address}"] = address
@@ -51,7 +56,8 @@ class Bus:
         """A write to driver/unbind."""
         if text != address or f"{DEVICES}/{address}/driver" not in self.links:
             raise OSError(errno.ENODEV, "No such device", address)
-        del self.links[f"{DEVICES}/{address}/driver"]
+        if self.links.pop(f"{DEVICES}/{address}/driver") == "vfio-pci":
+            self.broken |= self.fragile & {address}
 
     def probe(self, address: str) -> None:
         """A write to drivers_probe."""
@@ -60,8 +66,34 @@ class Bus:
             return
         override = self.files[f"{DEVICES}/{address}/driver_override"].strip()
         driver = self.home.get(address) if override in ("", "(null)") else override
-        if driver and any(name.startswith(f"{DRIVERS}/{driver}/") for name in self.files):
+        usable = driver == "vfio-pci" or address not in self.broken
+        if (
+            driver
+            and usable
+            and any(name.startswith(f"{DRIVERS}/{driver}/") for name in self.files)
+        ):
             self.links[link] = driver
+
+    def remove_function(self, address: str) -> None:
+        """A write to a function's `remove`."""
+        folder = f"{DEVICES}/{address}/"
+        files = {path: text for path, text in self.files.items() if path.startswith(folder)}
+        links = {path: to for path, to in self.links.items() if path.startswith(folder)}
+        self.removed[address] = (files, links)
+        for path in files:
+            del self.files[path]
+        for path in links:
+            del self.links[path]
+
+    def rescan(self) -> None:
+        """A write to the bus's `rescan`: what was removed is there as after power-on."""
+        for address in list(self.removed):
+            files, links = self.removed.pop(address)
+            folder = f"{DEVICES}/{address}"
+            self.files |= files | {f"{folder}/driver_override": "(null)\n"}
+            self.links |= {path: to for path, to in links.items() if path != f"{folder}/driver"}
+            self.broken.discard(address)
+            self.probe(address)
 
     def _rebind(self, address: str, override: str) -> None:
         self.files[f"{DEVICES}/{address}/driver_override"] = override + "\n"

@@ -60,7 +60,14 @@ def pci() -> Iterator[tuple[str, str]]:
     """Driver, override and power control of each function; how many VFs a PF has."""
     for device in sorted(Path("/sys/bus/pci/devices").iterdir()):
         yield f"pci {device.name} driver", _link(device / "driver")
-        for name in ("driver_override", "power/control", "sriov_numvfs", "sriov_drivers_autoprobe"):
+        for name in (
+            "driver_override",
+            "reset_method",
+            "d3cold_allowed",
+            "power/control",
+            "sriov_numvfs",
+            "sriov_drivers_autoprobe",
+        ):
             if (device / name).exists():
                 yield f"pci {device.name} {name}", read(device / name)
 

@@ -11,9 +11,10 @@ from vfio_hooks.host import Host
 if TYPE_CHECKING:
     from vfio_hooks.domain import Domain
 
-DEVICES = "/sys/bus/pci/devices"
-DRIVERS = "/sys/bus/pci/drivers"
-PROBE = "/sys/bus/pci/drivers_probe"
+BUS = "/sys/bus/pci"
+DEVICES = f"{BUS}/devices"
+DRIVERS = f"{BUS}/drivers"
+PROBE = f"{BUS}/drivers_probe"
 _BRIDGE_CLASS, _DISPLAY_CLASS = "0x06", "0x03"
 
 

@@ -24,6 +24,7 @@ from vfio_hooks.knobs.module import Module
 from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.partition import Partition
 from vfio_hooks.knobs.pci_driver import PciDriver
+from vfio_hooks.knobs.pci_return import PciReturn
 from vfio_hooks.knobs.platform_driver import PlatformDriver
 from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.knobs.transient import Transient
@@ -61,6 +62,7 @@ KNOBS: dict[str, type[Knob]] = {
         DisplayLayout,
         Unit,
         Console,
+        PciReturn,
         PlatformDriver,
         Freed,
         Transient,
@@ -88,6 +90,7 @@ __all__ = [
     "Pages",
     "Partition",
     "PciDriver",
+    "PciReturn",
     "PlatformDriver",
     "ThreadAffinity",
     "Transient",

@@ -19,6 +19,7 @@ BUILT_IN = (
     "display",
     "session",
     "sriov",
+    "gpu",
     "usb",
     "pci",
     "hugepages",

@@ -56,6 +56,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         for wanted in domain.pci
         if wanted.address not in makers
     }
+    # A graphics card goes first and comes back last: its other functions are ready by then.
+    passed = dict(sorted(passed.items(), key=lambda item: not item[1].is_display))
     others = _in_the_way(host, passed, options)
     to_bind = {
         wanted.address: wanted.driver or options.driver

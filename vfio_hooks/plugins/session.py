@@ -70,16 +70,17 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     for unit in _units(host, options, unloading):
         yield Step("session", Unit(unit), Override(INACTIVE))
     for card in cards:
-        knob = Freed(card.address, options.timeout, options.leftovers == "end")
-        yield Step("session", knob, Once(FREE))
+        freed = Freed(card.address, options.timeout, options.leftovers == "end")
+        yield Step("session", freed, Once(FREE))
     yield from _console(host, unloading)
     for card in cards:
         for device in firmware_framebuffers(host, card.address):
             yield Step("session", PlatformDriver(device), Override(NONE))
-    addresses = tuple(card.address for card in cards)
     for module in unloading:
-        uses = addresses if module == unloading[-1] else ()
-        yield Step("session", Module(module, uses, options.timeout), Override(ABSENT))
+        # Whose driver is in it has to be taken as soon as it is loaded again.
+        own = (card for card in cards if modules.of_driver(host, card.driver or "") == module)
+        knob = Module(module, tuple(card.address for card in own), options.timeout)
+        yield Step("session", knob, Override(ABSENT))
 
 
 def _units(host: Host, options: Options, unloading: list[str]) -> list[str]:

@@ -1,0 +1,125 @@
+"""The gpu plugin, on the fake kernel, whose card 0000:0c:00.0 comes back only with a rescan."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.kernel import Kernel, Lines, a_host
+from tests.fakes.pci import DEVICES
+from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.knobs import PciDriver, PciReturn
+from vfio_hooks.plugins import gpu, pci
+from vfio_hooks.plugins.gpu import Options
+from vfio_hooks.sharing import Exclusive
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
+
+CARD, SOUND, FRAGILE, NIC = "0000:04:00.0", "0000:04:00.1", "0000:0c:00.0", "0000:05:00.0"
+UUID = "00000000-0000-0000-0000-000000000001"
+BOUND = "vfio-pci (override vfio-pci)"
+
+
+def a_vm(*addresses: str) -> Domain:
+    return Domain("vm", UUID, pci=tuple(PciFunction(one, False, "hostdev") for one in addresses))
+
+
+def planned(kernel: Kernel, domain: Domain, op: str = "prepare", **options: Any) -> list[str]:
+    steps = gpu.plan(Event("vm", op), domain, Options(**options), kernel)
+    return [
+        f"{step.key.removeprefix(DEVICES + '/')}={getattr(step.share, 'value', '')}, {step.until}"
+        for step in steps
+    ]
+
+
+def test_an_empty_table_looks_after_the_cards_return() -> None:
+    expected = [f"{CARD}, when it comes back=None, release"]
+    assert planned(a_host(), a_vm(CARD, SOUND, NIC)) == expected
+    assert planned(a_host(), a_vm(CARD), rescan=False) == []
+    assert planned(a_host(), a_vm(CARD), op="started") == []
+
+
+def test_what_else_there_is() -> None:
+    options: dict[str, Any] = {
+        "rescan": False,
+        "d3cold": False,
+        "reset_method": "flr bus",
+        "power": "on",
+    }
+    assert planned(a_host(), a_vm(CARD), **options) == [
+        f"{CARD}/d3cold_allowed=0, release",
+        f"{CARD}/reset_method=flr bus, release",
+    ]
+    assert planned(a_host(), a_vm(CARD), op="started", **options) == [
+        f"{CARD}/power/control=on, stopped"
+    ]
+
+
+def test_any_function_that_the_vm_has() -> None:
+    named = planned(a_host(), a_vm(CARD, NIC), functions=(NIC,))
+    assert named == [f"{NIC}, when it comes back=None, release"]
+    with pytest.raises(HookError, match=r"gpu: 0000:05:00.0: the domain is not given such"):
+        planned(a_host(), a_vm(CARD), functions=(NIC,))
+    with pytest.raises(HookError, match="passes no graphics card of this host through"):
+        planned(a_host(), a_vm(NIC))
+
+
+def test_a_card_that_is_the_host_s_only_by_name_need_not_come_back() -> None:
+    kernel = a_host()
+    kernel.bind_as_libvirt(CARD)
+    assert planned(kernel, a_vm(CARD)) == []
+
+
+def test_the_card_is_the_last_to_come_back() -> None:
+    domain = a_vm(SOUND, CARD)
+    steps = list(pci.plan(Event("vm", "prepare"), domain, pci.Options(), a_host()))
+    assert [step.key.split("/")[-2] for step in steps] == [CARD, SOUND]
+
+
+def live_through(kernel: Kernel, folder: Path, rescan: bool) -> tuple[list[str], Lines]:
+    """A start and an end with the fragile card and a network card; what could not be put back."""
+    steps = [
+        *([Step("gpu", PciReturn(FRAGILE, 0.1), Exclusive())] if rescan else []),
+        Step("pci", PciDriver(NIC, 0.1), Exclusive(BOUND)),
+        Step("pci", PciDriver(FRAGILE, 0.1), Exclusive(BOUND)),
+    ]
+    log = Lines()
+    engine = Engine(kernel, StateFolder(str(folder)), log)
+    engine.perform("prepare", UUID, "vm", lambda _: steps)
+    return engine.undo("release", UUID), log
+
+
+def test_a_card_that_is_refused_is_found_anew(memory: Path) -> None:
+    kernel = a_host()
+    before = kernel.state()
+    problems, log = live_through(kernel, memory, rescan=True)
+    assert problems == []
+    assert kernel.state() == before
+    assert f"vm: {DEVICES}/{FRAGILE}/driver: amdgpu after all" in log.infos
+    assert not [file for file in memory.iterdir() if file.name != "lock"]
+
+
+def test_without_it_the_card_stays_away_and_the_others_come_back(memory: Path) -> None:
+    kernel = a_host()
+    problems, _ = live_through(kernel, memory, rescan=False)
+    assert problems == [f"{FRAGILE}: amdgpu did not take the device within 0.1 s"]
+    assert PciDriver(NIC).read(kernel) == "e1000e"
+
+
+def test_a_card_that_stays_away_is_told_and_blocks_nothing(memory: Path) -> None:
+    kernel = a_host()
+    kernel.refuses.add("/sys/bus/pci/rescan")
+    problems, _ = live_through(kernel, memory, rescan=True)
+    assert problems[-1] == "/sys/bus/pci/rescan: cannot write '1': Invalid argument"
+    assert PciDriver(NIC).read(kernel) == "e1000e"
+
+
+def test_a_card_that_a_guest_still_has_is_not_removed() -> None:
+    kernel = a_host()
+    kernel.bind_as_libvirt(CARD)
+    with pytest.raises(HookError, match=r"0000:04:00.0: vfio-pci still has the device"):
+        PciReturn(CARD, 0.1).write(kernel, "amdgpu")
+    assert kernel.removed == {}

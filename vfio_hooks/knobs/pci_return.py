@@ -1,0 +1,77 @@
+"""That a PCI function comes back to the driver it had, if need be by way of the whole bus."""
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.in_use import stuck_writer, writer_name
+from vfio_hooks.host.pci import BUS, DEVICES, PROBE, is_for_guests
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.pci_driver import NONE
+from vfio_hooks.wait import until
+
+ABSENT = "not on the bus"
+
+
+@dataclass(frozen=True)
+class PciReturn(Knob):
+    """The driver of a function, "0000:04:00.0", for a claim that only looks after its return.
+
+    It is claimed before the function is given away, and so looked at after it was given back.
+    A function that no driver has taken by then is removed, and the bus is searched anew: the
+    kernel then sets it up from the beginning, which is more than a probe does. One that anybody
+    still has is left alone. `seconds` is for each of these. "remove" and "rescan" in
+    Documentation/ABI/testing/sysfs-bus-pci.
+    """
+
+    address: str
+    seconds: float = 30
+    kind: ClassVar[str] = "pci-return"
+    # Between remove and rescan there is no such device.
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return f"{DEVICES}/{self.address}, when it comes back"
+
+    def read(self, host: Host) -> str:
+        if not host.exists(f"{DEVICES}/{self.address}"):
+            return ABSENT
+        return host.link(f"{DEVICES}/{self.address}/driver") or NONE
+
+    def write(self, host: WritableHost, value: str) -> None:
+        now = self.read(host)
+        if is_for_guests(now) or stuck_writer(host, self.address) is not None:
+            raise HookError(f"{self.address}: {now} still has the device", "vfio-hooks status")
+        if now != ABSENT:
+            host.tell(f"{self.address}: {now}: removing the device to find it anew")
+            self._aside(host, f"{DEVICES}/{self.address}/remove", "1")
+        self._aside(host, f"{BUS}/rescan", "1")
+
+        def taken() -> bool:
+            if self.read(host) == NONE:
+                self._aside(host, PROBE, self.address)
+            return self.read(host) == value
+
+        if not until(taken, self.seconds):
+            raise HookError(
+                f"{self.address}: {value} does not take the device, also after it was removed "
+                f"and found again: {self.read(host)}",
+                "dmesg says why; if nothing helps, a suspend or a reboot may",
+            )
+
+    def is_lent(self, live: str, base: str) -> bool:
+        return live in (NONE, ABSENT) or is_for_guests(live)
+
+    def _aside(self, host: WritableHost, path: str, text: str) -> None:
+        try:
+            host.write_aside(path, text, self.seconds, writer_name(self.address))
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise HookError(
+                    f"{self.address}: {path} was not done within {self.seconds:g} s",
+                    "dmesg says why",
+                ) from None
+            raise refused(f"write {text!r}", path, error) from None

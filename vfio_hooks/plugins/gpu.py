@@ -1,0 +1,80 @@
+"""What graphics cards need besides a driver: resets, power states, sizes of memory windows.
+
+An empty table looks after the card's return. A card that its driver does not take back when the
+VM has ended, as AMD's do whose reset does not work, is removed from the bus and found anew; and
+the others of the VM's devices come back meanwhile, whatever becomes of it. The keys set more, for
+each of the VM's graphics cards; all values of before come back.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.host import pci as host_pci
+from vfio_hooks.host.pci import DEVICES, Function, is_for_guests, passed_displays
+from vfio_hooks.knobs import File, PciReturn
+from vfio_hooks.sharing import Exclusive, Override
+from vfio_hooks.steps import Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """`functions` are the PCI functions meant, ["0000:04:00.0"], of those that the domain is
+    given; without it, all that are a graphics card. `rescan` says whether one that its driver
+    does not take back is removed from the bus and found anew. `reset_method` is which resets the
+    kernel may use, in the order in which it tries them, such as "device_specific bus"; the file
+    of that name below /sys/bus/pci/devices/ADDRESS tells those that there are. With `d3cold`
+    false the card never loses its power; some do not wake from that. `power` is what power/control
+    is while the guest runs: "on" keeps the card from sleeping, with "auto" it may. `timeout`, in
+    seconds, is how long a driver may take to take a card back."""
+
+    functions: tuple[str, ...] | None = None
+    rescan: bool = True
+    reset_method: str | None = None
+    d3cold: bool | None = None
+    power: Literal["on", "auto"] | None = None
+    timeout: float = 30.0
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op not in ("prepare", "started"):
+        return
+    for function in _chosen(domain, options, host):
+        folder = f"{DEVICES}/{function.address}"
+        if event.op == "started":
+            # vfio-pci sets it to auto when it takes a function, and back to on when it lets go.
+            if options.power is not None:
+                knob = File(f"{folder}/power/control")
+                yield Step("gpu", knob, Override(options.power), until="stopped")
+            continue
+        if options.rescan and function.driver and not is_for_guests(function.driver):
+            yield Step("gpu", PciReturn(function.address, options.timeout), Exclusive())
+        if options.d3cold is not None:
+            value = str(int(options.d3cold))
+            yield Step("gpu", File(f"{folder}/d3cold_allowed"), Override(value))
+        if options.reset_method is not None:
+            yield Step("gpu", File(f"{folder}/reset_method"), Override(options.reset_method))
+
+
+def _chosen(domain: Domain, options: Options, host: Host) -> list[Function]:
+    if options.functions is None:
+        found = passed_displays(host, domain)
+        if not found:
+            raise HookError(
+                f"gpu: domain {domain.name} passes no graphics card of this host through",
+                "name its functions in [gpu], or take the table out of vm.toml",
+            )
+        return found
+    given = {passed.address for passed in domain.pci}
+    named = {address: host_pci.function(host, address) for address in options.functions}
+    for address, function in named.items():
+        if function is None or address not in given:
+            raise HookError(
+                f"gpu: {address}: the domain is not given such a device",
+                "correct functions in [gpu]; addresses are written as 0000:04:00.0",
+            )
+    return [function for function in named.values() if function is not None]
