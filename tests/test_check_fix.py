@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from tests.command import Command
+from tests.defects import DEFECTS, GOOD, edited
 from tests.hosttree import guides_host
-from tests.test_check_domain import AREAS, DEFECTS, DOMAINS, GOOD, OLD, edited
+from tests.test_check_domain import AREAS, GUIDE, OLD
 from vfio_hooks.check import examine
 from vfio_hooks.check.fixing import mend
 from vfio_hooks.check.rule import Guest, Patient
@@ -104,7 +105,7 @@ def test_xml_on_one_line_and_attributes_on_their_own(patient: Patient) -> None:
 
 
 def test_a_cards_functions_come_together_on_a_port_of_their_own(patient: Patient) -> None:
-    root = element(mended(patient, (DOMAINS / "guide.xml").read_text()).encode())
+    root = element(mended(patient, GUIDE).encode())
     places = {
         host.get("function"): (place.get("bus"), place.get("slot"), place.get("function"))
         for device in root.iterfind("devices/hostdev")
@@ -137,7 +138,7 @@ GARBAGE = st.sampled_from(
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_garbled_domains_never_break_it(patient: Patient, data: st.DataObject) -> None:
-    base = data.draw(st.sampled_from([GOOD, (DOMAINS / "guide.xml").read_text(), OLD]))
+    base = data.draw(st.sampled_from([GOOD, GUIDE, OLD]))
     root = etree.fromstring(base.encode())
     for _ in range(data.draw(st.integers(1, 6))):
         every = [one for one in root.iter("*") if one is not root]

@@ -1,0 +1,339 @@
+"""What can be wrong with a domain: the defect of each rule, made in a domain that has none.
+
+The host is the guide's, with all that the good domain wants.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.hosttree import add_cpus
+
+DOMAINS = Path(__file__).parent / "domains"
+GOOD = (DOMAINS / "good.xml").read_text()
+Edits = Sequence[tuple[str, str]]
+Change = Callable[[Path], object]
+
+
+def edited(edits: Edits, xml: str = GOOD) -> str:
+    """The XML with each text (or /pattern/, taken away) replaced; each has to be there."""
+    for old, new in edits:
+        if old.startswith("/"):
+            changed = re.sub(rf"[ ]*{old[1:-1]}\n", new, xml)
+        else:
+            changed = xml.replace(old, new)
+        assert changed != xml, old
+        xml = changed
+    return xml
+
+
+def write(name: str, text: str) -> Change:
+    def change(root: Path) -> None:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+
+    return change
+
+
+INTERRUPTS = "           CPU0\n 77:    12  IR-IO-APIC 24-fasteoi  vfio-intx(0000:45:00.0)"
+UNPINNED: Edits = ((r"/<cputune>(?s:.)*?</cputune>/", ""),)
+NO_DEVICES: Edits = ((r"/<hostdev(?s:.)*</hostdev>/", ""),)
+LINUX: Edits = (("http://microsoft.com/win/11", "http://debian.org/debian/13"),)
+TCG: Edits = (("type='kvm'", "type='qemu'"),)
+PINS_OF_TWO_NODES: Edits = (
+    ("<vcpupin vcpu='6' cpuset='11'/>", "<vcpupin vcpu='6' cpuset='4'/>"),
+    ("<vcpupin vcpu='7' cpuset='27'/>", "<vcpupin vcpu='7' cpuset='20'/>"),
+)
+ADDRESS = "type='pci' domain='0x0000' bus='0x01' slot='0x00' function="
+
+
+def attribute(name: str) -> Edits:
+    """Without an attribute, wherever it is."""
+    return ((re.search(rf" {name}='[^']*'", GOOD)[0], ""),)  # type: ignore[index]
+
+
+def line(start: str, new: str = "") -> Edits:
+    """Without the line, or with another."""
+    return ((rf"/{start}[^\n]*/", new),)
+
+
+def add(where: str, what: str) -> Edits:
+    """With something more at the end of an element."""
+    return ((f"</{where}>", f"{what}</{where}>"),)
+
+
+def link(width: int, speed: float, port_width: int = 16) -> Change:
+    """The card behind a root port, as sysfs nests them."""
+
+    def change(root: Path) -> None:
+        flat = root / "sys/bus/pci/devices/0000:45:00.0"
+        nested = root / "sys/devices/pci0000:40/0000:40:01.3/0000:45:00.0"
+        nested.parent.mkdir(parents=True)
+        flat.rename(nested)
+        flat.symlink_to(nested)
+        port = root / "sys/bus/pci/devices/0000:40:01.3"
+        port.symlink_to(nested.parent)
+        for folder, now, best in (
+            (nested, (width, speed), 16),
+            (nested.parent, (width, speed), port_width),
+        ):
+            (folder / "current_link_width").write_text(f"{now[0]}\n")
+            (folder / "current_link_speed").write_text(f"{now[1]} GT/s PCIe\n")
+            (folder / "max_link_width").write_text(f"{best}\n")
+            (folder / "max_link_speed").write_text("16.0 GT/s PCIe\n")
+
+    return change
+
+
+def hyperv(name: str) -> Edits:
+    return ((rf"/<{name} state='on'[^\n]*/", ""),)
+
+
+# Each: the rule, what is wrong in the domain, what is wrong on the host.
+DEFECTS: list[tuple[str, Edits, Change | None]] = [
+    ("machine-hypervisor", (("type='kvm'", "type='xen'"),), None),
+    ("machine-hypervisor", ((" type='kvm'", ""),), None),
+    ("machine-emulated", TCG, None),
+    ("machine-q35", (("machine='q35'", "machine='pc-i440fx-9.0'"),), None),
+    ("machine-q35", ((" machine='q35'", ""),), None),
+    ("machine-bios", ((" firmware='efi'", ""),), None),
+    (
+        "machine-firmware-file",
+        add("os", "<loader type='pflash'>/usr/share/OVMF/none.fd</loader>"),
+        None,
+    ),
+    ("machine-vmport", line("<vmport"), None),
+    ("machine-vmport", (("vmport state='off'", "vmport state='on'"),), None),
+    ("machine-ioapic", line("<ioapic"), None),
+    ("machine-sleep", line("<suspend-to-mem"), None),
+    ("machine-sleep", (("disk enabled='no'", "disk enabled='yes'"),), None),
+    ("cpu-mode", (("mode='host-passthrough'", "mode='host-model'"),), None),
+    ("cpu-mode", (("cpu mode='host-passthrough' check='none' migratable='off'", "cpu"),), None),
+    ("cpu-migratable", attribute("migratable"), None),
+    ("cpu-migratable", (("migratable='off'", "migratable='on'"),), None),
+    ("cpu-cache", line("<cache"), None),
+    ("cpu-topoext", line("<feature policy"), None),
+    (
+        "cpu-topoext",
+        (("policy='require' name='topoext'", "policy='disable' name='topoext'"),),
+        None,
+    ),
+    ("cpu-topology", line("<topology"), None),
+    ("cpu-topology", (("cores='4' threads='2'", "cores='8' threads='1'"),), None),
+    ("pins-none", UNPINNED, None),
+    ("pins-missing", line("<vcpupin vcpu='7'"), None),
+    ("pins-wide", (("cpuset='8'", "cpuset='8,24'"),), None),
+    ("pins-offline", (("cpuset='8'", "cpuset='64'"),), None),
+    ("pins-offline", (("cpuset='12,28'", "cpuset='12,64'"),), None),
+    ("pins-twice", (("cpuset='24'", "cpuset='8'"),), None),
+    (
+        "pins-siblings",
+        (("cpuset='24'", "cpuset='9'"), ("vcpu='2' cpuset='9'", "vcpu='2' cpuset='24'")),
+        None,
+    ),
+    ("pins-half-core", (("cpuset='24'", "cpuset='14'"),), None),
+    ("pins-cpu-0", (("cpuset='8'", "cpuset='0'"), ("cpuset='24'", "cpuset='16'")), None),
+    ("pins-emulator", line("<emulatorpin"), None),
+    ("pins-emulator", (("cpuset='12,28'", "cpuset='8'"),), None),
+    ("pins-iothread", line("<iothreadpin"), None),
+    ("pins-iothread", (("cpuset='13,29'", "cpuset='11-13'"),), None),
+    ("node-pins", PINS_OF_TWO_NODES, None),
+    ("node-memory", ((r"/<numatune>(?s:.)*?</numatune>/", ""),), None),
+    ("node-memory", (("nodeset='1'", "nodeset='0'"),), None),
+    ("node-memory", (("nodeset='1'", "nodeset='0-1'"),), None),
+    ("node-device", (), write("sys/bus/pci/devices/0000:45:00.0/numa_node", "0")),
+    (
+        "node-cache",
+        (
+            ("<vcpupin vcpu='6' cpuset='11'/>", "<vcpupin vcpu='6' cpuset='14'/>"),
+            ("<vcpupin vcpu='7' cpuset='27'/>", "<vcpupin vcpu='7' cpuset='30'/>"),
+        ),
+        None,
+    ),
+    (
+        "node-kinds",
+        (),
+        lambda root: [
+            write("sys/devices/cpu_core/cpus", "0-10,16-26")(root),
+            write("sys/devices/cpu_atom/cpus", "11-15,27-31")(root),
+        ],
+    ),
+    ("memory-host", (("unit='KiB'>8388608", "unit='GiB'>64"),), None),
+    ("memory-balloon", (("memballoon model='none'", "memballoon model='virtio'"),), None),
+    ("memory-balloon", line("<memballoon"), None),
+    ("memory-current", (("currentMemory unit='KiB'>8388608", "currentMemory unit='GiB'>4"),), None),
+    (
+        "memory-pages",
+        ((r"/<memoryBacking>(?s:.)*?</memoryBacking>/", ""),),
+        write("sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]"),
+    ),
+    ("memory-page-size", (("size='2048'", "size='1048576'"),), None),
+    ("memory-page-size", (("<memory unit='KiB'>8388608", "<memory unit='KiB'>8388609"),), None),
+    (
+        "memory-pool",
+        (),
+        write("sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages", "4095"),
+    ),
+    ("memory-locked", add("memoryBacking", "<locked/>"), None),
+    (
+        "pci-root-bus",
+        ((ADDRESS, ADDRESS.replace("0x01", "0x00").replace("slot='0x00'", "slot='0x05'")),),
+        None,
+    ),
+    (
+        "pci-functions-apart",
+        ((f"{ADDRESS}'0x1'", ADDRESS.replace("0x01", "0x03") + "'0x0'"),),
+        None,
+    ),
+    ("pci-multifunction", ((" multifunction='on'", ""),), None),
+    ("pci-no-function-0", ((f"{ADDRESS}'0x0'", f"{ADDRESS}'0x2'"),), None),
+    ("device-absent", (("bus='0x07' slot='0x10'", "bus='0x07' slot='0x11'"),), None),
+    (
+        "device-not-managed",
+        (("managed='yes'", "managed='no'"),),
+        lambda root: (root / "sys/bus/pci/devices/0000:45:00.1/driver").unlink(),
+    ),
+    ("device-rom-file", (("card.rom", "none.rom"),), None),
+    ("device-rom-file", (), lambda root: (root / "usr/share/vgabios/card.rom").chmod(0o600)),
+    ("device-line-interrupt", (), write("proc/interrupts", INTERRUPTS)),
+    ("device-nvidia-hidden", (), write("sys/bus/pci/devices/0000:45:00.0/vendor", "0x10de")),
+    ("device-nvidia-hidden", add("features", "<kvm><hidden state='on'/></kvm>"), None),
+    ("link-width", (), link(8, 16.0)),
+    ("link-speed", (), link(16, 2.5)),
+    ("link-slot", (), link(4, 16.0, port_width=4)),
+    *(
+        (f"hyperv-{name}", hyperv(name), None)
+        for name in "relaxed vapic spinlocks vpindex runtime synic frequencies tlbflush ipi".split()
+    ),
+    ("hyperv-relaxed", (("relaxed state='on'", "relaxed state='off'"),), None),
+    ("hyperv-vapic", ((r"/<hyperv(?s:.)*?</hyperv>/", ""),), None),
+    ("hyperv-stimer", ((r"/<stimer(?s:.)*?</stimer>/", ""),), None),
+    ("hyperv-stimer-direct", line("<direct"), None),
+    ("hyperv-passthrough", (("hyperv mode='custom'", "hyperv mode='passthrough'"),), None),
+    ("hyperv-evmcs-on-amd", add("hyperv", "<evmcs state='on'/>"), None),
+    *(
+        (
+            f"hyperv-{name}",
+            add("cpu", "<feature policy='require' name='vmx'/>"),
+            write("proc/cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu vmx"),
+        )
+        for name in ("reset", "reenlightenment", "evmcs")
+    ),
+    ("clock-hpet", line("<timer name='hpet'"), None),
+    ("clock-hpet", (("'hpet' present='no'", "'hpet' present='yes'"),), None),
+    ("clock-hyperv", line("<timer name='hypervclock'"), None),
+    ("clock-offset", (("localtime", "utc"),), None),
+    ("clock-tsc", line("<timer name='tsc'"), None),
+    ("clock-ticks", line("<timer name='rtc'"), None),
+    ("clock-ticks", attribute("tickpolicy"), None),
+    ("disk-bus", (("bus='virtio'", "bus='sata'"),), None),
+    ("disk-iothread", attribute("iothread"), None),
+    ("disk-cache", attribute("cache"), None),
+    ("disk-io", attribute("io"), None),
+    ("disk-discard", attribute("discard"), None),
+    ("nic-model", (("model type='virtio'", "model type='e1000e'"),), None),
+    (
+        "disk-iothread-shared",
+        add("devices", GOOD[GOOD.index("<disk") : GOOD.index("</disk>") + 7].replace("vda", "vdb")),
+        None,
+    ),
+    ("extra-tablet", add("devices", "<input type='tablet' bus='usb'/>"), None),
+    ("extra-video", add("devices", "<video><model type='qxl'/></video>"), None),
+    ("extra-sound", add("devices", "<sound model='ich9'/>"), None),
+]
+
+# Where a rule does not apply, though what it looks for is there.
+SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
+    ("machine-emulated", TCG, lambda root: (root / "dev/kvm").unlink(), frozenset()),
+    (
+        "machine-q35",
+        (*NO_DEVICES, ("machine='q35'", "machine='pc'")),
+        None,
+        frozenset(),
+    ),
+    ("machine-bios", (*NO_DEVICES, (" firmware='efi'", "")), None, frozenset()),
+    ("machine-ioapic", (*TCG, *line("<ioapic")), None, frozenset()),
+    ("machine-sleep", (*NO_DEVICES, *line("<suspend-to-mem")), None, frozenset()),
+    ("cpu-mode", (*TCG, ("mode='host-passthrough'", "mode='host-model'")), None, frozenset()),
+    (
+        "cpu-topoext",
+        line("<feature policy"),
+        write("proc/cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu"),
+        frozenset(),
+    ),
+    (
+        "cpu-topoext",
+        (*line("<feature policy"), ("threads='2'", "threads='1'")),
+        None,
+        frozenset(),
+    ),
+    ("pins-none", (*NO_DEVICES, *UNPINNED), None, frozenset()),
+    ("pins-emulator", UNPINNED, None, frozenset()),
+    ("pins-cpu-0", (), lambda root: add_cpus(root, nodes=1), frozenset()),
+    (
+        "node-pins",
+        (*PINS_OF_TWO_NODES, *add("cpu", "<numa><cell id='0' cpus='0-7' memory='9'/></numa>")),
+        None,
+        frozenset(),
+    ),
+    ("node-memory", UNPINNED, None, frozenset()),
+    (
+        "node-device",
+        UNPINNED,
+        write("sys/bus/pci/devices/0000:45:00.0/numa_node", "0"),
+        frozenset(),
+    ),
+    ("node-device", (), write("sys/bus/pci/devices/0000:45:00.0/numa_node", "-1"), frozenset()),
+    ("memory-balloon", (*NO_DEVICES, *line("<memballoon")), None, frozenset()),
+    (
+        "memory-pages",
+        ((r"/<memoryBacking>(?s:.)*?</memoryBacking>/", ""),),
+        None,
+        frozenset(),
+    ),
+    (
+        "memory-pool",
+        (),
+        write("sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages", "0"),
+        frozenset({"hugepages"}),
+    ),
+    ("pci-root-bus", ((ADDRESS, "type='none' function="),), None, frozenset()),
+    (
+        "device-not-managed",
+        (("managed='yes'", "managed='no'"),),
+        lambda root: (root / "sys/bus/pci/devices/0000:45:00.1/driver").unlink(),
+        frozenset({"pci"}),
+    ),
+    ("device-not-managed", (("managed='yes'", "managed='no'"),), None, frozenset()),
+    ("link-width", (), link(16, 2.5), frozenset()),
+    ("nic-model", line("<model type='virtio'"), None, frozenset()),
+    (
+        "pci-root-bus",
+        (
+            ("bus='0x45'", "bus='0x00'"),
+            (ADDRESS, ADDRESS.replace("0x01", "0x00").replace("slot='0x00'", "slot='0x05'")),
+        ),
+        None,
+        frozenset(),
+    ),
+    ("link-slot", (), link(16, 16.0), frozenset()),
+    *(
+        (f"hyperv-{name}", (*LINUX, *hyperv(name)), None, frozenset[str]())
+        for name in ("relaxed", "vapic", "ipi")
+    ),
+    ("hyperv-ipi", (("mode='custom'", "mode='passthrough'"), *hyperv("ipi")), None, frozenset()),
+    ("hyperv-reset", add("hyperv", "<reset state='off'/>"), None, frozenset()),
+    ("clock-hpet", (*LINUX, *line("<timer name='hpet'")), None, frozenset()),
+    ("clock-hyperv", (*LINUX, *line("<timer name='hypervclock'")), None, frozenset()),
+    ("clock-offset", (*LINUX, ("localtime", "utc")), None, frozenset()),
+    (
+        "clock-tsc",
+        line("<timer name='tsc'"),
+        write("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet"),
+        frozenset(),
+    ),
+    ("disk-iothread", (*NO_DEVICES, *attribute("iothread")), None, frozenset()),
+    ("disk-io", (("io='native'", "io='threads'"),), None, frozenset()),
+    ("extra-video", add("devices", "<video><model type='none'/></video>"), None, frozenset()),
+]
