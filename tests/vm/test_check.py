@@ -90,7 +90,7 @@ def test_what_was_left_changed(host: Guest) -> None:
     event = f"{HOOKS}/qemu {VM.name} {{}} -"
     host.run(event.format("prepare begin"), input=VM.xml())
     try:
-        assert f"vfio-hooks undo '{VM.name}'" in check(host)["journal-stale"]
+        assert f"vfio-hooks undo {VM.name}" in check(host)["journal-stale"]
     finally:
         host.run(event.format("release end"), input=VM.xml())
     assert "journal-stale" not in check(host)

@@ -64,7 +64,7 @@ GUIDE: dict[str, tuple[Advice, ...]] = {
         ),
         advice(
             "Another primary monitor, and the card's own off.",
-            note="No finding: which one is the user's choice. vfio-hooks-migration(7) says how.",
+            note="No finding: which one is the user's choice. [display] does it.",
         ),
         advice("The VF's VLAN.", note="[[sriov]] sets it."),
         advice(

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from shlex import quote
 
 from vfio_hooks.check.hook import folder, interpreter, is_executable, looked_at, managed, text_of
 from vfio_hooks.check.rule import Patient, Seen, rule
@@ -26,11 +27,13 @@ _HARMLESS = r"(?!\s+(?:-\S+\s+)*(?:nodedev|net|pool|vol|iface|secret)-)"
 )
 def unmanaged(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest
-    if guest and guest.domain.pci and guest.domain.name not in managed(patient):
-        path = f"{folder(patient)}/{VM_FOLDERS}/{guest.domain.name}"
+    if not guest or not guest.domain.pci or not os.path.isdir(folder(patient)):
+        return
+    path = f"{folder(patient)}/{VM_FOLDERS}/{guest.domain.name}"
+    if guest.domain.name not in managed(patient):
         yield Seen(
             f"{guest.domain.name} has devices of the host, and no folder {path}",
-            f"mkdir -p '{path}'; echo '[pci]' > '{path}/vm.toml'",
+            f"mkdir -p {quote(path)}; echo '[pci]' > {quote(path)}/vm.toml",
         )
 
 
@@ -118,7 +121,9 @@ def not_executable(patient: Patient) -> Iterator[Seen]:
     for path in looked_at(patient).values():
         for script in _scripts(path):
             if not is_executable(script) and interpreter(text_of(script)):
-                yield Seen(f"{script} is not executable, so it is not run", f"chmod +x '{script}'")
+                yield Seen(
+                    f"{script} is not executable, so it is not run", f"chmod +x {quote(script)}"
+                )
 
 
 @rule(

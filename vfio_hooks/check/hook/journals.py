@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from shlex import quote
 
 from vfio_hooks.check.hook import state
 from vfio_hooks.check.rule import Patient, Seen, rule
@@ -49,7 +50,7 @@ def stale(patient: Patient) -> Iterator[Seen]:
         if journal.live() and f"{journal.vm}.xml" not in running:
             yield Seen(
                 f"{len(journal.live())} values are changed for {journal.vm}, which does not run",
-                f"vfio-hooks undo '{journal.vm}'",
+                f"vfio-hooks undo {quote(journal.vm)}",
             )
 
 

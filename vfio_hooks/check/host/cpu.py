@@ -18,7 +18,8 @@ _SLOW_GOVERNORS = ("powersave", "conservative")
     "hint",
     why="Without a frequency driver nobody can ask for full speed: neither [governor] nor the "
     "guest, which never sees the real frequency.",
-    source=f"{_CPUFREQ}; VFIO tuning guide, Start VM script",
+    source=f"{_CPUFREQ}; guide: Start VM script",
+    sure="likely",
 )
 def no_driver(patient: Patient) -> Iterator[Seen]:
     host = patient.host
@@ -65,7 +66,7 @@ def old_driver(patient: Patient) -> Iterator[Seen]:
     "hint",
     why="The guest cannot raise the frequency of the CPUs that it runs on, and its load is seen "
     "late or never by the host's governor.",
-    source=f"{_CPUFREQ}; VFIO tuning guide, Start VM script",
+    source=f"{_CPUFREQ}; guide: Start VM script",
 )
 def slow(patient: Patient) -> Iterator[Seen]:
     pinned = patient.guest.domain.pinned if patient.guest else frozenset[int]()
@@ -91,7 +92,7 @@ def slow(patient: Patient) -> Iterator[Seen]:
     "hint",
     why="With the governor performance the pinned CPUs are at full speed when the guest needs "
     "them, instead of some milliseconds later.",
-    source="VFIO tuning guide, Start VM script",
+    source="guide: Start VM script",
 )
 def not_set(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import Host, boot, pci
 
-_GUIDE = "VFIO tuning guide, Host Configurations"
+_GUIDE = "guide: Host Configurations"
 _DISPLAY = "0x03"
 _MEMORY, _PREFETCH, _WIDE = 0x200, 0x2000, 0x100000  # IORESOURCE_ of include/linux/ioport.h
 _CARD = 64 << 20

@@ -47,7 +47,7 @@ def shared(patient: Patient) -> Iterator[Seen]:
     "host",
     "hint",
     why="Whoever passes such a graphics card has to pass the other devices of its group as well.",
-    source="https://docs.kernel.org/driver-api/vfio.html; VFIO tuning guide, Host Configurations",
+    source="https://docs.kernel.org/driver-api/vfio.html; guide: Host Configurations",
 )
 def mixed(patient: Patient) -> Iterator[Seen]:
     host = patient.host
@@ -77,7 +77,7 @@ def mixed(patient: Patient) -> Iterator[Seen]:
     why="It tells the kernel that devices are isolated which are not: one of a VM can then write "
     "to one of the host's behind the IOMMU's back, and some boards stutter with it. It is for "
     "groups that cannot be used otherwise.",
-    source="VFIO tuning guide, Host Configurations; the patch's own text in pcie_acs_override=",
+    source="guide: Host Configurations; the patch's own text in pcie_acs_override=",
 )
 def acs_override(patient: Patient) -> Iterator[Seen]:
     for value in boot.values(patient.host, "pcie_acs_override"):

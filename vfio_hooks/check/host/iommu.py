@@ -53,7 +53,7 @@ _TAKE_AWAY = "take amd_iommu=off and iommu=off away from the kernel's command li
     "each of their transfers is a little cheaper. Passed devices are isolated either way. Not "
     "wanted where the host's own devices are not trusted, such as what is plugged into a "
     "Thunderbolt port.",
-    source=f"{_PARAMETERS}, iommu=pt; VFIO tuning guide, Boot and Kernel Parameters",
+    source=f"{_PARAMETERS}, iommu=pt; guide: Boot and Kernel Parameters",
 )
 def translates(patient: Patient) -> Iterator[Seen]:
     host = patient.host
@@ -123,7 +123,7 @@ def no_remapping(patient: Patient) -> Iterator[Seen]:
     "warning",
     why="allow_unsafe_interrupts lets a guest send any interrupt to the host through its device. "
     "It is only for an IOMMU that cannot remap interrupts, and makes nothing faster.",
-    source="vfio_iommu_type1.c of Linux; VFIO tuning guide, Boot and Kernel Parameters, has it on",
+    source="vfio_iommu_type1.c of Linux; guide: Boot and Kernel Parameters, which has it on",
 )
 def unsafe_interrupts(patient: Patient) -> Iterator[Seen]:
     host = patient.host

@@ -51,7 +51,7 @@ def old_cgroups(patient: Patient) -> Iterator[Seen]:
     "hint",
     why="Each of the host's interrupts stops the guest on that CPU. irqbalance spreads them over "
     "all CPUs, again and again, and without it they stay where the kernel put them.",
-    source="irqbalance(1); VFIO tuning guide, vfio-isolate",
+    source="irqbalance(1); guide: vfio-isolate",
 )
 def interrupts(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest
@@ -71,8 +71,7 @@ def interrupts(patient: Patient) -> Iterator[Seen]:
     "host",
     "hint",
     why="While a program of the host runs on a vCPU's CPU, the guest stands still there.",
-    source="https://docs.kernel.org/admin-guide/cgroup-v2.html, Cpuset; VFIO tuning guide, "
-    "vfio-isolate",
+    source="https://docs.kernel.org/admin-guide/cgroup-v2.html, Cpuset; guide: vfio-isolate",
 )
 def programs(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest

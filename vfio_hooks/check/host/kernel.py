@@ -16,8 +16,8 @@ _STATIC = ("isolcpus", "nohz_full", "rcu_nocbs", "irqaffinity")
     "warning",
     why="mitigations=off makes system calls a little cheaper, and lets a program read what other "
     "programs, and a guest what the host, has in the caches.",
-    source="https://docs.kernel.org/admin-guide/hw-vuln/index.html; VFIO tuning guide, CPU mode, "
-    "keeps them on",
+    source="https://docs.kernel.org/admin-guide/hw-vuln/index.html; guide: CPU mode, "
+    "which keeps them on",
 )
 def mitigations(patient: Patient) -> Iterator[Seen]:
     if "off" in boot.values(patient.host, "mitigations")[-1:]:

@@ -55,7 +55,7 @@ def paging(patient: Patient) -> Iterator[Seen]:
     why="Windows programs that read registers of the processor which KVM does not have crash the "
     "guest, as in some versions of Windows 10 on EPYC's CPU model, unless KVM ignores that. Not "
     "wanted where a guest should notice that a register is missing, as in tests of kernels.",
-    source=f"{_SOURCE}, kvm.ignore_msrs; VFIO tuning guide, Boot and Kernel Parameters",
+    source=f"{_SOURCE}, kvm.ignore_msrs; guide: Boot and Kernel Parameters",
     sure="possible",
 )
 def ignore_msrs(patient: Patient) -> Iterator[Seen]:

@@ -17,7 +17,7 @@ _ARC = "https://openzfs.github.io/openzfs-docs, Module Parameters, zfs_arc_max"
     "warning",
     why="The ARC of ZFS grows up to its limit, and gives memory back too slowly for a VM that "
     "starts: then it fails, or the host swaps.",
-    source=f"{_ARC}; VFIO tuning guide, ZFS config",
+    source=f"{_ARC}; guide: ZFS config",
 )
 def arc(patient: Patient) -> Iterator[Seen]:
     host, guest = patient.host, patient.guest
@@ -64,7 +64,7 @@ def ksm(patient: Patient) -> Iterator[Seen]:
     "host",
     "hint",
     why="Hugepages that were reserved at boot are lost to the host while no VM uses them.",
-    source="https://docs.kernel.org/admin-guide/mm/hugetlbpage.html; VFIO tuning guide, Start VM",
+    source="https://docs.kernel.org/admin-guide/mm/hugetlbpage.html; guide: Start VM",
 )
 def idle(patient: Patient) -> Iterator[Seen]:
     host = patient.host

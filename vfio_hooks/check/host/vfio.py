@@ -37,7 +37,7 @@ def missing(patient: Patient) -> Iterator[Seen]:
     "warning",
     why="vfio-pci is told to take this device when it is loaded, but another driver was there "
     "first. Taking a graphics card away from its driver later may hang or crash the desktop.",
-    source="modprobe.d(5), softdep; VFIO tuning guide, Boot and Kernel Parameters",
+    source="modprobe.d(5), softdep; guide: Boot and Kernel Parameters",
 )
 def too_late(patient: Patient) -> Iterator[Seen]:
     for ids, place in _ids(patient.host):
@@ -75,7 +75,7 @@ def ambiguous(patient: Patient) -> Iterator[Seen]:
     "hint",
     why="vfio_virqfd is part of vfio since Linux 6.2. Some initramfs builders fail for a module "
     "that is not there, and then the other modules in the list are missing as well.",
-    source="Kconfig of Linux 6.2, VFIO_VIRQFD; VFIO tuning guide, mkinitcpio options",
+    source="Kconfig of Linux 6.2, VFIO_VIRQFD; guide: mkinitcpio options",
 )
 def virqfd(patient: Patient) -> Iterator[Seen]:
     host = patient.host
@@ -97,7 +97,7 @@ def virqfd(patient: Patient) -> Iterator[Seen]:
     "hint",
     why="max_vfs makes VFs of every card of a driver for as long as it is loaded, and is "
     "deprecated by the kernel in favour of sriov_numvfs.",
-    source="https://docs.kernel.org/PCI/pci-iov-howto.html; VFIO tuning guide, modprobe",
+    source="https://docs.kernel.org/PCI/pci-iov-howto.html; guide: modprobe",
 )
 def max_vfs(patient: Patient) -> Iterator[Seen]:
     for path, words in boot.modprobe(patient.host):
