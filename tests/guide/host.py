@@ -5,13 +5,17 @@ CPUs with such cards has.
 """
 
 import json
+import pwd
+from getpass import getuser
 from pathlib import Path
 
+from tests.fakes.display_server import Monitor, Server
 from tests.fakes.logind import add_session
 from tests.hosttree import add_pci
 from vfio_hooks.host import Host
 
-USER = "grassyloki"
+USER = getuser()
+"""Whoever looks at the screen has to be a user of the machine that the test runs on."""
 NODES = ([*range(8), *range(16, 24)], [*range(8, 16), *range(24, 32)])
 GPU = ("0000:45:00.0", "0000:45:00.1", "0000:45:00.2", "0000:45:00.3")
 PF, VFS = "0000:07:00.1", ("0000:07:10.1", "0000:07:10.3")
@@ -32,13 +36,30 @@ DEVICES = (
 )
 
 
+FULL_HD = [(1920, 1080, 60.0)]
+CARDS = ("RX 550 @ pci:0000:09:00.0", f"RX 6900 XT @ pci:{GPU[0]}", "RX 480 @ pci:0000:0a:00.0")
+
+
 class GuideHost(Host):
     """The files of the host below a folder, with what its programs print when they are asked."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(str(guide_host(root)))
+        self._screen = Server.of(
+            Monitor("HDMI-A-0", FULL_HD, 0),
+            Monitor("DisplayPort-2-3", FULL_HD, 0, 1920, primary=True, crtc=1),
+            providers=CARDS,
+        )
+
+    @property
+    def is_this_machine(self) -> bool:
+        return True
 
     def show(self, argv: list[str], seconds: float = 30) -> str:
+        if "xrandr" in argv:
+            return self._screen.told(argv)
+        if argv[0] == "systemctl":
+            return "LoadState=not-found\n"
         assert argv[0] == "ip" and argv[-1] == "enp7s0f1", argv
         vlans = [{"vf": number, "vlan_list": [{"vlan": 0}]} for number in range(len(VFS))]
         return json.dumps([{"ifname": "enp7s0f1", "vfinfo_list": vlans}])
@@ -49,6 +70,7 @@ def guide_host(root: Path) -> Path:
     for address, driver, group, device_class, ids in DEVICES:
         add_pci(root, address, driver, group, device_class, ids)
     (root / "sys/bus/pci/drivers/vfio-pci").mkdir()
+    _monitors(root)
     _sriov(root)
     _processors(root)
     _memory(root)
@@ -62,6 +84,14 @@ def _write(root: Path, files: dict[str, str]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
+
+
+def _monitors(root: Path) -> None:
+    """The card of the VM has the fourth of its outputs in use."""
+    folder = f"sys/bus/pci/devices/{GPU[0]}/drm/card1/card1-DP-"
+    for number in range(1, 5):
+        status = "connected" if number == 4 else "disconnected"
+        _write(root, {f"{folder}{number}/status": status, f"{folder}{number}/edid": ""})
 
 
 def _sriov(root: Path) -> None:
@@ -137,12 +167,12 @@ def _interrupts(root: Path) -> None:
 
 
 def _programs(root: Path) -> None:
+    uid = pwd.getpwnam(USER).pw_uid
     _write(
         root,
         {
-            "etc/passwd": f"root:x:0:0::/root:/bin/sh\n{USER}:x:1000:1000::/home/{USER}:/bin/bash",
+            "etc/passwd": f"{USER}:x:{uid}:{uid}::/home/{USER}:/bin/bash",
             "etc/group": f"wheel:x:10:{USER}",
-            f"home/{USER}/barrierconfig.conf": "section: screens",
             "usr/bin/barrier": "#!/bin/sh",
             "sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids",
             "run/systemd/system/placeholder": "",
@@ -154,4 +184,4 @@ def _programs(root: Path) -> None:
         },
     )
     (root / "usr/bin/barrier").chmod(0o755)
-    add_session(root, "2", user=USER, DISPLAY=":0")
+    add_session(root, "2", USER, str(uid), DISPLAY=":0")
