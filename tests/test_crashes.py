@@ -18,6 +18,7 @@ from vfio_hooks.host.cgroup import ROOT, V1
 from vfio_hooks.knobs import (
     KNOBS,
     AllowedCpus,
+    BarSize,
     Command,
     Console,
     Controller,
@@ -143,6 +144,10 @@ PLANS = {
         step(PciReturn("0000:0c:00.0"), Exclusive()),
         step(PciDriver("0000:0c:00.0", 0.01), Exclusive(BOUND)),
         step(GOVERNOR, Override("performance")),
+    ],
+    "a BAR of another size": [
+        step(PciDriver("0000:06:00.0"), Exclusive(BOUND)),
+        step(BarSize("0000:06:00.0", 0), Override("1024"), "stopped"),
     ],
     "a console that its driver takes along": [step(Console(), Exclusive())],
     "run": [step(LAMP, Run())],

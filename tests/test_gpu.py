@@ -11,7 +11,7 @@ from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.knobs import PciDriver, PciReturn
+from vfio_hooks.knobs import BarSize, PciDriver, PciReturn
 from vfio_hooks.plugins import gpu, pci
 from vfio_hooks.plugins.gpu import Options
 from vfio_hooks.sharing import Exclusive
@@ -56,6 +56,35 @@ def test_what_else_there_is() -> None:
     assert planned(a_host(), a_vm(CARD), op="started", **options) == [
         f"{CARD}/power/control=on, stopped"
     ]
+
+
+def test_a_bar_is_resized_when_libvirt_has_the_card() -> None:
+    kernel = a_host()
+    assert planned(kernel, a_vm(CARD), op="start", bar_sizes={"0": 1024}) == [
+        f"{CARD}/resource0, MiB=1024, stopped"
+    ]
+    assert len(planned(kernel, a_vm(CARD), bar_sizes={"0": 1024})) == 1
+    with pytest.raises(HookError, match="BAR 0 cannot have 1000 MiB; it can have 256, 512, 1024, "):
+        planned(kernel, a_vm(CARD), bar_sizes={"0": 1000})
+    with pytest.raises(HookError, match="BAR 2 cannot have 256 MiB; it has one size for good"):
+        planned(kernel, a_vm(CARD), bar_sizes={"2": 256})
+    with pytest.raises(ValueError, match="BARs 0 to 5"):
+        Options(bar_sizes={"rom": 1})
+
+
+def test_a_bar_changes_between_two_drivers_of_a_guest() -> None:
+    kernel, knob = a_host(), BarSize(CARD, 0)
+    with pytest.raises(HookError, match=r"0000:04:00.0: BAR 0 cannot change under amdgpu"):
+        knob.write(kernel, "1024")
+    kernel.bind_as_libvirt(CARD)
+    for size in ("1024", "256"):
+        knob.write(kernel, size)
+        assert knob.read(kernel) == size
+        assert PciDriver(CARD).read(kernel) == BOUND
+    kernel.refuses.add(f"{DEVICES}/{CARD}/resource0_resize")
+    with pytest.raises(HookError, match="resource0_resize: cannot write '10': Invalid"):
+        knob.write(kernel, "1024")
+    assert PciDriver(CARD).read(kernel) == BOUND
 
 
 def test_any_function_that_the_vm_has() -> None:

@@ -21,7 +21,7 @@ from tests.fakes import (
     watchdog,
 )
 from tests.fakes.display_server import Server
-from tests.fakes.pci import DRIVERS, Bus
+from tests.fakes.pci import DEVICES, DRIVERS, Bus
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
@@ -109,6 +109,8 @@ class Kernel(Bus, WritableHost):
             self.probe(text)
         elif name.endswith("/remove") and name in self.files:
             self.remove_function(name.split("/")[-2])
+        elif name.endswith("_resize"):
+            self.resize(name.split("/")[-2], int(name.removesuffix("_resize")[-1]), text)
         elif name == "/sys/bus/pci/rescan":
             self.rescan()
         elif name in WRITE_ONLY or fnmatch.fnmatch(name, "/sys/devices/system/node/*/compact"):
@@ -222,6 +224,9 @@ def a_host() -> Kernel:
     kernel.add_pci("0000:0b:00.0", "nvidia", "10")
     kernel.add_pci("0000:0c:00.0", "amdgpu", "11")
     kernel.fragile.add("0000:0c:00.0")
+    for address in ("0000:04:00.0", "0000:06:00.0"):
+        kernel.files[f"{DEVICES}/{address}/resource"] = "0xd0000000 0xdfffffff 0x0014220c\n"
+        kernel.files[f"{DEVICES}/{address}/resource0_resize"] = "0000000000003f00\n"
     kernel.add_pci("0000:06:00.0", "vfio-pci", "9", "0x010802", override="vfio-pci")
     kernel.files |= {
         "/proc/irq/24/smp_affinity_list": "0-7\n",

@@ -74,6 +74,16 @@ class Bus:
         ):
             self.links[link] = driver
 
+    def resize(self, address: str, bar: int, text: str) -> None:
+        """A write to a function's `resourceN_resize`: the exponent of two of a number of MiB."""
+        if f"{DEVICES}/{address}/driver" in self.links:
+            raise OSError(errno.EBUSY, "Device or resource busy", address)
+        path = f"{DEVICES}/{address}/resource"
+        lines = self.files[path].splitlines()
+        last = 0xD0000000 + (1 << (20 + int(text))) - 1
+        lines[bar] = f"0xd0000000 {last:#x} 0x0014220c"
+        self.files[path] = "\n".join(lines) + "\n"
+
     def remove_function(self, address: str) -> None:
         """A write to a function's `remove`."""
         folder = f"{DEVICES}/{address}/"

@@ -73,3 +73,19 @@ def passed_displays(host: Host, domain: "Domain") -> list[Function]:
     """The graphics cards of this host among what a domain is given."""
     found = (function(host, passed.address) for passed in domain.pci)
     return [one for one in found if one is not None and one.is_display]
+
+
+def bar_size(host: Host, address: str, bar: int) -> int | None:
+    """The size of a memory BAR in MiB; None where there is no such device or BAR."""
+    lines = (host.maybe(f"{DEVICES}/{address}/resource") or "").splitlines()
+    if bar >= len(lines):
+        return None
+    start, end, _flags = (int(number, 16) for number in lines[bar].split())
+    return (end - start + 1) >> 20 if end else None
+
+
+def bar_sizes(host: Host, address: str, bar: int) -> list[int]:
+    """The sizes in MiB that a BAR can be given; none where it has one size for good."""
+    # A bit for each power of two, the lowest being 1 MiB.
+    mask = int(host.maybe(f"{DEVICES}/{address}/resource{bar}_resize") or "0", 16)
+    return [1 << bit for bit in range(mask.bit_length()) if mask >> bit & 1]

@@ -7,6 +7,7 @@ set that a journal may name, so undo needs nothing but this package and the stan
 """
 
 from vfio_hooks.knobs.allowed_cpus import AllowedCpus
+from vfio_hooks.knobs.bar_size import BarSize
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.command import Command
 from vfio_hooks.knobs.console import Console
@@ -63,6 +64,7 @@ KNOBS: dict[str, type[Knob]] = {
         Unit,
         Console,
         PciReturn,
+        BarSize,
         PlatformDriver,
         Freed,
         Transient,
@@ -72,6 +74,7 @@ KNOBS: dict[str, type[Knob]] = {
 __all__ = [
     "KNOBS",
     "AllowedCpus",
+    "BarSize",
     "Command",
     "Console",
     "Controller",

@@ -7,7 +7,7 @@ each of the VM's graphics cards; all values of before come back.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vfio_hooks.domain import Domain
@@ -15,8 +15,8 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
-from vfio_hooks.host.pci import DEVICES, Function, is_for_guests, passed_displays
-from vfio_hooks.knobs import File, PciReturn
+from vfio_hooks.host.pci import DEVICES, Function, bar_sizes, is_for_guests, passed_displays
+from vfio_hooks.knobs import BarSize, File, PciReturn
 from vfio_hooks.sharing import Exclusive, Override
 from vfio_hooks.steps import Step
 
@@ -29,35 +29,64 @@ class Options:
     kernel may use, in the order in which it tries them, such as "device_specific bus"; the file
     of that name below /sys/bus/pci/devices/ADDRESS tells those that there are. With `d3cold`
     false the card never loses its power; some do not wake from that. `power` is what power/control
-    is while the guest runs: "on" keeps the card from sleeping, with "auto" it may. `timeout`, in
-    seconds, is how long a driver may take to take a card back."""
+    is while the guest runs: "on" keeps the card from sleeping, with "auto" it may. `bar_sizes` has
+    sizes of resizable BARs in MiB, { 0 = 256 }, for guests that cannot use large ones: they hold
+    while the card has no driver of the host's. `timeout`, in seconds, is how long a driver may
+    take to let a card go or to take it back."""
 
     functions: tuple[str, ...] | None = None
     rescan: bool = True
     reset_method: str | None = None
     d3cold: bool | None = None
     power: Literal["on", "auto"] | None = None
+    bar_sizes: dict[str, int] = field(default_factory=dict)
     timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not all(bar in tuple("012345") for bar in self.bar_sizes):
+            raise ValueError("bar_sizes are sizes of BARs 0 to 5, such as { 0 = 256 }")
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
-    if event.op not in ("prepare", "started"):
+    if event.op not in ("prepare", "start", "started"):
         return
     for function in _chosen(domain, options, host):
-        folder = f"{DEVICES}/{function.address}"
-        if event.op == "started":
-            # vfio-pci sets it to auto when it takes a function, and back to on when it lets go.
-            if options.power is not None:
-                knob = File(f"{folder}/power/control")
-                yield Step("gpu", knob, Override(options.power), until="stopped")
-            continue
-        if options.rescan and function.driver and not is_for_guests(function.driver):
-            yield Step("gpu", PciReturn(function.address, options.timeout), Exclusive())
-        if options.d3cold is not None:
-            value = str(int(options.d3cold))
-            yield Step("gpu", File(f"{folder}/d3cold_allowed"), Override(value))
-        if options.reset_method is not None:
-            yield Step("gpu", File(f"{folder}/reset_method"), Override(options.reset_method))
+        match event.op:
+            case "prepare":
+                for bar, size in options.bar_sizes.items():
+                    _check_size(host, function, int(bar), size)
+                yield from _before(function, options)
+            case "start":
+                # libvirt has taken the card off the host's driver by now, and sets the owner of
+                # its node only later.
+                for bar, size in options.bar_sizes.items():
+                    knob = BarSize(function.address, int(bar), options.timeout)
+                    yield Step("gpu", knob, Override(str(size)), until="stopped")
+            case _ if options.power is not None:
+                # vfio-pci sets it to auto when it takes a function, and to on when it lets go.
+                control = File(f"{DEVICES}/{function.address}/power/control")
+                yield Step("gpu", control, Override(options.power), until="stopped")
+
+
+def _before(function: Function, options: Options) -> Iterator[Step]:
+    folder = f"{DEVICES}/{function.address}"
+    if options.rescan and function.driver and not is_for_guests(function.driver):
+        yield Step("gpu", PciReturn(function.address, options.timeout), Exclusive())
+    if options.d3cold is not None:
+        value = str(int(options.d3cold))
+        yield Step("gpu", File(f"{folder}/d3cold_allowed"), Override(value))
+    if options.reset_method is not None:
+        yield Step("gpu", File(f"{folder}/reset_method"), Override(options.reset_method))
+
+
+def _check_size(host: Host, function: Function, bar: int, size: int) -> None:
+    there = bar_sizes(host, function.address, bar)
+    if size not in there:
+        sizes = ", ".join(map(str, there))
+        raise HookError(
+            f"gpu: {function.address}: BAR {bar} cannot have {size} MiB",
+            f"it can have {sizes}" if there else "it has one size for good; lspci -vv tells",
+        )
 
 
 def _chosen(domain: Domain, options: Options, host: Host) -> list[Function]:

@@ -1,0 +1,55 @@
+"""The size of one of a PCI function's memory windows (resizable BAR)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.pci import DEVICES, bar_size, is_for_guests
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import write_file
+from vfio_hooks.knobs.pci_driver import Binding, PciDriver
+
+
+@dataclass(frozen=True)
+class BarSize(Knob):
+    """The size of BAR `bar` of a function, in MiB, a power of two.
+
+    The kernel changes it only while the function has no driver, so vfio-pci is taken off for
+    that moment and put back. A driver of the host's own is not: it would have mapped the window
+    that it found, and amdgpu changes it itself. "resourceN_resize" in
+    Documentation/ABI/testing/sysfs-bus-pci: it takes the exponent of two.
+    """
+
+    address: str
+    bar: int
+    seconds: float = 30
+    kind: ClassVar[str] = "bar-size"
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return f"{DEVICES}/{self.address}/resource{self.bar}, MiB"
+
+    def read(self, host: Host) -> str:
+        size = bar_size(host, self.address, self.bar)
+        if size is None:
+            raise Gone(f"{self.address}: no BAR {self.bar} is there")
+        return str(size)
+
+    def write(self, host: WritableHost, value: str) -> None:
+        binding = PciDriver(self.address, self.seconds)
+        before = binding.read(host)
+        now = Binding.parse(before)
+        if now.driver and not is_for_guests(now.driver):
+            raise HookError(f"{self.address}: BAR {self.bar} cannot change under {now.driver}")
+        binding.write(host, str(Binding(None, now.override)))
+        try:
+            path = f"{DEVICES}/{self.address}/resource{self.bar}_resize"
+            write_file(host, path, str(int(value).bit_length() - 1))
+        finally:
+            binding.write(host, before)
+        if (shown := self.read(host)) != value:
+            raise HookError(
+                f"{self.address}: BAR {self.bar} should have {value} MiB, the kernel shows {shown}"
+            )
