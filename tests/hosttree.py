@@ -109,7 +109,7 @@ def guides_host(root: Path) -> Path:
     """The host of the tuning guide: two nodes, and at node 1 what its VM is given."""
     add_cpus(root)
     _write(root / "proc/cpuinfo", "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm topoext")
-    _write(root / "dev/kvm", "")
+    _write(root / "proc/misc", "232 kvm\n 10 vfio")
     _write(root / "sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc")
     _write(root / "sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never")
     for address, device_class, ids, node in (

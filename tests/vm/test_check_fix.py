@@ -9,7 +9,7 @@ import pytest
 
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
-from tests.vm.hardware import GPU, GPU_AUDIO
+from tests.vm.hardware import GPU_GROUP
 
 NAME = "worse"
 IMAGE = "/var/lib/libvirt/images/worse.img"
@@ -31,13 +31,13 @@ def worse() -> str:
     )
     xml = Domain(
         NAME,
-        (HostDevice(GPU), HostDevice(GPU_AUDIO)),
+        tuple(map(HostDevice, GPU_GROUP)),
         vcpus=4,
         # SMT siblings are 4 and 5, 6 and 7.
         pins={0: "4", 1: "6", 2: "5", 3: "7"},
         extra_devices=disk,
     ).xml()
-    for slot in (16, 17):
+    for slot in (16, 17, 18):
         xml = xml.replace("</source></hostdev>", "</source>" + AT.format(slot), 1)
     for old, new in (
         ("<memballoon model='none'/>", "<memballoon model='virtio'/>"),

@@ -13,7 +13,6 @@ from vfio_hooks.check.domain.facts import (
 from vfio_hooks.check.domain.rule import HYPERVISORS, guest_rule
 from vfio_hooks.check.editing import put
 from vfio_hooks.check.rule import Guest, Patient, Seen, rule
-from vfio_hooks.host.cpu import CPUS
 
 
 @rule(
@@ -37,10 +36,11 @@ def hypervisor(patient: Patient) -> Iterator[Seen]:
     source="elements-and-attributes-overview",
 )
 def emulated(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    # Another architecture can only be emulated; a host without /dev/kvm has its own finding.
+    # Another architecture can only be emulated. /dev/kvm may be there without KVM: systemd makes
+    # it so that opening it loads the module.
     if guest.xml.get("type") != "qemu" or not is_x86(guest):
         return
-    if not patient.host.exists("/dev/kvm") or not patient.host.exists(CPUS):
+    if "kvm" not in (patient.host.maybe("/proc/misc") or "").split():
         return
     yield Seen(
         "the domain is of the type 'qemu' on a host that has KVM",
