@@ -218,10 +218,7 @@ def made_of(path: Path, *members: tarfile.TarInfo) -> str:
         ([member("sys/x", tarfile.LNKTYPE, "/etc/passwd")], "neither a file"),
         ([member("sys/x", tarfile.CHRTYPE)], "neither a file"),
         ([member("sys/x", tarfile.FIFOTYPE)], "neither a file"),
-        (
-            [member("x", tarfile.SYMTYPE, "."), member("x/y"), member("x", tarfile.SYMTYPE)],
-            "exists",
-        ),
+        ([member("x", tarfile.SYMTYPE, "sys"), member("x/y")], "exists"),
     ],
 )
 def test_an_archive_that_does_harm_is_refused(
