@@ -53,8 +53,9 @@ def tables(command: Command) -> list[str]:
     ("more", "functions", "expected"),
     [
         ("", (), ["governor"]),
-        (VCPUS, ("0000:04:00.0",), ["governor", "pci"]),
-        (TUNED, ("0000:04:00.0",), ["cpus", "governor", "irqs", "memory", "pci"]),
+        (VCPUS, ("0000:05:00.0",), ["governor", "inhibit", "pci"]),
+        (VCPUS, ("0000:04:00.0",), ["governor", "gpu", "inhibit", "pci", "session"]),
+        (TUNED, ("0000:05:00.0",), ["cpus", "governor", "inhibit", "irqs", "memory", "pci"]),
         (
             "<memory>4194304</memory><memoryBacking><hugepages/></memoryBacking>",
             (),
@@ -76,8 +77,26 @@ def test_on_a_host_that_shows_nothing_the_file_is_valid(command: Command) -> Non
         path.chmod(0o755)
     result = command.here("init", "--xml", "-", stdin=domain_xml(more=TUNED))
     assert result.code == 0
-    assert sorted(tables(command)) == ["irqs", "memory", "pci"]
+    assert sorted(tables(command)) == ["gpu", "irqs", "memory", "pci", "session"]
     assert "this host has no CPU frequency control" in result.err
+
+
+def test_a_desktop_on_another_card_goes_on(laptop: Command) -> None:
+    add_pci(laptop.host, "0000:09:00.0", "i915", "9")
+    result = laptop.here("init", "--xml", "-", stdin=domain_xml())
+    assert "session" not in tables(laptop)
+    assert "- [display] for a desktop with monitors on the passed card" in result.err
+    assert "the host keeps 0000:09:00.0" in result.err
+
+
+def test_virtual_functions_are_told_of(laptop: Command) -> None:
+    link = laptop.host / "sys/bus/pci/devices/0000:05:00.0/physfn"
+    link.symlink_to("../0000:06:00.0")
+    xml = domain_xml(functions=("0000:05:00.0",))
+    assert laptop.here("init", "--xml", "-", stdin=xml).code == 0
+    text = (laptop.hooks / "qemu.d/win11/vm.toml").read_text()
+    assert "# Of virtual functions (0000:05:00.0), a table makes them" in text
+    assert "\n# [[sriov]]\n" in text
 
 
 def test_a_shared_group_is_told_in_the_file(laptop: Command) -> None:

@@ -8,7 +8,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, cgroup, cpufreq
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount
-from vfio_hooks.host.pci import function, group_members
+from vfio_hooks.host.pci import DEVICES, function, group_members, is_for_guests, passed_displays
 from vfio_hooks.host.pci_traits import traits
 
 _WIDTH = 96
@@ -16,8 +16,8 @@ _WIDTH = 96
 
 @dataclass(frozen=True)
 class Choice:
-    """A table: why it is there, and its lines. One without `chosen` is left out, for that
-    reason, and stands in the file as a comment."""
+    """A table, "[pci]": why it is there, and its lines. One without `chosen` is left out, for
+    that reason, and stands in the file as a comment."""
 
     table: str
     why: str
@@ -27,16 +27,20 @@ class Choice:
 
 def choices(domain: Domain, host: Host) -> Iterator[Choice]:
     """What suits a domain on a host, in the order in which the facilities act."""
+    if domain.pci and host.exists("/run/systemd/system"):
+        why = "few passed-through devices survive a suspend of the host"
+        yield Choice("[inhibit]", why)
+    yield from _cards(domain, host)
     yield from _pci(domain, host)
     if domain.hugepages is not None:
-        yield Choice("hugepages", f"its {amount(domain.memory)} are backed by hugepages")
+        yield Choice("[hugepages]", f"its {amount(domain.memory)} are backed by hugepages")
     else:
         why = "its XML has no <memoryBacking><hugepages>, which are faster for a large VM"
-        yield Choice("hugepages", why, chosen=False)
+        yield Choice("[hugepages]", why, chosen=False)
     pinned = bool(domain.pinned)
     if pinned:
         yield Choice(
-            "memory",
+            "[memory]",
             "it is bound to CPUs, so the kernel's NUMA balancing, page merging and the like only "
             "disturb it",
         )
@@ -45,7 +49,7 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
         why = f"the host's interrupts keep off CPUs {format_list(domain.pinned)}"
     else:
         why = "no vCPU is pinned"
-    yield Choice("irqs", why, chosen=pinned)
+    yield Choice("[irqs]", why, chosen=pinned)
     yield from _governor(domain, host)
 
 
@@ -58,14 +62,50 @@ def toml(domain: Domain, made: Sequence[Choice]) -> str:
     )
     for choice in made:
         lines += ["", *_wrapped(choice.why[:1].upper() + choice.why[1:] + ".")]
-        lines.append(f"[{choice.table}]" if choice.chosen else f"# [{choice.table}]")
+        lines.append(choice.table if choice.chosen else f"# {choice.table}")
         lines += choice.lines
     return "\n".join(lines) + "\n"
 
 
+def _cards(domain: Domain, host: Host) -> Iterator[Choice]:
+    """What a graphics card needs that a driver of the host has now."""
+    passed = [one for one in passed_displays(host, domain) if not is_for_guests(one.driver)]
+    given = {one.address for one in domain.pci}
+    others = [
+        address
+        for address in host.names(DEVICES)
+        if address not in given and traits(host, address).is_display and not _is_lent(host, address)
+    ]
+    if passed and others:
+        why = (
+            "for a desktop with monitors on the passed card, which are then switched off in time; "
+            f"the host keeps {', '.join(others)}"
+        )
+        yield Choice("[display]", why, chosen=False)
+    elif passed:
+        why = (
+            f"{passed[0].address} is the only graphics card of this host, so the desktop on it "
+            "ends when the VM starts, and comes back after it: save what is open"
+        )
+        yield Choice("[session]", why)
+    if passed:
+        yield Choice(
+            "[gpu]", "should its driver not take the card back after the VM, it is found anew"
+        )
+    functions = [one for one in domain.pci if host.link(f"{DEVICES}/{one.address}/physfn")]
+    if functions:
+        addresses = ", ".join(one.address for one in functions)
+        why = f"of virtual functions ({addresses}), a table makes them and sets their VLAN and more"
+        yield Choice("[[sriov]]", why, chosen=False)
+
+
+def _is_lent(host: Host, address: str) -> bool:
+    return is_for_guests(host.link(f"{DEVICES}/{address}/driver"))
+
+
 def _pci(domain: Domain, host: Host) -> Iterator[Choice]:
     if not domain.pci:
-        yield Choice("pci", "no PCI device is passed to it", chosen=False)
+        yield Choice("[pci]", "no PCI device is passed to it", chosen=False)
         return
     passed = [one.address for one in domain.pci]
     kinds = ", ".join(f"{address} ({traits(host, address).kind})" for address in passed)
@@ -77,7 +117,7 @@ def _pci(domain: Domain, host: Host) -> Iterator[Choice]:
             '# "bind" takes such devices from the host while the VM runs.',
             '# group = "error"',
         ]
-    yield Choice("pci", f"it is given {kinds}", tuple(lines))
+    yield Choice("[pci]", f"it is given {kinds}", tuple(lines))
 
 
 def _beside(passed: Sequence[str], host: Host) -> list[str]:
@@ -89,34 +129,35 @@ def _beside(passed: Sequence[str], host: Host) -> list[str]:
         for member in group_members(host, group)
         if not member.is_bridge
         and member.address not in passed
-        and "vfio" not in (member.driver or "vfio")
+        and member.driver is not None
+        and not is_for_guests(member.driver)
     )
 
 
 def _cpus(domain: Domain, host: Host) -> Iterator[Choice]:
     if not domain.pinned:
         why = "no vCPU is pinned; vfio-hooks init --pins chooses CPUs"
-        yield Choice("cpus", why, chosen=False)
+        yield Choice("[cpus]", why, chosen=False)
     elif cgroup.layout(host) != "systemd":
         why = "this host has no systemd with cgroup v2, which this needs"
-        yield Choice("cpus", why, chosen=False)
+        yield Choice("[cpus]", why, chosen=False)
     else:
         why = f"its vCPUs are pinned to CPUs {format_list(domain.pinned)}, which become its own"
-        yield Choice("cpus", why)
+        yield Choice("[cpus]", why)
 
 
 def _governor(domain: Domain, host: Host) -> Iterator[Choice]:
     policies = cpufreq.policies(host)
     if not policies:
-        yield Choice("governor", "this host has no CPU frequency control", chosen=False)
+        yield Choice("[governor]", "this host has no CPU frequency control", chosen=False)
         return
     now = policies[0].governor
     if not all("performance" in policy.governors for policy in policies):
-        yield Choice("governor", "the governor performance is not there", chosen=False)
+        yield Choice("[governor]", "the governor performance is not there", chosen=False)
     else:
         whose = "its CPUs" if domain.pinned else "all CPUs"
         yield Choice(
-            "governor",
+            "[governor]",
             f"{whose} are at full speed while it runs; the governor is {now} now",
             ('# governor = "performance"',),
         )

@@ -159,7 +159,7 @@ def _tell_placement(domain: Domain, placement: Placement) -> None:
 def _tell(made: Sequence[Choice]) -> None:
     for choice in made:
         mark = paint("+", "green", sys.stderr) if choice.chosen else paint("-", "dim", sys.stderr)
-        _say(f"{mark} [{choice.table}] {choice.why}")
+        _say(f"{mark} {choice.table} {clean(choice.why)}")
 
 
 def clean_lines(text: str) -> str:

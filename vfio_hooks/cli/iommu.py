@@ -9,7 +9,7 @@ from vfio_hooks.cli.domains import Defined, add_sources, sources
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.pci import Function, group_members
+from vfio_hooks.host.pci import Function, group_members, is_for_guests
 from vfio_hooks.host.pci_traits import Traits, names, traits
 from vfio_hooks.journal import State
 from vfio_hooks.knobs.pci_driver import PciDriver
@@ -137,7 +137,6 @@ def _members(
     is_passed = any(one.address in held or one.address in wanted for one in functions)
     for one in functions:
         ours = one.address in held or one.address in wanted
-        driver = one.driver or ""
         yield Member(
             function=one,
             traits=traits(host, one.address),
@@ -147,10 +146,8 @@ def _members(
             shares=is_passed
             and not ours
             and not one.is_bridge
-            and bool(driver)
-            # What VFIO itself calls harmless: its own drivers, and a stub that does no DMA.
-            and "vfio" not in driver
-            and driver != "pci-stub",
+            and one.driver is not None
+            and not is_for_guests(one.driver),
         )
 
 

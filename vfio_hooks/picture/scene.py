@@ -191,9 +191,7 @@ def _rooms(host: Host, passed: Iterable[str]) -> Iterator[Room]:
     for address in host.names(pci.DEVICES):
         function = pci.function(host, address)
         if function and (
-            address in wanted
-            or "vfio" in (function.driver or "")
-            or function.device_class.startswith("0x03")
+            address in wanted or pci.is_for_guests(function.driver) or function.is_display
         ):
             yield Room(function, traits(host, address))
 
