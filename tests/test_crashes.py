@@ -39,6 +39,7 @@ from vfio_hooks.knobs import (
     PciDriver,
     PciReturn,
     PlatformDriver,
+    SharedFile,
     ThreadAffinity,
     Transient,
     Trigger,
@@ -186,6 +187,12 @@ PLANS = {
         step(UsbDriver("1-4", "1.0", "046d:c52b"), Exclusive("no driver")),
         step(UsbDriver("1-5", "1.0", "0951:1666", "E0D55E"), Exclusive("usbhid")),
     ],
+    "shared memory, made": [
+        step(SharedFile("/dev/shm/looking-glass", 4096), Override("0:9 0660, made for VMs")),
+    ],
+    "shared memory that was there": [
+        step(SharedFile("/dev/shm/scream", 4096), Override("64055:993 0660")),
+    ],
     "two plugins on one value": [step(IRQ, Subtract("4-5")), step(IRQ, Subtract("5-7"))],
 }
 OTHERS: list[list[Step]] = [
@@ -215,6 +222,7 @@ OTHERS: list[list[Step]] = [
         step(Pages(PAGES), Add(2)),
         step(CpuMask("/proc/irq/default_smp_affinity", mask=True), Subtract("1")),
         *mode(1, "powersave", "balance_power"),
+        step(SharedFile("/dev/shm/looking-glass", 4096), Override("0:7 0600, made for VMs")),
         step(VfCount(PF), AtLeast(2)),
         Step("test", VfSetting(PF, 0, "mac"), Exclusive("02::1"), awaits=VfCount(PF).key),
     ],

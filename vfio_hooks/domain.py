@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from vfio_hooks.domain_devices import UsbDevice, number, usb_devices
+from vfio_hooks.domain_devices import (
+    SharedMemory,
+    UsbDevice,
+    number,
+    shared_memories,
+    usb_devices,
+)
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 
@@ -58,6 +64,7 @@ class Domain:
     """None without <hugepages>."""
     pci: tuple[PciFunction, ...] = ()
     usb: tuple[UsbDevice, ...] = ()
+    shared: tuple[SharedMemory, ...] = ()
     networks: tuple[str, ...] = ()
     """The libvirt networks of its interfaces; a pool's interface has its function at start."""
     threads: int = 1
@@ -114,6 +121,7 @@ def parse(xml: bytes) -> Domain:
             hugepages=_hugepages(root),
             pci=tuple(function for _, function in pci_functions(root)),
             usb=tuple(usb_devices(root)),
+            shared=tuple(shared_memories(root)),
             networks=tuple(
                 source.get("network", "")
                 for source in root.iterfind("devices/interface[@type='network']/source")

@@ -1,11 +1,16 @@
 """What of the host a domain uses besides PCI functions, read from its XML."""
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
+
+KVMFR = "/dev/kvmfr"
+_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,16 @@ class UsbDevice:
         return " ".join(filter(None, (self.ids, place)))
 
 
+@dataclass(frozen=True)
+class SharedMemory:
+    """Memory that guest and host share through a file or device node of the host, in bytes. Of
+    `arguments` for QEMU libvirt knows nothing: it lets no security profile allow them."""
+
+    path: str
+    size: int
+    arguments: bool = False
+
+
 def usb_devices(root: "_Element") -> Iterator[UsbDevice]:
     for source in root.iterfind("devices/hostdev[@type='usb']/source"):
         vendor, product, address = map(source.find, ("vendor", "product", "address"))
@@ -34,6 +49,42 @@ def usb_devices(root: "_Element") -> Iterator[UsbDevice]:
             address=where,
             optional=source.get("startupPolicy") in ("optional", "requisite"),
         )
+
+
+def shared_memories(root: "_Element") -> Iterator[SharedMemory]:
+    """Those of <shmem>, but for one with a server, and of QEMU arguments that libvirt passes on."""
+    for device in root.iterfind("devices/shmem"):
+        if device.find("server") is None:
+            size = device.find("size")
+            # https://libvirt.org/formatdomain.html#shared-memory-device: 4 MiB unless said.
+            total = 4 << 20 if size is None else _bytes(size.text or "0", size.get("unit", "b"))
+            yield SharedMemory(f"/dev/shm/{device.get('name', '')}", total)
+    for argument in root.iterfind(f"{{{_QEMU}}}commandline/{{{_QEMU}}}arg"):
+        words = _object(argument.get("value", ""))
+        path = words.get("mem-path", "")
+        if words.get("kind") == "memory-backend-file" and path.startswith(("/dev/shm/", KVMFR)):
+            found = re.fullmatch(r"(\d+)([a-zA-Z]*)", words.get("size", ""))
+            yield SharedMemory(path, _bytes(*found.groups()) if found else 0, arguments=True)
+
+
+def _object(text: str) -> dict[str, str]:
+    """The value of QEMU's -object, in either of its notations; its type as "kind"."""
+    if text.startswith("{"):
+        words = json.loads(text)
+        pairs = words.items() if isinstance(words, dict) else ()
+        return {("kind" if key == "qom-type" else key): str(value) for key, value in pairs}
+    kind, *rest = text.split(",")
+    return {"kind": kind} | dict(word.partition("=")[::2] for word in rest)
+
+
+def _bytes(number: str, unit: str) -> int:
+    """libvirt's units, and QEMU's, which are K, M and G of 1024 as well."""
+    power = " kmgt".find((unit[:1] or "b").lower().replace("b", " "))
+    if power < 0:
+        raise ValueError(f"unit {unit!r} of shared memory is not known")
+    is_decimal = len(unit) == 2 and unit[1:].lower() == "b"
+    total: int = int(number) * (1000 if is_decimal else 1024) ** power
+    return total
 
 
 def number(text: str) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tests.fakes.kernel import Kernel
+from vfio_hooks.host.shared import Access
 from vfio_hooks.journal import Disk
 
 
@@ -53,6 +54,16 @@ class MortalKernel(Kernel):
     def remove_folder(self, name: str) -> None:
         self.fate.moves_on()
         super().remove_folder(name)
+        self.fate.moves_on()
+
+    def make(self, name: str, size: int) -> None:
+        self.fate.moves_on()
+        super().make(name, size)
+        self.fate.moves_on()
+
+    def give(self, name: str, access: Access) -> None:
+        self.fate.moves_on()
+        super().give(name, access)
         self.fate.moves_on()
 
     def ask(self, name: str, text: str, seconds: float = 10) -> str:

@@ -22,20 +22,23 @@ from tests.fakes import (
 )
 from tests.fakes.display_server import Server
 from tests.fakes.pci import DEVICES, DRIVERS, Bus
+from tests.fakes.shared import Memory
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
+from vfio_hooks.host.shared import Access, Shared
 
 WRITE_ONLY = ("/proc/sys/vm/drop_caches", "/proc/sys/vm/compact_memory")
 
 
-class Kernel(Bus, WritableHost):
+class Kernel(Bus, Memory, WritableHost):
     """The files of a host that only exists in a dictionary."""
 
     def __init__(self) -> None:
         super().__init__()
         self.files: dict[str, str] = {}
         self.links: dict[str, str] = {}
+        self.shared: dict[str, Shared] = {}
         self.home: dict[str, str] = {}
         self.refuses: set[str] = set()
         """Paths whose writes fail with EINVAL."""
@@ -62,6 +65,7 @@ class Kernel(Bus, WritableHost):
         files = systemd.without_the_unrestricted(self.files)
         files["irqbalance"] = self.asked
         files["screen"] = self.screen.xrandr(["--verbose"])
+        files |= {f"shared {name}": str(shared) for name, shared in self.shared.items()}
         files |= {f"unit {name}": active for name, active in self.units.items()}
         return {**files, **{name: "→ " + to for name, to in self.links.items()}}
 
@@ -170,7 +174,7 @@ class Kernel(Bus, WritableHost):
         self.files[name] = text
 
     def remove(self, name: str) -> None:
-        del self.files[name]
+        del (self.shared if name in self.shared else self.files)[name]
 
     def make_folder(self, name: str) -> None:
         cgroups.make(self, name)
@@ -245,6 +249,7 @@ def a_host() -> Kernel:
     watchdog.add(kernel)
     sriov.add_card(kernel)
     usb.boot(kernel)
+    kernel.shared["/dev/shm/scream"] = Shared(Access(1000, 1000, 0o644), 4096)
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     systemd.boot(kernel)

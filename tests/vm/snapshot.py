@@ -86,6 +86,20 @@ def links() -> Iterator[tuple[str, str]]:
                     yield f"link {name} vf {function['vf']} {setting}", json.dumps(value)
 
 
+def usb() -> Iterator[tuple[str, str]]:
+    """The driver of each interface, by controller and port: buses get new numbers."""
+    for link in sorted(Path("/sys/bus/usb/devices").glob("*:*")):
+        controller = next(part for part in link.resolve().parts[::-1] if part.count(":") == 2)
+        yield f"usb {controller} {link.name.partition('-')[2]}", _link(link / "driver")
+
+
+def shared() -> Iterator[tuple[str, str]]:
+    """Owner and permissions of the files that programs share memory through."""
+    for path in sorted(Path("/dev/shm").iterdir()):
+        seen = path.lstat()
+        yield f"shm {path.name}", f"{seen.st_uid}:{seen.st_gid} {seen.st_mode:o}"
+
+
 def cgroups() -> Iterator[tuple[str, str]]:
     """The CPUs and nodes that systemd's top units may use, in cgroup v2 or v1."""
     top = Path("/sys/fs/cgroup")
@@ -175,7 +189,19 @@ def leftovers() -> Iterator[tuple[str, str]]:
 
 def collect() -> State:
     """The whole state, one line of text for each thing."""
-    parts = (pci, links, cgroups, interrupts, processors, memory, kernel, units, leftovers)
+    parts = (
+        pci,
+        links,
+        usb,
+        shared,
+        cgroups,
+        interrupts,
+        processors,
+        memory,
+        kernel,
+        units,
+        leftovers,
+    )
     return {key: value for part in parts for key, value in part()}
 
 

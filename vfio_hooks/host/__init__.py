@@ -8,9 +8,13 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.wait import POLL
+
+if TYPE_CHECKING:
+    from vfio_hooks.host.shared import Access, Shared
 
 
 class Host:
@@ -57,6 +61,12 @@ class Host:
             return os.path.basename(os.readlink(self.path(name)))
         except OSError:
             return None
+
+    def look(self, name: str) -> "Shared | None":
+        """What is at a path, as `shared.look`. Raises OSError."""
+        from vfio_hooks.host.shared import look
+
+        return look(self.path(name))
 
     def show(self, argv: list[str], seconds: float = 30) -> str:
         """What a command prints that only reads, such as `systemctl show`.
@@ -160,6 +170,18 @@ class WritableHost(Host):
     def remove_folder(self, name: str) -> None:
         """Remove a folder, or a control group that nobody is in. Raises OSError."""
         os.rmdir(self.path(name))
+
+    def make(self, name: str, size: int) -> None:
+        """Make a file to share memory through, as `shared.make`. Raises OSError."""
+        from vfio_hooks.host.shared import make
+
+        make(self.path(name), size)
+
+    def give(self, name: str, access: "Access") -> None:
+        """Set a file's owner, group and permissions, as `shared.give`. Raises OSError."""
+        from vfio_hooks.host.shared import give
+
+        give(self.path(name), access)
 
     def set_affinity(self, pid: int, cpus: Iterable[int]) -> None:
         """Let a thread of this machine run on these CPUs only. Raises OSError."""

@@ -1,5 +1,6 @@
 """User accounts of the host, and what they may execute."""
 
+import grp
 import os
 import pwd
 import stat
@@ -38,6 +39,25 @@ def account(host: Host, name: str) -> Account:
     _, _, uid, gid, _, home, _ = users[name]
     member = (line[2] for line in _table(host, "/etc/group", 4) if name in line[3].split(","))
     return Account(name, int(uid), home, frozenset(map(int, (gid, *member))))
+
+
+def primary_group(host: Host, user: str) -> int:
+    """The number of the group that a user's own processes have. Raises HookError as `account`."""
+    account(host, user)
+    if host.is_this_machine:
+        return pwd.getpwnam(user).pw_gid
+    return next(int(line[3]) for line in _table(host, "/etc/passwd", 7) if line[0] == user)
+
+
+def group_id(host: Host, name: str) -> int:
+    """The number of the group of that name. Raises HookError where there is none."""
+    if host.is_this_machine:
+        groups = {one.gr_name: one.gr_gid for one in grp.getgrall()}
+    else:
+        groups = {line[0]: int(line[2]) for line in _table(host, "/etc/group", 4)}
+    if name not in groups:
+        raise HookError(f"there is no group {name!r} on this host", nearest(name, groups))
+    return groups[name]
 
 
 def obstacle(host: Host, user: Account, path: str) -> str:

@@ -27,6 +27,7 @@ from vfio_hooks.knobs.partition import Partition
 from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.knobs.pci_return import PciReturn
 from vfio_hooks.knobs.platform_driver import PlatformDriver
+from vfio_hooks.knobs.shared_file import SharedFile
 from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.knobs.trigger import Trigger
@@ -57,6 +58,7 @@ KNOBS: dict[str, type[Knob]] = {
         Partition,
         ThreadAffinity,
         IrqBalance,
+        SharedFile,
         UsbDriver,
         VfCount,
         VfSetting,
@@ -95,6 +97,7 @@ __all__ = [
     "PciDriver",
     "PciReturn",
     "PlatformDriver",
+    "SharedFile",
     "ThreadAffinity",
     "Transient",
     "Trigger",

@@ -16,7 +16,8 @@ LOADED, ABSENT = "loaded", "not loaded"
 
 @dataclass(frozen=True)
 class Module(Knob):
-    """A kernel module, loaded with what it needs and with its options of modprobe.d.
+    """A kernel module, loaded with what it needs, with its options of modprobe.d and `options`:
+    "size=4".
 
     `functions` are PCI functions that have to have a driver after it is loaded. `seconds` is for
     that, and for its users to let go of a module that is to be unloaded.
@@ -25,6 +26,7 @@ class Module(Knob):
     name: str
     functions: tuple[str, ...] = ()
     seconds: float = 30
+    options: tuple[str, ...] = ()
     kind: ClassVar[str] = "module"
 
     @property
@@ -36,7 +38,7 @@ class Module(Knob):
 
     def write(self, host: WritableHost, value: str) -> None:
         if value == LOADED:
-            host.run(["modprobe", "--", self.name])
+            host.run(["modprobe", "--", self.name, *self.options])
             self._bind(host)
         else:
             self._unload(host)

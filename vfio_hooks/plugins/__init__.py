@@ -22,6 +22,7 @@ BUILT_IN = (
     "gpu",
     "usb",
     "pci",
+    "shm",
     "hugepages",
     "memory",
     "cpus",

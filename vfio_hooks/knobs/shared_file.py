@@ -1,0 +1,84 @@
+"""Who may use a file or device node that memory is shared through."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.shared import OURS_ALONE, Access, Shared
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.wait import until
+
+ABSENT = "absent"
+_MADE = ", made for VMs"
+_APPEARS = 10
+"""Seconds that a module's device node may take to appear, and udev to have its way with it."""
+
+
+@dataclass(frozen=True)
+class SharedFile(Knob):
+    """A file in /dev/shm, or (`device`) the node of a kvmfr device; the value is its owner, group
+    and permissions: "64055:993 0660".
+
+    A file that is not there is made, with `size` bytes: "64055:993 0660, made for VMs". Such a one
+    is removed by the value "absent"; one that somebody made in its place has no mark and so
+    another value. One that was there keeps its content.
+    """
+
+    path: str
+    size: int = 0
+    device: bool = False
+    kind: ClassVar[str] = "shared-file"
+    # A file is first made, and then given to its owner.
+    atomic: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        return self.path
+
+    def read(self, host: Host) -> str:
+        found = self._look(host)
+        if found is None:
+            if self.device:
+                raise Gone(f"{self.path}: there is no such device on this host")
+            return ABSENT
+        if found.other or found.is_device != self.device:
+            raise HookError(
+                f"{self.path}: {found.other or 'not what it should be'}: it is not touched",
+                "look who put it there, and remove it",
+            )
+        return shown(found.access, found.is_made)
+
+    def ready(self, host: Host) -> None:
+        if not self.device:
+            return
+        until(lambda: self._look(host) is not None, _APPEARS)
+        if host.exists("/run/udev"):
+            host.show(["udevadm", "settle", f"--timeout={_APPEARS}"], _APPEARS + 5)
+
+    def write(self, host: WritableHost, value: str) -> None:
+        found = self._look(host)
+        try:
+            if value == ABSENT:
+                # Cut off between its making and its mark a file is root's alone and empty.
+                if found and (found.is_made or (found.access, found.size) == (OURS_ALONE, 0)):
+                    host.remove(self.path)
+            else:
+                if found is None and value.endswith(_MADE):
+                    host.make(self.path, self.size)
+                host.give(self.path, Access.parse(value.removesuffix(_MADE)))
+        except OSError as error:
+            raise refused("make, change or remove", self.path, error) from None
+        if (now := self.read(host)) != value:
+            raise HookError(f"{self.path}: {value} was asked for, but it is {now}")
+
+    def _look(self, host: Host) -> Shared | None:
+        try:
+            return host.look(self.path)
+        except OSError as error:
+            raise refused("look at", self.path, error) from None
+
+
+def shown(access: Access, is_made: bool) -> str:
+    """The value of a file with this access, made by vfio-hooks or not."""
+    return f"{access}{_MADE if is_made else ''}"

@@ -1,0 +1,194 @@
+"""Memory that guest and host share, as Looking Glass and Scream do: there, and with the right
+owner, before the VM starts.
+
+Files in /dev/shm are made in the size of the domain's <shmem> device, and removed again when the
+VM has ended; one that was there before keeps its content and gets its former owner back. Also for
+a memory-backend-file with mem-path=/dev/shm/NAME or mem-path=/dev/kvmfr0 among the arguments that
+the domain's <qemu:commandline> has. There may be several tables, each for one file by its `name`:
+
+    [[shm]]
+    name = "looking-glass"
+    owner = "alice"
+
+A table without `name` is for all of them. With a name that the domain has not, and a `size`, the
+file is made as well.
+
+For kvmfr its module is loaded, where it is not, in the size that the domain asks for; it stays
+loaded. QEMU has to be let near it: list "/dev/kvmfr0" in cgroup_device_acl in
+/etc/libvirt/qemu.conf. Where AppArmor is in force, libvirt's profile allows the file of a <shmem>,
+but nothing of <qemu:commandline>; a line "/dev/shm/NAME rw," or "/dev/kvmfr0 rw," in
+/etc/apparmor.d/local/abstractions/libvirt-qemu does.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.domain_devices import KVMFR, SharedMemory
+from vfio_hooks.errors import HookError, reason
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
+from vfio_hooks.host.accounts import account, group_id, primary_group
+from vfio_hooks.host.memory import amount
+from vfio_hooks.host.modules import is_known
+from vfio_hooks.host.shared import Access, Shared
+from vfio_hooks.knobs import Module, SharedFile
+from vfio_hooks.knobs.module import LOADED
+from vfio_hooks.knobs.shared_file import shown
+from vfio_hooks.sharing import Once, Override
+from vfio_hooks.steps import Step
+
+MULTIPLE = True
+_FOLDER = "/dev/shm/"
+_QEMU_CONF = "/etc/libvirt/qemu.conf"
+_LOCAL_PROFILE = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+_PROFILE = "/etc/apparmor.d/abstractions/libvirt-qemu"
+
+
+@dataclass(frozen=True)
+class Options:
+    """`name` is that of the file in /dev/shm, or "kvmfr0". `size` is in MiB; without it, the
+    domain's. `owner` is the user who runs the program on the host, such as the Looking Glass
+    client; without it, the user that QEMU runs as. `group` is by default QEMU's, so that QEMU can
+    use the file whoever owns it. `mode` are the permissions, in octal."""
+
+    name: str | None = None
+    size: int | None = None
+    owner: str | None = None
+    group: str | None = None
+    mode: str = "0660"
+
+    def __post_init__(self) -> None:
+        if self.name is not None and (
+            "/" in self.name or self.name.startswith(".") or not 0 < len(self.name) < 256
+        ):
+            raise ValueError('name must be that of a file in /dev/shm, such as "looking-glass"')
+        if self.size is not None and self.size <= 0:
+            raise ValueError("size must be a number of MiB, such as 64")
+        if not re.fullmatch(r"0?[0-7]{3}", self.mode):
+            raise ValueError('mode must be three octal digits, such as "0660"')
+
+
+def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op != "prepare":
+        return
+    qemu, gid = _qemu(host)
+    owner = account(host, options.owner).uid if options.owner else qemu
+    gid = gid if options.group is None else group_id(host, options.group)
+    access = Access(owner, gid, int(options.mode, 8))
+    for memory in _chosen(domain, options):
+        if memory.path.startswith(KVMFR):
+            yield from _kvmfr(host, memory, domain, access)
+            continue
+        found = _look(host, memory.path)
+        if found is not None:
+            _check(memory, found, {0, qemu, owner})
+        is_made = found is None or found.is_made
+        yield Step("shm", SharedFile(memory.path, memory.size), Override(shown(access, is_made)))
+
+
+def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
+    """What keeps QEMU from its memory, and is not ours to change."""
+    conf = host.maybe(_QEMU_CONF) or ""
+    profile = host.maybe(_LOCAL_PROFILE) or ""
+    for memory in domain.shared:
+        if not memory.arguments:
+            continue
+        name = memory.path.rpartition("/")[2]
+        if host.exists(_PROFILE) and name not in profile:
+            yield f"shm: AppArmor lets QEMU have {memory.path} only by a line in {_LOCAL_PROFILE}"
+        if memory.path.startswith(KVMFR) and memory.path not in conf:
+            yield f"shm: {memory.path} is not in cgroup_device_acl in {_QEMU_CONF}"
+
+
+def _chosen(domain: Domain, options: Options) -> list[SharedMemory]:
+    if options.name is None:
+        if not domain.shared:
+            raise HookError(
+                f"shm: domain {domain.name} has no <shmem>",
+                "give it one, or name a file with name and size in [[shm]]",
+            )
+        found = list(domain.shared)
+    else:
+        folder = "/dev/" if re.fullmatch(r"kvmfr\d+", options.name) else _FOLDER
+        path = folder + options.name
+        found = [memory for memory in domain.shared if memory.path == path]
+        found = found[:1] or [SharedMemory(path, 0)]
+    if options.size is not None:
+        found = [SharedMemory(memory.path, options.size << 20) for memory in found]
+    for memory in found:
+        if not memory.size:
+            raise HookError(
+                f"shm: how large is {memory.path}? Domain {domain.name} does not say",
+                "set size in [[shm]]",
+            )
+        if not re.fullmatch(r"/dev/(shm/[^/.][^/]*|kvmfr\d+)", memory.path):
+            raise HookError(f"shm: {memory.path} is not a file in /dev/shm")
+    return found
+
+
+def _look(host: Host, path: str) -> Shared | None:
+    try:
+        return host.look(path)
+    except OSError as error:
+        raise HookError(f"shm: {path}: cannot be looked at: {reason(error)}") from None
+
+
+def _check(memory: SharedMemory, found: Shared, trusted: set[int]) -> None:
+    """Refuse a file that somebody prepared, and one that QEMU would refuse."""
+    if not found.other and found.access.uid not in trusted:
+        raise HookError(
+            f"shm: {memory.path} belongs to another user (uid {found.access.uid}), who may have it "
+            f"open and could read what the guest shares",
+            "look whose it is, and remove it",
+        )
+    if 0 < found.size < memory.size:
+        raise HookError(
+            f"shm: {memory.path} is there with {amount(found.size >> 10)}, and the domain wants "
+            f"{amount(memory.size >> 10)}",
+            "end the programs that use it, and remove it",
+        )
+
+
+def _kvmfr(host: Host, memory: SharedMemory, domain: Domain, access: Access) -> Iterator[Step]:
+    awaits = ""
+    if _look(host, memory.path) is None:
+        if not is_known(host, "kvmfr"):
+            raise HookError(
+                f"shm: {memory.path}: this kernel has no module kvmfr",
+                "install it (Looking Glass has it, with DKMS), or use a <shmem> device",
+            )
+        if host.exists("/sys/module/kvmfr"):
+            raise HookError(
+                f"shm: {memory.path} is not there, though kvmfr is loaded",
+                "rmmod kvmfr: it is then loaded again, with the size that the domain wants",
+            )
+        # All of the module's devices get their sizes when it is loaded, in their order.
+        sizes = {one.path: one.size for one in domain.shared if one.path.startswith(KVMFR)}
+        sizes[memory.path] = memory.size
+        listed = ",".join(str(sizes[path] >> 20) for path in sorted(sizes))
+        module = Module("kvmfr", options=(f"static_size_mb={listed}",))
+        awaits = module.key
+        yield Step("shm", module, Once(LOADED))
+    knob = SharedFile(memory.path, device=True)
+    yield Step("shm", knob, Override(shown(access, is_made=False)), awaits=awaits)
+
+
+def _qemu(host: Host) -> tuple[int, int]:
+    """The user and group that libvirt runs QEMU as: what its configuration says, or else the
+    distribution's own user with that one's group."""
+    user, group = (_configured(host, key) for key in ("user", "group"))
+    for name in [user] if user else ["libvirt-qemu", "qemu"]:
+        try:
+            gid = group_id(host, group) if group else primary_group(host, name)
+            return account(host, name).uid, gid
+        except HookError:
+            continue
+    return 0, 0
+
+
+def _configured(host: Host, key: str) -> str | None:
+    conf = host.maybe(_QEMU_CONF) or ""
+    found = re.search(rf'^\s*{key}\s*=\s*"([^"]+)"', conf, re.MULTILINE)
+    return found[1] if found else None
