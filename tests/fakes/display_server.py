@@ -96,18 +96,18 @@ class Server:
             if "--primary" in words:
                 self._make_primary(name)
             if "--off" in words:
-                monitor.mode = None
+                self._change(monitor, mode=None, rotate="normal", reflect="normal", scale=1.0)
                 continue
             x, _, y = settings["--pos"].partition("x")
-            numbers = settings["--transform"].split(",")
+            size = settings.get("--transform", str(monitor.scale)).split(",")
             self._change(
                 monitor,
                 mode=int(settings["--mode"], 16) - _first_id(monitor),
                 x=int(x),
                 y=int(y),
-                rotate=settings["--rotate"],
-                reflect=settings["--reflect"],
-                scale=float(numbers[0]),
+                rotate=settings.get("--rotate", monitor.rotate),
+                reflect=settings.get("--reflect", monitor.reflect),
+                scale=float(size[0]),
                 crtc=int(settings.get("--crtc", monitor.crtc)),
             )
         return ""

@@ -132,9 +132,8 @@ def test_what_happens_to_the_desktop_meanwhile(x11: Desktop) -> None:
 def test_sway(desktop: Desktop) -> None:
     direct = Direct(desktop.guest)
     desktop.start_sway()
-    desktop.wayland(
-        "wlr-randr --output HEADLESS-1 --pos 3000,40 --transform flipped-90 --scale 1.5"
-    )
+    place = "--custom-mode 1280x720 --pos 3000,40 --transform flipped-90 --scale 1.5"
+    desktop.wayland(f"wlr-randr --output HEADLESS-1 {place}")
     try:
         direct.manage(
             Domain("gaming"),

@@ -1,5 +1,6 @@
 """The layout of a user's monitors, as the display server of that user's session has it."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -84,18 +85,18 @@ class DisplayLayout(Knob):
         self, host: Host, run: Callable[[list[str], float], str], arguments: Sequence[str]
     ) -> str:
         """Run the back end's program as the user, in the user's session."""
-        if not host.is_this_machine:
-            raise HookError(f"{self.key}: no display server of the host below {host.root} answers")
         back_end = layouts.load(self.back_end)
-        variables = dict(pair.split("=", 1) for pair in self.environment)
+        argv = [back_end.PROGRAM, *arguments]
+        if host.is_this_machine:
+            variables = dict(pair.split("=", 1) for pair in self.environment)
+            argv = as_user(self.user, variables, argv)
         try:
-            return run(
-                as_user(self.user, variables, [back_end.PROGRAM, *arguments]), COMMAND_SECONDS
-            )
+            return run(argv, COMMAND_SECONDS)
         except HookError as error:
             if any(sign in error.problem for sign in back_end.GONE):
                 raise Gone(f"{self.key}: no display server answers") from None
             if "exit code 127" in error.problem:
                 what = f"{back_end.PROGRAM}: no such program"
                 raise HookError(what, f"install {back_end.PACKAGE}") from None
-            raise
+            told = error.problem.replace(shlex.join(argv), shlex.join(argv[-1 - len(arguments) :]))
+            raise HookError(f"{self.key}: {told}", error.hint) from None

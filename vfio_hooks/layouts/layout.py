@@ -132,6 +132,10 @@ class Mode:
     id: str = ""
     more: tuple[tuple[str, str], ...] = ()
 
+    def is_ambiguous(self, modes: Iterable["Mode"]) -> bool:
+        """Whether others of an output's modes have the same name and rate."""
+        return sum((one.name, one.rate) == (self.name, self.rate) for one in modes) > 1
+
 
 @dataclass(frozen=True)
 class Screen:

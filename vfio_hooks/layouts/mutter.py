@@ -32,7 +32,8 @@ def parse(text: str) -> Screen:
         if _flag(mode, "is-current")
     }
     outputs = [
-        _output(name, on[name], current[name]) if name in on else Output(name) for name in names
+        _output(name, on[name], current[name], modes[name]) if name in on else Output(name)
+        for name in names
     ]
     scaling = 0 if properties.get("layout-mode", {}).get("data") == _PHYSICAL else -1
     return Screen(Layout.of(outputs), modes, serial=str(serial), scaling=scaling)
@@ -72,7 +73,7 @@ def _flag(mode: list[Any], name: str) -> bool:
     return bool(mode[6].get(name, {}).get("data", False))
 
 
-def _output(name: str, logical: list[Any], mode: Mode) -> Output:
+def _output(name: str, logical: list[Any], mode: Mode, modes: tuple[Mode, ...]) -> Output:
     x, y, scale, transform, primary = logical[:5]
     return Output(
         name=name,
@@ -84,7 +85,7 @@ def _output(name: str, logical: list[Any], mode: Mode) -> Output:
         reflect="x" if transform > 3 else "",
         scale=f"{scale:.9g}",
         primary=primary,
-        more=mode.more,
+        more=mode.more if mode.is_ambiguous(modes) else (),
     )
 
 

@@ -58,7 +58,8 @@ def _output(name: str, body: str) -> Output:
 
 def _mode(found: re.Match[str]) -> Mode:
     size = int(found[1]), int(found[2])
-    return Mode(f"{size[0]}x{size[1]}", found[3] or "", *size, "preferred" in (found[4] or ""))
+    rate = found[3] if float(found[3] or 0) else ""
+    return Mode(f"{size[0]}x{size[1]}", rate, *size, "preferred" in (found[4] or ""))
 
 
 def _settings(screen: Screen, output: Output) -> Iterator[str]:

@@ -93,7 +93,7 @@ class _Section:
         scale, transform = _scale(self.properties["Transform"])
         more = {
             "crtc": self.properties["CRTC"].strip(),
-            **dict(self.current.more),
+            **dict(self.current.more if self.current.is_ambiguous(self.modes) else ()),
             "transform": transform,
             "filter": self.properties["Transform"].partition("filter:")[2].strip(),
             "panning": _panning(self.properties),
@@ -160,17 +160,27 @@ def _settings(screen: Screen, output: Output) -> Iterator[str]:
     if not output.is_on:
         yield "--off"
         return
-    across, _, down = output.scale.partition("x")
-    scaled = ",".join((across, "0", "0", "0", down or across, "0", "0", "0", "1"))
-    before = {one.name: one for one in screen.layout.outputs}.get(output.name, output)
+    now = {one.name: one for one in screen.layout.outputs}.get(output.name, Output(output.name))
     yield from ("--mode", screen.mode_of(output).id, "--pos", f"{output.x}x{output.y}")
-    yield from ("--rotate", output.rotate, "--reflect", _REFLECTING[output.reflect])
-    yield from ("--transform", output.extra("transform", scaled))
-    if output.extra("filter"):
-        yield from ("--filter", output.extra("filter"))
+    # Not said again where it is so already: drivers without transformations refuse even none.
+    if output.rotate != now.rotate:
+        yield from ("--rotate", output.rotate)
+    if output.reflect != now.reflect:
+        yield from ("--reflect", _REFLECTING[output.reflect])
+    if _transform(output) != _transform(now):
+        yield from ("--transform", _transform(output))
+    if output.extra("filter") != now.extra("filter"):
+        yield from ("--filter", output.extra("filter", "nearest"))
     if output.extra("crtc") in screen.crtcs.get(output.name, ()):
         yield from ("--crtc", output.extra("crtc"))
-    if output.extra("panning") or before.extra("panning"):
+    if output.extra("panning") != now.extra("panning"):
         yield from ("--panning", output.extra("panning", _NO_PANNING[0]))
     if output.primary:
         yield "--primary"
+
+
+def _transform(output: Output) -> str:
+    """What --transform takes: nine numbers, three for each row of a matrix."""
+    across, _, down = output.scale.partition("x")
+    scaled = ",".join((across, "0", "0", "0", down or across, "0", "0", "0", "1"))
+    return output.extra("transform", scaled)

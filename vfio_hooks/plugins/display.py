@@ -32,6 +32,9 @@ _NEEDED = (
     "WAYLAND_DISPLAY",
     "XDG_RUNTIME_DIR",
     "DBUS_SESSION_BUS_ADDRESS",
+    # Qt, and so kscreen-doctor, looks at these to choose between Wayland and X11.
+    "XDG_CURRENT_DESKTOP",
+    "XDG_SESSION_TYPE",
 )
 _ELSEWHERE = (
     "make another card the first one, in the firmware or by its slot; or use [session], which ends "
@@ -106,7 +109,7 @@ def _screen(host: Host, knob: DisplayLayout, session: Session) -> Screen:
             raise HookError(
                 f"display: {session}: its compositor is not supported", f"supported are {SUPPORTED}"
             ) from None
-        raise HookError(f"display: {error.problem}", error.hint) from None
+        raise
 
 
 def _check_not_first(
