@@ -32,6 +32,7 @@ UNITS = "/etc/systemd/system"
 def a_desktop() -> Kernel:
     kernel = a_host()
     kernel.links[f"{UNITS}/display-manager.service"] = "gdm.service"
+    kernel.files["/lib/systemd/system/gdm.service"] = "[Service]\n"
     return kernel
 
 
@@ -66,7 +67,10 @@ def test_nvidia_s_modules_are_unloaded_top_down_without_its_daemons() -> None:
         "/sys/module/nvidia_drm=not loaded",
         "/sys/module/nvidia=not loaded",
     ]
-    assert steps[-1].knob == Module("nvidia", (NVIDIA,))
+    assert [step.knob for step in steps[-2:]] == [
+        Module("nvidia_drm"),
+        Module("nvidia", (NVIDIA,)),
+    ]
     assert told(planned(kernel, NVIDIA, modules=()))[-1] == "console on the framebuffer=unbound"
 
 
@@ -77,7 +81,10 @@ def test_options_go_before_what_is_found() -> None:
 
 
 def test_a_host_without_a_display_manager() -> None:
-    assert told(planned(a_host(), CARD))[0] == f"{CARD}'s device nodes=not in use"
+    removed = a_desktop()
+    del removed.files["/lib/systemd/system/gdm.service"]
+    for kernel in (a_host(), removed):
+        assert told(planned(kernel, CARD))[0] == f"{CARD}'s device nodes=not in use"
 
 
 def test_a_card_that_was_never_the_host_s() -> None:

@@ -107,7 +107,8 @@ RETURN = (
     Line("the same for 45:00.1 and snd_hda_intel", "`[pci]`.", 2),
     Line(
         "the same for 45:00.0 and amdgpu, which never quite worked",
-        "`[pci]`, which waits for the driver; see `[gpu]` for cards that have to be reset.",
+        "`[pci]`, which waits for the driver, this one's last. One that refuses the card gets it "
+        "from `[gpu]`, which removes it from the bus and finds it anew.",
         2,
     ),
 )

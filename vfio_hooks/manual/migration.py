@@ -62,7 +62,8 @@ _SINGLE_GPU = (
     ),
     (
         "echo 0 > /sys/class/vtconsole/vtcon0/bind, and vtcon1",
-        "`[session]`: those consoles that are bound; the same ones are bound again after the VM.",
+        "`[session]`: the console on a framebuffer, whichever that is; it is bound again after the "
+        "VM, and that is checked.",
     ),
     (
         "echo efi-framebuffer.0 > .../efi-framebuffer/unbind",
@@ -73,6 +74,10 @@ _SINGLE_GPU = (
         "modprobe -r nvidia_drm nvidia_modeset nvidia_uvm nvidia",
         "`[session]`: the driver's modules that are loaded, in their order. nvidia-persistenced "
         "and nvidia-powerd are stopped before, and run again after.",
+    ),
+    (
+        "echo 1 > .../remove and echo 1 > /sys/bus/pci/rescan",
+        "`[gpu]`, where the card's driver does not take it back by itself.",
     ),
     ("sleep 2, sleep 5, sleep 10", "Nothing: everything is waited for, and has its time limit."),
     (

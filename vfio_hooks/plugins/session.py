@@ -7,9 +7,10 @@ up, where one sits on the card. nvidia's kernel modules are unloaded, and its da
 nvidia-persistenced and nvidia-powerd stopped for that; other drivers need no unloading.
 
 When the VM ends, or does not start, all of it comes back in the opposite order, the display
-manager last; what did not run before stays off. Programs of the session are ended with it: save
-what is open, and start the VM from another computer, a terminal, or something that outlives the
-session. Give the card itself to the VM with <hostdev>, and use [pci] as well.
+manager last; what did not run before stays off. The programs of the session end with it, so save
+what is open. The VM may be started from the desktop all the same: libvirt goes on with the start
+when the program that asked for it is gone. The card itself is given to the VM with <hostdev>, and
+[pci] brings its drivers back.
 """
 
 from collections.abc import Iterator
@@ -84,10 +85,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def _units(host: Host, options: Options, unloading: list[str]) -> list[str]:
-    link = f"/etc/systemd/system/{_MANAGER}"
-    manager = options.manager
-    if manager is None and is_installed(host, _MANAGER):
-        manager = host.link(link) or _MANAGER
+    linked = host.link(f"/etc/systemd/system/{_MANAGER}") or _MANAGER
+    manager = options.manager or (linked if is_installed(host, linked) else None)
     units = [manager] if manager else []
     if any(module.startswith("nvidia") for module in unloading):
         units += [unit for unit in _NVIDIA if is_installed(host, unit)]
