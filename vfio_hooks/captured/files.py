@@ -13,7 +13,7 @@ LARGEST = 4 << 20
 """No file that the program reads has this many bytes."""
 
 _PROC = """
-    cmdline cpuinfo devices interrupts meminfo swaps iomem spl/kstat/zfs/arcstats
+    cmdline cpuinfo devices interrupts meminfo misc swaps iomem spl/kstat/zfs/arcstats
     irq/default_smp_affinity irq/[0-9]*/smp_affinity_list
     sys/kernel/osrelease sys/kernel/numa_balancing sys/kernel/watchdog sys/kernel/nmi_watchdog
     sys/kernel/soft_watchdog sys/kernel/watchdog_cpumask sys/kernel/sched_rt_runtime_us

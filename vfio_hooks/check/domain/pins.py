@@ -77,16 +77,16 @@ def offline(patient: Patient, guest: Guest) -> Iterator[Seen]:
         gone = cpus - patient.topology.online
         if gone:
             yield Seen(
-                f"{what} is pinned to CPU {format_list(gone)}, which this host has not running",
-                f"pin it to some of {format_list(patient.topology.online)}",
+                f"CPU {format_list(gone)} is not running on this host, and {what} pinned to it",
+                f"pin to some of {format_list(patient.topology.online)}",
             )
 
 
 def _pins(guest: Guest) -> Iterator[tuple[str, CpuSet]]:
     domain = guest.domain
-    yield from ((f"vCPU {number}", cpus) for number, cpus in domain.vcpu_pins.items())
-    yield from ((f"iothread {number}", cpus) for number, cpus in domain.iothread_pins.items())
-    yield "the emulator", domain.emulator_pin or frozenset()
+    yield "vCPUs are", domain.pinned
+    yield "iothreads are", frozenset[int]().union(*domain.iothread_pins.values())
+    yield "the emulator is", domain.emulator_pin or frozenset()
 
 
 @guest_rule(
