@@ -204,6 +204,24 @@ def test_a_domain_is_defined_anew_after_a_yes(
     assert redefine.redefine("test", new, new, uri=drivers)
 
 
+@pytest.mark.parametrize(
+    "more", ["<vcpu>4</vcpu>", TUNED, "<vcpu>4</vcpu><iothreads>2</iothreads>"]
+)
+def test_libvirt_accepts_what_is_written(drivers: str, laptop: Command, more: str) -> None:
+    libvirt = pytest.importorskip("libvirt")
+    old = domain_xml("pinned", more=f"<memory>65536</memory>{more}<os><type>hvm</type></os>")
+    old = old.replace("type='kvm'", "type='test'")
+    old = old.partition("<devices>")[0] + "<cpu mode='host-model'/></domain>"
+    result = laptop.here("init", "--pins", "--xml", "-", stdin=old)
+    assert result.code == 0
+    with libvirt.open(drivers) as connection:
+        defined = connection.defineXML(result.out)
+        told = parse(defined.XMLDesc().encode())
+        defined.undefine()
+    assert (told.vcpu_pins, told.threads) == (parse(result.out.encode()).vcpu_pins, 2)
+    assert len(told.iothread_pins) == more.count("<iothreads>") * 2
+
+
 def test_passwords_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     redefine.show_difference(b"<a passwd='secret'/>\n<b/>", b"<a passwd='secret'/>\n<c/>")
     out = capsys.readouterr().out

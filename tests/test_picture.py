@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.kernel import Kernel
@@ -193,6 +193,7 @@ def test_a_host_with_files_missing_is_drawn(files: dict[str, str]) -> None:
 GARBLED = st.sampled_from(["", "?", "x-y", "-1", "0-", "\x00\x01", "99999999999", "ff"])
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(SHAPES["laptop"].files())), GARBLED, max_size=4))
 def test_garbled_files_are_a_picture_or_a_clear_error(garbled: dict[str, str]) -> None:
     host = kernel(SHAPES["laptop"])
@@ -206,6 +207,7 @@ def test_garbled_files_are_a_picture_or_a_clear_error(garbled: dict[str, str]) -
 SETS = st.sets(st.integers(0, 20), min_size=1, max_size=4).map(frozenset)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.dictionaries(st.integers(0, 8), SETS, max_size=6), max_size=4))
 def test_any_pins_are_drawn_within_the_width(pins: list[dict[int, CpuSet]]) -> None:
     domains = [

@@ -1,7 +1,7 @@
 """The choice of CPUs: whole cores of one node, none of the host's, on hosts of every shape."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.kernel import Kernel
@@ -75,6 +75,7 @@ def _free(found: Topology, cpus: CpuSet, wish: Wish) -> CpuSet:
     return frozenset[int]().union(*cores)
 
 
+@settings(max_examples=60, deadline=None)
 @given(hosts(), st.integers(1, 40), st.integers(0, 3), st.none() | st.integers(0, 9))
 def test_what_always_holds(found: Topology, vcpus: int, iothreads: int, node: int | None) -> None:
     wish = Wish("win11", vcpus, iothreads, node)
@@ -90,6 +91,7 @@ def test_what_always_holds(found: Topology, vcpus: int, iothreads: int, node: in
         assert chosen.nodes == (node,)
 
 
+@settings(max_examples=60, deadline=None)
 @given(hosts(), st.lists(st.integers(1, 8), max_size=5))
 def test_several_vms_have_no_cpu_in_common(found: Topology, sizes: list[int]) -> None:
     taken: CpuSet = frozenset()
@@ -104,6 +106,7 @@ def test_several_vms_have_no_cpu_in_common(found: Topology, sizes: list[int]) ->
         taken |= frozenset(chosen.vcpus)
 
 
+@settings(max_examples=60, deadline=None)
 @given(hosts(), st.integers(1, 8))
 def test_one_cache_where_it_fits(found: Topology, vcpus: int) -> None:
     assume(found.l3 and not found.kinds)
