@@ -65,6 +65,20 @@ def test_what_a_vm_makes_of_it(host: Guest) -> None:
     assert set(check(host, part)) - WITH_VM == {"group-shared", "boot-display-passed"}
 
 
+def test_a_domain_as_libvirt_has_it(host: Guest) -> None:
+    host.define(VM)
+    try:
+        done = host.run(f"vfio-hooks check {VM.name}", check=False)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"Domain {VM.name}\n" in done.stdout
+        assert "In the guest" in done.stdout
+        assert max(map(len, done.stdout.splitlines())) <= 100
+    finally:
+        host.remove(VM.name)
+    absent = host.run("vfio-hooks check no-such-vm", check=False)
+    assert absent.stderr.startswith("vfio-hooks: libvirt knows no domain no-such-vm")
+
+
 def test_what_people_do_to_their_hooks(host: Guest) -> None:
     host.put(f"{FOLDER}/vm.toml", "[pc1]\n", mode="0666")
     host.put(SCRIPT, "#!/bin/sh\nvirsh dumpxml $1\n", mode="0755")
