@@ -1,5 +1,6 @@
 """The irqs plugin: where interrupts go, what irqbalance is told, and the VM's own vectors."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -287,3 +288,36 @@ def test_systemd_is_not_needed() -> None:
     for name in [name for name in kernel.files if name.startswith(systemd.ROOT)]:
         del kernel.files[name]
     assert isinstance(planned(kernel, domain("4"))[-1].share, Subtract)
+
+
+def test_interrupts_that_somebody_took_back_are_one_line(memory: Path) -> None:
+    kernel, vm = host(), domain("4-7")
+    for number in range(30, 60):
+        kernel.files[f"/proc/irq/{number}/smp_affinity_list"] = "0-7\n"
+    perform(kernel, memory, vm)
+    for number in range(30, 60):
+        kernel.files[f"/proc/irq/{number}/smp_affinity_list"] = f"{number % 4}\n"
+    log = Lines()
+    assert Engine(kernel, StateFolder(str(memory)), log).undo("release", vm.uuid) == []
+    assert len(log.warnings) == 2
+    assert log.warnings[1].endswith("left alone (and 28 more like it)")
+
+
+class Exhausted(Kernel):
+    """A kernel whose CPUs have no interrupt vectors left."""
+
+    def write(self, name: str, text: str) -> None:
+        if name.endswith("/smp_affinity_list"):
+            raise OSError(errno.ENOSPC, "No space left on device", name)
+        super().write(name, text)
+
+
+def test_no_vectors_left_is_one_line(memory: Path) -> None:
+    kernel, vm = Exhausted(), domain("4-7")
+    kernel.__dict__.update(host().__dict__)
+    for number in range(30, 60):
+        kernel.files[f"/proc/irq/{number}/smp_affinity_list"] = "0-7\n"
+    log = perform(kernel, memory, vm)
+    assert len(log.warnings) == 2
+    assert "No space left on device; the CPUs that would be left have no free" in log.warnings[0]
+    assert log.warnings[1].endswith("more like it)")

@@ -5,13 +5,14 @@ event of any VM, or `undo`, finishes what was cut off before it does anything el
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from vfio_hooks.errors import HookError, Immovable
 from vfio_hooks.host import WritableHost
 from vfio_hooks.journal import Claim, Journal, State
 from vfio_hooks.ledger import Ledger
-from vfio_hooks.log import Log
+from vfio_hooks.log import Folded, Log
 from vfio_hooks.plan import Change, check, own_value, preview, undo_text
 from vfio_hooks.sharing import is_shared, target
 from vfio_hooks.state import StateFolder
@@ -33,7 +34,7 @@ class Engine:
     ) -> None:
         self.host = host
         self.folder = folder
-        self.log = log
+        self.log = Folded(log)
         self.signals = signals or Signals()
 
     def perform(self, event: str, uuid: str, vm: str, planner: Planner) -> None:
@@ -42,7 +43,7 @@ class Engine:
         What an earlier run of the same VM left behind, because libvirtd was killed and never
         told of its end, is undone first.
         """
-        with self.signals.caught(), self.folder.locked(self.signals.check):
+        with self._locked():
             ledger = self._open(vm)
             ledger.require_whole()
             journal = ledger.journal(uuid, vm)
@@ -70,13 +71,21 @@ class Engine:
 
         Returns what could not be put back, a line each; the rest is undone all the same.
         """
-        with self.signals.caught(), self.folder.locked(self.signals.check):
+        with self._locked():
             ledger = self._open("")
             journal = ledger.journals.get(uuid)
             problems = [ledger.damaged[uuid].problem] if uuid in ledger.damaged else []
             if journal is None:
                 return problems
             return problems + self._undo_event(ledger, journal, event, _ending(journal, event))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self.signals.caught(), self.folder.locked(self.signals.check):
+            try:
+                yield
+            finally:
+                self.log.flush()
 
     def _open(self, vm: str) -> Ledger:
         """Read all journals, and finish what a crash cut off in any of them."""

@@ -3,6 +3,7 @@
 https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
 """
 
+import re
 import socket
 import struct
 from typing import Protocol
@@ -10,6 +11,8 @@ from typing import Protocol
 SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "vfio-hooks"
 WARNING, INFO = 4, 6  # syslog(3) priorities
+_FEW = 2
+_NUMBERS = re.compile(r"[0-9][0-9,-]*")
 
 
 class Log(Protocol):
@@ -18,6 +21,36 @@ class Log(Protocol):
     def info(self, text: str, vm: str = "") -> None: ...
 
     def warning(self, text: str, vm: str = "") -> None: ...
+
+
+class Folded:
+    """A log that does not repeat itself: of warnings that differ in numbers only, as of each
+    interrupt that irqbalance took back, the first is told at once and the others, in one line
+    where they are many, by `flush`."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._held: dict[tuple[str, str], list[str]] = {}
+
+    def info(self, text: str, vm: str = "") -> None:
+        self._log.info(text, vm)
+
+    def warning(self, text: str, vm: str = "") -> None:
+        kind = (vm, _NUMBERS.sub("#", text))
+        if kind in self._held:
+            self._held[kind].append(text)
+        else:
+            self._held[kind] = []
+            self._log.warning(text, vm)
+
+    def flush(self) -> None:
+        """Tell what was held back."""
+        for (vm, _), texts in self._held.items():
+            if len(texts) > _FEW:
+                texts = [f"{texts[0]} (and {len(texts) - 1} more like it)"]
+            for text in texts:
+                self._log.warning(text, vm)
+        self._held.clear()
 
 
 class SystemdJournal:

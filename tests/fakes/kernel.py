@@ -69,8 +69,6 @@ class Kernel(Bus, Memory, WritableHost):
         files |= {f"unit {name}": active for name, active in self.units.items()}
         return {**files, **{name: "→ " + to for name, to in self.links.items()}}
 
-    # reading
-
     def read(self, name: str) -> str:
         if name in WRITE_ONLY:
             raise PermissionError(errno.EACCES, "Permission denied", name)
@@ -94,8 +92,6 @@ class Kernel(Bus, Memory, WritableHost):
 
     def link(self, name: str) -> str | None:
         return self.links.get(name)
-
-    # writing
 
     def write(self, name: str, text: str) -> None:
         text = text.strip()
@@ -208,8 +204,6 @@ class Kernel(Bus, Memory, WritableHost):
             choices = self.read(name).replace("[", "").replace("]", "").split()
             return " ".join(f"[{choice}]" if choice == text else choice for choice in choices)
         return text
-
-    # building
 
     def add_thread(self, pid: int, name: str, cpus: str, flags: int = 0x208040) -> None:
         """Put a kernel thread into the host; 0x4208060 are the flags of one that stays put."""

@@ -33,7 +33,7 @@ def register(verbs: Verbs) -> None:
         description="Do what the hook does at one event of libvirt's, and show it.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM")
+    parser.add_argument("vm", metavar="VM", help="name of the VM, as libvirt has it")
     parser.add_argument("op", metavar="OPERATION", help="prepare, start, started, stopped, release")
     parser.add_argument("subop", metavar="SUBOP", help="begin or end")
     parser.add_argument("extra", metavar="EXTRA", help='"-", or why the VM ended')
