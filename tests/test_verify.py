@@ -7,8 +7,14 @@ import pytest
 
 from tests.fakes.kernel import Kernel
 from vfio_hooks.cli import parser
+from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
+from vfio_hooks.event import Event
+from vfio_hooks.host import Host
 from vfio_hooks.host.memory import NODES
+from vfio_hooks.knobs import Command
+from vfio_hooks.plugins import verify as verify_plugin
+from vfio_hooks.sharing import Run
 from vfio_hooks.verify import verify
 
 QEMU = 100
@@ -185,3 +191,15 @@ def test_seconds_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         parser().parse_args(["verify", "win", "--seconds", text])
     assert "is not a number of seconds" in capsys.readouterr().err
+
+
+def test_verdicts_in_the_log_soon_after_the_start() -> None:
+    vm = Domain(name="vm", uuid="00000000-0000-0000-0000-000000000001")
+    options = verify_plugin.Options(seconds=2)
+    (step,) = verify_plugin.plan(Event("vm", "started"), vm, options, Host())
+    assert isinstance(step.knob, Command) and step.share == Run()
+    assert step.until == "stopped" and not step.required
+    assert step.knob.do[-5:] == ("verify", "--log", "--seconds=2", "--", "vm")
+    assert not list(verify_plugin.plan(Event("vm", "prepare"), vm, options, Host()))
+    with pytest.raises(ValueError, match="more than 0"):
+        verify_plugin.Options(seconds=0)

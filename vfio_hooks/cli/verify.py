@@ -1,11 +1,13 @@
 """`vfio-hooks verify`: whether a running VM has its CPUs to itself and its memory beside them."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, need_root, places
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
-from vfio_hooks.verify import verify
+from vfio_hooks.log import SystemdJournal
+from vfio_hooks.verify import Verdict, verify
 
 _COLORS: dict[str, Style] = {"ok": "green", "note": "yellow", "wrong": "red"}
 _LONGEST = 3600
@@ -37,6 +39,9 @@ def register(verbs: Verbs) -> None:
     )
     add_places(parser, "root")
     add_json(parser)
+    parser.add_argument(
+        "--log", action="store_true", help="tell the log of this host, not the terminal"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,13 +49,22 @@ def run(arguments: argparse.Namespace) -> int:
     if host.is_this_machine:
         need_root("verify")
     verdicts = verify(host, arguments.vm, arguments.seconds)
-    if arguments.json:
+    if arguments.log:
+        _log(arguments.vm, verdicts)
+    elif arguments.json:
         say_json({"vm": arguments.vm, "verdicts": [asdict(verdict) for verdict in verdicts]})
     else:
         for verdict in verdicts:
             level = paint(f"{verdict.level:5}", _COLORS[verdict.level])
             say(f"{level} {clean(f'{verdict.subject}: {verdict.text}')}")
     return int(any(verdict.level == "wrong" for verdict in verdicts))
+
+
+def _log(vm: str, verdicts: Sequence[Verdict]) -> None:
+    log = SystemdJournal(event="started", event_of=vm)
+    for verdict in verdicts:
+        tell = log.warning if verdict.level == "wrong" else log.info
+        tell(f"{vm}: verify: {verdict.level}: {verdict.subject}: {verdict.text}", vm)
 
 
 def _seconds(text: str) -> float:

@@ -29,6 +29,7 @@ BUILT_IN = (
     "irqs",
     "governor",
     "write",
+    "verify",
     "process",
 )
 """In the order in which they act; undo runs the other way round."""
