@@ -193,7 +193,17 @@ def test_irqbalance_between_its_rounds(memory: Path, rounds: tuple[int, ...]) ->
     assert engine(kernel, memory).undo("release", second.uuid) == []
     assert kernel.asked == "0"
     irqbalance.come_round(kernel)
-    assert BALANCER.read(kernel) == "1-7"
+    assert BALANCER.read(kernel) == "1-15"
+
+
+def test_irqbalance_when_a_cpu_comes_meanwhile(memory: Path) -> None:
+    kernel, vm = host(), domain("4-5")
+    kernel.files["/sys/devices/system/cpu/online"] = "0-6\n"
+    perform(kernel, memory, vm)
+    assert kernel.asked == "0,4-5"
+    kernel.files["/sys/devices/system/cpu/online"] = "0-7\n"
+    assert engine(kernel, memory).undo("release", vm.uuid) == []
+    assert kernel.asked == "0"
 
 
 def test_irqbalance_that_somebody_else_told_something(memory: Path) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.host.cpu import online
+from vfio_hooks.host.cpu import possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
 from vfio_hooks.host.irq import BALANCER
 from vfio_hooks.knobs.base import Knob
@@ -18,6 +18,8 @@ _ASKED = f"{BALANCER}/vfio-hooks"
 class IrqBalance(Knob):
     """The CPUs that one running irqbalance has not banned, as a list; told and asked through its
     control socket, whose name has its process in it. irqbalance(1), "API".
+
+    CPUs that are offline count as well, or the set would change with each that comes or goes.
 
     It takes note at once and acts, and shows the new set, only in its next round, ten seconds
     later as a rule. So what it was asked for last is kept beside its socket, together with what
@@ -40,7 +42,7 @@ class IrqBalance(Knob):
         return asked if socket == self.socket and shown in (asked, before) else shown
 
     def write(self, host: WritableHost, value: str) -> None:
-        banned = format_list(online(host) - parse_list(value))
+        banned = format_list(possible(host) - parse_list(value))
         shown = self._shown(host)
         # Should we die before the second note, the first says that nobody knows what was asked.
         host.store(_ASKED, f"{self.socket} ? from {shown}\n")
@@ -52,7 +54,7 @@ class IrqBalance(Knob):
             host.store(_ASKED, f"{self.socket} {value} from {shown}\n")
 
     def _shown(self, host: Host) -> str:
-        return format_list(online(host) - self._banned(host))
+        return format_list(possible(host) - self._banned(host))
 
     def _banned(self, host: Host) -> CpuSet:
         if not host.exists(self.socket):
