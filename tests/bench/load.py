@@ -1,0 +1,85 @@
+"""What comes to a VM's CPUs while the host is busy: `python3 -m tests.bench.load [RELEASE]`.
+
+It boots the emulated host, starts a VM that is pinned to CPUs 4 and 5, and loads all CPUs with
+programs and with interrupts that were sent to these two. For ten seconds each it prints what
+`vfio-hooks verify` saw there: without the hook's work, and with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+
+from tests.vm import build, machine
+from tests.vm.direct import HOOKS
+from tests.vm.domains import Domain
+from tests.vm.guest import Guest
+from tests.vm.hardware import SOURCE_SHARE
+
+VM = Domain("quiet", vcpus=2, pins={0: "4", 1: "5"}, emulator_pin="0-1")
+TOML = "[cpus]\n[irqs]\n"
+# Reading the share makes interrupts that, unlike those of drives, may go to any CPU.
+LOAD = (
+    "systemd-run --quiet --collect --unit=load sh -c 'stress-ng --quiet --cpu 8 & while :; do"
+    " find /src/vfio_hooks -type f -exec cat {} + > /dev/null; done'"
+)
+LINES = f"/sys/bus/pci/devices/{SOURCE_SHARE}/msi_irqs"
+TURN = f"for n in $(ls {LINES}); do echo {{}} > /proc/irq/$n/smp_affinity_list; done"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The lines that `verify` has about tasks and interrupts, and about all else; each begins
+    with "ok", "note" or "wrong"."""
+
+    disturbances: tuple[str, ...]
+    rest: tuple[str, ...]
+
+
+def measure(guest: Guest, seconds: float, toml: str = TOML) -> tuple[Seen, Seen]:
+    """What comes to the VM's CPUs without vfio-hooks' work, and with it."""
+    guest.put(f"{HOOKS}/qemu.d/{VM.name}/vm.toml", toml)
+    guest.define(VM)
+    guest.run(TURN.format("4-5"))
+    try:
+        guest.start(VM.name)
+        guest.run(LOAD)
+        with_it = look(guest, seconds)
+        # The VM goes on, and the host has all CPUs again.
+        guest.run(f"vfio-hooks undo {VM.name}")
+        return look(guest, seconds), with_it
+    finally:
+        guest.run("systemctl stop load", check=False)
+        guest.remove(VM.name)
+        guest.run(TURN.format("0-7"))
+        guest.run(f"rm -r {HOOKS}/qemu.d/{VM.name}")
+
+
+def look(guest: Guest, seconds: float) -> Seen:
+    """The verdicts of one window."""
+    line = f"vfio-hooks verify {VM.name} --seconds {seconds:g} --json"
+    told = guest.run(line, check=False, timeout=seconds + 120).stdout
+    verdicts = json.loads(told)["verdicts"]
+    lines = [f"{one['level']}: {one['subject']}: {one['text']}" for one in verdicts]
+    about = tuple(line for line in lines if " on CPUs 4-5" in line)
+    return Seen(about, tuple(line for line in lines if line not in about))
+
+
+def main(suite: str = "trixie") -> None:
+    running = machine.boot(build.image(suite), f"load-{os.getpid()}-{suite}")
+    try:
+        guest = Guest(running)
+        guest.calm()
+        guest.install()
+        for title, seen in zip(("without", "with"), measure(guest, 10), strict=True):
+            print(f"\n{title} vfio-hooks, all CPUs loaded, 10 s ({suite})")
+            for line in seen.disturbances:
+                print(f"  {line}")
+    finally:
+        running.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
