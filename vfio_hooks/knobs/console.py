@@ -11,6 +11,7 @@ from vfio_hooks.knobs.file import write_file
 from vfio_hooks.wait import until
 
 BOUND, UNBOUND = "bound", "unbound"
+_SOON = 3  # seconds: a driver makes its framebuffer while it takes the card
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,21 @@ class Console(Knob):
         if value == UNBOUND:
             self._unbind(host)
             return
+        if not until(lambda: bool(framebuffer_switches(host)), min(self.seconds, _SOON)):
+            # The firmware's does not outlive vfio-pci, and nvidia's driver need not have one.
+            raise Immovable("no framebuffer is left for the text console to draw on")
 
         def bound() -> bool:
             for switch in framebuffer_switches(host):
                 write_file(host, switch, "1")
             return self.read(host) == BOUND
 
-        if until(bound, self.seconds):
-            return
-        if not framebuffer_switches(host):
-            # The firmware's does not outlive vfio-pci, and nvidia's driver need not have one.
-            raise Immovable("no framebuffer is left for the text console to draw on")
-        raise HookError(
-            f"the text console is still off after {self.seconds:g} s",
-            "switch to another terminal and back (chvt 2; chvt 1); what shows graphics on it "
-            "keeps it",
-        )
+        if not until(bound, self.seconds):
+            raise HookError(
+                f"the text console is still off after {self.seconds:g} s",
+                "switch to another terminal and back (chvt 2; chvt 1); what shows graphics on it "
+                "keeps it",
+            )
 
     def _unbind(self, host: WritableHost) -> None:
         for switch in framebuffer_switches(host):
