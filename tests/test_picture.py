@@ -126,6 +126,13 @@ def test_a_large_host_is_folded_where_no_vm_is() -> None:
             ["wrong a and b: both are given 0000:41:00.0"],
         ),
         ("ryzen", [vm("a", "7 23 8 24", 2)], 0, ["note a: vCPUs are split between L3 caches"]),
+        ("hybrid", [vm("a", "2 3", 2)], 0, []),
+        (
+            "hybrid",
+            [vm("a", "2 3 12 13")],
+            0,
+            ["note a: vCPUs on CPUs", "note a: vCPUs are on perf"],
+        ),
         ("CPUs offline", [vm("a", "5")], 0, ["wrong a: pinned to CPU 5, which"]),
     ],
 )

@@ -34,9 +34,8 @@ _CELL, _TALL = 36, 54
 def draw(scene: Scene) -> str:
     """The whole file."""
     pen = _Pen(scene)
-    whole = stacked(
-        [pen.legend(), *map(pen.socket, scene.sockets), *pen.rest(), pen.problems()], 16
-    )
+    sockets = flowed([pen.socket(socket) for socket in scene.sockets], _WIDE)
+    whole = stacked([pen.legend(), sockets, *pen.rest(), pen.problems()], 16)
     width, height = max(whole.width, 640) + 40, whole.height + 40
     return "\n".join(
         [

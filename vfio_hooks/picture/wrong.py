@@ -62,6 +62,7 @@ def _of(domain: Domain, found: Topology, rooms: Sequence[Room]) -> Iterator[Prob
         yield Problem("wrong", f"{domain.name}: leaves the host no CPU", pinned)
     yield from _doubled(domain)
     yield from _siblings(domain, found, pinned)
+    yield from _mixed(domain, found, pinned)
     yield from _spread(domain, found, pinned)
     helpers = (domain.emulator_pin or frozenset()).union(*domain.iothread_pins.values())
     if beside := helpers & pinned:
@@ -116,6 +117,17 @@ def _siblings(domain: Domain, found: Topology, pinned: CpuSet) -> Iterator[Probl
                 "not told (<topology threads='2'>)"
             )
             yield Problem("note", text, cpus)
+
+
+def _mixed(domain: Domain, found: Topology, pinned: CpuSet) -> Iterator[Problem]:
+    kinds = [kind for kind, cpus in found.kinds.items() if cpus & pinned]
+    if len(kinds) > 1:
+        few = min((found.kinds[kind] & pinned for kind in kinds), key=len)
+        text = (
+            f"{domain.name}: vCPUs are on {' and '.join(kinds)} cores, and the guest takes all for "
+            f"alike ({_cpus(few)})"
+        )
+        yield Problem("note", text, few)
 
 
 def _spread(domain: Domain, found: Topology, pinned: CpuSet) -> Iterator[Problem]:
