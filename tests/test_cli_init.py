@@ -222,6 +222,21 @@ def test_libvirt_accepts_what_is_written(drivers: str, laptop: Command, more: st
     assert len(told.iothread_pins) == more.count("<iothreads>") * 2
 
 
+def test_a_password_is_not_lost(drivers: str) -> None:
+    libvirt = pytest.importorskip("libvirt")
+    text = (
+        "<domain type='test'><name>a</name><memory>65536</memory><os><type>hvm</type></os>"
+        "<devices><graphics type='vnc' passwd='quick'/></devices></domain>"
+    )
+    with libvirt.open(drivers) as connection:
+        defined = connection.defineXML(text)
+        try:
+            assert "quick" not in defined.XMLDesc()
+            assert b"passwd='quick'" in redefine.whole_xml("a", drivers)
+        finally:
+            defined.undefine()
+
+
 def test_passwords_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     redefine.show_difference(b"<a passwd='secret'/>\n<b/>", b"<a passwd='secret'/>\n<c/>")
     out = capsys.readouterr().out
