@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vfio_hooks.host import Host
+from vfio_hooks.host.in_use import may_look
 
 # include/linux/sched.h
 _PF_KTHREAD = 0x00200000
@@ -29,7 +30,8 @@ def movable(host: Host) -> Iterator[Thread]:
     And not kthreadd: since Linux 6.2 every thread that it starts keeps its CPUs for good.
     """
     for pid in sorted(map(int, filter(str.isdecimal, host.names("/proc")))):
-        fields = stat(host, pid)
+        # Even a look at stat is one that AppArmor refuses, and logs, at programs with a profile.
+        fields = stat(host, pid) if may_look(host, str(pid)) else None
         if fields is None:
             continue
         name, rest = fields
