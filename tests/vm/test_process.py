@@ -76,7 +76,7 @@ def test_a_helper_for_the_life_of_a_vm(hooked: Guest, vm: Domain) -> None:
     assert hooked.read("/tmp/helper/first").splitlines() == [
         *(USER, f"/home/{USER}", "unconfined", cgroup, "/dev/null"),
         hooked.read("/tmp/helper/first").splitlines()[5],
-        *(NAME, "two words $HOME", "first", "$HOME %n", 'a "b"\\'),
+        *(NAME, "two words $HOME", "first", "$HOME %n", 'a "b"\\\\'),
     ]
     assert hooked.read("/tmp/helper/first").splitlines()[5].startswith("socket:")
     assert hooked.read("/tmp/helper/early").splitlines()[:2] == ["root", "/usr"]

@@ -91,6 +91,16 @@ _SINGLE_GPU = (
         "Nothing. It is undone when the VM ends, when its start fails half way, and by "
         "vfio-hooks undo.",
     ),
+    (
+        "echo 1 > .../0000:01:00.0/remove; echo 1 > /sys/bus/pci/rescan; a suspend with rtcwake",
+        "`[gpu]`, which does the first two for a card that does not come back otherwise.",
+    ),
+    ("echo device_specific > .../reset_method", "`[gpu]` with `reset_method`"),
+    (
+        "touch /dev/shm/looking-glass, chown and chmod, or a file in tmpfiles.d",
+        "`[[shm]]`, with `owner`; the size is that of the domain's <shmem>.",
+    ),
+    ("looking-glass-client, scream or barrier, started with &", "`[[process]]`"),
     ("libvirt-nosleep@.service, started and stopped by the hook", "`[inhibit]`"),
     ("kvm.conf with addresses of devices", "Nothing: they are in the domain's XML."),
     (
