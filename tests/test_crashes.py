@@ -162,9 +162,7 @@ PLANS = {
     "a desktop's monitors": [
         step(SCREEN, Override("DP-1 1920x1080@60.00 at=0,9 primary; DP-2 1920x1080@60.00 at=0,0"))
     ],
-    "a monitor off": [
-        step(SCREEN, Override("DP-1 off; DP-2 1920x1080@60.00 at=0,0 primary crtc=1"))
-    ],
+    "a monitor off": [step(SCREEN, Override("DP-1 off; DP-2 1920x1080@60.00 at=0,0 primary"))],
     "once, a trigger": [step(Trigger("/proc/sys/vm/drop_caches"), Once("3"))],
     "once": [step(Module("kvmfr"), Once("loaded"))],
     "a helper program": [step(HELPER, Override(HELPER.value))],

@@ -173,6 +173,21 @@ def test_outputs_that_are_gone_are_told_and_the_others_restored(desktop: Desktop
     assert any(told in line for line in desktop.log.infos)
 
 
+def test_a_card_that_comes_back_under_another_number(desktop: Desktop) -> None:
+    desktop.log_in(two_cards())
+    before = desktop.shown
+    desktop.start(off=["DisplayPort-2-3"])
+    data = json.loads(desktop.state.read_text())
+    card = data["monitors"].pop("DisplayPort-2-3")
+    again = {**card, "name": "DisplayPort-1-3", "mode": None, "x": 0, "primary": False}
+    data["monitors"]["DisplayPort-1-3"] = again
+    desktop.state.write_text(json.dumps(data))
+    assert desktop.stop() == []
+    after = desktop.shown
+    assert after["DisplayPort-1-3"] == {**before["DisplayPort-2-3"], "name": "DisplayPort-1-3"}
+    assert after["HDMI-A-0"] == before["HDMI-A-0"]
+
+
 def test_an_output_that_came_meanwhile_is_left_alone(desktop: Desktop) -> None:
     server = two_cards()
     desktop.log_in(server)

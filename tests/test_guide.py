@@ -58,7 +58,7 @@ def test_fifteen_lines() -> None:
     "change",
     [
         *(f"/sys/bus/pci/devices/{address}/driver: " for address in (*GPU, "0000:07:10.3")),
-        "→ DisplayPort-2-3 off; HDMI-A-0 1920x1080@60.00 at=0,0 primary ",
+        "→ DisplayPort-2-3 off; HDMI-A-0 1920x1080@60.00 at=0,0 primary",
         f"/sys/bus/pci/devices/{PF}/virtfn1 vlan: 0 → 69",
         "policy{8-15,24-31}/scaling_governor: ondemand → performance",
         f"/sys/fs/cgroup/system.slice/cpuset.cpus: (not set) → {FREE}",

@@ -32,7 +32,7 @@ outputs = st.builds(
     reflect=st.sampled_from(REFLECTIONS),
     scale=st.sampled_from(["1", "1.25", "1.5x2"]),
     primary=st.booleans(),
-    more=st.sampled_from([(), (("crtc", "1"), ("panning", "1600x1200+0+0/0x0+0+0/0/0/0/0"))]),
+    more=st.sampled_from([(), (("timing", "1"), ("panning", "1600x1200+0+0/0x0+0+0/0/0/0/0"))]),
 )
 whole_layouts = st.lists(
     outputs | st.builds(Output, names), unique_by=lambda one: one.name, max_size=5

@@ -108,7 +108,6 @@ class Server:
                 rotate=settings.get("--rotate", monitor.rotate),
                 reflect=settings.get("--reflect", monitor.reflect),
                 scale=float(size[0]),
-                crtc=int(settings.get("--crtc", monitor.crtc)),
             )
         return ""
 

@@ -42,12 +42,18 @@ class DisplayLayout(Knob):
         return Layout.parse(live).looks_like(Layout.parse(value))
 
     def write(self, host: WritableHost, value: str) -> None:
-        wanted = Layout.parse(value)
-        lit = frozenset(output.name for output in wanted.outputs if output.is_on)
+        layout = Layout.parse(value)
+        screen: Screen
+
+        def is_complete() -> bool:
+            nonlocal screen
+            screen = self.screen(host)
+            return screen.find(layout).lit <= screen.layout.names
+
         # A card that has just come back from a guest is not at once the display server's again.
-        until(lambda: lit <= self.screen(host).layout.names, self.seconds)
-        screen = self.screen(host)
-        if gone := sorted(lit - screen.layout.names):
+        until(is_complete, self.seconds)
+        wanted = screen.find(layout)
+        if gone := sorted(wanted.lit - screen.layout.names):
             host.tell(f"{self.key}: not connected any more, so left out: {', '.join(gone)}")
         wanted = wanted.only(screen.layout.names)
         if wanted.outputs:

@@ -112,7 +112,7 @@ class _Arranging:
             raise HookError(
                 f"display: {output.name} has no {name} at {rate:g} Hz", f"there are: {there}"
             )
-        kept = tuple(pair for pair in output.more if pair[0] in ("crtc", "priority"))
+        kept = tuple(pair for pair in output.more if pair[0] in ("priority", "monitor"))
         return replace(output, mode=chosen.name, rate=chosen.rate, more=chosen.more + kept)
 
     def _place(self, output: Output, wish: Wish) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """A layout of outputs, as data and as one line of text, the same for every display server."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
@@ -8,7 +9,7 @@ ROTATIONS = ("normal", "left", "inverted", "right")
 """Counterclockwise, in steps of 90 degrees; the order is that of wl_output's transforms."""
 REFLECTIONS = ("", "x", "y", "xy")
 _SAFE = "+,/-_.:()"
-_PRIVATE = ("crtc", "timing", "filter", "id")
+_PRIVATE = ("timing", "filter", "id", "monitor")
 """What a server chooses by itself where it is not told, and nobody can see."""
 
 
@@ -105,6 +106,11 @@ class Layout:
         """The names of all outputs, on or off."""
         return frozenset(output.name for output in self.outputs)
 
+    @property
+    def lit(self) -> frozenset[str]:
+        """The names of those that show something."""
+        return frozenset(output.name for output in self.outputs if output.is_on)
+
     def only(self, names: Iterable[str]) -> "Layout":
         """The part of the layout that these outputs make up."""
         chosen = frozenset(names)
@@ -141,16 +147,15 @@ class Mode:
 class Screen:
     """What a display server shows: the layout, and all that its outputs could be.
 
-    `edids` is each monitor's EDID in hex, where the server tells; `crtcs` are those that an output
-    can be driven by; `serial` is the server's number of this state. `scaling` is the power of an
-    output's scale by which its part of the screen grows: a scale of 2 makes it twice as wide for
-    X11 (1), half as wide for most compositors (-1), or has nothing to do with it (0).
+    `edids` is each monitor's EDID in hex, where the server tells; `serial` its own number of
+    this state. `scaling` is the power of an output's scale by which its part of the screen grows: a
+    scale of 2 makes it twice as wide for X11 (1), half as wide for most compositors (-1), or has
+    nothing to do with it (0).
     """
 
     layout: Layout
     modes: Mapping[str, tuple[Mode, ...]]
     edids: Mapping[str, str] = field(default_factory=dict)
-    crtcs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     serial: str = ""
     scaling: int = -1
 
@@ -177,3 +182,27 @@ class Screen:
         width = round(mode.width * float(across) ** self.scaling)
         height = round(mode.height * float(down or across) ** self.scaling)
         return (height, width) if output.rotate in ("left", "right") else (width, height)
+
+    def monitor(self, name: str) -> str:
+        """What tells an output's monitor from others, "" where the server does not say."""
+        edid = self.edids.get(name)
+        return hashlib.sha256(edid.encode()).hexdigest()[:8] if edid else ""
+
+    def marked(self, output: Output) -> Output:
+        """An output with what tells its monitor from others."""
+        monitor = self.monitor(output.name)
+        if not output.is_on or not monitor:
+            return output
+        return replace(output, more=(*output.more, ("monitor", monitor)))
+
+    def find(self, layout: Layout) -> Layout:
+        """A layout with the names that its outputs have now: X11 numbers its cards, so one that
+        was away may have come back with outputs of other names. Its monitors are the same."""
+        new = {self.monitor(name): name for name in sorted(self.layout.names - layout.names)}
+        new.pop("", None)
+        return Layout.of(
+            output
+            if output.name in self.layout.names
+            else replace(output, name=new.pop(output.extra("monitor"), output.name))
+            for output in layout.outputs
+        )

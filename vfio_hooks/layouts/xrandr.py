@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vfio_hooks.layouts.layout import Layout, Mode, Output, Screen
 
@@ -43,17 +43,18 @@ class Provider:
 def parse(text: str) -> Screen:
     """The screen from `xrandr --verbose`."""
     there = [one for one in _sections(text) if one.is_there]
-    return Screen(
+    screen = Screen(
         Layout.of(one.output for one in there),
         {one.name: one.modes for one in there},
         {one.name: "".join(one.properties.get("EDID", "").split()) for one in there},
-        {one.name: tuple(one.properties.get("CRTCs", "").split()) for one in there},
         scaling=1,
     )
+    return replace(screen, layout=Layout.of(map(screen.marked, screen.layout.outputs)))
 
 
 def arguments(screen: Screen, wanted: Layout) -> list[str]:
-    """All of it in one call: xrandr finds the order that the hardware allows."""
+    """All of it in one call: xrandr finds the order that the hardware allows, and the CRTCs. What
+    it calls their numbers is another's when another output becomes the primary one."""
     words = [word for output in wanted.outputs for word in _settings(screen, output)]
     return words if any(one.primary for one in wanted.outputs) else ["--noprimary", *words]
 
@@ -92,7 +93,6 @@ class _Section:
             return Output(self.name)
         scale, transform = _scale(self.properties["Transform"])
         more = {
-            "crtc": self.properties["CRTC"].strip(),
             **dict(self.current.more if self.current.is_ambiguous(self.modes) else ()),
             "transform": transform,
             "filter": self.properties["Transform"].partition("filter:")[2].strip(),
@@ -171,8 +171,6 @@ def _settings(screen: Screen, output: Output) -> Iterator[str]:
         yield from ("--transform", _transform(output))
     if output.extra("filter") != now.extra("filter"):
         yield from ("--filter", output.extra("filter", "nearest"))
-    if output.extra("crtc") in screen.crtcs.get(output.name, ()):
-        yield from ("--crtc", output.extra("crtc"))
     if output.extra("panning") != now.extra("panning"):
         yield from ("--panning", output.extra("panning", _NO_PANNING[0]))
     if output.primary:
