@@ -125,6 +125,10 @@ def test_what_another_user_has_put_there_is_refused() -> None:
     kernel.shared[GLASS.path] = Shared(Access(MALLORY, MALLORY, 0o666), 64 << 20)
     with pytest.raises(HookError, match="belongs to another user"):
         planned(kernel, GLASS)
+    kernel.shared[GLASS.path] = Shared(Access(MALLORY, MALLORY, 0o777), 11, other="a symbolic link")
+    (step,) = steps(kernel, GLASS)
+    with pytest.raises(HookError, match="a symbolic link: it is not touched; look who"):
+        step.knob.read(kernel)
     kernel.shared[GLASS.path] = Shared(Access(QEMU, QEMU, 0o644), 1 << 20)
     with pytest.raises(HookError, match="is there with 1 MiB, and the domain wants 64 MiB"):
         planned(kernel, GLASS)

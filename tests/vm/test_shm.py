@@ -25,14 +25,14 @@ def test_qemu_opens_a_file_that_is_a_user_s(hooked: Guest) -> None:
         f" conv=notrunc status=none && chmod 644 {SCREAM}"
     )
     devices = SHMEM.format(GLASS) + SHMEM.format(SCREAM)
-    domain = Domain("gaming", extra_devices=devices)
+    domain = Domain("glass", extra_devices=devices)
     try:
         with managed_vm(hooked, domain, f'[[shm]]\nowner = "{USER}"\n'):
             hooked.start(domain.name)
             print(hooked.run("ls -l /dev/shm").stdout)
             for name in (GLASS, SCREAM):
                 assert access(hooked, name) == f"{USER} kvm 660 2097152"
-            pid = hooked.read("/run/libvirt/qemu/gaming.pid").strip()
+            pid = hooked.read("/run/libvirt/qemu/glass.pid").strip()
             opened = hooked.run(f"ls -l /proc/{pid}/fd").stdout
             assert f"/dev/shm/{GLASS}\n" in opened
             assert f"/dev/shm/{SCREAM}\n" in opened

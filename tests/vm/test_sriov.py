@@ -40,6 +40,11 @@ def settings(guest: Guest, card: str) -> dict[int, dict[str, Any]]:
     return {vf["vf"]: vf for vf in link["vfinfo_list"]}
 
 
+def without_address(found: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    """igb invents an address for a VF that has none, whenever the VF's driver asks."""
+    return [{**vf, "address": "any"} for vf in found.values()]
+
+
 def count(guest: Guest) -> str:
     return guest.read(f"{PF}/sriov_numvfs").strip()
 
@@ -68,7 +73,6 @@ def test_two_vms_share_a_card(hooked: Guest, card: str) -> None:
         vms.stop("one")
         found = settings(hooked, card)
         assert found[1]["vlan_list"] == [{}]
-        # igb invents one for a VF that has none, when the VF's driver asks.
         assert found[1]["address"] != "52:54:00:00:00:07"
         assert (found[1]["trust"], found[1]["spoofchk"]) == (False, True)
         assert found[1]["rate"] == {"max_tx": 0, "min_tx": 0}
@@ -127,7 +131,7 @@ def test_a_vf_out_of_a_pool(hooked: Guest, card: str) -> None:
             assert "virtfn0 vlan, while lent" in status
             assert f"{VFS[0]}/driver" not in status
             hooked.destroy(domain.name)
-            assert settings(hooked, card) == before
+            assert without_address(settings(hooked, card)) == without_address(before)
             assert drivers(hooked, VFS[0]) == {VFS[0]: "igbvf"}
             log = hooked.run("journalctl -t vfio-hooks --boot -o cat").stdout
             assert "somebody else has set it" not in log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -16,6 +17,14 @@ BOTH = "0627:0001"
 HOSTDEV = """\
 <hostdev mode='subsystem' type='usb'><source>\
 <address bus='{}' device='{}'/></source></hostdev>"""
+
+
+@dataclass(frozen=True)
+class WithUsb(Domain):
+    """A domain with a USB controller, which the others have not."""
+
+    def xml(self) -> str:
+        return super().xml().replace("type='usb' model='none'", "type='usb' model='qemu-xhci'")
 
 
 @pytest.fixture
@@ -84,10 +93,8 @@ def test_a_device_that_the_domain_is_given(hooked: Guest) -> None:
     interface, _ = sorted(before)
     folder = f"/sys/bus/usb/devices/{interface.partition(':')[0]}"
     numbers = hooked.run(f"cat {folder}/busnum {folder}/devnum").stdout.split()
-    domain = Domain("typing", extra_devices=HOSTDEV.format(*numbers))
-    xml = domain.xml().replace("type='usb' model='none'", "type='usb' model='qemu-xhci'")
+    domain = WithUsb("typing", extra_devices=HOSTDEV.format(*numbers))
     with managed_vm(hooked, domain, "[[usb]]\n"):
-        hooked.define(xml)
         hooked.start(domain.name)
         hooked.wait(f"test $(basename $(readlink {folder}:1.0/driver || echo none)) != usbhid")
         assert set(drivers(hooked)) == set(before)
