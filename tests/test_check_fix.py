@@ -74,6 +74,17 @@ def test_any_defects_together(patient: Patient, some: list[Any]) -> None:
     mended(patient, xml)
 
 
+def test_a_device_that_nobody_binds_is_left_to_libvirt(tmp_path: Path) -> None:
+    root = guides_host(tmp_path)
+    (root / "sys/bus/pci/devices/0000:45:00.1/driver").unlink()
+    bad = GOOD.replace("managed='yes'", "managed='no'")
+    patient = Patient(Host(str(root)), Places(config=str(root)))
+    fixed = mend(patient, bad.encode())
+    assert (fixed.names, fixed.left) == (("device-not-managed",), ())
+    # The others are bound to vfio-pci already, whoever did that.
+    assert [one.managed for one in parse(fixed.after).pci] == [False, True, False]
+
+
 def test_what_is_not_mended_stays_as_it_was_written(patient: Patient) -> None:
     bad = edited((("memballoon model='none'", "memballoon model='virtio'"),)).replace(
         "<acpi/>", "<!-- don't -->\n    <acpi />  "
