@@ -128,6 +128,9 @@ def test_a_domain_is_told_what_only_its_guest_can_see(command: Command) -> None:
     told = command.here("check", "--xml", "-", stdin=domain_xml())
     assert "In the guest" in told.out
     assert "In the guest" not in command.here("check").out
+    listed = command.here("check", "--json", "--xml", "-", stdin=domain_xml()).json["guest"]
+    assert all(" ".join(one.split()) in " ".join(told.out.split()) for one in listed)
+    assert len(listed) > 3
     other = command.here("check", "win10", "--xml", "-", stdin=domain_xml())
     assert (other.code, other.err) == (1, "vfio-hooks: the XML is that of win11, not of win10\n")
 

@@ -34,6 +34,8 @@ def show(found: "Sequence[Finding]", vm: str | None, silenced: Collection[str]) 
 
 
 def show_json(found: "Sequence[Finding]", vm: str | None, silenced: Collection[str]) -> None:
+    from vfio_hooks.check.guest import ADVICE
+
     say_json(
         {
             "vm": vm,
@@ -51,6 +53,7 @@ def show_json(found: "Sequence[Finding]", vm: str | None, silenced: Collection[s
                 }
                 for finding in found
             ],
+            "guest": list(ADVICE) if vm else [],
             "silenced": sorted(silenced),
         }
     )
