@@ -137,6 +137,20 @@ def test_pins_of_a_file_are_printed_as_xml(laptop: Command) -> None:
     assert "cpus" in tables(laptop)
 
 
+def test_memory_on_another_node_is_told(command: Command) -> None:
+    SHAPES["2 sockets"].write(command.host)
+    for more, told in (
+        ("", "its memory is on any node; near to these CPUs it is with <numatune>"),
+        ("<numatune><memory nodeset='0'/></numatune>", "its memory is on another node"),
+        ("<numatune><memory nodeset='1'/></numatune>", ""),
+    ):
+        xml = domain_xml(more=VCPUS + more)
+        result = command.here("init", "--pins", "--dry-run", "--xml", "-", stdin=xml)
+        assert "4 vCPUs to CPUs 12 13 14 15" in result.err
+        assert told in result.err
+        assert bool(told) == ("its memory is" in result.err)
+
+
 def test_several_vms_are_told_apart(laptop: Command, tmp_path: Path) -> None:
     files = []
     for name, uuid, more in (("win11", UUID, "<vcpu>2</vcpu>"), ("linux", OTHER, TUNED)):

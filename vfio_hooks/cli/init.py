@@ -14,7 +14,7 @@ from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.domain import Domain, element, parse
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
-from vfio_hooks.host.cpu import topology
+from vfio_hooks.host.cpu import nodes, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.pci_traits import traits
 from vfio_hooks.placement import Placement, Wish, place
@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         others = [one.domain for one in found if one is not chosen]
         placement = _place(chosen, [] if arguments.share else others, host)
         _tell_placement(domain, placement)
+        _tell_memory(domain, placement, host)
         if not _pin(chosen, placement, arguments, host):
             return 1
         domain = replace(
@@ -154,6 +155,16 @@ def _tell_placement(domain: Domain, placement: Placement) -> None:
         _say(f"  I/O thread {number} to CPUs {format_list(one)}")
     for line in placement.reasons:
         _say(f"  - {line}")
+
+
+def _tell_memory(domain: Domain, placement: Placement, host: Host) -> None:
+    """Where the VM's memory had better be; that is not ours to change, as it may be too large."""
+    numbers = frozenset(placement.nodes)
+    several = sum(1 for node in nodes(host) if node.memory) > 1
+    if several and not domain.cell_nodes and domain.numa_nodes != numbers:
+        where = "is on any node" if domain.numa_nodes is None else "is on another node"
+        text = f"<numatune><memory mode='strict' nodeset='{format_list(numbers)}'/></numatune>"
+        _say(f"  - its memory {where}; near to these CPUs it is with {text}")
 
 
 def _tell(made: Sequence[Choice]) -> None:
