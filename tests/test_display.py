@@ -279,6 +279,15 @@ def test_sessions_that_cannot_be_reached(
     assert words in str(caught.value)
 
 
+def test_a_compositor_without_the_protocol_is_named(desktop: Desktop) -> None:
+    program = desktop.state.parent / "bin/wlr-randr"
+    program.write_text("#!/bin/sh\necho no wlr-output-management-unstable-v1 here >&2\nexit 1\n")
+    desktop.add_gpu()
+    desktop.log_in(two_cards(), **WAYLAND)
+    with pytest.raises(HookError, match="its compositor is not supported; supported are X11"):
+        desktop.plan()
+
+
 def test_a_program_that_is_not_there_is_named_with_its_package(
     desktop: Desktop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -277,3 +277,45 @@ def test_only_the_servers_own_card_has_no_number() -> None:
         True,
         False,
     ]
+
+
+DUMMY = """\
+Screen 0: minimum 64 x 64, current 1024 x 768, maximum 32767 x 32767
+DUMMY0 connected primary 1024x768+0+0 (0x5e) normal (normal) 0mm x 0mm
+\tTimestamp:  121401
+\tCRTC:       0
+\tCRTCs:      0
+\tTransform:  1.250000 0.000000 0.000000
+\t            0.000000 1.500000 0.000000
+\t            0.000000 0.000000 1.000000
+\t           filter: bilinear
+\tPanning: 1600x1200+0+0
+\tTracking: 1600x1200+0+0
+\tBorder: 0/0/0/0
+\tHEIGHT_MM: 0
+\t\trange: (0, 65535)
+  1024x768 (0x5e) 65.000MHz -HSync -VSync *current
+        h: width  1024 start 1048 end 1184 total 1344 skew    0 clock  48.36KHz
+        v: height  768 start  771 end  777 total  806           clock  60.00Hz
+DUMMY1 disconnected (normal)
+\tCRTCs:      1
+\tTransform:  1.000000 0.000000 0.000000
+\t            0.000000 1.000000 0.000000
+\t            0.000000 0.000000 1.000000
+\t           filter:
+  800x600 (0x61) 40.000MHz +HSync +VSync
+        h: width   800 start  840 end  968 total 1056 skew    0 clock  37.88KHz
+        v: height  600 start  601 end  605 total  628           clock  60.32Hz
+DUMMY2 disconnected (normal)
+\tCRTCs:      2
+"""
+
+
+def test_what_xrandr_prints_of_the_dummy_driver() -> None:
+    """An output that is called disconnected can be used once it has modes."""
+    screen = layouts.load("xrandr").parse(DUMMY)
+    assert str(screen.layout) == (
+        "DUMMY0 1024x768@60.00 at=0,0 primary scale=1.25x1.5 filter=bilinear"
+        " panning=1600x1200+0+0/1600x1200+0+0/0/0/0/0; DUMMY1 off"
+    )
+    assert Layout.parse(str(screen.layout)) == screen.layout
