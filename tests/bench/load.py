@@ -48,7 +48,7 @@ def measure(guest: Guest, seconds: float, toml: str = TOML) -> tuple[Seen, Seen]
         guest.run(LOAD)
         with_it = look(guest, seconds)
         # The VM goes on, and the host has all CPUs again.
-        guest.run(f"vfio-hooks undo {VM.name}")
+        guest.run(f"vfio-hooks undo --force {VM.name}")
         return look(guest, seconds), with_it
     finally:
         guest.run("systemctl stop load", check=False)
