@@ -20,10 +20,10 @@ from vfio_hooks.event import Event
 from vfio_hooks.host.sriov import Vf, find_pf, users, vf_at
 from vfio_hooks.knobs import VfCount, VfSetting
 from vfio_hooks.ledger import Ledger
-from vfio_hooks.plan import preview
+from vfio_hooks.plan import check, preview
 from vfio_hooks.plugins import pci
 from vfio_hooks.plugins.sriov import Options, notes, plan
-from vfio_hooks.sharing import AtLeast
+from vfio_hooks.sharing import AtLeast, target
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
@@ -262,6 +262,31 @@ def test_a_representor_is_not_the_card_s_interface() -> None:
     kernel = host(1)
     kernel.files[f"/sys/bus/pci/devices/{PF}/net/a0/phys_port_name"] = "pf0vf0\n"
     assert VfSetting(PF, 0, "vlan").read(kernel) == "0"
+
+
+@pytest.mark.parametrize(
+    ("base", "counts", "wanted"),
+    [("0", (), "0"), ("0", (2, 1), "2"), ("0", (1, 2), "2"), ("4", (2,), "4"), ("1", (3,), "3")],
+)
+def test_the_highest_claim_holds(base: str, counts: tuple[int, ...], wanted: str) -> None:
+    assert target(base, [AtLeast(count) for count in counts]) == wanted
+
+
+def test_two_tables_of_one_vm(memory: Path) -> None:
+    """The first has to make VFs enough for both, as it does for those of the domain."""
+    kernel, ledger = host(), Ledger(StateFolder(str(memory)))
+
+    def both(domain: Domain, **first: Any) -> list[Step]:
+        event = Event("vm", "prepare")
+        return [
+            *plan(event, domain, Options(pf=NIC, vf=0, **first), kernel),
+            *plan(event, domain, Options(pf=NIC, vf=1, vlan=5), kernel),
+        ]
+
+    with pytest.raises(HookError, match="at least 1 are asked for, and then 2; ask for 2 in the"):
+        check(both(vm()), uuid(1), ledger)
+    check(both(vm(), numvfs=2), uuid(1), ledger)
+    check(both(vm(0, 1)), uuid(1), ledger)
 
 
 WISHES: tuple[dict[str, Any], ...] = (

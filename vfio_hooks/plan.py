@@ -201,8 +201,14 @@ def _check_pair(first: Step, second: Step) -> None:
         return
     if first.share == second.share:
         return
-    if isinstance(second.share, AtLeast) and not _excludes(first.share, second.share):
-        return
+    if isinstance(first.share, AtLeast) and isinstance(second.share, AtLeast):
+        if not _excludes(first.share, second.share):
+            return
+        raise HookError(
+            f"{first.key}: at least {first.share.count} are asked for, and then "
+            f"{second.share.count}",
+            f"ask for {second.share.count} in the first table, too",
+        )
     raise HookError(
         f"{first.key}: {first.plugin} and {second.plugin} want it differently",
         "take the table of one of them out of vm.toml",
