@@ -1,0 +1,95 @@
+"""A VM that really runs on CPUs of its own, while all CPUs of the host are busy."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from tests.bench.load import TOML, VM, measure
+from tests.vm.direct import Direct
+from tests.vm.domains import Domain
+from tests.vm.guest import Guest
+from vfio_hooks.host.cpulist import parse_list
+
+REFUSED = """\
+import sys
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import WritableHost
+from vfio_hooks.knobs import Partition
+group = Partition(sys.argv[1])
+try:
+    group.write(WritableHost(), "root")
+except HookError as error:
+    print(error)
+print(group.read(WritableHost()))
+"""
+PARTITIONED = 'partition = "isolated"\n'
+
+
+def test_nothing_of_the_host_comes_to_its_cpus(hooked: Guest) -> None:
+    """Also a [verify] of its own, which does not delay the start."""
+    without, with_it = measure(hooked, 3, TOML + "[verify]\nseconds = 1\n")
+    wrong = [line for line in without.disturbances if line.startswith("wrong")]
+    assert len(wrong) == 2 and "stress-ng" in wrong[0] and "virtio" in wrong[1], without
+    assert not [line for line in with_it.disturbances if line.startswith("wrong")], with_it
+    own = [line for line in with_it.rest if "vCPU" in line or "emulator" in line]
+    assert len(own) == 3 and all(line.startswith("ok") for line in own), with_it
+    hooked.wait("journalctl -qt vfio-hooks | grep -q 'quiet: verify: ok: vCPU 0: may use CPUs 4,'")
+
+
+def test_a_partition(hooked: Guest) -> None:
+    """Of the vCPUs alone: the emulator stays where it was. Debian 12's kernel cannot do it."""
+    if hooked.release == "bookworm":
+        direct = Direct(hooked)
+        direct.manage(VM, f"[cpus]\n{PARTITIONED}")
+        assert "partition needs Linux 6.7 or newer" in direct.start(VM.name)
+        direct.forget()
+        return
+    slices = "/sys/fs/cgroup/machine.slice"
+    shown = (
+        f"cat {slices}/*/libvirt/vcpu?/cpuset.cpus.partition /sys/fs/cgroup/cpuset.cpus.isolated"
+    )
+    emulator = f"cat {slices}/*/libvirt/emulator/cpuset.cpus.effective"
+    folder = f"/etc/libvirt/hooks/qemu.d/{VM.name}"
+    hooked.put(f"{folder}/vm.toml", f"strict_started = true\n[cpus]\n{PARTITIONED}")
+    hooked.define(VM)
+    try:
+        hooked.start(VM.name)
+        assert hooked.run(shown).stdout.split() == ["isolated", "isolated", "4-5"]
+        assert hooked.run(emulator).stdout == "0-1\n"
+        # What cannot be one: the kernel's own words are the failure, and it stays a member.
+        group = hooked.run(f"ls -d {slices}/*/libvirt/emulator").stdout.strip()
+        line = f"cd /src && python3 -B - {shlex.quote(group)}"
+        told = hooked.run(line, input=REFUSED).stdout
+        assert re.fullmatch(r".*no partition of it: root invalid \(.+\);.*\nmember\n", told), told
+        hooked.run(f"vfio-hooks undo --force {VM.name}")
+        assert hooked.run(shown).stdout.split() == ["member", "member"]
+    finally:
+        hooked.remove(VM.name)
+        hooked.run(f"rm -r {folder}")
+
+
+def test_offline_cpus_and_late_interrupts(hooked: Guest) -> None:
+    """A CPU of the host goes offline and comes back while a VM has others; a device that is
+    plugged in meanwhile has its interrupts on the CPUs that are left."""
+    direct = Direct(hooked)
+    direct.manage(Domain("first", vcpus=2, pins={0: "4", 1: "5"}), TOML)
+    late = "0000:05:00.0"
+    masks = f"for n in $(ls /sys/bus/pci/devices/{late}/msi_irqs);"
+    masks += " do cat /proc/irq/$n/smp_affinity_list; done"
+    try:
+        hooked.run("echo 0 > /sys/devices/system/cpu/cpu7/online")
+        assert direct.start("first") == ""
+        slices = "/sys/fs/cgroup/system.slice/cpuset.cpus.effective"
+        assert hooked.read(slices) == "0-3,6\n"
+        hooked.run(f"echo 1 > /sys/bus/pci/devices/{late}/remove; echo 1 > /sys/bus/pci/rescan")
+        hooked.wait(f"[ -e /sys/bus/pci/devices/{late}/driver ]")
+        hooked.run(f"ip link set $(ls /sys/bus/pci/devices/{late}/net) up")
+        found = hooked.run(masks).stdout.split()
+        assert found and not any(parse_list(mask) & {4, 5} for mask in found), found
+        hooked.run("echo 1 > /sys/devices/system/cpu/cpu7/online")
+        direct.stop("first")
+    finally:
+        hooked.run("echo 1 > /sys/devices/system/cpu/cpu7/online")
+        hooked.run(f"ip link set $(ls /sys/bus/pci/devices/{late}/net) down", check=False)
+        direct.forget()
