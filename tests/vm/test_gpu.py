@@ -1,0 +1,66 @@
+"""The gpu plugin on a network card, which has resets to choose from and can be made to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.direct import FOLDER, HOOKS, Direct
+from tests.vm.domains import Domain, HostDevice
+from tests.vm.guest import Guest
+from tests.vm.hardware import NIC
+from tests.vm.test_main_job import at_home, drivers
+
+DEVICE = f"/sys/bus/pci/devices/{NIC}"
+
+
+@pytest.fixture
+def vms(hooked: Guest) -> Iterator[Direct]:
+    yield Direct(hooked)
+    Direct(hooked).forget()
+
+
+def manage(vms: Direct, keys: str) -> None:
+    domain = Domain("gaming", (HostDevice(NIC, managed=False),))
+    vms.manage(domain, f'[gpu]\nfunctions = ["{NIC}"]\n{keys}\n[pci]\ntimeout = 3\n')
+
+
+@pytest.mark.parametrize("rescan", [True, False])
+def test_a_device_that_its_driver_refuses(vms: Direct, rescan: bool) -> None:
+    """Without the address of its registers e1000e fails in its probe, again and again. The
+    kernel gives it a new one when it finds the device anew."""
+    guest = vms.guest
+    manage(vms, "" if rescan else "rescan = false")
+    assert vms.start("gaming") == ""
+    guest.run(f"echo {NIC} > {DEVICE}/driver/unbind; setpci -s {NIC} BASE_ADDRESS_0=0")
+    vms.stop("gaming")
+    log = guest.run("journalctl -t vfio-hooks --boot -o cat -n 60").stdout
+    assert f"{NIC}: e1000e did not take the device within 3 s" in log
+    if rescan:
+        assert drivers(guest, NIC) == at_home(NIC)
+        assert f"{DEVICE}/driver: e1000e after all" in log
+        assert "nothing is changed" in guest.run("vfio-hooks status").stdout
+    else:
+        assert drivers(guest, NIC) == {NIC: "none"}
+        guest.run(f"echo 1 > {DEVICE}/remove; echo 1 > /sys/bus/pci/rescan; udevadm settle")
+        guest.run("vfio-hooks undo gaming")
+    guest.wait(f"ls {DEVICE}/net | grep -qv ^eth")
+
+
+def test_resets_and_power(vms: Direct) -> None:
+    guest = vms.guest
+    files = f"cd {DEVICE} && paste reset_method d3cold_allowed power/control"
+    before = guest.run(files).stdout
+    assert before != "bus\t0\ton\n"
+    manage(vms, 'reset_method = "bus"\nd3cold = false\npower = "on"')
+    assert vms.start("gaming") == ""
+    guest.run(f"{HOOKS}/qemu gaming started begin - < {FOLDER}/gaming.xml")
+    assert guest.run(files).stdout == "bus\t0\ton\n"
+    vms.stop("gaming")
+    assert guest.run(files).stdout == before
+
+
+def test_a_reset_that_there_is_not(vms: Direct) -> None:
+    manage(vms, 'reset_method = "device_specific"')
+    assert f"{DEVICE}/reset_method: cannot write 'device_specific': Invalid" in vms.start("gaming")
