@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfio_hooks.config import Config, examine, examine_defaults, home, load
+from vfio_hooks.config.tables import Catalogue, General
 from vfio_hooks.errors import HookError
 from vfio_hooks.plugins import Plugin, pci
-from vfio_hooks.tables import Catalogue, General
 
 
 @dataclass(frozen=True)

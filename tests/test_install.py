@@ -278,7 +278,7 @@ def test_an_upgrade_leaves_the_version_that_hooks_may_still_run(
     upgrade = Target(target.root, checkout)
     upgrade.install()
     first = upgrade.library()
-    config = checkout / "vfio_hooks/config.py"
+    config = checkout / "vfio_hooks/config/__init__.py"
     versions = []
     for number in range(2):
         config.write_text(config.read_text() + f"\n# {number}\n")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import irqbalance, systemd
 from tests.fakes.kernel import Kernel, Lines, a_host
-from vfio_hooks import vectors
+from vfio_hooks.beside import vectors
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
@@ -261,7 +261,7 @@ def test_the_service_ends_with_the_process(tmp_path: Path) -> None:
     pidfile = tmp_path / "vm.pid"
     pidfile.write_text(f"{program.pid}\n")
     argv = [str(pidfile), "0", GPU]
-    command = [sys.executable, "-BPS", "-m", "vfio_hooks.vectors", *argv]
+    command = [sys.executable, "-BPS", "-m", "vfio_hooks.beside.vectors", *argv]
     service = subprocess.Popen(command, env={"PYTHONPATH": str(Path(__file__).parents[1])})
     try:
         with pytest.raises(subprocess.TimeoutExpired):

@@ -12,6 +12,8 @@ from tests.hosttree import gpu_host
 from vfio_hooks import plugins
 from vfio_hooks.cli import parser, tree
 from vfio_hooks.config import examine
+from vfio_hooks.config.options import keys
+from vfio_hooks.config.tables import General
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import ENDING, PLANNED, Event
 from vfio_hooks.host import Host
@@ -21,11 +23,9 @@ from vfio_hooks.manual.config import _EXAMPLES
 from vfio_hooks.manual.keys import explained
 from vfio_hooks.manual.modules import EXAMPLE
 from vfio_hooks.manual.roff import Page, paragraphs
-from vfio_hooks.options import keys
 from vfio_hooks.plugins import own
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
-from vfio_hooks.tables import General
 
 _, VERBS = tree.read(parser())
 OPTIONS = {name: plugins.load(name).Options for name in plugins.BUILT_IN}

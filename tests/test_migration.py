@@ -7,9 +7,9 @@ import pytest
 
 from vfio_hooks import plugins
 from vfio_hooks.config import examine
+from vfio_hooks.config.options import keys
 from vfio_hooks.manual import guide, migration, page
 from vfio_hooks.manual.roff import paragraphs
-from vfio_hooks.options import keys
 
 PAIRS = [
     *((line.script, line.here) for _, lines in guide.SCRIPTS for line in lines),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vfio_hooks.options import Key, choices, describe, fit, keys, show
+from vfio_hooks.config.options import Key, choices, describe, fit, keys, show
 
 FITS = [
     ('"a"', str, "a"),

@@ -9,7 +9,7 @@ from tests.shapes import SHAPES, Shape, regular
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpu import Topology, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.placement import Placement, Wish, place
+from vfio_hooks.init.placement import Placement, Wish, place
 
 
 def seen(shape: Shape) -> Topology:

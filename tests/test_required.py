@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.config import Config
+from vfio_hooks.config.tables import Table
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
@@ -15,7 +16,6 @@ from vfio_hooks.knobs import File
 from vfio_hooks.plan import gather
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
-from vfio_hooks.tables import Table
 
 
 class Plugin:

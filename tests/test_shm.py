@@ -13,7 +13,7 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.hosttree import domain_xml
 from tests.test_sriov import uuid
 from vfio_hooks.domain import Domain, parse
-from vfio_hooks.domain_devices import SharedMemory
+from vfio_hooks.domain.devices import SharedMemory
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event

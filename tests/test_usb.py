@@ -10,7 +10,7 @@ from tests.fakes.usb import DEVICES, RECEIVER
 from tests.hosttree import domain_xml
 from tests.test_sriov import uuid
 from vfio_hooks.domain import Domain, parse
-from vfio_hooks.domain_devices import UsbDevice
+from vfio_hooks.domain.devices import UsbDevice
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event

@@ -17,9 +17,9 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import nodes, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.pci_traits import traits
-from vfio_hooks.placement import Placement, Wish, place
-from vfio_hooks.repin import iothread_ids, repin
-from vfio_hooks.starter import Choice, choices, toml
+from vfio_hooks.init.cputune import iothread_ids, repin
+from vfio_hooks.init.placement import Placement, Wish, place
+from vfio_hooks.init.starter import Choice, choices, toml
 
 _EPILOG = """\
 The file has the tables that this VM calls for on this host, each with why. Nothing is overwritten

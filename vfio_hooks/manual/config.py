@@ -4,10 +4,10 @@ import inspect
 
 from vfio_hooks import __version__, plugins
 from vfio_hooks.check.options import Options as Silence
+from vfio_hooks.config.tables import CHECK, REQUIRED, General
 from vfio_hooks.manual import modules
 from vfio_hooks.manual.keys import describe_keys
 from vfio_hooks.manual.roff import Page
-from vfio_hooks.tables import CHECK, REQUIRED, General
 
 _DESCRIPTION = """\
 A VM is managed by vfio-hooks when the folder of its name exists below `/etc/libvirt/hooks/qemu.d`.

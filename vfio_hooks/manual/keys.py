@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
+from vfio_hooks.config.options import Key, describe, keys, show
 from vfio_hooks.manual.roff import Page
-from vfio_hooks.options import Key, describe, keys, show
 
 
 @dataclass

@@ -90,7 +90,9 @@ def _own(domain: Domain) -> Step:
     do = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"]
     do += [f"--description=Interrupts of VM {domain.name}"]
     addresses = (function.address for function in domain.pci)
-    do += argv("vfio_hooks.vectors", pidfile(domain.name), format_list(domain.pinned), *addresses)
+    do += argv(
+        "vfio_hooks.beside.vectors", pidfile(domain.name), format_list(domain.pinned), *addresses
+    )
     # As a pattern, since stopping a unit that is not there, after a crash, is an error else.
     undo = ["systemctl", "stop", f"{unit}.servic[e]"]
     return Step("irqs", Command(tuple(do), tuple(undo)), Run(), until="stopped", required=False)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vfio_hooks.domain import Domain
-from vfio_hooks.domain_devices import UsbDevice
+from vfio_hooks.domain.devices import UsbDevice
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host

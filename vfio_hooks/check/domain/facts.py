@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.check.rule import Guest, Patient
 from vfio_hooks.domain import pci_functions
-from vfio_hooks.domain_devices import number
+from vfio_hooks.domain.devices import number
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.host.pci import function as host_function

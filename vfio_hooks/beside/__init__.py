@@ -7,7 +7,6 @@ it; one logs how a helper program ended.
 
 import os
 import select
-import sys
 from collections.abc import Sequence
 
 import vfio_hooks
@@ -89,7 +88,3 @@ def main(words: Sequence[str] | None = None) -> int:
     else:
         tell_end(arguments.vm, arguments.unit, dict(os.environ))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from vfio_hooks.domain_devices import (
+from vfio_hooks.domain.devices import (
     SharedMemory,
     UsbDevice,
     number,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vfio_hooks.check.editing import add, reach, remove
 from vfio_hooks.check.layout import editable, written
 from vfio_hooks.host.cpulist import format_list
-from vfio_hooks.placement import Placement
+from vfio_hooks.init.placement import Placement
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

@@ -10,12 +10,12 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from vfio_hooks.config.options import keys
+from vfio_hooks.config.tables import Catalogue, General, Reader, Table
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.nearest import nearest
-from vfio_hooks.options import keys
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.plugins import own as own_modules
-from vfio_hooks.tables import Catalogue, General, Reader, Table
 from vfio_hooks.trust import trusted
 
 FOLDER = "/etc/libvirt/hooks"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfio_hooks import plugins
+from vfio_hooks.config.options import Key, choices, describe, fit, keys, show
+from vfio_hooks.config.tomlfile import Path, TomlFile
 from vfio_hooks.errors import HookError
 from vfio_hooks.nearest import nearest
-from vfio_hooks.options import Key, choices, describe, fit, keys, show
 from vfio_hooks.plugins import Plugin
-from vfio_hooks.tomlfile import Path, TomlFile
 from vfio_hooks.trust import trusted
 
 CHECK = "check"
