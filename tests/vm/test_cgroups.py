@@ -23,16 +23,14 @@ from pathlib import Path
 top, found = sys.argv[1], {}
 for folder in Path("/proc").glob("[0-9]*"):
     try:
-        if (folder / "cmdline").read_text():
-            name = (folder / "comm").read_text().strip()
-            group = (folder / "cgroup").read_text()
-            status = (folder / "status").read_text()
+        name = (folder / "comm").read_text().strip()
+        group = (folder / "cgroup").read_text()
+        status = (folder / "status").read_text()
     except OSError:
         continue
-    else:
-        cpus = status.partition("Cpus_allowed_list:")[2].split()[0]
-        if name in ("sleep", "libvirtd", "systemd", "irqbalance"):
-            found[f"{name} {folder.name}"] = group + cpus
+    cpus = status.partition("Cpus_allowed_list:")[2].split()[0]
+    if name in ("sleep", "libvirtd", "systemd", "irqbalance"):
+        found[f"{name} {folder.name}"] = group + cpus
 for folder, _, files in os.walk(top):
     for file in files:
         if file.startswith("cpuset.") and "pressure" not in file and "machine" not in folder:
@@ -53,7 +51,7 @@ def programs(found: dict[str, str]) -> set[str]:
     return {text.split()[-1] for name, text in found.items() if not name.startswith("/")}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def old_host(request: pytest.FixtureRequest) -> Iterator[Guest]:
     """Debian 12 with cgroup v1; a boot of its own."""
     if request.config.getoption("--guest", None) == "trixie":

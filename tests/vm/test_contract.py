@@ -13,7 +13,7 @@ import pytest
 
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
-from tests.vm.hardware import NIC
+from tests.vm.hardware import NIC, NVME
 from tests.vm.test_main_job import at_home, drivers, lent, managed_vm
 
 NOTES = "/run/notes"
@@ -186,17 +186,20 @@ def test_snapshots(silent: Guest) -> None:
 
 
 def test_a_device_that_comes_while_the_vm_runs(silent: Guest) -> None:
-    """No hook is told of it; libvirt shows it at the end, when it is libvirt's to give back."""
+    """No hook is told of it; libvirt shows it at the end, when it is libvirt's to give back.
+
+    A disk that no VM had with managed='no' before: such a device libvirt would not give back.
+    """
     root = "<controller type='pci' index='0' model='pcie-root'/>"
     port = "<controller type='pci' index='{}' model='pcie-root-port'/>"
     domain = Domain("contract", (), extra_devices=root + port.format(1) + port.format(2))
     with managed_vm(silent, domain):
         silent.start(domain.name)
-        silent.put("/run/device.xml", HostDevice(NIC).xml())
+        silent.put("/run/device.xml", HostDevice(NVME[0]).xml())
         silent.virsh("attach-device", domain.name, "/run/device.xml", "--live")
-        assert drivers(silent, NIC) == lent(NIC)
+        assert drivers(silent, NVME[0]) == lent(NVME[0])
         silent.destroy(domain.name)
-        assert drivers(silent, NIC) == at_home(NIC)
+        assert drivers(silent, NVME[0]) == at_home(NVME[0])
         silent.run("rm /run/device.xml")
 
 
