@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,10 @@ def start(folder: Path, uuid: str = VM, plan: str = "override") -> tuple[Engine,
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 def test_steps_survive_json(plan: list[Step]) -> None:
+    """But for what it waits for, which is of no use any more when it is undone."""
     for step in plan:
-        assert Step.from_json(json.loads(json.dumps(step.as_json()))) == step
+        kept = Step.from_json(json.loads(json.dumps(step.as_json())))
+        assert kept == replace(step, awaits="")
 
 
 def test_only_root_can_read_it(folder: Path) -> None:

@@ -24,7 +24,15 @@ from vfio_hooks.manual import guide
 NAME = "VFIO-NoHide"
 EXAMPLE = Path(__file__).resolve().parents[2] / "hooks/qemu.d" / NAME / "vm.toml"
 VF = "0000:08:10.2"  # number 1 of igb's
-BARRIER = '#!/bin/bash\nid --user --name > /tmp/barrier; echo "$@" >> /tmp/barrier; sleep inf\n'
+# Tells who it is, with which arguments, and how many monitors it finds.
+BARRIER = """\
+#!/bin/bash
+exec > /tmp/barrier
+id --user --name
+echo "$@"
+xrandr | grep --count ' connected'
+exec sleep inf
+"""
 LOOK = f"""\
 cat /sys/devices/system/cpu/cpufreq/policy?/scaling_governor | paste -sd' '
 cat /sys/fs/cgroup/system.slice/cpuset.cpus.effective

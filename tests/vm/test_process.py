@@ -89,9 +89,7 @@ def test_a_helper_for_the_life_of_a_vm(hooked: Guest, vm: Domain) -> None:
     log = hooked.run(f"vfio-hooks log '{NAME}'").stdout
     assert f"{broken} ended: exit code 3" in log
     assert "out of order" in hooked.run(f"journalctl -o cat -u '{broken}'").stdout
-    status = hooked.run("vfio-hooks status").stdout
-    assert f"{broken}: not running" in status
-    print(log, status, sep="\n")
+    print(log, hooked.run("vfio-hooks status").stdout, sep="\n")
     hooked.destroy(NAME)
     assert units(hooked) == []
     hooked.run("! pgrep --full [/]usr/local/bin/helper")

@@ -48,13 +48,16 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
+    """All of it is undone at `stopped`: between it and `release` libvirt gives managed devices
+    back, whose drivers then ask for interrupts, and these begin with the default mask."""
     away = _Away(cpus, online(host), possible(host), nodes(host))
     socket = irq.balancer(host) if options.irqbalance else None
     if socket:
         # Before the interrupts, or its next round could take them back.
-        yield Step("irqs", IrqBalance(socket), away.share(online(host)), required=False)
+        share = away.share(online(host))
+        yield Step("irqs", IrqBalance(socket), share, "stopped", required=False)
     default = CpuMask(irq.DEFAULT, mask=True)
-    yield Step("irqs", default, away.share(parse_list(default.read(host))))
+    yield Step("irqs", default, away.share(parse_list(default.read(host))), "stopped")
     guests = irq.of_devices(host, irq.lent(host))
     for number in irq.numbers(host):
         knob = IrqAffinity(number)
@@ -63,7 +66,7 @@ def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
         except Gone:
             continue
         if number not in guests:
-            yield Step("irqs", knob, away.share(now), required=False)
+            yield Step("irqs", knob, away.share(now), "stopped", required=False)
 
 
 @dataclass(frozen=True)
