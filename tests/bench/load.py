@@ -20,10 +20,11 @@ from tests.vm.hardware import SOURCE_SHARE
 
 VM = Domain("quiet", vcpus=2, pins={0: "4", 1: "5"}, emulator_pin="0-1")
 TOML = "[cpus]\n[irqs]\n"
+# On all CPUs, and little enough for the VM to be ended in a host that is emulated itself.
 # Reading the share makes interrupts that, unlike those of drives, may go to any CPU.
 LOAD = (
-    "systemd-run --quiet --collect --unit=load sh -c 'stress-ng --quiet --cpu 8 & while :; do"
-    " find /src/vfio_hooks -type f -exec cat {} + > /dev/null; done'"
+    "systemd-run --quiet --collect --unit=load sh -c 'stress-ng --quiet --cpu 8 --cpu-load 25 &"
+    " while :; do find /src/vfio_hooks -type f -exec cat {} + > /dev/null; done'"
 )
 LINES = f"/sys/bus/pci/devices/{SOURCE_SHARE}/msi_irqs"
 TURN = f"for n in $(ls {LINES}); do echo {{}} > /proc/irq/$n/smp_affinity_list; done"
