@@ -130,6 +130,8 @@ def test_what_happens_to_the_desktop_meanwhile(x11: Desktop) -> None:
 
 
 def test_sway(desktop: Desktop) -> None:
+    if desktop.guest.release == "bookworm":
+        pytest.skip("sway 1.7 applies no change to outputs that are headless")
     direct = Direct(desktop.guest)
     desktop.start_sway()
     place = "--custom-mode 1280x720 --pos 3000,40 --transform flipped-90 --scale 1.5"
