@@ -146,7 +146,7 @@ def start(
 
     With `die_with_me` QEMU is killed by the kernel when the calling *thread* ends.
     """
-    with cache.locked(f"run-{name}"):
+    with cache.locked("run"):
         running = find(name)
         if running is not None:
             raise VmError(f"{name} already runs (process {running.pid}); stop it first")
