@@ -141,7 +141,7 @@ def test_odd_names(command: Command, vm: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "stdin", "error"),
     [
-        ([], "", "which VM?; give its name, or its XML with --xml FILE"),
+        ([], "", "which VM? give its name, or its XML with --xml FILE"),
         (["--xml", "/no/such"], "", "/no/such: cannot be read: No such file or directory"),
         (["--xml", "-"], "", "the domain XML cannot be read: Document is empty*"),
         (["--xml", "-"], "<network/>", "the XML is a <network>, not a <domain>"),

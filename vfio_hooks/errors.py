@@ -10,7 +10,8 @@ class HookError(Exception):
         self.hint = _one_line(hint)
 
     def __str__(self) -> str:
-        return f"{self.problem}; {self.hint}" if self.hint else self.problem
+        end = "" if self.problem.endswith("?") else ";"
+        return f"{self.problem}{end} {self.hint}" if self.hint else self.problem
 
 
 class Gone(HookError):

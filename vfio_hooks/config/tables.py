@@ -9,7 +9,7 @@ from vfio_hooks import plugins
 from vfio_hooks.config.options import Key, choices, describe, fit, keys, show
 from vfio_hooks.config.tomlfile import Path, TomlFile
 from vfio_hooks.errors import HookError
-from vfio_hooks.nearest import nearest
+from vfio_hooks.nearest import did_you_mean, nearest
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.trust import trusted
 
@@ -245,4 +245,5 @@ def _suggestion(name: str, value: object, kind: Any) -> str:
         fit([value], kind)
         return f"write {name} = {show([value])}"
     except ValueError:
-        return nearest(value, choices(kind)) if isinstance(value, str) and choices(kind) else ""
+        # The failure itself says what it must be.
+        return did_you_mean(value, choices(kind)) if isinstance(value, str) else ""
