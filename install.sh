@@ -10,6 +10,8 @@ PYTHON=/usr/bin/python3
 OLDEST_PYTHON="3, 11"
 HOOKS=/etc/libvirt/hooks
 STATE=/run/vfio-hooks
+# The XML of domains as it was before vfio-hooks changed it.
+BACKUPS=/var/lib/vfio-hooks
 
 # Where the files go, below a prefix such as /usr/local.
 use_prefix() {
@@ -34,6 +36,7 @@ DESTDIR=""
 DRY_RUN=false
 CHANGES=0
 SCRATCH=()
+GONE=()
 PROBE=vfio-hooks-probe.$$
 NO_DISK=/nonexistent/$PROBE
 
@@ -103,6 +106,19 @@ act() {
         say "$1"
         "${@:2}"
     fi
+}
+
+# remove TEXT FILE: what a dry run takes away is gone for it, too.
+remove() {
+    act "remove $1$2" rm -rf -- "$DESTDIR$2"
+    GONE+=("$DESTDIR$2")
+}
+
+is_empty() {
+    local one
+    for one in "$1"/* "$1"/.[!.]*; do
+        [[ ! -e $one && ! -L $one || " ${GONE[*]} " == *" $one "* ]] || return 1
+    done
 }
 
 remove_scratch() {
@@ -332,7 +348,7 @@ remove_old_versions() {
     for folder in "$DESTDIR$LIBRARIES"/[0-9]*-* "$DESTDIR$LIBRARIES"/.new.*; do
         [[ -d $folder ]] || continue
         [[ " $* " == *" ${folder#"$DESTDIR"} "* ]] || is_named_by_journal "${folder#"$DESTDIR"}" ||
-            act "remove the package ${folder#"$DESTDIR"}" rm -rf -- "$folder"
+            remove "the package " "${folder#"$DESTDIR"}"
     done
 }
 
@@ -483,14 +499,14 @@ remove_hook() {
         act "put your own hook back as $HOOKS/qemu" mv -T "$kept" "$hook"
         return
     done
-    act "remove $HOOKS/qemu" rm -- "$hook"
+    remove "" "$HOOKS/qemu"
 }
 
 remove_documents() {
     local line file
     for line in "${DOCUMENTS[@]}"; do
         file=${line%% *}
-        ! exists "$DESTDIR$file" || act "remove $file" rm -- "$DESTDIR$file"
+        ! exists "$DESTDIR$file" || remove "" "$file"
     done
 }
 
@@ -499,10 +515,12 @@ remove_folders_made() {
     [[ -f $DESTDIR$FOLDERS_MADE ]] || return 0
     local -a made
     mapfile -t made < <(tac "$DESTDIR$FOLDERS_MADE")
-    act "remove the list $FOLDERS_MADE" rm -- "$DESTDIR$FOLDERS_MADE"
+    remove "the list " "$FOLDERS_MADE"
     for folder in "${made[@]}"; do
-        [[ ! -d $DESTDIR$folder ]] ||
-            act "remove the folder $folder, if it is empty" rmdir --ignore-fail-on-non-empty "$DESTDIR$folder"
+        if [[ -d $DESTDIR$folder ]] && is_empty "$DESTDIR$folder"; then
+            act "remove the folder $folder" rmdir "$DESTDIR$folder"
+            GONE+=("$DESTDIR$folder")
+        fi
     done
 }
 
@@ -511,15 +529,25 @@ remove_state() {
     rmdir --ignore-fail-on-non-empty "$DESTDIR$STATE"
 }
 
+tell_what_is_left() {
+    local path
+    local -a left=()
+    for path in "$DESTDIR$HOOKS"/{vfio-hooks.toml,qemu.d/*} "$DESTDIR$BACKUPS"; do
+        ! exists "$path" || left+=("${path#"$DESTDIR"}")
+    done
+    ((${#left[@]} == 0)) || act "leave what is yours: ${left[*]}" :
+}
+
 uninstall_all() {
     stop_hooks
     refuse_while_held
     remove_hook
-    is_our_command "$DESTDIR$COMMAND" && act "remove $COMMAND" rm -- "$DESTDIR$COMMAND"
+    ! is_our_command "$DESTDIR$COMMAND" || remove "" "$COMMAND"
     remove_documents
     remove_old_versions
     remove_folders_made
     [[ ! -d $DESTDIR$STATE ]] || act "remove $STATE" remove_state
+    ((CHANGES == 0)) || tell_what_is_left
     ((CHANGES)) || say "nothing of vfio-hooks is installed"
 }
 
@@ -552,6 +580,7 @@ main() {
     [[ -n $DESTDIR ]] || ((EUID == 0)) || $DRY_RUN || die "only root can do that: sudo $0"
     case $task in
     demo)
+        ! $DRY_RUN || die "--demo has no --dry-run: it is a trial already, in an emulated host"
         need_python
         cd "$SOURCE"
         exec "$PYTHON" -m tests.vm.demo
@@ -563,6 +592,8 @@ main() {
         install_all
         [[ -n $DESTDIR ]] || warn_of_untrusted
         [[ -n $DESTDIR ]] || prove
+        [[ -n $DESTDIR ]] || $DRY_RUN || ((CHANGES == 0)) ||
+            say "next: sudo vfio-hooks check VM; sudo vfio-hooks init VM"
         ;;
     uninstall) uninstall_all ;;
     esac

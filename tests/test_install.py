@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+HOOKS = "/etc/libvirt/hooks"
 FOREIGN = "#!/bin/sh\necho mine >&2\n"
 
 
@@ -185,12 +186,32 @@ def test_uninstall_removes_the_folders_that_install_made(tmp_path: Path) -> None
     assert target.tree() == {}
 
 
+def test_no_folder_is_told_of_that_stays(tmp_path: Path) -> None:
+    """On an empty disk all folders are ours; then others put files into some."""
+    target = Target(tmp_path)
+    target.install()
+    for path in (target.root / "usr/local/share/man/man1/other.1", target.hooks / "qemu.d/.mine"):
+        path.touch()
+    folders = {path for path in target.root.rglob("*") if path.is_dir()}
+    pretended = target.install("--uninstall", "--dry-run")
+    told = target.install("--uninstall")
+    assert pretended.splitlines() == [f"would {line}" for line in told.splitlines()]
+    gone = {f"/{path.relative_to(target.root)}" for path in folders if not path.exists()}
+    said = set(re.findall("remove the folder (.*)", told))
+    assert said == {path for path in gone if not path.startswith("/usr/local/lib/vfio-hooks/")}
+    assert {"/usr/local/bin", "/usr/local/share/man/man5"} <= said
+
+
 def test_uninstall_keeps_the_users_own_files(target: Target) -> None:
     target.install()
     mine = target.hooks / "qemu.d/win11/vm.toml"
     mine.parent.mkdir()
     mine.write_text("[pci]\n")
-    target.install("--uninstall")
+    (target.hooks / "vfio-hooks.toml").touch()
+    kept = f"{HOOKS}/vfio-hooks.toml {HOOKS}/qemu.d/win11"
+    told = target.install("--uninstall", "--dry-run").splitlines()
+    assert told[-1] == f"would leave what is yours: {kept}"
+    assert target.install("--uninstall").splitlines()[-1] == f"leave what is yours: {kept}"
     assert mine.read_text() == "[pci]\n"
     assert not target.hook.exists()
 
@@ -351,7 +372,11 @@ def test_uninstall_is_refused_while_a_vm_has_changed_the_host(target: Target) ->
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(["--frobnicate"], "unknown option --frobnicate"), (["--destdir"], "--destdir needs")],
+    [
+        (["--frobnicate"], "unknown option --frobnicate"),
+        (["--destdir"], "--destdir needs"),
+        (["--demo", "--dry-run"], "--demo has no --dry-run"),
+    ],
 )
 def test_a_wrong_command_line_is_refused(target: Target, options: list[str], said: str) -> None:
     assert said in target.refuse(*options)
