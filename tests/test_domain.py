@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vfio_hooks.domain import LARGEST, HugePages, PciFunction, identify, parse
+from vfio_hooks.domain.devices import MemoryDevice
 from vfio_hooks.errors import HookError
 
 libvirt = pytest.importorskip("libvirt")
@@ -104,6 +105,40 @@ def test_all_that_libvirt_writes_is_read(connection: Any) -> None:
         PciFunction("0000:07:10.1", True, "interface"),
         PciFunction("10000:fe:1f.7", False, "hostdev"),
     ]
+
+
+MEMORY = f"""
+<domain type='test'><name>a</name><uuid>{UUID}</uuid>
+  <maxMemory slots='8' unit='GiB'>64</maxMemory><memory unit='GiB'>14</memory>
+  <os><type>hvm</type></os>
+  <cpu><numa><cell id='0' cpus='0' memory='8' unit='GiB'/></numa></cpu>
+  <devices>
+    <memory model='dimm'>
+      <source><pagesize unit='MiB'>2</pagesize><nodemask>0-1</nodemask></source>
+      <target><size unit='GiB'>4</size><node>0</node></target>
+    </memory>
+    <memory model='nvdimm'>
+      <source><path>/tmp/nvdimm</path></source>
+      <target><size unit='GiB'>1</size><node>0</node></target>
+    </memory>
+    <memory model='virtio-mem'>
+      <target>
+        <size unit='GiB'>1</size><node>0</node>
+        <block unit='MiB'>2</block><requested unit='MiB'>512</requested>
+      </target>
+    </memory>
+  </devices>
+</domain>
+"""
+
+
+def test_memory_devices(connection: Any) -> None:
+    domain = parse(formatted(connection, MEMORY))
+    assert (domain.memory, domain.cell_memory) == (14 << 20, {0: 8 << 20})
+    assert domain.memory_devices == (
+        MemoryDevice(4 << 20, 0, 2048, frozenset({0, 1})),
+        MemoryDevice(512 << 10, 0),
+    )
 
 
 def test_a_domain_that_asks_for_nothing(connection: Any) -> None:

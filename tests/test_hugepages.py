@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.fakes.hugepages import NODES, add_node, use
 from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.domain import Domain, HugePages
+from vfio_hooks.domain.devices import MemoryDevice
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
@@ -56,7 +57,12 @@ def cpus(*numbers: int) -> frozenset[int]:
 VM = Domain("win", "u", memory=4 * GIB, hugepages=(ANY,))
 PINNED = {0: cpus(2), 1: cpus(3)}
 CELLS = {0: 2 * GIB, 1: GIB}
+CELLS_AT: dict[str, Any] = {"cell_memory": CELLS, "cell_nodes": {0: cpus(1), 1: cpus(0)}}
 BOTH_SIZES = (HugePages(LARGE, cpus(1)), HugePages(SMALL, None))
+
+
+def slotted(*devices: MemoryDevice, **changes: Any) -> Domain:
+    return replace(VM, **{"cell_memory": CELLS, "memory_devices": devices, **changes})
 
 
 def planned(kernel: Kernel, domain: Domain, **options: Any) -> dict[tuple[int, int], int]:
@@ -91,7 +97,7 @@ def planned(kernel: Kernel, domain: Domain, **options: Any) -> dict[tuple[int, i
             replace(VM, memory=3 * SMALL - 1), {}, {(0, SMALL): 2, (1, SMALL): 1}, id="odd, rounded"
         ),
         pytest.param(
-            replace(VM, cell_memory=CELLS, cell_nodes={0: cpus(1), 1: cpus(0)}),
+            replace(VM, **CELLS_AT),
             {},
             {(0, SMALL): 512, (1, SMALL): 1024},
             id="memnode",
@@ -107,6 +113,24 @@ def planned(kernel: Kernel, domain: Domain, **options: Any) -> dict[tuple[int, i
             {},
             {(0, LARGE): 1},
             id="one cell only",
+        ),
+        pytest.param(
+            slotted(MemoryDevice(GIB, 0), MemoryDevice(2 * GIB, 1, LARGE), **CELLS_AT),
+            {},
+            {(0, SMALL): 512, (0, LARGE): 2, (1, SMALL): 1536},
+            id="memory devices, at their cells",
+        ),
+        pytest.param(
+            slotted(MemoryDevice(GIB, 0, SMALL, cpus(1)), MemoryDevice(GIB, 0), hugepages=None),
+            {},
+            {(1, SMALL): 512},
+            id="a memory device alone",
+        ),
+        pytest.param(
+            slotted(MemoryDevice(GIB, 0, 4), numa_nodes=cpus(0)),
+            {},
+            {(0, SMALL): 1536},
+            id="a memory device of small pages",
         ),
     ],
 )
@@ -145,6 +169,11 @@ def test_a_host_without_numa_has_one_pool() -> None:
         (replace(VM, hugepages=(HugePages(64, None),)), {}, "64 KiB; this host has 2 MiB, 1 GiB"),
         (replace(VM, numa_nodes=cpus(0, 3)), {}, "<numatune> has node 3"),
         (VM, {"nodes": "2"}, "nodes in [hugepages] has node 2"),
+        (
+            slotted(MemoryDevice(GIB, 0, None, cpus(5))),
+            {},
+            "the <nodemask> of the domain's <memory> has node 5",
+        ),
         (replace(VM, memory=40 * GIB), {}, "needs 20 GiB on node 0, which has 16 GiB"),
     ],
 )
@@ -154,6 +183,15 @@ def test_what_cannot_be_is_said_before_anything_changes(
     with pytest.raises(HookError) as caught:
         planned(a_host(), domain, **options)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("nodes", [cpus(0), cpus(), None])
+def test_a_host_that_does_not_show_its_memory(nodes: frozenset[int] | None) -> None:
+    kernel = a_host()
+    for number in (0, 1):
+        del kernel.files[f"{NODES}/node{number}/meminfo"]
+    with pytest.raises(HookError, match="there is: none" if nodes else "how much memory it has"):
+        planned(kernel, replace(VM, numa_nodes=nodes))
 
 
 @pytest.mark.parametrize("options", [{"nodes": ""}, {"nodes": "a"}, {"timeout": -1.0}])

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from vfio_hooks.domain.devices import (
+    MemoryDevice,
     SharedMemory,
     UsbDevice,
+    kibibytes,
+    memory_devices,
     number,
     shared_memories,
     usb_devices,
@@ -44,7 +47,8 @@ class HugePages:
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain's name and UUID, and what of it concerns the host. Memory is in KiB."""
+    """A domain's name and UUID, and what of it concerns the host. Memory is in KiB, and `memory`
+    is all of it, that of memory devices included."""
 
     name: str
     uuid: str
@@ -59,7 +63,8 @@ class Domain:
     cell_nodes: dict[int, CpuSet] = field(default_factory=dict)
     """Host nodes of each guest NUMA node, from <memnode>."""
     cell_memory: dict[int, int] = field(default_factory=dict)
-    """Memory of each guest NUMA node, from <cpu><numa><cell>."""
+    """Memory of each guest NUMA node, from <cpu><numa><cell>; memory devices come on top."""
+    memory_devices: tuple[MemoryDevice, ...] = ()
     hugepages: tuple[HugePages, ...] | None = None
     """None without <hugepages>."""
     pci: tuple[PciFunction, ...] = ()
@@ -118,6 +123,7 @@ def parse(xml: bytes) -> Domain:
                 int(cell.get("id", position)): kibibytes(cell, cell.get("memory"))
                 for position, cell in enumerate(root.iterfind("cpu/numa/cell"))
             },
+            memory_devices=tuple(memory_devices(root)),
             hugepages=_hugepages(root),
             pci=tuple(function for _, function in pci_functions(root)),
             usb=tuple(usb_devices(root)),
@@ -212,18 +218,3 @@ def _hugepages(root: "_Element") -> tuple[HugePages, ...] | None:
         for page in backing.iterfind("page")
     )
     return pages or (HugePages(None, None),)
-
-
-# https://libvirt.org/formatdomain.html#memory-allocation: the default unit is KiB.
-_UNITS = {"b": 1, "bytes": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}
-_UNITS |= {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20}
-_UNITS |= {"g": 1 << 30, "gib": 1 << 30, "t": 1 << 40, "tib": 1 << 40}
-
-
-def kibibytes(element: "_Element | None", amount: str | None = None) -> int:
-    if element is None:
-        return 0
-    unit = element.get("unit", "KiB").lower()
-    if unit not in _UNITS:
-        raise ValueError(f"unit {unit!r} of <{element.tag}> is not known")
-    return -(-int(amount or element.text or 0) * _UNITS[unit] // 1024)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vfio_hooks.host.cpulist import CpuSet, parse_list
+
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
@@ -35,6 +37,18 @@ class SharedMemory:
     path: str
     size: int
     arguments: bool = False
+
+
+@dataclass(frozen=True)
+class MemoryDevice:
+    """Memory of the host that the guest has in slots of its NUMA node `cell`, in KiB: as much as
+    it starts with. `page` is the size of its pages and `nodes` are the host's nodes, None where
+    those of the cell are meant."""
+
+    size: int
+    cell: int
+    page: int | None = None
+    nodes: CpuSet | None = None
 
 
 def usb_devices(root: "_Element") -> Iterator[UsbDevice]:
@@ -67,6 +81,20 @@ def shared_memories(root: "_Element") -> Iterator[SharedMemory]:
             yield SharedMemory(path, _bytes(*found.groups()) if found else 0, arguments=True)
 
 
+def memory_devices(root: "_Element") -> Iterator[MemoryDevice]:
+    """DIMMs, and what is requested of virtio-mem; NVDIMMs and their like are files of their own.
+    https://libvirt.org/formatdomain.html#memory-devices"""
+    for tag, model in (("size", "dimm"), ("requested", "virtio-mem")):
+        for device in root.iterfind(f"devices/memory[@model='{model}']"):
+            nodes = device.findtext("source/nodemask")
+            yield MemoryDevice(
+                size=kibibytes(device.find(f"target/{tag}")),
+                cell=int(device.findtext("target/node") or 0),
+                page=kibibytes(device.find("source/pagesize")) or None,
+                nodes=None if nodes is None else parse_list(nodes),
+            )
+
+
 def _object(text: str) -> dict[str, str]:
     """The value of QEMU's -object, in either of its notations; its type as "kind"."""
     if text.startswith("{"):
@@ -91,3 +119,18 @@ def number(text: str) -> int:
     """A number as C's strtol reads it with base 0: 0x hex, 0 octal, else decimal."""
     octal = text.startswith("0") and text.isdecimal()
     return int(text, 8 if octal else 0)
+
+
+# https://libvirt.org/formatdomain.html#memory-allocation: the default unit is KiB.
+_UNITS = {"b": 1, "bytes": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}
+_UNITS |= {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20}
+_UNITS |= {"g": 1 << 30, "gib": 1 << 30, "t": 1 << 40, "tib": 1 << 40}
+
+
+def kibibytes(element: "_Element | None", amount: str | None = None) -> int:
+    if element is None:
+        return 0
+    unit = element.get("unit", "KiB").lower()
+    if unit not in _UNITS:
+        raise ValueError(f"unit {unit!r} of <{element.tag}> is not known")
+    return -(-int(amount or element.text or 0) * _UNITS[unit] // 1024)

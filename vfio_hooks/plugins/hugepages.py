@@ -1,10 +1,10 @@
 """The hugepages that the VM's memory is made of, there from before it starts until it has ended.
 
 How many, of which size and on which NUMA nodes of the host is in the domain: its memory or that
-of its NUMA cells, <memoryBacking><hugepages>, and <numatune>. Where <numatune> names no nodes,
-the pages are put where the pinned CPUs are; without pins, on all nodes. Several nodes share them
-evenly. The pages come on top of those that are there already, other VMs' or a static pool, and
-just as many are taken away again; who starts or ends meanwhile does not matter.
+of its NUMA cells and memory devices, <memoryBacking><hugepages>, and <numatune>. Where <numatune>
+names no nodes, the pages are put where the pinned CPUs are; without pins, on all nodes. Several
+nodes share them evenly. The pages come on top of those that are there already, other VMs' or a
+static pool, and just as many are taken away again; who starts or ends meanwhile does not matter.
 
 Free memory is rarely in one piece. What the kernel does not find at once is looked for again, with
 caches dropped and memory compacted, until `timeout`; then the start fails, says what the memory
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vfio_hooks.domain import Domain, HugePages
+from vfio_hooks.domain.devices import MemoryDevice
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
@@ -26,6 +27,9 @@ from vfio_hooks.host.memory import Pool, amount, pool
 from vfio_hooks.knobs import Pages
 from vfio_hooks.sharing import Add
 from vfio_hooks.steps import Step
+
+_SMALL = 4
+"""KiB of an ordinary page, which a part of the memory may be told to have."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 def _needed(domain: Domain, options: Options, host: Host) -> dict[tuple[int, int], int]:
     """How many pages the domain is made of, by host node and page size."""
-    if domain.hugepages is None:
+    if domain.hugepages is None and not any(part.page for part in _parts(domain)):
         raise HookError(
             f"hugepages: domain {domain.name} does not ask for any",
             "add <memoryBacking><hugepages/></memoryBacking> to it (virsh edit), or take "
@@ -75,26 +79,38 @@ def _needed(domain: Domain, options: Options, host: Host) -> dict[tuple[int, int
         )
     there = {node.number: node for node in nodes(host) if node.memory}
     total: dict[tuple[int, int], int] = {}
-    for cell, memory in (domain.cell_memory or {0: domain.memory}).items():
-        size = _page_size(host, domain.hugepages, cell)
+    for part in _parts(domain):
+        size = _page_size(host, domain.hugepages or (), part)
         if size is None:
             continue
-        homes = _homes(domain, options, cell, there)
-        share, left = divmod(-(-memory // size), len(homes))
+        homes = _homes(domain, options, part, there)
+        share, left = divmod(-(-part.size // size), len(homes))
         for position, node in enumerate(homes):
             key = node, size
             total[key] = total.get(key, 0) + share + (position < left)
     return total
 
 
-def _page_size(host: Host, pages: tuple[HugePages, ...], cell: int) -> int | None:
-    """The size of a guest node's pages in KiB; None where it is not backed by hugepages."""
-    own = [page for page in pages if page.nodes is not None and cell in page.nodes]
+def _parts(domain: Domain) -> Iterator[MemoryDevice]:
+    """What the domain's memory consists of. A guest without NUMA nodes has all of it at once."""
+    if not domain.cell_memory:
+        yield MemoryDevice(domain.memory, 0)
+        return
+    for cell, memory in domain.cell_memory.items():
+        yield MemoryDevice(memory, cell)
+    yield from domain.memory_devices
+
+
+def _page_size(host: Host, pages: tuple[HugePages, ...], part: MemoryDevice) -> int | None:
+    """The size of a part's pages in KiB; None where it is not backed by hugepages."""
+    own = [page for page in pages if page.nodes is not None and part.cell in page.nodes]
     page = next(iter(own or [page for page in pages if page.nodes is None]), None)
-    if page is None:
+    if part.page is None and page is None:
         return None
     there = host_memory.page_sizes(host)
-    size = page.size or host_memory.default_page_size(host) or 0
+    size = part.page or (page and page.size) or host_memory.default_page_size(host) or 0
+    if size == _SMALL:
+        return None
     if size not in there:
         raise HookError(
             f"hugepages: the domain asks for pages of {amount(size)}",
@@ -103,13 +119,21 @@ def _page_size(host: Host, pages: tuple[HugePages, ...], cell: int) -> int | Non
     return size
 
 
-def _homes(domain: Domain, options: Options, cell: int, there: dict[int, Node]) -> list[int]:
-    """The host nodes that a guest node's pages are put on."""
+def _homes(
+    domain: Domain, options: Options, part: MemoryDevice, there: dict[int, Node]
+) -> list[int]:
+    """The host nodes that a part's pages are put on, one at least."""
     if options.nodes is not None:
         return _existing(parse_list(options.nodes), there, "nodes in [hugepages]")
-    named = domain.cell_nodes.get(cell, domain.numa_nodes)
-    if named is not None:
+    if part.nodes:
+        return _existing(part.nodes, there, "the <nodemask> of the domain's <memory>")
+    if named := domain.cell_nodes.get(part.cell, domain.numa_nodes):
         return _existing(named, there, "the domain's <numatune>")
+    if not there:
+        raise HookError(
+            "hugepages: this host does not show how much memory it has, or on which NUMA nodes",
+            f"look at {host_memory.NODES}/node0/meminfo and /proc/meminfo",
+        )
     near = [number for number, node in there.items() if node.cpus & domain.pinned]
     return sorted(near or there)
 
@@ -118,7 +142,7 @@ def _existing(named: CpuSet, there: dict[int, Node], who: str) -> list[int]:
     if missing := named - there.keys():
         raise HookError(
             f"hugepages: {who} has node {format_list(missing)}, which this host has no memory on",
-            f"there is: {format_list(there)}",
+            f"there is: {format_list(there) or 'none'}",
         )
     return sorted(named)
 
