@@ -123,7 +123,10 @@ def test_two_programs_need_two_names(tmp_path: Path) -> None:
         ({"command": "plain"}, "/usr/bin/plain: it is not executable"),
         ({"command": "/usr/bin"}, "/usr/bin: it is not a file"),
         ({"command": "./barrier"}, "not a whole path"),
-        ({"command": "barrier", "user": "mee"}, "no user 'mee' on this host; did you mean me?"),
+        (
+            {"command": "barrier", "user": "mee"},
+            "no user 'mee' on this host; did you mean me? getent passwd lists all",
+        ),
         ({"command": "barrier", "folder": "/nowhere"}, "/nowhere: no such folder"),
     ],
 )

@@ -56,7 +56,10 @@ def group_id(host: Host, name: str) -> int:
     else:
         groups = {line[0]: int(line[2]) for line in _table(host, "/etc/group", 4)}
     if name not in groups:
-        raise HookError(f"there is no group {name!r} on this host", nearest(name, groups))
+        raise HookError(
+            f"there is no group {name!r} on this host",
+            nearest(name, groups, "getent group lists all"),
+        )
     return groups[name]
 
 
@@ -103,4 +106,6 @@ def _table(host: Host, path: str, columns: int) -> list[list[str]]:
 
 
 def _nobody(name: str, there: list[str]) -> HookError:
-    return HookError(f"there is no user {name!r} on this host", nearest(name, there))
+    return HookError(
+        f"there is no user {name!r} on this host", nearest(name, there, "getent passwd lists all")
+    )

@@ -164,13 +164,14 @@ def _nobody(host: Host, there: list[Session], user: str | None, seat: str | None
     whose = f"{user} has" if user else "nobody has"
     problem = f"{whose} {'no' if user else 'a'} graphical session{f' on {seat}' if seat else ''}"
     if there:
-        return HookError(f"{problem}; there is: {', '.join(map(str, there))}")
+        return HookError(problem, f"there is: {', '.join(map(str, there))}")
     greeters = [s for s in sessions(host) if s.kind == "greeter"]
+    hint = "log in first; or write required = false, and the VM starts without this"
     if greeters:
         problem += f", there only is the login screen ({greeters[0]})"
     elif not host.exists(FOLDER):
-        return HookError(f"{problem}: logind does not run on this host ({FOLDER} is not there)")
-    hint = "log in first; or write required = false, and the VM starts without this"
+        problem += f": logind does not run on this host ({FOLDER} is not there)"
+        hint = "leave the table out; or write required = false, and the VM starts without this"
     return HookError(problem, hint)
 
 
