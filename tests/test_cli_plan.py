@@ -117,8 +117,45 @@ def test_a_start_that_would_fail_is_a_failure(command: Command) -> None:
 def test_a_failure_is_in_the_json_too(command: Command) -> None:
     result = command.here("plan", "--xml", "-", "--use", "pci", "--json", stdin=ALONE)
     assert result.code == 1
-    failed = {"event": "prepare", "failure": IN_THE_WAY, "runs": [], "changes": []}
-    assert result.json["events"] == [failed]
+    why = {"failure": IN_THE_WAY, "failures": [IN_THE_WAY]}
+    assert result.json["events"] == [{"event": "prepare", **why, "runs": [], "changes": []}]
+
+
+NO_CARD = domain_xml(functions=("0000:05:00.0",))
+WRONG = (
+    "session: domain win11 passes no graphics card of this host through; "
+    "add it as <hostdev> (virsh edit), or take [session] out of vm.toml",
+    "hugepages: domain win11 does not ask for any; add <memoryBacking><hugepages/>"
+    "</memoryBacking> to it (virsh edit), or take [hugepages] out of vm.toml",
+    "cpus: /sys/devices/system/cpu shows no CPU; is this the root of a host's /sys?",
+)
+
+
+def test_every_table_that_cannot_be_planned_is_told(command: Command) -> None:
+    command.manage("win11", "[pci]\n[session]\n[hugepages]\n[cpus]\n")
+    result = command.here("plan", "--xml", "-", stdin=NO_CARD)
+    lines = [f"vfio-hooks: prepare would fail: {failure}" for failure in WRONG]
+    assert (result.code, result.err.splitlines()) == (1, lines)
+    found = command.here("plan", "--xml", "-", "--json", stdin=NO_CARD).json["events"][0]
+    assert found["failures"] == [*WRONG]
+    started = command.here("hook", "win11", "prepare", "begin", "-", stdin=NO_CARD)
+    assert (started.code, started.err) == (1, f"vfio-hooks: {'; also: '.join(WRONG)}\n")
+
+
+def test_a_value_that_is_not_there_is_told_with_its_table(command: Command) -> None:
+    command.manage("win11", '[pci]\n[gpu]\nreset_method = "bus"\nd3cold = false\n[memory]\nksm=0')
+    with_memory = command.here("plan", "--xml", "-", stdin=domain_xml())
+    (command.host / "sys/kernel/mm/ksm").mkdir(parents=True)
+    (command.host / "sys/kernel/mm/ksm/run").touch()
+    result = command.here("plan", "--xml", "-", stdin=domain_xml())
+    assert [line.split("; ")[0] for line in (with_memory.err + result.err).splitlines()] == [
+        "vfio-hooks: prepare would fail: memory: this kernel has no ksm (/sys/kernel/mm/ksm/run)",
+        "vfio-hooks: prepare would fail: "
+        "gpu: /sys/bus/pci/devices/0000:04:00.0/d3cold_allowed: no such file on this host",
+    ]
+    assert result.err.endswith(
+        "; correct [gpu], or write required = false in it, and the VM starts without that\n"
+    )
 
 
 def test_the_vms_own_options_are_used(command: Command) -> None:

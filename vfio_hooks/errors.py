@@ -1,5 +1,7 @@
 """The one kind of failure that a user meets."""
 
+from collections.abc import Sequence
+
 
 class HookError(Exception):
     """A failure told in one line: what, on which object, why; `hint` says what to do about it."""
@@ -12,6 +14,14 @@ class HookError(Exception):
     def __str__(self) -> str:
         end = "" if self.problem.endswith("?") else ";"
         return f"{self.problem}{end} {self.hint}" if self.hint else self.problem
+
+
+class Several(HookError):
+    """Failures of several tables at once, for where one line has to tell them all."""
+
+    def __init__(self, errors: Sequence[HookError]) -> None:
+        super().__init__("; also: ".join(map(str, errors)))
+        self.errors = tuple(errors)
 
 
 class Gone(HookError):

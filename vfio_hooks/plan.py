@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
-from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.errors import Gone, HookError, Several
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.journal import State
@@ -58,19 +58,34 @@ class Change:
 def gather(event: Event, domain: Domain, config: Config, host: Host, log: Log) -> list[Step]:
     """The steps of all the facilities that a VM uses, in the plugins' order.
 
-    Raises HookError; what a table that is not required cannot plan is logged instead.
+    Raises HookError for all tables that cannot be planned; one that is not required is logged.
     """
     steps: list[Step] = []
+    wrong: list[HookError] = []
     for table in config.tables:
         try:
             planned = list(table.plugin.plan(event, domain, table.options, host))
         except HookError as error:
             if table.required:
-                raise
-            log.warning(f"{event.vm}: going on without [{table.name}]: {error}", event.vm)
+                wrong.append(_of_table(error, table.name))
+            else:
+                log.warning(f"{event.vm}: going on without [{table.name}]: {error}", event.vm)
         else:
             steps += (replace(step, required=table.required and step.required) for step in planned)
+    _raise(wrong)
     return steps
+
+
+def _of_table(error: HookError, name: str) -> HookError:
+    """A failure that says which table it is of, and what to do if nothing else helps."""
+    problem = error.problem if error.problem.startswith(f"{name}: ") else f"{name}: {error.problem}"
+    hint = f"correct [{name}], or write required = false in it, and the VM starts without that"
+    return HookError(problem, error.hint or hint)
+
+
+def _raise(wrong: Sequence[HookError]) -> None:
+    if wrong:
+        raise Several(wrong) if len(wrong) > 1 else wrong[0]
 
 
 def check(steps: Sequence[Step], uuid: str, ledger: Ledger) -> None:
@@ -100,10 +115,11 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger) -> None:
 def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
     """What the steps would do one after the other, without doing any.
 
-    Raises HookError for a required step that cannot be done: a value that is not there, a CPU
-    set that would be left empty.
+    Raises HookError for required steps that cannot be done, for the first of each table: a value
+    that is not there, a CPU set that would be left empty.
     """
     ahead: dict[str, list[Share]] = {}
+    wrong: dict[str, HookError] = {}
     changes = []
     for step in steps:
         earlier = ahead.setdefault(step.key, [])
@@ -111,10 +127,11 @@ def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
             changes.append(_change(step, host, ledger, earlier, ahead.keys()))
         except HookError as error:
             if step.required:
-                raise
+                wrong.setdefault(step.plugin, _of_table(error, step.plugin))
             changes.append(Change(step, "", "", "", str(error)))
         else:
             earlier.append(step.share)
+    _raise([*wrong.values()])
     return changes
 
 

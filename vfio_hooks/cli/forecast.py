@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from vfio_hooks.cli.terminal import clean, paint, say, say_json
+from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, Several
 from vfio_hooks.event import PLANNED, Event
 from vfio_hooks.folding import folded
 from vfio_hooks.host import Host
@@ -50,6 +50,13 @@ class Outlook:
     changes: tuple[Change, ...] = ()
     failure: HookError | None = None
     scripts: tuple[str, ...] = ()
+
+    @property
+    def failures(self) -> tuple[HookError, ...]:
+        """The failure, one for each table that it is of."""
+        if isinstance(self.failure, Several):
+            return self.failure.errors
+        return (self.failure,) if self.failure else ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ def as_json(found: Forecast) -> dict[str, Any]:
             {
                 "event": outlook.event,
                 "failure": str(outlook.failure) if outlook.failure else None,
+                "failures": [str(failure) for failure in outlook.failures],
                 "runs": list(outlook.scripts),
                 "changes": [_change_as_json(change) for change in outlook.changes],
             }
@@ -142,16 +150,16 @@ def as_json(found: Forecast) -> dict[str, Any]:
     }
 
 
-def tell(found: Forecast, json: bool = False) -> None:
-    """Print a forecast, and then raise the failure that it ends with, if there is one."""
+def tell(found: Forecast, json: bool = False) -> int:
+    """Print a forecast, and the failures that it ends with, a line each; the exit code."""
     if json:
         say_json(as_json(found))
     else:
         _show(found)
-    for outlook in found.outlooks:
-        if outlook.failure:
-            problem, hint = outlook.failure.problem, outlook.failure.hint
-            raise HookError(f"{outlook.event} would fail: {problem}", hint)
+    last = found.outlooks[-1]
+    for failure in last.failures:
+        complain(f"{last.event} would fail: {failure}")
+    return int(bool(last.failures))
 
 
 def _show(found: Forecast) -> None:

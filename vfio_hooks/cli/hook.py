@@ -59,8 +59,7 @@ def _rehearse(event: Event, here: Places) -> int:
     elif config is None:
         say(f"{clean(event.vm)} is not managed: nothing is done")
     elif event.op in PLANNED:
-        tell(forecast(parse(xml.from_file("-")), config, here, [event]))
-        return 0
+        return tell(forecast(parse(xml.from_file("-")), config, here, [event]))
     scripts = find(config.folder, event) if config else []
     for path in scripts:
         say(f"{clean(event.op)} runs {clean(path)}")

@@ -59,8 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = Config.use(filter(None, (name.strip() for name in arguments.use.split(","))))
     events = [Event(domain.name, op) for op in PLANNED]
     events += [Event(domain.name, op, "end") for op in ENDING]
-    tell(forecast(domain, config, here, events), arguments.json)
-    return 0
+    return tell(forecast(domain, config, here, events), arguments.json)
 
 
 def _domain(arguments: argparse.Namespace, host: Host) -> Domain:
