@@ -245,30 +245,51 @@ def a_screen(edids: dict[str, str] | None = None, *others: str) -> Screen:
 @pytest.mark.parametrize(
     ("screen", "connector", "expected"),
     [
-        # X11: amdgpu counts from 0, modesetting as the kernel does; the EDID is the better proof.
+        # amdgpu counts from 0, modesetting as the kernel does; the EDID is the better proof.
         (a_screen({"HDMI-A-0": "aa", "DisplayPort-2-3": "bb"}), ("DP-4", "bb"), "DisplayPort-2-3"),
         (a_screen({"HDMI-1": "aa", "DP-1-4": "bb"}), ("DP-4", "bb"), "DP-1-4"),
         (a_screen({"DP-0": "aa", "DP-5": "bb"}), ("DP-3", "bb"), "DP-5"),
         (a_screen({"DP-1-3": "aa", "DP-1-4": "aa", "DP-9": "aa"}), ("DP-9", "aa"), "DP-9"),
         (a_screen({"DP-1-3": "", "HDMI-1": ""}), ("DP-3", ""), "DP-1-3"),
+        (a_screen({"DVI-D-0": "", "VGA-1": "aa"}), ("DVI-D-1", ""), "DVI-D-0"),
         (a_screen({"DUMMY0": ""}), ("Virtual-1", ""), None),
-        # Wayland: the kernel's own names, but for GNOME's HDMI.
-        (a_screen(None, "HDMI-A-1", "HDMI-A-2"), ("HDMI-A-1", "aa"), "HDMI-A-1"),
-        (a_screen(None, "HDMI-2", "DP-2"), ("HDMI-A-2", "aa"), "HDMI-2"),
+        # Another monitor's: X has none of this card.
+        (a_screen({"HDMI-A-0": "aa", "DisplayPort-0": "bb"}), ("HDMI-A-1", "cc"), None),
+        (a_screen({"HDMI-1": "aa", "DP-1": "bb"}), ("HDMI-A-1", "cc"), None),
+        (a_screen({"HDMI-1": "aa"}), ("HDMI-A-2", ""), None),
     ],
 )
 def test_the_output_of_a_connector(
     screen: Screen, connector: tuple[str, str], expected: str | None
 ) -> None:
     name, edid = connector
-    found = outputs_on(screen, [Connector(name, True, edid), Connector("DP-7", False, "")])
-    assert found == ([expected] if expected else [])
+    there = [Connector(name, True, edid), Connector("DP-7", False, "")]
+    assert outputs_on(screen, there, "xrandr") == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("back_end", "outputs", "connector", "expected"),
+    [
+        ("wlroots", ("HDMI-A-1", "HDMI-A-2"), "HDMI-A-1", ["HDMI-A-1"]),
+        ("kscreen", ("HDMI-A-1", "DP-1"), "DP-2", []),
+        ("mutter", ("HDMI-2", "DP-2"), "HDMI-A-2", ["HDMI-2"]),
+        ("mutter", ("HDMI-1", "DP-1"), "HDMI-A-2", []),
+        ("mutter", ("HDMI-1", "DP-1"), "DP-1", ["DP-1"]),
+    ],
+)
+def test_wayland_has_the_kernels_own_names(
+    back_end: str, outputs: tuple[str, ...], connector: str, expected: list[str]
+) -> None:
+    screen = a_screen(None, *outputs)
+    assert outputs_on(screen, [Connector(connector, True, "aa")], back_end) == expected
 
 
 def test_two_outputs_that_may_be_the_cards_own_are_told() -> None:
     screen = a_screen({"DP-1-3": "aa", "DP-2-3": "aa"})
+    dp_3 = [Connector("DP-3", True, "aa")]
     with pytest.raises(HookError, match="DP-3 of the passed card may be any of DP-1-3, DP-2-3"):
-        outputs_on(screen, [Connector("DP-3", True, "aa")])
+        outputs_on(screen, dp_3, "xrandr", ["HDMI-1"])
+    assert outputs_on(screen, dp_3, "xrandr", ["DP-2-3", "HDMI-1"]) == ["DP-2-3"]
 
 
 def test_only_the_servers_own_card_has_no_number() -> None:

@@ -1,28 +1,34 @@
 """Which outputs of a screen hang on a graphics card.
 
-The kernel and the display servers have a name of their own for a connector: the kernel's HDMI-A-1
-is HDMI-1 for X11's modesetting driver and for GNOME, and HDMI-A-0 for X11's amdgpu. X11 puts the
-number of the card in between for all but the first: DisplayPort-2-3. The EDID is the monitor's
-own, and so the better proof.
+Wayland's compositors have the kernel's names for connectors; but GNOME calls HDMI-A-1 HDMI-1. X11's
+are its drivers': modesetting has GNOME's, and amdgpu HDMI-A-0 and DisplayPort-0 for the first ones.
+X11 puts the number of the card in between for all but the first: DisplayPort-2-3. It also has the
+monitors' EDIDs, which are the better proof.
 """
 
 import re
+from collections.abc import Iterable
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.drm import Connector
 from vfio_hooks.layouts.layout import Screen
 
-_TYPES = {"HDMI-A": ("HDMI-A", "HDMI"), "DP": ("DP", "DisplayPort")}
+# What X11's drivers call the connectors of a kind, and by how much their numbers are less.
+_CALLED = {"HDMI-A": (("HDMI-A", 1), ("HDMI", 0)), "DP": (("DisplayPort", 1), ("DP", 0))}
 
 
-def outputs_on(screen: Screen, connectors: list[Connector]) -> list[str]:
-    """The names of the outputs that are on these connectors. Raises HookError where two could be
-    the same one."""
-    found = []
+def outputs_on(
+    screen: Screen, connectors: list[Connector], back_end: str, named: Iterable[str] = ()
+) -> list[str]:
+    """The names of the outputs that are on these connectors. Raises HookError where one could be
+    any of several, of which the user has `named` none."""
+    found: set[str] = set()
     for connector in connectors:
-        if connector.connected:
-            found += _output_on(screen, connector)
-    return sorted(set(found))
+        if connector.connected and back_end == "xrandr":
+            found |= _output_on(screen, connector, set(named))
+        elif connector.connected:
+            found.add(_own_name(connector.name, back_end))
+    return sorted(found & screen.layout.names)
 
 
 def is_on_first_card(output: str) -> bool:
@@ -30,23 +36,29 @@ def is_on_first_card(output: str) -> bool:
     return re.search(r"-\d+-\d+$", output) is None
 
 
-def _output_on(screen: Screen, connector: Connector) -> list[str]:
-    names = screen.layout.names
-    if connector.name in names and not screen.edids:
-        return [connector.name]
-    alike = {name for name in names if connector.edid and screen.edids.get(name) == connector.edid}
-    called = {name for name in names if _may_be_called(name, connector.name)}
-    fitting = sorted((alike & called) or alike or called)
-    if len(fitting) > 1:
+def _own_name(connector: str, back_end: str) -> str:
+    return connector.replace("HDMI-A-", "HDMI-") if back_end == "mutter" else connector
+
+
+def _output_on(screen: Screen, connector: Connector, named: set[str]) -> set[str]:
+    edids = {name: screen.edids.get(name, "") for name in screen.layout.names}
+    alike = {name for name, edid in edids.items() if edid and edid == connector.edid}
+    # With another monitor's EDID it is another output, whatever it is called.
+    unknown = {name for name, edid in edids.items() if not (edid and connector.edid)}
+    called = {name for name in edids if _may_be_called(name, connector.name)}
+    fitting = (alike & called) or alike or (unknown & called)
+    if len(fitting) > 1 and not fitting & named:
         raise HookError(
-            f"display: {connector.name} of the passed card may be any of {', '.join(fitting)}",
+            f"display: {connector.name} of the passed card may be any of "
+            f"{', '.join(sorted(fitting))}",
             "name the outputs that are on it: off = [...]",
         )
-    return fitting
+    return fitting & named if len(fitting) > 1 else fitting
 
 
 def _may_be_called(output: str, connector: str) -> bool:
     kind, _, number = connector.rpartition("-")
-    numbers = f"{int(number)}|{int(number) - 1}"
-    kinds = "|".join(map(re.escape, _TYPES.get(kind, (kind,))))
-    return re.fullmatch(rf"(?:{kinds})-(?:\d+-)?(?:{numbers})", output) is not None
+    return any(
+        re.fullmatch(rf"{re.escape(called)}-(?:\d+-)?{int(number) - less}", output)
+        for called, less in _CALLED.get(kind, ((kind, 0), (kind, 1)))
+    )

@@ -45,7 +45,8 @@ _ELSEWHERE = (
 @dataclass(frozen=True)
 class Options:
     """`user` and `seat` say whose session is meant, where more than one is on a screen. `off` are
-    outputs to switch off, besides those of the passed card. `primary` is the output that becomes
+    outputs to switch off, besides those of the passed card; it also tells which of several that
+    have the same monitor is on it. `primary` is the output that becomes
     the primary one; where that would be off, the leftmost does. `outputs` are others to change, a
     table each: { name = "HDMI-1", mode = "1920x1080", rate = 60, right-of = "DP-1" }. Such a table
     can have a position ("1920,0") or one of right-of, left-of, above, below and same-as; a rotation
@@ -77,7 +78,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     for function in domain.pci:
         about = traits(host, function.address)
         if about.is_display:
-            outputs = outputs_on(screen, connectors(host, function.address))
+            hung = connectors(host, function.address)
+            outputs = outputs_on(screen, hung, knob.back_end, options.off)
             _check_not_first(host, knob, function.address, outputs, about.boot_vga)
             off |= set(outputs)
     if off or options.primary or options.outputs:
