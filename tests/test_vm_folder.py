@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,26 @@ def test_a_module_is_a_plugin(sealed: Sealed, toml: str, value: str) -> None:
     assert json.loads((sealed.state / sealed.journals()[0]).read_text().splitlines()[1])
     assert sealed.hook("win11", "release", domain_xml()).code == 0
     assert lamp.read_text() == "1"
+
+
+def test_a_cache_beside_a_module_is_neither_run_nor_made(sealed: Sealed, tmp_path: Path) -> None:
+    """Whoever wrote it: what is looked at is the module's own file."""
+    folder = sealed.manage("win11")
+    (folder / "mine.py").write_text("def plan(*_): return ()\n")
+    assert sealed.hook("win11", "prepare", domain_xml()).code == 0
+    assert not (folder / "__pycache__").exists()
+    planted = tmp_path / "mine.py"
+    planted.write_text("open('/run/record', 'w').write('planted')\ndef plan(*_): return ()\n")
+    compile_it = (
+        "import sys; from importlib.util import cache_from_source as cache;"
+        "from py_compile import PycInvalidationMode as Mode, compile;"
+        "compile(sys.argv[1], cache(sys.argv[2]), invalidation_mode=Mode.UNCHECKED_HASH)"
+    )
+    where = (str(planted), str(folder / "mine.py"))
+    subprocess.run(["/usr/bin/python3", "-c", compile_it, *where], check=True)
+    os.chown(next((folder / "__pycache__").iterdir()), 65534, 65534)
+    assert sealed.hook("win11", "start", domain_xml()).code == 0
+    assert not record(sealed)
 
 
 BROKEN = {

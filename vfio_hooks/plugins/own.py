@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import Any
 
@@ -69,13 +68,15 @@ def load(folder: str, name: str) -> OwnPlugin:
     written it, or it fails."""
     path = f"{folder}/{name}.py"
     trusted(path, folder)
-    spec = spec_from_file_location(f"vfio_hooks_own_{name}", path)
-    assert spec is not None and spec.loader is not None, "the name ends with .py"
-    module = module_from_spec(spec)
+    module = ModuleType(f"vfio_hooks_own_{name}")
+    module.__file__ = path
     # A dataclass looks its module up there.
-    sys.modules[spec.name] = module
+    sys.modules[module.__name__] = module
     try:
-        spec.loader.exec_module(module)
+        # Not imported: that would rather run a __pycache__, whoever wrote it, and leave one.
+        with open(path, "rb") as file:
+            source = file.read()
+        exec(compile(source, path, "exec", dont_inherit=True), vars(module))
     except Exception as error:
         raise _told(path, error) from error
     if not callable(getattr(module, "plan", None)):
