@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosttree import domain_xml, gpu_host
-from tests.sealed import Sealed, can_seal
+from tests.sealed import Result, Sealed, can_seal
 from vfio_hooks.wait import until
 
 pytestmark = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
@@ -185,17 +185,37 @@ BROKEN = {
     "import": ("\nimport nothing_like_it\ndef plan(*_): pass\n", "mine.py:2: ModuleNotFoundError"),
     "in plan": ("def plan(*_):\n    x = {}\n    return x['a']\n", "mine.py:3: KeyError"),
     "in a generator": ("def plan(*_):\n    yield 5\n", "mine.py:?: TypeError: plan() yielded 5"),
+    "exit": ("import sys\nsys.exit(5)\n", "mine.py:2: SystemExit: 5"),
+    "exit in plan": ("def plan(*_):\n    exit('no')\n", "mine.py:2: SystemExit: no"),
+    "anything": ("class X(BaseException): pass\nraise X('no')\n", "vfio-hooks: X: no"),
     "no plan": ("x = 1\n", "mine.py: has no plan()"),
 }
 
 
 @pytest.mark.parametrize(("text", "told"), BROKEN.values(), ids=BROKEN)
 def test_an_exception_in_a_module_is_one_line(sealed: Sealed, text: str, told: str) -> None:
-    (sealed.manage("win11") / "mine.py").write_text(text)
+    folder = sealed.manage("win11")
+    (folder / "mine.py").write_text(text)
     result = sealed.hook("win11", "prepare", domain_xml())
     assert result.code == 1
     assert told in result.stderr
     assert result.stderr.count("\n") == 1
+    (folder / "restore").mkdir()
+    for op in ("started", "restore", "stopped", "release"):
+        assert sealed.hook("win11", op, domain_xml()) == Result(0, b"", "")
+
+
+def test_what_a_module_prints_does_not_reach_libvirt(sealed: Sealed) -> None:
+    """By any way: libvirt would take it for the domain's XML. What the kept hook prints does."""
+    folder = sealed.manage("win11")
+    ways = "print('a'); os.write(1, b'b'); os.system('echo c'); sys.__stdout__.write('d')"
+    text = f"import os, sys\ndef plan(*_):\n    {ways}\n    return ()\n{ways}\n"
+    (folder / "mine.py").write_text(text)
+    (folder / "restore").mkdir()
+    for op in ("prepare", "restore"):
+        assert sealed.hook("win11", op, domain_xml()) == Result(0, b"", "")
+    script(sealed.hooks / "qemu.kept", "#!/bin/sh\ncat\n")
+    assert sealed.hook("win11", "restore", "<domain/>") == Result(0, b"<domain/>", "")
 
 
 @pytest.mark.parametrize("step", ["missing", "refused"])

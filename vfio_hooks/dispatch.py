@@ -37,8 +37,9 @@ def main(argv: list[str]) -> int:
     if os.geteuid() or not (_is_managed(vm, op) or _has_state(op)):
         return _hand_over(argv)
     xml = sys.stdin.buffer.read() if sys.stdin else b""
+    stdout = _take_stdout()
     code = _guarded(argv, xml)
-    return code or _run_kept(argv, xml)
+    return code or _run_kept(argv, xml, stdout)
 
 
 def handle(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
@@ -120,6 +121,14 @@ def _undo(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
             Engine(places.host(), folder, log).undo(event.op, uuid)
 
 
+def _take_stdout() -> int:
+    """Libvirt's standard output. In its place is nothing now: whatever prints does not reach it."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    stdout = os.dup(1)
+    os.dup2(nothing, 1)
+    return stdout
+
+
 def _guarded(argv: list[str], xml: bytes) -> int:
     """`handle` under the contract: whatever happens, an exit code and at most one line."""
     vm, op = argv[1], argv[2]
@@ -136,11 +145,12 @@ def _guarded(argv: list[str], xml: bytes) -> int:
         log = SystemdJournal(event=op, event_of=vm)
         try:
             handle(Event(*argv[1:5]), xml, Places(HOOKS, STATE, "/"), log)
-        except Exception as error:
+        except BaseException as error:
             log.warning(f"{vm}: {op} failed: {_line(error)}", vm)
             raise
-    except (Exception, KeyboardInterrupt) as error:
-        # By name: in a half upgraded package even the import of our errors may fail.
+    except BaseException as error:
+        # SystemExit, too: a VM's own module may raise anything. By name, because in a half
+        # upgraded package even the import of our errors may fail.
         if op in ("prepare", "start") or type(error).__name__ == "Strict":
             sys.stderr.write(f"vfio-hooks: {_line(error)}\n")
             return 1
@@ -181,9 +191,9 @@ def _hand_over(argv: list[str]) -> int:
         return 0
 
 
-def _run_kept(argv: list[str], xml: bytes) -> int:
+def _run_kept(argv: list[str], xml: bytes, stdout: int) -> int:
     if not os.access(KEPT, os.X_OK):
         return 0
     import subprocess
 
-    return subprocess.run([KEPT, *argv[1:]], input=xml).returncode
+    return subprocess.run([KEPT, *argv[1:]], input=xml, stdout=stdout).returncode

@@ -55,7 +55,7 @@ _INTERFACE = (
         "and started, more than once, and without root when a user runs `vfio-hooks plan`. So it "
         "must only read. For what cannot work it raises `HookError(problem, hint)` of "
         "vfio_hooks.errors, before anything is changed; any other exception is told with the "
-        "module's line.",
+        "module's line. What it prints is seen by hand only, as with `vfio-hooks plan`.",
     ),
     (
         ["`Options`"],

@@ -49,7 +49,7 @@ class OwnPlugin:
                 yield step
         except HookError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _told(self.path, error) from error
 
 
@@ -77,14 +77,14 @@ def load(folder: str, name: str) -> OwnPlugin:
         with open(path, "rb") as file:
             source = file.read()
         exec(compile(source, path, "exec", dont_inherit=True), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _told(path, error) from error
     if not callable(getattr(module, "plan", None)):
         raise HookError(f"{path}: has no plan()", "a plugin is plan(event, domain, options, host)")
     return OwnPlugin(path, module)
 
 
-def _told(path: str, error: Exception) -> HookError:
+def _told(path: str, error: BaseException) -> HookError:
     """The failure with the last line of the module that it came through."""
     line: int | None = None
     if isinstance(error, SyntaxError):
