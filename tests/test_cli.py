@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,27 @@ def test_help_of_a_verb_gives_examples(command: Command, verb: str) -> None:
     assert (result.code, result.err) == (0, "")
     assert "\nexamples:\n" in result.out
     assert all(len(line) <= 100 for line in result.out.splitlines())
+
+
+@pytest.mark.parametrize("root", ["/no/such/folder", "HOOKS", "HOOKS/empty.tar"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(["check"], ["status"], ["undo", "--all"], ["iommu"], ["topology"], ["init", "win11"]),
+        *(["plan", "win11"], ["verify", "win11"], ["snapshot", "HOOKS/new.tar"]),
+        ["hook", "win11", "prepare", "begin", "-"],
+    ],
+)
+def test_what_is_no_host_is_told(command: Command, root: str, argv: list[str]) -> None:
+    command.manage("win11")
+    with tarfile.open(command.hooks / "empty.tar", "w") as tar:
+        tar.add(command.hooks / "qemu.d", "qemu.d")
+    root, *argv = (word.replace("HOOKS", str(command.hooks)) for word in (root, *argv))
+    result = command(*argv, "--root", root)
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    name = root.replace(str(command.hooks), "HOOKS")
+    assert result.err.startswith(f"vfio-hooks: {name} is no host: there is nothing in its /sys; ")
+    assert "a file of vfio-hooks snapshot" in result.err
 
 
 def test_version(command: Command) -> None:

@@ -96,7 +96,7 @@ def test_xml_that_is_no_domain_is_told(
     assert "defect" not in result.err
 
 
-def test_a_root_without_a_host_is_told(command: Command, tmp_path: Path) -> None:
-    result = command("topology", "--root", str(tmp_path / "nothing"))
+def test_a_host_without_a_cpu_is_told(command: Command) -> None:
+    result = command.here("topology")
     assert (result.code, result.out) == (1, "")
     assert "shows no CPU" in result.err

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from vfio_hooks.config import FOLDER
 from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
 from vfio_hooks.places import Places
 from vfio_hooks.state import FOLDER as STATE
 
@@ -58,14 +59,24 @@ def places(arguments: argparse.Namespace) -> Places:
     """What the options of `add_places` say; the usual place for an option that a verb lacks.
 
     A host in a file is unpacked, and removed when this process ends. Raises HookError for a file
-    that has none.
+    or folder that has none.
     """
-    root = getattr(arguments, "root", "/")
     return Places(
         config=getattr(arguments, "config_dir", FOLDER).rstrip("/") or "/",
         state=getattr(arguments, "state_dir", STATE),
-        root=_unpacked(root) if os.path.isfile(root) else root,
+        root=_root(getattr(arguments, "root", "/")),
     )
+
+
+def _root(path: str) -> str:
+    root = _unpacked(path) if os.path.isfile(path) else path
+    # Where nothing is there, nothing is wrong, and nothing is changed: that is no answer.
+    if path != "/" and not Host(root).names("/sys"):
+        raise HookError(
+            f"{path} is no host: there is nothing in its /sys",
+            "--root takes a file of vfio-hooks snapshot, or a folder with a host's sys and proc",
+        )
+    return root
 
 
 def _unpacked(path: str) -> str:
