@@ -8,8 +8,8 @@ import pytest
 
 from tests.command import UUID, Command
 from tests.test_cli_status import GOVERNOR, OTHER, POOL, cut_off, prepare, put, read
-from vfio_hooks.knobs import Pages
-from vfio_hooks.sharing import Add
+from vfio_hooks.knobs import File, Pages
+from vfio_hooks.sharing import Add, Once
 from vfio_hooks.steps import Step
 
 MORE_PAGES = Step("hugepages", Pages(POOL), Add(8))
@@ -32,7 +32,9 @@ def journals(command: Command) -> list[str]:
 def test_one_vm(changed: Command, which: str) -> None:
     result = changed.here("undo", which)
     assert (result.code, result.err) == (0, "")
-    assert result.out == "win11: governor: /governor: performance → powersave\n"
+    assert result.out == (
+        "win11: governor: /governor: performance → powersave\nwin11: 1 change put back\n"
+    )
     assert (read(changed, "governor"), read(changed, "pages")) == ("powersave", "10")
     assert journals(changed) == [OTHER]
 
@@ -41,11 +43,36 @@ def test_all_vms(changed: Command) -> None:
     result = changed.here("undo", "--all")
     assert (result.code, result.err) == (0, "")
     assert sorted(result.out.splitlines()) == [
+        "b: 1 change put back",
         f"b: hugepages: {POOL}: 10 → 2",
+        "win11: 1 change put back",
         "win11: governor: /governor: performance → powersave",
     ]
     assert journals(changed) == []
     assert changed.here("undo", "--all").out == "nothing to undo\n"
+
+
+ONCE = Step("memory", File("/once"), Once("1"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "now", "told"),
+    [
+        ([GOVERNOR], "performance", "1 change put back"),
+        ([GOVERNOR], "powersave", "nothing had to be put back"),
+        ([MORE_PAGES, GOVERNOR], "performance", "2 changes put back"),
+        ([MORE_PAGES, GOVERNOR], "powersave", "1 change put back"),
+        ([ONCE], "powersave", "nothing had to be put back"),
+    ],
+)
+def test_the_last_line_sums_up(command: Command, steps: list[Step], now: str, told: str) -> None:
+    put(command, governor="powersave", pages="2", once="0")
+    prepare(command, UUID, "win11", *steps)
+    put(command, governor=now)
+    result = command.here("undo", "win11")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[-1] == f"win11: {told}"
+    assert not journals(command)
 
 
 def test_nothing_to_undo_is_no_failure(command: Command) -> None:
@@ -53,6 +80,19 @@ def test_nothing_to_undo_is_no_failure(command: Command) -> None:
         result = command.here("undo", which)
         assert (result.code, result.out) == (0, f"nothing to undo for {which}\n")
     assert not command.state.exists()
+
+
+@pytest.mark.parametrize("verb", ["undo", "status"])
+def test_a_mistyped_name_is_no_all_clear(changed: Command, verb: str) -> None:
+    result = changed.here(verb, "win1l")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "vfio-hooks: nothing is changed by win1l; did you mean win11?\n"
+    for other in ("debian", OTHER[:-1] + "c"):
+        result = changed.here(verb, other)
+        assert (result.code, result.out.endswith(f" {other}\n")) == (0, True)
+    # Another VM, whose name is nearly the same.
+    (changed.host / "etc/libvirt/hooks/qemu.d/win10").mkdir(parents=True)
+    assert changed.here(verb, "win10").code == 0
 
 
 def test_several_vms_of_one_name_are_told_apart(command: Command) -> None:
@@ -65,13 +105,20 @@ def test_several_vms_of_one_name_are_told_apart(command: Command) -> None:
         f"vfio-hooks: 2 VMs named win11 have changes; give one's UUID: {OTHER}, {UUID}\n"
     )
     assert command.here("undo", UUID).code == 0
-    assert command.here("undo", "win11").out == f"win11: hugepages: {POOL}: 10 → 2\n"
+    assert command.here("undo", "win11").out.splitlines() == [
+        f"win11: hugepages: {POOL}: 10 → 2",
+        "win11: 1 change put back",
+    ]
 
 
 def test_what_somebody_else_has_changed_is_left_alone(changed: Command) -> None:
     put(changed, governor="ondemand")
     result = changed.here("undo", "win11")
-    assert (result.code, result.out, read(changed, "governor")) == (0, "", "ondemand")
+    assert (result.code, result.out, read(changed, "governor")) == (
+        0,
+        "win11: nothing had to be put back\n",
+        "ondemand",
+    )
     assert result.err == (
         "vfio-hooks: win11: /governor: somebody else has set it to ondemand since: left alone\n"
     )
@@ -125,7 +172,10 @@ def test_a_damaged_journal_is_not_passed_over(changed: Command) -> None:
         assert (result.code, result.out) == (1, "")
         assert f"STATE/{UUID}.journal:1: damaged journal" in result.err
     result = changed.here("undo", "--all")
-    assert (result.code, result.out) == (1, f"b: hugepages: {POOL}: 10 → 2\n")
+    assert (result.code, result.out) == (
+        1,
+        f"b: hugepages: {POOL}: 10 → 2\nb: 1 change put back\n",
+    )
     assert journals(changed) == [UUID]
 
 

@@ -8,11 +8,14 @@ import tempfile
 from collections.abc import Callable
 from typing import TypeAlias
 
-from vfio_hooks.config import FOLDER
+from vfio_hooks.config import FOLDER, home
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
+from vfio_hooks.ledger import Ledger
+from vfio_hooks.nearest import did_you_mean
 from vfio_hooks.places import Places
 from vfio_hooks.state import FOLDER as STATE
+from vfio_hooks.state import UUID
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace], int]
@@ -85,6 +88,14 @@ def _unpacked(path: str) -> str:
     folder = tempfile.mkdtemp(prefix="vfio-hooks-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return unpack(path, folder)
+
+
+def refuse_mistyped(vm: str, ledger: Ledger, host: Host) -> None:
+    """Raise HookError for a name without changes that is nearly the name of a VM with some, and
+    that no managed VM has."""
+    guess = did_you_mean(vm, {journal.vm for journal in ledger.journals.values()})
+    if guess and not UUID.fullmatch(vm.lower()) and home(host.path(FOLDER), vm) is None:
+        raise HookError(f"nothing is changed by {vm}", guess)
 
 
 def need_root(what: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import groupby
 
-from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places, refuse_mistyped
 from vfio_hooks.cli.terminal import TerminalLog, clean, complain, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.journal import Claim, Journal, State
@@ -84,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
         for journal in ledger.journals.values()
         if arguments.vm in (None, journal.vm, journal.uuid)
     ]
+    if arguments.vm is not None and not vms and not ledger.damaged:
+        refuse_mistyped(arguments.vm, ledger, here.host())
     damaged = [str(error) for error in ledger.damaged.values()]
     if arguments.json:
         say_json({"vms": [asdict(vm) for vm in vms], "damaged": damaged})

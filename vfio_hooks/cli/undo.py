@@ -2,13 +2,15 @@
 
 import argparse
 
-from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places
+from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places, refuse_mistyped
 from vfio_hooks.cli.terminal import TerminalLog, clean, say
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
+from vfio_hooks.journal import Journal
 from vfio_hooks.ledger import Ledger
 from vfio_hooks.places import Places
+from vfio_hooks.sharing import Run, is_shared
 from vfio_hooks.state import UUID
 
 RUNNING = "/run/libvirt/qemu"
@@ -52,13 +54,39 @@ def run(arguments: argparse.Namespace) -> int:
         say("nothing to undo" + ("" if arguments.all else f" for {clean(arguments.vm)}"))
     if not arguments.force:
         _refuse_running(uuids, here)
+    journals = Ledger(here.folder()).journals
     problems = []
     for uuid in uuids:
-        problems += Engine(here.host(), here.folder(), TerminalLog()).undo("undo", uuid)
+        before = _values(journals.get(uuid), here.host())
+        failed = Engine(here.host(), here.folder(), TerminalLog()).undo("undo", uuid)
+        problems += failed
+        if uuid in journals and not failed:
+            _tell_end(journals[uuid], before, here.host())
     if problems:
         # Each has been told already, with what to do about it.
         raise HookError(f"{len(problems)} of the changes could not be put back")
     return 0
+
+
+def _values(journal: Journal | None, host: Host) -> dict[str, str | None]:
+    """What the things that a VM has changed are now, by key, as far as they can be read."""
+    values: dict[str, str | None] = {}
+    for claim in journal.live() if journal else ():
+        try:
+            is_value = is_shared(claim.step.share)
+            values[claim.step.key] = claim.step.knob.read(host) if is_value else None
+        except Exception:
+            # Undoing itself says what is wrong with it.
+            values[claim.step.key] = None
+    return values
+
+
+def _tell_end(journal: Journal, before: dict[str, str | None], host: Host) -> None:
+    after = _values(journal, host)
+    count = sum(value != before[key] for key, value in after.items())
+    count += sum(isinstance(claim.step.share, Run) for claim in journal.live())
+    text = f"{count} change{'s' * (count != 1)} put back" if count else "nothing had to be put back"
+    say(f"{clean(journal.vm)}: {text}")
 
 
 def _find(vm: str, here: Places) -> list[str]:
@@ -72,8 +100,10 @@ def _find(vm: str, here: Places) -> list[str]:
             f"{len(found)} VMs named {vm} have changes", f"give one's UUID: {', '.join(found)}"
         )
     if not found:
+        ledger = Ledger(folder)
         # The journal that is meant may be among them.
-        Ledger(folder).require_whole()
+        ledger.require_whole()
+        refuse_mistyped(vm, ledger, here.host())
     return found
 
 
