@@ -9,7 +9,8 @@ import pytest
 from tests.hosttree import add_pci, domain_xml, gpu_host
 from tests.sealed import Result, Sealed, can_seal
 from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.host.in_use import losses, stuck_writer
+from vfio_hooks.host.in_use import stuck_writer
+from vfio_hooks.host.losses import losses
 from vfio_hooks.wait import until
 
 NIC, DISK, SOUND = "0000:05:00.0", "0000:06:00.0", "0000:07:00.0"

@@ -1,26 +1,23 @@
-"""Who uses a PCI function: programs that hold it open, and what would be lost with it.
+"""Who uses a PCI function: the programs that have it open.
 
-An unbind waits inside the kernel, unkillably, until every open file of a sound card is closed;
-it takes mounted file systems and the network away without asking. So both are looked at first.
+An unbind waits inside the kernel, unkillably, until every open file of a sound card is closed. So
+these are looked at first.
 """
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vfio_hooks.host import Host, network
+from vfio_hooks.host import Host
+from vfio_hooks.host.apparmor import may_look
+from vfio_hooks.host.devices import class_devices
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.wait import until
 
 # Their drivers wait for open files, or fail when unbound beneath them. An input device or a USB
 # serial port does not mind.
 _HOLDING = ("drm", "sound", "nvme", "block", "hidraw", "mei", "vfio")
-
-# The profiles at whose processes libvirtd's own, and so a hook, may look. A look at any other is
-# refused, and leaves a line of AppArmor's in the kernel log.
-_VISIBLE = ("unconfined", "libvirtd", "libvirt-", "virtqemud")
 
 
 @dataclass(frozen=True)
@@ -84,25 +81,6 @@ def _holding(host: Host, nodes: dict[tuple[int, int], str]) -> list[Holder]:
     return found
 
 
-def may_look(host: Host, pid: str) -> bool:
-    """Whether this process, which AppArmor may confine, may look at another's files.
-
-    A confined hook may not look at the daemon's other children, our siblings: one that has
-    libvirtd's own label still may become virt-aa-helper, with a profile of its own, between this
-    look and the next.
-    """
-    if not _label(host, "self").endswith("(enforce)"):
-        return True
-    status = host.maybe(f"/proc/{pid}/status") or ""
-    sibling = f"\nPPid:\t{os.getppid()}\n" in status and int(pid) != os.getpid()
-    return not sibling and _label(host, pid).startswith(_VISIBLE)
-
-
-def _label(host: Host, pid: str) -> str:
-    """The AppArmor profile of a process: "libvirtd (enforce)", "unconfined"."""
-    return host.maybe(f"/proc/{pid}/attr/current") or ""
-
-
 def stuck_writer(host: Host, address: str) -> int | None:
     """The pid of a child of vfio-hooks that still waits inside the kernel for the function's
     driver to let go. While it does, even reading some of the function's files would wait too.
@@ -122,45 +100,9 @@ def writer_name(address: str) -> str:
     return f"vh {address}"[:15]
 
 
-def losses(host: Host, address: str) -> list[str]:
-    """What the host would lose with the function, as clauses: "/home is mounted from nvme0n1"."""
-    return lost_below(host, f"{DEVICES}/{address}")
-
-
-def lost_below(host: Host, top: str) -> list[str]:
-    """What it would lose with a device of any bus, by the device's folder in sysfs."""
-    found = []
-    for device, folder in _class_devices(host, top):
-        subsystem = host.link(f"{folder}/subsystem")
-        if subsystem == "block":
-            found += _block_losses(host, device, folder)
-        elif subsystem == "net":
-            found += network.losses(host, device)
-    return found
-
-
-def _class_devices(host: Host, top: str) -> Iterator[tuple[str, str]]:
-    """Name and folder of every device below a folder, those of other PCI functions left out:
-    a bridge's folder has the folders of all that is behind it."""
-    folders = [top]
-    while folders:
-        folder = folders.pop()
-        for name in host.names(folder):
-            below = f"{folder}/{name}"
-            path = host.path(below)
-            if os.path.islink(path) or not os.path.isdir(path):
-                continue
-            subsystem = host.link(f"{below}/subsystem")
-            if subsystem == "pci":
-                continue
-            folders.append(below)
-            if subsystem is not None:
-                yield name, below
-
-
 def _nodes(host: Host, address: str) -> Iterator[tuple[tuple[int, int], str]]:
     """Device number and path of the nodes whose open files matter."""
-    for _, folder in _class_devices(host, f"{DEVICES}/{address}"):
+    for _, folder in class_devices(host, f"{DEVICES}/{address}"):
         number = host.maybe(f"{folder}/dev")
         if number and host.link(f"{folder}/subsystem") in _HOLDING:
             lines = (host.maybe(f"{folder}/uevent") or "").splitlines()
@@ -193,38 +135,3 @@ def _open_devices(pid: str) -> Iterator[tuple[int, int]]:
             continue
         if stat.S_ISCHR(seen.st_mode) or stat.S_ISBLK(seen.st_mode):
             yield os.major(seen.st_rdev), os.minor(seen.st_rdev)
-
-
-def _block_losses(host: Host, device: str, folder: str) -> list[str]:
-    found = [*_mounts(host, device, folder), *_swaps(host, device)]
-    for holder in host.names(f"{folder}/holders"):
-        name = host.maybe(f"/sys/class/block/{holder}/dm/name")
-        found.append(f"{device} is part of {f'{name} ({holder})' if name else holder}")
-    if not found and host.is_this_machine and _is_claimed(f"/dev/{device}"):
-        found.append(f"{device} is claimed by the kernel, as for a ZFS pool")
-    return found
-
-
-def _mounts(host: Host, device: str, folder: str) -> Iterator[str]:
-    """Mounts by device number, and by name: btrfs shows a number of its own."""
-    number = host.maybe(f"{folder}/dev")
-    for line in (host.maybe("/proc/self/mountinfo") or "").splitlines():
-        fields = line.split(" ")
-        source = line.partition(" - ")[2].split(" ")[1:2]
-        if fields[2] == number or source == [f"/dev/{device}"]:
-            yield f"{fields[4]} is mounted from {device}"
-
-
-def _swaps(host: Host, device: str) -> Iterator[str]:
-    for line in (host.maybe("/proc/swaps") or "").splitlines()[1:]:
-        if line.split()[0] == f"/dev/{device}":
-            yield f"{device} is swap space"
-
-
-def _is_claimed(node: str) -> bool:
-    """Whether an exclusive open is refused, as it is for all that has no holder in sysfs: ZFS."""
-    try:
-        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
-    except OSError as error:
-        return error.errno == errno.EBUSY
-    return False

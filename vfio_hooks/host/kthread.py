@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vfio_hooks.host import Host
-from vfio_hooks.host.in_use import may_look
+from vfio_hooks.host.apparmor import may_look
 
 # include/linux/sched.h
 _PF_KTHREAD = 0x00200000

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from vfio_hooks import commands
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.in_use import may_look
+from vfio_hooks.host.apparmor import may_look
 
 FOLDER = "/run/systemd/sessions"
 GRAPHICAL = ("x11", "wayland", "mir")

@@ -14,7 +14,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
-from vfio_hooks.host.in_use import losses
+from vfio_hooks.host.losses import losses
 from vfio_hooks.host.modules import is_known, is_loaded
 from vfio_hooks.host.pci import Function, is_for_guests
 from vfio_hooks.host.sriov import vf_at

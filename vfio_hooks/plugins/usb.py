@@ -26,7 +26,7 @@ from vfio_hooks.domain.devices import UsbDevice
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
-from vfio_hooks.host.in_use import lost_below
+from vfio_hooks.host.losses import lost_below
 from vfio_hooks.host.modules import is_known
 from vfio_hooks.host.usb import (
     DEVICES,
