@@ -53,6 +53,15 @@ def test_from_the_outermost_group_to_the_vcpus() -> None:
     ]
 
 
+def test_a_vcpu_that_is_not_plugged_in_is_left_out() -> None:
+    kernel, vm = host(), domain("4", "5", "6")
+    scope = running(kernel, vm)
+    planned_for = [step.knob for step in planned(kernel, vm, "started")]
+    assert [knob for knob in planned_for if isinstance(knob, Partition)] == [
+        Partition(f"{scope}/libvirt/vcpu{number}") for number in (0, 1)
+    ]
+
+
 def test_a_vm_that_does_not_run_has_no_groups_yet() -> None:
     assert not planned(host(), domain("4", "5"), "started")
 

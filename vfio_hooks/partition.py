@@ -44,7 +44,8 @@ def check(domain: Domain, host: Host) -> None:
 
 def steps(kind: str, domain: Domain, host: Host) -> Iterator[Step]:
     """What makes the partitions, from the outermost group to the vCPUs; nothing for a VM that
-    does not run, as its groups are not there before. `kind` is "root" or "isolated"."""
+    does not run, as its groups are not there before. A vCPU that is not plugged in has none
+    either. `kind` is "root" or "isolated"."""
     pid = host.maybe(f"{_RUN}/{domain.name}.pid")
     if pid is None:
         return
@@ -65,6 +66,8 @@ def steps(kind: str, domain: Domain, host: Host) -> Iterator[Step]:
         yield Step("cpus", _exclusive(group), Override(cpus))
     for number, pin in sorted(domain.vcpu_pins.items()):
         group = f"{scope}/libvirt/vcpu{number}"
+        if not host.exists(f"{ROOT}/{group}"):
+            continue  # It can be plugged in, and is not yet.
         yield Step("cpus", _exclusive(group), Override(format_list(pin)))
         yield Step("cpus", Partition(f"{ROOT}/{group}"), Override(kind))
 
