@@ -166,7 +166,7 @@ OLD = """<domain type='kvm'><name>old</name><uuid>0f3c7b52-6a7e-4a55-9d9c-2f6b1f
 
 def test_a_domain_of_long_ago(host: Path) -> None:
     found = seen(host, OLD)
-    assert {"machine-q35", "cpu-mode", "pins-none", "disk-bus", "memory-balloon"} <= found
+    assert {"machine-q35", "cpu-mode", "pins-wide", "disk-bus", "memory-balloon"} <= found
 
 
 def test_an_old_machine_gets_no_root_port(host: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vfio_hooks.domain import LARGEST, HugePages, PciFunction, identify, parse
 from vfio_hooks.domain.devices import MemoryDevice
 from vfio_hooks.errors import HookError
+from vfio_hooks.host.cpulist import format_list
 
 libvirt = pytest.importorskip("libvirt")
 
@@ -105,6 +106,32 @@ def test_all_that_libvirt_writes_is_read(connection: Any) -> None:
         PciFunction("0000:07:10.1", True, "interface"),
         PciFunction("10000:fe:1f.7", False, "hostdev"),
     ]
+
+
+TUNE = """<cputune><vcpupin vcpu='1' cpuset='2'/><emulatorpin cpuset='0'/>
+<iothreadpin iothread='1' cpuset='1'/></cputune>"""
+
+
+@pytest.mark.parametrize(
+    ("vcpu", "tune", "pins"),
+    [
+        ("cpuset='4-7'", "", ({0: "4-7", 1: "4-7"}, "4-7", {1: "4-7", 2: "4-7"})),
+        ("cpuset='4-7'", TUNE, ({0: "4-7", 1: "2"}, "0", {1: "1", 2: "4-7"})),
+        ("cpuset='4-7' placement='auto'", TUNE, ({1: "2"}, "0", {1: "1"})),
+        ("", TUNE, ({1: "2"}, "0", {1: "1"})),
+    ],
+)
+def test_threads_without_a_pin_have_the_cpus_of_vcpu(
+    connection: Any, vcpu: str, tune: str, pins: tuple[dict[int, str], str, dict[int, str]]
+) -> None:
+    xml = f"""<domain type='test'><name>a</name><uuid>{UUID}</uuid><memory>9</memory>
+        <vcpu {vcpu}>2</vcpu><iothreads>2</iothreads>{tune}<os><type>hvm</type></os></domain>"""
+    domain = parse(formatted(connection, xml))
+    told = [
+        {n: format_list(cpus) for n, cpus in sorted(found.items())}
+        for found in (domain.vcpu_pins, domain.iothread_pins)
+    ]
+    assert (told[0], format_list(domain.emulator_pin or ()), told[1]) == pins
 
 
 MEMORY = f"""

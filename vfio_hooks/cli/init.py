@@ -12,12 +12,13 @@ from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
 from vfio_hooks.cli.terminal import clean, paint
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.domain import Domain, element, parse
+from vfio_hooks.domain.devices import iothread_ids
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import nodes, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.pci_traits import traits
-from vfio_hooks.init.cputune import iothread_ids, repin
+from vfio_hooks.init.cputune import repin
 from vfio_hooks.init.placement import Placement, Wish, place
 from vfio_hooks.init.starter import Choice, choices, toml
 

@@ -1,7 +1,7 @@
 """What vfio-hooks reads of a domain's XML. https://libvirt.org/formatdomain.html"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +9,7 @@ from vfio_hooks.domain.devices import (
     MemoryDevice,
     SharedMemory,
     UsbDevice,
+    iothread_ids,
     kibibytes,
     memory_devices,
     number,
@@ -55,6 +56,7 @@ class Domain:
     memory: int = 0
     vcpus: int = 0
     vcpu_pins: dict[int, CpuSet] = field(default_factory=dict)
+    """Pins of threads are those of <cputune>, else <vcpu cpuset=>, which is for all the rest."""
     emulator_pin: CpuSet | None = None
     iothread_pins: dict[int, CpuSet] = field(default_factory=dict)
     numa_mode: str | None = None
@@ -105,14 +107,16 @@ def parse(xml: bytes) -> Domain:
     if not name or not uuid:
         raise HookError("the domain XML has no <name> or no <uuid>", "virsh dumpxml writes both")
     try:
+        vcpus = int(root.findtext("vcpu") or 1)
+        around = _around(root)
         return Domain(
             name=name,
             uuid=uuid.strip().lower(),
             memory=kibibytes(root.find("memory")),
-            vcpus=int(root.findtext("vcpu") or 1),
-            vcpu_pins=_pins(root, "vcpupin", "vcpu"),
-            emulator_pin=_cpus(root.find("cputune/emulatorpin"), "cpuset"),
-            iothread_pins=_pins(root, "iothreadpin", "iothread"),
+            vcpus=vcpus,
+            vcpu_pins=_pins(root, "vcpupin", "vcpu", around, range(vcpus)),
+            emulator_pin=_cpus(root.find("cputune/emulatorpin"), "cpuset") or around,
+            iothread_pins=_pins(root, "iothreadpin", "iothread", around, iothread_ids(root)),
             numa_mode=_attribute(root.find("numatune/memory"), "mode"),
             numa_nodes=_cpus(root.find("numatune/memory"), "nodeset"),
             cell_nodes={
@@ -193,11 +197,20 @@ def _function(
     )
 
 
-def _pins(root: "_Element", tag: str, number: str) -> dict[int, CpuSet]:
-    return {
+def _around(root: "_Element") -> CpuSet | None:
+    """The CPUs of all threads that have no pin of their own, where no numad chooses them."""
+    vcpu = root.find("vcpu")
+    return None if _attribute(vcpu, "placement") == "auto" else _cpus(vcpu, "cpuset")
+
+
+def _pins(
+    root: "_Element", tag: str, number: str, around: CpuSet | None, every: Iterable[int]
+) -> dict[int, CpuSet]:
+    own = {
         int(pin.get(number, "0")): parse_list(pin.get("cpuset", ""))
         for pin in root.iterfind(f"cputune/{tag}")
     }
+    return dict.fromkeys(every, around) | own if around else own
 
 
 def _cpus(element: "_Element | None", attribute: str) -> CpuSet | None:

@@ -115,6 +115,17 @@ def _bytes(number: str, unit: str) -> int:
     return total
 
 
+def iothread_ids(root: "_Element") -> list[int]:
+    """The numbers of a domain's I/O threads: the named ones, and the rest counted from 1.
+
+    Raises ValueError for what is no number.
+    """
+    named = [int(one.get("id", "")) for one in root.iterfind("iothreadids/iothread")]
+    count = max(int(root.findtext("iothreads") or 0), len(named))
+    free = (number for number in range(1, count + 1) if number not in named)
+    return sorted([*named, *list(free)[: count - len(named)]])
+
+
 def number(text: str) -> int:
     """A number as C's strtol reads it with base 0: 0x hex, 0 octal, else decimal."""
     octal = text.startswith("0") and text.isdecimal()

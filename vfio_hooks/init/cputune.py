@@ -7,22 +7,12 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.check.editing import add, reach, remove
 from vfio_hooks.check.layout import editable, written
+from vfio_hooks.domain.devices import iothread_ids
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.init.placement import Placement
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
-
-
-def iothread_ids(root: "_Element") -> list[int]:
-    """The numbers of a domain's I/O threads: the named ones, and the rest counted from 1.
-
-    Raises ValueError for what is no number.
-    """
-    named = [int(one.get("id", "")) for one in root.iterfind("iothreadids/iothread")]
-    count = max(int(root.findtext("iothreads") or 0), len(named))
-    free = (number for number in range(1, count + 1) if number not in named)
-    return sorted([*named, *list(free)[: count - len(named)]])
 
 
 def repin(xml: bytes, chosen: Placement) -> bytes:

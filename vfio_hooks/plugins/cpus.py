@@ -1,8 +1,9 @@
 """The VM's CPUs to itself: host programs and kernel threads leave them for as long as it runs.
 
-The VM's CPUs are those that its vCPUs are pinned to in <cputune>; a VM without a <vcpupin> is an
-error that says what to add, and so is one that leaves the host no CPU. The emulator's and the I/O
-threads' CPUs stay shared with the host, where these threads do the host's part of the work.
+The VM's CPUs are those that its vCPUs are pinned to, with <vcpupin> or <vcpu cpuset=>; for a VM
+that pins none there is an error that says what to add, and so there is for one that leaves the
+host no CPU. The emulator's and the I/O threads' CPUs stay shared with the host, where these threads
+do the host's part of the work.
 
 On a host with systemd and cgroup v2, init.scope, system.slice, user.slice and every other unit
 beside machine.slice get AllowedCPUs without the VM's CPUs, until the next boot at most; what was

@@ -1,11 +1,12 @@
 """No interrupts of the host on the VM's CPUs, and the VM's own nowhere else.
 
-The VM's CPUs are those that its vCPUs are pinned to in <cputune>; a VM without a <vcpupin> is an
-error that says what to add. Every interrupt that may go to one of them goes to the other CPUs it
-is allowed, or, where there are none, to the host's CPUs that are nearest in NUMA terms; so does
-every interrupt that comes up later. Interrupts that the kernel distributes itself, as it does with
-those of NVMe queues, and those of a single CPU stay; they only come to a VM's CPU for work that
-this CPU began. When the VM stops everything goes back, but for CPUs that another VM has.
+The VM's CPUs are those that its vCPUs are pinned to, with <vcpupin> or <vcpu cpuset=>; for a VM
+that pins none there is an error that says what to add. Every interrupt that may go to one of them
+goes to the other CPUs it is allowed, or, where there are none, to the host's CPUs that are nearest
+in NUMA terms; so does every interrupt that comes up later. Interrupts that the kernel distributes
+itself, as it does with those of NVMe queues, and those of a single CPU stay; they only come to a
+VM's CPU for work that this CPU began. When the VM stops everything goes back, but for CPUs that
+another VM has.
 
 Where irqbalance runs it is told to keep off the VM's CPUs, too, and what it had been told before
 is put back. The interrupts of the VM's own PCI devices appear when the guest's driver starts; while

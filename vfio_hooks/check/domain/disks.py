@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vfio_hooks.check.domain.facts import iothreads, passed, whole
+from vfio_hooks.check.domain.facts import passed, whole
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.editing import Fix, add, reach
 from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain.devices import iothread_ids
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -62,7 +63,7 @@ def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
 )
 def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
     used = [whole(_driver(disk, "iothread")) for _, _, disk in _disks(patient, guest)]
-    count = len(list(iothreads(guest.xml)))
+    count = len(iothread_ids(guest.xml))
     free = next(one for one in range(1, len(used) + count + 2) if one not in used)
     for name, bus, disk in _disks(patient, guest):
         # The newer <iothreads> below the driver names several; other types do without QEMU.
@@ -83,7 +84,7 @@ def _own_thread(name: str) -> Fix:
         if disk is None:
             return
         used = {one.get("iothread") for one in root.iterfind("devices//driver")}
-        numbers = list(iothreads(root))
+        numbers = iothread_ids(root)
         free = next((one for one in numbers if str(one) not in used), None)
         if free is None:
             free = next(one for one in range(1, len(numbers) + 2) if one not in numbers)
@@ -119,7 +120,7 @@ def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
             yield Seen(
                 f"iothread {number} serves the disks {', '.join(names)}",
                 f"one more in <iothreads>, and in the <disk> of {names[1]}: "
-                f"<driver name='qemu' iothread='{len(list(iothreads(guest.xml))) + 1}'/>",
+                f"<driver name='qemu' iothread='{len(iothread_ids(guest.xml)) + 1}'/>",
             )
 
 

@@ -1,7 +1,6 @@
 """What several rules ask: which guest it is, and what it is given of the host."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -162,12 +161,3 @@ def is_readable(host: Host, path: str) -> bool | None:
         return bool(os.stat(host.path(path)).st_mode & 0o004)
     except OSError:
         return None
-
-
-def iothreads(root: "_Element") -> Iterator[int]:
-    """The numbers of a domain's iothreads; those that <iothreadids> leaves out are given from 1."""
-    named = [whole(one.get("id")) for one in root.iterfind("iothreadids/iothread")]
-    count = whole(root.findtext("iothreads"), len(named))
-    yield from named
-    free = [one for one in range(1, count + 1) if one not in named]
-    yield from free[: max(count - len(named), 0)]

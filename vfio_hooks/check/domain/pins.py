@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vfio_hooks.check.domain.facts import attribute, iothreads, passed, whole
+from vfio_hooks.check.domain.facts import attribute, passed, whole
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.editing import Fix, put
 from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain.devices import iothread_ids
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.pinning import suggestion
 
@@ -233,7 +234,7 @@ def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not domain.pinned:
         return
     free = _free(patient, guest)
-    for number in sorted({*iothreads(guest.xml), *domain.iothread_pins}):
+    for number in sorted({*iothread_ids(guest.xml), *domain.iothread_pins}):
         pin = domain.iothread_pins.get(number)
         if pin is None:
             text = f"iothread {number} is not pinned, and runs on the vCPUs' CPUs too"
