@@ -1,5 +1,6 @@
 """What all verbs of the command have in common: help, exit codes, and how failures are told."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -12,6 +13,9 @@ import pytest
 from tests.command import Command
 from tests.hosttree import domain_xml
 from vfio_hooks import __version__
+from vfio_hooks.config import Config
+from vfio_hooks.errors import HookError
+from vfio_hooks.plugins import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = (
@@ -79,6 +83,43 @@ def test_what_is_no_host_is_told(command: Command, root: str, argv: list[str]) -
 
 def test_version(command: Command) -> None:
     assert command("--version").out == f"vfio-hooks {__version__}\n"
+
+
+def test_help_is_a_verb_to_people(command: Command) -> None:
+    whole = command("--help").out
+    assert command("help").out == whole
+    assert command("help", "plan").out == command("plan", "--help").out
+    bare = command()
+    assert (bare.code, bare.out, bare.err) == (2, "", whole)
+
+
+def test_help_of_plan_names_what_may_be_used(command: Command) -> None:
+    text = command("plan", "--help").out
+    named = re.search(r"--use takes tables that may be empty: ([\w,\s]+)\.", text)
+    assert named
+
+    def is_enough(name: str) -> bool:
+        try:
+            return bool(Config.use([name]))
+        except HookError:
+            return False
+
+    assert re.split(r",\s+", named[1]) == [name for name in BUILT_IN if is_enough(name)]
+
+
+@pytest.mark.parametrize(
+    ("man", "shown"),
+    [
+        ("echo $*; sed -n 2p", "-l -\r\n.TH VFIO-HOOKS"),
+        ("exit 16", '.\\" Made'),
+        (None, '.\\" Made'),
+    ],
+)
+def test_a_page_on_a_terminal_is_shown_by_man(tmp_path: Path, man: str | None, shown: str) -> None:
+    if man:
+        (tmp_path / "man").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{man}\n")
+        (tmp_path / "man").chmod(0o755)
+    assert terminal("manual", PATH=str(tmp_path)).startswith(shown)
 
 
 @pytest.mark.parametrize(
@@ -178,19 +219,22 @@ def test_a_locale_without_arrows_is_no_failure(command: Command) -> None:
 def terminal(*argv: str, **variables: str) -> str:
     """What a verb prints on a terminal."""
     main_end, other_end = os.openpty()
-    subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "vfio_hooks", *argv],
         cwd=ROOT,
         env={**ENVIRONMENT, "TERM": "xterm", **variables},
         stdin=other_end,
         stdout=other_end,
         stderr=other_end,
-        timeout=60,
     )
     os.close(other_end)
-    text = os.read(main_end, 65536).decode()
+    text = b""
+    # Linux ends it with an error: everybody has closed the other end.
+    with process, contextlib.suppress(OSError):
+        while part := os.read(main_end, 65536):
+            text += part
     os.close(main_end)
-    return text
+    return text.decode()
 
 
 def test_colour_is_for_terminals(command: Command) -> None:

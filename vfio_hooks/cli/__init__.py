@@ -33,15 +33,15 @@ from vfio_hooks.errors import HookError, reason
 _DEBUG = "VFIO_HOOKS_DEBUG"
 _EPILOG = """\
 examples:
-  vfio-hooks validate                  are all configuration files right?
-  vfio-hooks plan win11                what would be done when win11 starts?
-  vfio-hooks plan win11 --use pci      and what, had its vm.toml only a [pci]?
   vfio-hooks check win11               what is wrong on this host and in win11's XML?
+  vfio-hooks plan win11 --use pci      what would be done at its start, had it only a [pci]?
+  vfio-hooks init win11                write a vm.toml that suits it
+  vfio-hooks plan win11                what would be done when win11 starts?
   vfio-hooks status                    what is changed on this host now, and by whom?
-  vfio-hooks undo win11                put back what win11 left changed
-  vfio-hooks verify win11              does anything disturb win11, which runs?
   vfio-hooks log win11                 what happened at its last start and end?
+  vfio-hooks undo win11                put back what win11 left changed
 
+What is done for VM is in /etc/libvirt/hooks/qemu.d/VM/vm.toml; man vfio-hooks.toml has its keys.
 Every verb has its own help: vfio-hooks plan --help
 """
 
@@ -64,7 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    top = parser()
+    arguments = top.parse_args(words)
+    if "run" not in arguments:
+        top.print_help(sys.stderr)
+        return 2
     try:
         code: int = arguments.run(arguments)
         return code
@@ -100,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = top.add_subparsers(title="verbs", metavar="VERB")
     for verb in (
         init,
         plan,

@@ -16,6 +16,9 @@ _EPILOG = """\
 Nothing is changed, and root is not needed: only what is in the state folder cannot be told then.
 Every line is "what: old → new", with what will undo it. The old values are those of now.
 
+--use takes tables that may be empty: inhibit, display, session, sriov, gpu, usb, pci, shm,
+hugepages, memory, cpus, irqs, governor, verify. The events then do without the vm.toml.
+
 examples:
   vfio-hooks plan win11                        as libvirt has it
   vfio-hooks plan win11 --use pci              before there is a vm.toml: with an empty [pci]
