@@ -29,6 +29,12 @@ def add_device(root: Path, address: str, name: str, subsystem: str, number: str)
     return folder
 
 
+def add_block(folder: Path, number: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "subsystem").symlink_to("/sys/class/block")
+    (folder / "dev").write_text(number + "\n")
+
+
 def proc(root: Path, name: str, text: str) -> None:
     file = root / "proc" / name
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +77,27 @@ def test_btrfs_shows_a_number_of_its_own(tree: Path) -> None:
     assert "/data is mounted from nvme0n1" in losses(Host(str(tree)), DISK)
 
 
+@pytest.mark.parametrize(("ways", "is_lost"), [(("nvme0",), True), (("nvme0", "nvme1"), False)])
+def test_namespaces_that_are_at_their_subsystem(
+    tmp_path: Path, ways: tuple[str, ...], is_lost: bool
+) -> None:
+    """With native multipath: below the function is only a device that nobody can open."""
+    gpu_host(tmp_path)
+    add_pci(tmp_path, DISK, "nvme", "9", "0x010802")
+    add_device(tmp_path, DISK, "nvme/nvme0", "nvme", "241:0")
+    hidden = tmp_path / "sys/bus/pci/devices" / DISK / "nvme/nvme0/nvme0c0n1"
+    hidden.mkdir()
+    (hidden / "subsystem").symlink_to("../../../../../../../class/block")
+    add_block(tmp_path / "sys/class/nvme-subsystem/nvme-subsys1/nvme1n1/nvme1n1p1", "259:9")
+    place = tmp_path / "sys/class/nvme-subsystem/nvme-subsys0"
+    add_block(place / "nvme0n1", "259:0")
+    add_block(place / "nvme0n1/nvme0n1p2", "259:2")
+    for way in ways:
+        (place / way).symlink_to(f"../../../devices/{way}")
+    proc(tmp_path, "self/mountinfo", "30 1 259:2 / / rw - ext4 /dev/x rw\n")
+    assert losses(Host(str(tmp_path)), DISK) == ["/ is mounted from nvme0n1p2"] * is_lost
+
+
 @pytest.mark.parametrize(
     ("routes", "tcp", "lost"),
     [
@@ -93,10 +120,16 @@ def test_network_that_would_be_lost(tree: Path, routes: str, tcp: str, lost: lis
     assert losses(Host(str(tree)), NIC) == lost
 
 
-def test_a_bridge_carries_for_its_ports(tree: Path) -> None:
-    (tree / "sys/class/net/eth0/master").symlink_to("../br0")
-    proc(tree, "net/route", HEAD + DEFAULT.replace("eth0", "br0"))
-    assert losses(Host(str(tree)), NIC) == ["the IPv4 default route goes through br0"]
+@pytest.mark.parametrize("uppers", [("br0",), ("eth0.100",), ("bond0", "bond0.7", "macvtap0")])
+def test_an_interface_carries_for_those_above_it(tree: Path, uppers: tuple[str, ...]) -> None:
+    lower = "eth0"
+    for upper in uppers:
+        (tree / f"sys/class/net/{lower}/upper_{upper}").symlink_to(f"../{upper}")
+        (tree / f"sys/class/net/{upper}").mkdir()
+        (tree / f"sys/class/net/{upper}/lower_{lower}").symlink_to(f"../{lower}")
+        lower = upper
+    proc(tree, "net/route", HEAD + DEFAULT.replace("eth0", lower))
+    assert losses(Host(str(tree)), NIC) == [f"the IPv4 default route goes through {lower}"]
 
 
 def test_a_write_that_never_returns_is_left_behind(tmp_path: Path) -> None:

@@ -238,6 +238,11 @@ def test_an_interface_is_in_use_when_it_has_a_bridge_or_a_route() -> None:
     assert list(users(kernel, PF)) == [f"VF 0 ({card.address(0)}, igbvf): {name} has an IPv4 route"]
     kernel.links[f"/sys/class/net/{name}/master"] = "br0"
     assert f"{name} is part of br0" in next(users(kernel, PF))
+    del kernel.links[f"/sys/class/net/{name}/master"]
+    kernel.files["/proc/net/route"] = kernel.files["/proc/net/route"].replace(name, "vlan7")
+    assert list(users(kernel, PF)) == []
+    kernel.links[f"/sys/class/net/{name}/upper_vlan7"] = "vlan7"
+    assert list(users(kernel, PF)) == [f"VF 0 ({card.address(0)}, igbvf): vlan7 has an IPv4 route"]
 
 
 def test_a_number_that_the_card_refuses_leaves_the_old_one() -> None:

@@ -35,11 +35,8 @@ class Route:
 
 
 def losses(host: Host, interface: str) -> Iterator[str]:
-    """What this host would lose with an interface, as clauses. An interface that is part of a
-    bridge or bond carries what that carries."""
-    above = [interface]
-    while (master := host.link(f"/sys/class/net/{above[-1]}/master")) and master not in above:
-        above.append(master)
+    """What this host would lose with an interface, as clauses."""
+    above = _with_uppers(host, interface)
     routes = list(_routes(host))
     for route in routes:
         if route.length == 0 and route.interface in above:
@@ -66,10 +63,22 @@ def uses(host: Host, interface: str) -> Iterator[str]:
     those that every interface has when it is up (link-local, multicast)."""
     if master := host.link(f"/sys/class/net/{interface}/master"):
         yield f"{interface} is part of {master}"
+    above = _with_uppers(host, interface)
     for route in _routes(host):
-        if route.interface == interface and not route.is_automatic:
-            yield f"{interface} has an IPv{route.version} route"
+        if route.interface in above and not route.is_automatic:
+            yield f"{route.interface} has an IPv{route.version} route"
             return
+
+
+def _with_uppers(host: Host, interface: str) -> list[str]:
+    """An interface and all whose traffic it carries: bridges and bonds that it is part of, VLANs
+    and macvlans on it, and whatever stands on these."""
+    found = [interface]
+    for lower in found:  # which grows meanwhile
+        names = host.names(f"/sys/class/net/{lower}")
+        uppers = (name.removeprefix("upper_") for name in names if name.startswith("upper_"))
+        found += [upper for upper in uppers if upper not in found]
+    return found
 
 
 def _routes(host: Host) -> Iterator[Route]:
