@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.hosttree import add_pci, domain_xml, gpu_host
 from tests.sealed import Result, Sealed, can_seal
+from tests.test_vm_folder import ODD_NAMES
 from vfio_hooks.domain import identify, parse
 from vfio_hooks.errors import HookError
 
@@ -148,6 +149,23 @@ def test_a_full_state_folder(sealed: Sealed) -> None:
     result = sealed.run("sh", "-c", f'{fill}; exec "$@"', "sh", *hook, stdin=domain_xml())
     assert is_one_line(result)
     assert "No space left on device" in result.stderr
+
+
+@needs_seal
+@pytest.mark.parametrize("vm", ODD_NAMES)
+def test_a_vm_of_any_name_comes_and_goes_beside_another(sealed: Sealed, vm: str) -> None:
+    uuid = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c12"
+    odd = domain_xml(vm, uuid, ("0000:05:00.0",))
+    sealed.manage(vm)
+    for op in ("prepare", "start"):
+        assert sealed.hook(vm, op, odd) == Result(0, b"", "")
+    refused = sealed.hook("win11", "prepare", domain_xml(functions=("0000:05:00.0",)))
+    assert f"0000:05:00.0: VM {' '.join(vm.split())} has it" in refused.stderr
+    assert sealed.hook("win11", "prepare", domain_xml()).code == 0
+    # Without its XML it is known by its name.
+    assert sealed.hook(vm, "release") == Result(0, b"", "")
+    assert sealed.hook("win11", "release", domain_xml()).code == 0
+    assert not sealed.journals()
 
 
 @needs_seal

@@ -72,6 +72,14 @@ def test_storage_that_would_be_lost(tree: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\r", "\x0b"])
+def test_a_mount_point_has_the_name_that_its_user_gave_it(tree: Path, end: str) -> None:
+    """The kernel escapes blanks, tabs, line feeds and backslashes, and nothing else."""
+    theirs = f"29 1 0:50 / /home/u/a{end}b{end}c rw - fuse.a a rw\n"
+    proc(tree, "self/mountinfo", f"{theirs}30 1 259:0 / /home rw - ext4 /dev/x rw\n")
+    assert "/home is mounted from nvme0n1" in losses(Host(str(tree)), DISK)
+
+
 def test_btrfs_shows_a_number_of_its_own(tree: Path) -> None:
     proc(tree, "self/mountinfo", "30 1 0:31 /@ /data rw shared:1 - btrfs /dev/nvme0n1 rw\n")
     assert "/data is mounted from nvme0n1" in losses(Host(str(tree)), DISK)

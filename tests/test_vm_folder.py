@@ -18,6 +18,7 @@ cat >> /run/record
 echo this must not reach libvirt
 """
 ODD_NAMES = ["my vm", "x$(touch PWN)", "-rf", ".dot", "Größe", "quote'\"", "a=b", "n" * 200, "*"]
+ODD_NAMES += ["line\u2028end", "paragraph\u2029end", "next\u0085line", "{}", "b\\n", "null", "%s"]
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def script(path: Path, text: str = RECORD, mode: int = 0o755) -> Path:
 
 def record(sealed: Sealed) -> list[str]:
     file = sealed.root / "run/record"
-    return file.read_text().splitlines() if file.exists() else []
+    return file.read_text().removesuffix("\n").split("\n") if file.exists() else []
 
 
 @pytest.mark.parametrize("vm", ODD_NAMES)

@@ -106,9 +106,10 @@ class Journal:
             raise HookError(
                 f"{path}: cannot read the journal: {why}", "see what it is, then remove it"
             ) from None
-        whole, _, _torn = text.rpartition("\n")
+        # Not splitlines: in names and values may be what that takes for the end of a line.
+        *whole, _torn = text.split("\n")
         journal = cls(path, uuid, "?", disk)
-        for number, line in enumerate(whole.splitlines(), 1):
+        for number, line in enumerate(whole, 1):
             try:
                 journal._replay(json.loads(line))
             except HookError as error:

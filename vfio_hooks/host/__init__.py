@@ -34,7 +34,8 @@ class Host:
 
     def read(self, name: str) -> str:
         """The text of a file without the white space around it. Raises OSError."""
-        with open(self.path(name), encoding="utf-8", errors="replace") as file:
+        path = self.path(name)
+        with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
             return file.read().strip()
 
     def maybe(self, name: str) -> str | None:
@@ -43,6 +44,12 @@ class Host:
             return self.read(name)
         except OSError:
             return None
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a file; none where it cannot be read."""
+        # For splitlines U+2028 ends a line, too, and who mounts chooses the folder's name.
+        text = self.maybe(name)
+        return text.split("\n") if text else []
 
     def names(self, folder: str) -> list[str]:
         """The sorted names in a folder; none where there is no such folder."""

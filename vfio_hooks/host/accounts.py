@@ -101,7 +101,7 @@ def _allows(path: str, seen: os.stat_result, user: Account) -> bool:
 
 
 def _table(host: Host, path: str, columns: int) -> list[list[str]]:
-    lines = (line.split(":") for line in (host.maybe(path) or "").splitlines())
+    lines = (line.split(":") for line in host.lines(path))
     return [line for line in lines if len(line) == columns]
 
 

@@ -48,7 +48,7 @@ def _is_claimed(host: Host, address: str) -> bool:
 
 def _bars(host: Host, address: str) -> Iterator[tuple[int, int]]:
     """First and last address of the function's memory BARs, the expansion ROM left out."""
-    lines = (host.maybe(f"{DEVICES}/{address}/resource") or "").splitlines()
+    lines = host.lines(f"{DEVICES}/{address}/resource")
     for line in lines[:6]:
         start, end, flags = (int(number, 16) for number in line.split())
         if flags & _MEMORY:
@@ -57,7 +57,7 @@ def _bars(host: Host, address: str) -> Iterator[tuple[int, int]]:
 
 def _regions(host: Host) -> Iterator[tuple[int, int, str]]:
     """The host's memory map, which only root is shown the addresses of."""
-    for line in (host.maybe("/proc/iomem") or "").splitlines():
+    for line in host.lines("/proc/iomem"):
         span, _, name = line.strip().partition(" : ")
         start, _, end = span.partition("-")
         if end and (start, end) != ("0" * len(start), "0" * len(end)):

@@ -41,7 +41,7 @@ def _block_losses(host: Host, device: str, folder: str) -> list[str]:
 def _mounts(host: Host, device: str, folder: str) -> Iterator[str]:
     """Mounts by device number, and by name: btrfs shows a number of its own."""
     number = host.maybe(f"{folder}/dev")
-    for line in (host.maybe("/proc/self/mountinfo") or "").splitlines():
+    for line in host.lines("/proc/self/mountinfo"):
         fields = line.split(" ")
         source = line.partition(" - ")[2].split(" ")[1:2]
         if fields[2] == number or source == [f"/dev/{device}"]:
@@ -49,7 +49,7 @@ def _mounts(host: Host, device: str, folder: str) -> Iterator[str]:
 
 
 def _swaps(host: Host, device: str) -> Iterator[str]:
-    for line in (host.maybe("/proc/swaps") or "").splitlines()[1:]:
+    for line in host.lines("/proc/swaps")[1:]:
         if line.split()[0] == f"/dev/{device}":
             yield f"{device} is swap space"
 

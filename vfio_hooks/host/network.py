@@ -82,11 +82,11 @@ def _with_uppers(host: Host, interface: str) -> list[str]:
 
 
 def _routes(host: Host) -> Iterator[Route]:
-    for line in (host.maybe("/proc/net/route") or "").splitlines()[1:]:
+    for line in host.lines("/proc/net/route")[1:]:
         fields = line.split()
         mask = _little(fields[7])
         yield Route(4, _little(fields[1]), mask.bit_count(), fields[0])
-    for line in (host.maybe("/proc/net/ipv6_route") or "").splitlines():
+    for line in host.lines("/proc/net/ipv6_route"):
         fields = line.split()
         # lo has the kernel's own default, "unreachable".
         if fields[9] != "lo":
@@ -96,7 +96,7 @@ def _routes(host: Host) -> Iterator[Route]:
 def _ssh_peers(host: Host) -> Iterator[tuple[int, int]]:
     """IP version and address of whoever is connected to this host's ssh port."""
     for version, file in ((4, "/proc/net/tcp"), (6, "/proc/net/tcp6")):
-        for line in (host.maybe(file) or "").splitlines()[1:]:
+        for line in host.lines(file)[1:]:
             _, local, remote, state = line.split()[:4]
             if state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == _SSH:
                 yield _peer(version, remote.rpartition(":")[0])

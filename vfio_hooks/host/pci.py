@@ -77,7 +77,7 @@ def passed_displays(host: Host, domain: "Domain") -> list[Function]:
 
 def bar_size(host: Host, address: str, bar: int) -> int | None:
     """The size of a memory BAR in MiB; None where there is no such device or BAR."""
-    lines = (host.maybe(f"{DEVICES}/{address}/resource") or "").splitlines()
+    lines = host.lines(f"{DEVICES}/{address}/resource")
     if bar >= len(lines):
         return None
     start, end, _flags = (int(number, 16) for number in lines[bar].split())

@@ -139,7 +139,7 @@ def as_user(user: str, variables: dict[str, str], argv: list[str]) -> list[str]:
 
 
 def _parse(name: str, text: str) -> list[Session]:
-    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    fields = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
     try:
         session = Session(
             id=name,

@@ -47,7 +47,7 @@ def allowed(host: Host, thread: Thread) -> CpuSet:
 def memory_by_node(host: Host, pid: int) -> dict[int, int]:
     """How much memory a process has on each NUMA node, in KiB."""
     found: dict[int, int] = {}
-    for line in (host.maybe(f"/proc/{pid}/numa_maps") or "").splitlines():
+    for line in host.lines(f"/proc/{pid}/numa_maps"):
         size = re.search(r"\bkernelpagesize_kB=(\d+)", line)
         for node, pages in re.findall(r"\bN(\d+)=(\d+)", line):
             amount = int(pages) * (int(size[1]) if size else 4)
@@ -79,7 +79,7 @@ def interrupts_by_cpu(host: Host) -> dict[int, int]:
 
 def _interrupts(host: Host) -> tuple[list[int], list[tuple[str, list[str]]]]:
     """The CPUs of the columns of /proc/interrupts, and the numbered lines that are whole."""
-    lines = (host.maybe("/proc/interrupts") or "").splitlines()
+    lines = host.lines("/proc/interrupts")
     names = [name.removeprefix("CPU") for name in lines[0].split()] if lines else []
     if not all(map(str.isdecimal, names)):
         return [], []

@@ -142,7 +142,7 @@ def _cards(patient: Patient) -> list[str]:
 
 
 def _bars(host: Host, address: str) -> Iterator[_Bar]:
-    lines = (host.maybe(f"{pci.DEVICES}/{address}/resource") or "").splitlines()
+    lines = host.lines(f"{pci.DEVICES}/{address}/resource")
     for number, line in enumerate(lines[:_BARS]):
         start, end, flags = (int(word, 16) for word in line.split())
         if flags & _MEMORY and end > start:

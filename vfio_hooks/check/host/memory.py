@@ -37,7 +37,7 @@ def arc(patient: Patient) -> Iterator[Seen]:
 
 def _arc_limit(host: Host) -> int:
     """KiB; 0 without ZFS. The statistic has what the parameter's 0 stands for."""
-    for line in (host.maybe("/proc/spl/kstat/zfs/arcstats") or "").splitlines():
+    for line in host.lines("/proc/spl/kstat/zfs/arcstats"):
         if line.startswith("c_max "):
             return int(line.split()[2]) >> 10
     return 0

@@ -86,7 +86,7 @@ def virqfd(patient: Patient) -> Iterator[Seen]:
         *(f"{folder}/{name}" for folder in _LIST_FOLDERS for name in host.names(folder)),
     ]
     for path in files:
-        lines = (host.maybe(path) or "").splitlines()
+        lines = host.lines(path)
         if any("vfio_virqfd" in line.partition("#")[0] for line in lines):
             yield Seen(f"{path} asks for the module vfio_virqfd", f"take vfio_virqfd out of {path}")
 
