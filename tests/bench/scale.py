@@ -45,8 +45,8 @@ def build(root: Path, cpus: int, irqs: int) -> None:
     for name in ("online", "possible", "present"):
         put(root, f"sys/devices/system/cpu/{name}", everyone)
     for node in range(0, cpus // 16):
-        mine = format_list(range(node * 16, node * 16 + 16))
-        put(root, f"sys/devices/system/node/node{node}/cpulist", mine)
+        mine = format_mask(range(node * 16, node * 16 + 16))
+        put(root, f"sys/devices/system/node/node{node}/cpumap", mine)
         distances = " ".join("10" if other == node else "20" for other in range(cpus // 16))
         put(root, f"sys/devices/system/node/node{node}/distance", distances)
     for cpu in range(cpus):

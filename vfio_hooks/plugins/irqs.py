@@ -15,6 +15,7 @@ the VM runs, a small service (vfio-hooks-vectors-UUID) takes them to the VM's CP
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from vfio_hooks.beside import argv, pidfile
 from vfio_hooks.domain import Domain
@@ -52,6 +53,8 @@ def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
     """All of it is undone at `stopped`: between it and `release` libvirt gives managed devices
     back, whose drivers then ask for interrupts, and these begin with the default mask."""
     away = _Away(cpus, online(host), possible(host), nodes(host))
+    # Thousands of interrupts have a handful of masks.
+    share_of = cache(away.share)
     socket = irq.balancer(host) if options.irqbalance else None
     if socket:
         # Before the interrupts, or its next round could take them back.
@@ -67,7 +70,7 @@ def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
         except Gone:
             continue
         if number not in guests:
-            yield Step("irqs", knob, away.share(now), "stopped", required=False)
+            yield Step("irqs", knob, share_of(now), "stopped", required=False)
 
 
 @dataclass(frozen=True)
