@@ -96,6 +96,7 @@ def test_all_that_libvirt_writes_is_read(connection: Any) -> None:
     assert domain.iothread_pins == {2: {8}}
     assert (domain.numa_mode, domain.numa_nodes) == ("interleave", frozenset({0, 1}))
     assert domain.cell_memory == {0: 12 << 20, 1: 4 << 20}
+    assert domain.cell_vcpus == {0: {0, 1, 2, 3}, 1: {4, 5, 6, 7}}
     assert domain.hugepages == (
         HugePages(1 << 20, frozenset({0})),
         HugePages(2048, frozenset({1})),

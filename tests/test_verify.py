@@ -21,27 +21,27 @@ QEMU = 100
 XML = """<domstatus state='running'>
   <domain type='kvm' id='1'>
     <name>win</name><uuid>6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11</uuid>
-    <cputune>{}</cputune>
+    {}
   </domain>
 </domstatus>"""
-PINS = "<vcpupin vcpu='0' cpuset='2'/><vcpupin vcpu='1' cpuset='3'/>"
+PINS = "<cputune><vcpupin vcpu='0' cpuset='2'/><vcpupin vcpu='1' cpuset='3'/></cputune>"
 HEAD = "           CPU0       CPU1       CPU2       CPU3\n"
 
 
 class Moving(Kernel):
-    """A host whose threads are in another state when they are listed a second time."""
+    """A host that is in another state when somebody looks at its clock a second time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.later: dict[str, str] = {}
         self.looks = 0
 
-    def names(self, folder: str) -> list[str]:
-        if folder == "/proc":
+    def read(self, name: str) -> str:
+        if name == "/proc/uptime":
             self.looks += 1
             if self.looks == 2:
                 self.files |= self.later
-        return super().names(folder)
+        return super().read(name)
 
     def thread(self, pid: int, tid: int, name: str, cpus: str, *cpu: int, flags: int = 0) -> None:
         """A thread that may use `cpus`. With two CPUs it was on the one, then on the other,
@@ -51,7 +51,8 @@ class Moving(Kernel):
         for turn, (files, where) in enumerate(zip((self.files, self.later), cpu, strict=False)):
             fields = ["S", "1", "1", "1", "0", "-1", str(flags), *["0"] * 29, str(where), "0"]
             files[f"{folder}/stat"] = f"{tid} ({name}) {' '.join(fields)}\n"
-            files[f"{folder}/schedstat"] = f"{turn * 3_000_000} 0 {turn}\n"
+            # A vCPU that is never idle has one turn, and runs on and on.
+            files[f"{folder}/schedstat"] = f"{turn * 3_000_000} 0 1\n"
 
 
 def a_host(pins: str = PINS) -> Moving:
@@ -86,7 +87,7 @@ def test_a_vm_that_is_left_alone() -> None:
         "ok vCPU 1: may use CPUs 3, ran on 3",
         "ok emulator: may use CPUs 0-1, ran on 1",
         "ok iothread1: may use CPUs 0-1, did not run",
-        "ok memory: 400 KiB on node 0, 1 GiB on node 1; the vCPUs' node is 1",
+        "ok memory: 400 KiB on node 0, 1 GiB on node 1; the vCPUs are on node 1",
         "ok tasks on CPUs 2-3: no other program ran",
         "ok interrupts on CPUs 2-3: none of the host's devices",
     ]
@@ -99,7 +100,7 @@ def test_a_vcpu_elsewhere_than_its_pin_says() -> None:
 
 
 def test_a_vcpu_without_a_pin_is_told_the_line_to_add() -> None:
-    host = a_host("<vcpupin vcpu='0' cpuset='2'/>")
+    host = a_host("<cputune><vcpupin vcpu='0' cpuset='2'/></cputune>")
     note = "note vCPU 1: may use CPUs 3, ran on 3; not pinned: <vcpupin vcpu='1' cpuset='...'/>"
     assert any(line.startswith(note) for line in told(host))
 
@@ -111,11 +112,56 @@ def test_threads_of_qemu_on_the_vcpus_cpus() -> None:
     assert note in told(host)
 
 
-def test_memory_on_the_other_node() -> None:
+CELLS = (
+    "<cpu><numa><cell id='0' cpus='0' memory='{}' unit='GiB'/>"
+    "<cell id='1' cpus='1' memory='{}' unit='GiB'/></numa></cpu><numatune>"
+    "<memnode cellid='0' mode='strict' nodeset='{}'/>"
+    "<memnode cellid='1' mode='strict' nodeset='{}'/></numatune>"
+)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "cells", "gib", "wrong"),
+    [
+        (("2", "3"), "", (0.05, 1), ""),
+        (("2", "3"), "", (0.2, 1), "node 0 has 17% of the memory, and 0% of the vCPUs"),
+        (("1", "2"), "", (16, 0), "node 0 has 100% of the memory, and 50% of the vCPUs"),
+        (("1", "2"), "", (11, 5), ""),
+        (("1-2", "1-2"), "", (8, 8), ""),
+        (("1", "2"), CELLS.format(4, 12, 0, 1), (4, 12), ""),
+        (
+            ("1", "2"),
+            CELLS.format(4, 12, 0, 1),
+            (12, 4),
+            "node 0 has 75% of the memory, and 25% of it belongs there",
+        ),
+        (
+            ("1", "2"),
+            CELLS.format(8, 8, 1, 0),
+            (8, 8),
+            "guest node 0 is on node 1, and its vCPUs on 0, "
+            "guest node 1 is on node 0, and its vCPUs on 1",
+        ),
+        # One that may be anywhere says nothing about where the memory belongs.
+        (("0-3", "2"), "", (0, 16), ""),
+        (("0-3", "0-3"), "", (16, 0), ""),
+    ],
+)
+def test_memory_and_vcpus(
+    cpus: tuple[str, str], cells: str, gib: tuple[float, float], wrong: str
+) -> None:
+    host = a_host(cells)
+    for number, may in enumerate(cpus):
+        host.thread(QEMU, 102 + number, f"CPU {number}/KVM", may, 2, 2)
+    pages = " ".join(f"N{node}={size * 512:.0f}" for node, size in enumerate(gib))
+    host.files[f"/proc/{QEMU}/numa_maps"] = f"7f0 default {pages} kernelpagesize_kB=2048\n"
+    (line,) = (line for line in told(host) if " memory: " in line)
+    assert line.startswith("wrong" if wrong else "ok"), line
+    assert not wrong or line.endswith(f": {wrong}: see <numatune>"), line
+
+
+def test_memory_that_the_kernel_does_not_show() -> None:
     host = a_host()
-    host.files[f"/proc/{QEMU}/numa_maps"] = "7f0 default N0=100 N1=412 kernelpagesize_kB=2048\n"
-    line = "200 MiB on node 0, 824 MiB on node 1; the vCPUs' node is 1: use <numatune>"
-    assert f"wrong memory: {line}" in told(host)
     del host.files[f"/proc/{QEMU}/numa_maps"]
     assert "note memory: the kernel does not show where it is" in told(host)
 
@@ -130,6 +176,44 @@ def test_who_runs_on_the_vms_cpus_is_named() -> None:
     assert "note tasks on CPUs 2-3: the kernel's own ran: ksoftirqd/3 (9) 3.0 ms on 3" in lines
 
 
+def test_a_program_that_began_meanwhile() -> None:
+    host = a_host()
+    host.thread(300, 300, "make", "0-3", 0, 2)
+    del host.files["/proc/300/task/300/stat"]
+    assert "wrong tasks on CPUs 2-3: other programs ran: make (300) 3.0 ms on 2" in told(host)
+
+
+@pytest.mark.parametrize(
+    ("idle", "name", "lines"),
+    [
+        # 400 ms of CPU 2; its vCPU had 3 of them.
+        (60, "", ["note tasks on CPUs 2-3: 397 ms of programs too short to be seen"]),
+        (96, "", ["ok tasks on CPUs 2-3: no other program ran"]),
+        (
+            60,
+            "make",
+            [
+                "wrong tasks on CPUs 2-3: other programs ran: make (300) 3.0 ms on 2",
+                "wrong tasks on CPUs 2-3: 394 ms of programs too short to be seen",
+            ],
+        ),
+    ],
+)
+def test_time_that_is_nobodys(idle: int, name: str, lines: list[str]) -> None:
+    host = a_host()
+    if name:
+        host.thread(300, 300, name, "0-3", 2, 2)
+    host.files["/proc/uptime"] = "100.00 800.00\n"
+    host.later["/proc/uptime"] = "101.00 803.00\n"
+    for files, ticks in ((host.files, 0), (host.later, idle)):
+        # CPU 0 is busy all the time, and CPU 3 never.
+        rows = ((0, 0, 0), (2, ticks, 0), (3, ticks and 90, ticks and 10))
+        files["/proc/stat"] = "cpu  1 2 3 4\n" + "".join(
+            f"cpu{cpu} 50 0 50 {5000 + idled} 7 8 {9 + irqs} 0 50 0\n" for cpu, idled, irqs in rows
+        )
+    assert [line for line in told(host) if " tasks " in line] == lines
+
+
 def test_interrupts_of_the_hosts_devices_are_counted() -> None:
     host = a_host()
     host.later["/proc/interrupts"] = (
@@ -141,9 +225,35 @@ def test_interrupts_of_the_hosts_devices_are_counted() -> None:
     assert "wrong interrupts on CPUs 2-3: 8 of IRQ 24 xhci_hcd" in told(host)
 
 
+@pytest.mark.parametrize(
+    ("default", "cpus", "told_of"),
+    [
+        ("3", "1-2", "; the kernel itself places IRQ 31: isolcpus=managed_irq,2-3 on its command"),
+        ("3", "2", ""),  # the queue of that CPU alone
+        ("f", "1-2", ""),  # nothing was moved anywhere
+    ],
+)
+def test_an_interrupt_that_the_kernel_places(default: str, cpus: str, told_of: str) -> None:
+    host = a_host()
+    host.files["/proc/irq/default_smp_affinity"] = default + "\n"
+    host.files["/proc/irq/31/smp_affinity_list"] = cpus + "\n"
+    host.later["/proc/interrupts"] = HEAD + " 31:  0  0  5  0  PCI-MSIX 1-edge  nvme0q2\n"
+    line = f"wrong interrupts on CPUs 2-3: 5 of IRQ 31 nvme0q2{told_of}"
+    (found,) = (one for one in told(host) if " interrupts " in one)
+    assert found.startswith(line) and ("isolcpus" in found) == bool(told_of), found
+
+
+def test_a_vcpu_that_may_be_anywhere_hides_nothing_of_the_others() -> None:
+    host = a_host("<cputune><vcpupin vcpu='0' cpuset='2'/></cputune>")
+    host.thread(QEMU, 103, "CPU 1/KVM", "0-3", 3, 3)
+    host.thread(300, 300, "firefox", "0-3", 1, 2)
+    assert "wrong tasks on CPUs 2: other programs ran: firefox (300) 3.0 ms on 2" in told(host)
+
+
 def test_a_vm_on_all_cpus_has_none_of_its_own() -> None:
     host = a_host("")
     host.thread(QEMU, 102, "CPU 0/KVM", "0-3", 2, 2)
+    host.thread(QEMU, 103, "CPU 1/KVM", "0-3", 3, 3)
     assert told(host)[-1].startswith("note tasks and interrupts: its vCPUs may use every CPU")
 
 

@@ -66,6 +66,8 @@ class Domain:
     """Host nodes of each guest NUMA node, from <memnode>."""
     cell_memory: dict[int, int] = field(default_factory=dict)
     """Memory of each guest NUMA node, from <cpu><numa><cell>; memory devices come on top."""
+    cell_vcpus: dict[int, CpuSet] = field(default_factory=dict)
+    """The vCPUs of each guest NUMA node."""
     memory_devices: tuple[MemoryDevice, ...] = ()
     hugepages: tuple[HugePages, ...] | None = None
     """None without <hugepages>."""
@@ -125,6 +127,10 @@ def parse(xml: bytes) -> Domain:
             },
             cell_memory={
                 int(cell.get("id", position)): kibibytes(cell, cell.get("memory"))
+                for position, cell in enumerate(root.iterfind("cpu/numa/cell"))
+            },
+            cell_vcpus={
+                int(cell.get("id", position)): parse_list(cell.get("cpus", ""))
                 for position, cell in enumerate(root.iterfind("cpu/numa/cell"))
             },
             memory_devices=tuple(memory_devices(root)),

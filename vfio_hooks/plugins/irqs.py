@@ -3,10 +3,13 @@
 The VM's CPUs are those that its vCPUs are pinned to, with <vcpupin> or <vcpu cpuset=>; for a VM
 that pins none there is an error that says what to add. Every interrupt that may go to one of them
 goes to the other CPUs it is allowed, or, where there are none, to the host's CPUs that are nearest
-in NUMA terms; so does every interrupt that comes up later. Interrupts that the kernel distributes
-itself, as it does with those of NVMe queues, and those of a single CPU stay; they only come to a
-VM's CPU for work that this CPU began. When the VM stops everything goes back, but for CPUs that
-another VM has.
+in NUMA terms; so does every interrupt that comes up later. When the VM stops everything goes back,
+but for CPUs that another VM has.
+
+Interrupts that the kernel places itself ("managed", as those of NVMe queues are) and those of a
+single CPU stay. A queue of one CPU has work of this CPU alone; but where a drive has fewer queues
+than the host has CPUs, several share one, and its interrupts may come to a VM's CPU for work of
+another. The kernel parameter isolcpus=managed_irq,CPUS, with the VM's CPUs, keeps these off.
 
 Where irqbalance runs it is told to keep off the VM's CPUs, too, and what it had been told before
 is put back. The interrupts of the VM's own PCI devices appear when the guest's driver starts; while

@@ -4,22 +4,24 @@ All of it is what the kernel shows of QEMU's threads; libvirt is only asked, thr
 in /run, which process the VM is and what its domain says.
 """
 
-import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.cpu import Node, nodes, online
-from vfio_hooks.host.cpulist import CpuSet, format_list
-from vfio_hooks.host.memory import amount
-from vfio_hooks.host.threads import Thread, allowed, interrupts, memory_by_node, threads
-from vfio_hooks.wait import until
+from vfio_hooks.host.cpu import nodes, online
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
+from vfio_hooks.host.irq import DEFAULT, FOLDER
+from vfio_hooks.host.threads import Thread, allowed, memory_by_node, threads
+from vfio_hooks.verify.memory import far, homes, placed
+from vfio_hooks.verify.window import Watch, watch
 
 RUN = "/run/libvirt/qemu"
+_VCPU = re.compile(r"CPU (\d+)/\w+")
+"""What QEMU calls the thread of a vCPU."""
 _SHOWN = 5
 """How many tasks or interrupts a line names."""
 
@@ -34,37 +36,28 @@ class Verdict:
     text: str
 
 
-@dataclass
-class Watch:
-    """What was seen during the window: where each of QEMU's threads ran, how long other threads
-    ran on the VM's CPUs (ns), and the interrupts that these had."""
-
-    qemu: int
-    cpus: CpuSet
-    ran_on: dict[int, set[int]] = field(default_factory=dict)
-    foreign: dict[Thread, int] = field(default_factory=dict)
-    interrupts: dict[str, int] = field(default_factory=dict)
-
-
 def verify(host: Host, vm: str, seconds: float) -> list[Verdict]:
     """The verdicts on a running VM. Raises HookError for one that does not run."""
     pid, domain = _process(host, vm), _domain(host, vm)
     of_vm = sorted(threads(host, pid).values(), key=lambda thread: thread.tid)
     may = {thread.tid: allowed(host, thread) for thread in of_vm}
-    vcpus = [thread for thread in of_vm if _vcpu(thread) is not None]
+    vcpus = [thread for thread in of_vm if _VCPU.fullmatch(thread.name)]
     if not vcpus:
         raise HookError(f"{vm}: process {pid} has no vCPU thread", "it may just be ending")
-    own = frozenset[int]().union(*(may[thread.tid] for thread in vcpus))
-    seen = _watch(host, Watch(pid, own), seconds)
+    # A vCPU that may use every CPU has none to itself, and is no reason not to look at the others'.
+    everywhere = online(host)
+    kept = {_number(one): may[one.tid] for one in vcpus if not may[one.tid] >= everywhere}
+    own = frozenset[int]().union(*kept.values())
+    seen = watch(host, pid, own, seconds)
     verdicts = [
         *_vcpus(vcpus, may, seen, domain),
         *_others(of_vm, may, seen, own),
-        *_memory(memory_by_node(host, pid), nodes(host), own),
+        _memory(host, pid, domain, kept),
     ]
-    if own >= online(host):
-        everywhere = "its vCPUs may use every CPU of the host, so none is its own"
-        return [*verdicts, Verdict("note", "tasks and interrupts", everywhere)]
-    return [*verdicts, *_tasks(seen), *_interrupts(seen)]
+    if not own:
+        text = "its vCPUs may use every CPU of the host, so none is its own"
+        return [*verdicts, Verdict("note", "tasks and interrupts", text)]
+    return [*verdicts, *_tasks(seen), *_interrupts(host, seen)]
 
 
 def _process(host: Host, vm: str) -> int:
@@ -82,51 +75,16 @@ def _domain(host: Host, vm: str) -> Domain:
     return parse(text[start : end + len(b"</domain>")])
 
 
-def _watch(host: Host, seen: Watch, seconds: float) -> Watch:
-    before = interrupts(host, seen.cpus)
-    last = threads(host)
-
-    def look() -> bool:
-        nonlocal last
-        now = threads(host)
-        for tid, thread in now.items():
-            _note(seen, thread, last.get(tid))
-        last = now
-        return False
-
-    until(look, seconds)
-    after = interrupts(host, seen.cpus)
-    seen.interrupts = {
-        name: count - before.get(name, 0)
-        for name, count in after.items()
-        if count > before.get(name, 0)
-    }
-    return seen
-
-
-def _note(seen: Watch, thread: Thread, last: Thread | None) -> None:
-    if thread.pid == os.getpid():
-        return
-    if thread.pid == seen.qemu:
-        if last is None or thread.turns > last.turns:
-            seen.ran_on.setdefault(thread.tid, set()).add(thread.cpu)
-    elif last and thread.turns > last.turns and thread.cpu in seen.cpus:
-        key = Thread(thread.pid, thread.tid, thread.name, thread.is_kernels, thread.cpu, 0, 0)
-        ran = thread.runtime - last.runtime
-        seen.foreign[key] = seen.foreign.get(key, 0) + ran
-
-
-def _vcpu(thread: Thread) -> int | None:
-    """The number of the vCPU that a thread is, by the name that QEMU gives it."""
-    found = re.fullmatch(r"CPU (\d+)/\w+", thread.name)
-    return int(found[1]) if found else None
+def _number(vcpu: Thread) -> int:
+    found = _VCPU.fullmatch(vcpu.name)
+    return int(found[1]) if found else 0
 
 
 def _vcpus(
     vcpus: Sequence[Thread], may: dict[int, CpuSet], seen: Watch, domain: Domain
 ) -> Iterator[Verdict]:
-    for thread in sorted(vcpus, key=lambda one: _vcpu(one) or 0):
-        number, cpus = _vcpu(thread) or 0, may[thread.tid]
+    for thread in sorted(vcpus, key=_number):
+        number, cpus = _number(thread), may[thread.tid]
         pin = domain.vcpu_pins.get(number)
         text = _places(thread, cpus, seen)
         if pin is None:
@@ -159,21 +117,16 @@ def _places(thread: Thread, cpus: CpuSet, seen: Watch) -> str:
     return f"may use CPUs {format_list(cpus)}, {did}"
 
 
-def _memory(found: dict[int, int], where: Sequence[Node], own: CpuSet) -> Iterator[Verdict]:
-    near = {node.number for node in where if node.cpus & own}
-    total, far = (
-        sum(found.values()),
-        {node: size for node, size in found.items() if node not in near},
-    )
-    text = ", ".join(f"{amount(size)} on node {node}" for node, size in sorted(found.items()))
-    place = f"the vCPUs' node is {format_list(near)}"
+def _memory(host: Host, pid: int, domain: Domain, vcpus: Mapping[int, CpuSet]) -> Verdict:
+    found, where = memory_by_node(host, pid), nodes(host)
     if not found:
-        yield Verdict("note", "memory", "the kernel does not show where it is")
-    elif sum(far.values()) * 20 > total:
-        # QEMU's own code and heap are wherever it was started; a twentieth is no guest memory.
-        yield Verdict("wrong", "memory", f"{text}; {place}: use <numatune>")
-    else:
-        yield Verdict("ok", "memory", f"{text}; {place}")
+        return Verdict("note", "memory", "the kernel does not show where it is")
+    text = placed(found)
+    if vcpus:
+        text += f"; the vCPUs are on node {format_list(homes(vcpus.values(), where))}"
+    if wrong := far(found, domain, vcpus, where):
+        return Verdict("wrong", "memory", f"{text}: {', '.join(wrong)}: see <numatune>")
+    return Verdict("ok", "memory", text)
 
 
 def _tasks(seen: Watch) -> Iterator[Verdict]:
@@ -182,8 +135,11 @@ def _tasks(seen: Watch) -> Iterator[Verdict]:
     kernels = {thread: ran for thread, ran in seen.foreign.items() if thread.is_kernels}
     if users:
         yield Verdict("wrong", subject, f"other programs ran: {_longest(users)}")
-    else:
+    elif not seen.unseen:
         yield Verdict("ok", subject, "no other program ran")
+    if seen.unseen:
+        short = f"{seen.unseen / 1e6:.0f} ms of programs too short to be seen"
+        yield Verdict("wrong" if users else "note", subject, short)
     if kernels:
         yield Verdict("note", subject, f"the kernel's own ran: {_longest(kernels)}")
 
@@ -196,15 +152,28 @@ def _longest(ran: dict[Thread, int]) -> str:
     return ", ".join(told) + _more(len(order))
 
 
-def _interrupts(seen: Watch) -> Iterator[Verdict]:
+def _interrupts(host: Host, seen: Watch) -> Iterator[Verdict]:
     subject = f"interrupts on CPUs {format_list(seen.cpus)}"
     foreign = {name: count for name, count in seen.interrupts.items() if "vfio" not in name}
     order = sorted(foreign.items(), key=lambda one: -one[1])
     told = ", ".join(f"{count} of IRQ {name}" for name, count in order[:_SHOWN])
-    if order:
-        yield Verdict("wrong", subject, told + _more(len(order)))
-    else:
+    if not order:
         yield Verdict("ok", subject, "none of the host's devices")
+        return
+    told += _more(len(order))
+    if managed := [
+        number for name in foreign if _is_managed(host, number := name.split()[0], seen)
+    ]:
+        told += f"; the kernel itself places IRQ {', '.join(managed)}: "
+        told += f"isolcpus=managed_irq,{format_list(seen.cpus)} on its command line keeps them off"
+    yield Verdict("wrong", subject, told)
+
+
+def _is_managed(host: Host, number: str, seen: Watch) -> bool:
+    """Whether an interrupt stayed where others were moved away, and could be on another CPU."""
+    cpus = parse_list(host.maybe(f"{FOLDER}/{number}/smp_affinity_list") or "")
+    moved = not parse_mask(host.maybe(DEFAULT) or "0") & seen.cpus
+    return moved and bool(cpus & seen.cpus) and bool(cpus - seen.cpus)
 
 
 def _more(count: int) -> str:
