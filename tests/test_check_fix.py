@@ -202,6 +202,15 @@ def fixing(command: Command, tmp_path: Path) -> Command:
     return command
 
 
+def test_a_captured_host_has_no_libvirt_to_tell(fixing: Command, tmp_path: Path) -> None:
+    there = fixing.host / "etc/libvirt/qemu/win11.xml"
+    there.parent.mkdir(parents=True)
+    there.write_text(xml_file(tmp_path).read_text())
+    done = fixing.here("check", "good", "--fix")
+    assert (done.code, done.out) == (1, "")
+    assert "no libvirt to tell on this host; give a file: --xml FILE" in done.err
+
+
 def test_nobody_to_ask_changes_nothing(fixing: Command, tmp_path: Path) -> None:
     path = xml_file(tmp_path)
     before = path.read_text()

@@ -262,9 +262,9 @@ def test_libvirt_is_needed_without_a_file(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(uri: str) -> list[tuple[bytes, bool]]:
-        raise HookError("libvirt at qemu:///system: no socket")
+        raise HookError("libvirt at qemu:///system: no socket", "or give --xml FILE")
 
     monkeypatch.setattr(xml, "all_from_libvirt", refuse)
     result = command("init", "win11")
     assert (result.code, result.out) == (1, "")
-    assert "no socket; or give the XML itself: --xml FILE" in result.err
+    assert "no socket; or give --xml FILE\n" in result.err

@@ -73,8 +73,16 @@ def test_without_libvirt_the_host_is_drawn_all_the_same(
     result = command("topology")
     assert result.code == 0
     assert "node 0" in result.out
-    assert "note: libvirt at qemu:///system: no socket; is libvirtd running?" in result.out
+    note, *rest = result.out.splitlines()
+    assert note == "note: libvirt at qemu:///system: no socket; is libvirtd running?"
+    assert "no VM is defined here" not in rest
     assert command("topology", "--json").json["notes"]
+    named = command("topology", "win11")
+    assert (named.code, named.out, named.err) == (1, "", f"vfio-hooks: {note[6:]}\n")
+
+
+def test_a_host_without_vms_says_so(laptop: Command) -> None:
+    assert laptop.here("topology").out.startswith("no VM is defined here\n")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import argparse
 
 from vfio_hooks.cli import findings, fix, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
-from vfio_hooks.cli.domains import captured, pick
+from vfio_hooks.cli.domains import defined
 from vfio_hooks.errors import HookError
 
 TYPE_CHECKING = False
@@ -82,10 +82,9 @@ def _guest(arguments: argparse.Namespace, host: "Host") -> "Guest | None":
     from vfio_hooks.check.rule import Guest
     from vfio_hooks.domain import element, parse
 
-    if arguments.xml is None and (own := captured(host)):
-        text, running = pick(arguments.vm, own).xml, False
-    elif arguments.xml is None:
-        text, running = xml.with_state(arguments.vm, arguments.connect)
+    if arguments.xml is None:
+        found = defined(arguments.vm, host, arguments.connect)
+        text, running = found.xml, found.running
     else:
         text = xml.from_file(arguments.xml)
         # libvirt writes the number of a domain that runs.

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from vfio_hooks.cli import xml
 from vfio_hooks.domain import Domain, parse
@@ -39,45 +40,52 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sources(arguments: argparse.Namespace, host: Host) -> tuple[list[Defined], list[str]]:
-    """The domains that the options of `add_sources` mean, by name, and notes on what cannot be
-    told. Raises HookError for files that cannot be read; a libvirt that cannot be asked is a
-    note."""
+def sources(arguments: argparse.Namespace, host: Host) -> tuple[list[Defined], HookError | None]:
+    """The domains that the options of `add_sources` mean, by name; or why libvirt cannot be
+    asked, which may be no failure. Raises HookError for files that cannot be read."""
     if arguments.xml:
-        found = [_defined(xml.from_file(path), path) for path in arguments.xml]
+        found = [_defined(xml.from_file(path), source=path) for path in arguments.xml]
     elif not host.is_this_machine:
         found = captured(host)
     else:
         try:
             every = xml.all_from_libvirt(arguments.connect)
         except HookError as error:
-            return [], [str(error)]
-        found = [_defined(text, "libvirt", running) for text, running in every]
-    return sorted(found, key=lambda one: one.domain.name), []
+            return [], error
+        found = [_defined(text, running) for text, running in every]
+    return sorted(found, key=lambda one: one.domain.name), None
+
+
+def defined(vm: str, host: Host, uri: str) -> Defined:
+    """The one domain of this name or UUID; on a host that is files, of those captured with it.
+    Raises HookError."""
+    if host.is_this_machine:
+        return _defined(*xml.with_state(vm, uri))
+    return pick(vm, captured(host), host)
 
 
 def captured(host: Host) -> list[Defined]:
-    """The domains that are defined on a host that is files; none on this machine, whose libvirt
-    can be asked."""
-    if host.is_this_machine:
-        return []
+    """The domains that are defined on a host that is files."""
     names = [name for name in host.names(FOLDER) if name.endswith(".xml")]
     return [
-        _defined(xml.from_file(host.path(f"{FOLDER}/{name}")), name)
+        _defined(xml.from_file(host.path(f"{FOLDER}/{name}")), source=name)
         for name in names
         if not name.startswith(".")
     ]
 
 
-def pick(vm: str, found: Sequence[Defined]) -> Defined:
+def pick(vm: str, found: Sequence[Defined], host: Host) -> Defined:
     """The domain of this name or UUID. Raises HookError."""
     for one in found:
         if vm in (one.domain.name, one.domain.uuid):
             return one
-    raise HookError(f"there is no domain {vm}", nearest(vm, [one.domain.name for one in found]))
+    hint = nearest(vm, [one.domain.name for one in found])
+    if not found and not host.is_this_machine:
+        hint = f"take the snapshot with --vm {quote(vm)}, or give the XML itself: --xml FILE"
+    raise HookError(f"there is no domain {vm}", hint)
 
 
-def _defined(text: bytes, source: str, running: bool = False) -> Defined:
+def _defined(text: bytes, running: bool = False, source: str = "libvirt") -> Defined:
     try:
         return Defined(parse(text), text, running)
     except HookError as error:

@@ -31,6 +31,8 @@ def run(arguments: argparse.Namespace, patient: "Patient", silenced: Collection[
 
     if patient.guest is None or arguments.json:
         raise HookError("--fix needs a VM, and has no --json", "vfio-hooks check VM --fix")
+    if not arguments.xml and not patient.host.is_this_machine:
+        raise HookError("--fix has no libvirt to tell on this host", "give a file: --xml FILE")
     if arguments.xml == "-":
         raise HookError("--fix cannot write standard input", "give a file: --xml FILE")
     if arguments.xml:

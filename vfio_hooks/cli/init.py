@@ -60,10 +60,10 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     here = places(arguments)
     host = here.host()
-    found, notes = sources(arguments, host)
-    for note in notes:
-        raise HookError(note, "or give the XML itself: --xml FILE")
-    chosen = _chosen(arguments.vm, found)
+    found, failure = sources(arguments, host)
+    if failure:
+        raise failure
+    chosen = _chosen(arguments.vm, found, host)
     domain = chosen.domain
     if arguments.pins:
         others = [one.domain for one in found if one is not chosen]
@@ -87,9 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(vm: str | None, found: Sequence[Defined]) -> Defined:
+def _chosen(vm: str | None, found: Sequence[Defined], host: Host) -> Defined:
     if vm is not None:
-        return pick(vm, found)
+        return pick(vm, found, host)
     if len(found) != 1:
         names = ", ".join(one.domain.name for one in found) or "none is defined"
         raise HookError("which VM?", f"give its name: {names}")

@@ -78,7 +78,8 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     here = places(arguments)
     host = here.host()
-    domains, notes = sources(arguments, host)
+    domains, failure = sources(arguments, host)
+    notes = [str(failure)] if failure else []
     found = groups(host, domains, holders(here.folder()) if host.is_this_machine else {})
     if not found:
         raise HookError(

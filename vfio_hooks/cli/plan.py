@@ -4,7 +4,7 @@ import argparse
 
 from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
-from vfio_hooks.cli.domains import captured, pick
+from vfio_hooks.cli.domains import defined
 from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.config import VM_FOLDERS, Config, load
 from vfio_hooks.domain import Domain, parse
@@ -69,9 +69,7 @@ def _domain(arguments: argparse.Namespace, host: Host) -> Domain:
     if arguments.xml is None:
         if arguments.vm is None:
             raise HookError("which VM?", "give its name, or its XML with --xml FILE")
-        if own := captured(host):
-            return pick(arguments.vm, own).domain
-        return parse(xml.from_libvirt(arguments.vm, arguments.connect))
+        return defined(arguments.vm, host, arguments.connect).domain
     domain = parse(xml.from_file(arguments.xml))
     if arguments.vm not in (None, domain.name, domain.uuid):
         raise HookError(f"the XML is that of {domain.name}, not of {arguments.vm}")

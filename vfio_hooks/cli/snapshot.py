@@ -11,7 +11,6 @@ from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
 from vfio_hooks.cli.domains import FOLDER, add_sources, pick, sources
 from vfio_hooks.cli.terminal import clean, complain, say
 from vfio_hooks.domain import parse
-from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 
 _EPILOG = """\
@@ -61,11 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _domains(arguments: argparse.Namespace, host: Host) -> Iterator[Entry]:
     if not arguments.vm and not arguments.xml:
         return
-    found, notes = sources(arguments, host)
-    for note in notes:
-        raise HookError(note)
+    found, failure = sources(arguments, host)
+    if failure:
+        raise failure
     scrubber = Scrubber(host)
-    for one in [pick(vm, found) for vm in arguments.vm] or found:
+    for one in [pick(vm, found, host) for vm in arguments.vm] or found:
         text = domain_without(one.xml, scrubber)
         name = parse(text).name.replace("/", "_")
         yield Entry(f"{FOLDER}/{name}.xml", text.decode())

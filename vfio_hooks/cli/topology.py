@@ -45,22 +45,23 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     host = places(arguments).host()
-    domains, notes = sources(arguments, host)
+    domains, failure = sources(arguments, host)
     if arguments.vm is not None:
-        if notes:
-            notes.append(f"so {arguments.vm} cannot be drawn")
-        else:
-            domains = [pick(arguments.vm, domains)]
+        if failure:
+            raise failure
+        domains = [pick(arguments.vm, domains, host)]
     drawn = scene(host, [(one.domain, one.running) for one in domains])
     if arguments.json:
-        say_json({**_plain(asdict(drawn)), "notes": notes})
+        say_json({**_plain(asdict(drawn)), "notes": [str(failure)] if failure else []})
         return 0
+    if failure:
+        say(paint(f"note: {clean(str(failure))}", "yellow"))
     if arguments.svg:
         _save(arguments.svg, drawn)
-    else:
-        _show(drawn)
-    for note in notes:
-        say(paint(f"note: {clean(note)}", "yellow"))
+        return 0
+    if not drawn.vms and not failure:
+        say("no VM is defined here")
+    _show(drawn)
     return 0
 
 

@@ -17,6 +17,10 @@ SYSTEM = "qemu:///system"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SECONDS = 20
 """How long libvirt may take. It answers late, or never, while a hook of the VM is running."""
+_NO_ANSWER = (
+    "systemctl start libvirtd.socket (virtqemud.socket where that is installed); if it runs: are "
+    "you in the group libvirt? or give the XML itself: --xml FILE"
+)
 Answer = TypeVar("Answer")
 
 
@@ -33,13 +37,9 @@ def from_file(path: str) -> bytes:
         raise HookError(f"{path}: cannot be read: {reason(error)}") from None
 
 
-def from_libvirt(vm: str, uri: str = SYSTEM) -> bytes:
-    """The XML that a domain's next start will use, by its name or UUID. Raises HookError."""
-    return with_state(vm, uri)[0]
-
-
 def with_state(vm: str, uri: str = SYSTEM) -> tuple[bytes, bool]:
-    """The same, and whether the domain runs. Raises HookError."""
+    """The XML that a domain's next start will use, by its name or UUID, and whether it runs.
+    Raises HookError."""
     return ask_libvirt(lambda connection: _described(find(connection, vm)), uri)
 
 
@@ -84,14 +84,13 @@ def _ask(question: "Callable[[libvirt.virConnect], Answer]", uri: str, write: bo
         ) from None
     # Else the library prints every error itself.
     libvirt.registerErrorHandler(lambda *_: None, None)
+    hint = _NO_ANSWER
     try:
         with libvirt.open(uri) if write else libvirt.openReadOnly(uri) as connection:
+            hint = ""
             return question(connection)
     except libvirt.libvirtError as error:
-        raise HookError(
-            f"libvirt at {uri}: {error}",
-            "is libvirtd running, and are you in the group libvirt? or give --xml FILE",
-        ) from None
+        raise HookError(f"libvirt at {uri}: {error}", hint) from None
 
 
 def _described(domain: "libvirt.virDomain") -> tuple[bytes, bool]:

@@ -47,9 +47,6 @@ def draw(scene: Scene, paint: Paint) -> Iterator[str]:
 
 
 def _legend(scene: Scene, paint: Paint) -> Iterator[str]:
-    if not scene.vms:
-        yield "no VM is defined here"
-        return
     for vm in scene.vms:
         yield paint(_cut(f"{vm.letter}  {words.vm(vm)}", WIDTH), vm.letter)
     if any(vm.pinned for vm in scene.vms):
