@@ -2,7 +2,8 @@
 
 It boots the emulated host, starts a VM that is pinned to CPUs 4 and 5, and loads all CPUs with
 programs and with interrupts that were sent to these two. For ten seconds each it prints what
-`vfio-hooks verify` saw there: without the hook's work, and with it.
+`vfio-hooks verify` sees there: before the VM is started, with the hook's work, and after that was
+undone, with the VM still running.
 """
 
 from __future__ import annotations
@@ -26,6 +27,18 @@ LOAD = (
     "systemd-run --quiet --collect --unit=load sh -c 'stress-ng --quiet --cpu 8 --cpu-load 25 &"
     " while :; do find /src/vfio_hooks -type f -exec cat {} + > /dev/null; done'"
 )
+# What verify looks at, as long as there is no VM.
+IDLE = """\
+import json, sys
+sys.path.insert(0, "/src")
+from dataclasses import asdict
+from vfio_hooks.host import Host
+from vfio_hooks.verify import disturbances
+from vfio_hooks.verify.window import watch
+host = Host()
+seen = watch(host, 0, frozenset({4, 5}), float(sys.argv[1]))
+print(json.dumps({"verdicts": [asdict(one) for one in disturbances(host, seen)]}))
+"""
 LINES = f"/sys/bus/pci/devices/{SOURCE_SHARE}/msi_irqs"
 TURN = f"for n in $(ls {LINES}); do echo {{}} > /proc/irq/$n/smp_affinity_list; done"
 
@@ -39,18 +52,23 @@ class Seen:
     rest: tuple[str, ...]
 
 
-def measure(guest: Guest, seconds: float, toml: str = TOML) -> tuple[Seen, Seen]:
-    """What comes to the VM's CPUs without vfio-hooks' work, and with it."""
+def measure(guest: Guest, seconds: float, toml: str = TOML) -> tuple[Seen, Seen, Seen]:
+    """What comes to the VM's CPUs before vfio-hooks' work, with it, and after it."""
     guest.put(f"{HOOKS}/qemu.d/{VM.name}/vm.toml", toml)
     guest.define(VM)
     guest.run(TURN.format("4-5"))
     try:
+        guest.run(LOAD)
+        before = look(guest, seconds, f"python3 -B - {seconds:g}", IDLE)
+        # The VM would start, too, but take its time.
+        guest.run("systemctl stop load")
         guest.start(VM.name)
         guest.run(LOAD)
-        with_it = look(guest, seconds)
+        verify = f"vfio-hooks verify {VM.name} --seconds {seconds:g} --json"
+        during = look(guest, seconds, verify)
         # The VM goes on, and the host has all CPUs again.
         guest.run(f"vfio-hooks undo --force {VM.name}")
-        return look(guest, seconds), with_it
+        return before, during, look(guest, seconds, verify)
     finally:
         guest.run("systemctl stop load", check=False)
         guest.remove(VM.name)
@@ -58,10 +76,9 @@ def measure(guest: Guest, seconds: float, toml: str = TOML) -> tuple[Seen, Seen]
         guest.run(f"rm -r {HOOKS}/qemu.d/{VM.name}")
 
 
-def look(guest: Guest, seconds: float) -> Seen:
+def look(guest: Guest, seconds: float, line: str, program: str | None = None) -> Seen:
     """The verdicts of one window."""
-    line = f"vfio-hooks verify {VM.name} --seconds {seconds:g} --json"
-    told = guest.run(line, check=False, timeout=seconds + 120).stdout
+    told = guest.run(line, check=False, timeout=seconds + 120, input=program).stdout
     verdicts = json.loads(told)["verdicts"]
     lines = [f"{one['level']}: {one['subject']}: {one['text']}" for one in verdicts]
     about = tuple(line for line in lines if " on CPUs 4-5" in line)
@@ -74,8 +91,8 @@ def main(suite: str = "trixie") -> None:
         guest = Guest(running)
         guest.calm()
         guest.install()
-        for title, seen in zip(("without", "with"), measure(guest, 10), strict=True):
-            print(f"\n{title} vfio-hooks, all CPUs loaded, 10 s ({suite})")
+        for title, seen in zip(("before", "with", "after"), measure(guest, 10), strict=True):
+            print(f"\n{title} vfio-hooks' work, all CPUs loaded, 10 s ({suite})")
             for line in seen.disturbances:
                 print(f"  {line}")
     finally:

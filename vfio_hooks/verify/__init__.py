@@ -57,7 +57,12 @@ def verify(host: Host, vm: str, seconds: float) -> list[Verdict]:
     if not own:
         text = "its vCPUs may use every CPU of the host, so none is its own"
         return [*verdicts, Verdict("note", "tasks and interrupts", text)]
-    return [*verdicts, *_tasks(seen), *_interrupts(host, seen)]
+    return [*verdicts, *disturbances(host, seen)]
+
+
+def disturbances(host: Host, seen: Watch) -> list[Verdict]:
+    """What came to the CPUs that were watched, and was not their VM's."""
+    return [*_tasks(seen), *_interrupts(host, seen)]
 
 
 def _process(host: Host, vm: str) -> int:
