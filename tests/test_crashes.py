@@ -18,6 +18,7 @@ from vfio_hooks.host.cgroup import ROOT, V1
 from vfio_hooks.knobs import (
     KNOBS,
     AllowedCpus,
+    Announced,
     BarSize,
     Command,
     Console,
@@ -145,6 +146,10 @@ PLANS = {
         step(PciReturn("0000:0c:00.0"), Exclusive()),
         step(PciDriver("0000:0c:00.0", 0.01), Exclusive(BOUND)),
         step(GOVERNOR, Override("performance")),
+    ],
+    "a card that the desktop closes": [
+        step(Announced("/sys/bus/pci/devices/0000:04:00.0/drm/card0"), Override("withdrawn")),
+        step(PciDriver("0000:04:00.0"), Exclusive(BOUND)),
     ],
     "a BAR of another size": [
         step(PciDriver("0000:06:00.0"), Exclusive(BOUND)),

@@ -23,6 +23,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.plugins.display import Options, plan
+from vfio_hooks.sharing import Override
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
@@ -131,6 +132,21 @@ def test_an_empty_table_switches_the_passed_cards_outputs_off(desktop: Desktop) 
     assert desktop.shown["HDMI-A-0"]["primary"] and desktop.shown["HDMI-A-0"]["x"] == 0
     assert desktop.stop() == []
     assert desktop.shown == before
+
+
+def test_the_desktop_is_told_to_close_the_passed_card(desktop: Desktop) -> None:
+    desktop.add_gpu(("DP-4", "bb" * 128))
+    desktop.log_in(two_cards())
+    card = desktop.root / "sys/bus/pci/devices" / GPU / "drm/card1"
+    (card / "dev").write_text("226:1\n")
+    record = desktop.root / "run/udev/data/c226:1"
+    record.parent.mkdir(parents=True)
+    assert len(desktop.plan()) == 1
+    record.touch()
+    layout, told = desktop.plan()
+    assert layout.key.startswith("layout of") and told.share == Override("withdrawn")
+    assert told.key == f"/sys/bus/pci/devices/{GPU}/drm/card1/uevent"
+    assert desktop.plan(release=False) == [layout]
 
 
 WAYLAND = {"TYPE": "wayland", "DISPLAY": ""}

@@ -4,15 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes import udev
 from tests.fakes.kernel import Kernel, a_host
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
-from vfio_hooks.knobs import Module, PciDriver
+from vfio_hooks.knobs import Announced, Module, PciDriver
 from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.plugins import pci
 from vfio_hooks.plugins.pci import Options
-from vfio_hooks.sharing import Exclusive, Once
+from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
 GPU, SOUND, NIC = "0000:04:00.0", "0000:04:00.1", "0000:05:00.0"
@@ -38,6 +39,56 @@ def test_managed_functions_are_left_to_libvirt() -> None:
         step(GPU, None),
         step(SOUND, None),
     ]
+
+
+def test_sound_servers_are_told_that_their_card_has_gone() -> None:
+    kernel = a_host()
+    folder = f"/sys/bus/pci/devices/{SOUND}/sound/card1"
+    udev.add_card(kernel, folder)
+    withdrawn = Step("pci", Announced(folder), Override("withdrawn"))
+    assert plan(kernel, passed(GPU, True), passed(SOUND, True)) == [
+        withdrawn,
+        step(GPU, None),
+        step(SOUND, None),
+    ]
+    withdrawn.knob.write(kernel, "withdrawn")
+    assert plan(kernel, passed(SOUND, True), passed(GPU, True)) == [
+        step(GPU, None),
+        step(SOUND, None),
+    ]
+    withdrawn.knob.write(kernel, "announced")
+    assert kernel.announcing[-2:] == ["remove card1", "change card1"]
+
+
+class Returning(Kernel):
+    """A host where udev has yet to handle a driver's return."""
+
+    def run(self, argv: list[str], seconds: float = 30) -> str:
+        if argv[0] == "udevadm":
+            udev.handle(self, f"{CARD}/uevent", "add")
+        return super().run(argv, seconds)
+
+
+CARD = f"/sys/bus/pci/devices/{GPU}/drm/card0"
+
+
+def test_a_card_that_its_driver_announces_is_not_announced_again() -> None:
+    kernel = Returning()
+    udev.add_card(kernel, CARD, "226:0")
+    knob = Announced(CARD, seconds=0)
+    knob.write(kernel, "withdrawn")
+    assert knob.read(kernel) == "withdrawn"
+    knob.write(kernel, "announced")
+    assert kernel.announcing == ["add card0", "remove card0", "add card0"]
+
+
+def test_a_udev_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = a_host()
+    monkeypatch.setattr(udev, "handle", lambda *_: None)
+    with pytest.raises(HookError, match="card0: udev has not withdrawn it within 0 s; systemctl"):
+        Announced(CARD, seconds=0).write(kernel, "withdrawn")
+    with pytest.raises(Gone, match="card7: there is no such card"):
+        Announced(f"/sys/bus/pci/devices/{GPU}/drm/card7").read(kernel)
 
 
 def test_unmanaged_functions_are_bound_by_us() -> None:

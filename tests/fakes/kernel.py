@@ -17,6 +17,7 @@ from tests.fakes import (
     irqbalance,
     sriov,
     systemd,
+    udev,
     usb,
     watchdog,
 )
@@ -50,6 +51,8 @@ class Kernel(Bus, Memory, WritableHost):
         self.watching: set[str] = set()
         self.triggered: list[str] = []
         """Writes to files that cannot be read, which change no other file."""
+        self.announcing: list[str] = []
+        """The events that udev was told of, as "remove card0"."""
         self.ran: list[list[str]] = []
         self.allowed: dict[str, str] = {}
         self.units: dict[str, str] = {}
@@ -101,6 +104,8 @@ class Kernel(Bus, Memory, WritableHost):
             raise OSError(errno.EPERM, "Operation not permitted", name)
         if name.startswith(usb.DRIVERS):
             usb.write(self, name, text)
+        elif name.endswith("/uevent") and name in self.files:
+            udev.handle(self, name, text)
         elif name.endswith("/driver/unbind"):
             self.unbind(name.split("/")[-3], text)
         elif name.startswith("/sys/bus/platform/drivers/"):
@@ -135,6 +140,8 @@ class Kernel(Bus, Memory, WritableHost):
                 display.load(self, driver)
             case ["rmmod", "--", name]:
                 display.unload(self, name)
+            case ["udevadm", "settle", _]:
+                pass
             case ["systemctl", "set-property", "--runtime", "--", unit, assignment]:
                 systemd.set_property(self, unit, assignment)
             case ["systemctl", "start" | "stop" | "reset-failed" as verb, "--", unit]:
@@ -157,6 +164,8 @@ class Kernel(Bus, Memory, WritableHost):
                 return systemd.show(self, properties.removeprefix("--property="), unit)
             case ["systemctl", "show", "--property=SystemState", "--value"]:
                 return "running\n"
+            case ["udevadm", "settle", _]:
+                return ""
             case ["ip", *words]:
                 return sriov.ip(self, words)
             case ["env" | "setpriv", *_]:
@@ -219,6 +228,7 @@ def a_host() -> Kernel:
     kernel.add_pci("0000:04:00.0", "amdgpu", "7")
     kernel.add_pci("0000:04:00.1", "snd_hda_intel", "7", "0x040300")
     kernel.add_pci("0000:05:00.0", "e1000e", "8", "0x020000")
+    udev.add_card(kernel, f"{DEVICES}/0000:04:00.0/drm/card0", "226:0")
     kernel.add_pci("0000:0b:00.0", "nvidia", "10")
     kernel.add_pci("0000:0c:00.0", "amdgpu", "11")
     kernel.fragile.add("0000:0c:00.0")

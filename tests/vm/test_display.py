@@ -10,8 +10,9 @@ from tests.vm.desktop import Desktop
 from tests.vm.direct import HOOKS, Direct
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
-from tests.vm.hardware import BOOT_VGA
+from tests.vm.hardware import BOOT_VGA, GPU, GPU_GROUP
 from tests.vm.release import USER
+from tests.vm.test_main_job import at_home, drivers, given, held_open, lent
 
 LAYOUT = (
     "--output DUMMY0 --mode 1024x768 --pos 1024x0 --primary"
@@ -22,6 +23,23 @@ WRAPPER = """\
 #!/bin/sh
 echo "$(id -un) $(id -Gn) $(cat /proc/self/attr/current): $*" >> /tmp/who-ran-xrandr
 exec /usr/bin/xrandr "$@"
+"""
+# What a desktop is to the kernel: it has every card open, and closes one when udev says that it
+# has gone. The messages of udevd are those of the netlink's group 2.
+COMPOSITOR = """\
+import os, socket, sys
+events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15)
+events.bind((0, 2))
+node = "/dev/dri/" + sys.argv[1]
+held = os.open(node, os.O_RDWR)
+while True:
+    told = events.recv(65536)
+    if f"/drm/{sys.argv[1]}\\0".encode() not in told:
+        continue
+    if b"ACTION=remove\\0" in told and held >= 0:
+        held = os.close(held) or -1
+    elif b"ACTION=add\\0" in told and held < 0:
+        held = os.open(node, os.O_RDWR)
 """
 WISHES = """\
 [display]
@@ -152,3 +170,29 @@ def test_sway(desktop: Desktop) -> None:
         assert desktop.wayland("wlr-randr") == before
     finally:
         direct.forget()
+
+
+def test_the_desktop_closes_the_passed_card(x11: Desktop) -> None:
+    guest, direct = x11.guest, Direct(x11.guest)
+    card = guest.run(f"basename /sys/bus/pci/devices/{GPU}/drm/card*").stdout.strip()
+    node = f"/dev/dri/{card}"
+    guest.put("/tmp/compositor.py", COMPOSITOR)
+    guest.run(f"systemd-run --quiet --unit=compositor python3 /tmp/compositor.py {card}")
+    try:
+        guest.wait(f"fuser --silent {node}")
+        domain = Domain("gaming", given(*GPU_GROUP, managed=False))
+        direct.manage(domain, "[display]\nrelease = false\n[pci]\ntimeout = 3\n")
+        assert f"{GPU}: still in use after 3 s: python3 (pid " in direct.start("gaming")
+        direct.manage(domain, "[display]\n[pci]\ntimeout = 15\n")
+        # Its driver never left, so nobody but the undo tells that the card is there again.
+        with held_open(guest, node):
+            assert f"{GPU}: still in use after 15 s: sleep (pid " in direct.start("gaming")
+        guest.wait(f"fuser --silent {node} && test -L /dev/dri/by-path/pci-{GPU}-card")
+        assert direct.start("gaming") == ""
+        assert drivers(guest, *GPU_GROUP) == lent(*GPU_GROUP)
+        direct.stop("gaming")
+        assert drivers(guest, *GPU_GROUP) == at_home(*GPU_GROUP)
+        guest.wait(f"test -L /dev/dri/by-path/pci-{GPU}-card")
+    finally:
+        direct.forget()
+        guest.run("systemctl stop compositor; rm /tmp/compositor.py", check=False)

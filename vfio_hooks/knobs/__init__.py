@@ -7,6 +7,7 @@ set that a journal may name, so undo needs nothing but this package and the stan
 """
 
 from vfio_hooks.knobs.allowed_cpus import AllowedCpus
+from vfio_hooks.knobs.announced import Announced
 from vfio_hooks.knobs.bar_size import BarSize
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.command import Command
@@ -70,12 +71,14 @@ KNOBS: dict[str, type[Knob]] = {
         PlatformDriver,
         Freed,
         Transient,
+        Announced,
     )
 }
 
 __all__ = [
     "KNOBS",
     "AllowedCpus",
+    "Announced",
     "BarSize",
     "Command",
     "Console",

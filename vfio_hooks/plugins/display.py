@@ -5,6 +5,12 @@ card; it switches these off before the card is taken, and has the whole layout b
 modes, rates, positions, rotation, scale and the primary output. The commands run as the session's
 user. X11 is spoken to with xrandr, KDE's Wayland session with kscreen-doctor, GNOME's over D-Bus,
 and sway and its like with wlr-randr. A locked session is as good as any.
+
+A desktop has all cards open that it has found, with a monitor or without. So udev is made to tell
+that the passed one has gone: X11, KDE and sway close it then, and use it again after the VM. GNOME
+keeps it, and needs a udev rule that lets it leave the card alone from the start: TAG+=
+"mutter-device-ignore", for a KERNEL=="card*" of the SUBSYSTEM=="drm" whose KERNELS== is the card's
+PCI address.
 """
 
 from collections.abc import Iterator
@@ -17,7 +23,9 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.drm import connectors
 from vfio_hooks.host.pci_traits import traits
 from vfio_hooks.host.sessions import Session, choose, environment
-from vfio_hooks.knobs import DisplayLayout
+from vfio_hooks.host.udev import announced_cards
+from vfio_hooks.knobs import Announced, DisplayLayout
+from vfio_hooks.knobs.announced import WITHDRAWN
 from vfio_hooks.layouts import SUPPORTED, back_end_for
 from vfio_hooks.layouts.arrange import arrange, check_wish
 from vfio_hooks.layouts.cards import is_on_first_card, outputs_on
@@ -46,18 +54,20 @@ _ELSEWHERE = (
 class Options:
     """`user` and `seat` say whose session is meant, where more than one is on a screen. `off` are
     outputs to switch off, besides those of the passed card; it also tells which of several that
-    have the same monitor is on it. `primary` is the output that becomes
-    the primary one; where that would be off, the leftmost does. `outputs` are others to change, a
-    table each: { name = "HDMI-1", mode = "1920x1080", rate = 60, right-of = "DP-1" }. Such a table
-    can have a position ("1920,0") or one of right-of, left-of, above, below and same-as; a rotation
-    (normal, left, inverted, right), a reflection (x, y, xy) and a scale. `timeout`, in seconds, is
-    how long the display server may take, and afterwards the card's outputs to come back."""
+    have the same monitor is on it. `primary` is the output that becomes the primary one; where that
+    would be off, the leftmost does. `outputs` are others to change, a table each: { name =
+    "HDMI-1", mode = "1920x1080", rate = 60, right-of = "DP-1" }. Such a table can have a position
+    ("1920,0") or one of right-of, left-of, above, below and same-as; a rotation (normal, left,
+    inverted, right), a reflection (x, y, xy) and a scale. `release` says whether the desktop is
+    told that the passed card has gone, to close it. `timeout`, in seconds, is how long the display
+    server may take, and afterwards the card's outputs to come back."""
 
     user: str | None = None
     seat: str | None = None
     off: tuple[str, ...] = ()
     primary: str | None = None
     outputs: tuple[dict[str, str | int | float], ...] = ()
+    release: bool = True
     timeout: float = 15.0
 
     def __post_init__(self) -> None:
@@ -75,6 +85,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     knob = _knob(host, session, options.timeout)
     screen = _screen(host, knob, session)
     off = set(options.off)
+    cards: list[str] = []
     for function in domain.pci:
         about = traits(host, function.address)
         if about.is_display:
@@ -82,9 +93,12 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             outputs = outputs_on(screen, hung, knob.back_end, options.off)
             _check_not_first(host, knob, function.address, outputs, about.boot_vga)
             off |= set(outputs)
+            cards += announced_cards(host, function.address, "drm")
     if off or options.primary or options.outputs:
         layout = arrange(screen, sorted(off), options.primary, options.outputs)
         yield Step("display", knob, Override(str(layout)))
+    for card in cards if options.release else ():
+        yield Step("display", Announced(card), Override(WITHDRAWN))
 
 
 def _knob(host: Host, session: Session, seconds: float) -> DisplayLayout:

@@ -18,10 +18,12 @@ from vfio_hooks.host.losses import losses
 from vfio_hooks.host.modules import is_known, is_loaded
 from vfio_hooks.host.pci import Function, is_for_guests
 from vfio_hooks.host.sriov import vf_at
-from vfio_hooks.knobs import Module, PciDriver, VfCount
+from vfio_hooks.host.udev import announced_cards
+from vfio_hooks.knobs import Announced, Module, PciDriver, VfCount
+from vfio_hooks.knobs.announced import WITHDRAWN
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.knobs.pci_driver import Binding
-from vfio_hooks.sharing import Exclusive, Once
+from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
 
@@ -70,6 +72,9 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     to_bind |= {other.address: options.driver for other in others}
     for driver in sorted(set(to_bind.values())):
         yield from _loaded(host, driver)
+    for taken in (*passed.values(), *others):
+        for card in announced_cards(host, taken.address, "sound"):
+            yield Step("pci", Announced(card), Override(WITHDRAWN))
     for address in (*passed, *makers, *(other.address for other in others)):
         bound = to_bind.get(address)
         value = str(Binding(bound, override=bound)) if bound else None

@@ -1,0 +1,24 @@
+"""What udev has told programs of devices: it keeps a record of each that it has announced."""
+
+import re
+
+from vfio_hooks.host import Host
+from vfio_hooks.host.pci import DEVICES
+
+
+def announced_cards(host: Host, address: str, subsystem: str) -> list[str]:
+    """The folders of a PCI function's cards of a subsystem, "drm" or "sound", that udev knows."""
+    folder = f"{DEVICES}/{address}/{subsystem}"
+    found = [name for name in host.names(folder) if re.fullmatch(r"card\d+", name)]
+    return [f"{folder}/{name}" for name in found if is_announced(host, f"{folder}/{name}")]
+
+
+def is_announced(host: Host, folder: str) -> bool:
+    """Whether udev has a record of a card, by its folder: .../sound/card0.
+
+    It is written when udev has handled an "add" or "change" of the device, and removed with a
+    "remove"; sd-device's sources call it the database.
+    """
+    number = host.maybe(f"{folder}/dev")
+    subsystem, name = folder.split("/")[-2:]
+    return host.exists(f"/run/udev/data/{f'c{number}' if number else f'+{subsystem}:{name}'}")

@@ -1,0 +1,52 @@
+"""Whether programs are told that the host has a card."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.udev import is_announced
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.file import write_file
+from vfio_hooks.wait import until
+
+ANNOUNCED, WITHDRAWN = "announced", "withdrawn"
+
+
+@dataclass(frozen=True)
+class Announced(Knob):
+    """A graphics or sound card, by its folder below a PCI function's: ".../drm/card1".
+
+    A "remove" in its uevent file has udev tell everyone that the card has gone, though its driver
+    and its node stay: desktops and sound servers close it as if it had been pulled out. When a
+    driver takes the card anew the kernel announces it; only where it never left is it done here.
+    Documentation/ABI/testing/sysfs-uevent.
+    """
+
+    folder: str
+    seconds: float = 10
+    kind: ClassVar[str] = "announced"
+
+    @property
+    def key(self) -> str:
+        return f"{self.folder}/uevent"
+
+    def read(self, host: Host) -> str:
+        if not host.exists(self.folder):
+            raise Gone(f"{self.folder}: there is no such card on this host")
+        return ANNOUNCED if is_announced(host, self.folder) else WITHDRAWN
+
+    def write(self, host: WritableHost, value: str) -> None:
+        if value == ANNOUNCED:
+            # The driver may have come back only now.
+            host.run(["udevadm", "settle", f"--timeout={self.seconds:g}"], self.seconds + 5)
+        if self.read(host) == value:
+            return
+        # Sound servers wait for the "change" with which udev's rules say that a card is ready.
+        known = "change" if "/sound/" in self.folder else "add"
+        write_file(host, self.key, known if value == ANNOUNCED else "remove")
+        if not until(lambda: self.read(host) == value, self.seconds):
+            raise HookError(
+                f"{self.folder}: udev has not {value} it within {self.seconds:g} s",
+                "systemctl status systemd-udevd may say why",
+            )
