@@ -30,12 +30,6 @@ prepare
       undone at release: back to snd_hda_intel, unless another VM or somebody else has it by then
     /sys/bus/pci/devices/0000:04:00.2/driver: xhci_hcd → vfio-pci (override vfio-pci)
       undone at release: back to xhci_hcd, unless another VM or somebody else has it by then
-
-start
-  changes nothing
-
-started
-  changes nothing
 """
 
 
@@ -62,6 +56,40 @@ def test_what_cannot_be_undone_says_so(command: Command) -> None:
         "    /sys/module/vfio_pci: loaded",
         "      cannot be undone: it stays",
     ]
+
+
+def test_what_libvirt_and_services_do_is_in_words(command: Command) -> None:
+    (command.host / "sys/bus/pci/devices/0000:04:00.2/driver_override").write_text("vfio-pci")
+    driver = command.host / "sys/bus/pci/devices/0000:04:00.2/driver"
+    driver.unlink()
+    driver.symlink_to("../../drivers/vfio-pci")
+    result = command.here(
+        "plan", "--xml", "-", "--use", "session,gpu,pci,verify", stdin=domain_xml()
+    )
+    assert [
+        line.strip() for line in result.out.splitlines() if ":00." in line or "look" in line
+    ] == [
+        "0000:04:00.0's device nodes: waited for until no program has them open",
+        "/sys/bus/pci/devices/0000:04:00.0, when it comes back: amdgpu; "
+        "if amdgpu does not take it, it is removed from the bus and found anew",
+        "/sys/bus/pci/devices/0000:04:00.0/driver: amdgpu → vfio-pci (by libvirt)",
+        "/sys/bus/pci/devices/0000:04:00.1/driver: snd_hda_intel → vfio-pci (by libvirt)",
+        "/sys/bus/pci/devices/0000:04:00.2/driver: vfio-pci (override vfio-pci) (stays)",
+        f"vfio-hooks-verify-{UUID}.service: looks for 30 s how the VM is left alone",
+    ]
+    assert "nothing to undo" in result.out
+    assert "\nstart\n" not in result.out
+
+
+def test_nothing_to_do_is_one_line_and_why(command: Command) -> None:
+    none = domain_xml(functions=())
+    result = command.here("plan", "--xml", "-", "--use", "pci", stdin=none)
+    note = "pci: win11 is given no PCI device; add one: virt-manager, Add Hardware, PCI Host Device"
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"win11 ({UUID})\nnote: {note}\n\nchanges nothing\n"
+    found = command.here("plan", "--xml", "-", "--use", "pci", "--json", stdin=none).json
+    assert found["notes"] == [note]
+    assert [event["event"] for event in found["events"]] == [*PLANNED, *ENDING]
 
 
 def test_json_has_the_same(command: Command) -> None:

@@ -11,6 +11,7 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.knobs import Command, Transient
+from vfio_hooks.plan import Change
 from vfio_hooks.plugins import inhibit, service
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
@@ -75,5 +76,7 @@ def test_a_lock_of_logind() -> None:
         *("--what=idle:sleep", "--mode=block", "--who=vfio-hooks", "--why=VM vm1 runs"),
     )
     assert step.knob.command[-1] == "/run/libvirt/qemu/vm1.pid"
+    change = Change(step, "not running", step.knob.value, "")
+    assert str(change).endswith("1.service: not running → running (inhibits idle, sleep)")
     with pytest.raises(ValueError, match="nothing to inhibit"):
         inhibit.Options(())

@@ -24,7 +24,6 @@ from vfio_hooks.sharing import (
     Subtract,
     added,
     is_shared,
-    shown,
     target,
 )
 from vfio_hooks.steps import Step
@@ -46,13 +45,18 @@ class Change:
     def __str__(self) -> str:
         if self.problem:
             return f"left out: {self.problem}"
+        return self._title() or f"{self.step.key}: {self._values()}"
+
+    def _title(self) -> str:
+        return self.step.knob.title if isinstance(self.step.knob, Command) else ""
+
+    def _values(self) -> str:
+        old, new = map(self.step.knob.shows, (self.old, self.new))
         if not is_shared(self.step.share):
-            return f"{self.step.key}: {self.new}"
+            return new
         if isinstance(self.step.share, Exclusive) and self.step.share.value is None:
-            return f"{self.step.key}: {shown(self.old)}, for libvirt to change"
-        if self.old == self.new:
-            return f"{self.step.key}: {shown(self.old)} (stays)"
-        return f"{self.step.key}: {shown(self.old)} → {shown(self.new)}"
+            return self.step.knob.lends(self.old)
+        return f"{old} (stays)" if self.old == self.new else f"{old} → {new}"
 
 
 def gather(event: Event, domain: Domain, config: Config, host: Host, log: Log) -> list[Step]:
@@ -196,11 +200,12 @@ def undo_text(step: Step, base: str) -> str:
     """What will undo a step, for people."""
     match step.share:
         case Once():
-            return "none: it stays"
+            return step.knob.left
         case Run():
             return step.knob.undo_text if isinstance(step.knob, Command) else "undone"
         case Override() | Exclusive():
-            return f"back to {shown(base)}, unless another VM or somebody else has it by then"
+            was = step.knob.shows(base)
+            return f"back to {was}, unless another VM or somebody else has it by then"
         case Subtract(cpus):
             return f"CPUs {cpus} come back, but for those of other VMs"
         case Include(cpus):

@@ -167,10 +167,13 @@ def _show(found: Forecast) -> None:
     say(f"{paint(clean(found.domain.name), 'bold')} ({found.domain.uuid})")
     for note in found.notes:
         say(paint(f"note: {clean(note)}", "yellow"))
-    for outlook in found.outlooks:
-        if outlook.event in PLANNED or outlook.scripts or outlook.failure:
-            say()
-            _show_outlook(outlook)
+    eventful = [one for one in found.outlooks if one.changes or one.scripts or one.failure]
+    for outlook in eventful:
+        say()
+        _show_outlook(outlook)
+    if not eventful:
+        say()
+        say("changes nothing")
 
 
 def _show_outlook(outlook: Outlook) -> None:
@@ -185,8 +188,6 @@ def _show_outlook(outlook: Outlook) -> None:
         for line, change in folded(list(changes)):
             say(clean(line), 2)
             say(_undo(change), 3)
-    if not (outlook.failure or outlook.scripts or outlook.changes):
-        say("changes nothing", 1)
 
 
 def _ledger(folder: StateFolder) -> tuple[Ledger, list[str]]:
@@ -201,7 +202,7 @@ def _ledger(folder: StateFolder) -> tuple[Ledger, list[str]]:
 
 def _undo(change: Change) -> str:
     if isinstance(change.step.share, Once):
-        return paint("cannot be undone: it stays", "yellow")
+        return paint(clean(change.undo), "yellow")
     return paint(f"undone at {change.step.until}: {clean(change.undo)}", "dim")
 
 

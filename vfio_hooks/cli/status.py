@@ -120,7 +120,7 @@ def _standing(claim: Claim, undoing: Undoing) -> Standing:
 def _outcome(claim: Claim, undoing: Undoing) -> tuple[str | None, str | None, str | None]:
     """The value now, what the VM's end will make it, and why it will not be changed."""
     if isinstance(claim.step.share, Once):
-        return None, None, "cannot be undone: it stays"
+        return None, None, undo_text(claim.step, "")
     if not is_shared(claim.step.share):
         return None, undo_text(claim.step, ""), None
     try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.sharing import shown
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Knob(ABC):
     """The name in the journal. Never reused for another meaning."""
     atomic: ClassVar[bool] = True
     """Whether a write that was cut off left either the old value or the new one."""
+    left: ClassVar[str] = "cannot be undone: it stays"
+    """What becomes of it where it is done once, for people."""
 
     @property
     @abstractmethod
@@ -43,3 +46,11 @@ class Knob(ABC):
         """Whether `live` is a value that libvirt or the guest left behind on a knob that was
         only held for them, and not somebody else's change."""
         return False
+
+    def shows(self, value: str) -> str:
+        """A value for people."""
+        return shown(value)
+
+    def lends(self, value: str) -> str:
+        """What people are told of a value that is held for libvirt, which may change it."""
+        return f"{self.shows(value)}, for libvirt to change"

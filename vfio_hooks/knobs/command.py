@@ -12,11 +12,13 @@ from vfio_hooks.sharing import DONE
 @dataclass(frozen=True)
 class Command(Knob):
     """Two argument lists. `undo` also runs when a crash left open whether `do` did, so it has
-    to succeed where there is nothing to take back."""
+    to succeed where there is nothing to take back. `title` is what people are shown in place of a
+    command line that would tell them nothing."""
 
     do: tuple[str, ...]
     undo: tuple[str, ...]
     seconds: float = 30
+    title: str = ""
     kind: ClassVar[str] = "command"
     atomic: ClassVar[bool] = False
 

@@ -66,3 +66,6 @@ class Console(Knob):
     def is_lent(self, live: str, base: str) -> bool:
         """A graphics driver takes the console with it when it goes."""
         return live == UNBOUND
+
+    def lends(self, value: str) -> str:
+        return f"{value}; goes with the card's driver, and comes back with it"

@@ -24,6 +24,7 @@ class Freed(Knob):
     seconds: float = 30
     end: bool = False
     kind: ClassVar[str] = "freed"
+    left: ClassVar[str] = "nothing to undo"
 
     @property
     def key(self) -> str:
@@ -44,6 +45,9 @@ class Freed(Knob):
                 f"{self.address}: still in use after {self.seconds:g} s: {told(found)}",
                 f"end it before the VM starts{advice}",
             )
+
+    def shows(self, value: str) -> str:
+        return "waited for until no program has them open"
 
     def _signal(self, host: WritableHost, holder: Holder, signal: str) -> None:
         if "/user.slice/" not in (host.maybe(f"/proc/{holder.pid}/cgroup") or ""):

@@ -67,6 +67,11 @@ class PciDriver(Knob):
             Binding(host.link(self.key), None if override in (None, "", "(null)") else override)
         )
 
+    def lends(self, value: str) -> str:
+        """libvirt binds a managed function to vfio-pci, and leaves one that is bound to it."""
+        is_bound = is_for_guests(value.partition(" ")[0])
+        return f"{value} (stays)" if is_bound else f"{value} → vfio-pci (by libvirt)"
+
     def ready(self, host: Host) -> None:
         self._refuse_if_stuck(host)
         if not self.wait or is_for_guests(host.link(self.key)):

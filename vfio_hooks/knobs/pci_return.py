@@ -65,6 +65,9 @@ class PciReturn(Knob):
     def is_lent(self, live: str, base: str) -> bool:
         return live in (NONE, ABSENT) or is_for_guests(live)
 
+    def lends(self, value: str) -> str:
+        return f"{value}; if {value} does not take it, it is removed from the bus and found anew"
+
     def _aside(self, host: WritableHost, path: str, text: str) -> None:
         try:
             host.write_aside(path, text, self.seconds, writer_name(self.address))

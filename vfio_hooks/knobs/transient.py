@@ -17,7 +17,8 @@ ABSENT = "not running"
 class Transient(Knob):
     """The service `unit` of systemd's system manager, made by systemd-run(1); the value is its
     command line while it runs. `properties` are "Name=value" of systemd.service(5) and its
-    kin, `environment` is "NAME=value". `seconds` is how long it may take to end.
+    kin, `environment` is "NAME=value". `seconds` is how long it may take to end. `title` is what
+    people are shown in place of a command line that would tell them nothing.
 
     A unit has no pipe of libvirt's, is outside of libvirtd's AppArmor profile and cgroup, and
     what it prints is in the systemd journal.
@@ -28,6 +29,7 @@ class Transient(Knob):
     properties: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     seconds: float = 10
+    title: str = ""
     kind: ClassVar[str] = "transient-unit"
 
     @property
@@ -38,6 +40,9 @@ class Transient(Knob):
     def value(self) -> str:
         """What `read` shows while it runs."""
         return shlex.join(self.command)
+
+    def shows(self, value: str) -> str:
+        return f"running ({self.title})" if self.title and value == self.value else value
 
     def read(self, host: Host) -> str:
         return self.value if self._exists(host) else ABSENT

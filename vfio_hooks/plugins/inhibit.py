@@ -59,6 +59,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         f"vfio-hooks-inhibit-{domain.uuid}.service",
         (*lock, *lifetime(domain.name)),
         (f"Description=No suspend while VM {domain.name} runs",),
+        title=f"inhibits {what.replace(':', ', ')}",
     )
     yield Step("inhibit", knob, Override(knob.value))
 

@@ -96,13 +96,13 @@ class _Away:
 
 
 def _own(domain: Domain) -> Step:
-    unit = f"vfio-hooks-vectors-{domain.uuid}"
+    unit, where = f"vfio-hooks-vectors-{domain.uuid}", format_list(domain.pinned)
     do = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"]
     do += [f"--description=Interrupts of VM {domain.name}"]
     addresses = (function.address for function in domain.pci)
-    do += argv(
-        "vfio_hooks.beside.vectors", pidfile(domain.name), format_list(domain.pinned), *addresses
-    )
+    do += argv("vfio_hooks.beside.vectors", pidfile(domain.name), where, *addresses)
     # As a pattern, since stopping a unit that is not there, after a crash, is an error else.
     undo = ["systemctl", "stop", f"{unit}.servic[e]"]
-    return Step("irqs", Command(tuple(do), tuple(undo)), Run(), until="stopped", required=False)
+    title = f"{unit}.service: takes the interrupts of the VM's own devices to CPUs {where}"
+    knob = Command(tuple(do), tuple(undo), title=title)
+    return Step("irqs", knob, Run(), until="stopped", required=False)

@@ -16,6 +16,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
 from vfio_hooks.host.losses import losses
 from vfio_hooks.host.modules import is_known, is_loaded
+from vfio_hooks.host.network import is_vf_pool
 from vfio_hooks.host.pci import Function, is_for_guests
 from vfio_hooks.host.sriov import vf_at
 from vfio_hooks.host.udev import announced_cards
@@ -80,6 +81,15 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         value = str(Binding(bound, override=bound)) if bound else None
         knob = PciDriver(address, options.timeout, wait=options.in_use == "wait")
         yield Step("pci", knob, Exclusive(value), awaits=makers.get(address, ""))
+
+
+def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
+    """What an empty plan is no answer to."""
+    if not domain.pci and not any(is_vf_pool(host, name) for name in domain.networks):
+        yield (
+            f"pci: {domain.name} is given no PCI device; "
+            "add one: virt-manager, Add Hardware, PCI Host Device"
+        )
 
 
 def _existing(host: Host, address: str) -> Function:

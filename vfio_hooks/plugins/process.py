@@ -92,10 +92,12 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         return
     # One that cannot be started is no reason to undo what else was done at `started`.
     required = options.when == "prepare"
+    about = f"VM {domain.name}, for what runs beside it"
     life = Transient(
         f"vfio-hooks-life-{domain.uuid}.service",
         beside.lifetime(domain.name),
-        (f"Description=VM {domain.name}, for what runs beside it",),
+        (f"Description={about}",),
+        title=about,
     )
     yield Step("process", life, Override(life.value), "stopped", required)
     unit = _unit(domain, options.title)

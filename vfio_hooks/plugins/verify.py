@@ -43,4 +43,6 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     do += ["verify", "--log", f"--seconds={options.seconds:g}", "--", domain.name]
     # As a pattern, since stopping a unit that has ended already is an error else.
     undo = ["systemctl", "stop", f"{unit}.servic[e]"]
-    yield Step("verify", Command(tuple(do), tuple(undo)), Run(), until="stopped", required=False)
+    title = f"{unit}.service: looks for {options.seconds:g} s how the VM is left alone"
+    knob = Command(tuple(do), tuple(undo), title=title)
+    yield Step("verify", knob, Run(), until="stopped", required=False)
