@@ -9,13 +9,14 @@ import pytest
 from tests.hosttree import add_pci, domain_xml, gpu_host
 from tests.sealed import Result, Sealed, can_seal
 from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.host.in_use import stuck_writer
+from vfio_hooks.host.in_use import driver_users, stuck_writer, writer_name
 from vfio_hooks.host.losses import losses
 from vfio_hooks.wait import until
 
 NIC, DISK, SOUND = "0000:05:00.0", "0000:06:00.0", "0000:07:00.0"
 # Not shared with the other tests: its stuck writer is seen by all that run beside this one.
 STUCK = "0000:0a:00.0"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a writer is root's")
 needs_seal = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
 
 
@@ -140,16 +141,44 @@ def test_an_interface_carries_for_those_above_it(tree: Path, uppers: tuple[str, 
     assert losses(Host(str(tree)), NIC) == [f"the IPv4 default route goes through {lower}"]
 
 
+@needs_root
 def test_a_write_that_never_returns_is_left_behind(tmp_path: Path) -> None:
     pipe = tmp_path / "unbind"
     os.mkfifo(pipe)
     host = WritableHost()
     with pytest.raises(TimeoutError):
-        host.write_aside(str(pipe), "x", 0.2, "vh test:01.0")
+        host.write_aside(str(pipe), "x", 0.2, writer_name("test:01.0"))
     assert stuck_writer(host, "test:01.0") is not None
     assert pipe.read_text() == "x"
     assert until(lambda: os.waitpid(-1, os.WNOHANG)[0] != 0, 30)
     assert stuck_writer(host, "test:01.0") is None
+
+
+FORGED = "import time; open('/proc/self/comm', 'w').write('{}'); print(flush=True); time.sleep(60)"
+
+
+@needs_root
+@pytest.mark.parametrize("forger", ["a user's", "a program by another name"])
+def test_a_process_that_only_has_a_writer_s_name(tmp_path: Path, forger: str) -> None:
+    """What a user could start to keep VMs from starting, the latter from sudo."""
+    name = writer_name("test:02.0")
+    (tmp_path / name).symlink_to("/bin/cat")
+    argv = [str(tmp_path / name), "/dev/zero"]
+    if forger == "a user's":
+        argv = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c"]
+        argv.append(FORGED.format(name))
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.read(1)
+        assert Host().read(f"/proc/{process.pid}/comm") == name
+        assert stuck_writer(Host(), "test:02.0") is None
+        process.kill()
+
+
+def test_functions_behind_vmd_have_names_of_their_own() -> None:
+    names = [writer_name(f"10000:e1:00.{number}") for number in range(8)]
+    assert len(set(names)) == 8
+    assert all(len(name) <= 15 for name in names)
 
 
 def test_an_error_of_a_write_aside_keeps_its_number(tmp_path: Path) -> None:
@@ -157,12 +186,40 @@ def test_an_error_of_a_write_aside_keeps_its_number(tmp_path: Path) -> None:
         WritableHost().write_aside(str(tmp_path / "none"), "x", 30, "vh")
 
 
-def held_host(memory: Path, address: str = SOUND) -> Sealed:
+def held_host(
+    memory: Path, address: str = SOUND, device: str = "sound/card0/controlC0", kind: str = "sound"
+) -> Sealed:
     """A sound card that this test process has open, by the number of /dev/full."""
     gpu_host(memory)
     add_pci(memory, address, "snd_hda_intel", "9")
-    add_device(memory, address, "sound/card0/controlC0", "sound", "1:7")
+    add_device(memory, address, device, kind, "1:7")
     return Sealed(memory)
+
+
+class Devices(Host):
+    """This machine, with one more module: what it calls its devices are those of mem, /dev/full
+    and its like."""
+
+    def maybe(self, name: str) -> str | None:
+        return "Character devices:\n  1 spare\n" if name == "/proc/devices" else super().maybe(name)
+
+
+def test_only_devices_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at a file of a server that does not answer would never end."""
+    looked: list[str] = []
+    look = os.stat
+
+    def watched(path: str) -> os.stat_result:
+        looked.append(os.readlink(path) if "/fd/" in path else path)
+        return look(path)
+
+    monkeypatch.setattr(os, "stat", watched)
+    with open("/dev/full", "wb"), open(tmp_path / "dev", "w"):
+        found = driver_users(Devices(), "spare")
+    monkeypatch.undo()
+    assert os.getpid() in [holder.pid for holder in found]
+    assert looked
+    assert all(path.startswith("/dev/") for path in looked)
 
 
 def start(sealed: Sealed, toml: str, managed: str = "no", address: str = SOUND) -> Result:
@@ -172,12 +229,17 @@ def start(sealed: Sealed, toml: str, managed: str = "no", address: str = SOUND) 
 
 @needs_seal
 @pytest.mark.parametrize("managed", ["yes", "no"])
-def test_a_program_that_has_the_device_open_is_named(memory: Path, managed: str) -> None:
-    sealed = held_host(memory)
+@pytest.mark.parametrize(
+    ("device", "kind"), [("sound/card0/controlC0", "sound"), ("i2c-7/i2c-dev/i2c-7", "i2c-dev")]
+)
+def test_a_program_that_has_the_device_open_is_named(
+    memory: Path, managed: str, device: str, kind: str
+) -> None:
+    sealed = held_host(memory, SOUND, device, kind)
     with open("/dev/full", "wb"):
         result = start(sealed, "[pci]\ntimeout = 0.2\n", managed)
     assert result.code == 1
-    assert f"(pid {os.getpid()}) has /dev/controlC0 open" in result.stderr
+    assert f"(pid {os.getpid()}) has /dev/{device.rpartition('/')[2]} open" in result.stderr
     assert not sealed.journals()
 
 

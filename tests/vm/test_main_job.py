@@ -184,7 +184,7 @@ def test_a_sound_card_that_does_not_let_go(hooked: Guest) -> None:
             again = hooked.start(domain.name, check=False)
             assert f"{GPU_AUDIO}: its driver has not let go yet (pid " in again.stderr
             assert drivers(hooked, GPU) == at_home(GPU)
-        hooked.wait("! pgrep --exact 'vh 0000:04:00.1'", 60)
+        hooked.wait("! pgrep --exact 'vh 00000400.1'", 60)
         hooked.run("vfio-hooks undo gaming")
         assert drivers(hooked, *GPU_GROUP) == at_home(*GPU_GROUP)
 

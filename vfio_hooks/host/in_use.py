@@ -16,8 +16,9 @@ from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.wait import until
 
 # Their drivers wait for open files, or fail when unbound beneath them. An input device or a USB
-# serial port does not mind.
-_HOLDING = ("drm", "sound", "nvme", "block", "hidraw", "mei", "vfio")
+# serial port does not mind; nor does a DisplayPort's drm_dp_aux_dev, which waits only for a
+# transfer that goes on.
+_HOLDING = ("drm", "i2c-dev", "sound", "nvme", "block", "hidraw", "mei", "vfio")
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ def _holding(host: Host, nodes: dict[tuple[int, int], str]) -> list[Holder]:
     if not host.is_this_machine or not nodes:
         return []
     found: list[Holder] = []
+    files = tuple(nodes.values())
     for pid in filter(str.isdecimal, host.names("/proc")):
         if not may_look(host, pid):
             continue
-        held = {nodes[number] for number in _open_devices(pid) if number in nodes}
+        held = {nodes[number] for number in _open_devices(pid, files) if number in nodes}
         name = host.maybe(f"/proc/{pid}/comm") or "?"
         found += [Holder(int(pid), name, file) for file in sorted(held)]
     return found
@@ -90,14 +92,26 @@ def stuck_writer(host: Host, address: str) -> int | None:
     if not host.is_this_machine:
         return None
     for pid in filter(str.isdecimal, host.names("/proc")):
-        if host.maybe(f"/proc/{pid}/comm") == writer_name(address):
+        if host.maybe(f"/proc/{pid}/comm") == writer_name(address) and _is_roots_python(host, pid):
             return int(pid)
     return None
 
 
 def writer_name(address: str) -> str:
-    """What a child that writes to a function's files is called, in the 15 bytes of a name."""
-    return f"vh {address}"[:15]
+    """What a child that writes to a function's files is called, in the 15 bytes of a name: the
+    functions behind Intel's VMD, "10000:e1:00.0", have longer addresses than others."""
+    return f"vh {address.replace(':', '')}"[:15]
+
+
+def _is_roots_python(host: Host, pid: str) -> bool:
+    """Whether a process with a writer's name can be one. Everybody may give a process of his that
+    name, and by a link also sudo, which is root's then."""
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return False
+    program = host.link(f"/proc/{pid}/exe")  # which a user who asks for a plan is not told
+    return owner == 0 and (program is None or program.startswith("python"))
 
 
 def _nodes(host: Host, address: str) -> Iterator[tuple[tuple[int, int], str]]:
@@ -122,7 +136,10 @@ def _nodes(host: Host, address: str) -> Iterator[tuple[tuple[int, int], str]]:
             yield (195, int(text)), f"/dev/nvidia{text.strip()}"
 
 
-def _open_devices(pid: str) -> Iterator[tuple[int, int]]:
+def _open_devices(pid: str, files: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """The numbers of the devices that a process has open. Only what is called like a device, or
+    one of these in another root, is looked at: a look at a file of a server that does not answer
+    would last for ever."""
     folder = f"/proc/{pid}/fd"
     try:
         names = os.listdir(folder)
@@ -130,6 +147,9 @@ def _open_devices(pid: str) -> Iterator[tuple[int, int]]:
         return
     for name in names:
         try:
+            path = os.readlink(f"{folder}/{name}")
+            if not (path.startswith("/dev/") or path.endswith(files)):
+                continue
             seen = os.stat(f"{folder}/{name}")
         except OSError:
             continue
