@@ -1,8 +1,8 @@
 """Reading a domain's XML for editing, and writing it so that only what was edited differs.
 
 libvirt writes attributes in single quotes and lxml in double ones; entities, and white space
-inside of tags, libxml2 has its own way too. So of what is written, only the lines that an edit
-changed are taken.
+inside of tags, libxml2 has its own way too. So of what is written, only the tags and texts that
+an edit changed are taken.
 """
 
 import re
@@ -14,9 +14,14 @@ from vfio_hooks.domain import element
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-_PARTS = re.compile(r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|<[^>]*>|[^<]+", re.DOTALL)
+_INSIDE = r"""(?:[^<>"']|"[^"]*"|'[^']*')*+"""
+_PARTS = re.compile(
+    r"\s*(?:<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>"
+    # What is empty lxml writes as one tag, so it is one part.
+    rf"|<([^\s<>/!?]++){_INSIDE}(?<!/)></\1\s*>|<{_INSIDE}>)|[^<]+|<",
+    re.DOTALL,
+)
 _ATTRIBUTE = re.compile(r'="([^"]*)"')
-_DECLARATION = re.compile(r"\s*<\?xml.*?\?>\s*")
 
 
 def editable(xml: bytes) -> "_Element":
@@ -32,53 +37,51 @@ def editable(xml: bytes) -> "_Element":
 
 def written(root: "_Element", like: bytes) -> bytes:
     """The text of what `editable` made of `like`, in the same style."""
-    encoding = root.getroottree().docinfo.encoding or "UTF-8"
-    old = like.decode(encoding)
-    declaration = _DECLARATION.match(old)
-    head = declaration[0] if declaration else ""
-    body = old[len(head) :].rstrip()
-    end = old[len(head) + len(body) :]
-    start = body[: len(body) - len(body.lstrip())]
-    lines, before, after = (
-        text.split("\n") for text in (body.lstrip(), _text(editable(like)), _text(root))
-    )
-    # With an attribute on a line of its own the lines cannot be told which is which.
-    made = _patched(lines, before, after, old) if len(lines) == len(before) else after
-    if made is after:
-        made = [_in_style(line, old) for line in after]
-    return (head + start + "\n".join(made) + end).encode(encoding)
-
-
-def _text(root: "_Element") -> str:
     from lxml import etree
 
-    text: str = etree.tostring(root.getroottree(), encoding="unicode")
-    return text.strip()
+    encoding = root.getroottree().docinfo.encoding or "UTF-8"
+    old = like.decode(encoding)
+    parts = _parts(old)
+    tags = [number for number, part in enumerate(parts) if re.match(r"\s*<[^!?]", part)]
+    first, last = tags[0], tags[-1] + 1
+    root_tag = parts[first].lstrip()
+    start = "".join(parts[: first + 1]).removesuffix(root_tag)
+    before, after = (
+        _parts(etree.tostring(one, encoding="unicode")) for one in (editable(like), root)
+    )
+    if before == after:
+        return like
+    # Nobody edits what is around the root; lxml drops the white space there.
+    own = [root_tag, *parts[first + 1 : last]]
+    if len(own) != len(before):
+        own = [_in_style(part, old) for part in before]
+    made = _patched(own, before, after, old)
+    return "".join([start, *made, *parts[last:]]).encode(encoding)
 
 
-def _patched(lines: list[str], before: list[str], after: list[str], old: str) -> list[str]:
-    """`lines` with what makes `after` of `before`, line by line."""
+def _parts(text: str) -> list[str]:
+    """Tags and comments, each with the white space before it, and other texts."""
+    return [found[0] for found in _PARTS.finditer(text)]
+
+
+def _patched(parts: list[str], before: list[str], after: list[str], old: str) -> list[str]:
+    """`parts` with what makes `after` of `before`, part by part."""
     made: list[str] = []
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     for kind, start, end, to_start, to_end in matcher.get_opcodes():
         if kind == "equal":
-            made += lines[start:end]
+            made += parts[start:end]
         else:
-            made += [_in_style(line, old) for line in after[to_start:to_end]]
+            made += [_in_style(part, old) for part in after[to_start:to_end]]
     return made
 
 
-def _in_style(text: str, old: str) -> str:
-    """Text of lxml's in the quotes that `old` has most of."""
-    if old.count("='") <= old.count('="'):
-        return text
-    return "".join(_single(part, old) for part in _PARTS.findall(text))
-
-
-def _single(part: str, old: str) -> str:
-    if part.startswith(("<!", "<?")):
+def _in_style(part: str, old: str) -> str:
+    """A part of lxml's in the quotes that `old` has most of."""
+    kind = part.lstrip()[:2]
+    if kind in ("<!", "<?") or old.count("='") <= old.count('="'):
         return part
-    if part.startswith("<"):
+    if kind.startswith("<"):
         return _ATTRIBUTE.sub(
             lambda found: "='{}'".format(found[1].replace("'", "&apos;").replace("&quot;", '"')),
             part,
