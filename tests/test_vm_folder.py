@@ -95,6 +95,57 @@ def test_a_failing_script_is_named(sealed: Sealed, text: str, told: str) -> None
     assert not sealed.journals()
 
 
+@pytest.mark.parametrize("mistake", ["", "typo", "dry run", "module", "state", "script"])
+@pytest.mark.parametrize("op", ["stopped", "release"])
+def test_the_last_scripts_run_whatever_happened_since(
+    sealed: Sealed, op: str, mistake: str
+) -> None:
+    """They are what takes back what the first ones did."""
+    folder = sealed.manage("win11")
+    for name in ("10", "20"):
+        script(folder / op / "end" / name, f"#!/bin/sh\necho {name} >> /run/record\nexit 1\n")
+    assert sealed.hook("win11", "prepare", domain_xml()).code == 0
+    match mistake:
+        case "typo":
+            sealed.manage("win11", "[pci\n")
+        case "dry run":
+            sealed.manage("win11", "dry_run = true\n[pci]\n")
+        case "module":
+            (folder / "mine.py").write_text("raise SystemExit\n")
+        case "state":
+            sealed.state.chmod(0o777)
+        case "script":
+            os.chown(script(folder / op / "end/15"), 65534, 0)
+    sealed.logged()
+    assert sealed.hook("win11", op, domain_xml()) == Result(0, b"", "")
+    assert record(sealed) == ["10", "20"]
+    last = sealed.logged()[-1]
+    told = {"typo": "vm.toml:1", "module": "mine.py:1", "state": "/run/vfio-hooks", "script": "/15"}
+    for what in ("/10: exit code 1", "/20: exit code 1", told.get(mistake, "")):
+        assert what in last
+
+
+@pytest.mark.parametrize("fault", ["", "device", "xml", "script"])
+def test_a_dry_run_runs_nothing_and_stops_nothing(sealed: Sealed, fault: str) -> None:
+    folder = sealed.manage("win11", "dry_run = true\n[pci]\n")
+    for place in ("prepare/begin/one", "restore/begin/one", "release/end/one"):
+        script(folder / place)
+    if fault == "script":
+        os.chown(folder / "prepare/begin/one", 65534, 0)
+    xml = {"device": domain_xml(functions=("0000:99:00.0",)), "xml": "<domain>"}
+    for op in ("prepare", "start", "started", "restore", "stopped", "release"):
+        result = sealed.hook("win11", op, xml.get(fault, domain_xml()))
+        assert result == Result(0, b"", "")
+    assert not record(sealed)
+    assert not sealed.journals()
+    logged = "\n".join(sealed.logged())
+    assert ("win11: would fail: " in logged) == bool(fault)
+    unseen = ["prepare"] if fault in ("xml", "script") else []
+    for op in ("prepare", "restore", "release"):
+        told = f"would run /etc/libvirt/hooks/qemu.d/win11/{op}/"
+        assert (told in logged) == (op not in unseen)
+
+
 def test_a_bad_plan_is_told_before_any_script_runs(sealed: Sealed) -> None:
     script(sealed.manage("win11") / "prepare/begin/one")
     assert sealed.hook("win11", "prepare", domain_xml(functions=("0000:99:00.0",))).code == 1

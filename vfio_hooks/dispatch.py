@@ -16,15 +16,6 @@ and `os`; all else is imported when it is needed.
 import os
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from vfio_hooks.config import Config
-    from vfio_hooks.event import Event
-    from vfio_hooks.ledger import Ledger
-    from vfio_hooks.log import Log
-    from vfio_hooks.places import Places
-    from vfio_hooks.steps import Step
-
 HOOKS = "/etc/libvirt/hooks"
 STATE = "/run/vfio-hooks"
 KEPT = HOOKS + "/qemu.kept"
@@ -40,85 +31,6 @@ def main(argv: list[str]) -> int:
     stdout = _take_stdout()
     code = _guarded(argv, xml)
     return code or _run_kept(argv, xml, stdout)
-
-
-def handle(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
-    """Do what an event asks for. Raises HookError, and whatever else a defect raises."""
-    from vfio_hooks.errors import HookError, Strict
-    from vfio_hooks.event import ENDING, PLANNED
-
-    if event.op in ENDING:
-        # First of all, and with nothing that could fail before it.
-        _undo(event, xml, places, log)
-    from vfio_hooks.config import load
-
-    config = load(places.config, event.vm)
-    if config is None:
-        return
-    try:
-        if event.op in PLANNED:
-            _perform(event, xml, config, places, log)
-        else:
-            _run_scripts(event, xml, config, log)
-    except HookError as error:
-        if event.op == "started" and config.general.strict_started:
-            raise Strict(error.problem, error.hint) from error
-        raise
-
-
-def _perform(event: "Event", xml: bytes, config: "Config", places: "Places", log: "Log") -> None:
-    from vfio_hooks.domain import parse
-    from vfio_hooks.engine import Engine
-    from vfio_hooks.plan import gather
-
-    host = places.host()
-    domain = parse(xml)
-    engine = Engine(host, places.folder(), log)
-    log.info(f"{event.vm}: {event.op}", event.vm)
-
-    def planner(_: "Ledger") -> "list[Step]":
-        return gather(event, domain, config, host, log)
-
-    if config.general.dry_run:
-        for change in engine.rehearse(domain.uuid, planner):
-            log.info(f"{event.vm}: would be: {change.step.plugin}: {change}", event.vm)
-        return
-    if _scripts(event, config):
-        # They may do anything, so whatever is wrong with the plan is told before they run. Then
-        # it is made again, for the host as they left it.
-        engine.rehearse(domain.uuid, planner)
-        _run_scripts(event, xml, config, log)
-    engine.perform(event.op, domain.uuid, event.vm, planner)
-
-
-def _scripts(event: "Event", config: "Config") -> list[str]:
-    if not os.path.exists(f"{config.folder}/{event.op}"):
-        return []
-    from vfio_hooks.scripts import find
-
-    return find(config.folder, event)
-
-
-def _run_scripts(event: "Event", xml: bytes, config: "Config", log: "Log") -> None:
-    paths = [] if config.general.dry_run else _scripts(event, config)
-    if paths:
-        from vfio_hooks.scripts import run
-
-        run(paths, event, xml, config.general.script_timeout, log)
-
-
-def _undo(event: "Event", xml: bytes, places: "Places", log: "Log") -> None:
-    from vfio_hooks.domain import identify
-    from vfio_hooks.engine import Engine
-
-    folder = places.folder()
-    known = identify(xml)
-    # Without usable XML the name has to do: it is in the journals, too.
-    uuids = [known[1]] if known else folder.find(event.vm)
-    for uuid in uuids:
-        if uuid in folder.uuids():
-            log.info(f"{event.vm}: {event.op} ({event.extra})", event.vm)
-            Engine(places.host(), folder, log).undo(event.op, uuid)
 
 
 def _take_stdout() -> int:
@@ -139,6 +51,7 @@ def _guarded(argv: list[str], xml: bytes) -> int:
 
             site.main()
         from vfio_hooks.event import Event
+        from vfio_hooks.handling import handle
         from vfio_hooks.log import SystemdJournal
         from vfio_hooks.places import Places
 

@@ -45,5 +45,14 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def told(error: BaseException) -> str:
+    """Any failure in one line; one that is a defect, with its type."""
+    return (
+        str(error)
+        if isinstance(error, HookError)
+        else _one_line(f"{type(error).__name__}: {error}")
+    )
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())

@@ -7,9 +7,9 @@ from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places
 from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.cli.terminal import TerminalLog, clean, say
 from vfio_hooks.config import load
-from vfio_hooks.dispatch import handle
 from vfio_hooks.domain import parse
 from vfio_hooks.event import ENDING, PLANNED, Event
+from vfio_hooks.handling import handle
 from vfio_hooks.places import Places
 from vfio_hooks.scripts import find
 

@@ -51,8 +51,9 @@ or virsh, which waits for the hook.
 
 One that exits with another code than 0 ends the event: those after it are not run. At prepare and
 start the VM is then not started; at other events that is only logged, but see `strict_started`
-above. One that takes longer than `script_timeout` is killed, and has failed. With `dry_run` none
-is run.
+above. At stopped and release all are run, even where vm.toml has become wrong since the start. One
+that takes longer than `script_timeout` is killed, and has failed. With `dry_run` none is run,
+unless the VM was started without.
 """
 _EXAMPLES = """\
 A VM with a graphics card, hugepages and pinned CPUs:

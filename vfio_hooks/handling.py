@@ -1,0 +1,126 @@
+"""What an event of libvirt's asks for: a plan carried out or undone, and executables run."""
+
+import os
+
+from vfio_hooks.config import VM_FOLDERS, Config, examine, load
+from vfio_hooks.domain import identify, parse
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError, Interrupted, Strict, told
+from vfio_hooks.event import ENDING, PLANNED, Event
+from vfio_hooks.ledger import Ledger
+from vfio_hooks.log import Log
+from vfio_hooks.places import Places
+from vfio_hooks.plan import gather
+from vfio_hooks.steps import Step
+
+
+def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
+    """Do what an event asks for. Raises HookError, and whatever else a defect raises."""
+    if event.op in ENDING:
+        _end(event, xml, places, log)
+        return
+    config = load(places.config, event.vm)
+    if config is None:
+        return
+    try:
+        if event.op in PLANNED:
+            _perform(event, xml, config, places, log)
+        else:
+            _run_scripts(event, xml, config, log)
+    except Exception as error:
+        if config.general.dry_run:
+            log.warning(f"{event.vm}: would fail: {told(error)}", event.vm)
+            return
+        if isinstance(error, HookError) and event.op == "started" and config.general.strict_started:
+            raise Strict(error.problem, error.hint) from error
+        raise
+
+
+def _perform(event: Event, xml: bytes, config: Config, places: Places, log: Log) -> None:
+    host = places.host()
+    domain = parse(xml)
+    engine = Engine(host, places.folder(), log)
+    log.info(f"{event.vm}: {event.op}", event.vm)
+
+    def planner(_: Ledger) -> list[Step]:
+        return gather(event, domain, config, host, log)
+
+    if config.general.dry_run:
+        _run_scripts(event, xml, config, log)
+        for change in engine.rehearse(domain.uuid, planner):
+            log.info(f"{event.vm}: would be: {change.step.plugin}: {change}", event.vm)
+        return
+    if _scripts(event, config):
+        # They may do anything, so whatever is wrong with the plan is told before they run. Then
+        # it is made again, for the host as they left it.
+        engine.rehearse(domain.uuid, planner)
+        _run_scripts(event, xml, config, log)
+    engine.perform(event.op, domain.uuid, event.vm, planner)
+
+
+def _scripts(event: Event, config: Config) -> list[str]:
+    if not os.path.exists(f"{config.folder}/{event.op}"):
+        return []
+    from vfio_hooks.scripts import find
+
+    return find(config.folder, event)
+
+
+def _run_scripts(event: Event, xml: bytes, config: Config, log: Log) -> None:
+    """Run the VM's executables, or with dry_run tell which these are."""
+    paths = _scripts(event, config)
+    if config.general.dry_run:
+        for path in paths:
+            log.info(f"{event.vm}: would run {path}", event.vm)
+    elif paths:
+        from vfio_hooks.scripts import run
+
+        run(paths, event, xml, config.general.script_timeout, log)
+
+
+def _end(event: Event, xml: bytes, places: Places, log: Log) -> None:
+    """Undo, first of all, and then run the VM's executables, whatever went wrong with that."""
+    problems: list[Exception] = []
+    had_begun = True
+    try:
+        had_begun = _undo(event, xml, places, log)
+    except Interrupted:
+        raise
+    except Exception as error:
+        problems.append(error)
+    problems += _run_last_scripts(event, xml, places, had_begun, log)
+    if problems:
+        raise HookError("; ".join(dict.fromkeys(map(told, problems))))
+
+
+def _undo(event: Event, xml: bytes, places: Places, log: Log) -> bool:
+    """Returns whether anything was changed for the VM."""
+    folder = places.folder()
+    known = identify(xml)
+    # Without usable XML the name has to do: it is in the journals, too.
+    uuids = [known[1]] if known else folder.find(event.vm)
+    changed = [uuid for uuid in uuids if uuid in folder.uuids()]
+    for uuid in changed:
+        log.info(f"{event.vm}: {event.op} ({event.extra})", event.vm)
+        Engine(places.host(), folder, log).undo(event.op, uuid)
+    return bool(changed)
+
+
+def _run_last_scripts(
+    event: Event, xml: bytes, places: Places, had_begun: bool, log: Log
+) -> list[HookError]:
+    """Run the executables that take back what others did at the start: what was written into
+    vm.toml since, right or wrong, does not keep them from it. Returns what failed."""
+    folder = f"{places.config}/{VM_FOLDERS}/{event.vm}"
+    if not os.path.exists(f"{folder}/{event.op}"):
+        return []
+    config, problems = examine(places.config, event.vm)
+    if config is None and not problems:
+        return []
+    config = config or Config(folder=folder)
+    if config.general.dry_run and not had_begun:
+        _run_scripts(event, xml, config, log)
+        return []
+    from vfio_hooks.scripts import run_all
+
+    return problems + run_all(folder, event, xml, config.general.script_timeout, log)
