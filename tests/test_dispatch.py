@@ -113,6 +113,37 @@ def test_the_kept_hook_runs_as_before(sealed: Sealed) -> None:
     assert domain_xml() in result.stdout.decode()
 
 
+@pytest.mark.parametrize("package", ["whole", "broken"])
+@pytest.mark.parametrize("vm", ["win11", "other"])
+def test_the_kept_hook_ignores_no_signal(
+    sealed: Sealed, memory: Path, vm: str, package: str
+) -> None:
+    """Python ignores SIGPIPE, with which `… | head -1` ends."""
+    kept = sealed.hooks / "qemu.kept"
+    kept.write_text("#!/bin/sh\ngrep SigIgn: /proc/self/status\n")
+    kept.chmod(0o755)
+    sealed.manage("win11")
+    if package == "broken":
+        sealed.install(memory / "library")
+    assert sealed.hook(vm, "release").stdout.split() == [b"SigIgn:", b"0" * 16]
+
+
+@pytest.mark.parametrize("text", ["#!/nowhere\n", "no interpreter"])
+@pytest.mark.parametrize("vm", ["win11", "other"])
+def test_a_kept_hook_that_cannot_be_run(sealed: Sealed, vm: str, text: str) -> None:
+    kept = sealed.hooks / "qemu.kept"
+    kept.write_text(text)
+    kept.chmod(0o755)
+    sealed.manage("win11")
+    for op in OPS:
+        result = sealed.hook(vm, op, domain_xml(vm))
+        assert (result.code, result.stdout) == (op in TELLS, b"")
+        told = "vfio-hooks: /etc/libvirt/hooks/qemu.kept: cannot be run: "
+        assert result.stderr.startswith(told if op in TELLS else "")
+        assert result.stderr.count("\n") == (op in TELLS)
+        assert any("qemu.kept: cannot be run" in line for line in sealed.logged())
+
+
 @pytest.mark.parametrize("broken", ["", "raise ImportError('gone')", "def main(:"])
 def test_a_broken_package_only_stops_vms_that_want_it(
     sealed: Sealed, memory: Path, broken: str

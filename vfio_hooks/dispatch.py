@@ -98,10 +98,17 @@ def _has_state(op: str) -> bool:
 
 def _hand_over(argv: list[str]) -> int:
     """Become the kept hook, with its input and output untouched; nothing where there is none."""
+    if not os.access(KEPT, os.X_OK):
+        return 0
+    import signal
+
+    # Python ignores these two, and what it becomes would go on doing so.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
         os.execv(KEPT, [KEPT, *argv[1:]])
-    except OSError:
-        return 0
+    except OSError as error:
+        return _refuse_kept(argv, error)
 
 
 def _run_kept(argv: list[str], xml: bytes, stdout: int) -> int:
@@ -109,4 +116,20 @@ def _run_kept(argv: list[str], xml: bytes, stdout: int) -> int:
         return 0
     import subprocess
 
-    return subprocess.run([KEPT, *argv[1:]], input=xml, stdout=stdout).returncode
+    try:
+        return subprocess.run([KEPT, *argv[1:]], input=xml, stdout=stdout).returncode
+    except OSError as error:
+        return _refuse_kept(argv, error)
+
+
+def _refuse_kept(argv: list[str], error: OSError) -> int:
+    """Tell that the kept hook cannot be run: where libvirt itself would have stopped for that."""
+    from vfio_hooks.log import SystemdJournal
+
+    vm, op = (*argv[1:3], "", "")[:2]
+    text = f"{KEPT}: cannot be run: {error.strerror}; mend its first line, or move it away"
+    SystemdJournal(event=op, event_of=vm).warning(f"{vm}: {text}", vm)
+    if op not in ("prepare", "start"):
+        return 0
+    sys.stderr.write(f"vfio-hooks: {text}\n")
+    return 1
