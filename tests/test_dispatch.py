@@ -203,6 +203,21 @@ def test_not_root_is_nothing_to_us(sealed: Sealed) -> None:
     assert (result.code, result.stdout, result.stderr) == (0, b"", "")
 
 
+def test_undoing_needs_neither_configuration_nor_plugins() -> None:
+    """What undoes has to work with a broken plugin and a half upgraded package."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import vfio_hooks.engine;"
+        "print(*sorted(name for name in sys.modules if name.startswith('vfio_hooks.')))"
+    )
+    checkout = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        ["/usr/bin/python3", "-IS", "-c", code, checkout], capture_output=True, text=True
+    )
+    rooms = {name.split(".")[1] for name in done.stdout.split()}
+    assert "engine" in rooms
+    assert not rooms & {"config", "plugins", "domain", "check", "cli", "manual"}
+
+
 def test_what_an_unmanaged_vm_pays_for() -> None:
     """No import but the dispatcher's own; `os` is part of Python's frozen start-up."""
     code = (

@@ -2,11 +2,9 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from vfio_hooks.config import Config
-from vfio_hooks.domain import Domain
 from vfio_hooks.errors import Gone, HookError, Several
-from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.journal import State
 from vfio_hooks.knobs import Command
@@ -27,6 +25,12 @@ from vfio_hooks.sharing import (
     target,
 )
 from vfio_hooks.steps import Step
+
+if TYPE_CHECKING:
+    # Undoing imports this module, and has to work where these are broken.
+    from vfio_hooks.config import Config
+    from vfio_hooks.domain import Domain
+    from vfio_hooks.event import Event
 
 TO_COME = "not there yet"
 
@@ -59,7 +63,7 @@ class Change:
         return f"{old} (stays)" if self.old == self.new else f"{old} → {new}"
 
 
-def gather(event: Event, domain: Domain, config: Config, host: Host, log: Log) -> list[Step]:
+def gather(event: "Event", domain: "Domain", config: "Config", host: Host, log: Log) -> list[Step]:
     """The steps of all the facilities that a VM uses, in the plugins' order.
 
     Raises HookError for all tables that cannot be planned; one that is not required is logged.
