@@ -17,6 +17,7 @@ DISPLAY, SOUND, NET = "0x030000", "0x040300", "0x020000"
 CARD = function(GPU, DISPLAY, "amdgpu", "7")
 CARDS = {**CARD, **function(AUDIO, SOUND, "snd_hda_intel", "7", "1002:ab28")}
 MIXED = {**CARD, **function(OTHER, NET, "e1000e", "7", "8086:10d3")}
+STUB = {**CARD, **function(OTHER, NET, "pci-stub", "7", "8086:10d3")}
 CPUS = {"sys/devices/system/cpu/online": "0-3", "proc/irq/9/smp_affinity": "f"}
 AMD = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm avic cppc"
 INTEL = "vendor_id\t: GenuineIntel\nflags\t\t: fpu vmx hwp"
@@ -154,6 +155,7 @@ SILENT = [
     case("unsafe-interrupts", {**CARD, "proc/interrupts": PLAIN, UNSAFE: "Y"}),
     case("group-shared", MIXED, win11(passed=(GPU, OTHER))),
     case("group-shared", MIXED, win11(passed=(GPU,)), "pci"),
+    case("group-shared", STUB, win11(passed=(GPU,))),
     case("gpu-group-mixed", CARDS),
     case("acs-override", {"proc/cmdline": "quiet"}),
     case(

@@ -81,6 +81,16 @@ def test_on_a_host_that_shows_nothing_the_file_is_valid(command: Command) -> Non
     assert "this host has no CPU frequency control" in result.err
 
 
+def test_cgroups_of_the_first_version_are_cpusets_too(command: Command) -> None:
+    for path in (command.hooks, command.hooks / "qemu.d"):
+        path.chmod(0o755)
+    cpuset = command.host / "sys/fs/cgroup/cpuset"
+    cpuset.mkdir(parents=True)
+    (cpuset / "cpuset.cpus").write_text("0-7\n")
+    assert command.here("init", "--xml", "-", stdin=domain_xml(more=TUNED)).code == 0
+    assert "cpus" in tables(command)
+
+
 def test_a_desktop_on_another_card_goes_on(laptop: Command) -> None:
     add_pci(laptop.host, "0000:09:00.0", "i915", "9")
     result = laptop.here("init", "--xml", "-", stdin=domain_xml())

@@ -9,7 +9,7 @@ from vfio_hooks.cli.domains import Defined, add_sources, sources
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.pci import Function, group_members, is_for_guests
+from vfio_hooks.host.pci import Function, group_members
 from vfio_hooks.host.pci_traits import Traits, names, traits
 from vfio_hooks.journal import State
 from vfio_hooks.knobs.pci_driver import PciDriver
@@ -144,11 +144,7 @@ def _members(
             name=titles.get(one.ids, ""),
             holder=held.get(one.address),
             wanted_by=tuple(wanted.get(one.address, ())),
-            shares=is_passed
-            and not ours
-            and not one.is_bridge
-            and one.driver is not None
-            and not is_for_guests(one.driver),
+            shares=is_passed and not ours and one.is_hosts,
         )
 
 

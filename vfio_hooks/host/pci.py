@@ -38,6 +38,11 @@ class Function:
         """A graphics card, with VGA or without."""
         return self.device_class.startswith(_DISPLAY_CLASS)
 
+    @property
+    def is_hosts(self) -> bool:
+        """Whether the host itself uses it, so that VFIO gives none of its group away."""
+        return not self.is_bridge and self.driver is not None and not is_for_guests(self.driver)
+
     def __str__(self) -> str:
         return f"{self.address} ({self.driver or 'no driver'}, {self.ids})"
 

@@ -101,7 +101,7 @@ def _nodes(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[st
         return nodes
     for node in nodes:
         if _room(_within(free, node.cpus)) >= wish.vcpus:
-            reasons.append(_why(node, nodes, home, wish))
+            reasons.append(_why(node, home, wish))
             return [node]
     chosen: list[Node] = []
     nodes.sort(key=lambda node: (preference(node)[0], -_room(_within(free, node.cpus))))
@@ -116,7 +116,7 @@ def _nodes(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[st
     return chosen
 
 
-def _why(node: Node, nodes: Sequence[Node], home: Node | None, wish: Wish) -> str:
+def _why(node: Node, home: Node | None, wish: Wish) -> str:
     if home is None:
         return f"node {node.number} has room for all {wish.vcpus}"
     if home is node:

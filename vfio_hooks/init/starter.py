@@ -127,10 +127,7 @@ def _beside(passed: Sequence[str], host: Host) -> list[str]:
         member.address
         for group in groups
         for member in group_members(host, group)
-        if not member.is_bridge
-        and member.address not in passed
-        and member.driver is not None
-        and not is_for_guests(member.driver)
+        if member.address not in passed and member.is_hosts
     )
 
 
@@ -138,8 +135,8 @@ def _cpus(domain: Domain, host: Host) -> Iterator[Choice]:
     if not domain.pinned:
         why = "no vCPU is pinned; vfio-hooks init --pins chooses CPUs"
         yield Choice("[cpus]", why, chosen=False)
-    elif cgroup.layout(host) != "systemd":
-        why = "this host has no systemd with cgroup v2, which this needs"
+    elif cgroup.layout(host) == "none":
+        why = "this host has no cpusets, which this needs"
         yield Choice("[cpus]", why, chosen=False)
     else:
         why = f"its vCPUs are pinned to CPUs {format_list(domain.pinned)}, which become its own"

@@ -125,10 +125,7 @@ def _in_the_way(host: Host, passed: dict[str, Function], options: Options) -> li
         in_use = [
             member
             for member in host_pci.group_members(host, group)
-            if member.address not in passed
-            and not member.is_bridge
-            and member.driver is not None
-            and not is_for_guests(member.driver)
+            if member.address not in passed and member.is_hosts
         ]
         if in_use and options.group == "error":
             raise HookError(

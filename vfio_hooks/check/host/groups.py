@@ -26,10 +26,7 @@ def shared(patient: Patient) -> Iterator[Seen]:
         others = [
             other
             for other in pci.group_members(host, group)
-            if other.address not in passed
-            and not other.is_bridge
-            and other.driver
-            and "vfio" not in other.driver
+            if other.address not in passed and other.is_hosts
         ]
         if others and "pci" not in patient.tables:
             mine = sorted(address for address in passed if _group(host, address) == group)
