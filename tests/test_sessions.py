@@ -19,7 +19,7 @@ def test_a_session_is_read_from_loginds_file(tmp_path: Path) -> None:
     (tmp_path / "run/systemd/sessions/7").write_text("nonsense\n")
     (session,) = sessions(Host(str(tmp_path)))
     assert (session.user, session.uid, session.seat) == ("ada", 1000, "seat0")
-    assert (session.type, session.leader, session.display) == ("x11", 700, ":0")
+    assert (session.type, session.display) == ("x11", ":0")
     assert str(session) == "session 2 of ada on seat0 (x11, active)"
 
 

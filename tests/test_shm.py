@@ -1,6 +1,8 @@
 """The shm plugin on the fake kernel, and shared files on a real /dev/shm, with attackers."""
 
+import grp
 import os
+import pwd
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,11 +19,9 @@ from vfio_hooks.domain.devices import SharedMemory
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.host.accounts import Account
+from vfio_hooks.host import WritableHost
 from vfio_hooks.host.shared import Access, Shared
 from vfio_hooks.knobs import SharedFile
-from vfio_hooks.plugins import shm
 from vfio_hooks.plugins.shm import Options, notes, plan
 from vfio_hooks.sharing import Override
 from vfio_hooks.state import StateFolder
@@ -37,15 +37,15 @@ NAMESPACE = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
 def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Users and groups of Debian's libvirt, whatever this machine has."""
     users = {"libvirt-qemu": QEMU, "alice": ALICE, "root": 0}
+    groups = {"kvm": QEMU_GROUP, "alice": ALICE}
 
-    def account(host: Host, name: str) -> Any:
-        if name not in users:
-            raise HookError(f"there is no user {name!r} on this host")
-        return Account(name, users[name], "/", frozenset())
+    def user(name: str) -> pwd.struct_passwd:
+        return pwd.struct_passwd((name, "x", users[name], QEMU_GROUP, "", "/", "/bin/sh"))
 
-    monkeypatch.setattr(shm, "account", account)
-    monkeypatch.setattr(shm, "primary_group", lambda host, name: QEMU_GROUP)
-    monkeypatch.setattr(shm, "group_id", lambda host, name: {"kvm": 993, "alice": 1000}[name])
+    monkeypatch.setattr(pwd, "getpwnam", user)
+    monkeypatch.setattr(pwd, "getpwall", lambda: list(map(user, users)))
+    every = [grp.struct_group((name, "x", number, [])) for name, number in groups.items()]
+    monkeypatch.setattr(grp, "getgrall", lambda: every)
 
 
 def steps(kernel: Kernel, *memories: SharedMemory, **options: Any) -> list[Step]:

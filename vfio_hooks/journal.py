@@ -22,7 +22,7 @@ SUFFIX = ".journal"
 
 
 class State(Enum):
-    """Where a claim stands. In the two states that are IN_FLIGHT a crash may have left its
+    """Where a claim stands. While it is PENDING or UNDOING a crash may have left its
     value anywhere on the way."""
 
     PENDING = "pending"  # journaled, the kernel write not known to be done
@@ -32,7 +32,6 @@ class State(Enum):
     UNDONE = "undone"
 
 
-IN_FLIGHT = (State.PENDING, State.UNDOING)
 _RECORDS = {state.value: state for state in State if state is not State.PENDING}
 
 

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_DNS, uuid5
 
+from vfio_hooks.check.editing import remove
 from vfio_hooks.check.layout import editable, written
 from vfio_hooks.domain import parse
 from vfio_hooks.host import Host
@@ -55,11 +56,11 @@ def domain_without(xml: bytes, scrubber: Scrubber) -> bytes:
     root = editable(xml)
     for one in list(root.iter()):
         if not isinstance(one.tag, str):
-            _drop(one)
+            remove(one)
         elif one.tag.rpartition("}")[2] in _DROPPED and one is not root:
             # A serial console is no serial number.
             if one.tag != "serial" or len(one) == 0:
-                _drop(one)
+                remove(one)
         else:
             _clean(one)
     uuid = root.find("uuid")
@@ -71,22 +72,11 @@ def domain_without(xml: bytes, scrubber: Scrubber) -> bytes:
 
 def _clean(one: "_Element") -> None:
     for attribute in list(one.keys()):
-        places = one.tag in ("source", "host", "target", "rom") and attribute in _PLACES
-        if attribute in _SECRETS or (places and one.tag != "target"):
+        places = one.tag in ("source", "host", "rom") and attribute in _PLACES
+        if attribute in _SECRETS or places:
             one.set(attribute, GONE)
     if one.tag in ("nvram", "kernel", "initrd", "dtb", "cmdline") and one.text:
         one.text = GONE
     value = one.get("value") or ""
     if one.tag.endswith(("}arg", "}env")) and re.search(r"/|secret|passw", value):
         one.set("value", GONE)
-
-
-def _drop(one: "_Element") -> None:
-    parent = one.getparent()
-    if parent is None:
-        return
-    before = one.getprevious()
-    if one.getnext() is None and before is not None:
-        before.tail = one.tail
-    one.tail = None
-    parent.remove(one)

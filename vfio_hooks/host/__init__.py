@@ -1,7 +1,7 @@
 """The host as files below a root: "/" for this machine, a folder for a captured one.
 
 `Host` only reads, and is all that a plugin gets. `WritableHost` is the engine's: every change
-that vfio-hooks makes to a host goes through its `write`, `write_aside` and `run`.
+that vfio-hooks makes to a host goes through its methods.
 """
 
 import errno

@@ -43,7 +43,6 @@ class Session:
     kind: str = "user"
     state: str = "online"
     remote: bool = False
-    leader: int = 0
     scope: str = ""
     display: str = ""
     """The X display that logind was told of, ":0"; often none."""
@@ -150,7 +149,6 @@ def _parse(name: str, text: str) -> list[Session]:
             kind=fields.get("CLASS", "user"),
             state=fields.get("STATE", "online"),
             remote=fields.get("REMOTE") == "1",
-            leader=int(fields.get("LEADER", 0)),
             scope=fields.get("SCOPE", ""),
             display=fields.get("DISPLAY", ""),
             desktop=fields.get("DESKTOP", ""),

@@ -7,6 +7,7 @@ from typing import ClassVar
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.framebuffer import PLATFORM
+from vfio_hooks.host.in_use import writer_name
 from vfio_hooks.knobs.base import Knob
 
 NONE = "no driver"
@@ -45,7 +46,7 @@ class PlatformDriver(Knob):
     def _aside(self, host: WritableHost, driver: str, verb: str) -> None:
         path = f"{PLATFORM}/drivers/{driver}/{verb}"
         try:
-            host.write_aside(path, self.device, self.seconds, f"vh {self.device}"[:15])
+            host.write_aside(path, self.device, self.seconds, writer_name(self.device))
         except OSError as error:
             if error.errno == errno.ETIMEDOUT:
                 raise HookError(

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.in_use import writer_name
 from vfio_hooks.host.usb import DEVICES, DRIVERS, find
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.wait import until
@@ -75,7 +76,7 @@ class UsbDriver(Knob):
     def _tell(self, host: WritableHost, file: str, name: str) -> None:
         """Aside: a driver's disconnect routine waits for the transfers that it has going on."""
         try:
-            host.write_aside(file, name, self.seconds, f"vh {name}"[:15])
+            host.write_aside(file, name, self.seconds, writer_name(name))
         except OSError as error:
             if error.errno == errno.ETIMEDOUT:
                 raise HookError(f"USB {name}: {file} took longer than {self.seconds:g} s") from None

@@ -110,7 +110,7 @@ def scene(host: Host, domains: Sequence[tuple[Domain, bool]]) -> Scene:
     passed = {function.address for domain, _ in domains for function in domain.pci}
     rooms = tuple(_rooms(host, passed))
     wrong = tuple(problems(found, domains, rooms))
-    devices = _devices(host, rooms, domains, letters, wrong)
+    devices = _devices(rooms, domains, letters, wrong)
     numbers = {node.number for node in found.nodes}
     if len(numbers) == 1:
         # Where there is one node, firmware often names none.
@@ -197,7 +197,6 @@ def _rooms(host: Host, passed: Iterable[str]) -> Iterator[Room]:
 
 
 def _devices(
-    host: Host,
     rooms: Sequence[Room],
     domains: Sequence[tuple[Domain, bool]],
     letters: dict[str, str],
