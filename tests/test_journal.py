@@ -16,6 +16,7 @@ from tests.test_crashes import PLANS
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.journal import Disk
+from vfio_hooks.ledger import Ledger
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
@@ -130,6 +131,19 @@ def test_without_room_nothing_is_left_changed(folder: Path, room: int) -> None:
     with pytest.raises(HookError, match="cannot write the journal: No space left on device"):
         engine.perform("prepare", VM, "vm", lambda _: PLANS["a whole evening"])
     assert kernel.state() == before
+
+
+def test_a_journal_that_ends_while_it_is_looked_for(folder: Path) -> None:
+    """`status` takes no lock: the VM may end between the list of the journals and the look."""
+
+    class Late(StateFolder):
+        def uuids(self) -> list[str]:
+            return [VM, OTHER]
+
+    start(folder)
+    ledger = Ledger(Late(str(folder)))
+    ledger.require_whole()
+    assert list(ledger.journals) == [VM]
 
 
 def test_undoing_needs_no_room(folder: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from vfio_hooks.errors import HookError, reason
+from vfio_hooks.errors import Gone, HookError, reason
 from vfio_hooks.steps import Step
 
 VERSION = 1
@@ -95,11 +95,14 @@ class Journal:
 
     @classmethod
     def load(cls, path: str, disk: Disk) -> "Journal":
-        """Read a journal. Raises HookError for one that cannot be understood."""
+        """Read a journal. Raises HookError for one that cannot be understood, and Gone where it is
+        not there any more: who reads without the lock may meet the end of a VM."""
         uuid = os.path.basename(path).removesuffix(SUFFIX)
         try:
             with open(path, encoding="utf-8", opener=_open_plain) as file:
                 text = file.read()
+        except FileNotFoundError:
+            raise Gone(f"{path}: there is no such journal") from None
         except (OSError, UnicodeDecodeError) as error:
             why = reason(error) if isinstance(error, OSError) else "it is not UTF-8"
             raise HookError(

@@ -1,6 +1,6 @@
 """All VMs' claims together: what is changed on this host now, by whom."""
 
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.journal import Claim, Journal, State
 from vfio_hooks.sharing import Share
 from vfio_hooks.state import StateFolder
@@ -21,6 +21,8 @@ class Ledger:
         for uuid in folder.uuids():
             try:
                 journal = folder.load(uuid)
+            except Gone:
+                continue
             except HookError as error:
                 self.damaged[uuid] = error
                 continue
