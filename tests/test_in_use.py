@@ -251,6 +251,26 @@ def test_a_program_that_closes_it_in_time_is_waited_for(memory: Path) -> None:
 
 
 @needs_seal
+def test_what_another_guest_runs_with_is_not_taken_from_it(memory: Path) -> None:
+    """Unplugged from the VM that ends, and plugged into another: libvirt calls no hook for that."""
+    sealed = held_host(memory)
+    assert start(sealed, managed="yes", toml="[pci]\n").code == 0
+    driver = memory / f"sys/bus/pci/devices/{SOUND}/driver"
+    driver.unlink()
+    driver.symlink_to("../../../../bus/pci/drivers/vfio-pci")
+    node = memory / "sys/class/vfio/9/dev"
+    node.parent.mkdir(parents=True)
+    node.write_text("1:7\n")
+    with open("/dev/full", "wb"):
+        sealed.hook("win11", "release", domain_xml(functions=(SOUND,), managed="yes"))
+    assert driver.readlink().name == "vfio-pci"
+    assert sealed.journals()
+    (told,) = (line for line in sealed.logged() if "a guest runs with it" in line)
+    assert f"{SOUND}: a guest runs with it: python" in told
+    assert "has /dev/vfio/9 open; stop that guest, then: vfio-hooks undo" in told
+
+
+@needs_seal
 def test_a_driver_that_does_not_let_go_marks_the_device(memory: Path) -> None:
     sealed = held_host(memory, STUCK)
     unbind = memory / "sys/bus/pci/drivers/snd_hda_intel/unbind"

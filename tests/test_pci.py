@@ -1,12 +1,15 @@
 """The pci plugin and the binding of drivers, on the fake kernel."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import udev
-from tests.fakes.kernel import Kernel, a_host
+from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.engine import Engine
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.knobs import Announced, Module, PciDriver
@@ -14,9 +17,11 @@ from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.plugins import pci
 from vfio_hooks.plugins.pci import Options
 from vfio_hooks.sharing import Exclusive, Once, Override
+from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 GPU, SOUND, NIC = "0000:04:00.0", "0000:04:00.1", "0000:05:00.0"
+VM = "00000000-0000-0000-0000-00000000000a"
 BOUND = "vfio-pci (override vfio-pci)"
 ALL = pytest.mark.parametrize("before", ["amdgpu", "no driver", BOUND, "amdgpu (override amdgpu)"])
 
@@ -91,6 +96,23 @@ def test_a_udev_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         Announced(f"/sys/bus/pci/devices/{GPU}/drm/card7").read(kernel)
 
 
+def test_functions_that_are_taken_are_bound_by_us() -> None:
+    """libvirt's own unbind would wait for who has them open without a limit."""
+    steps = plan(a_host(), passed(GPU, True), passed(SOUND, True), in_use="take")
+    assert [(one.key, one.share) for one in steps] == [
+        (PciDriver(address).key, Exclusive(BOUND)) for address in (GPU, SOUND)
+    ]
+
+
+@pytest.mark.parametrize("driver", ["xhci_hcd", "", "../vfio-pci-not", "amdgpu"])
+def test_a_driver_of_the_host_is_refused(driver: str) -> None:
+    with pytest.raises(ValueError, match="keeps no device for a guest"):
+        Options(driver=driver)
+    if driver:
+        with pytest.raises(HookError, match=r"keeps no device for a guest.*; mend <driver>"):
+            plan(a_host(), passed(NIC, driver=driver))
+
+
 def test_unmanaged_functions_are_bound_by_us() -> None:
     assert plan(a_host(), passed(NIC)) == [step(NIC, BOUND)]
 
@@ -120,6 +142,13 @@ def test_what_does_not_spoil_a_group(driver: str | None, device_class: str) -> N
     assert plan(kernel, passed(NIC)) == [step(NIC, BOUND)]
 
 
+def test_an_isa_bridge_with_a_driver_spoils_a_group() -> None:
+    kernel = a_host()
+    kernel.add_pci("0000:00:1f.0", "lpc_ich", "8", "0x060100")
+    with pytest.raises(HookError, match=r"host uses 0000:00:1f.0 \(lpc_ich"):
+        plan(kernel, passed(NIC))
+
+
 def test_a_function_without_a_group() -> None:
     kernel = a_host()
     del kernel.links[f"/sys/bus/pci/devices/{NIC}/iommu_group"]
@@ -140,6 +169,25 @@ def test_from_every_binding_to_every_other(before: str, after: str) -> None:
     for value in (before, after, before):
         knob.write(kernel, value)
         assert knob.read(kernel) == value
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["amdgpu", "amdgpu (override amdgpu)", "radeon", "pci-stub (override pci-stub)", "vfio-pci"],
+)
+def test_what_libvirt_gives_back_to_another_driver(memory: Path, before: str) -> None:
+    """It clears the override and probes: amdgpu is what then matches."""
+    kernel, knob = a_host(), PciDriver(GPU, 0.1)
+    for driver in ("radeon", "pci-stub"):
+        kernel.files[f"/sys/bus/pci/drivers/{driver}/uevent"] = "\n"
+    knob.write(kernel, before)
+    engine = Engine(kernel, StateFolder(str(memory / "state")), Lines())
+    engine.perform("prepare", VM, "win11", lambda _: [step(GPU, None)])
+    kernel.bind_as_libvirt(GPU)
+    kernel.give_back_as_libvirt(GPU)
+    assert knob.read(kernel) == "amdgpu"
+    assert engine.undo("release", VM) == []
+    assert knob.read(kernel) == before
 
 
 def test_a_module_that_went_meanwhile_is_loaded_by_the_device_s_own_alias() -> None:

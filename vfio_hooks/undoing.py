@@ -112,7 +112,9 @@ class Undoing:
         cut_off = any(other.state is not State.HELD for other in claims)
         if cut_off and not step.knob.atomic:
             return goal
-        if isinstance(step.share, Exclusive) and step.knob.is_lent(live, claim.base):
+        if isinstance(step.share, Exclusive) and step.knob.is_lent(
+            live, claim.base, step.share.value
+        ):
             return goal
         return None
 

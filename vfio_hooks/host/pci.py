@@ -15,7 +15,10 @@ BUS = "/sys/bus/pci"
 DEVICES = f"{BUS}/devices"
 DRIVERS = f"{BUS}/drivers"
 PROBE = f"{BUS}/drivers_probe"
-_BRIDGE_CLASS, _DISPLAY_CLASS = "0x06", "0x03"
+_DISPLAY_CLASS = "0x03"
+# PCI-to-PCI bridges, also the semi-transparent ones: their driver, pcieport, leaves the group's DMA
+# alone. That of an ISA bridge (0x0601, lpc_ich) does not.
+_BRIDGE_CLASSES = ("0x0604", "0x0609")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Function:
     @property
     def is_bridge(self) -> bool:
         """Bridges stay with the host: VFIO does not mind them in a group."""
-        return self.device_class.startswith(_BRIDGE_CLASS)
+        return self.device_class.startswith(_BRIDGE_CLASSES)
 
     @property
     def is_display(self) -> bool:
@@ -71,7 +74,8 @@ def group_members(host: Host, group: str) -> list[Function]:
 def is_for_guests(driver: str | None) -> bool:
     """Whether a driver only keeps a function for a guest: vfio-pci, one of its variants such as
     mlx5_vfio_pci, or the older stubs."""
-    return driver is not None and ("vfio" in driver or driver in ("pci-stub", "pciback"))
+    known = ("pci-stub", "pciback")
+    return driver is not None and (driver in known or ("vfio" in driver and "/" not in driver))
 
 
 def passed_displays(host: Host, domain: "Domain") -> list[Function]:

@@ -42,9 +42,10 @@ class Knob(ABC):
         """Whether `live` is what a write of `value` left, though it may by now read otherwise."""
         return live == value
 
-    def is_lent(self, live: str, base: str) -> bool:
+    def is_lent(self, live: str, base: str, value: str | None) -> bool:
         """Whether `live` is a value that libvirt or the guest left behind on a knob that was
-        only held for them, and not somebody else's change."""
+        held for them, and not somebody else's change. `value` is what the claim set, None where
+        that was left to libvirt."""
         return False
 
     def shows(self, value: str) -> str:

@@ -63,7 +63,7 @@ class Console(Knob):
                 "end it; `fgconsole` tells the number of the terminal in front",
             )
 
-    def is_lent(self, live: str, base: str) -> bool:
+    def is_lent(self, live: str, base: str, value: str | None) -> bool:
         """A graphics driver takes the console with it when it goes."""
         return live == UNBOUND
 

@@ -85,6 +85,7 @@ class PciDriver(Knob):
     def write(self, host: WritableHost, value: str) -> None:
         self._refuse_if_stuck(host)
         wanted = Binding.parse(value)
+        self._refuse_if_a_guest_has_it(host, wanted)
         override = f"{DEVICES}/{self.address}/driver_override"
         if host.link(self.key) != wanted.driver:
             # Aimed at the driver that is to come before the old one goes, so that nothing which
@@ -99,11 +100,13 @@ class PciDriver(Knob):
         if (now := self.read(host)) != value:
             raise HookError(f"{self.address}: {value} was asked for, but the kernel shows {now}")
 
-    def is_lent(self, live: str, base: str) -> bool:
-        """libvirt binds a managed function to vfio-pci, clears its override when it gives it
-        back, and leaves it without a driver when that driver's module is not loaded."""
+    def is_lent(self, live: str, base: str, value: str | None) -> bool:
+        """libvirt binds a managed function to vfio-pci, and clears its override when it gives it
+        back: to whichever driver then matches, or to none where that one's module is not loaded."""
         now, own = Binding.parse(live), Binding.parse(base)
-        return now.driver in (None, own.driver) or is_for_guests(now.driver)
+        if now.driver in (None, own.driver) or is_for_guests(now.driver):
+            return True
+        return value is None and own.driver is not None and now.override is None
 
     def _refuse_if_stuck(self, host: Host) -> None:
         pid = stuck_writer(host, self.address)
@@ -112,6 +115,17 @@ class PciDriver(Knob):
                 f"{self.address}: its driver has not let go yet (pid {pid} waits in the kernel; "
                 f"{told(holders(host, self.address))})",
                 "close what has it open; if nothing helps, only a reboot does",
+            )
+
+    def _refuse_if_a_guest_has_it(self, host: Host, wanted: Binding) -> None:
+        """It may be plugged into another VM by now, and for that libvirt calls no hook."""
+        driver = host.link(self.key)
+        if driver == wanted.driver or not is_for_guests(driver):
+            return
+        if users := holders(host, self.address):
+            raise HookError(
+                f"{self.address}: a guest runs with it: {told(users)}",
+                "stop that guest, then: vfio-hooks undo, with the name of the VM that had it first",
             )
 
     def _aside(self, host: WritableHost, path: str) -> None:

@@ -62,7 +62,7 @@ class PciReturn(Knob):
                 "dmesg says why; if nothing helps, a suspend or a reboot may",
             )
 
-    def is_lent(self, live: str, base: str) -> bool:
+    def is_lent(self, live: str, base: str, value: str | None) -> bool:
         return live in (NONE, ABSENT) or is_for_guests(live)
 
     def lends(self, value: str) -> str:

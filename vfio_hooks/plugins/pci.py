@@ -27,6 +27,8 @@ from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
+_NOT_FOR_GUESTS = "{!r} keeps no device for a guest: vfio-pci does, or a variant of it"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -42,6 +44,12 @@ class Options:
     in_use: Literal["wait", "take"] = "wait"
     driver: str = "vfio-pci"
     timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not is_for_guests(self.driver):
+            raise ValueError(f"driver: {_NOT_FOR_GUESTS.format(self.driver)}")
+        if self.timeout < 0:
+            raise ValueError("timeout must be 0 or more")
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
@@ -62,10 +70,12 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     # A graphics card goes first and comes back last: its other functions are ready by then.
     passed = dict(sorted(passed.items(), key=lambda item: not item[1].is_display))
     others = _in_the_way(host, passed, options)
+    # What is taken from its users is bound here, with a deadline, also for managed='yes': libvirt
+    # would wait for them in the kernel without one, and with it everything that it does to devices.
     to_bind = {
         wanted.address: wanted.driver or options.driver
         for wanted in domain.pci
-        if not wanted.managed
+        if not wanted.managed or (options.in_use == "take" and wanted.address in passed)
     }
     for taken in (*passed.values(), *others):
         if options.in_use == "wait" and not is_for_guests(taken.driver):
@@ -138,6 +148,8 @@ def _in_the_way(host: Host, passed: dict[str, Function], options: Options) -> li
 
 
 def _loaded(host: Host, driver: str) -> Iterator[Step]:
+    if not is_for_guests(driver):
+        raise HookError(f"pci: driver {_NOT_FOR_GUESTS.format(driver)}", "mend <driver> in the XML")
     if host.exists(f"{host_pci.DRIVERS}/{driver}"):
         return
     if is_loaded(host, driver) or not is_known(host, driver):
