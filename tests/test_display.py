@@ -227,6 +227,18 @@ def test_what_the_user_changed_meanwhile_stays(desktop: Desktop) -> None:
     assert any("somebody else has set it" in line for line in desktop.log.warnings)
 
 
+def test_a_desktop_that_lights_the_returning_monitor_itself(desktop: Desktop) -> None:
+    desktop.log_in(two_cards())
+    before = desktop.shown
+    desktop.start(off=["DisplayPort-2-3"])
+    data = json.loads(desktop.state.read_text())
+    data["monitors"]["DisplayPort-2-3"] |= {"mode": 1, "x": 2560, "primary": False}
+    data["monitors"]["HDMI-A-0"]["mode"] = 0
+    desktop.state.write_text(json.dumps(data))
+    assert desktop.stop() == []
+    assert desktop.shown == before
+
+
 def test_a_display_server_that_has_gone_needs_no_undo(desktop: Desktop) -> None:
     desktop.log_in(two_cards())
     desktop.start(off=["DisplayPort-2-3"])

@@ -20,13 +20,15 @@ COMMAND_SECONDS = 10
 class DisplayLayout(Knob):
     """The layout as text. `environment` ("NAME=value") is all that the back end's program needs to
     reach the display, so that undo has to find nothing out. `seconds` is how long outputs may take
-    to come back with their graphics card, and the server to show what it was told."""
+    to come back with their graphics card, and the server to show what it was told. `darkened` are
+    the outputs that the VM has off and that were on before."""
 
     back_end: str
     user: str
     display: str
     environment: tuple[str, ...]
     seconds: float = 15
+    darkened: tuple[str, ...] = ()
     kind: ClassVar[str] = "display-layout"
     # Most servers set one output after the other.
     atomic: ClassVar[bool] = False
@@ -39,7 +41,11 @@ class DisplayLayout(Knob):
         return str(self.screen(host).layout)
 
     def same(self, live: str, value: str) -> bool:
-        return Layout.parse(live).looks_like(Layout.parse(value))
+        now, ours = Layout.parse(live), Layout.parse(value)
+        # A desktop may light a monitor that comes back with its card by itself, and then has a
+        # layout of its own choice.
+        is_relit = bool((now.lit - ours.lit).intersection(self.darkened))
+        return now.looks_like(ours) or is_relit
 
     def write(self, host: WritableHost, value: str) -> None:
         layout = Layout.parse(value)

@@ -14,7 +14,7 @@ PCI address.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
@@ -96,7 +96,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             cards += announced_cards(host, function.address, "drm")
     if off or options.primary or options.outputs:
         layout = arrange(screen, sorted(off), options.primary, options.outputs)
-        yield Step("display", knob, Override(str(layout)))
+        darkened = tuple(sorted(screen.layout.lit & off))
+        yield Step("display", replace(knob, darkened=darkened), Override(str(layout)))
     for card in cards if options.release else ():
         yield Step("display", Announced(card), Override(WITHDRAWN))
 
