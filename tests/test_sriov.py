@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,44 @@ def test_a_number_that_the_card_refuses_leaves_the_old_one() -> None:
     with pytest.raises(HookError, match="cannot set 9 VFs: Numerical result out of range"):
         VfCount(PF).write(kernel, "9")
     assert kernel.read(COUNT) == "2"
+
+
+@pytest.mark.parametrize("count", ["4", "1", "9"])
+def test_vfs_that_stay_keep_their_settings(count: str) -> None:
+    kernel = host(2)
+    set_up = {
+        VfSetting(PF, 0, "vlan"): "69 qos 3",
+        VfSetting(PF, 0, "mac"): "02:00:00:00:00:07",
+        VfSetting(PF, 0, "spoofchk"): "off",
+        VfSetting(PF, 1, "rate"): "max 100 min 0",
+    }
+    for setting, value in set_up.items():
+        setting.write(kernel, value)
+    with suppress(HookError):
+        VfCount(PF).write(kernel, count)
+    kept = [setting for setting in set_up if kernel.exists(f"/card/{PF}/{setting.vf}")]
+    assert len(kept) == (3 if count == "1" else 4)
+    assert {one: one.read(kernel) for one in kept} == {one: set_up[one] for one in kept}
+
+
+def test_a_setting_that_cannot_be_set_again_is_told() -> None:
+    kernel = Forgetful()
+    kernel.__dict__.update(host(2).__dict__)
+    VfSetting(PF, 0, "vlan").write(kernel, "69")
+    kernel.fails = True
+    with pytest.raises(HookError, match=r"made anew, without vlan 69 of VF 0 .*ip: no"):
+        VfCount(PF).write(kernel, "3")
+
+
+class Forgetful(Kernel):
+    """A host whose card takes settings for a while only."""
+
+    fails = False
+
+    def run(self, argv: list[str], seconds: float = 30) -> str:
+        if self.fails and argv[:3] == ["ip", "link", "set"]:
+            raise HookError("ip: no")
+        return super().run(argv, seconds)
 
 
 def test_where_a_vf_is_and_will_be() -> None:

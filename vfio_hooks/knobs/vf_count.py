@@ -10,6 +10,7 @@ from vfio_hooks.host.in_use import stuck_writer, writer_name
 from vfio_hooks.host.sriov import count_file, users
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file
+from vfio_hooks.knobs.vf_setting import VfSetting, all_settings
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class VfCount(Knob):
     """The sriov_numvfs of a PF, "0000:08:00.0"; the value is a number.
 
     The kernel makes all VFs at once or none: between two numbers other than 0 it has to be 0, and
-    every VF goes. So the number is not changed while any VF is in use. New VFs get the host's
+    every VF goes. So the number is not changed while any VF is in use, and those that stay are
+    given their settings anew: a VLAN keeps its guest apart from others. New VFs get the host's
     driver (unless sriov_drivers_autoprobe is 0), which udev may have to load first and whose
     network interfaces it renames; the write is over when that is.
     Documentation/ABI/testing/sysfs-bus-pci.
@@ -38,19 +40,36 @@ class VfCount(Knob):
     def write(self, host: WritableHost, value: str) -> None:
         before = self.read(host)
         self._check_free(host)
+        kept = {} if "0" in (before, value) else all_settings(host, self.pf)
         if before != "0":
             self._set(host, "0")
         if value != "0":
             try:
-                self._set(host, value)
+                self._make(host, value, kept)
             except HookError:
-                if before != "0":
-                    self._set(host, before)
+                if before != "0" and self.read(host) == "0":
+                    self._make(host, before, kept)
                 raise
-            if host.exists("/run/udev"):
-                host.run(["udevadm", "settle", f"--timeout={self.seconds:g}"], self.seconds + 5)
         if (now := self.read(host)) != value:
             raise HookError(f"{self.pf}: {value} VFs were asked for, but the kernel shows {now}")
+
+    def _make(self, host: WritableHost, value: str, kept: dict[VfSetting, str]) -> None:
+        self._set(host, value)
+        if host.exists("/run/udev"):
+            host.run(["udevadm", "settle", f"--timeout={self.seconds:g}"], self.seconds + 5)
+        lost = []
+        new = all_settings(host, self.pf) if kept else {}
+        for setting, text in kept.items():
+            if new.get(setting, text) != text:
+                try:
+                    setting.write(host, text)
+                except HookError as error:
+                    lost.append(f"{setting.attribute} {text} of VF {setting.vf} ({error.problem})")
+        if lost:
+            raise HookError(
+                f"{self.pf}: its VFs were made anew, without {'; '.join(lost)}",
+                "set that again with ip link",
+            )
 
     def _check_free(self, host: Host) -> None:
         pid = stuck_writer(host, self.pf)

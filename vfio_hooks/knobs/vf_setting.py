@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -71,11 +72,26 @@ class VfSetting(Knob):
         return name
 
     def _shown(self, host: Host, name: str) -> dict[str, Any]:
-        (link,) = json.loads(host.show(["ip", "-json", "-details", "link", "show", "dev", name]))
-        for shown in link.get("vfinfo_list", []):
+        for shown in _all_shown(host, name):
             if shown["vf"] == self.vf:
-                return dict(shown)
+                return shown
         raise Gone(f"{Vf(self.pf, self.vf)}: there is no such VF on this host")
+
+
+def all_settings(host: Host, pf: str) -> dict[VfSetting, str]:
+    """All settings of a PF's VFs that its driver tells; none where it is not a network card."""
+    name = interface(host, pf)
+    found = {}
+    for shown in _all_shown(host, name) if name else ():
+        for attribute, reader in _READERS.items():
+            with suppress(KeyError):
+                found[VfSetting(pf, shown["vf"], attribute)] = reader(shown)
+    return found
+
+
+def _all_shown(host: Host, name: str) -> list[dict[str, Any]]:
+    (link,) = json.loads(host.show(["ip", "-json", "-details", "link", "show", "dev", name]))
+    return list(link.get("vfinfo_list", []))
 
 
 def vlan_text(vlan: int, qos: int = 0, proto: str = "802.1Q") -> str:

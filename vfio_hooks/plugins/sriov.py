@@ -11,8 +11,8 @@ Without `vf` a table is for every VF that the domain is given, as <hostdev>, as 
 type='hostdev'> or out of a libvirt network that is a pool of VFs; with `pf`, for those of this
 card. VFs that the domain names and that are not there yet are made before it starts, and all are
 removed again when no VM has any. While a VF of the card is in use the number of its VFs does not
-change: the start, or the removal, then fails and says who uses it. A pool has those VFs that were
-there when libvirt started the network.
+change: the start, or the removal, then fails and says who uses it. The VFs that stay keep their
+settings. A pool has those VFs that were there when libvirt started the network.
 
 Each setting of a VF has its former value again after the VM's run. libvirt has a hand in those of
 an <interface> itself (its MAC address, and no VLAN if it names none), and chooses a pool's VF only
