@@ -198,10 +198,24 @@ def held_host(
 
 class Devices(Host):
     """This machine, with one more module: what it calls its devices are those of mem, /dev/full
-    and its like."""
+    and its like. And with an AppArmor profile for this process, by which others have theirs."""
+
+    def __init__(self, profile: str = "unconfined") -> None:
+        super().__init__()
+        self.profile = profile
 
     def maybe(self, name: str) -> str | None:
+        if name.endswith("/attr/current"):
+            return self.profile if "/self/" in name else "steam (unconfined)"
         return "Character devices:\n  1 spare\n" if name == "/proc/devices" else super().maybe(name)
+
+
+@pytest.mark.parametrize("profile", ["unconfined", "libvirtd (enforce)"])
+def test_a_program_with_a_profile_of_its_own_is_seen(profile: str) -> None:
+    """From a hook that is confined by a child that is not: all others are hidden here."""
+    with open("/dev/full", "wb"):
+        found = driver_users(Devices(profile), "spare")
+    assert os.getpid() in [holder.pid for holder in found]
 
 
 def test_only_devices_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

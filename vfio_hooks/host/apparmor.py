@@ -16,11 +16,29 @@ def may_look(host: Host, pid: str) -> bool:
     libvirtd's own label still may become virt-aa-helper, with a profile of its own, between this
     look and the next.
     """
-    if not _label(host, "self").endswith("(enforce)"):
+    if not _is_confined(host):
         return True
+    return not _is_sibling(host, pid) and _label(host, pid).startswith(_VISIBLE)
+
+
+def hides(host: Host) -> bool:
+    """Whether there are programs with a profile of their own, at which this process may not look:
+    "snap.firefox.firefox (enforce)", "steam (unconfined)"."""
+    return _is_confined(host) and any(
+        (label := _label(host, pid))
+        and not label.startswith(_VISIBLE)
+        and not _is_sibling(host, pid)
+        for pid in filter(str.isdecimal, host.names("/proc"))
+    )
+
+
+def _is_confined(host: Host) -> bool:
+    return _label(host, "self").endswith("(enforce)")
+
+
+def _is_sibling(host: Host, pid: str) -> bool:
     status = host.maybe(f"/proc/{pid}/status") or ""
-    sibling = f"\nPPid:\t{os.getppid()}\n" in status and int(pid) != os.getpid()
-    return not sibling and _label(host, pid).startswith(_VISIBLE)
+    return f"\nPPid:\t{os.getppid()}\n" in status and int(pid) != os.getpid()
 
 
 def _label(host: Host, pid: str) -> str:
