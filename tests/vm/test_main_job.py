@@ -170,15 +170,19 @@ def test_libvirtd_killed_during_prepare(hooked: Guest, then: str) -> None:
 
 
 def test_a_sound_card_that_does_not_let_go(hooked: Guest) -> None:
-    """Named before libvirt, which would wait for it for ever, is let near it; and with "take",
-    left to its child in the kernel, marked, and put right as soon as it is free."""
+    """Named before libvirt, which would wait for it for ever, is let near it."""
     domain = Domain("gaming", given(*GPU_GROUP, managed=True))
     sound = "/dev/snd/controlC0"
     with managed_vm(hooked, domain, "[pci]\ntimeout = 3\n"), held_open(hooked, sound):
         failed = hooked.start(domain.name, check=False)
         assert f"{GPU_AUDIO}: still in use after 3 s: sleep (pid " in failed.stderr
         assert f"has {sound} open" in failed.stderr
-    domain = Domain("gaming", given(*GPU_GROUP, managed=False))
+
+
+@pytest.mark.parametrize("managed", [True, False], ids=["managed", "unmanaged"])
+def test_a_sound_card_that_is_taken(hooked: Guest, managed: bool) -> None:
+    """Left to a child in the kernel, marked, and put right as soon as it is free."""
+    domain = Domain("gaming", given(*GPU_GROUP, managed=managed))
     with managed_vm(hooked, domain, '[pci]\ntimeout = 3\nin_use = "take"\n'):
         with held_open(hooked, "/dev/snd/controlC0"):
             failed = hooked.start(domain.name, check=False)
