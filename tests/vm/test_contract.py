@@ -14,7 +14,7 @@ import pytest
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import NIC, NVME
-from tests.vm.test_main_job import at_home, drivers, lent, managed_vm
+from tests.vm.lending import at_home, drivers, lent, managed_vm
 
 NOTES = "/run/notes"
 SCRIPT = f'#!/bin/sh\necho "$1 $2 $3 $4" >> {NOTES}\ncat > /dev/null\necho this is not XML\n'

@@ -11,8 +11,8 @@ from tests.vm.direct import HOOKS, Direct
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import BOOT_VGA, GPU, GPU_GROUP
+from tests.vm.lending import at_home, drivers, given, held_open, lent
 from tests.vm.release import USER
-from tests.vm.test_main_job import at_home, drivers, given, held_open, lent
 
 LAYOUT = (
     "--output DUMMY0 --mode 1024x768 --pos 1024x0 --primary"

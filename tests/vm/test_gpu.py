@@ -10,7 +10,7 @@ from tests.vm.direct import FOLDER, HOOKS, Direct
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import NIC
-from tests.vm.test_main_job import at_home, drivers
+from tests.vm.lending import at_home, drivers
 
 DEVICE = f"/sys/bus/pci/devices/{NIC}"
 

@@ -11,7 +11,7 @@ from tests.vm.direct import HOOKS, Direct
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import BOOT_VGA, GPU
-from tests.vm.test_main_job import REFUSED, drivers, managed_vm
+from tests.vm.lending import REFUSED, drivers, managed_vm
 
 # What a display manager is to the kernel: it has the card open as long as it runs.
 MANAGER = f"""\

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.vm.direct import Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
+from tests.vm.lending import managed_vm
 from tests.vm.release import USER
-from tests.vm.test_main_job import managed_vm
 
 SHMEM = """\
 <shmem name='{}'><model type='ivshmem-plain'/><size unit='M'>2</size></shmem>"""

@@ -12,7 +12,7 @@ from tests.vm.direct import Direct
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import SRIOV_PF
-from tests.vm.test_main_job import drivers, lent, managed_vm
+from tests.vm.lending import drivers, lent, managed_vm
 
 PF = f"/sys/bus/pci/devices/{SRIOV_PF}"
 VFS = ("0000:08:10.0", "0000:08:10.2", "0000:08:10.4", "0000:08:10.6")

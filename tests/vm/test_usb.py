@@ -11,7 +11,7 @@ from tests.vm.direct import Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
 from tests.vm.hardware import GPU_USB, USB
-from tests.vm.test_main_job import managed_vm
+from tests.vm.lending import managed_vm
 
 BOTH = "0627:0001"
 HOSTDEV = """\
