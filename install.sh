@@ -191,7 +191,7 @@ need_modules() {
 # Make a folder and those above it, and remember which were made, so that --uninstall knows.
 make_folder() {
     # A dry run made none of those that it told of.
-    [[ ! -d $DESTDIR$1 && " ${MADE[*]} " != *" $1 "* ]] || return 0
+    [[ $1 != / && ! -d $DESTDIR$1 && " ${MADE[*]} " != *" $1 "* ]] || return 0
     make_folder "$(dirname "$1")"
     act "make the folder $1" mkdir -m 755 "$DESTDIR$1"
     MADE+=("$1")
@@ -491,12 +491,21 @@ refuse_while_held() {
     done
 }
 
+# A second installation, below another prefix, has taken the hook over.
+refuse_hook_of_another() {
+    local library
+    library=$(library_in_use)
+    [[ -z $library || $library/ == "$LIBRARIES"/* ]] ||
+        die "$HOOKS/qemu is of the vfio-hooks in $library: take that off first, as the package that it came in or with --uninstall --prefix ${library%/lib/vfio-hooks*}"
+}
+
 remove_hook() {
     local hook=$DESTDIR$HOOKS/qemu kept
     is_our_hook "$hook" || return 0
     for kept in "$hook.kept" "$hook.replaced"; do
         exists "$kept" || continue
         act "put your own hook back as $HOOKS/qemu" mv -T "$kept" "$hook"
+        GONE+=("$kept")
         return
     done
     remove "" "$HOOKS/qemu"
@@ -532,13 +541,14 @@ remove_state() {
 tell_what_is_left() {
     local path
     local -a left=()
-    for path in "$DESTDIR$HOOKS"/{vfio-hooks.toml,qemu.d/*} "$DESTDIR$BACKUPS"; do
-        ! exists "$path" || left+=("${path#"$DESTDIR"}")
+    for path in "$DESTDIR$HOOKS"/{vfio-hooks.toml,qemu.replaced,qemu.d/*} "$DESTDIR$BACKUPS"; do
+        ! exists "$path" || [[ " ${GONE[*]} " == *" $path "* ]] || left+=("${path#"$DESTDIR"}")
     done
     ((${#left[@]} == 0)) || act "leave what is yours: ${left[*]}" :
 }
 
 uninstall_all() {
+    refuse_hook_of_another
     stop_hooks
     refuse_while_held
     remove_hook
@@ -568,6 +578,8 @@ main() {
             ;;
         --prefix)
             [[ ${2:-} == /* ]] || die "--prefix needs the full path of a folder, such as /usr"
+            # It is written into programs, and some of what reads it takes these for more than text.
+            [[ $2 != *[[:space:]\"\'\|\&\\]* ]] || die "--prefix: no blanks, quotes, |, & or \\: $2"
             use_prefix "${2%/}"
             shift
             ;;
@@ -588,7 +600,7 @@ main() {
     install)
         need_python
         [[ -n $DESTDIR ]] || need_modules
-        [[ -z $DESTDIR ]] || mkdir -p "$DESTDIR"
+        [[ -z $DESTDIR ]] || $DRY_RUN || mkdir -p "$DESTDIR"
         install_all
         [[ -n $DESTDIR ]] || warn_of_untrusted
         [[ -n $DESTDIR ]] || prove

@@ -242,6 +242,29 @@ def test_a_hook_that_does_no_more_than_ours_is_not_run_beside_it(target: Target,
     assert target.tree() == before
 
 
+def test_of_two_hooks_of_yours_the_one_that_ran_comes_back(target: Target) -> None:
+    target.foreign(target.hook, VFIO_TOOLS)
+    target.install()
+    target.hook.unlink()
+    target.foreign(target.hook)
+    target.install()
+    dry = target.install("--uninstall", "--dry-run")
+    told = target.install("--uninstall")
+    assert "leave what is yours: /etc/libvirt/hooks/qemu.replaced\n" in told
+    assert dry.splitlines() == [f"would {line}" for line in told.splitlines()]
+    assert target.hook.read_text() == FOREIGN
+    assert (target.hooks / "qemu.replaced").read_text() == VFIO_TOOLS
+
+
+def test_uninstall_leaves_the_hook_of_another_installation(target: Target) -> None:
+    target.install("--prefix", "/usr")
+    told = target.refuse("--uninstall")
+    assert "/etc/libvirt/hooks/qemu is of the vfio-hooks in /usr/lib/vfio-hooks/" in told
+    assert told.endswith(" --uninstall --prefix /usr\n")
+    target.install("--uninstall", "--prefix", "/usr")
+    assert not target.hook.exists()
+
+
 def test_a_foreign_hook_that_is_a_link_stays_one(target: Target) -> None:
     (target.hooks / "mine").write_text(FOREIGN)
     target.hook.symlink_to("mine")
@@ -291,6 +314,13 @@ def test_a_dry_run_changes_nothing_and_tells_the_same(target: Target) -> None:
     assert target.tree() == before
     lines = target.install("--uninstall").splitlines()
     assert told.splitlines() == [f"would {line}" for line in lines]
+
+
+def test_a_dry_run_makes_not_even_the_folder(tmp_path: Path) -> None:
+    target = Target(tmp_path / "new")
+    told = target.install("--dry-run")
+    assert not target.root.exists()
+    assert told.splitlines() == [f"would {line}" for line in target.install().splitlines()]
 
 
 def test_an_upgrade_leaves_the_version_that_hooks_may_still_run(
@@ -376,6 +406,7 @@ def test_uninstall_is_refused_while_a_vm_has_changed_the_host(target: Target) ->
         (["--frobnicate"], "unknown option --frobnicate"),
         (["--destdir"], "--destdir needs"),
         (["--demo", "--dry-run"], "--demo has no --dry-run"),
+        *((["--prefix", f"/opt/a{sign}b"], "--prefix: no blanks") for sign in " \t'\"|&\\"),
     ],
 )
 def test_a_wrong_command_line_is_refused(target: Target, options: list[str], said: str) -> None:
