@@ -1,6 +1,8 @@
 """The irqs plugin: where interrupts go, what irqbalance is told, and the VM's own vectors."""
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.beside import vectors
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
 from vfio_hooks.host import irq
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
@@ -223,12 +225,66 @@ def test_irqbalance_that_was_restarted(memory: Path) -> None:
     assert engine(kernel, memory).undo("release", vm.uuid) == []
 
 
+def restart(kernel: Kernel) -> str:
+    """Another irqbalance in the place of the one that is there; returns its socket."""
+    socket = "/run/irqbalance/irqbalance99.sock"
+    for name in (irqbalance.SOCKET, "/proc/451/comm"):
+        del kernel.files[name]
+    kernel.files |= {socket: "", "/proc/99/comm": "irqbalance\n"}
+    kernel.banned = kernel.asked = "1"
+    return socket
+
+
+@pytest.mark.parametrize("rounds", [(), (0,), (1,), (2,), (0, 1, 2)])
+def test_another_irqbalance_is_told_and_forgets(memory: Path, rounds: tuple[int, ...]) -> None:
+    kernel = host()
+    first, second = domain("4-5", name="first"), domain("5-6", name="second")
+    for vm in (first, second):
+        perform(kernel, memory, vm)
+    socket = restart(kernel)
+    for moment, vm in enumerate((first, second, first)):
+        vectors.keep_off(engine(kernel, memory), vm.uuid, vm.name, socket)
+        if moment in rounds:
+            irqbalance.come_round(kernel)
+    assert kernel.asked == "1,4-6"
+    assert engine(kernel, memory).undo("stopped", first.uuid) == []
+    assert kernel.asked == "1,5-6"
+    assert engine(kernel, memory).undo("stopped", second.uuid) == []
+    assert kernel.asked == "1"
+    # Its service came too late: nobody would undo it.
+    vectors.keep_off(engine(kernel, memory), first.uuid, first.name, socket)
+    assert kernel.asked == "1" and not list(memory.glob("*.journal"))
+
+
+def test_another_irqbalance_is_left_alone_where_the_first_one_was(memory: Path) -> None:
+    kernel, vm = host(), domain("4-5")
+    steps = planned(kernel, vm, irqbalance=False)
+    engine(kernel, memory).perform("prepare", vm.uuid, vm.name, lambda _: steps)
+    vectors.keep_off(engine(kernel, memory), vm.uuid, vm.name, restart(kernel))
+    assert kernel.asked == "1"
+
+
+def test_a_service_that_is_asked_to_end_does(memory: Path) -> None:
+    kernel, vm = host(), domain("4-5")
+    perform(kernel, memory, vm)
+    socket, another = restart(kernel), engine(kernel, memory)
+
+    def ask(name: str, text: str, seconds: float = 10) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return irqbalance.answer(kernel, text)
+
+    kernel.ask = ask  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        vectors.keep_off(another, vm.uuid, vm.name, socket)
+    assert kernel.asked == "1"
+
+
 def test_a_service_follows_the_vms_vectors() -> None:
     kernel, vm = host(), domain("4", "5")
     (step,) = planned(kernel, vm, "started")
     assert step.share == Run() and step.until == "stopped" and not step.required
     assert isinstance(step.knob, Command)
-    assert step.knob.do[-3:] == ("/run/libvirt/qemu/vm.pid", "4-5", GPU)
+    assert step.knob.do[-4:] == (vm.uuid, "/run/libvirt/qemu/vm.pid", "4-5", GPU)
     assert step.knob.undo[-1] == f"vfio-hooks-vectors-{vm.uuid}.servic[e]"
     assert not planned(kernel, vm, "started", vectors=False)
     assert not planned(kernel, vm, "start")
@@ -248,11 +304,14 @@ def test_vectors_are_followed_until_the_vm_ends() -> None:
             kernel.files[f"{vectors_of}/26"] = "msix\n"  # cannot be moved
         elif len(rounds) == 2:
             kernel.files["/proc/irq/24/smp_affinity_list"] = "0\n"
+            restart(kernel)
         else:
             kernel.files[f"{vectors_of}/99"] = "msix\n"  # has gone from /proc already
         return False
 
-    vectors.follow(kernel, [GPU], "4-5", ended)
+    told: list[str] = []
+    vectors.follow(kernel, [GPU], "4-5", ended, told.append)
+    assert told == [irqbalance.SOCKET, "/run/irqbalance/irqbalance99.sock"]
     assert rounds == [{}, {24: "4-5", 26: "0-7"}, {24: "4-5", 26: "0-7"}]
 
 
@@ -260,7 +319,7 @@ def test_the_service_ends_with_the_process(tmp_path: Path) -> None:
     program = subprocess.Popen(["sleep", "60"])
     pidfile = tmp_path / "vm.pid"
     pidfile.write_text(f"{program.pid}\n")
-    argv = [str(pidfile), "0", GPU]
+    argv = [domain("0").uuid, str(pidfile), "0", GPU]
     command = [sys.executable, "-BPS", "-m", "vfio_hooks.beside.vectors", *argv]
     service = subprocess.Popen(command, env={"PYTHONPATH": str(Path(__file__).parents[1])})
     try:

@@ -135,9 +135,16 @@ def test_a_vm_that_runs(vms: Direct) -> None:
         assert default == "cf"
         on_its_cpus = {number for number, mask in movable.items() if mask in ("4", "5", "4-5")}
         assert on_its_cpus == set(numbers)
+        # The service tells another irqbalance, too.
+        asked = "/run/irqbalance/vfio-hooks"
+        guest.run(f"rm -f {asked}; systemctl restart irqbalance")
+        guest.wait(f"grep -q ' 0-3,6-7 from 0-7$' {asked}")
         # As when QEMU crashes: the service does not outlive it.
         guest.run("kill -9 $(cat /run/libvirt/qemu/real.pid)")
         guest.wait("! systemctl is-active -q 'vfio-hooks-vectors-*'")
         guest.wait('[ "$(ls /run/vfio-hooks)" = lock ]')
+        guest.run(f"test ! -e {asked}")
     finally:
         guest.remove("real")
+        # Where a new irqbalance has put interrupts is its own affair.
+        guest.calm()

@@ -1,34 +1,52 @@
-"""Keeps the interrupts of a running VM's devices on the VM's CPUs.
+"""Keeps interrupts where they belong for as long as a VM runs.
 
 A guest's driver asks for its interrupt vectors when it starts, and for new ones at every reset, so
-they come long after libvirt's last hook. This is a program of its own, which systemd runs beside
-the VM (unit vfio-hooks-vectors-UUID): it looks every second, and ends with QEMU's process.
+they come long after libvirt's last hook; and an irqbalance that is started anew, as when its
+package is upgraded, knows nothing of the VM. This is a program of its own, which systemd runs
+beside the VM (unit vfio-hooks-vectors-UUID): it looks every second, and ends with QEMU's process.
 """
 
 import argparse
 import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from vfio_hooks.beside import open_process
-from vfio_hooks.errors import HookError
-from vfio_hooks.host import WritableHost
+from vfio_hooks.engine import Engine
+from vfio_hooks.errors import HookError, Interrupted
+from vfio_hooks.host import WritableHost, irq
 from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.host.irq import of_devices
-from vfio_hooks.knobs.irq import IrqAffinity
+from vfio_hooks.journal import State
+from vfio_hooks.knobs import IrqAffinity, IrqBalance
+from vfio_hooks.ledger import Ledger
+from vfio_hooks.log import SystemdJournal
+from vfio_hooks.state import StateFolder
+from vfio_hooks.steps import Step
 
 SECONDS = 1.0
 """Between two looks."""
 
 Ended = Callable[[float], bool]
 """Waits so many seconds at most, and says whether the VM has ended."""
+Tell = Callable[[str], None]
+"""Takes the control socket of an irqbalance that was not there at the last look."""
 
 
-def follow(host: WritableHost, addresses: Sequence[str], cpus: str, ended: Ended) -> None:
-    """Move every vector of these functions to the CPUs until the VM has ended."""
+def follow(
+    host: WritableHost, addresses: Sequence[str], cpus: str, ended: Ended, tell: Tell
+) -> None:
+    """Until the VM has ended: move every vector of these functions to the CPUs."""
     told: set[int] = set()
+    balancer = None
     while True:
-        for number in sorted(of_devices(host, addresses)):
+        if (socket := irq.balancer(host)) and socket != balancer:
+            balancer = socket
+            tell(socket)
+        for number in sorted(irq.of_devices(host, addresses)):
             vector = IrqAffinity(number)
             try:
                 if (now := vector.read(host)) != cpus:
@@ -43,9 +61,30 @@ def follow(host: WritableHost, addresses: Sequence[str], cpus: str, ended: Ended
             return
 
 
+def keep_off(engine: Engine, uuid: str, vm: str, socket: str) -> None:
+    """Have another irqbalance keep off what the one at the VM's start had to; undone with that."""
+
+    def planner(ledger: Ledger) -> list[Step]:
+        # A VM that has ended has none any more, and nobody would undo this one.
+        held = [claim.step for claim in ledger.journals[uuid].live() if claim.state is State.HELD]
+        told = {step.key: step for step in held if isinstance(step.knob, IrqBalance)}
+        again = [replace(step, knob=IrqBalance(socket)) for step in told.values()]
+        return [] if socket in told else again[:1]
+
+    try:
+        engine.perform("started", uuid, vm, planner)
+    except Interrupted:
+        raise
+    except HookError as error:
+        print(error, flush=True)
+    # Asked to end while the engine did not look any more.
+    engine.signals.check()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """vectors PIDFILE CPUS ADDRESS..."""
+    """vectors UUID PIDFILE CPUS ADDRESS..."""
     parser = argparse.ArgumentParser(prog="vectors", description=__doc__)
+    parser.add_argument("uuid", help="the VM's")
     parser.add_argument("pidfile", help="where libvirt keeps the number of QEMU's process")
     parser.add_argument("cpus", type=parse_list, help="a CPU list")
     parser.add_argument("address", nargs="+", help="a PCI function, as in 0000:04:00.0")
@@ -57,7 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     def ended(seconds: float) -> bool:
         return bool(select.select([process], [], [], seconds)[0])
 
-    follow(WritableHost(), arguments.address, format_list(arguments.cpus), ended)
+    host, vm = WritableHost(), Path(arguments.pidfile).stem
+    engine = Engine(host, StateFolder(), SystemdJournal(event="started", event_of=vm))
+    tell = partial(keep_off, engine, arguments.uuid, vm)
+    # An Interrupted is the end that systemd asked for.
+    with suppress(Interrupted):
+        follow(host, arguments.address, format_list(arguments.cpus), ended, tell)
     return 0
 
 

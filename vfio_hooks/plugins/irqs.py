@@ -13,7 +13,8 @@ another. The kernel parameter isolcpus=managed_irq,CPUS, with the VM's CPUs, kee
 
 Where irqbalance runs it is told to keep off the VM's CPUs, too, and what it had been told before
 is put back. The interrupts of the VM's own PCI devices appear when the guest's driver starts; while
-the VM runs, a small service (vfio-hooks-vectors-UUID) takes them to the VM's CPUs.
+the VM runs, a small service (vfio-hooks-vectors-UUID) takes them to the VM's CPUs. It also tells an
+irqbalance that is started anew, as when its package is upgraded.
 """
 
 from collections.abc import Iterator
@@ -100,7 +101,8 @@ def _own(domain: Domain) -> Step:
     do = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"]
     do += [f"--description=Interrupts of VM {domain.name}"]
     addresses = (function.address for function in domain.pci)
-    do += argv("vfio_hooks.beside.vectors", pidfile(domain.name), where, *addresses)
+    words = (domain.uuid, pidfile(domain.name), where, *addresses)
+    do += argv("vfio_hooks.beside.vectors", *words)
     # As a pattern, since stopping a unit that is not there, after a crash, is an error else.
     undo = ["systemctl", "stop", f"{unit}.servic[e]"]
     title = f"{unit}.service: takes the interrupts of the VM's own devices to CPUs {where}"
