@@ -1,5 +1,6 @@
 """The governor plugin: what it plans, what it refuses, and that several VMs get along."""
 
+import errno
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -94,6 +95,16 @@ def test_min_freq_is_what_the_kernel_will_show() -> None:
     assert planned(active, a_vm(0), min_freq=2_000_000)[2:] == ["policy0/scaling_min_freq=2000000"]
 
 
+def test_a_frequency_that_only_boost_reaches() -> None:
+    kernel = a_host()
+    kernel.files[f"{FOLDER}/boost"] = "0\n"
+    assert planned(kernel, a_vm(0), min_freq=4_000_000, boost=True) == [
+        "boost=1",
+        "policy0/scaling_governor=performance",
+        "policy0/scaling_min_freq=4000000",
+    ]
+
+
 @pytest.mark.parametrize(
     ("path", "boost", "value"),
     [
@@ -155,7 +166,7 @@ def test_a_host_without_cpufreq_is_told_so() -> None:
 
 
 def test_pins_that_are_on_no_policy_are_told() -> None:
-    with pytest.raises(HookError, match="CPUs 8-9 of the domain's <vcpupin>"):
+    with pytest.raises(HookError, match="CPUs 8-9, which the domain is pinned to"):
         planned(a_host(), a_vm(8, 9))
 
 
@@ -178,6 +189,38 @@ def test_a_frequency_shows_a_moment_after_it_was_written() -> None:
     with pytest.raises(HookError, match="wrote '3600000', but the kernel shows '2800000'"):
         replace(knob, seconds=0.1).write(kernel, "3600000")
     assert kernel.files[knob.path] == "2800000\n"
+
+
+class Nameless(Kernel):
+    """amd-pstate with a preference of the firmware's that it has no name for."""
+
+    def read(self, name: str) -> str:
+        if name.endswith("/energy_performance_preference"):
+            raise OSError(errno.EINVAL, "Invalid argument", name)
+        return super().read(name)
+
+
+def test_a_preference_that_nobody_asked_for_and_nothing_shows_is_left_out(memory: Path) -> None:
+    kernel, log = Nameless(), Lines()
+    kernel.files |= a_host("amd-pstate-epp", "powersave").files
+    engine = Engine(kernel, StateFolder(str(memory)), log)
+    asked = Options(energy_performance_preference="performance")
+    for options in (Options(), asked):
+        steps = list(plan(PREPARE, a_vm(0), options, kernel))
+        if options is asked:
+            with pytest.raises(HookError, match="the driver has no name for"):
+                engine.perform("prepare", uuid(1), "vm", partial(_these, steps))
+            continue
+        engine.perform("prepare", uuid(1), "vm", partial(_these, steps))
+        assert kernel.files[f"{FOLDER}/policy0/scaling_governor"] == "performance\n"
+        assert "going on without it: " in "".join(log.warnings)
+        assert engine.undo("release", uuid(1)) == []
+        assert kernel.files[f"{FOLDER}/policy0/scaling_governor"] == "powersave\n"
+
+
+def test_a_preference_that_is_shown_is_claimed_in_any_case() -> None:
+    kernel = a_host("amd-pstate-epp", "powersave")
+    assert all(step.required for step in plan(PREPARE, a_vm(0), Options(), kernel))
 
 
 @pytest.mark.parametrize("options", [{"governor": "per formance"}, {"min_freq": 0}])

@@ -4,8 +4,8 @@ import errno
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vfio_hooks.errors import Gone, Immovable
-from vfio_hooks.host import WritableHost, refused
+from vfio_hooks.errors import Gone, HookError, Immovable
+from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.knobs.file import File, confirm
 
 
@@ -13,11 +13,24 @@ from vfio_hooks.knobs.file import File, confirm
 class EnergyPreference(File):
     """An energy_performance_preference file.
 
-    Drivers in active mode hold it at "performance" while the governor is performance.
+    Drivers in active mode hold it at "performance" while the governor is performance. amd-pstate
+    shows none where the firmware's value is not one that it has a name for.
     https://docs.kernel.org/admin-guide/pm/intel_pstate.html and amd-pstate.html
     """
 
     kind: ClassVar[str] = "epp"
+
+    def read(self, host: Host) -> str:
+        try:
+            host.read(self.path)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise HookError(
+                    f"{self.path}: the driver has no name for the preference in force, so that "
+                    "it could not be put back",
+                    "write one of energy_performance_available_preferences there after boot",
+                ) from None
+        return super().read(host)
 
     def write(self, host: WritableHost, value: str) -> None:
         try:

@@ -58,7 +58,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     if options.boost is not None:
         yield _boost(options.boost, host)
     for policy in chosen:
-        yield from _policy_steps(policy, options)
+        yield from _policy_steps(policy, options, host)
 
 
 def _chosen(domain: Domain, options: Options, host: Host) -> list[Policy]:
@@ -74,7 +74,7 @@ def _chosen(domain: Domain, options: Options, host: Host) -> list[Policy]:
     chosen = [policy for policy in there if policy.cpus & domain.pinned]
     if not chosen:
         raise HookError(
-            f"governor: CPUs {format_list(domain.pinned)} of the domain's <vcpupin> have no "
+            f"governor: CPUs {format_list(domain.pinned)}, which the domain is pinned to, have no "
             f"frequency policy on this host",
             "pin vCPUs to CPUs that are online",
         )
@@ -110,16 +110,17 @@ def _boost(on: bool, host: Host) -> Step:
     return Step("governor", File(path), Override(str(int(on != inverted))))
 
 
-def _policy_steps(policy: Policy, options: Options) -> Iterator[Step]:
+def _policy_steps(policy: Policy, options: Options, host: Host) -> Iterator[Step]:
     """A policy's steps, in an order that is right forwards and, for the undo, backwards.
 
     A self-governed driver takes an energy preference only outside of the governor performance.
     So the preference comes before a change to performance (and is put back after that is
     over), and after a change away from it (and is put back before). The claim on it is made
-    even where nobody asked: not every driver remembers what it was before performance.
+    even where nobody asked, as not every driver remembers what it was before performance; one that
+    nothing shows is then left out.
     """
     governor = Step("governor", File(policy.file("scaling_governor")), Override(options.governor))
-    preference = _preference(policy, options)
+    preference = _preference(policy, options, host)
     held = policy.is_self_governed and options.governor == "performance"
     if preference and held:
         yield preference
@@ -127,11 +128,11 @@ def _policy_steps(policy: Policy, options: Options) -> Iterator[Step]:
     if preference and not held:
         yield preference
     if options.min_freq is not None:
-        frequency = str(_frequency(policy, options.min_freq))
+        frequency = str(_frequency(policy, options.min_freq, bool(options.boost)))
         yield Step("governor", Frequency(policy.file("scaling_min_freq")), Override(frequency))
 
 
-def _preference(policy: Policy, options: Options) -> Step | None:
+def _preference(policy: Policy, options: Options, host: Host) -> Step | None:
     wanted = options.energy_performance_preference
     held = policy.is_self_governed and options.governor == "performance"
     if held and wanted not in (None, "performance"):
@@ -152,13 +153,15 @@ def _preference(policy: Policy, options: Options) -> Step | None:
             f"there are: {there}" if there else "take it out of [governor]",
         )
     knob = EnergyPreference(policy.file("energy_performance_preference"))
-    return Step("governor", knob, Override(wanted))
+    is_asked = options.energy_performance_preference is not None
+    required = is_asked or host.maybe(knob.path) is not None
+    return Step("governor", knob, Override(wanted), required=required)
 
 
-def _frequency(policy: Policy, wanted: int) -> int:
+def _frequency(policy: Policy, wanted: int, boosted: bool) -> int:
     """What scaling_min_freq shows after `wanted` was written: the kernel rounds up to a
-    frequency that there is."""
-    if not policy.lowest <= wanted <= policy.highest:
+    frequency that there is. Where boost is off still, nothing shows how far it will go with it."""
+    if not policy.lowest <= wanted or (wanted > policy.highest and not boosted):
         raise HookError(
             f"governor: min_freq = {wanted} (kHz) is none of {policy.name}'s frequencies",
             f"they go from {policy.lowest} to {policy.highest}",
