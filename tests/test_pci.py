@@ -149,6 +149,31 @@ def test_an_isa_bridge_with_a_driver_spoils_a_group() -> None:
         plan(kernel, passed(NIC))
 
 
+@pytest.mark.parametrize(
+    ("boot", "bound", "framebuffer", "is_noted"),
+    [
+        ("1", "1", "graphics/fb0", True),
+        ("0", "1", "graphics/fb0", False),
+        ("1", "0", "graphics/fb0", False),
+        ("1", "1", "drm/card0", False),
+    ],
+)
+def test_a_console_that_goes_is_noted(
+    boot: str, bound: str, framebuffer: str, is_noted: bool
+) -> None:
+    """No error: on a server nobody may look at it, and it comes back."""
+    kernel, card = a_host(), f"/sys/bus/pci/devices/{GPU}"
+    kernel.files |= {
+        f"{card}/boot_vga": f"{boot}\n",
+        f"{card}/{framebuffer}/dev": "29:0\n",
+        "/sys/class/vtconsole/vtcon1/bind": f"{bound}\n",
+    }
+    assert plan(kernel, passed(GPU), group="bind")
+    found = list(pci.notes(Domain("win11", "-", pci=(passed(GPU),)), Options(), kernel))
+    told = f"pci: {GPU} is the boot display, with the text console on it: the host has no screen"
+    assert [note.startswith(told) for note in found] == [True] * is_noted
+
+
 def test_a_function_without_a_group() -> None:
     kernel = a_host()
     del kernel.links[f"/sys/bus/pci/devices/{NIC}/iommu_group"]

@@ -1,6 +1,8 @@
 """The kernel's text consoles. Documentation/driver-api/console.rst in the kernel's sources."""
 
 from vfio_hooks.host import Host
+from vfio_hooks.host.framebuffer import firmware_framebuffers
+from vfio_hooks.host.pci import DEVICES
 
 FOLDER = "/sys/class/vtconsole"
 _ON_FRAMEBUFFER = "frame buffer device"
@@ -25,4 +27,15 @@ def can_be_bound_again(host: Host) -> bool:
     """
     return any(
         (host.maybe(f"{FOLDER}/{name}/name") or "").startswith("(S)") for name in host.names(FOLDER)
+    )
+
+
+def is_console(host: Host, address: str) -> bool:
+    """Whether a text console draws on a graphics card: as a rule on the one that the host boots
+    with, unless nothing makes a framebuffer of it. The kernel does not tell which."""
+    card = f"{DEVICES}/{address}"
+    return (
+        host.maybe(f"{card}/boot_vga") == "1"
+        and any(host.maybe(switch) == "1" for switch in framebuffer_switches(host))
+        and (host.exists(f"{card}/graphics") or bool(firmware_framebuffers(host, address)))
     )

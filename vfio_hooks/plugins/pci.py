@@ -14,6 +14,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
+from vfio_hooks.host.console import is_console
 from vfio_hooks.host.losses import losses
 from vfio_hooks.host.modules import is_known, is_loaded
 from vfio_hooks.host.network import is_vf_pool
@@ -94,7 +95,13 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """What an empty plan is no answer to."""
+    """What an empty plan is no answer to; and a loss that is meant, as a rule."""
+    for passed in domain.pci:
+        if is_console(host, passed.address):
+            yield (
+                f"pci: {passed.address} is the boot display, with the text console on it: the host "
+                "has no screen until the VM ends; [session] takes desktop and console off it first"
+            )
     if not domain.pci and not any(is_vf_pool(host, name) for name in domain.networks):
         yield (
             f"pci: {domain.name} is given no PCI device; "

@@ -42,13 +42,15 @@ def legacy(patient: Patient) -> Iterator[Seen]:
     source=_GUIDE,
 )
 def boot_display(patient: Patient) -> Iterator[Seen]:
+    session = "" if "session" in patient.tables else "write [session] into vm.toml, and "
     for function in patient.guest.domain.pci if patient.guest else ():
         folder = f"{pci.DEVICES}/{function.address}"
         if patient.host.maybe(f"{folder}/boot_vga") == "1":
             yield Seen(
                 f"{function.address} is the display that this host boots with",
                 "choose the other card as the initial display in the firmware's setup; where "
-                "there is none, a ROM file in the XML helps: <rom file='/path/card.rom'/>",
+                f"there is none, {session}a ROM file in the XML helps: "
+                "<rom file='/path/card.rom'/>",
             )
 
 
