@@ -14,6 +14,7 @@ from tests.patient import Tree, grow, patient, win11
 from vfio_hooks import commands
 from vfio_hooks.check import Finding, examine, rules
 from vfio_hooks.check.rule import Patient
+from vfio_hooks.event import OPERATIONS
 from vfio_hooks.host import Host
 
 HOOKS = "etc/libvirt/hooks"
@@ -50,6 +51,39 @@ def case(name: str, tree: Tree, xml: str | None = None) -> Case:
     return name, tree, xml
 
 
+MISPLACED: list[Tree] = [
+    *({f"{VM}/{name}": "[pci]"} for name in ("win11.toml", "vm.tmol", "vm.toml.txt", "VM.TOML")),
+    {f"{VM}/start.sh": "#!/bin/sh"},
+    {f"{VM}/my-plugin.py": "#!/usr/bin/python3"},
+    {f"{VM}/start.sh": "#!/bin/sh\necho usage: start.sh"},
+    {f"{VM}/perpare/begin/b.sh": "#!/bin/sh"},
+    {f"{VM}/Prepare/b.sh": "#!/bin/sh"},
+    {f"{VM}/before/begin/b.sh": "#!/bin/sh"},
+    {f"{VM}/before/begin": "#!/bin/sh"},
+    {f"{VM}/begin/b.sh": "#!/bin/sh"},
+    {f"{VM}/prepare/b.sh": "#!/bin/sh"},
+    {f"{VM}/prepare": "#!/bin/sh"},
+    {f"{VM}/prepare/end/b.sh": "#!/bin/sh"},
+    {f"{VM}/release/begin/b.sh": "#!/bin/sh"},
+    {f"{VM}/release/End/b.sh": "#!/bin/sh"},
+]
+"""What nothing uses in a VM's folder."""
+IN_PLACE: list[Tree] = [
+    {f"{VM}/vm.toml": "[pci]", f"{VM}/vm.toml.txt": "", f"{VM}/win11.toml": ""},
+    {f"{VM}/vm.toml.bak": "[pci]", f"{VM}/vm.toml.off": "", f"{VM}/.vm.toml.swp": ""},
+    {f"{VM}/README": "", f"{VM}/win11.xml": "", f"{VM}/roms/gpu.rom": "", f"{VM}/TODO.txt": ""},
+    {f"{VM}/mine.py": "#!/usr/bin/python3", f"{VM}/__init__.py": ""},
+    {f"{VM}/scripts/lib.sh": "#!/bin/sh", f"{VM}/start-data/notes": ""},
+    {SCRIPT: '#!/bin/sh\n"$(dirname "$0")"/../../common.sh', f"{VM}/common.sh": "#!/bin/sh"},
+    {SCRIPT: "#!/bin/sh\n. ../bin/x.sh", f"{VM}/prepare/bin/x.sh": "#!/bin/sh"},
+    {f"{VM}/vm.toml": f"[[process]]\ncommand = ['/{VM}/x.sh']", f"{VM}/x.sh": "#!/bin/sh"},
+    {f"{HOOKS}/qemu.kept": "#!/bin/sh\nqemu.d/$1/x.sh", f"{VM}/x.sh": "#!/bin/sh"},
+    {f"{VM}/{op}/{subop}/x.sh": "#!/bin/sh" for op, subop in OPERATIONS.items()},
+    {f"{VM}/{op}/{subop}": "#!/bin/sh" for op, subop in OPERATIONS.items()},
+    {f"{VM}/prepare/begin/sub/x.sh": "#!/bin/sh", f"{VM}/prepare/README": ""},
+]
+"""What is used, or may be."""
+
 FOUND = [
     case("hook-missing", {"etc/libvirt/qemu.conf": ""}),
     case("hook-not-executable", {f"{HOOKS}/qemu": OURS.removeprefix("#!")}),
@@ -73,6 +107,11 @@ FOUND = [
         {"sys/fs/selinux/enforce": "1", "run/libvirt/virtqemud-sock": ""},
     ),
     case("vm-unmanaged", NO_FOLDER, win11(passed=(GPU,))),
+    case("vm-unmanaged", {f"{HOOKS}/qemu.d/Win11/": ""}, win11(passed=(GPU,))),
+    case("vm-unmanaged", {f"{VM}/README": ""}, win11(passed=(GPU,))),
+    case("file-unused", {f"{HOOKS}/qemu.d/vm.toml": "[pci]"}),
+    case("file-unused", {f"{HOOKS}/qemu.d/win11.toml": "[pci]"}, win11()),
+    *(case("file-unused", tree) for tree in MISPLACED),
     case("config-wrong", {f"{VM}/vm.toml": "[pc1]"}),
     case("config-wrong", {f"{HOOKS}/vfio-hooks.toml": "[pc1]"}),
     case("qemu-d-executable", {f"{HOOKS}/qemu.d/win11.sh": "#!/bin/sh"}),
@@ -111,7 +150,11 @@ SILENT = [
     case("vm-unmanaged", NO_FOLDER, win11()),
     case("config-unsafe", {f"{VM}/vm.toml": "[pci]", SCRIPT: "#!/bin/sh"}),
     case("config-wrong", {f"{VM}/vm.toml": "[pci]"}),
+    case("vm-unmanaged", {SCRIPT: "#!/bin/sh"}, win11(passed=(GPU,))),
     case("qemu-d-executable", {f"{HOOKS}/qemu.d/README": "", SCRIPT: "#!/bin/sh"}),
+    case("file-unused", {f"{HOOKS}/qemu.d/README": "", f"{HOOKS}/qemu.d/lib/data.txt": ""}),
+    case("file-unused", {f"{HOOKS}/qemu.d/other/start.sh": "#!/bin/sh"}, win11()),
+    *(case("file-unused", tree) for tree in IN_PLACE),
     case("script-not-executable", {SCRIPT: "#!/bin/sh"}),
     case("script-not-executable", {f"{VM}/prepare/begin/notes": "to do"}),
     case("script-calls-virsh", {SCRIPT: "#!/bin/sh\n# virsh start win11\n/opt/virsh-like"}),
@@ -149,6 +192,23 @@ def test_found(tmp_path: Path, one: Case) -> None:
 @pytest.mark.parametrize("one", SILENT, ids=lambda one: one[0])
 def test_silent(tmp_path: Path, one: Case) -> None:
     assert one[0] not in look(tmp_path, one)
+
+
+def test_what_is_unused_is_told_once_with_what_is_meant(tmp_path: Path) -> None:
+    for number, tree in enumerate(MISPLACED):
+        root = tmp_path / str(number)
+        found = examine(patient(grow(root, tree)))
+        (one,) = (one for one in found if one.rule.name == "file-unused")
+        told = f"{one.seen.text} {one.seen.do}"
+        name = next(iter(tree)).removeprefix(f"{VM}/").split("/")[0]
+        assert f"{VM}/{name}" in one.seen.text
+        if name in ("perpare", "Prepare"):
+            assert "did you mean prepare?" in told
+
+
+def test_a_folder_whose_name_is_nearly_the_vms(tmp_path: Path) -> None:
+    found = look(tmp_path, case("", {f"{HOOKS}/qemu.d/Win11/": ""}, win11(passed=(GPU,))))
+    assert found["vm-unmanaged"].seen.text.endswith("/qemu.d/win11 (did you mean Win11?)")
 
 
 def test_every_rule_has_both() -> None:
@@ -226,12 +286,13 @@ def test_a_daemon_that_looked_too_early(
     assert ("hook-not-seen" in found) == expected
 
 
-EVERYTHING = {name: text for one in (*SILENT, *FOUND) for name, text in one[1].items()}
-FILES = sorted(
-    name
-    for name in EVERYTHING
-    if not name.endswith("/") and not any(other.startswith(f"{name}/") for other in EVERYTHING)
-)
+EACH = {name: text for one in (*SILENT, *FOUND) for name, text in one[1].items()}
+EVERYTHING = {
+    name: text
+    for name, text in EACH.items()
+    if not any(other.startswith(f"{name}/") for other in EACH)
+}
+FILES = sorted(name for name in EVERYTHING if not name.endswith("/"))
 GARBAGE = st.sampled_from(["", "\x00\xff", "#!", "[", "{}", "→ /nowhere", "→ .", "→ qemu"])
 
 

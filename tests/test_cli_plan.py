@@ -217,6 +217,12 @@ def test_odd_names(command: Command, vm: str) -> None:
             "win11 is not managed: there is no folder HOOKS/qemu.d/win11; "
             "make it, or try with --use pci",
         ),
+        (
+            ["--xml", "-"],
+            domain_xml("a"),
+            "a is not managed: there is no folder HOOKS/qemu.d/a; did you mean A? "
+            "make it, or try with --use pci",
+        ),
         (["--xml", "-", "--use", "pcie"], domain_xml(), "no facility 'pcie'; did you mean pci?*"),
         (
             ["a b"],
@@ -227,6 +233,7 @@ def test_odd_names(command: Command, vm: str) -> None:
     ],
 )
 def test_failures_are_one_line(command: Command, argv: list[str], stdin: str, error: str) -> None:
+    command.manage("A")
     result = command.here("plan", *argv, stdin=stdin)
     assert (result.code, result.out) == (1, "")
     assert result.err.count("\n") == 1

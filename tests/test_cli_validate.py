@@ -12,8 +12,9 @@ def test_what_is_right_is_said(command: Command) -> None:
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines() == [
         "OK  vfio-hooks.toml: host-wide defaults",
-        "OK  qemu.d/a b: no tables: nothing is done",
         "OK  qemu.d/win11: [pci]",
+        "--  qemu.d/a b: nothing is done for this VM: there is no table and no executable; "
+        "write [pci] into its vm.toml, or try vfio-hooks init",
     ]
     assert command.here("validate", "--all").out == result.out
 
@@ -53,7 +54,45 @@ def test_json(command: Command) -> None:
     assert result.json == {
         "right": ["qemu.d/b: [pci]"],
         "wrong": ["HOOKS/qemu.d/a/vm.toml:1: dry_run must be true or false, not 1"],
+        "idle": [],
     }
+
+
+def executable(command: Command, name: str, mode: int = 0o755) -> None:
+    path = command.hooks / "qemu.d" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(mode)
+
+
+def test_executables_are_something_that_is_done(command: Command) -> None:
+    executable(command, "a/release/end/x.sh")
+    command.manage("b")
+    executable(command, "b/start/begin")
+    assert command.here("validate").out.splitlines() == [
+        "OK  qemu.d/a: release/end",
+        "OK  qemu.d/b: [pci], start/begin",
+    ]
+    executable(command, "b/start/begin", 0o777)
+    result = command.here("validate", "b")
+    assert (result.code, result.out) == (1, "")
+    assert "qemu.d/b/start/begin: others than its owner may write there" in result.err
+
+
+def test_what_nothing_uses_is_not_all_right(command: Command) -> None:
+    command.manage("win11").rename(command.hooks / "qemu.d/win11/vm.tmol")
+    (command.hooks / "qemu.d/win10.toml").touch()
+    result = command.here("validate")
+    assert (result.code, result.out) == (1, "")
+    assert [line.partition("; ")[0] for line in result.err.splitlines()] == [
+        "vfio-hooks: HOOKS/qemu.d/win10.toml is in no VM's folder, so it is not read",
+        "vfio-hooks: HOOKS/qemu.d/win11/vm.tmol is not read: the file's name is vm.toml",
+    ]
+    assert command.here("validate", "win11").err.count("\n") == 1
+    (command.hooks / "vfio-hooks.toml").write_text('[check]\nsilence = ["file-unused"]\n')
+    result = command.here("validate")
+    assert (result.code, result.err) == (0, "")
+    assert "nothing is done for this VM" in result.out
 
 
 def test_a_vm_that_is_not_managed(command: Command) -> None:

@@ -7,6 +7,12 @@ PLANNED = ("prepare", "start", "started")
 told to libvirt; "started" only where the VM's owner asked for it, as it kills the guest."""
 ENDING = ("stopped", "release")
 """The operations that undo. They may come without any of the others, twice, or never."""
+OPERATIONS = {
+    **dict.fromkeys(PLANNED, "begin"),
+    **dict.fromkeys(ENDING, "end"),
+    **dict.fromkeys(("migrate", "restore", "reconnect", "attach"), "begin"),
+}
+"""Every operation that libvirt has, with the one sub-operation that it comes with."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from vfio_hooks.errors import HookError, reason
 MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
     *("host.isolation", "host.memory", "host.kvm"),
-    *("hook.installed", "hook.daemon", "hook.files", "hook.journals"),
+    *("hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
     *("domain.machine", "domain.model", "domain.pins", "domain.nodes", "domain.memory"),
     *("domain.slots", "domain.passed", "domain.links", "domain.hyperv", "domain.clock"),
     *("domain.disks", "domain.costs"),

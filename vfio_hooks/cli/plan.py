@@ -6,11 +6,12 @@ from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.domains import defined
 from vfio_hooks.cli.forecast import forecast, tell
-from vfio_hooks.config import VM_FOLDERS, Config, load
+from vfio_hooks.config import VM_FOLDERS, Config, load, managed
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import ENDING, PLANNED, Event
 from vfio_hooks.host import Host
+from vfio_hooks.nearest import did_you_mean
 
 _EPILOG = """\
 Nothing is changed, and root is not needed: only what is in the state folder cannot be told then.
@@ -81,6 +82,6 @@ def _config(folder: str, vm: str) -> Config:
     if config is None:
         raise HookError(
             f"{vm} is not managed: there is no folder {folder}/{VM_FOLDERS}/{vm}",
-            "make it, or try with --use pci",
+            f"{did_you_mean(vm, managed(folder))} make it, or try with --use pci",
         )
     return config

@@ -2,17 +2,21 @@
 
 import argparse
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
-from vfio_hooks.config import HOST_FILE, VM_FOLDERS, examine, examine_defaults
+from vfio_hooks.config import HOST_FILE, VM_FOLDERS, examine, examine_defaults, managed
 from vfio_hooks.errors import HookError, reason
+from vfio_hooks.event import OPERATIONS, Event
 from vfio_hooks.nearest import nearest
+from vfio_hooks.scripts import find
 
 _EPILOG = """\
 Every problem of every file is told, a line each, with the file and the line it is in.
-It is the same check that a VM's start begins with.
+It is the same check that a VM's start begins with. Files that are misnamed or misplaced, so that
+nothing uses them, are told too, unless [check] silences file-unused.
 
 examples:
   vfio-hooks validate                          the host-wide defaults and all VMs
@@ -39,15 +43,22 @@ def register(verbs: Verbs) -> None:
 
 @dataclass
 class _Findings:
-    """What is right, as a line each, and what is wrong, every problem once."""
+    """What is right, as a line each, what is wrong, every problem once, and the VMs for which
+    nothing is done."""
 
     right: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
 
-    def add(self, name: str, tables: str, problems: list[HookError]) -> None:
+    def add(self, name: str, does: str, problems: Sequence[HookError]) -> None:
         self.wrong += [str(problem) for problem in problems if str(problem) not in self.wrong]
-        if not problems:
-            self.right.append(f"{name}: {tables}")
+        if does and not problems:
+            self.right.append(f"{name}: {does}")
+        elif not problems:
+            self.idle.append(
+                f"{name}: nothing is done for this VM: there is no table and no executable; "
+                "write [pci] into its vm.toml, or try vfio-hooks init"
+            )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,9 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     vms = _managed(folder)
     findings = _Findings()
     if arguments.vm is None:
-        if os.path.lexists(f"{folder}/{HOST_FILE}"):
-            _, problems = examine_defaults(folder)
-            findings.add(HOST_FILE, "host-wide defaults", problems)
+        _examine_host_wide(folder, findings)
     elif arguments.vm in vms:
         vms = [arguments.vm]
     else:
@@ -66,32 +75,56 @@ def run(arguments: argparse.Namespace) -> int:
             nearest(arguments.vm, vms),
         )
     for vm in vms:
-        config, problems = examine(folder, vm)
-        tables = ", ".join(f"[{table.name}]" for table in config.tables) if config else ""
-        findings.add(f"{VM_FOLDERS}/{vm}", tables or "no tables: nothing is done", problems)
+        _examine_vm(folder, vm, findings)
     if arguments.json:
-        say_json({"right": findings.right, "wrong": findings.wrong})
+        say_json(asdict(findings))
     else:
         _show(findings, folder)
     return int(bool(findings.wrong))
 
 
+def _examine_host_wide(folder: str, findings: _Findings) -> None:
+    from vfio_hooks.check.hook.unused import beside_folders, unused
+
+    silenced, problems = examine_defaults(folder)
+    if os.path.lexists(f"{folder}/{HOST_FILE}"):
+        findings.add(HOST_FILE, "host-wide defaults", problems)
+    if unused.name not in silenced:
+        findings.wrong += map(str, beside_folders(folder))
+
+
+def _examine_vm(folder: str, vm: str, findings: _Findings) -> None:
+    from vfio_hooks.check.hook.unused import in_folder, unused
+
+    config, problems = examine(folder, vm)
+    home = f"{folder}/{VM_FOLDERS}/{vm}"
+    does = [f"[{table.name}]" for table in config.tables] if config else []
+    for op, subop in OPERATIONS.items():
+        try:
+            does += [f"{op}/{subop}"] if find(home, Event(vm, op, subop)) else []
+        except HookError as error:
+            problems.append(error)
+        except OSError as error:
+            problems.append(HookError(f"{error.filename}: cannot be read: {reason(error)}"))
+    if not (config and unused.name in config.silenced):
+        problems += in_folder(home)
+    findings.add(f"{VM_FOLDERS}/{vm}", ", ".join(does), problems)
+
+
 def _show(findings: _Findings, folder: str) -> None:
     for line in findings.right:
         say(f"{paint('OK', 'green')}  {clean(line)}")
+    for line in findings.idle:
+        say(f"{paint('--', 'yellow')}  {clean(line)}")
     for line in findings.wrong:
         complain(line)
-    if not findings.right and not findings.wrong:
+    if not (findings.right or findings.idle or findings.wrong):
         say(f"no VM is managed: there is no folder in {folder}/{VM_FOLDERS}")
 
 
 def _managed(folder: str) -> list[str]:
-    """The names of all managed VMs."""
-    path = f"{folder}/{VM_FOLDERS}"
     try:
         os.listdir(folder)
-        return sorted(name for name in os.listdir(path) if os.path.isdir(f"{path}/{name}"))
+        return managed(folder)
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and error.filename == path:
-            return []
         raise HookError(f"{error.filename}: cannot be read: {reason(error)}") from None

@@ -73,6 +73,15 @@ def home(folder: str, vm: str) -> str | None:
         raise HookError(f"{path}: cannot be read: {reason(error)}") from None
 
 
+def managed(folder: str) -> list[str]:
+    """The names of all managed VMs. Raises OSError."""
+    path = f"{folder}/{VM_FOLDERS}"
+    try:
+        return sorted(name for name in os.listdir(path) if os.path.isdir(f"{path}/{name}"))
+    except FileNotFoundError:
+        return []
+
+
 def load(folder: str, vm: str, catalogue: Catalogue = BUILT_IN) -> Config | None:
     """The configuration of a VM, or None where the VM is not managed.
 

@@ -3,6 +3,7 @@
 import os
 import re
 
+from vfio_hooks import config
 from vfio_hooks.check.rule import Patient
 from vfio_hooks.config import FOLDER, VM_FOLDERS
 from vfio_hooks.state import FOLDER as STATE
@@ -26,12 +27,8 @@ def state(patient: Patient) -> StateFolder:
 
 def managed(patient: Patient) -> dict[str, str]:
     """The folders of all managed VMs, by the VM's name."""
-    path = f"{folder(patient)}/{VM_FOLDERS}"
-    try:
-        names = sorted(os.listdir(path))
-    except FileNotFoundError:
-        return {}
-    return {name: f"{path}/{name}" for name in names if os.path.isdir(f"{path}/{name}")}
+    hooks = folder(patient)
+    return {name: f"{hooks}/{VM_FOLDERS}/{name}" for name in config.managed(hooks)}
 
 
 def looked_at(patient: Patient) -> dict[str, str]:

@@ -7,13 +7,13 @@ from shlex import quote
 
 from vfio_hooks.check.hook import folder, interpreter, is_executable, looked_at, managed, text_of
 from vfio_hooks.check.rule import Patient, Seen, rule
-from vfio_hooks.config import HOST_FILE, VM_FOLDERS, examine, examine_defaults
+from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, examine, examine_defaults
 from vfio_hooks.errors import HookError
-from vfio_hooks.event import ENDING, PLANNED
+from vfio_hooks.event import OPERATIONS
+from vfio_hooks.nearest import did_you_mean
 from vfio_hooks.trust import trusted
 
 _LIBVIRT = "https://libvirt.org/hooks.html"
-_OTHERS = ("reconnect", "migrate", "restore")
 _HARMLESS = r"(?!\s+(?:-\S+\s+)*(?:nodedev|net|pool|vol|iface|secret)-)"
 """Commands of virsh that do not touch the VM."""
 
@@ -22,19 +22,32 @@ _HARMLESS = r"(?!\s+(?:-\S+\s+)*(?:nodedev|net|pool|vol|iface|secret)-)"
     "vm-unmanaged",
     "hook",
     "hint",
-    why="vfio-hooks does nothing for a VM that has no folder.",
+    why="vfio-hooks does nothing for a VM that has no folder, or nothing in it.",
     source="vfio-hooks.toml(5)",
 )
 def unmanaged(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest
     if not guest or not guest.domain.pci or not os.path.isdir(folder(patient)):
         return
-    path = f"{folder(patient)}/{VM_FOLDERS}/{guest.domain.name}"
-    if guest.domain.name not in managed(patient):
+    vm, others = guest.domain.name, managed(patient)
+    path = f"{folder(patient)}/{VM_FOLDERS}/{vm}"
+    do = f"echo '[pci]' > {quote(path)}/{VM_FILE}"
+    if vm not in others:
+        guess = did_you_mean(vm, others)
         yield Seen(
-            f"{guest.domain.name} has devices of the host, and no folder {path}",
-            f"mkdir -p {quote(path)}; echo '[pci]' > {quote(path)}/vm.toml",
+            f"{vm} has devices of the host, and no folder {path}"
+            + (f" ({guess})" if guess else ""),
+            f"mkdir -p {quote(path)}; {do}",
         )
+    elif _does_nothing(folder(patient), vm):
+        yield Seen(f"{vm} has devices of the host, and {path} has no table and no executable", do)
+
+
+def _does_nothing(hooks: str, vm: str) -> bool:
+    config = examine(hooks, vm)[0]
+    return bool(config and not config.tables) and not any(
+        map(is_executable, _scripts(f"{hooks}/{VM_FOLDERS}/{vm}"))
+    )
 
 
 @rule(
@@ -72,7 +85,7 @@ def _trusted_files(patient: Patient) -> Iterator[str]:
 
 
 def _is_read(name: str) -> bool:
-    return name == "vm.toml" or name.endswith(".py")
+    return name == VM_FILE or name.endswith(".py")
 
 
 @rule(
@@ -177,14 +190,13 @@ def _lines(patient: Patient, pattern: str) -> Iterator[str]:
 
 def _scripts(path: str) -> Iterator[str]:
     """The files below a VM's folder that are run at some event, if they are executable."""
-    for op in (*PLANNED, *ENDING, *_OTHERS):
-        for subop in ("begin", "end"):
-            place = f"{path}/{op}/{subop}"
-            if os.path.isdir(place):
-                paths = (f"{place}/{name}" for name in sorted(os.listdir(place)))
-                yield from filter(os.path.isfile, paths)
-            elif os.path.isfile(place):
-                yield place
+    for op, subop in OPERATIONS.items():
+        place = f"{path}/{op}/{subop}"
+        if os.path.isdir(place):
+            paths = (f"{place}/{name}" for name in sorted(os.listdir(place)))
+            yield from filter(os.path.isfile, paths)
+        elif os.path.isfile(place):
+            yield place
 
 
 RULES = (unmanaged, unsafe, wrong, run_by_libvirt, not_executable, virsh, nodedev)
