@@ -76,6 +76,9 @@ def servers(draw: Any, back_end: str) -> Server:
             one.scale = draw(st.sampled_from([1, 1.25, 2]))
             reflections = ("normal", "x", "y", "xy") if back_end == "xrandr" else ("normal", "x")
             one.reflect = draw(st.sampled_from(reflections))
+            if back_end == "mutter":
+                one.color_mode = draw(st.integers(0, 1))
+                one.underscanning = draw(st.booleans())
         else:
             one.priority = 0
         server.monitors[one.name] = one
@@ -215,6 +218,15 @@ def test_what_the_screen_cannot_show(wishes: dict[str, Any], words: str) -> None
             screen_of("xrandr", three()), **{"off": (), "primary": None, "wishes": (), **wishes}
         )
     assert words in str(caught.value)
+
+
+def test_another_mode_leaves_the_colors_as_they_are() -> None:
+    server = three()
+    server.monitors["DP-1"].color_mode = 1
+    wish: dict[str, str | int | float] = {"name": "DP-1", "mode": "1280x720"}
+    layout = arrange(screen_of("mutter", server), (), None, [wish])
+    apply("mutter", server, layout)
+    assert (server.monitors["DP-1"].mode, server.monitors["DP-1"].color_mode) == (3, 1)
 
 
 def test_an_id_need_not_outlive_a_cards_trip() -> None:

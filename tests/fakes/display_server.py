@@ -33,6 +33,8 @@ class Monitor:
     priority: int = 0
     crtc: int = 0
     edid: str = ""
+    color_mode: int = 0
+    underscanning: bool = False
     stubborn: bool = False
     """It takes a change and does not do it."""
 
@@ -173,12 +175,15 @@ class Server:
         assert (signature, serial) == ("uua(iiduba(ssa{sv}))a{sv}", str(self.serial))
         self.serial += 1
         for monitor in self.monitors.values():
-            monitor.mode = None
+            monitor.mode, monitor.color_mode, monitor.underscanning = None, 0, False
         for _ in range(int(count)):
             x, y, scale, transform, primary, number, *words = words
             for _ in range(int(number)):
-                name, mode, nothing, *words = words
-                assert nothing == "0"
+                name, mode, given, *words = words
+                more = [words[3 * one : 3 * one + 3] for one in range(int(given))]
+                words = words[3 * len(more) :]
+                properties = {(key, kind): value for key, kind, value in more}
+                assert set(properties) <= {("color-mode", "u"), ("underscanning", "b")}
                 monitor = self.monitors[name]
                 self._change(
                     monitor,
@@ -189,6 +194,8 @@ class Server:
                     rotate=ROTATIONS[int(transform) % 4],
                     reflect="x" if int(transform) > 3 else "normal",
                     primary=primary == "true",
+                    color_mode=int(properties.get(("color-mode", "u"), 0)),
+                    underscanning=properties.get(("underscanning", "b")) == "true",
                 )
         assert words == ["0"]
         return ""
@@ -202,7 +209,7 @@ class Server:
                 flags = {"is-current": {"type": "b", "data": True}} if number == one.mode else {}
                 name = f"{width}x{height}@{rate:.3f}"
                 modes.append([name, width, height, rate, 1.0, [1.0, 2.0], flags])
-            monitors.append([who, modes, {}])
+            monitors.append([who, modes, _mutter_properties(one)])
             if one.mode is not None:
                 transform = ROTATIONS.index(one.rotate) + 4 * (one.reflect != "normal")
                 logical.append([one.x, one.y, one.scale, transform, one.primary, [who], {}])
@@ -218,6 +225,13 @@ class Server:
     def _change(self, monitor: Monitor, **values: Any) -> None:
         if not monitor.stubborn:
             monitor.__dict__.update(values)
+
+
+def _mutter_properties(one: Monitor) -> dict[str, Any]:
+    properties: dict[str, Any] = {"is-builtin": {"type": "b", "data": False}}
+    properties["color-mode"] = {"type": "u", "data": one.color_mode}
+    properties["is-underscanning"] = {"type": "b", "data": one.underscanning}
+    return properties
 
 
 def _first_id(monitor: Monitor) -> int:

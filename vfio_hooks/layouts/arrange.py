@@ -11,6 +11,8 @@ Wish = Mapping[str, str | int | float]
 _SIDES = ("right-of", "left-of", "above", "below", "same-as")
 WISHES = ("name", "mode", "rate", "position", "rotation", "reflection", "scale", *_SIDES)
 
+_OF_ANY_MODE = ("priority", "monitor", "color-mode", "rgb-range", "underscanning")
+
 
 def check_wish(wish: Wish) -> None:
     """Raise ValueError for a wish that no output could fulfil."""
@@ -112,7 +114,7 @@ class _Arranging:
             raise HookError(
                 f"display: {output.name} has no {name} at {rate:g} Hz", f"there are: {there}"
             )
-        kept = tuple(pair for pair in output.more if pair[0] in ("priority", "monitor"))
+        kept = tuple(pair for pair in output.more if pair[0] in _OF_ANY_MODE)
         return replace(output, mode=chosen.name, rate=chosen.rate, more=chosen.more + kept)
 
     def _place(self, output: Output, wish: Wish) -> tuple[int, int]:

@@ -17,13 +17,20 @@ _CALL = ("--user", "--json=short", "--", "call", *_OBJECT, _OBJECT[0])
 QUERY = (*_CALL, "GetCurrentState")
 GONE = ("Failed to connect", "not provided by any", "NameHasNoOwner")
 _TEMPORARY, _PHYSICAL = "1", 2
+# What a monitor has besides its mode: the name when it is set, when it is shown, and the type.
+# What is not set again goes back to its default.
+_PROPERTIES = (
+    ("color-mode", "color-mode", "u"),
+    ("rgb-range", "rgb-range", "u"),
+    ("underscanning", "is-underscanning", "b"),
+)
 
 
 def parse(text: str) -> Screen:
     """The screen from the answer to GetCurrentState."""
     serial, monitors, logical, properties = json.loads(text)["data"]
     on = {name: one for one in logical for name in (monitor[0] for monitor in one[5])}
-    names = [monitor[0][0] for monitor in monitors]
+    more = {monitor[0][0]: tuple(_more(monitor[2])) for monitor in monitors}
     modes = {monitor[0][0]: tuple(map(_mode, monitor[1])) for monitor in monitors}
     current = {
         monitor[0][0]: _mode(mode)
@@ -32,8 +39,10 @@ def parse(text: str) -> Screen:
         if _flag(mode, "is-current")
     }
     outputs = [
-        _output(name, on[name], current[name], modes[name]) if name in on else Output(name)
-        for name in names
+        _output(name, on[name], current[name], modes[name], more[name])
+        if name in on
+        else Output(name)
+        for name in more
     ]
     scaling = 0 if properties.get("layout-mode", {}).get("data") == _PHYSICAL else -1
     return Screen(Layout.of(outputs), modes, serial=str(serial), scaling=scaling)
@@ -51,7 +60,7 @@ def arguments(screen: Screen, wanted: Layout) -> list[str]:
         primary = any(output.primary for output in outputs)
         words += [*place, str(primary).lower(), str(len(outputs))]
         for output in outputs:
-            words += [output.name, screen.mode_of(output).id, "0"]
+            words += [output.name, screen.mode_of(output).id, *_properties(output)]
     return [*_CALL, "ApplyMonitorsConfig", "uua(iiduba(ssa{sv}))a{sv}", *words, "0"]
 
 
@@ -73,7 +82,27 @@ def _flag(mode: list[Any], name: str) -> bool:
     return bool(mode[6].get(name, {}).get("data", False))
 
 
-def _output(name: str, logical: list[Any], mode: Mode, modes: tuple[Mode, ...]) -> Output:
+def _more(properties: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, shown, _ in _PROPERTIES:
+        if value := properties.get(shown, {}).get("data"):
+            yield name, json.dumps(value)
+
+
+def _properties(output: Output) -> list[str]:
+    """The a{sv} of a monitor, as busctl takes it."""
+    given = [
+        (name, kind, output.extra(name)) for name, _, kind in _PROPERTIES if output.extra(name)
+    ]
+    return [str(len(given)), *(word for one in given for word in one)]
+
+
+def _output(
+    name: str,
+    logical: list[Any],
+    mode: Mode,
+    modes: tuple[Mode, ...],
+    more: tuple[tuple[str, str], ...],
+) -> Output:
     x, y, scale, transform, primary = logical[:5]
     return Output(
         name=name,
@@ -85,7 +114,7 @@ def _output(name: str, logical: list[Any], mode: Mode, modes: tuple[Mode, ...]) 
         reflect="x" if transform > 3 else "",
         scale=f"{scale:.9g}",
         primary=primary,
-        more=mode.more if mode.is_ambiguous(modes) else (),
+        more=(*(mode.more if mode.is_ambiguous(modes) else ()), *more),
     )
 
 
