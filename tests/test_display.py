@@ -248,6 +248,20 @@ def test_a_display_server_that_has_gone_needs_no_undo(desktop: Desktop) -> None:
     assert any(told in line for line in desktop.log.infos)
 
 
+def test_a_wayland_session_that_has_gone(desktop: Desktop) -> None:
+    """kscreen-doctor 5.27 without a compositor; Xwayland's display is not to be asked instead."""
+    desktop.log_in(two_cards(), **{**WAYLAND, "DISPLAY": ":1"}, DESKTOP="KDE")
+    desktop.start(off=["DisplayPort-2-3"])
+    program = desktop.state.parent / "bin/kscreen-doctor"
+    program.write_text(
+        '#!/bin/sh\ntest -z "$DISPLAY" -a "$QT_QPA_PLATFORM" = wayland || exit 1\n'
+        "echo 'This application failed to start.\n\nAvailable platform plugins are: xcb.' >&2\n"
+        "kill -ABRT $$\n"
+    )
+    assert desktop.stop() == []
+    assert any("no display server answers: nothing to put back" in one for one in desktop.log.infos)
+
+
 def test_a_server_that_does_not_do_it_fails_the_start(desktop: Desktop) -> None:
     server = two_cards()
     server.monitors["HDMI-A-0"].stubborn = True

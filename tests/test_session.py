@@ -50,6 +50,7 @@ def test_an_empty_table_stops_the_manager_and_frees_the_card() -> None:
     assert told(planned(a_desktop(), CARD, SOUND)) == [
         "unit gdm.service=inactive",
         f"{CARD}'s device nodes=not in use",
+        f"{SOUND}'s device nodes=not in use",
         "console on the framebuffer=unbound",
     ]
 
@@ -71,6 +72,8 @@ def test_nvidia_s_modules_are_unloaded_top_down_without_its_daemons() -> None:
         Module("nvidia_drm"),
         Module("nvidia", (NVIDIA,)),
     ]
+    beside = [*told(steps)[1:3], *told(steps)[4:]]
+    assert told(planned(kernel, NVIDIA, manager="none")) == beside
     assert told(planned(kernel, NVIDIA, modules=()))[-1] == "console on the framebuffer=unbound"
 
 

@@ -13,7 +13,8 @@ from vfio_hooks.layouts.layout import ROTATIONS, Layout, Mode, Output, Screen
 PROGRAM = "kscreen-doctor"
 PACKAGE = "libkscreen or kscreen"
 QUERY = ("--json",)
-GONE = ("could not connect to display", "Invalid config")
+# The last is Qt's, which ends by SIGABRT then.
+GONE = ("could not connect to display", "Invalid config", "Available platform plugins are")
 
 # KScreen::Output::Rotation, https://api.kde.org/libkscreen-index.html
 _TURNS = {1 << number: (ROTATIONS[number % 4], "x" * (number > 3)) for number in range(8)}

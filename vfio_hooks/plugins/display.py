@@ -43,6 +43,7 @@ _NEEDED = (
     # Qt, and so kscreen-doctor, looks at these to choose between Wayland and X11.
     "XDG_CURRENT_DESKTOP",
     "XDG_SESSION_TYPE",
+    "QT_QPA_PLATFORM",
 )
 _ELSEWHERE = (
     "make another card the first one, in the firmware or by its slot; or use [session], which ends "
@@ -113,7 +114,10 @@ def _knob(host: Host, session: Session, seconds: float) -> DisplayLayout:
         )
     if needed not in variables:
         raise HookError(f"display: {session}: none of its programs knows its {needed}")
-    known = tuple(f"{name}={variables[name]}" for name in _NEEDED if name in variables)
+    if back_end != "xrandr":
+        # Xwayland, where that is left, would be asked once the compositor has gone.
+        variables = {**variables, "DISPLAY": "", "XAUTHORITY": "", "QT_QPA_PLATFORM": "wayland"}
+    known = tuple(f"{name}={variables[name]}" for name in _NEEDED if variables.get(name))
     name = variables["DISPLAY"] if back_end == "xrandr" else variables.get("WAYLAND_DISPLAY")
     return DisplayLayout(back_end, session.user, name or session.type, known, seconds)
 

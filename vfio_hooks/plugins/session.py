@@ -11,6 +11,9 @@ manager last; what did not run before stays off. The programs of the session end
 what is open. The VM may be started from the desktop all the same: libvirt goes on with the start
 when the program that asked for it is gone. The card itself is given to the VM with <hostdev>, and
 [pci] brings its drivers back.
+
+An nvidia card beside the desktop's own, as [display] is for, needs only the last of this: with
+manager = "none" the desktop and the text console stay.
 """
 
 from collections.abc import Iterator
@@ -20,7 +23,7 @@ from typing import Literal
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.host import Host, modules
+from vfio_hooks.host import Host, modules, pci
 from vfio_hooks.host.console import can_be_bound_again, framebuffer_switches
 from vfio_hooks.host.framebuffer import firmware_framebuffers
 from vfio_hooks.host.pci import Function, is_for_guests, passed_displays
@@ -35,13 +38,15 @@ from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
 _MANAGER = "display-manager.service"
+_STAYS = "none"
 _NVIDIA = ("nvidia-persistenced.service", "nvidia-powerd.service")
 
 
 @dataclass(frozen=True)
 class Options:
     """`manager` is the systemd unit of the display manager; without it, what
-    /etc/systemd/system/display-manager.service points to, and none where that is not there.
+    /etc/systemd/system/display-manager.service points to, and none where that is not there; "none"
+    leaves it, and the text console, as they are.
     `modules` are kernel modules to unload, each together with all that stands on it; without it,
     nvidia's, where the card has that driver, and [] for none. `leftovers` are programs of user
     sessions that still have the card open when the display manager has stopped: with "wait" they
@@ -70,10 +75,11 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     unloading = _unloading(host, cards, options)
     for unit in _units(host, options, unloading):
         yield Step("session", Unit(unit), Override(INACTIVE))
-    for card in cards:
-        freed = Freed(card.address, options.timeout, options.leftovers == "end")
+    for function in _with_companions(host, domain, cards):
+        freed = Freed(function.address, options.timeout, options.leftovers == "end")
         yield Step("session", freed, Once(FREE))
-    yield from _console(host, unloading)
+    if options.manager != _STAYS:
+        yield from _console(host, unloading)
     for card in cards:
         for device in firmware_framebuffers(host, card.address):
             yield Step("session", PlatformDriver(device), Override(NONE))
@@ -84,10 +90,18 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         yield Step("session", knob, Override(ABSENT))
 
 
+def _with_companions(host: Host, domain: Domain, cards: list[Function]) -> list[Function]:
+    """The cards and what else of their slots is passed: a session has their sound open as well."""
+    slots = {card.address.rpartition(".")[0] for card in cards}
+    given = [one.address for one in domain.pci if one.address.rpartition(".")[0] in slots]
+    found = [one for address in given if (one := pci.function(host, address)) is not None]
+    return [one for one in found if not is_for_guests(one.driver)]
+
+
 def _units(host: Host, options: Options, unloading: list[str]) -> list[str]:
     linked = host.link(f"/etc/systemd/system/{_MANAGER}") or _MANAGER
     manager = options.manager or (linked if is_installed(host, linked) else None)
-    units = [manager] if manager else []
+    units = [manager] if manager and manager != _STAYS else []
     if any(module.startswith("nvidia") for module in unloading):
         units += [unit for unit in _NVIDIA if is_installed(host, unit)]
     return units
