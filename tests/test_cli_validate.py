@@ -1,5 +1,7 @@
 """vfio-hooks validate."""
 
+import pytest
+
 from tests.command import Command
 
 
@@ -31,8 +33,31 @@ def test_every_problem_of_every_file_is_told_once(command: Command) -> None:
         'vfio-hooks: HOOKS/qemu.d/a/vm.toml:2: unknown key "timout" in [pci]',
         "vfio-hooks: HOOKS/qemu.d/a/vm.toml:3: driver in [pci] must be a string, not 2",
         "vfio-hooks: HOOKS/qemu.d/c/vm.toml:1: not TOML: "
-        "Expected ']' at the end of a table declaration (column 5)",
+        "Expected ']' at the end of a table declaration (column 5): [pci",
     ]
+
+
+@pytest.mark.parametrize(
+    ("toml", "hint"),
+    [
+        ('[cpus]\ncpus = "4-7"', "which CPUs, <vcpupin> in the VM's XML says"),
+        ('[governor]\ncpus = "4-7"', "which CPUs, <vcpupin> in the VM's XML says"),
+        ("[hugepages]\npages = 8192", "how many, <memory> in the VM's XML says"),
+        ('[hugepages]\nsize = "2M"', "how many, <memory> in the VM's XML says"),
+    ],
+)
+def test_where_that_is_said_instead(command: Command, toml: str, hint: str) -> None:
+    command.manage("win11", toml)
+    result = command.here("validate", "win11")
+    assert f"; {hint}" in result.err and "allowed" not in result.err
+
+
+def test_a_misspelled_key_is_not_missed_by_another_one(command: Command) -> None:
+    command.manage("win11", '[[sriov]]\npff = "enp7s0f1"\nvf = 1\nqos = 9\n')
+    result = command.here("validate", "win11")
+    assert result.err.count("\n") == 2 and "vf needs pf" not in result.err
+    command.manage("win11", '[[sriov]]\npff = "enp7s0f1"\nvf = 1\n')
+    assert command.here("validate", "win11").err.count("\n") == 1
 
 
 def test_right_and_wrong_together(command: Command) -> None:
@@ -117,5 +142,6 @@ def test_a_folder_that_is_not_there_is_a_failure(command: Command) -> None:
     result = command("validate", "--config-dir", str(command.hooks / "x"))
     assert (result.code, result.err) == (
         1,
-        "vfio-hooks: HOOKS/x: cannot be read: No such file or directory\n",
+        "vfio-hooks: HOOKS/x: there is no such folder; "
+        "install.sh makes it; --config-dir names another one\n",
     )

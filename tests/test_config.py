@@ -284,15 +284,48 @@ WRONG = {
     ),
     "no TOML": (
         "[pci]\ntimeout = \n",
-        f"{VM}:2: not TOML: Invalid value (column 11)",
+        f"{VM}:2: not TOML: Invalid value (column 11): timeout =",
     ),
     "no TOML at the end": (
         "[pci",
-        f"{VM}: not TOML: Expected ']' at the end of a table declaration (at end of document)",
+        f"{VM}:1: not TOML: Expected ']' at the end of a table declaration (column 5): [pci",
+    ),
+    "no quotes": (
+        "[pci]\ngroup = bind # all of it",
+        f"{VM}:2: not TOML: Invalid value (column 9): group = bind # all of it; "
+        'texts need quotes: group = "bind"',
+    ),
+    "no quotes, and it begins as a number": (
+        "[display]\nuser = 046d:c52b\n",
+        f"{VM}:2: not TOML: Expected newline or end of document after a statement (column 9): "
+        'user = 046d:c52b; texts need quotes: user = "046d:c52b"',
+    ),
+    "one quote": (
+        '[pci]\ngroup = "bind\n',
+        f"{VM}:2: not TOML: Illegal character '\\n' (column 14): group = \"bind; a \" is missing",
+    ),
+    "a word processor's quotes": (
+        "[display]\noff = [“DP-1”]\n",
+        f"{VM}:2: not TOML: Invalid value (column 8): off = [“DP-1”]; "
+        'quotes have to be straight: off = ["DP-1"]',
+    ),
+    "a number with a unit, in a long line": (
+        f"[pci]\ntimeout = 30s # {'x' * 99}\n",
+        f"{VM}:2: not TOML: Expected newline or end of document after a statement (column 13): "
+        f"timeout = 30s # {'x' * 44}…",
+    ),
+    "switch in English": (
+        "dry_run = Yes\n",
+        f"{VM}:1: not TOML: Invalid value (column 11): dry_run = Yes; write dry_run = true",
+    ),
+    "key that people look for": (
+        '[pci]\ndevices = ["0000:04:00.0"]\n',
+        f'{VM}:2: unknown key "devices" in [pci]; <hostdev> in the VM\'s XML says which: '
+        "virt-manager, Add Hardware, PCI Host Device",
     ),
     "table twice": (
         "[pci]\n[pci]\n",
-        f"{VM}:2: not TOML: Cannot declare ('pci',) twice (column 5)",
+        f"{VM}:2: not TOML: Cannot declare ('pci',) twice (column 5): [pci]",
     ),
     "no text": (
         b"[pci]\ndriver = '\xff'\n",
@@ -324,7 +357,7 @@ WRONG_FOR_ALL = {
         "vfio-hooks.toml:1: sriov must be one table of defaults, [sriov]",
     ),
     "switch": ("dry_run = 0", "vfio-hooks.toml:1: dry_run must be true or false, not 0"),
-    "no TOML": ("=", "vfio-hooks.toml:1: not TOML: Invalid statement (column 1)"),
+    "no TOML": ("=", "vfio-hooks.toml:1: not TOML: Invalid statement (column 1): ="),
 }
 
 
@@ -361,6 +394,18 @@ def test_all_problems_of_both_files_are_found(tmp_path: Path) -> None:
         f"{VM}:2",
         f"{VM}:3",
     ]
+
+
+def test_what_is_wrong_with_right_keys_is_told_beside_wrong_ones(tmp_path: Path) -> None:
+    wrong = f'{VM}:5: unknown key "sec" in [display]; did you mean seconds? allowed: '
+    found = problems(tmp_path, SCREEN + "seconds = 61\nsec = 1\n")
+    assert [line[: len(wrong)] for line in found] == [
+        wrong,
+        f"{VM}:4: [display]: seconds must be between 0 and 60",
+    ]
+    # What needs a key that may just be misspelled is no second problem.
+    assert len(problems(tmp_path, SCREEN + 'off = "p"\n')) == 1
+    assert len(problems(tmp_path, '[display]\nusr = "u"\nseconds = 61\n')) == 1
 
 
 def test_what_is_not_a_plain_file_is_never_waited_for(tmp_path: Path) -> None:

@@ -151,6 +151,14 @@ def test_free_pages_count_only_when_asked() -> None:
     assert planned(kernel, domain, reuse=True) == {}
 
 
+def test_a_kernel_without_hugepages() -> None:
+    kernel = a_host()
+    for name in [name for name in kernel.files if "/hugepages" in name]:
+        del kernel.files[name]
+    with pytest.raises(HookError, match=r"2 MiB; this host's kernel has none: take <memoryB"):
+        planned(kernel, VM)
+
+
 def test_a_host_without_numa_has_one_pool() -> None:
     kernel = Kernel()
     kernel.files |= {
@@ -166,7 +174,11 @@ def test_a_host_without_numa_has_one_pool() -> None:
     ("domain", "options", "words"),
     [
         (replace(VM, hugepages=None), {}, "<memoryBacking><hugepages/></memoryBacking>"),
-        (replace(VM, hugepages=(HugePages(64, None),)), {}, "64 KiB; this host has 2 MiB, 1 GiB"),
+        (
+            replace(VM, hugepages=(HugePages(64, None),)),
+            {},
+            "64 KiB; this host has 2 MiB, 1 GiB: change <page size>",
+        ),
         (replace(VM, numa_nodes=cpus(0, 3)), {}, "<numatune> has node 3"),
         (VM, {"nodes": "2"}, "nodes in [hugepages] has node 2"),
         (

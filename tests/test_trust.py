@@ -1,12 +1,13 @@
 """Who else could have written what root obeys."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from vfio_hooks.config import examine, home
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.trust import trusted
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -94,6 +95,13 @@ def test_links_in_a_circle_end(hooks: Path) -> None:
         home(str(hooks), "win11")
 
 
+@pytest.mark.parametrize(("user", "advice"), [(1000, "; try again with sudo"), (0, "")])
+def test_what_only_root_can_read(monkeypatch: pytest.MonkeyPatch, user: int, advice: str) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    error = unreadable("vm.toml", PermissionError(errno.EACCES, "Permission denied"))
+    assert str(error) == f"vm.toml: cannot be read: Permission denied{advice}"
+
+
 def test_what_is_not_there_is_said(hooks: Path) -> None:
-    with pytest.raises(HookError, match="x: cannot look at it: No such file or directory"):
+    with pytest.raises(HookError, match="x: cannot be read: No such file or directory"):
         trusted(f"{hooks}/qemu.d/x", str(hooks))

@@ -1,5 +1,6 @@
 """The one kind of failure that a user meets."""
 
+import os
 from collections.abc import Sequence
 
 
@@ -52,6 +53,13 @@ def told(error: BaseException) -> str:
         if isinstance(error, HookError)
         else _one_line(f"{type(error).__name__}: {error}")
     )
+
+
+def unreadable(path: str, error: OSError) -> HookError:
+    """What keeps a file or folder from being read; a user may lack nothing but root's rights."""
+    denied = isinstance(error, PermissionError) and os.geteuid()
+    problem = f"{path}: cannot be read: {reason(error)}"
+    return HookError(problem, "try again with sudo" if denied else "")
 
 
 def _one_line(text: str) -> str:

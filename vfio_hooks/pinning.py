@@ -9,6 +9,7 @@ from vfio_hooks.host.cpu import online, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
 
 Pin = Literal["emulatorpin", "iothreadpin"]
+SAID = "which CPUs, <vcpupin> in the VM's XML says: vfio-hooks init VM --pins writes it"
 
 
 def own_cpus(plugin: str, domain: Domain, also: tuple[Pin, ...], host: Host) -> CpuSet:

@@ -5,7 +5,7 @@ import shlex
 import stat
 from collections.abc import Iterator
 
-from vfio_hooks.errors import HookError, reason
+from vfio_hooks.errors import HookError, unreadable
 
 _LINKS = 40
 """As many symbolic links as the kernel follows in one path."""
@@ -21,7 +21,7 @@ def trusted(path: str, folder: str) -> None:
         try:
             seen = os.lstat(name)
         except OSError as error:
-            raise HookError(f"{name}: cannot look at it: {reason(error)}") from None
+            raise unreadable(name, error) from None
         if seen.st_uid not in (0, os.geteuid()):
             raise HookError(
                 f"{name}: belongs to user {seen.st_uid}, not to root",

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.config import HOST_FILE, VM_FOLDERS, examine, examine_defaults, managed
-from vfio_hooks.errors import HookError, reason
+from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.event import OPERATIONS, Event
 from vfio_hooks.nearest import nearest
 from vfio_hooks.scripts import find
@@ -105,7 +105,7 @@ def _examine_vm(folder: str, vm: str, findings: _Findings) -> None:
         except HookError as error:
             problems.append(error)
         except OSError as error:
-            problems.append(HookError(f"{error.filename}: cannot be read: {reason(error)}"))
+            problems.append(unreadable(error.filename, error))
     if not (config and unused.name in config.silenced):
         problems += in_folder(home)
     findings.add(f"{VM_FOLDERS}/{vm}", ", ".join(does), problems)
@@ -127,4 +127,7 @@ def _managed(folder: str) -> list[str]:
         os.listdir(folder)
         return managed(folder)
     except OSError as error:
-        raise HookError(f"{error.filename}: cannot be read: {reason(error)}") from None
+        if isinstance(error, FileNotFoundError):
+            hint = "install.sh makes it; --config-dir names another one"
+            raise HookError(f"{folder}: there is no such folder", hint) from None
+        raise unreadable(error.filename, error) from None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from vfio_hooks.config.options import keys
 from vfio_hooks.config.tables import Catalogue, General, Reader, Table
-from vfio_hooks.errors import HookError, reason
+from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.nearest import nearest
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.plugins import own as own_modules
@@ -70,7 +70,7 @@ def home(folder: str, vm: str) -> str | None:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return None
-        raise HookError(f"{path}: cannot be read: {reason(error)}") from None
+        raise unreadable(path, error) from None
 
 
 def managed(folder: str) -> list[str]:

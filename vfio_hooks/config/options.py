@@ -12,6 +12,8 @@ from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from vfio_hooks.config.tomlfile import LONGEST
+
 _NAMES = {
     str: ("a string", "strings"),
     int: ("a whole number", "whole numbers"),
@@ -19,8 +21,6 @@ _NAMES = {
     bool: ("true or false", "true or false"),
 }
 _INTEGERS = range(-(1 << 63), 1 << 63)
-_LONGEST = 60
-"""Characters of a value that are shown in an error."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def show(value: object) -> str:
     else:
         text = json.dumps(value, ensure_ascii=False, default=str)
     text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
 def choices(kind: Any) -> list[str]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfio_hooks import plugins
-from vfio_hooks.config.options import Key, choices, describe, fit, keys, show
+from vfio_hooks.config.options import Key, describe, fit, keys, show
 from vfio_hooks.config.tomlfile import Path, TomlFile
+from vfio_hooks.config.values import Expected, Values, construct, values_of
 from vfio_hooks.errors import HookError
-from vfio_hooks.nearest import did_you_mean, nearest
+from vfio_hooks.nearest import nearest
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.trust import trusted
 
@@ -45,25 +46,14 @@ class Table:
 class Catalogue:
     """The facilities that tables can name, in the order in which they act, and how to load one.
 
-    A plugin with MULTIPLE = True may have several tables, written [[name]].
+    A plugin with MULTIPLE = True may have several tables, written [[name]]. INSTEAD of a plugin
+    has keys that people look for in its table, and what to do in their place.
     """
 
     names: Sequence[str] = plugins.BUILT_IN
     load: Callable[[str], Plugin] = plugins.load
     implied: Sequence[str] = ()
     """Those that are in use without a table, too: a VM's own modules."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A validated value, and the file and key that it comes from."""
-
-    value: Any
-    file: TomlFile
-    path: Path
-
-
-Values = Mapping[str, Value]
 
 
 class Reader:
@@ -115,8 +105,9 @@ class Reader:
             # Not for each start of a VM: it knows every rule.
             from vfio_hooks.check.options import Options
 
-            values = self._values(file, (CHECK,), raw, keys(Options))
-            options = None if values is None else self._construct(file, (CHECK,), Options, values)
+            expected = _expected(Options, {})
+            values = self._values(file, (CHECK,), raw, expected)
+            options = None if values is None else self._construct(file, (CHECK,), expected, values)
             return frozenset(options.silence if options else ())
         return frozenset()
 
@@ -130,13 +121,15 @@ class Reader:
                 found[name] = None
                 continue
             plugin = self._load(name)
-            values = None if plugin is None else self._values(host, (name,), raw, _keys(plugin))
-            found[name] = values
-            if plugin is None or values is None or _missing(plugin, values):
+            if plugin is None:
+                found[name] = None
+                continue
+            expected = _of(plugin)
+            found[name] = values = self._values(host, (name,), raw, expected)
+            if values is None or expected.missing(values):
                 continue
             # Complete, so what only the plugin can check is checked here, used or not.
-            options = {key: value for key, value in values.items() if key != REQUIRED}
-            if self._construct(host, (name,), plugin.Options, options) is None:
+            if self._construct(host, (name,), expected, values) is None:
                 found[name] = None
         return found
 
@@ -147,17 +140,18 @@ class Reader:
             plugin = self._load(name)
             if plugin is None:
                 continue
+            expected = _of(plugin)
             for path, raw in self._tables_of(own, name, plugin):
-                base, values = defaults.get(name, {}), self._values(own, path, raw, _keys(plugin))
+                base, values = defaults.get(name, {}), self._values(own, path, raw, expected)
                 if base is None or values is None:
                     continue
                 whole = {**base, **values}
-                required = whole.pop(REQUIRED, None)
-                if missing := _missing(plugin, whole):
+                if missing := expected.missing(whole):
                     self._wrong(own, path, f"[{name}] needs {', '.join(missing)}")
                     continue
-                options = self._construct(own, path, plugin.Options, whole)
+                options = self._construct(own, path, expected, whole)
                 if options is not None:
+                    required = whole.get(REQUIRED)
                     needed = required is None or bool(required.value)
                     found.append(Table(name, plugin, options, needed))
         return found
@@ -187,63 +181,30 @@ class Reader:
         return [((name, position), one) for position, one in enumerate(raw)]
 
     def _values(
-        self, file: TomlFile, path: Path, raw: Mapping[str, object], allowed: Mapping[str, Key]
+        self, file: TomlFile, path: Path, raw: Mapping[str, object], expected: Expected
     ) -> Values | None:
         """The keys of one table, or None where any of them is wrong."""
-        before = len(self.problems)
-        values = {}
-        for name, value in raw.items():
-            if name not in allowed:
-                self._unknown_key(file, path, name, allowed)
-                continue
-            try:
-                kind = allowed[name].kind
-                values[name] = Value(fit(value, kind), file, (*path, name))
-            except ValueError:
-                what = f"{name} in [{path[0]}] must be {describe(kind)}, not {show(value)}"
-                self._wrong(file, (*path, name), what, _suggestion(name, value, kind))
-        return values if len(self.problems) == before else None
+        values, problems = values_of(file, path, raw, expected)
+        self.problems += problems
+        return None if problems else values
 
-    def _unknown_key(
-        self, file: TomlFile, path: Path, name: str, allowed: Mapping[str, Any]
-    ) -> None:
-        hint = nearest(name, allowed)
-        if name in keys(General):
-            hint = "it belongs before the first table"
-        self._wrong(file, (*path, name), f"unknown key {show(name)} in [{path[0]}]", hint)
-
-    def _construct(self, file: TomlFile, path: Path, options: type[Any], values: Values) -> Any:
-        """The options, or None where the plugin's own check says no.
-
-        A check names the key that it is about first ("timeout must be ..."); then the place that
-        is told is that key's.
-        """
+    def _construct(self, file: TomlFile, path: Path, expected: Expected, values: Values) -> Any:
+        """The options, or None where their own check says no."""
         try:
-            return options(**{name: value.value for name, value in values.items()})
-        except ValueError as error:
-            about = values.get(str(error).partition(" ")[0])
-            where = about.file.at(about.path) if about else file.at(path)
-            self.problems.append(HookError(f"{where}: [{path[0]}]: {error}"))
+            return construct(file, path, expected, values)
+        except HookError as error:
+            self.problems.append(error)
             return None
 
     def _wrong(self, file: TomlFile, path: Path, problem: str, hint: str = "") -> None:
         self.problems.append(HookError(f"{file.at(path)}: {problem}", hint))
 
 
-def _keys(plugin: Plugin) -> dict[str, Key]:
-    return {**keys(plugin.Options), REQUIRED: Key(bool, required=False)}
+def _expected(options: type[Any], instead: Mapping[str, str], **more: Key) -> Expected:
+    general = dict.fromkeys(keys(General), "it belongs before the first table")
+    return Expected(options, more, {**general, **instead})
 
 
-def _missing(plugin: Plugin, values: Values) -> list[str]:
-    return [
-        name for name, key in keys(plugin.Options).items() if key.required and name not in values
-    ]
-
-
-def _suggestion(name: str, value: object, kind: Any) -> str:
-    try:
-        fit([value], kind)
-        return f"write {name} = {show([value])}"
-    except ValueError:
-        # The failure itself says what it must be.
-        return did_you_mean(value, choices(kind)) if isinstance(value, str) else ""
+def _of(plugin: Plugin) -> Expected:
+    more = {REQUIRED: Key(bool, required=False)}
+    return _expected(plugin.Options, getattr(plugin, "INSTEAD", {}), **more)

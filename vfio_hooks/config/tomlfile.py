@@ -8,11 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vfio_hooks.errors import HookError, reason
+from vfio_hooks.errors import HookError, unreadable
 
 LARGEST = 1 << 20
 """No configuration has this many bytes."""
 
+LONGEST = 60
+"""Characters of a line or a value that are shown in an error."""
+
+_CURLY = str.maketrans(dict.fromkeys("“”„‟«»‘’‚", '"'))
+_SWITCHES = {"yes": "true", "on": "true", "true": "true"}
+_SWITCHES |= {"no": "false", "off": "false", "false": "false"}
 _MOST_LINES = 2000
 """Looking for a line takes time in the square of these."""
 
@@ -35,16 +41,18 @@ class TomlFile:
         if text is None:
             return None
         try:
-            return cls(path, text, tomllib.loads(text))
+            # With an end of its last line an error there has a place, too.
+            return cls(path, text, tomllib.loads(f"{text}\n"))
         except RecursionError:
             raise HookError(f"{path}: nested too deeply") from None
         except ValueError as error:
             found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
             if not found:
                 raise HookError(f"{path}: not TOML: {error}") from None
-            raise HookError(
-                f"{path}:{found[2]}: not TOML: {found[1]} (column {found[3]})"
-            ) from None
+            line = text.split("\n")[int(found[2]) - 1].strip()
+            shown = line if len(line) <= LONGEST else line[:LONGEST] + "…"
+            problem = f"{path}:{found[2]}: not TOML: {found[1]} (column {found[3]}): {shown}"
+            raise HookError(problem, _advice(line)) from None
 
     def at(self, path: Path) -> str:
         """Where a key is, as "file:line"; the file alone where that cannot be told.
@@ -79,12 +87,28 @@ def _text(path: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise HookError(f"{path}: cannot be read: {reason(error)}") from None
+        raise unreadable(path, error) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise HookError(f"{path}:{line}: not UTF-8 text", "save the file as UTF-8") from None
+
+
+def _advice(line: str) -> str:
+    """What to write in place of a line that is not TOML, where that is a common mistake."""
+    straight = line.translate(_CURLY)
+    if straight != line:
+        return f"quotes have to be straight: {straight}"
+    if line.count('"') % 2:
+        return 'a " is missing'
+    found = re.fullmatch(r"([\w-]+)\s*=\s*([^\s#'\"\[{][^#'\"]*?)\s*(#.*)?", line)
+    if not found:
+        return ""
+    key, value = found[1], found[2]
+    if value.lower() in _SWITCHES:
+        return f"write {key} = {_SWITCHES[value.lower()]}"
+    return f'texts need quotes: {key} = "{value}"' if re.search(r"^[^\d+-]|[:/]", value) else ""
 
 
 def _has(data: Any, path: Path) -> bool:

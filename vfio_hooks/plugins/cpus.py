@@ -38,11 +38,13 @@ from vfio_hooks.knobs import (
     ThreadAffinity,
 )
 from vfio_hooks.knobs.controller import ON
-from vfio_hooks.pinning import Pin, own_cpus
+from vfio_hooks.pinning import SAID, Pin, own_cpus
 from vfio_hooks.sharing import Override, Subtract
 from vfio_hooks.steps import Step
 
 WORKQUEUES = "/sys/devices/virtual/workqueue"
+
+INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,11 @@ from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.modules import is_known
 from vfio_hooks.knobs import EnergyPreference, File, Frequency, Module
 from vfio_hooks.knobs.module import LOADED
+from vfio_hooks.pinning import SAID
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step
+
+INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from vfio_hooks.steps import Step
 
 _SMALL = 4
 """KiB of an ordinary page, which a part of the memory may be told to have."""
+_SAID = "how many, <memory> in the VM's XML says, and how large, <hugepages> in <memoryBacking>"
+INSTEAD = dict.fromkeys(("pages", "nr_hugepages", "count", "size", "pagesize", "memory"), _SAID)
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,13 @@ def _page_size(host: Host, pages: tuple[HugePages, ...], part: MemoryDevice) -> 
     if size == _SMALL:
         return None
     if size not in there:
+        sizes = ", ".join(map(amount, there))
         raise HookError(
             f"hugepages: the domain asks for pages of {amount(size)}",
-            f"this host has {', '.join(map(amount, there)) or 'none'}",
+            f"this host has {sizes}: change <page size> in its <memoryBacking> (virsh edit)"
+            if there
+            else "this host's kernel has none: take <memoryBacking><hugepages> out of its XML "
+            "(virsh edit), and [hugepages] out of vm.toml",
         )
     return size
 

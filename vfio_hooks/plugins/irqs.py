@@ -29,9 +29,11 @@ from vfio_hooks.host import Host, irq
 from vfio_hooks.host.cpu import Node, nearest_first, nodes, online, possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import Command, CpuMask, IrqAffinity, IrqBalance
-from vfio_hooks.pinning import Pin, own_cpus
+from vfio_hooks.pinning import SAID, Pin, own_cpus
 from vfio_hooks.sharing import Run, Subtract
 from vfio_hooks.steps import Step
+
+INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 
 @dataclass(frozen=True)

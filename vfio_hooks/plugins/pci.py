@@ -29,6 +29,8 @@ from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
 _NOT_FOR_GUESTS = "{!r} keeps no device for a guest: vfio-pci does, or a variant of it"
+_SAID = "<hostdev> in the VM's XML says which: virt-manager, Add Hardware, PCI Host Device"
+INSTEAD = dict.fromkeys(("devices", "device", "addresses", "address", "ids"), _SAID)
 
 
 @dataclass(frozen=True)
