@@ -10,7 +10,7 @@ import pytest
 from tests.vm.direct import HOOKS, Direct
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
-from tests.vm.hardware import GPU_GROUP
+from tests.vm.hardware import GPU, GPU_AUDIO, GPU_USB
 from tests.vm.test_cpus import FIRST, SECOND, confined, look
 
 # Each interrupt that can be moved, with the CPUs that it may go to; and those that cannot.
@@ -50,6 +50,13 @@ def same():
     return shown[0] == sys.argv[1]
 until(same, 60)
 print(shown[0])
+"""
+# Where the guest's own, unprogrammed bus numbers reach the sound card; and what its driver would
+# do first: enable messages (MSI), by the control word of the capability at 0x60.
+SLOT = "<address type='pci' domain='0x0000' bus='0x00' slot='0x10' function='0x0'/></hostdev>"
+ENABLE = """\
+virsh -q qemu-monitor-command --hmp real 'o /w 0xcf8 0x80008060'
+virsh -q qemu-monitor-command --hmp real 'o /h 0xcfe 1'
 """
 LOAD = (
     "timeout 8 sh -c 'while :; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct count=200; done'"
@@ -110,10 +117,17 @@ def test_irqbalance_keeps_off(vms: Direct) -> None:
 
 
 def test_a_vm_that_runs(vms: Direct) -> None:
-    """All of it together: cpus and irqs, a passed-through device, libvirt's own pinning."""
+    """All of it together: cpus and irqs, passed-through devices, libvirt's own pinning, a vector
+    that the guest asks for later, and an irqbalance that is started anew."""
     guest = vms.guest
-    devices = tuple(map(HostDevice, GPU_GROUP))
-    real = Domain("real", devices, vcpus=2, pins={0: "4", 1: "5"}, emulator_pin="0-1")
+    real = Domain(
+        "real",
+        (HostDevice(GPU), HostDevice(GPU_USB)),
+        vcpus=2,
+        pins={0: "4", 1: "5"},
+        emulator_pin="0-1",
+        extra_devices=HostDevice(GPU_AUDIO).xml().replace("</hostdev>", SLOT),
+    )
     guest.put(f"{HOOKS}/qemu.d/real/vm.toml", "[pci]\n[cpus]\n[irqs]\n")
     guest.define(real)
     try:
@@ -125,9 +139,9 @@ def test_a_vm_that_runs(vms: Direct) -> None:
         threads = "grep -h Cpus_allowed_list /proc/$(cat /run/libvirt/qemu/real.pid)/task/*/status"
         lists = guest.run(threads).stdout.replace("Cpus_allowed_list:", "").split()
         assert sorted(set(lists)) == ["0-1", "4", "5"]
-        # Its devices' lines; a driver in the guest would ask for messages.
-        vectors = "grep -l vfio /sys/kernel/irq/*/actions | cut -d/ -f5"
-        numbers = guest.run(vectors).stdout.split()
+        # Its devices' lines, as no driver in the guest has asked for messages yet.
+        lines = "grep -l vfio /sys/kernel/irq/*/actions | cut -d/ -f5"
+        numbers = guest.run(lines).stdout.split()
         assert numbers
         for number in numbers:
             guest.wait(f"grep -qx 4-5 /proc/irq/{number}/smp_affinity_list")
@@ -135,6 +149,9 @@ def test_a_vm_that_runs(vms: Direct) -> None:
         assert default == "cf"
         on_its_cpus = {number for number, mask in movable.items() if mask in ("4", "5", "4-5")}
         assert on_its_cpus == set(numbers)
+        vectors = f"/sys/bus/pci/devices/{GPU_AUDIO}/msi_irqs"
+        guest.run(f'set -e; test -z "$(ls {vectors} 2> /dev/null)"; {ENABLE}')
+        guest.wait(f"grep -qx 4-5 /proc/irq/$(ls {vectors})/smp_affinity_list")
         # The service tells another irqbalance, too.
         asked = "/run/irqbalance/vfio-hooks"
         guest.run(f"rm -f {asked}; systemctl restart irqbalance")
