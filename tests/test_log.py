@@ -22,6 +22,7 @@ def entry(text: object, after: float = 0, **fields: Any) -> dict[str, Any]:
     time = str(BEGIN + round(after * 1000))
     return {
         "_PID": "2468",
+        "_UID": "0",
         "_BOOT_ID": "0e5218535ffe4439b8f0eaf341146f9f",
         "__REALTIME_TIMESTAMP": time,
         "PRIORITY": "6",
@@ -178,6 +179,19 @@ def test_who_may_not_read_the_journal_is_told() -> None:
     assert done.stderr.startswith("vfio-hooks: ")
 
 
+def test_nobody_but_root_writes_what_is_shown(log: Any) -> None:
+    theirs = (
+        step("win11: release (shutdown)", 1, _UID="1000"),
+        printed("win11: output of /x/20", 1.1, "s2", _PID="2468", _UID="1000"),
+        printed("forged", 1.2, "s2", _UID="1000"),
+        step("win11: prepare", 9000, _UID="1000", _PID="3001"),
+    )
+    users = printed("of a command that it ran as a user", 3.1, _UID="1000")
+    shown = log(lines(*START, users)).out
+    assert "| of a command that it ran as a user\n" in shown
+    assert log(lines(*START, users, *theirs)).out == shown
+
+
 REAL = """
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/journal /run/log/journal
@@ -205,7 +219,10 @@ kill $journald
 def test_a_real_journal_tells_what_executables_printed(tmp_path: Path) -> None:
     script = tmp_path / "prepare/begin/10"
     script.parent.mkdir(parents=True)
-    script.write_text('#!/bin/sh\necho "from sh"; /bin/echo "from its child"\n')
+    script.write_text(
+        '#!/bin/sh\necho "from sh"; /bin/echo "from its child"\n'
+        'setpriv --reuid=65534 --clear-groups /bin/echo "from its user"\n'
+    )
     for path in (tmp_path, *tmp_path.rglob("*")):
         path.chmod(0o755)
     done = subprocess.run(
@@ -218,4 +235,5 @@ def test_a_real_journal_tells_what_executables_printed(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     told = [line.partition(" ms  ")[2] for line in done.stdout.splitlines()[1:]]
-    assert told == [f"running {script}", "| from sh", "| from its child", "warning: careful"]
+    printed = ["| from sh", "| from its child", "| from its user"]
+    assert told == [f"running {script}", *printed, "warning: careful"]

@@ -2,6 +2,8 @@
 
 A hook is one process for each event, so lines belong together that have the same process; lines
 of the VM's own executables are found by their stream, which that process opened (see scripts.py).
+Anybody can write to the journal, under any identifier. So only what root wrote counts, and streams
+that root opened; in these may be lines of a command that an executable ran as a user.
 """
 
 import json
@@ -25,6 +27,7 @@ _FIELDS = (
     "VFIO_HOOKS_EVENT",
     "VFIO_HOOKS_EVENT_OF",
     "_PID",
+    "_UID",
     "_BOOT_ID",
     "_STREAM_ID",
     "_SOURCE_REALTIME_TIMESTAMP",
@@ -90,7 +93,7 @@ def events(text: str, vm: str) -> list[Past]:
     entries = list(_entries(text))
     groups: dict[tuple[str, ...], list[Line]] = {}
     for entry in entries:
-        if _text(entry, "VFIO_HOOKS_VM") == vm:
+        if _text(entry, "VFIO_HOOKS_VM") == vm and _is_roots(entry):
             groups.setdefault(_key(entry), []).append(_line(entry, vm))
     for key, lines in _outputs(entries, groups, vm):
         groups[key] += lines
@@ -113,7 +116,7 @@ def _outputs(
     for title, *lines in streams.values():
         place = (_text(title, "_BOOT_ID"), _text(title, "_PID"))
         keys = [key for key in groups if key[:2] == place and key[3] in ("", vm)]
-        if keys and lines:
+        if keys and lines and _is_roots(title):
             when = _time(title)
             # In weeks the kernel comes to use a process's number again.
             yield (
@@ -132,6 +135,10 @@ def _entries(text: str) -> Iterable[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             raise HookError(f"line {number} is not one of `journalctl -o json`") from None
         yield entry
+
+
+def _is_roots(entry: dict[str, Any]) -> bool:
+    return _text(entry, "_UID") == "0"
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, ...]:
