@@ -36,13 +36,15 @@ NAMESPACE = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
 @pytest.fixture(autouse=True)
 def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Users and groups of Debian's libvirt, whatever this machine has."""
-    users = {"libvirt-qemu": QEMU, "alice": ALICE, "root": 0}
+    users = {"libvirt-qemu": QEMU, "alice": ALICE, "mallory": MALLORY, "root": 0}
+    names = {number: name for name, number in users.items()}
     groups = {"kvm": QEMU_GROUP, "alice": ALICE}
 
     def user(name: str) -> pwd.struct_passwd:
         return pwd.struct_passwd((name, "x", users[name], QEMU_GROUP, "", "/", "/bin/sh"))
 
     monkeypatch.setattr(pwd, "getpwnam", user)
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: user(names[number]))
     monkeypatch.setattr(pwd, "getpwall", lambda: list(map(user, users)))
     every = [grp.struct_group((name, "x", number, [])) for name, number in groups.items()]
     monkeypatch.setattr(grp, "getgrall", lambda: every)
@@ -123,8 +125,9 @@ def test_options_that_are_none(options: dict[str, Any]) -> None:
 def test_what_another_user_has_put_there_is_refused() -> None:
     kernel = a_host()
     kernel.shared[GLASS.path] = Shared(Access(MALLORY, MALLORY, 0o666), 64 << 20)
-    with pytest.raises(HookError, match="belongs to another user"):
+    with pytest.raises(HookError, match=r"another user \(mallory, .* or say owner = \"mallory\""):
         planned(kernel, GLASS)
+    assert planned(kernel, GLASS, owner="mallory")
     kernel.shared[GLASS.path] = Shared(Access(MALLORY, MALLORY, 0o777), 11, other="a symbolic link")
     (step,) = steps(kernel, GLASS)
     with pytest.raises(HookError, match="a symbolic link: it is not touched; look who"):

@@ -51,7 +51,7 @@ def test_what_a_user_has_prepared(hooked: Guest) -> None:
     path = f"/dev/shm/{GLASS}"
     try:
         hooked.run(f"head --bytes 2M /dev/zero > {path}", user=USER)
-        assert f"{path} belongs to another user (uid 1000)" in vms.start("gaming")
+        assert f"{path} belongs to another user ({USER}, uid 1000)" in vms.start("gaming")
         hooked.run(f"rm {path} && ln -s /etc/shadow {path}", user=USER)
         before = hooked.run("stat --format=%a%U%G /etc/shadow").stdout
         assert f"{path}: a symbolic link: it is not touched" in vms.start("gaming")

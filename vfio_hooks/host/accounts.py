@@ -41,6 +41,16 @@ def account(host: Host, name: str) -> Account:
     return Account(name, int(uid), home, frozenset(map(int, (gid, *member))))
 
 
+def user_name(host: Host, uid: int) -> str | None:
+    """The name of the user with that number, or None."""
+    if host.is_this_machine:
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return None
+    return next((line[0] for line in _table(host, "/etc/passwd", 7) if line[2] == str(uid)), None)
+
+
 def primary_group(host: Host, user: str) -> int:
     """The number of the group that a user's own processes have. Raises HookError as `account`."""
     account(host, user)

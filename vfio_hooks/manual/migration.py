@@ -61,6 +61,12 @@ _SINGLE_GPU = (
         "card open. Who does not let go is named, and the desktop comes back.",
     ),
     (
+        "killall gdm-x-session, systemctl isolate multi-user.target, systemctl --user -M USER@ "
+        "stop plasma*",
+        "`[session]`: the sessions end with the display manager, and no other service does. Should "
+        "a program of theirs stay: `leftovers`.",
+    ),
+    (
         "echo 0 > /sys/class/vtconsole/vtcon0/bind, and vtcon1",
         "`[session]`: the console on a framebuffer, whichever that is; it is bound again after the "
         "VM, and that is checked.",
@@ -76,6 +82,16 @@ _SINGLE_GPU = (
         "and nvidia-powerd are stopped before, and run again after.",
     ),
     (
+        "modprobe -r i2c_nvidia_gpu drm_kms_helper",
+        "`[pci]`, with all functions of the card as <hostdev>: each is taken off its driver. "
+        "drm_kms_helper holds no card, and stays.",
+    ),
+    (
+        "modprobe -r amdgpu",
+        "As a rule nothing: the card is taken off it. `[session]` with `modules`, should it not "
+        "let go.",
+    ),
+    (
         "echo 1 > .../remove and echo 1 > /sys/bus/pci/rescan",
         "`[gpu]`, where the card's driver does not take it back by itself.",
     ),
@@ -86,6 +102,11 @@ _SINGLE_GPU = (
         "can hang libvirt.",
     ),
     ("modprobe vfio-pci", "Nothing: libvirt or `[pci]` does it."),
+    (
+        "modprobe -r vfio-pci, virsh nodedev-reattach pci_0000_01_00_0",
+        "Nothing: libvirt gives the devices back, and `[pci]` sees to it that they have their "
+        "drivers. vfio-pci may stay loaded.",
+    ),
     (
         "revert.sh, vfio-teardown.sh: all of that backwards",
         "Nothing. It is undone when the VM ends, when its start fails half way, and by "

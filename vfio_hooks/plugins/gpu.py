@@ -4,6 +4,9 @@ An empty table looks after the card's return. A card that its driver does not ta
 VM has ended, as AMD's do whose reset does not work, is removed from the bus and found anew; and
 the others of the VM's devices come back meanwhile, whatever becomes of it. The keys set more, for
 each of the VM's graphics cards; all values of before come back.
+
+Devices with managed='yes' are given back by libvirt, in the order of the XML: put function 0 of a
+card last, so that its other functions have their drivers by then.
 """
 
 from collections.abc import Iterator

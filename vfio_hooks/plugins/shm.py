@@ -29,7 +29,7 @@ from vfio_hooks.domain.devices import KVMFR, SharedMemory
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
-from vfio_hooks.host.accounts import account, group_id, primary_group
+from vfio_hooks.host.accounts import account, group_id, primary_group, user_name
 from vfio_hooks.host.memory import amount
 from vfio_hooks.host.modules import is_known
 from vfio_hooks.host.shared import Access, Shared
@@ -83,7 +83,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             continue
         found = _look(host, memory.path)
         if found is not None:
-            _check(memory, found, {0, qemu, owner})
+            _check(host, memory, found, {0, qemu, owner})
         is_made = found is None or found.is_made
         yield Step("shm", SharedFile(memory.path, memory.size), Override(shown(access, is_made)))
 
@@ -135,15 +135,17 @@ def _look(host: Host, path: str) -> Shared | None:
         raise HookError(f"shm: {path}: cannot be looked at: {reason(error)}") from None
 
 
-def _check(memory: SharedMemory, found: Shared, trusted: set[int]) -> None:
+def _check(host: Host, memory: SharedMemory, found: Shared, trusted: set[int]) -> None:
     """Refuse a file that somebody prepared, and one that QEMU would refuse."""
     if found.other:
         return  # The knob says what it is, and refuses it.
     if found.access.uid not in trusted:
+        uid = found.access.uid
+        user = user_name(host, uid) or uid
         raise HookError(
-            f"shm: {memory.path} belongs to another user (uid {found.access.uid}), who may have it "
-            f"open and could read what the guest shares",
-            "look whose it is, and remove it",
+            f"shm: {memory.path} belongs to another user ({user}, uid {uid}), who may have it open "
+            f"and could read what the guest shares",
+            f'remove it; or say owner = "{user}" in [[shm]], if that is who looks at the guest',
         )
     if 0 < found.size < memory.size:
         raise HookError(
