@@ -61,6 +61,16 @@ def test_a_link_to_another_vms_folder_is_followed(hooks: Path) -> None:
         trusted(f"{hooks}/qemu.d/win11/vm.toml", str(hooks))
 
 
+def test_a_vm_may_have_the_file_of_another(hooks: Path) -> None:
+    own = hooks / "qemu.d/win11/vm.toml"
+    own.parent.mkdir()
+    own.symlink_to("../win10/vm.toml")
+    config, problems = examine(str(hooks), "win11")
+    assert config and [table.name for table in config.tables] == ["pci"] and not problems
+    (hooks / "qemu.d/win10").chmod(0o777)
+    assert "win10: others than its owner may write there" in str(examine(str(hooks), "win11")[1])
+
+
 def test_a_link_is_as_good_as_all_that_it_leads_through(hooks: Path, tmp_path: Path) -> None:
     open_folder = tmp_path / "open"
     (open_folder / "win11").mkdir(parents=True)

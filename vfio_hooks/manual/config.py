@@ -23,6 +23,11 @@ type, keeps a managed VM from starting, with the file, the line, and the name th
 meant. `vfio-hooks validate` makes the same check.
 
 Folders, files, modules and executables have to belong to root and be writable by nobody else.
+
+Several VMs can share one configuration: a VM's folder, or just its vm.toml, may be a symbolic link
+to another VM's. The link, where it leads, and all in between have to belong to root as well.
+
+    ln -s win11 /etc/libvirt/hooks/qemu.d/win11-copy
 """
 _REQUIRED = """\
 With false the VM starts also without what the table asks for, where that fails, and the journal
