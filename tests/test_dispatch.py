@@ -49,7 +49,7 @@ FAULTS = {
     "absent device": ("[pci]\n", ("0000:09:00.0",), "pci: 0000:09:00.0: the domain passes it"),
     "half a group": ("[pci]\n", ("0000:04:00.0",), "pci: IOMMU group 7 cannot be passed through"),
     "no such key": ("[pci]\ngruop = 'bind'\n", (), "qemu.d/win11/vm.toml"),
-    "no such driver": ("[pci]\ndriver = 'nvme'\n", ("0000:05:00.0",), "pci: 'nvme' is not a PCI"),
+    "no such driver": ("[pci]\ndriver = 'x_vfio'\n", ("0000:05:00.0",), "pci: 'x_vfio' is not a"),
 }
 
 
@@ -58,7 +58,7 @@ def test_a_fault_is_told_before_anything_is_touched(
     sealed: Sealed, fault: tuple[str, tuple[str, ...], str]
 ) -> None:
     toml, functions, told = fault
-    (sealed.root / "sys/module/nvme").mkdir(parents=True)
+    (sealed.root / "sys/module/x_vfio").mkdir(parents=True)
     sealed.manage("win11", toml)
     result = sealed.hook("win11", "prepare", domain_xml(functions=functions, managed="no"))
     assert result.code == 1
