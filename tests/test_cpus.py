@@ -17,10 +17,10 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import kthread
-from vfio_hooks.host.cgroup import host_units
+from vfio_hooks.host.cgroup import ROOT, host_units
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.host.kthread import movable
-from vfio_hooks.knobs import AllowedCpus, ThreadAffinity
+from vfio_hooks.knobs import AllowedCpus, GroupCpus, ThreadAffinity
 from vfio_hooks.pinning import Pin
 from vfio_hooks.plan import gather
 from vfio_hooks.plugins import cpus
@@ -112,6 +112,37 @@ def test_slices_with_guests_in_them_are_left_alone() -> None:
     assert host_units(kernel) == ["backup.slice", *UNITS]
 
 
+def contained(kernel: Kernel, name: str, populated: int = 1, pid: str = "600") -> str:
+    """Put a group into a kernel that is none of systemd's."""
+    path = f"{ROOT}/{name}"
+    kernel.files[f"{path}/cgroup.procs"] = f"{pid}\n"
+    kernel.files[f"{path}/cgroup.events"] = f"populated {populated}\nfrozen 0\n"
+    return path
+
+
+def test_containers_beside_the_slices(memory: Path) -> None:
+    kernel, vms = host(), [domain("4", name="one"), domain("5", name="two")]
+    groups = [contained(kernel, name) for name in ("docker", "lxc.payload.web")]
+    contained(kernel, "empty", populated=0)
+    contained(kernel, "dev-hugepages.mount")
+    contained(kernel, "games")
+    contained(kernel, "games/qemu-2-b.libvirt-qemu")
+    before = kernel.state()
+    for vm in vms:
+        perform(kernel, memory, vm)
+    for group in groups:
+        assert kernel.read(f"{group}/cpuset.cpus") == "0-3,6-7"
+    for left in ("empty", "dev-hugepages.mount", "games"):
+        assert not kernel.read(f"{ROOT}/{left}/cpuset.cpus")
+    assert undo(kernel, memory, vms[0]) == []
+    assert kernel.read(f"{groups[0]}/cpuset.cpus") == "0-4,6-7"
+    for name in [name for name in kernel.files if name.startswith(groups[1])]:
+        del kernel.files[name]
+        before.pop(name, None)
+    assert undo(kernel, memory, vms[1]) == []
+    assert kernel.state() == before
+
+
 @pytest.mark.parametrize(
     ("also", "taken"),
     [
@@ -191,8 +222,9 @@ def test_a_thread_that_ends_stops_nothing(memory: Path) -> None:
 
 def test_steps_that_need_not_succeed_stay_so() -> None:
     kernel, vm = host(), domain("4")
+    contained(kernel, "docker")
     steps = gather(Event("vm", "prepare"), vm, Config.use(["cpus"]), kernel, Lines())
-    assert {type(step.knob) for step in steps if not step.required} == {ThreadAffinity}
+    assert {type(step.knob) for step in steps if not step.required} == {ThreadAffinity, GroupCpus}
 
 
 @settings(max_examples=40, deadline=None)

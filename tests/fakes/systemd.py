@@ -51,6 +51,12 @@ def set_property(kernel: Files, unit: str, assignment: str) -> None:
         if each == unit and value:
             kernel.files[path] = value + "\n"
         _settle(kernel, path)
+    for name in [name for name in kernel.files if name.endswith("/cgroup.events")]:
+        path = name.replace("/cgroup.events", "/cpuset.cpus")
+        if kernel.allowed:
+            kernel.files.setdefault(path, "\n")
+        else:
+            kernel.files.pop(path, None)
 
 
 def show(kernel: Files, properties: str, unit: str) -> str:

@@ -13,6 +13,7 @@ MACHINES = ("machine.slice", "machine")
 """Where libvirt puts its guests, with systemd and without."""
 OWN = "vfio-hooks"
 """The group that we make where systemd has none for the host's programs."""
+_UNITS = (".slice", ".scope", ".service", ".socket", ".mount", ".swap")
 
 Layout = Literal["systemd", "v2", "v1", "none"]
 
@@ -30,6 +31,17 @@ def host_units(host: Host) -> list[str]:
         name
         for name in host.names(ROOT)
         if name.endswith((".slice", ".scope")) and not _has_guests(host, name)
+    ]
+
+
+def groups_beside_units(host: Host) -> list[str]:
+    """The paths of the top-level groups with programs in them that are none of systemd's units:
+    LXC makes such ones, and Docker and Kubernetes with the driver cgroupfs."""
+    return [
+        path
+        for path in host_groups(host, ROOT)
+        if not path.endswith(_UNITS)
+        and "populated 1" in (host.maybe(f"{path}/cgroup.events") or "")
     ]
 
 

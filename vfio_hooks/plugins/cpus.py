@@ -10,6 +10,8 @@ beside machine.slice get AllowedCPUs without the VM's CPUs, until the next boot 
 set there before comes back when the VM stops. Several VMs add up: a CPU goes back to the host when
 the last VM that has it stops. Unbound work queues, writeback and the kernel threads that can be
 moved leave as well; those that belong to one CPU stay, and have nothing to do on a quiet one.
+Containers in groups that are none of systemd's, as LXC makes them, have their CPU set made smaller
+if they run when the VM starts.
 
 Without systemd, and with cgroup v1, the CPU sets of the host's own groups are made smaller, and
 the programs that are in none of them go into a group "vfio-hooks" as long as the VM runs. Groups
@@ -25,7 +27,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, kthread
-from vfio_hooks.host.cgroup import ROOT, V1, host_groups, host_units, layout
+from vfio_hooks.host.cgroup import ROOT, V1, groups_beside_units, host_groups, host_units, layout
 from vfio_hooks.host.cpu import online
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import (
@@ -88,6 +90,9 @@ def _programs(cpus: CpuSet, host: Host) -> Iterator[Step]:
         case "systemd":
             for unit in host_units(host):
                 yield _without(AllowedCpus(unit), cpus, host)
+            for group in groups_beside_units(host):
+                # A container may end at any time.
+                yield _without(GroupCpus(group), cpus, host, required=False)
         case "v2":
             yield Step("cpus", Controller(ROOT, "cpuset"), Override(ON))
             for group in host_groups(host, ROOT):
