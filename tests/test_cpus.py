@@ -208,6 +208,22 @@ def test_what_was_set_before_comes_back(memory: Path) -> None:
     assert kernel.state() == before
 
 
+@pytest.mark.parametrize("own", ["2-6", "0 3-6"])
+def test_what_was_set_for_longer_than_this_boot_leaves_no_file(own: str, memory: Path) -> None:
+    kernel, vms = host(), [domain("4", name="one"), domain("5", name="two")]
+    systemd.set_property(kernel, "user.slice", f"AllowedCPUs={own.replace(' ', ',')}")
+    lasting = kernel.files.pop(systemd.DROP_IN.format("user.slice")).replace(",", " ")
+    kernel.files["/etc/systemd/system.control/user.slice.d/50-AllowedCPUs.conf"] = lasting
+    before = kernel.state()
+    for vm in vms:
+        perform(kernel, memory, vm)
+    assert undo(kernel, memory, vms[0]) == []
+    assert kernel.allowed["user.slice"].endswith("4,6")
+    assert undo(kernel, memory, vms[1]) == []
+    assert kernel.state() == before
+    assert kernel.ran.count(["systemctl", "daemon-reload"]) == 1
+
+
 def test_a_thread_that_ends_stops_nothing(memory: Path) -> None:
     kernel, vm = host(), domain("4", "5")
     steps = planned(kernel, vm)

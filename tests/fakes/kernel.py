@@ -144,6 +144,8 @@ class Kernel(Bus, Memory, WritableHost):
                 pass
             case ["systemctl", "set-property", "--runtime", "--", unit, assignment]:
                 systemd.set_property(self, unit, assignment)
+            case ["systemctl", "daemon-reload"]:
+                pass
             case ["systemctl", "start" | "stop" | "reset-failed" as verb, "--", unit]:
                 systemd.control(self, verb, unit)
             case ["ip", *words]:

@@ -15,6 +15,7 @@ from vfio_hooks.wait import until
 
 SECONDS = 10
 """systemd applies a property after it has answered; on a busy host that may take seconds."""
+_LASTING = "/etc/systemd/system.control"
 _FOLDERS = ("/run/systemd/system.control", "/run/systemd/transient")
 _FILE = "50-AllowedCPUs.conf"
 
@@ -60,6 +61,10 @@ class AllowedCpus(Knob):
                 f"systemctl status {self.unit}; journalctl -b -u {self.unit}",
             )
         self._check_effective(host, value)
+        if value and value == self._lasting(host):
+            # That file says it already, and goes before one for this boot, which is ours then.
+            self._remove_drop_ins(host)
+            host.run(["systemctl", "daemon-reload"])
 
     def _clear(self, host: WritableHost) -> None:
         """Do what systemd does not: it forgets a cleared property and leaves the kernel's set as
@@ -69,6 +74,14 @@ class AllowedCpus(Knob):
             write_file(host, self.key, format_list(possible(host)))
         except Gone:
             pass  # Nobody needs the controller any more, and systemd has switched it off.
+        self._remove_drop_ins(host)
+
+    def _lasting(self, host: Host) -> str:
+        """What was set for longer than this boot, "" where nothing was."""
+        text = host.maybe(f"{_LASTING}/{self.unit}.d/{_FILE}") or ""
+        return ",".join(text.rpartition("AllowedCPUs=")[2].split())
+
+    def _remove_drop_ins(self, host: WritableHost) -> None:
         for path in list(self._drop_ins(host)):
             host.remove(path)
 
