@@ -3,8 +3,11 @@
 import os
 import shlex
 import subprocess
+import time
+from typing import IO
 
 from vfio_hooks.errors import HookError
+from vfio_hooks.wait import POLL
 
 # libvirt hands a hook only what its own daemon was started with: PATH may be absent.
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -45,21 +48,48 @@ def find(program: str) -> str | None:
 
 def _run_plainly(argv: list[str], seconds: float, variables: dict[str, str]) -> str:
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [find(argv[0]) or argv[0], *argv[1:]],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=variables,
-            timeout=seconds,
             start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        raise _late(argv, seconds) from None
     except OSError:
         raise _absent(argv) from None
-    if done.returncode:
-        raise _failed(argv, f"exit code {done.returncode}", done.stderr)
-    return done.stdout.decode(errors="replace")
+    with process:
+        try:
+            printed, errors = _output(process, seconds)
+        except subprocess.TimeoutExpired:
+            raise _late(argv, seconds) from None
+        finally:
+            process.kill()
+    if process.returncode:
+        raise _failed(argv, f"exit code {process.returncode}", errors)
+    return printed.decode(errors="replace")
+
+
+def _output(process: "subprocess.Popen[bytes]", seconds: float) -> tuple[bytes, bytes]:
+    """What a process has printed by its end. A child that it leaves behind may keep its output
+    open for ever, so that has no end. Raises TimeoutExpired."""
+    deadline = time.monotonic() + seconds
+    while True:
+        has_ended = process.poll() is not None
+        try:
+            return process.communicate(timeout=POLL)
+        except subprocess.TimeoutExpired as late:
+            if has_ended:
+                return _rest(late.stdout, process.stdout), _rest(late.stderr, process.stderr)
+            if time.monotonic() >= deadline:
+                raise
+
+
+def _rest(begin: bytes | None, pipe: IO[bytes] | None) -> bytes:
+    if pipe is None or pipe.closed:
+        return begin or b""
+    os.set_blocking(pipe.fileno(), False)
+    return (begin or b"") + (pipe.read() or b"")
 
 
 def _absent(argv: list[str]) -> HookError:
