@@ -9,7 +9,7 @@ from vfio_hooks import plugins
 from vfio_hooks.config.options import Key, describe, fit, keys, show
 from vfio_hooks.config.tomlfile import Path, TomlFile
 from vfio_hooks.config.values import Expected, Values, construct, values_of
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.nearest import nearest
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.trust import trusted
@@ -66,7 +66,7 @@ class Reader:
     def read(self, folder: str, path: str) -> TomlFile:
         """A file, which is empty where there is none or it cannot be used."""
         try:
-            if os.path.lexists(path):
+            if _is_there(path):
                 trusted(path, folder)
                 if found := TomlFile.read(path):
                     return found
@@ -198,6 +198,16 @@ class Reader:
 
     def _wrong(self, file: TomlFile, path: Path, problem: str, hint: str = "") -> None:
         self.problems.append(HookError(f"{file.at(path)}: {problem}", hint))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return True
 
 
 def _expected(options: type[Any], instead: Mapping[str, str], **more: Key) -> Expected:
