@@ -149,6 +149,19 @@ def test_a_finding_can_be_silenced(command: Command, file: str) -> None:
     assert command.here("validate", "win11").code == 0
 
 
+def test_the_configuration_of_another_root_is_there(command: Command) -> None:
+    hooks = command.host / "etc/libvirt/hooks/qemu.d/win11"
+    hooks.mkdir(parents=True)
+    (hooks / "vm.toml").write_text('[governor]\n[check]\nsilence = ["iommu-off"]\n')
+    (command.host / "etc/libvirt/hooks/vfio-hooks.toml").write_text(
+        '[check]\nsilence = ["kvm-off"]\n'
+    )
+    at = ("--root", str(command.host), "--state-dir", str(command.state), "--json")
+    told = command("check", "--xml", "-", *at, stdin=domain_xml()).json
+    assert told["silenced"] == ["iommu-off", "kvm-off"]
+    assert command("check", *at).json["silenced"] == ["kvm-off"]
+
+
 @pytest.mark.parametrize(
     ("toml", "said"),
     [

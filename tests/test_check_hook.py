@@ -85,7 +85,7 @@ IN_PLACE: list[Tree] = [
 """What is used, or may be."""
 
 FOUND = [
-    case("hook-missing", {"etc/libvirt/qemu.conf": ""}),
+    case("hook-missing", {"etc/libvirt/hooks/": ""}),
     case("hook-not-executable", {f"{HOOKS}/qemu": OURS.removeprefix("#!")}),
     case("hook-not-ours", {f"{HOOKS}/qemu": "#!/bin/sh\necho mine"}),
     case(
@@ -96,7 +96,7 @@ FOUND = [
     case("hook-package-missing", {**PYTHON, f"{HOOKS}/qemu": OURS}),
     case("kept-hook-broken", {**HOOK, f"{HOOKS}/qemu.kept": "echo old"}),
     case("kept-hook-broken", {**HOOK, f"{HOOKS}/qemu.kept": "#!/usr/bin/python2"}),
-    case("libvirt-not-running", {"etc/libvirt/": "", "run/systemd/system/": ""}),
+    case("libvirt-not-running", {"etc/libvirt/hooks/": "", "run/systemd/system/": ""}),
     case(
         "apparmor-numa-hugepages",
         {**APPARMOR, PROFILE: "/sys/devices/system/node/node[0-9]*/meminfo r,"},
@@ -124,7 +124,8 @@ FOUND = [
 ]
 SILENT = [
     case("hook-missing", HOOK),
-    case("hook-missing", {"etc/": ""}),
+    case("hook-missing", {"etc/libvirt/qemu/win11.xml": ""}),
+    case("libvirt-not-running", {"etc/libvirt/qemu/": "", "run/systemd/system/": ""}),
     case("hook-not-executable", HOOK),
     case("hook-not-ours", HOOK),
     case("hook-is-link", {**APPARMOR, **HOOK}),
@@ -134,7 +135,7 @@ SILENT = [
     case("kept-hook-broken", {**HOOK, f"{HOOKS}/qemu.kept": "#!/usr/bin/python3"}),
     case(
         "libvirt-not-running",
-        {"etc/libvirt/": "", "run/systemd/system/": "", "run/libvirt/libvirt-sock": ""},
+        {"etc/libvirt/hooks/": "", "run/systemd/system/": "", "run/libvirt/libvirt-sock": ""},
     ),
     case(
         "apparmor-numa-hugepages",

@@ -54,16 +54,18 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from vfio_hooks.check import examine
+    from vfio_hooks.check.hook import folder
     from vfio_hooks.check.rule import Patient
     from vfio_hooks.config import examine as read
     from vfio_hooks.config import examine_defaults
 
     here = places(arguments)
+    hooks = folder(Patient(here.host(), here))
     guest = _guest(arguments, here.host())
     vm = guest.domain.name if guest else None
     # What is wrong with the configuration is a finding itself.
-    config = read(here.config, vm)[0] if vm else None
-    quiet = config.silenced if config else examine_defaults(here.config)[0]
+    config = read(hooks, vm)[0] if vm else None
+    quiet = config.silenced if config else examine_defaults(hooks)[0]
     tables = frozenset(table.name for table in config.tables) if config else frozenset()
     patient = Patient(here.host(), here, guest, tables)
     if arguments.fix:

@@ -19,6 +19,11 @@ def folder(patient: Patient) -> str:
     return patient.host.path(own) if own == FOLDER else own
 
 
+def shows_hooks(patient: Patient) -> bool:
+    """Whether it can be told that a hook is missing: of a captured host there is no such folder."""
+    return patient.host.is_this_machine or os.path.isdir(folder(patient))
+
+
 def state(patient: Patient) -> StateFolder:
     """The folder of the journals, likewise."""
     own = patient.places.state

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from vfio_hooks.check.hook import folder, is_executable
+from vfio_hooks.check.hook import folder, is_executable, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands import find, run
 
@@ -26,7 +26,8 @@ _CPUMAP = "/sys/devices/system/node/node*/cpumap r,"
 )
 def not_running(patient: Patient) -> Iterator[Seen]:
     host = patient.host
-    if host.exists("/etc/libvirt") and host.exists("/run/systemd/system") and not _daemon(patient):
+    there = host.exists("/etc/libvirt") and host.exists("/run/systemd/system")
+    if there and shows_hooks(patient) and not _daemon(patient):
         yield Seen(
             "neither virtqemud nor libvirtd has a socket in /run/libvirt",
             "systemctl enable --now libvirtd.socket (virtqemud.socket where that is installed)",

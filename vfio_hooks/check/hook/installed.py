@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from vfio_hooks.check.hook import folder, interpreter, is_executable, text_of
+from vfio_hooks.check.hook import folder, interpreter, is_executable, shows_hooks, text_of
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands import run
 from vfio_hooks.errors import HookError
@@ -26,11 +26,10 @@ _SECONDS = 20.0
 )
 def missing(patient: Patient) -> Iterator[Seen]:
     path = _hook(patient)
-    libvirt = os.path.dirname(folder(patient))
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        if patient.host.is_this_machine or os.path.isdir(libvirt):
+        if shows_hooks(patient):
             yield Seen(f"there is no {path}", "sudo ./install.sh")
 
 
