@@ -46,7 +46,8 @@ _SYS = """
 """
 _OTHER = """
     /run/systemd/system /dev/kvm /dev/vfio /etc/modules /etc/initramfs-tools/modules
-    /etc/{modprobe.d,modules-load.d,dracut.conf.d}/*.conf
+    /etc/{mkinitcpio.conf,mkinitcpio.conf.d/*,modules-load.d/*,dracut.conf.d/*}
+    {/etc,/run,/usr/lib,/lib}/modprobe.d/*.conf
 """
 _MODULES = re.compile(r"vfio|kvm|cpufreq")
 _NEVER = ("/proc/sys/vm/stat_refresh",)

@@ -1,26 +1,32 @@
-"""What nobody else needs to know of a host or a domain, and how it is taken out."""
+"""What nobody else needs to know of a host, and how it is taken out.
+
+Texts that people write (the kernel's command line, modprobe's files) may have anything in them,
+a password as well, so of these only what is known to be needed is kept. What the kernel writes is
+kept but for addresses that are one machine's.
+"""
 
 import re
-from typing import TYPE_CHECKING
-from uuid import NAMESPACE_DNS, uuid5
+from itertools import takewhile
 
-from vfio_hooks.check.editing import remove
-from vfio_hooks.check.layout import editable, written
-from vfio_hooks.domain import parse
-from vfio_hooks.host import Host
-
-if TYPE_CHECKING:
-    from lxml.etree import _Element
+from vfio_hooks.host import Host, boot
 
 _MAC = re.compile(r"\b(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}\b")
 _MAC_IN_NAME = re.compile(r"\b(en|wl|ww)x[0-9a-f]{12}\b")
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 _ADDRESS = re.compile(r"\b(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}\b")
-_WRITTEN_BY_PEOPLE = ("/proc/cmdline", "/proc/swaps", "/etc/")
 GONE = "removed"
-_SECRETS = ("passwd", "password", "username", "serial", "wwn", "wwpn", "wwnn")
-_PLACES = ("file", "dev", "dir", "path", "socket", "name", "volume", "pool", "fd", "address")
-_DROPPED = "title description metadata sysinfo auth secret serial wwn encryption genid".split()
+BOOT_PARAMETERS = frozenset(
+    """
+    amd_iommu intel_iommu iommu intremap nox2apic video pcie_acs_override pcie_aspm clocksource tsc
+    hugepages hugepagesz default_hugepagesz transparent_hugepage isolcpus nohz_full rcu_nocbs
+    irqaffinity mitigations cgroup_disable systemd.unified_cgroup_hierarchy
+    """.split()
+)
+"""Those whose values are kept: rules ask for them, or tell people to change them."""
+MODULES = re.compile(r"(?:vfio|kvm)[\w-]*")
+"""The modules whose options are kept."""
+_OPTION = re.compile(r"\w+=[\w:,.-]*")
+_MODULE = re.compile(r"[\w-]+:?")
 
 
 class Scrubber:
@@ -28,8 +34,10 @@ class Scrubber:
 
     def __init__(self, host: Host) -> None:
         name = (host.maybe("/proc/sys/kernel/hostname") or "").partition(".")[0]
+        # LVM doubles the dashes of a name.
+        name = "-{1,2}".join(map(re.escape, name.split("-"))) if len(name) > 2 else ""
         # "localhost" is nobody's, and a name of a letter or two would be found everywhere.
-        self._host = re.compile(rf"\b{re.escape(name)}\b") if len(name) > 2 else None
+        self._host = re.compile(rf"\b{name}\b", re.IGNORECASE) if name else None
 
     def name(self, path: str) -> str:
         """The name of a file, or where a link leads."""
@@ -37,46 +45,55 @@ class Scrubber:
 
     def text(self, path: str, text: str) -> str:
         """The text of the file at a path."""
+        if path == "/proc/cmdline":
+            text = _boot_line(text)
+        elif path == "/proc/swaps":
+            text = _swaps(text)
+        elif "/modprobe.d/" in path:
+            text = "".join(f"{line}\n" for line in map(_modprobe, boot.lines(text)) if line)
+        elif path.startswith("/etc/"):
+            text = _named_modules(text)
         text = _MAC.sub("00:00:00:00:00:00", self.name(text))
-        text = _UUID.sub("00000000-0000-0000-0000-000000000000", text)
-        if path.startswith(_WRITTEN_BY_PEOPLE):
-            text = _ADDRESS.sub("0.0.0.0", text)
-            text = self._host.sub("host", text) if self._host else text
-        if path.startswith("/etc/"):
-            text = "".join(
-                f"{line}\n" for line in text.splitlines() if not line.lstrip().startswith("#")
-            )
-        return text
+        return _UUID.sub("00000000-0000-0000-0000-000000000000", text)
+
+    def xml(self, text: str) -> str:
+        """The XML of a domain, which names hosts as well."""
+        text = _ADDRESS.sub("0.0.0.0", self.text("", text))
+        return self._host.sub("host", text) if self._host else text
 
 
-def domain_without(xml: bytes, scrubber: Scrubber) -> bytes:
-    """A domain's XML without comments, serial numbers, passwords, paths, addresses and its UUID,
-    which becomes one made from its name. Raises HookError for what is no domain's XML."""
-    name = parse(xml).name
-    root = editable(xml)
-    for one in list(root.iter()):
-        if not isinstance(one.tag, str):
-            remove(one)
-        elif one.tag.rpartition("}")[2] in _DROPPED and one is not root:
-            # A serial console is no serial number.
-            if one.tag != "serial" or len(one) == 0:
-                remove(one)
-        else:
-            _clean(one)
-    uuid = root.find("uuid")
-    if uuid is not None:
-        uuid.text = "-"
-    text = scrubber.text("/etc/libvirt", written(root, xml).decode())
-    return text.replace("<uuid>-</uuid>", f"<uuid>{uuid5(NAMESPACE_DNS, name)}</uuid>").encode()
+def _boot_line(text: str) -> str:
+    """Values of the known parameters, and the names of those that have other values."""
+    kept = []
+    for name, value in boot.words(text):
+        if name in BOOT_PARAMETERS or MODULES.fullmatch(name.partition(".")[0]):
+            kept.append((f'{name}="{value}"' if " " in value else f"{name}={value}").rstrip("="))
+        elif value and re.fullmatch(r"[\w.]+", name):
+            kept.append(f"{name}={GONE}")
+    return " ".join(kept) + "\n"
 
 
-def _clean(one: "_Element") -> None:
-    for attribute in list(one.keys()):
-        places = one.tag in ("source", "host", "rom") and attribute in _PLACES
-        if attribute in _SECRETS or places:
-            one.set(attribute, GONE)
-    if one.tag in ("nvram", "kernel", "initrd", "dtb", "cmdline") and one.text:
-        one.text = GONE
-    value = one.get("value") or ""
-    if one.tag.endswith(("}arg", "}env")) and re.search(r"/|secret|passw", value):
-        one.set("value", GONE)
+def _swaps(text: str) -> str:
+    """The table without the names."""
+    head, *rows = text.splitlines() or [""]
+    return "\n".join([head, *(" ".join([GONE, *row.split()[-4:]]) for row in rows)]) + "\n"
+
+
+def _modprobe(words: list[str]) -> str:
+    """A line of modprobe.d: options of known modules, and which modules are before others or
+    kept away. No command, and no comment after it."""
+    kind, *rest = words
+    modules = list(takewhile(_MODULE.fullmatch, rest))
+    if kind in ("softdep", "blacklist"):
+        return " ".join([kind, *modules])
+    if kind != "options" or not modules:
+        return ""
+    given = takewhile(lambda word: not word.startswith("#"), rest[1:])
+    pattern = _OPTION if MODULES.fullmatch(modules[0]) else re.compile(r"max_vfs=[\d,]*")
+    return " ".join([kind, modules[0], *filter(pattern.fullmatch, given)])
+
+
+def _named_modules(text: str) -> str:
+    """Of a list of modules to load, or a script that has one, the modules that are known."""
+    lines = (MODULES.findall(line.partition("#")[0]) for line in text.splitlines())
+    return "".join(f"{' '.join(found)}\n" for found in lines if found)

@@ -5,8 +5,9 @@ import os
 from collections.abc import Iterator
 
 from vfio_hooks.captured.archive import pack
+from vfio_hooks.captured.domain import domain_without
 from vfio_hooks.captured.files import Entry, entries
-from vfio_hooks.captured.private import Scrubber, domain_without
+from vfio_hooks.captured.private import Scrubber
 from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
 from vfio_hooks.cli.domains import FOLDER, add_sources, pick, sources
 from vfio_hooks.cli.terminal import clean, complain, say
@@ -15,10 +16,11 @@ from vfio_hooks.host import Host
 
 _EPILOG = """\
 The file has what this program reads of /sys and /proc, and can stand for the host: every verb
-takes it as --root FILE. MAC addresses, UUIDs, network addresses, serial numbers and the host's
-name are not in it, and nothing of other programs. With --vm a domain's XML is, without passwords,
-paths, serial numbers and comments. vm.toml is not. Look through it before you send it:
-tar -tf FILE. Some things only root can read.
+takes it as --root FILE. MAC addresses, UUIDs and serial numbers are not in it, and nothing of
+other programs. Of the kernel's command line and of modprobe's files it has what concerns this
+program. With --vm a domain's XML is in it, without passwords, paths, network addresses, serial
+numbers, notes and comments. vm.toml is not. Look through it before you send it: tar -tf FILE.
+Some things only root can read.
 
 examples:
   sudo vfio-hooks snapshot host.tar.xz

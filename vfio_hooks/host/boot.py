@@ -13,8 +13,13 @@ _FOLDERS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/m
 def parameters(host: Host) -> list[tuple[str, str]]:
     """The words of the kernel's command line as (name, value), in order; "" for no value. To the
     kernel a dash in a name is an underscore, and so it is here."""
-    words = re.findall(r'(?:[^\s"]|"[^"]*")+', host.maybe("/proc/cmdline") or "")
-    pairs = (word.replace('"', "").partition("=") for word in words)
+    return words(host.maybe("/proc/cmdline") or "")
+
+
+def words(line: str) -> list[tuple[str, str]]:
+    """The same of a command line's text."""
+    found = re.findall(r'(?:[^\s"]|"[^"]*")+', line)
+    pairs = (word.replace('"', "").partition("=") for word in found)
     return [(name.replace("-", "_"), value) for name, _, value in pairs]
 
 
@@ -31,12 +36,13 @@ def modprobe(host: Host) -> list[tuple[str, list[str]]]:
             # A file hides one of the same name in a later folder.
             if name.endswith(".conf"):
                 files.setdefault(name, f"{folder}/{name}")
-    return [
-        (path, line.split())
-        for path in files.values()
-        for line in (host.maybe(path) or "").replace("\\\n", " ").splitlines()
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
+    return [(path, line) for path in files.values() for line in lines(host.maybe(path) or "")]
+
+
+def lines(text: str) -> list[list[str]]:
+    """The words of each line of such a file."""
+    whole = text.replace("\\\n", " ").splitlines()
+    return [line.split() for line in whole if line.strip() and not line.lstrip().startswith("#")]
 
 
 def module_options(host: Host, module: str) -> list[tuple[str, str, str]]:

@@ -152,7 +152,7 @@ def attribute(guest: Guest, path: str, name: str) -> str | None:
 def shows_files(host: Host) -> bool:
     """Whether the host has files beyond /sys and /proc: a captured one has not, and there what
     the XML names is not missed."""
-    return host.exists("/usr")
+    return host.exists("/usr/share")
 
 
 def is_readable(host: Host, path: str) -> bool | None:
