@@ -46,6 +46,7 @@ PINS_OF_TWO_NODES: Edits = (
     ("<vcpupin vcpu='7' cpuset='27'/>", "<vcpupin vcpu='7' cpuset='20'/>"),
 )
 ADDRESS = "type='pci' domain='0x0000' bus='0x01' slot='0x00' function="
+APART: Edits = ((f"{ADDRESS}'0x1'", ADDRESS.replace("0x01", "0x03") + "'0x0'"),)
 
 
 def attribute(name: str) -> Edits:
@@ -181,11 +182,7 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
         ((ADDRESS, ADDRESS.replace("0x01", "0x00").replace("slot='0x00'", "slot='0x05'")),),
         None,
     ),
-    (
-        "pci-functions-apart",
-        ((f"{ADDRESS}'0x1'", ADDRESS.replace("0x01", "0x03") + "'0x0'"),),
-        None,
-    ),
+    ("pci-functions-apart", APART, None),
     ("pci-multifunction", ((" multifunction='on'", ""),), None),
     ("pci-no-function-0", ((f"{ADDRESS}'0x0'", f"{ADDRESS}'0x2'"),), None),
     ("device-absent", (("bus='0x07' slot='0x10'", "bus='0x07' slot='0x11'"),), None),
@@ -315,6 +312,19 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
             (ADDRESS, ADDRESS.replace("0x01", "0x00").replace("slot='0x00'", "slot='0x05'")),
         ),
         None,
+        frozenset(),
+    ),
+    # The ports of a network card, and parts of the chipset.
+    (
+        "pci-functions-apart",
+        APART,
+        write("sys/bus/pci/devices/0000:45:00.0/class", "0x020000"),
+        frozenset(),
+    ),
+    (
+        "pci-functions-apart",
+        (*APART, ("bus='0x45'", "bus='0x00'")),
+        write("sys/bus/pci/devices/0000:00:00.0/class", "0x030000"),
         frozenset(),
     ),
     ("link-slot", (), link(16, 16.0), frozenset()),

@@ -47,6 +47,10 @@ class Passed:
         return self.kind.startswith("0x03")
 
     @property
+    def is_of_chipset(self) -> bool:
+        return self.address[5:7] == "00"
+
+    @property
     def card(self) -> str:
         """What all functions of one card have in common, "0000:04:00"."""
         return self.address.rpartition(".")[0]
@@ -65,16 +69,21 @@ def passed(patient: Patient, guest: Guest) -> list[Passed]:
 
 
 def cards(devices: list[Passed]) -> list[list[Passed]]:
-    """The functions of each card of which function 0 and others are given; functions of SR-IOV
-    cards only look like those of one card, and are independent."""
+    """The functions of each graphics card of which function 0 and others are given.
+
+    Other cards' functions are independent: the ports of a network card, and the VFs of one. So
+    are those of the chipset, which is on bus 00.
+    """
     together: dict[str, list[Passed]] = {}
     for device in devices:
-        if not device.is_virtual:
+        if not (device.is_virtual or device.is_of_chipset):
             together.setdefault(device.card, []).append(device)
     return [
         sorted(card, key=lambda one: one.address)
         for card in together.values()
-        if len(card) > 1 and any(one.address.endswith(".0") for one in card)
+        if len(card) > 1
+        and any(one.address.endswith(".0") for one in card)
+        and any(one.is_gpu for one in card)
     ]
 
 

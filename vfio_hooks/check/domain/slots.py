@@ -30,7 +30,7 @@ def root_bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
             continue
         # What is part of the chipset on the host has no link there either, and a graphics unit of
         # Intel's even has to be at 00:02.0.
-        if device.address[5:7] == "00":
+        if device.is_of_chipset:
             continue
         together = next((card for card in cards(devices) if device in card), [device])
         if len(together) > 1:

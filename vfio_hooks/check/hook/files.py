@@ -14,7 +14,9 @@ from vfio_hooks.nearest import did_you_mean
 from vfio_hooks.trust import trusted
 
 _LIBVIRT = "https://libvirt.org/hooks.html"
-_HARMLESS = r"(?!\s+(?:-\S+\s+)*(?:nodedev|net|pool|vol|iface|secret)-)"
+_VIRSH = r"(?<![\w./-])(?:[\w./-]*/s?bin/)?virsh(?![\w.-])"
+_OPTIONS = r"\s+(?:(?:-\S+|\w+:\S+)\s+)*"
+_HARMLESS = rf"(?!{_OPTIONS}(?:nodedev|net|pool|vol|iface|secret)-)"
 """Commands of virsh that do not touch the VM."""
 
 
@@ -149,7 +151,7 @@ def not_executable(patient: Patient) -> Iterator[Seen]:
     sure="likely",
 )
 def virsh(patient: Patient) -> Iterator[Seen]:
-    for where in _lines(patient, rf"(?<![\w./-])virsh\b{_HARMLESS}|\bimport libvirt\b"):
+    for where in _lines(patient, rf"{_VIRSH}{_HARMLESS}|\bimport libvirt\b"):
         yield Seen(
             f"{where} calls libvirt from a hook",
             "read the XML from standard input instead; what must come after the hook: "
@@ -167,7 +169,7 @@ def virsh(patient: Patient) -> Iterator[Seen]:
     sure="likely",
 )
 def nodedev(patient: Patient) -> Iterator[Seen]:
-    for where in _lines(patient, r"(?<![\w./-])virsh\s+(?:-\S+\s+)*nodedev-"):
+    for where in _lines(patient, rf"{_VIRSH}{_OPTIONS}nodedev-"):
         yield Seen(f"{where} calls virsh nodedev-", "in vm.toml: [pci], and take that line out")
 
 
