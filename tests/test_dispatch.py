@@ -49,7 +49,8 @@ FAULTS = {
     "absent device": ("[pci]\n", ("0000:09:00.0",), "pci: 0000:09:00.0: the domain passes it"),
     "half a group": ("[pci]\n", ("0000:04:00.0",), "pci: IOMMU group 7 cannot be passed through"),
     "no such key": ("[pci]\ngruop = 'bind'\n", (), "qemu.d/win11/vm.toml"),
-    "no such driver": ("[pci]\ndriver = 'x_vfio'\n", ("0000:05:00.0",), "pci: 'x_vfio' is not a"),
+    "no such driver": ("[pci]\ndriver = 'no_vfio'\n", ("0000:05:00.0",), "pci: 'no_vfio' is not"),
+    "a host's driver": ("[pci]\ndriver = 'nvme'\n", ("0000:05:00.0",), "toml:1: [pci]: driver: "),
 }
 
 
@@ -58,7 +59,7 @@ def test_a_fault_is_told_before_anything_is_touched(
     sealed: Sealed, fault: tuple[str, tuple[str, ...], str]
 ) -> None:
     toml, functions, told = fault
-    (sealed.root / "sys/module/x_vfio").mkdir(parents=True)
+    (sealed.root / "sys/module/no_vfio").mkdir(parents=True)
     sealed.manage("win11", toml)
     result = sealed.hook("win11", "prepare", domain_xml(functions=functions, managed="no"))
     assert result.code == 1
@@ -201,6 +202,43 @@ def test_not_root_is_nothing_to_us(sealed: Sealed) -> None:
         *("/etc/libvirt/hooks/qemu", "win11", "prepare", "begin", "-"),
     )
     assert (result.code, result.stdout, result.stderr) == (0, b"", "")
+
+
+def cut_off(sealed: Sealed, vm: str, uuid: str) -> None:
+    """A prepare of a VM whose hook was killed at the very end."""
+    sealed.manage(vm)
+    assert sealed.hook(vm, "prepare", domain_xml(vm, uuid)).code == 0
+    journal = sealed.state / f"{uuid}.journal"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert "end" in lines.pop()
+    journal.write_text("".join(lines))
+
+
+CUT_OFF = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7cff"
+
+
+@pytest.mark.parametrize("toml", ["[pci]\n", "dry_run = true\n[pci]\n"])
+def test_what_was_cut_off_is_undone_before_another_start_is_judged(
+    sealed: Sealed, toml: str
+) -> None:
+    """Both VMs are given the same card; with executables the plan is made before they run."""
+    cut_off(sealed, "other", CUT_OFF)
+    begin = sealed.manage("win11", toml) / "prepare/begin"
+    begin.parent.mkdir()
+    begin.write_text("#!/bin/sh\n")
+    begin.chmod(0o755)
+    result = sealed.hook("win11", "prepare", domain_xml())
+    assert (result.code, result.stderr) == (0, "")
+    assert f"{CUT_OFF}.journal" not in sealed.journals()
+    assert not any("would fail" in line for line in sealed.logged())
+
+
+@pytest.mark.parametrize("vm", ["win11", "unmanaged"])
+def test_what_was_cut_off_is_undone_at_the_end_of_another_vm(sealed: Sealed, vm: str) -> None:
+    cut_off(sealed, "other", CUT_OFF)
+    sealed.manage("win11")
+    assert sealed.hook(vm, "release", domain_xml(vm)).code == 0
+    assert not sealed.journals()
 
 
 def test_undoing_needs_neither_configuration_nor_plugins() -> None:

@@ -114,11 +114,11 @@ def test_vfs_that_are_not_there_are_made_set_and_lent() -> None:
                 *pci.plan(event, domain, pci.Options(), kernel),
             ]
 
-        changes = [str(change) for change in engine.rehearse(uuid(0), planner)]
+        changes = [str(change) for change in engine.rehearse("prepare", uuid(0), "vm0", planner)]
         assert changes == [
             f"{COUNT}: 0 → 2",
             f"/sys/bus/pci/devices/{PF}/virtfn1 vlan: not there yet → 69",
-            f"/sys/bus/pci/devices/{card.address(1)}/driver: not there yet, for libvirt to change",
+            f"/sys/bus/pci/devices/{card.address(1)}/driver: not there yet → vfio-pci (by libvirt)",
         ]
         engine.perform("prepare", uuid(0), "vm", planner)
         assert VfSetting(PF, 1, "vlan").read(kernel) == "69"

@@ -44,27 +44,20 @@ class Engine:
         told of its end, is undone first.
         """
         with self._locked():
-            ledger = self._open(vm)
-            ledger.require_whole()
-            journal = ledger.journal(uuid, vm)
-            self.host.tell = lambda text: self.log.info(f"{vm}: {text}", vm)
-            if event == "prepare" and journal.live():
-                self.log.info(f"{vm}: its last run was never released: undoing it first", vm)
-                self._undo_event(ledger, journal, "undo", journal.live())
-            steps = planner(ledger)
-            check(steps, uuid, ledger)
-            changes = preview(steps, self.host, ledger)
-            if steps:
-                self._carry_out(ledger, journal, event, changes)
+            ledger, changes = self._planned(event, uuid, vm, planner)
+            if changes:
+                self._carry_out(ledger, ledger.journal(uuid, vm), event, changes)
 
-    def rehearse(self, uuid: str, planner: Planner) -> list[Change]:
-        """The plan that `perform` would carry out; raises HookError as it would."""
-        with self.signals.caught(), self.folder.locked(self.signals.check):
-            ledger = Ledger(self.folder)
-            ledger.require_whole()
-            steps = planner(ledger)
-            check(steps, uuid, ledger)
-            return preview(steps, self.host, ledger)
+    def rehearse(self, event: str, uuid: str, vm: str, planner: Planner) -> list[Change]:
+        """The plan that `perform` would carry out; raises HookError as it would. What a crash or
+        an earlier run left behind is undone for it, as the plan would be another with that."""
+        with self._locked():
+            return self._planned(event, uuid, vm, planner)[1]
+
+    def recover(self) -> None:
+        """Finish the events that were cut off, of whichever VM."""
+        with self._locked():
+            self._open("")
 
     def undo(self, event: str, uuid: str) -> list[str]:
         """Undo a VM's steps, newest first: at "stopped" those that end there, else all.
@@ -78,6 +71,20 @@ class Engine:
             if journal is None:
                 return problems
             return problems + self._undo_event(ledger, journal, event, _ending(journal, event))
+
+    def _planned(
+        self, event: str, uuid: str, vm: str, planner: Planner
+    ) -> tuple[Ledger, list[Change]]:
+        ledger = self._open(vm)
+        ledger.require_whole()
+        journal = ledger.journal(uuid, vm)
+        self.host.tell = lambda text: self.log.info(f"{vm}: {text}", vm)
+        if event == "prepare" and journal.live():
+            self.log.info(f"{vm}: its last run was never released: undoing it first", vm)
+            self._undo_event(ledger, journal, "undo", journal.live())
+        steps = planner(ledger)
+        check(steps, uuid, ledger)
+        return ledger, preview(steps, self.host, ledger)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

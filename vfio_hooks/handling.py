@@ -1,8 +1,12 @@
-"""What an event of libvirt's asks for: a plan carried out or undone, and executables run."""
+"""What an event of libvirt's asks for: a plan carried out or undone, and executables run.
+
+The configuration, and with it the plugins, is imported only where it is needed: undoing has to
+work without, in a package that is half upgraded or beside a module that cannot be imported.
+"""
 
 import os
+from typing import TYPE_CHECKING
 
-from vfio_hooks.config import VM_FOLDERS, Config, examine, load
 from vfio_hooks.domain import identify, parse
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError, Interrupted, Strict, told
@@ -13,12 +17,17 @@ from vfio_hooks.places import Places
 from vfio_hooks.plan import gather
 from vfio_hooks.steps import Step
 
+if TYPE_CHECKING:
+    from vfio_hooks.config import Config
+
 
 def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
     """Do what an event asks for. Raises HookError, and whatever else a defect raises."""
     if event.op in ENDING:
         _end(event, xml, places, log)
         return
+    from vfio_hooks.config import load
+
     config = load(places.config, event.vm)
     if config is None:
         return
@@ -36,7 +45,7 @@ def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
         raise
 
 
-def _perform(event: Event, xml: bytes, config: Config, places: Places, log: Log) -> None:
+def _perform(event: Event, xml: bytes, config: "Config", places: Places, log: Log) -> None:
     host = places.host()
     domain = parse(xml)
     engine = Engine(host, places.folder(), log)
@@ -47,18 +56,18 @@ def _perform(event: Event, xml: bytes, config: Config, places: Places, log: Log)
 
     if config.general.dry_run:
         _run_scripts(event, xml, config, log)
-        for change in engine.rehearse(domain.uuid, planner):
+        for change in engine.rehearse(event.op, domain.uuid, event.vm, planner):
             log.info(f"{event.vm}: would be: {change.step.plugin}: {change}", event.vm)
         return
     if _scripts(event, config):
         # They may do anything, so whatever is wrong with the plan is told before they run. Then
         # it is made again, for the host as they left it.
-        engine.rehearse(domain.uuid, planner)
+        engine.rehearse(event.op, domain.uuid, event.vm, planner)
         _run_scripts(event, xml, config, log)
     engine.perform(event.op, domain.uuid, event.vm, planner)
 
 
-def _scripts(event: Event, config: Config) -> list[str]:
+def _scripts(event: Event, config: "Config") -> list[str]:
     if not os.path.exists(f"{config.folder}/{event.op}"):
         return []
     from vfio_hooks.scripts import find
@@ -66,7 +75,7 @@ def _scripts(event: Event, config: Config) -> list[str]:
     return find(config.folder, event)
 
 
-def _run_scripts(event: Event, xml: bytes, config: Config, log: Log) -> None:
+def _run_scripts(event: Event, xml: bytes, config: "Config", log: Log) -> None:
     """Run the VM's executables, or with dry_run tell which these are."""
     paths = _scripts(event, config)
     if config.general.dry_run:
@@ -100,9 +109,12 @@ def _undo(event: Event, xml: bytes, places: Places, log: Log) -> bool:
     # Without usable XML the name has to do: it is in the journals, too.
     uuids = [known[1]] if known else folder.find(event.vm)
     changed = [uuid for uuid in uuids if uuid in folder.uuids()]
+    engine = Engine(places.host(), folder, log)
     for uuid in changed:
         log.info(f"{event.vm}: {event.op} ({event.extra})", event.vm)
-        Engine(places.host(), folder, log).undo(event.op, uuid)
+        engine.undo(event.op, uuid)
+    if not changed and not folder.is_busy() and Ledger(folder).unfinished():
+        engine.recover()
     return bool(changed)
 
 
@@ -111,9 +123,11 @@ def _run_last_scripts(
 ) -> list[HookError]:
     """Run the executables that take back what others did at the start: what was written into
     vm.toml since, right or wrong, does not keep them from it. Returns what failed."""
-    folder = f"{places.config}/{VM_FOLDERS}/{event.vm}"
+    folder = f"{places.config}/qemu.d/{event.vm}"
     if not os.path.exists(f"{folder}/{event.op}"):
         return []
+    from vfio_hooks.config import Config, examine
+
     config, problems = examine(places.config, event.vm)
     if config is None and not problems:
         return []
