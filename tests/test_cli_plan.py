@@ -350,8 +350,21 @@ def test_notes_tell_what_the_plan_stands_on(command: Command) -> None:
     result = command.here("plan", "--xml", "-", stdin=domain_xml())
     assert result.out.splitlines()[1:3] == [
         "note: dry_run is on: libvirt's events only log this plan",
-        f"note: win11 holds changes now, to which these would be added: vfio-hooks status {UUID}",
+        f"note: win11 holds changes now, which a start would undo first: vfio-hooks status {UUID}",
     ]
+
+
+def test_what_was_cut_off_does_not_fail_the_plan_as_it_does_not_the_start(command: Command) -> None:
+    for vm in ("win11", "b"):
+        command.manage(vm)
+    other = domain_xml(name="b", uuid="00000000-0000-0000-0000-00000000000b")
+    command.here("hook", "b", "prepare", "begin", "-", stdin=other)
+    (journal,) = command.state.glob("*.journal")
+    journal.write_text(journal.read_text().replace('{"record":"end"}\n', ""))
+    result = command.here("plan", "--xml", "-", stdin=domain_xml())
+    assert result.code == 0
+    assert "note: prepare of b is being handled now, or was cut off: then a start" in result.out
+    assert "amdgpu → vfio-pci (by libvirt)" in result.out
 
 
 def test_a_damaged_journal_fails_the_plan_as_it_would_the_start(command: Command) -> None:

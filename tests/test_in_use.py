@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosttree import add_pci, domain_xml, gpu_host
-from tests.sealed import Result, Sealed, can_seal
+from tests.sealed import CHECKOUT, Result, Sealed, can_seal
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import driver_users, stuck_writer, writer_name
 from vfio_hooks.host.losses import losses
@@ -255,6 +255,17 @@ def test_a_program_that_has_the_device_open_is_named(
     assert result.code == 1
     assert f"(pid {os.getpid()}) has /dev/{device.rpartition('/')[2]} open" in result.stderr
     assert not sealed.journals()
+
+
+@needs_seal
+def test_the_plan_names_who_would_be_waited_for(memory: Path) -> None:
+    sealed = held_host(memory)
+    sealed.manage("win11", "[pci]\ntimeout = 7\n")
+    with open("/dev/full", "wb"):
+        plan = f"cd {CHECKOUT}; exec /usr/bin/python3 -m vfio_hooks plan --xml -"
+        result = sealed.run("sh", "-c", plan, stdin=domain_xml(functions=(SOUND,)))
+    told = f"note: pci: {SOUND} is in use now, and a start waits for up to 7 s: python"
+    assert told in result.stdout.decode()
 
 
 @needs_seal

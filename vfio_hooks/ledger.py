@@ -65,6 +65,12 @@ class Ledger:
         """The journals of VMs whose last event was cut off by a crash."""
         return [journal for journal in self.journals.values() if journal.event is not None]
 
+    def forget(self, uuid: str) -> None:
+        """Reckon without a VM's claims, which something will have undone by then."""
+        del self.journals[uuid]
+        for keyed in self._by_key.values():
+            keyed[:] = [entry for entry in keyed if entry[0].uuid != uuid]
+
     def _index(self, journal: Journal, claim: Claim) -> None:
         keyed = self._by_key.setdefault(claim.step.key, [])
         keyed.append((journal, claim.number))

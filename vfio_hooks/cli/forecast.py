@@ -1,6 +1,6 @@
 """What events would do to this host, worked out without doing any of it, and its printing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -79,12 +79,7 @@ def forecast(domain: Domain, config: Config, places: Places, events: Sequence[Ev
     ledger.require_whole()
     if config.general.dry_run:
         notes.append("dry_run is on: libvirt's events only log this plan")
-    journal = ledger.journals.get(domain.uuid)
-    if journal and journal.live():
-        notes.append(
-            f"{domain.name} holds changes now, to which these would be added: "
-            f"vfio-hooks status {domain.uuid}"
-        )
+    notes += _undone_before(ledger, domain)
     host = places.host()
     for table in config.tables:
         if tell_more := getattr(table.plugin, "notes", None):
@@ -96,6 +91,24 @@ def forecast(domain: Domain, config: Config, places: Places, events: Sequence[Ev
         if outlooks[-1].failure:
             break
     return Forecast(domain, tuple(outlooks), tuple(notes))
+
+
+def _undone_before(ledger: Ledger, domain: Domain) -> Iterator[str]:
+    """Take what a start undoes before it plans out of the ledger, and tell of it: the values that
+    the host has now are from before that."""
+    journal = ledger.journals.get(domain.uuid)
+    if journal and journal.live():
+        yield (
+            f"{domain.name} holds changes now, which a start would undo first: "
+            f"vfio-hooks status {domain.uuid}"
+        )
+        ledger.forget(domain.uuid)
+    for journal in ledger.unfinished():
+        yield (
+            f"{journal.event} of {journal.vm} is being handled now, or was cut off: then a start "
+            "would first undo what it did"
+        )
+        ledger.forget(journal.uuid)
 
 
 class _Ahead:

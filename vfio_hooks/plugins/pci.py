@@ -15,6 +15,7 @@ from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
 from vfio_hooks.host.console import is_console
+from vfio_hooks.host.in_use import holders, told
 from vfio_hooks.host.losses import losses
 from vfio_hooks.host.modules import is_known, is_loaded
 from vfio_hooks.host.network import is_vf_pool
@@ -97,8 +98,16 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """What an empty plan is no answer to; and a loss that is meant, as a rule."""
+    """What an empty plan is no answer to; a loss that is meant, as a rule; and who will be waited
+    for."""
     for passed in domain.pci:
+        driver = host.link(f"{host_pci.DEVICES}/{passed.address}/driver")
+        waits = options.in_use == "wait" and not is_for_guests(driver)
+        if waits and (users := holders(host, passed.address)):
+            yield (
+                f"pci: {passed.address} is in use now, and a start waits for up to "
+                f"{options.timeout:g} s: {told(users)}"
+            )
         if is_console(host, passed.address):
             yield (
                 f"pci: {passed.address} is the boot display, with the text console on it: the host "
