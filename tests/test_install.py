@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.hosttree import domain_xml, gpu_host
+from tests.sealed import Result, Sealed, can_seal
+
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = "/etc/libvirt/hooks"
 FOREIGN = "#!/bin/sh\necho mine >&2\n"
@@ -366,6 +369,43 @@ def test_an_upgrade_leaves_no_module_behind_that_is_gone(target: Target, checkou
     (checkout / "vfio_hooks/plugins/gone.py").unlink()
     upgrade.install()
     assert not (upgrade.libraries / upgrade.library() / "vfio_hooks/plugins/gone.py").exists()
+
+
+def other_pythons() -> list[str]:
+    """Those on this machine that the installed package may be run with after an upgrade of the
+    distribution, by the tag that they give their caches."""
+    named = (shutil.which(f"python3.{minor}") for minor in range(11, 20))
+    own = Path.home().glob(".pyenv/versions/*/bin/python3")
+    ask = "import sys; print(sys.version_info >= (3, 11) and sys.implementation.cache_tag)"
+    found: dict[str, str] = {}
+    for path in ["/usr/bin/python3", *filter(None, named), *map(str, own)]:
+        done = subprocess.run([path, "-IS", "-c", ask], capture_output=True, text=True)
+        if done.returncode == 0 and done.stdout != "False\n":
+            found.setdefault(done.stdout, path)
+    return list(found.values())[1:]
+
+
+@pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
+def test_an_upgrade_of_python_leaves_an_installation_that_works(memory: Path) -> None:
+    """What is compiled is the old one's. A VM that runs meanwhile is undone by the new one."""
+    pythons = other_pythons()
+    if not pythons:
+        pytest.skip("there is only one Python here")
+    sealed, target = Sealed(gpu_host(memory)), Target(memory)
+    target.install()
+    sealed.install(target.libraries / target.library())
+    sealed.manage("win11")
+    for python in pythons:
+        old = sealed.hook("win11", "prepare", domain_xml())
+        assert (old, len(sealed.journals())) == (Result(0, b"", ""), 1)
+        new = (python, "-IS", "/etc/libvirt/hooks/qemu", "win11")
+        assert sealed.run(*new, "release", "end", "-", stdin=domain_xml()) == Result(0, b"", "")
+        assert not sealed.journals()
+        start = sealed.run(*new, "prepare", "begin", "-", stdin=domain_xml())
+        # The distribution brings lxml for its new Python; one of another origin may not have it.
+        assert start.code == 0 or "lxml" in start.stderr
+        assert start.stderr.count("\n") == start.code
+        sealed.hook("win11", "release", domain_xml())
 
 
 def test_a_damaged_package_is_mended(target: Target) -> None:
