@@ -34,6 +34,7 @@ from vfio_hooks.knobs import (
     IrqAffinity,
     IrqBalance,
     Knob,
+    LentPower,
     Module,
     Pages,
     Partition,
@@ -65,6 +66,7 @@ from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step, Until
 
 BOUND = "vfio-pci (override vfio-pci)"
+AUTO = ("0000:0d:00.0", "0000:0d:00.1")
 PAGES = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"
 GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")
 THP = File("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -150,6 +152,14 @@ PLANS = {
     "a card that the desktop closes": [
         step(Announced("/sys/bus/pci/devices/0000:04:00.0/drm/card0"), Override("withdrawn")),
         step(PciDriver("0000:04:00.0"), Exclusive(BOUND)),
+    ],
+    "functions that may sleep": [
+        *(
+            step(LentPower(f"/sys/bus/pci/devices/{one}/power/control"), Exclusive())
+            for one in AUTO
+        ),
+        step(PciDriver(AUTO[0]), Exclusive()),
+        step(PciDriver(AUTO[1]), Exclusive(BOUND)),
     ],
     "a BAR of another size": [
         step(PciDriver("0000:06:00.0"), Exclusive(BOUND)),

@@ -12,7 +12,7 @@ from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
-from vfio_hooks.knobs import Announced, Module, PciDriver
+from vfio_hooks.knobs import Announced, LentPower, Module, PciDriver
 from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.plugins import pci
 from vfio_hooks.plugins.pci import Options
@@ -63,6 +63,16 @@ def test_sound_servers_are_told_that_their_card_has_gone() -> None:
     ]
     withdrawn.knob.write(kernel, "announced")
     assert kernel.announcing[-2:] == ["remove card1", "change card1"]
+
+
+def test_a_function_that_may_sleep_may_do_so_afterwards() -> None:
+    kernel, address = a_host(), "0000:0d:00.0"
+    control = f"/sys/bus/pci/devices/{address}/power/control"
+    both = (passed(address, True), passed("0000:0d:00.1", True))
+    first, second, *_ = plan(kernel, *both)
+    assert first == Step("pci", LentPower(control), Exclusive()) != second
+    kernel.files[control] = "on\n"
+    assert plan(kernel, *both)[0] == second
 
 
 class Returning(Kernel):

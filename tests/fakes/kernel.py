@@ -231,6 +231,9 @@ def a_host() -> Kernel:
     kernel.add_pci("0000:04:00.1", "snd_hda_intel", "7", "0x040300")
     kernel.add_pci("0000:05:00.0", "e1000e", "8", "0x020000")
     udev.add_card(kernel, f"{DEVICES}/0000:04:00.0/drm/card0", "226:0")
+    for address in ("0000:0d:00.0", "0000:0d:00.1"):
+        kernel.add_pci(address, "e1000e", "12", "0x020000")
+        kernel.files[f"{DEVICES}/{address}/power/control"] = "auto\n"
     kernel.add_pci("0000:0b:00.0", "nvidia", "10")
     kernel.add_pci("0000:0c:00.0", "amdgpu", "11")
     kernel.fragile.add("0000:0c:00.0")

@@ -58,6 +58,7 @@ class Bus:
             raise OSError(errno.ENODEV, "No such device", address)
         if self.links.pop(f"{DEVICES}/{address}/driver") == "vfio-pci":
             self.broken |= self.fragile & {address}
+            self._set_power(address, "on")
 
     def probe(self, address: str) -> None:
         """A write to drivers_probe."""
@@ -73,6 +74,13 @@ class Bus:
             and any(name.startswith(f"{DRIVERS}/{driver}/") for name in self.files)
         ):
             self.links[link] = driver
+            if driver == "vfio-pci":
+                self._set_power(address, "auto")
+
+    def _set_power(self, address: str, value: str) -> None:
+        control = f"{DEVICES}/{address}/power/control"
+        if control in self.files:
+            self.files[control] = value + "\n"
 
     def resize(self, address: str, bar: int, text: str) -> None:
         """A write to a function's `resourceN_resize`: the exponent of two of a number of MiB."""

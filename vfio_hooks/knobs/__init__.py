@@ -22,6 +22,7 @@ from vfio_hooks.knobs.group_cpus import GroupCpus
 from vfio_hooks.knobs.host_tasks import HostTasks
 from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.irqbalance import IrqBalance
+from vfio_hooks.knobs.lent_power import LentPower
 from vfio_hooks.knobs.module import Module
 from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.partition import Partition
@@ -72,6 +73,7 @@ KNOBS: dict[str, type[Knob]] = {
         Freed,
         Transient,
         Announced,
+        LentPower,
     )
 }
 
@@ -94,6 +96,7 @@ __all__ = [
     "IrqAffinity",
     "IrqBalance",
     "Knob",
+    "LentPower",
     "Module",
     "Pages",
     "Partition",

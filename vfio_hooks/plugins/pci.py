@@ -22,7 +22,7 @@ from vfio_hooks.host.network import is_vf_pool
 from vfio_hooks.host.pci import Function, is_for_guests
 from vfio_hooks.host.sriov import vf_at
 from vfio_hooks.host.udev import announced_cards
-from vfio_hooks.knobs import Announced, Module, PciDriver, VfCount
+from vfio_hooks.knobs import Announced, LentPower, Module, PciDriver, VfCount
 from vfio_hooks.knobs.announced import WITHDRAWN
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.knobs.pci_driver import Binding
@@ -88,13 +88,21 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     for driver in sorted(set(to_bind.values())):
         yield from _loaded(host, driver)
     for taken in (*passed.values(), *others):
-        for card in announced_cards(host, taken.address, "sound"):
-            yield Step("pci", Announced(card), Override(WITHDRAWN))
+        yield from _before(host, taken)
     for address in (*passed, *makers, *(other.address for other in others)):
         bound = to_bind.get(address)
         value = str(Binding(bound, override=bound)) if bound else None
         knob = PciDriver(address, options.timeout, wait=options.in_use == "wait")
         yield Step("pci", knob, Exclusive(value), awaits=makers.get(address, ""))
+
+
+def _before(host: Host, function: Function) -> Iterator[Step]:
+    """What has to be known, and done, of a function before it is taken."""
+    control = f"{host_pci.DEVICES}/{function.address}/power/control"
+    if host.maybe(control) == "auto" and not is_for_guests(function.driver):
+        yield Step("pci", LentPower(control), Exclusive())
+    for card in announced_cards(host, function.address, "sound"):
+        yield Step("pci", Announced(card), Override(WITHDRAWN))
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
