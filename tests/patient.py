@@ -8,6 +8,7 @@ from vfio_hooks.check.rule import Guest, Patient
 from vfio_hooks.domain import element, parse
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places
+from vfio_hooks.plugins import load
 
 Tree = Mapping[str, str]
 """The texts of files by their paths; "→ target" is a symbolic link, and a path that ends with a
@@ -54,9 +55,17 @@ def guest(xml: str, running: bool = False) -> Guest:
 def patient(
     root: Path, xml: str | None = None, tables: str = "", state: str = "run/vfio-hooks"
 ) -> Patient:
-    """The host below `root`, whose hook and journals are below it, too."""
+    """The host below `root`, whose hook and journals are below it, too. `tables` are names; with
+    a key: "pci.group=bind"."""
     places = Places(f"{root}/etc/libvirt/hooks", f"{root}/{state}", str(root))
-    return Patient(Host(str(root)), places, guest(xml) if xml else None, frozenset(tables.split()))
+    options = dict(map(_options, tables.split()))
+    return Patient(Host(str(root)), places, guest(xml) if xml else None, options)
+
+
+def _options(word: str) -> tuple[str, object]:
+    name, _, rest = word.partition(".")
+    key, _, value = rest.partition("=")
+    return name, load(name).Options(**({key: value} if key else {}))
 
 
 def win11(more: str = PINNED, passed: tuple[str, ...] = (), kind: str = "kvm") -> str:

@@ -44,7 +44,7 @@ def seen(
 ) -> set[str]:
     """The names of what is found in a domain on the host that is the files below `root`."""
     guest = Guest(parse(xml.encode()), element(xml.encode()), running)
-    patient = Patient(Host(str(root)), Places(config=str(root)), guest, tables)
+    patient = Patient(Host(str(root)), Places(config=str(root)), guest, dict.fromkeys(tables))
     found = examine(patient, areas=AREAS)
     unseen = [one.seen.text for one in found if "could not be looked at" in one.seen.text]
     assert not unseen

@@ -75,6 +75,7 @@ FOUND = [
     case("interrupt-remapping-off", {**CARD, "proc/interrupts": PLAIN}),
     case("unsafe-interrupts", {**CARD, "proc/interrupts": REMAPPED, UNSAFE: "Y"}),
     case("group-shared", MIXED, win11(passed=(GPU,))),
+    case("group-shared", MIXED, win11(passed=(GPU,)), "pci"),
     case("gpu-group-mixed", MIXED),
     case("acs-override", {"proc/cmdline": "quiet pcie_acs_override=downstream,multifunction"}),
     case(
@@ -154,7 +155,7 @@ SILENT = [
     case("unsafe-interrupts", {**CARD, "proc/interrupts": REMAPPED, UNSAFE: "N"}),
     case("unsafe-interrupts", {**CARD, "proc/interrupts": PLAIN, UNSAFE: "Y"}),
     case("group-shared", MIXED, win11(passed=(GPU, OTHER))),
-    case("group-shared", MIXED, win11(passed=(GPU,)), "pci"),
+    case("group-shared", MIXED, win11(passed=(GPU,)), "pci.group=bind"),
     case("group-shared", STUB, win11(passed=(GPU,))),
     case("gpu-group-mixed", CARDS),
     case("acs-override", {"proc/cmdline": "quiet"}),
@@ -246,6 +247,16 @@ def test_found(tmp_path: Path, one: Case) -> None:
 @pytest.mark.parametrize("one", SILENT, ids=lambda one: one[0])
 def test_silent(tmp_path: Path, one: Case) -> None:
     assert one[0] not in [name for name, _ in look(tmp_path, one)]
+
+
+def test_another_slot_is_no_advice_for_one_card(tmp_path: Path) -> None:
+    for name, tree, told in (
+        ("one", CARDS, "No other slot helps, as they are of the same card."),
+        ("two", MIXED, "or put the card into another slot: vfio-hooks iommu shows all groups"),
+    ):
+        found = examine(patient(grow(tmp_path / name, tree), win11(passed=(GPU,))))
+        (shared,) = (one.seen.do for one in found if one.rule.name == "group-shared")
+        assert shared.splitlines()[1] == told
 
 
 def test_every_rule_has_both() -> None:

@@ -111,7 +111,12 @@ def test_virtual_functions_are_told_of(laptop: Command) -> None:
 
 def test_a_shared_group_is_told_in_the_file(laptop: Command) -> None:
     add_pci(laptop.host, "0000:05:00.1", "e1000e", "7", "0x020000")
-    assert laptop.here("init", "--xml", "-", stdin=domain_xml()).code == 0
+    xml = domain_xml(functions=("0000:04:00.0", "0000:04:00.1"))
+    told = laptop.here("init", "--xml", "-", stdin=xml)
+    assert told.code == 0
+    for address, same in (("0000:04:00.2", " (same card)"), ("0000:05:00.1", "")):
+        shares = f"! [pci] {address} shares an IOMMU group with these, and the host uses it: "
+        assert f'{shares}add it to the VM{same}, or write group = "bind" into [pci]\n' in told.err
     text = (laptop.hooks / "qemu.d/win11/vm.toml").read_text()
     assert "# 0000:05:00.1 shares an IOMMU group with these, and the host uses it." in text
     assert '# group = "error"' in text

@@ -1,7 +1,7 @@
 """A rule, and what it finds."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -32,12 +32,12 @@ class Guest:
 class Patient:
     """Everything that a rule may look at. `guest` is None where only the host is checked; rules
     of the area "domain" are then not asked. `tables` are the facilities that the VM's vm.toml
-    has: what they change for the VM's run needs no advice."""
+    has, with their options: what they change for the VM's run needs no advice."""
 
     host: Host
     places: Places
     guest: Guest | None = None
-    tables: frozenset[str] = frozenset()
+    tables: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def topology(self) -> Topology:

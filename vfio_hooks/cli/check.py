@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     # What is wrong with the configuration is a finding itself.
     config = read(hooks, vm)[0] if vm else None
     quiet = config.silenced if config else examine_defaults(hooks)[0]
-    tables = frozenset(table.name for table in config.tables) if config else frozenset()
+    tables = {table.name: table.options for table in config.tables} if config else {}
     patient = Patient(here.host(), here, guest, tables)
     if arguments.fix:
         return fix.run(arguments, patient, quiet)

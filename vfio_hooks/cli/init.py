@@ -172,6 +172,8 @@ def _tell(made: Sequence[Choice]) -> None:
     for choice in made:
         mark = paint("+", "green", sys.stderr) if choice.chosen else paint("-", "dim", sys.stderr)
         _say(f"{mark} {choice.table} {clean(choice.why)}")
+        for problem in choice.problems:
+            _say(f"{paint('!', 'red', sys.stderr)} {choice.table} {clean(problem)}")
 
 
 def clean_lines(text: str) -> str:

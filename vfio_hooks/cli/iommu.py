@@ -9,7 +9,7 @@ from vfio_hooks.cli.domains import Defined, add_sources, sources
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.pci import Function, group_members
+from vfio_hooks.host.pci import Function, card, group_members
 from vfio_hooks.host.pci_traits import Traits, names, traits
 from vfio_hooks.journal import State
 from vfio_hooks.knobs.pci_driver import PciDriver
@@ -22,7 +22,8 @@ _EPILOG = """\
 The devices of a group can reach each other's memory, past the IOMMU. So a VM gets a group as a
 whole: every device in it goes to the VM or to no driver of the host; bridges do not matter. A
 device of the host that shares a group with one of a VM is marked. Another slot of the mainboard
-may have a group of its own; an ACS override would split the group without separating the devices.
+may have a group of its own, for a card as a whole; an ACS override would split the group without
+separating the devices.
 
 "VM" is who has a device now; "for VM" is whose definition names it.
 
@@ -164,7 +165,17 @@ def _show(found: Sequence[Group], notes: Sequence[str]) -> None:
                 f"! In groups {', '.join(shared)} the host uses a device beside one of a VM,", "red"
             )
         )
-        say("  and VFIO refuses that. Pass the marked devices too, or use another slot.")
+        say(
+            "  and VFIO refuses that. Pass the marked devices too; or have them taken from the host"
+        )
+        slot = "; or use another slot" if any(map(_another_slot_helps, found)) else ""
+        say(f'  while the VM runs, in vm.toml: [pci] group = "bind"{slot}.')
+
+
+def _another_slot_helps(group: Group) -> bool:
+    """Whether a marked device is of another card than those of the VM."""
+    cards = {card(one.function.address) for one in group.members if one.holder or one.wanted_by}
+    return any(card(one.function.address) not in cards for one in group.members if one.shares)
 
 
 def _lines(member: Member) -> Iterator[str]:

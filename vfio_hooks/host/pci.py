@@ -65,6 +65,11 @@ def function(host: Host, address: str) -> Function | None:
     )
 
 
+def card(address: str) -> str:
+    """What the addresses of one card's functions have in common: its slot, "0000:04:00"."""
+    return address.rpartition(".")[0]
+
+
 def group_members(host: Host, group: str) -> list[Function]:
     """The functions of an IOMMU group."""
     names = host.names(f"/sys/kernel/iommu_groups/{group}/devices")

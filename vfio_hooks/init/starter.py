@@ -8,7 +8,14 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, cgroup, cpufreq
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount
-from vfio_hooks.host.pci import DEVICES, function, group_members, is_for_guests, passed_displays
+from vfio_hooks.host.pci import (
+    DEVICES,
+    card,
+    function,
+    group_members,
+    is_for_guests,
+    passed_displays,
+)
 from vfio_hooks.host.pci_traits import traits
 
 _WIDTH = 96
@@ -17,12 +24,14 @@ _WIDTH = 96
 @dataclass(frozen=True)
 class Choice:
     """A table, "[pci]": why it is there, and its lines. One without `chosen` is left out, for
-    that reason, and stands in the file as a comment."""
+    that reason, and stands in the file as a comment. `problems` are what the VM's owner has to
+    settle before it starts."""
 
     table: str
     why: str
     lines: tuple[str, ...] = ()
     chosen: bool = True
+    problems: tuple[str, ...] = ()
 
 
 def choices(domain: Domain, host: Host) -> Iterator[Choice]:
@@ -109,15 +118,19 @@ def _pci(domain: Domain, host: Host) -> Iterator[Choice]:
         return
     passed = [one.address for one in domain.pci]
     kinds = ", ".join(f"{address} ({traits(host, address).kind})" for address in passed)
-    lines = []
+    lines, problems = list[str](), list[str]()
     for address in _beside(passed, host):
-        lines.append(f"# {address} shares an IOMMU group with these, and the host uses it.")
+        same = " (same card)" if card(address) in map(card, passed) else ""
+        shares = f"{address} shares an IOMMU group with these, and the host uses it"
+        lines.append(f"# {shares}.")
+        problems.append(f'{shares}: add it to the VM{same}, or write group = "bind" into [pci]')
     if lines:
         lines += [
-            '# "bind" takes such devices from the host while the VM runs.',
+            "# The VM does not start unless such devices are added to it, or taken from the host:",
+            '# "bind" takes them while the VM runs.',
             '# group = "error"',
         ]
-    yield Choice("[pci]", f"it is given {kinds}", tuple(lines))
+    yield Choice("[pci]", f"it is given {kinds}", tuple(lines), problems=tuple(problems))
 
 
 def _beside(passed: Sequence[str], host: Host) -> list[str]:

@@ -8,7 +8,7 @@ from vfio_hooks.check.rule import Guest, Patient
 from vfio_hooks.domain import pci_functions
 from vfio_hooks.domain.devices import number
 from vfio_hooks.host import Host
-from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.host.pci import DEVICES, card
 from vfio_hooks.host.pci import function as host_function
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class Passed:
 
     @property
     def card(self) -> str:
-        """What all functions of one card have in common, "0000:04:00"."""
-        return self.address.rpartition(".")[0]
+        return card(self.address)
 
     def __str__(self) -> str:
         return f"{'graphics card' if self.is_gpu else 'device'} {self.address}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import Host, boot, pci
+from vfio_hooks.plugins.pci import Options
 
 _DISPLAY = "0x03"
 
@@ -20,6 +21,9 @@ def shared(patient: Patient) -> Iterator[Seen]:
     host = patient.host
     if patient.guest is None:
         return
+    options = patient.tables.get("pci")
+    if isinstance(options, Options) and options.group == "bind":
+        return
     passed = {function.address for function in patient.guest.domain.pci}
     groups = {group for address in passed if (group := _group(host, address))}
     for group in sorted(groups, key=int):
@@ -28,14 +32,19 @@ def shared(patient: Patient) -> Iterator[Seen]:
             for other in pci.group_members(host, group)
             if other.address not in passed and other.is_hosts
         ]
-        if others and "pci" not in patient.tables:
+        if others:
             mine = sorted(address for address in passed if _group(host, address) == group)
+            apart = {pci.card(one.address) for one in others} - {pci.card(one) for one in mine}
             yield Seen(
                 f"IOMMU group {group} has {', '.join(mine)} of this VM and "
                 f"{', '.join(map(str, others))} of the host",
                 "pass those to the VM, too; or have the hook take them, in vm.toml: [pci] "
                 'group = "bind"\n'
-                "or put the card into another slot: vfio-hooks iommu shows all groups",
+                + (
+                    "or put the card into another slot: vfio-hooks iommu shows all groups"
+                    if apart
+                    else "No other slot helps, as they are of the same card."
+                ),
             )
 
 
@@ -53,11 +62,11 @@ def mixed(patient: Patient) -> Iterator[Seen]:
     for address in host.names(pci.DEVICES):
         if not (host.maybe(f"{pci.DEVICES}/{address}/class") or "").startswith(_DISPLAY):
             continue
-        group, slot = _group(host, address), address.rpartition(".")[0]
+        group, slot = _group(host, address), pci.card(address)
         others = [
             other
             for other in (pci.group_members(host, group) if group else [])
-            if not other.is_bridge and other.address.rpartition(".")[0] != slot
+            if not other.is_bridge and pci.card(other.address) != slot
         ]
         if others:
             yield Seen(
