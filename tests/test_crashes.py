@@ -29,6 +29,7 @@ from vfio_hooks.knobs import (
     File,
     Freed,
     Frequency,
+    Governor,
     GroupCpus,
     HostTasks,
     IrqAffinity,
@@ -90,7 +91,7 @@ def mode(policy: int, governor: str, preference: str) -> list[Step]:
     folder = f"{CPUFREQ}/policy{policy}"
     steps = [
         step(EnergyPreference(f"{folder}/energy_performance_preference"), Override(preference)),
-        step(File(f"{folder}/scaling_governor"), Override(governor)),
+        step(Governor(f"{folder}/scaling_governor"), Override(governor)),
     ]
     return steps if governor == "performance" else steps[::-1]
 
@@ -114,6 +115,9 @@ PLANS = {
     "subtract, managed by the kernel": [step(MANAGED_IRQ, Subtract("4-7"))],
     "performance, in active mode": mode(1, "performance", "performance"),
     "an energy preference": mode(2, "powersave", "power"),
+    "a governor with tunables": [
+        step(Governor(f"{CPUFREQ}/policy3/scaling_governor"), Override("performance"))
+    ],
     "add": [step(Pages(PAGES, seconds=9), Add(8))],
     "a unit's CPUs": [step(AllowedCpus("system.slice"), Subtract("4-7", ("0-7",)))],
     "CPUs of a unit that had some": [step(AllowedCpus("user.slice"), Subtract("4-7", ("0-7",)))],

@@ -18,7 +18,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.knobs import Frequency
+from vfio_hooks.knobs import Frequency, Governor
 from vfio_hooks.plugins.governor import Options, plan
 from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
@@ -268,6 +268,84 @@ def test_any_order_of_vms_in_active_mode_ends_where_it_began(
             stop(vm)
         assert kernel.state() == before
         assert [file.name for file in Path(folder).iterdir() if file.name != "lock"] == []
+
+
+TUNED = {
+    "ondemand": {"up_threshold": "60"},
+    "conservative": {"up_threshold": "95", "down_threshold": "85"},
+    "schedutil": {"rate_limit_us": "500"},
+}
+
+
+def tuned(governor: str, count: int, per_policy: bool) -> Kernel:
+    """Two of three policies, or all, with a governor that somebody has tuned."""
+    kernel = Kernel()
+    kernel.per_policy = per_policy
+    for number in range(3):
+        name = governor if number < count else "performance"
+        add_policy(kernel, number, f"{2 * number} {2 * number + 1}", governor=name)
+        available = f"{FOLDER}/policy{number}/scaling_available_governors"
+        kernel.files[available] = f"performance {' '.join(TUNED)}\n"
+        folder = f"{FOLDER}/policy{number}" if per_policy else FOLDER
+        for file, text in TUNED[governor].items() if number < count else ():
+            kernel.write(f"{folder}/{governor}/{file}", text)
+    return kernel
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    governor=st.sampled_from(list(TUNED)),
+    count=st.integers(1, 3),
+    per_policy=st.booleans(),
+    order=st.lists(st.integers(0, 2), min_size=1, max_size=8),
+)
+def test_tunables_come_back_after_any_order_of_vms(
+    governor: str, count: int, per_policy: bool, order: Sequence[int]
+) -> None:
+    """Of VMs that want other governors: one that wants this one keeps its tunables as they are."""
+    kernel = tuned(governor, count, per_policy)
+    choices = ["performance", *(name for name in TUNED if name != governor)]
+    before = kernel.state()
+    running: list[int] = []
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        engine = Engine(kernel, StateFolder(folder), Lines())
+        for vm in order:
+            if vm in running:
+                running.remove(vm)
+                assert engine.undo("release", uuid(vm)) == []
+            else:
+                steps = list(plan(PREPARE, a_vm(vm, 2, 4), Options(choices[vm]), kernel))
+                engine.perform("prepare", uuid(vm), f"vm{vm}", partial(_these, steps))
+                running.append(vm)
+        for vm in running:
+            assert engine.undo("release", uuid(vm)) == []
+    assert kernel.state() == before
+
+
+def test_a_governor_that_was_tuned_meanwhile(memory: Path) -> None:
+    """Policy 1 keeps it, so that it is somebody else's; and a VM asks for what there is."""
+    kernel = tuned("ondemand", 2, per_policy=False)
+    engine = Engine(kernel, StateFolder(str(memory)), Lines())
+    for choice, left in (("performance", "61"), ("ondemand", "62")):
+        steps = list(plan(PREPARE, a_vm(0), Options(choice), kernel))
+        engine.perform("prepare", uuid(1), "vm", partial(_these, steps))
+        kernel.write(f"{FOLDER}/ondemand/up_threshold", left)
+        assert engine.undo("release", uuid(1)) == []
+        assert kernel.read(f"{FOLDER}/policy0/scaling_governor") == "ondemand"
+        assert kernel.read(f"{FOLDER}/ondemand/up_threshold") == left
+
+
+def test_the_speed_of_userspace_comes_back() -> None:
+    kernel = a_host()
+    speed = f"{FOLDER}/policy0/scaling_setspeed"
+    kernel.files[f"{FOLDER}/policy0/scaling_available_governors"] = "performance userspace\n"
+    kernel.files[speed] = "3600000\n"
+    knob = Governor(f"{FOLDER}/policy0/scaling_governor")
+    knob.write(kernel, "userspace (scaling_setspeed=2800000)")
+    assert (kernel.read(speed), knob.read(kernel)) == (
+        "2800000",
+        "userspace (scaling_setspeed=2800000)",
+    )
 
 
 def _these(steps: list[Step], _: object) -> list[Step]:

@@ -1,8 +1,8 @@
 """What the kernel's CPU frequency drivers do when the files of a policy are written.
 
-From drivers/cpufreq/cpufreq.c, intel_pstate.c and amd-pstate.c of Linux 6.12. Both active-mode
-drivers hold the energy preference at "performance" while the governor is performance; only
-Intel's knows afterwards what it was before.
+From drivers/cpufreq/cpufreq.c, cpufreq_governor.c, intel_pstate.c and amd-pstate.c of Linux 6.12.
+Both active-mode drivers hold the energy preference at "performance" while the governor is
+performance; only Intel's knows afterwards what it was before.
 """
 
 import errno
@@ -12,6 +12,13 @@ FOLDER = "/sys/devices/system/cpu/cpufreq"
 PREFERENCES = "default performance balance_performance balance_power power"
 ACTIVE = ("intel_pstate", "amd-pstate-epp")
 
+TUNABLES = {
+    "schedutil": {"rate_limit_us": "2000"},
+    "ondemand": {"sampling_rate": "4000", "up_threshold": "95"},
+    "conservative": {"down_threshold": "20", "up_threshold": "80"},
+}
+"""A governor's, and what they are when the first policy comes to it; the last one takes them."""
+
 
 class Files(Protocol):
     """A kernel in memory."""
@@ -19,6 +26,8 @@ class Files(Protocol):
     files: dict[str, str]
     remembered: dict[str, str]
     """Energy preferences that intel_pstate keeps for the time after performance, by path."""
+    per_policy: bool
+    """Whether each policy has tunables of its own, as the driver wants it."""
 
 
 def add_policy(
@@ -51,6 +60,8 @@ def add_policy(
         values["scaling_available_frequencies"] = "3600000 2800000 1800000"
     for name, text in values.items():
         kernel.files[f"{FOLDER}/policy{number}/{name}"] = text + "\n"
+    if not active:
+        _enter(kernel, f"{FOLDER}/policy{number}", governor)
 
 
 def shown(kernel: Files, name: str, text: str) -> str:
@@ -67,16 +78,43 @@ def shown(kernel: Files, name: str, text: str) -> str:
             raise OSError(errno.EINVAL, "Invalid argument", name)
         if active:
             _govern(kernel, folder, files, text)
+        elif text != files[file]:
+            kernel.files[name] = text + "\n"
+            _enter(kernel, folder, text)
+            _leave(kernel, folder, files[file])
     elif file == "energy_performance_preference":
         if files["scaling_governor"] == "performance" and active and text != "performance":
             raise OSError(errno.EBUSY, "Device or resource busy", name)
         if text not in PREFERENCES.split():
             raise OSError(errno.EINVAL, "Invalid argument", name)
         return "balance_performance" if text == "default" else text
+    elif folder.endswith("/conservative"):
+        now = {**files, file: text}
+        if int(now["down_threshold"]) >= int(now["up_threshold"]):
+            raise OSError(errno.EINVAL, "Invalid argument", name)
     elif file == "scaling_min_freq":
         there = sorted(map(int, files.get("scaling_available_frequencies", text).split()))
         return str(next((one for one in there if one >= int(text)), there[-1]))
     return text
+
+
+def _enter(kernel: Files, policy: str, governor: str) -> None:
+    """A policy comes to a governor."""
+    folder = policy if kernel.per_policy else FOLDER
+    for file, text in TUNABLES.get(governor, {}).items():
+        kernel.files.setdefault(f"{folder}/{governor}/{file}", text + "\n")
+
+
+def _leave(kernel: Files, policy: str, governor: str) -> None:
+    folder = policy if kernel.per_policy else FOLDER
+    users = [
+        path
+        for path, text in kernel.files.items()
+        if path.endswith("/scaling_governor") and text == f"{governor}\n"
+    ]
+    if kernel.per_policy or not users:
+        for file in TUNABLES.get(governor, {}):
+            del kernel.files[f"{folder}/{governor}/{file}"]
 
 
 def _govern(kernel: Files, folder: str, files: dict[str, str], governor: str) -> None:

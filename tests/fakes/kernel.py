@@ -46,6 +46,7 @@ class Kernel(Bus, Memory, WritableHost):
         self.managed: set[str] = set()
         """Affinities of managed interrupts: writes fail with EPERM, as on Linux 6.12."""
         self.remembered: dict[str, str] = {}
+        self.per_policy = False
         self.free_pages = 1 << 20
         self.found_by_compaction = 0
         self.watching: set[str] = set()
@@ -260,6 +261,8 @@ def a_host() -> Kernel:
     usb.boot(kernel)
     kernel.shared["/dev/shm/scream"] = Shared(Access(1000, 1000, 0o644), 4096)
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")
+    cpufreq.add_policy(kernel, 3, "6 7")
+    kernel.write(f"{cpufreq.FOLDER}/schedutil/rate_limit_us", "500")
     cpufreq.add_policy(kernel, 2, "4 5", "amd-pstate-epp", "powersave")
     systemd.boot(kernel)
     kernel.units |= {"gdm.service": "active", "irqs.service": "inactive"}

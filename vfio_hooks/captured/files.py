@@ -22,7 +22,8 @@ _PROC = """
 _CPUS = """
     {online,offline,possible,present,isolated,nohz_full,smt/*,vulnerabilities/*,modalias}
     cpu[0-9]*/{online,cpu_capacity,cpufreq,topology/*} cpu[0-9]*/cache/index[0-9]*/*
-    cpufreq/{boost,policy[0-9]*/*} intel_pstate/* amd_pstate/*
+    cpufreq/{boost,policy[0-9]*/*,{,policy[0-9]*/}{schedutil,ondemand,conservative}/*}
+    intel_pstate/* amd_pstate/*
 """
 _NODES = "{online,node[0-9]*/{cpumap,cpulist,distance,meminfo,hugepages/*/*}}"
 _PCI = """

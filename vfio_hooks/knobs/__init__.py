@@ -18,6 +18,7 @@ from vfio_hooks.knobs.energy import EnergyPreference
 from vfio_hooks.knobs.file import CpuMask, File
 from vfio_hooks.knobs.freed import Freed
 from vfio_hooks.knobs.frequency import Frequency
+from vfio_hooks.knobs.governor import Governor
 from vfio_hooks.knobs.group_cpus import GroupCpus
 from vfio_hooks.knobs.host_tasks import HostTasks
 from vfio_hooks.knobs.irq import IrqAffinity
@@ -51,6 +52,7 @@ KNOBS: dict[str, type[Knob]] = {
         Command,
         EnergyPreference,
         Frequency,
+        Governor,
         Trigger,
         Watchdog,
         AllowedCpus,
@@ -91,6 +93,7 @@ __all__ = [
     "File",
     "Freed",
     "Frequency",
+    "Governor",
     "GroupCpus",
     "HostTasks",
     "IrqAffinity",

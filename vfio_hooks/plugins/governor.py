@@ -1,7 +1,8 @@
 """The frequency governor of the VM's CPUs, and what goes with it, for as long as the VM runs.
 
 An empty table sets the governor performance. CPUs that can only change their frequency together
-are one policy of the kernel, and are set together; every policy gets its own former values back.
+are one policy of the kernel, and are set together; every policy gets its own former values back,
+and its governor's tunables, which the kernel may have forgotten.
 When several VMs want a policy in different ways, the one that was started last has its way,
 and the one before it when that one stops.
 """
@@ -17,7 +18,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.cpufreq import FOLDER, Policy, boost_switch, policies
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.modules import is_known
-from vfio_hooks.knobs import EnergyPreference, File, Frequency, Module
+from vfio_hooks.knobs import EnergyPreference, File, Frequency, Governor, Module
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.pinning import SAID
 from vfio_hooks.sharing import Once, Override
@@ -122,7 +123,10 @@ def _policy_steps(policy: Policy, options: Options, host: Host) -> Iterator[Step
     even where nobody asked, as not every driver remembers what it was before performance; one that
     nothing shows is then left out.
     """
-    governor = Step("governor", File(policy.file("scaling_governor")), Override(options.governor))
+    knob = Governor(policy.file("scaling_governor"))
+    # One that is there already stays as it is tuned.
+    wanted = knob.read(host) if policy.governor == options.governor else options.governor
+    governor = Step("governor", knob, Override(wanted))
     preference = _preference(policy, options, host)
     held = policy.is_self_governed and options.governor == "performance"
     if preference and held:

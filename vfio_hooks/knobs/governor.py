@@ -1,0 +1,75 @@
+"""What chooses the frequency of a CPU frequency policy."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.knobs.file import File, write_file
+
+
+@dataclass(frozen=True)
+class Governor(File):
+    """A scaling_governor file; the value is the governor's name, and where it has tunables these
+    too: "ondemand (sampling_rate=4000, up_threshold=95)". A name alone leaves them as they are.
+
+    The kernel forgets a governor's tunables when the last policy leaves it.
+    https://docs.kernel.org/admin-guide/pm/cpufreq.html
+    """
+
+    kind: ClassVar[str] = "governor"
+    # The governor is there a moment before its tunables are.
+    atomic: ClassVar[bool] = False
+
+    def read(self, host: Host) -> str:
+        name = super().read(host)
+        found = ((file, host.maybe(path)) for file, path in self._tunables(host, name))
+        told = ", ".join(f"{file}={text}" for file, text in found if text)
+        return f"{name} ({told})" if told else name
+
+    def write(self, host: WritableHost, value: str) -> None:
+        before, name = _name(self.read(host)), _name(value)
+        # Those that another policy kept meanwhile are not ours to change.
+        kept = before != name and self._folder(host, name) is not None
+        write_file(host, self.path, name)
+        if (shown := _name(self.read(host))) != name:
+            write_file(host, self.path, before)
+            raise HookError(f"{self.path}: wrote {name!r}, but the kernel shows {shown!r}")
+        if not kept:
+            self._tune(host, name, dict(re.findall(r"(\w+)=([^,)]*)", value)))
+
+    def same(self, live: str, value: str) -> bool:
+        return live == value or _name(live) == value
+
+    def _tune(self, host: WritableHost, name: str, wanted: dict[str, str]) -> None:
+        paths = dict(self._tunables(host, name))
+        for last in (False, True):
+            for file, text in wanted.items():
+                if file not in paths or host.maybe(paths[file]) == text:
+                    continue
+                try:
+                    write_file(host, paths[file], text)
+                except HookError:
+                    # Of two thresholds the lower has to stay below the upper.
+                    if last:
+                        raise
+
+    def _tunables(self, host: Host, name: str) -> Iterator[tuple[str, str]]:
+        if name == "userspace":
+            file = "scaling_setspeed"
+            yield file, f"{self.path.rpartition('/')[0]}/{file}"
+        elif folder := self._folder(host, name):
+            for file in host.names(folder):
+                yield file, f"{folder}/{file}"
+
+    def _folder(self, host: Host, name: str) -> str | None:
+        """Where the tunables are: of this policy alone, or of all that have the governor."""
+        own = self.path.rpartition("/")[0]
+        folders = (f"{around}/{name}" for around in (own, own.rpartition("/")[0]))
+        return next(filter(host.exists, folders), None)
+
+
+def _name(value: str) -> str:
+    return value.partition(" ")[0]
