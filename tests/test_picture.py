@@ -2,21 +2,31 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.defects import GOOD, link
 from tests.fakes.kernel import Kernel
+from tests.hosttree import guides_host
 from tests.shapes import SHAPES, Shape
-from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.check.domain.nodes import level_3
+from vfio_hooks.check.rule import Guest, Patient
+from vfio_hooks.domain import Domain, PciFunction, element, parse
 from vfio_hooks.errors import HookError
-from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.host import Host
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.picture import svg, text
 from vfio_hooks.picture.scene import Scene, scene
+from vfio_hooks.places import Places
 
 GPU = "0000:41:00.0"
+PINNED = (
+    "<domain type='kvm'><name>a</name><uuid>b</uuid><vcpu>{}</vcpu><cputune>{}</cputune></domain>"
+)
 DEVICES = "/sys/bus/pci/devices"
 
 
@@ -125,7 +135,22 @@ def test_a_large_host_is_folded_where_no_vm_is() -> None:
             0,
             ["wrong a and b: both are given 0000:41:00.0"],
         ),
-        ("ryzen", [vm("a", "7 23 8 24", 2)], 0, ["note a: vCPUs are split between L3 caches"]),
+        (
+            "ryzen",
+            [vm("a", "7 23 8 24", 2)],
+            0,
+            ["note a: vCPUs are split between L3 caches (7,23 and 8,24); they would fit in one"],
+        ),
+        ("epyc", [vm("a", "0-3,128-131 4-7,132-135", 2)], 0, []),
+        (
+            "epyc",
+            [vm("a", "0-3,128-131 4-5,132-133 8-9,136-137", 2)],
+            0,
+            [
+                "note a: vCPUs are split between L3 caches (0-3,128-131 and 4-5,132-133 and "
+                "8-9,136-137); they would fit in 2"
+            ],
+        ),
         ("hybrid", [vm("a", "2 3", 2)], 0, []),
         (
             "hybrid",
@@ -143,6 +168,60 @@ def test_what_is_wrong(
     assert len(told) == len(expected), told
     for line, start in zip(told, expected, strict=True):
         assert line.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pins", "threads", "marked"),
+    [
+        # Both vCPUs of a pair that is none are wrong.
+        ("2 sockets", "1 2 3 4", 2, "1-4"),
+        ("laptop", "2 4 6 7", 2, "2,4"),
+        # The slower kind, however many are of it.
+        ("hybrid", "0 1 2 3 12 13 14 15", 1, "12-15"),
+        ("hybrid", "0 1 12 13 14 15", 1, "12-15"),
+        ("hybrid", "0 1 2 3 12", 1, "12"),
+    ],
+)
+def test_what_is_marked(shape: str, pins: str, threads: int, marked: str) -> None:
+    (problem, *_) = [
+        one
+        for one in scene(kernel(SHAPES[shape]), [(vm("a", pins, threads), True)]).problems
+        if "believes" in one.text or "alike" in one.text
+    ]
+    assert format_list(problem.cpus) == marked
+
+
+@pytest.mark.parametrize("shape", ["ryzen", "epyc", "hybrid", "no L3"])
+def test_the_picture_and_check_agree_on_caches(shape: str, tmp_path: Path) -> None:
+    SHAPES[shape].write(tmp_path)
+    host = Host(str(tmp_path))
+    for count in range(1, 12):
+        xml = PINNED.format(
+            count, "".join(map("<vcpupin vcpu='{0}' cpuset='{0}'/>".format, range(count)))
+        )
+        domain = parse(xml.encode())
+        told = [one for one in scene(host, [(domain, True)]).problems if "L3 caches" in one.text]
+        patient = Patient(host, Places(), Guest(domain, element(xml.encode())))
+        assert len(told) == len(list(level_3.look(patient))), count
+
+
+@pytest.mark.parametrize(
+    ("width", "port", "told"),
+    [
+        (8, 16, ["VGA 0000:45:00.0 has 8 of 16 lanes"]),
+        (16, 16, []),
+        (8, 8, []),
+        (4, 8, ["VGA 0000:45:00.0 has 4 of 8 lanes"]),
+    ],
+)
+def test_missing_lanes_are_marked(tmp_path: Path, width: int, port: int, told: list[str]) -> None:
+    root = guides_host(tmp_path)
+    link(width, 16.0, port)(root)
+    domain = parse(GOOD.encode())
+    drawn = scene(Host(str(root)), [(domain, False)])
+    found = [one for one in drawn.problems if "lanes" in one.text]
+    assert [one.text for one in found] == [f"{domain.name}: {text}" for text in told]
+    assert all(one.level == "wrong" and one.devices == ("0000:45:00.0",) for one in found)
 
 
 def test_devices_stand_at_their_node_with_link_group_and_owner() -> None:
@@ -164,6 +243,13 @@ def test_devices_stand_at_their_node_with_link_group_and_owner() -> None:
     (line,) = [line for line in plain(drawn) if GPU in line]
     assert "group 19, 16 GT/s x8 of x16, for A" in line
     assert "for win11" in svg.draw(drawn)
+
+
+def test_an_svg_names_every_vm_of_a_device() -> None:
+    host = kernel(SHAPES["2 sockets"])
+    host.add_pci(GPU, "vfio-pci", "19")
+    domains = [(vm(name, "", gpu=True), False) for name in ("B-side", "for A", "c")]
+    assert "for B-side+for A+c" in svg.draw(scene(host, domains))
 
 
 def test_two_running_vms_in_one_place_are_wrong_and_defined_ones_a_note() -> None:

@@ -8,6 +8,7 @@ old kernels have no lists, and Linux 3 has wrong ones for the caches of AMD's co
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -59,6 +60,12 @@ class Topology:
     def l3(self) -> tuple[Cache, ...]:
         """The level 3 caches: on an AMD host one for each CCX."""
         return tuple(cache for cache in self.caches if cache.level == 3)
+
+    def fewest_l3(self, count: int) -> int:
+        """How many level 3 caches have this many CPUs together, or all of them; 0 without any."""
+        sizes = sorted((len(cache.cpus) for cache in self.l3), reverse=True)
+        sums = accumulate(sizes, initial=0)
+        return min(sum(together < count for together in sums), len(sizes))
 
     def siblings(self, cpus: Iterable[int]) -> CpuSet:
         """The CPUs, and those that share a core with any of them."""

@@ -4,8 +4,10 @@ https://docs.kernel.org/PCI/sysfs-pci.html and Documentation/ABI/testing/sysfs-b
 from the pci.ids of this machine, where it is installed (https://pci-ids.ucw.cz).
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
@@ -101,6 +103,24 @@ def traits(host: Host, address: str) -> Traits:
         resets=tuple((methods or "").split()),
         boot_vga=host.maybe(f"{folder}/boot_vga") == "1",
     )
+
+
+def missing_lanes(host: Host, address: str) -> tuple[int, int] | None:
+    """How many lanes the first link has that is narrower than both its ends could make it, of
+    those from a card up to the processor, and how many it could have. None where there is none,
+    and for VFs and all but a card's first function, which have no link of their own."""
+    if not address.endswith(".0") or host.exists(f"{DEVICES}/{address}/physfn"):
+        return None
+    # sysfs nests a device's folder in that of the port above.
+    path = os.path.realpath(host.path(f"{DEVICES}/{address}"))
+    parts = path.strip("/").split("/")
+    way = [name for name in reversed(parts) if host.exists(f"{DEVICES}/{name}")]
+    for below, above in pairwise(traits(host, one) for one in way):
+        if below.link and below.best and above.best:
+            could = min(below.best.width, above.best.width)
+            if below.link.width < could:
+                return below.link.width, could
+    return None
 
 
 def names(ids: Iterable[str]) -> dict[str, str]:

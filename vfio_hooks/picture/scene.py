@@ -8,9 +8,9 @@ from vfio_hooks.host import Host, pci
 from vfio_hooks.host import cpu as cpus_of
 from vfio_hooks.host.cpu import Topology, topology
 from vfio_hooks.host.cpulist import CpuSet
-from vfio_hooks.host.pci_traits import Link, names, traits
+from vfio_hooks.host.pci_traits import Link, missing_lanes, names, traits
 from vfio_hooks.host.threads import interrupts_by_cpu
-from vfio_hooks.picture.wrong import Problem, Room, problems
+from vfio_hooks.picture.wrong import Function, Problem, problems
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def scene(host: Host, domains: Sequence[tuple[Domain, bool]]) -> Scene:
     found = topology(host)
     letters = {domain.uuid: _letter(number) for number, (domain, _) in enumerate(domains)}
     passed = {function.address for domain, _ in domains for function in domain.pci}
-    rooms = tuple(_rooms(host, passed))
-    wrong = tuple(problems(found, domains, rooms))
-    devices = _devices(rooms, domains, letters, wrong)
+    functions = tuple(_functions(host, passed))
+    wrong = tuple(problems(found, domains, functions))
+    devices = _devices(functions, domains, letters, wrong)
     numbers = {node.number for node in found.nodes}
     if len(numbers) == 1:
         # Where there is one node, firmware often names none.
@@ -185,7 +185,7 @@ def _kinds(found: Topology, size: int, cpus: CpuSet) -> Iterator[tuple[int, str,
             left -= mine
 
 
-def _rooms(host: Host, passed: Iterable[str]) -> Iterator[Room]:
+def _functions(host: Host, passed: Iterable[str]) -> Iterator[Function]:
     """The functions to show: passed ones, those that VFIO has, and what the host shows on."""
     wanted = set(passed)
     for address in host.names(pci.DEVICES):
@@ -193,34 +193,34 @@ def _rooms(host: Host, passed: Iterable[str]) -> Iterator[Room]:
         if function and (
             address in wanted or pci.is_for_guests(function.driver) or function.is_display
         ):
-            yield Room(function, traits(host, address))
+            yield Function(function, traits(host, address), missing_lanes(host, address))
 
 
 def _devices(
-    rooms: Sequence[Room],
+    functions: Sequence[Function],
     domains: Sequence[tuple[Domain, bool]],
     letters: dict[str, str],
     wrong: Sequence[Problem],
 ) -> tuple[Device, ...]:
-    titles = names(room.function.ids for room in rooms)
+    titles = names(one.base.ids for one in functions)
     return tuple(
         Device(
-            address=room.function.address,
-            kind=room.traits.kind,
-            name=titles.get(room.function.ids, room.function.ids),
-            driver=room.function.driver,
-            group=room.function.group,
-            node=room.traits.node,
-            link=room.traits.link,
-            best=room.traits.best,
+            address=one.base.address,
+            kind=one.traits.kind,
+            name=titles.get(one.base.ids, one.base.ids),
+            driver=one.base.driver,
+            group=one.base.group,
+            node=one.traits.node,
+            link=one.traits.link,
+            best=one.traits.best,
             vms=tuple(
                 letters[domain.uuid]
                 for domain, _ in domains
-                if room.function.address in {one.address for one in domain.pci}
+                if one.base.address in {function.address for function in domain.pci}
             ),
-            wrong=tuple(one.number for one in wrong if room.function.address in one.devices),
+            wrong=tuple(found.number for found in wrong if one.base.address in found.devices),
         )
-        for room in rooms
+        for one in functions
     )
 
 

@@ -163,9 +163,7 @@ class _Pen:
         return "; ".join(parts)
 
     def device(self, device: Device) -> Box:
-        address, name, rest = words.device(device)
-        for letter in device.vms:
-            rest = rest.replace(f"for {letter}", f"for {self._name[letter]}")
+        address, name, rest = words.device(device, self._name.__getitem__)
         marks = "".join(f" !{number}" for number in device.wrong)
         name = name if len(name) < 60 else name[:59] + "…"
         fill = self._color[device.vms[0]] if device.vms else "#dadde2"

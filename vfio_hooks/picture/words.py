@@ -1,6 +1,6 @@
 """What both drawings say in the same words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount
@@ -49,11 +49,12 @@ def node(one: Node) -> str:
     return f"node {one.number}  {amount(one.memory)}" if one.memory else f"node {one.number}"
 
 
-def device(one: Device) -> Sequence[str]:
-    """Its address, its kind and name, and what goes with it."""
+def device(one: Device, vm_name: Callable[[str], str] = str) -> Sequence[str]:
+    """Its address, its kind and name, and what goes with it; `vm_name` is what to call the VM of
+    a letter."""
     parts = [f"group {one.group}" if one.group else "no IOMMU group"]
     if one.link:
         slowed = one.best and one.link.width < one.best.width
         parts.append(f"{one.link}{f' of x{one.best.width}' if slowed and one.best else ''}")
-    parts.append("for " + "+".join(one.vms) if one.vms else one.driver or "no driver")
+    parts.append("for " + "+".join(map(vm_name, one.vms)) if one.vms else one.driver or "no driver")
     return (one.address, f"{one.kind} {one.name}", ", ".join(parts))

@@ -6,9 +6,9 @@ from itertools import combinations
 from typing import Literal
 
 from vfio_hooks.domain import Domain
+from vfio_hooks.host import pci
 from vfio_hooks.host.cpu import Topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
-from vfio_hooks.host.pci import Function
 from vfio_hooks.host.pci_traits import Traits
 
 Running = tuple[Domain, bool]
@@ -16,11 +16,12 @@ Running = tuple[Domain, bool]
 
 
 @dataclass(frozen=True)
-class Room:
-    """A PCI function with what there is to know of it."""
+class Function:
+    """A PCI function with what there is to know of it; `lanes` as `pci_traits.missing_lanes`."""
 
-    function: Function
+    base: pci.Function
     traits: Traits
+    lanes: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,22 @@ class Problem:
 
 
 def problems(
-    found: Topology, domains: Sequence[Running], rooms: Sequence[Room]
+    found: Topology, domains: Sequence[Running], functions: Sequence[Function]
 ) -> Iterator[Problem]:
     """All problems, those of each VM together, numbered from 1."""
     every = [
-        *(one for domain, _ in domains for one in _of(domain, found, rooms)),
+        *(
+            one
+            for domain, _ in domains
+            for one in (*_of(domain, found, functions), *_narrow(domain, functions))
+        ),
         *_between(domains),
     ]
     for number, problem in enumerate(every, 1):
         yield replace(problem, number=number)
 
 
-def _of(domain: Domain, found: Topology, rooms: Sequence[Room]) -> Iterator[Problem]:
+def _of(domain: Domain, found: Topology, functions: Sequence[Function]) -> Iterator[Problem]:
     pinned = domain.pinned & found.online
     if not domain.pinned:
         yield Problem("note", f"{domain.name}: no vCPU is pinned: they run on any CPU")
@@ -71,7 +76,7 @@ def _of(domain: Domain, found: Topology, rooms: Sequence[Room]) -> Iterator[Prob
             f"{domain.name}: emulator or I/O threads where its vCPUs are: {_cpus(beside)}",
             beside,
         )
-    yield from _far(domain, found, pinned, rooms)
+    yield from _far(domain, found, pinned, functions)
 
 
 def _doubled(domain: Domain) -> Iterator[Problem]:
@@ -96,10 +101,11 @@ def _siblings(domain: Domain, found: Topology, pinned: CpuSet) -> Iterator[Probl
     threads = max(domain.threads, 1)
     single = {vcpu: next(iter(c)) for vcpu, c in domain.vcpu_pins.items() if len(c) == 1}
     apart = frozenset(
-        single[vcpu]
+        cpu
         for vcpu in single
         if (first := vcpu - vcpu % threads) in single
         and core_of.get(single[vcpu]) != core_of.get(single[first])
+        for cpu in (single[first], single[vcpu])
     )
     if apart:
         text = (
@@ -122,12 +128,12 @@ def _siblings(domain: Domain, found: Topology, pinned: CpuSet) -> Iterator[Probl
 def _mixed(domain: Domain, found: Topology, pinned: CpuSet) -> Iterator[Problem]:
     kinds = [kind for kind, cpus in found.kinds.items() if cpus & pinned]
     if len(kinds) > 1:
-        few = min((found.kinds[kind] & pinned for kind in kinds), key=len)
+        slow = pinned - found.kinds[kinds[0]]
         text = (
             f"{domain.name}: vCPUs are on {' and '.join(kinds)} cores, and the guest takes all for "
-            f"alike ({_cpus(few)})"
+            f"alike (slower: {_cpus(slow)})"
         )
-        yield Problem("note", text, few)
+        yield Problem("note", text, slow)
 
 
 def _spread(domain: Domain, found: Topology, pinned: CpuSet) -> Iterator[Problem]:
@@ -138,33 +144,46 @@ def _spread(domain: Domain, found: Topology, pinned: CpuSet) -> Iterator[Problem
         yield Problem("wrong", text, pinned)
         return
     caches = [cache for cache in found.l3 if cache.cpus & pinned]
-    if len(caches) > 1 and any(len(cache.cpus) >= len(pinned) for cache in caches):
+    if len(caches) > (enough := found.fewest_l3(len(pinned))):
         parts = " and ".join(format_list(cache.cpus & pinned) for cache in caches)
-        text = f"{domain.name}: vCPUs are split between L3 caches ({parts}); they would fit in one"
+        text = (
+            f"{domain.name}: vCPUs are split between L3 caches ({parts}); they would fit in "
+            f"{enough if enough > 1 else 'one'}"
+        )
         yield Problem("note", text, pinned)
 
 
 def _far(
-    domain: Domain, found: Topology, pinned: CpuSet, rooms: Sequence[Room]
+    domain: Domain, found: Topology, pinned: CpuSet, functions: Sequence[Function]
 ) -> Iterator[Problem]:
     homes = {node.number for node in found.nodes if node.cpus & pinned}
     passed = {function.address for function in domain.pci}
-    far: dict[int, list[Room]] = {}
-    for room in rooms:
-        node = room.traits.node
-        if room.function.address in passed and node is not None and node not in homes:
-            far.setdefault(node, []).append(room)
+    far: dict[int, list[Function]] = {}
+    for one in functions:
+        node = one.traits.node
+        if one.base.address in passed and node is not None and node not in homes:
+            far.setdefault(node, []).append(one)
     for node, members in far.items():
         if not homes or not any(one.number == node for one in found.nodes):
             continue
-        first = next((room for room in members if room.traits.is_display), members[0])
+        first = next((one for one in members if one.traits.is_display), members[0])
         text = (
-            f"{domain.name}: {first.traits.kind} {first.function.address} is at node {node}, the "
+            f"{domain.name}: {first.traits.kind} {first.base.address} is at node {node}, the "
             f"vCPUs at node{'s' if len(homes) > 1 else ''} {format_list(homes)}"
         )
         level: Literal["wrong", "note"] = "wrong" if first.traits.is_display else "note"
-        addresses = tuple(room.function.address for room in members)
+        addresses = tuple(one.base.address for one in members)
         yield Problem(level, text, devices=addresses)
+
+
+def _narrow(domain: Domain, functions: Sequence[Function]) -> Iterator[Problem]:
+    passed = {function.address for function in domain.pci}
+    for one in functions:
+        if one.lanes and one.base.address in passed:
+            text = "{}: {} {} has {} of {} lanes".format(
+                domain.name, one.traits.kind, one.base.address, *one.lanes
+            )
+            yield Problem("wrong", text, devices=(one.base.address,))
 
 
 def _between(domains: Sequence[Running]) -> Iterator[Problem]:

@@ -100,11 +100,8 @@ def device(patient: Patient, guest: Guest) -> Iterator[Seen]:
 def level_3(patient: Patient, guest: Guest) -> Iterator[Seen]:
     own, caches = guest.domain.pinned, patient.topology.l3
     used = [cache for cache in caches if cache.cpus & own]
-    enough, room = 0, 0
-    for size in sorted((len(cache.cpus) for cache in caches), reverse=True):
-        if room < len(own):
-            enough, room = enough + 1, room + size
-    if used and len(used) > enough:
+    enough = patient.topology.fewest_l3(len(own))
+    if len(used) > enough:
         shown = ", ".join(format_list(cache.cpus & own) for cache in used)
         roomy = max(caches, key=lambda cache: len(cache.cpus))
         yield Seen(
