@@ -6,7 +6,7 @@ in the order in which they came. What the engine leaves on the host must be that
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.knobs import File, IrqAffinity, Pages, PciDriver
-from vfio_hooks.sharing import Add, Exclusive, Override, Share, Subtract
+from vfio_hooks.knobs import Command, CpuMask, File, IrqAffinity, Pages, PciDriver
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.sharing import Add, AtLeast, Exclusive, Include, Override, Run, Share, Subtract
 from vfio_hooks.state import StateFolder
-from vfio_hooks.steps import Step
+from vfio_hooks.steps import Step, Until
 
 GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")
 IRQ = IrqAffinity(24)
@@ -30,17 +31,53 @@ GPU, NIC = PciDriver("0000:04:00.0"), PciDriver("0000:05:00.0")
 REFUSES = File("/proc/sys/vm/stat_interval")
 BOUND = "vfio-pci (override vfio-pci)"
 
+CPUS = CpuMask("/test/cpus")
+VFS = File("/test/vfs")
+LAMPS = [Command(("switch", f"lamp{vm}", "on"), ("switch", f"lamp{vm}", "off")) for vm in range(4)]
+
+
+def wanted(knob: Knob, share: Share, until: Until = "release") -> Step:
+    return Step("test", knob, share, until)
+
+
 PLANS = (
-    ((GOVERNOR, Override("performance")), (IRQ, Subtract("1-2")), (PAGES, Add(4))),
-    ((PAGES, Add(1)), (GOVERNOR, Override("powersave")), (NIC, Exclusive(BOUND))),
-    ((NIC, Exclusive(BOUND)), (IRQ, Subtract("2-5")), (GOVERNOR, Override("performance"))),
-    ((GPU, Exclusive()), (IRQ, Subtract("0", ("0-7",))), (IRQ, Subtract("5")), (PAGES, Add(2))),
+    (
+        wanted(GOVERNOR, Override("performance")),
+        wanted(IRQ, Subtract("1-2"), "stopped"),
+        wanted(PAGES, Add(4)),
+        wanted(VFS, AtLeast(9)),
+        wanted(LAMPS[0], Run()),
+    ),
+    (
+        wanted(PAGES, Add(1), "stopped"),
+        wanted(GOVERNOR, Override("powersave"), "stopped"),
+        wanted(NIC, Exclusive(BOUND)),
+        wanted(CPUS, Include("2-3")),
+    ),
+    (
+        wanted(NIC, Exclusive(BOUND)),
+        wanted(IRQ, Subtract("2-5")),
+        wanted(GOVERNOR, Override("performance")),
+        wanted(VFS, AtLeast(7)),
+        wanted(LAMPS[2], Run(), "stopped"),
+    ),
+    (
+        wanted(GPU, Exclusive()),
+        wanted(CPUS, Include("3,6"), "stopped"),
+        wanted(IRQ, Subtract("0", ("0-7",))),
+        wanted(IRQ, Subtract("5")),
+        wanted(PAGES, Add(2)),
+        wanted(VFS, AtLeast(8), "stopped"),
+    ),
 )
-"""What each of the four VMs wants; they share every value but the GPU."""
+"""What each of the four VMs wants, in all the ways of sharing; they share every value but the GPU
+and the lamps."""
+GPU_S_OWN = 3
 
 BASE = a_host()
+BASE.files |= {CPUS.path: "0\n", VFS.path: "2\n"} | {f"/switch/lamp{vm}": "off\n" for vm in (0, 2)}
 OPS = st.tuples(
-    st.sampled_from(["start", "start", "stop", "fail", "crash", "crash in stop", "stranger"]),
+    st.sampled_from("start start stop fail crash stopped crash-in-stop stranger".split()),
     st.integers(0, 3),
     st.integers(0, 60),
 )
@@ -52,32 +89,45 @@ class Model:
 
     base: dict[str, str] = field(
         default_factory=lambda: {
-            knob.key: knob.read(BASE) for knob in (GOVERNOR, IRQ, PAGES, GPU, NIC)
+            knob.key: knob.read(BASE) for knob in (GOVERNOR, IRQ, PAGES, GPU, NIC, CPUS, VFS)
         }
     )
-    claims: dict[str, list[tuple[int, Share]]] = field(default_factory=dict)
+    claims: dict[str, list[tuple[int, Step]]] = field(default_factory=dict)
     running: set[int] = field(default_factory=set)
 
+    def shares(self, key: str) -> list[Share]:
+        return [step.share for _, step in self.claims.get(key, [])]
+
     def free(self, vm: int) -> bool:
-        return all(
-            not self.claims.get(knob.key)
-            for knob, share in PLANS[vm]
-            if isinstance(share, Exclusive)
-        )
+        """Whether nothing that others have keeps a VM from starting: a device, or a number that
+        could only grow by being 0 in between."""
+        for step in PLANS[vm]:
+            held = self.shares(step.key)
+            if isinstance(step.share, Exclusive) and held:
+                return False
+            counts = [share.count for share in held if isinstance(share, AtLeast)]
+            if isinstance(step.share, AtLeast) and step.share.count > min(counts, default=99):
+                return False
+        return True
 
     def start(self, vm: int) -> None:
         self.running.add(vm)
-        for knob, share in PLANS[vm]:
-            self.claims.setdefault(knob.key, []).append((vm, share))
+        for step in PLANS[vm]:
+            self.claims.setdefault(step.key, []).append((vm, step))
+
+    def stopped(self, vm: int) -> None:
+        self._drop(lambda owner, step: owner == vm and step.until == "stopped")
 
     def stop(self, vm: int) -> None:
         self.running.discard(vm)
+        self._drop(lambda owner, _: owner == vm)
+
+    def _drop(self, ends: Callable[[int, Step], bool]) -> None:
         for key, claims in self.claims.items():
-            self.claims[key] = [claim for claim in claims if claim[0] != vm]
+            self.claims[key] = [claim for claim in claims if not ends(*claim)]
 
     def value(self, key: str) -> str:
-        shares = [share for _, share in self.claims.get(key, [])]
-        base = self.base[key]
+        shares, base = self.shares(key), self.base[key]
         match shares[-1] if shares else None:
             case None | Exclusive(None):
                 return base
@@ -85,11 +135,17 @@ class Model:
                 return value
             case Add():
                 return str(int(base) + sum(s.count for s in shares if isinstance(s, Add)))
+            case AtLeast():
+                return str(max(s.count for s in shares if isinstance(s, AtLeast)))
+            case Include():
+                return format_list(parse_list(base) | _cpus(shares))
             case _:
-                taken = set[int]().union(
-                    *(parse_list(s.cpus) for s in shares if isinstance(s, Subtract))
-                )
-                return format_list(parse_list(base) - taken)
+                return format_list(parse_list(base) - _cpus(shares))
+
+
+def _cpus(shares: Sequence[Share]) -> set[int]:
+    named = (s.cpus for s in shares if isinstance(s, Subtract | Include))
+    return set[int]().union(*map(parse_list, named))
 
 
 class World:
@@ -113,13 +169,16 @@ class World:
         match op:
             case "start" | "fail" | "crash":
                 self.start(op, vm, number)
-            case "stop" | "crash in stop":
-                self.stop(vm, Fate(number if op == "crash in stop" else None))
+            case "stop" | "crash-in-stop":
+                self.stop(vm, Fate(number if op == "crash-in-stop" else None))
+            case "stopped":
+                assert self.engine(Fate()).undo("stopped", uuid(vm)) == []
+                self.model.stopped(vm)
             case "stranger":
                 self.stranger(number)
 
     def start(self, op: str, vm: int, number: int) -> None:
-        steps = [Step("test", knob, share) for knob, share in PLANS[vm]]
+        steps = list(PLANS[vm])
         if op == "fail":
             position = number % (len(steps) + 1)
             steps.insert(position, Step("test", REFUSES, Override("9")))
@@ -136,11 +195,11 @@ class World:
             return
         assert op != "fail" and self.model.free(vm)
         self.model.start(vm)
-        if any(knob is GPU for knob, _ in PLANS[vm]):
+        if vm == GPU_S_OWN:
             Kernel.bind_as_libvirt(self.host, GPU.address)
 
     def stop(self, vm: int, fate: Fate) -> None:
-        if vm in self.model.running and any(knob is GPU for knob, _ in PLANS[vm]):
+        if vm in self.model.running and vm == GPU_S_OWN:
             Kernel.give_back_as_libvirt(self.host, GPU.address)
         self.model.stop(vm)
         try:
@@ -164,10 +223,13 @@ class World:
 
     def check(self) -> None:
         for key in self.model.base:
-            knob = next(knob for plan in PLANS for knob, _ in plan if knob.key == key)
+            knob = next(step.knob for plan in PLANS for step in plan if step.key == key)
             lent = knob is GPU and self.model.claims.get(key)
             shown = BOUND if lent else self.model.value(key)
             assert knob.read(self.host) == shown, key
+        for vm in (0, 2):
+            lit = bool(self.model.claims.get(LAMPS[vm].key))
+            assert self.host.files[f"/switch/lamp{vm}"].strip() == ("on" if lit else "off")
 
 
 def uuid(vm: int) -> str:
