@@ -24,10 +24,12 @@ def pidfile(vm: str) -> str:
     return f"/run/libvirt/qemu/{vm}.pid"
 
 
-def argv(module: str, *arguments: str) -> tuple[str, ...]:
-    """The command line of one of our modules, for systemd to run."""
+def argv(module: str, *arguments: str, site: bool = False) -> tuple[str, ...]:
+    """The command line of one of our modules, for systemd to run; with `site`, one that needs what
+    is installed beside Python."""
     place = f"PYTHONPATH={os.path.dirname(vfio_hooks.__path__[0])}"
-    return ("/usr/bin/env", place, "/usr/bin/python3", "-BPS", "-m", module, *arguments)
+    options = "-BP" if site else "-BPS"
+    return ("/usr/bin/env", place, "/usr/bin/python3", options, "-m", module, *arguments)
 
 
 def lifetime(vm: str) -> tuple[str, ...]:

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from functools import cache
 
 from vfio_hooks.beside import argv, pidfile
+from vfio_hooks.beside.service import service
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import Gone
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, irq
 from vfio_hooks.host.cpu import Node, nearest_first, nodes, online, possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.knobs import Command, CpuMask, IrqAffinity, IrqBalance
+from vfio_hooks.knobs import CpuMask, IrqAffinity, IrqBalance
 from vfio_hooks.pinning import SAID, Pin, own_cpus
 from vfio_hooks.sharing import Run, Subtract
 from vfio_hooks.steps import Step
@@ -99,14 +100,13 @@ class _Away:
 
 
 def _own(domain: Domain) -> Step:
-    unit, where = f"vfio-hooks-vectors-{domain.uuid}", format_list(domain.pinned)
-    do = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"]
-    do += [f"--description=Interrupts of VM {domain.name}"]
+    where = format_list(domain.pinned)
     addresses = (function.address for function in domain.pci)
     words = (domain.uuid, pidfile(domain.name), where, *addresses)
-    do += argv("vfio_hooks.beside.vectors", *words)
-    # As a pattern, since stopping a unit that is not there, after a crash, is an error else.
-    undo = ["systemctl", "stop", f"{unit}.servic[e]"]
-    title = f"{unit}.service: takes the interrupts of the VM's own devices to CPUs {where}"
-    knob = Command(tuple(do), tuple(undo), title=title)
+    knob = service(
+        f"vfio-hooks-vectors-{domain.uuid}",
+        f"Interrupts of VM {domain.name}",
+        argv("vfio_hooks.beside.vectors", *words),
+        f"takes the interrupts of the VM's own devices to CPUs {where}",
+    )
     return Step("irqs", knob, Run(), until="stopped", required=False)

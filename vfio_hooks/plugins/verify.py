@@ -6,15 +6,14 @@ is, and which programs and interrupts of the host came to its CPUs. A small serv
 the verdicts. What is wrong is a warning there and changes nothing else.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import vfio_hooks
+from vfio_hooks.beside import argv
+from vfio_hooks.beside.service import service
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import Command
 from vfio_hooks.sharing import Run
 from vfio_hooks.steps import Step
 
@@ -35,14 +34,11 @@ class Options:
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
     if event.op != "started":
         return
-    unit = f"vfio-hooks-verify-{domain.uuid}"
-    do = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"]
-    do += [f"--description=How VM {domain.name} is left alone"]
-    do += [f"--setenv=PYTHONPATH={os.path.dirname(vfio_hooks.__path__[0])}"]
-    do += ["/usr/bin/python3", "-BP", "-m", "vfio_hooks"]
-    do += ["verify", "--log", f"--seconds={options.seconds:g}", "--", domain.name]
-    # As a pattern, since stopping a unit that has ended already is an error else.
-    undo = ["systemctl", "stop", f"{unit}.servic[e]"]
-    title = f"{unit}.service: looks for {options.seconds:g} s how the VM is left alone"
-    knob = Command(tuple(do), tuple(undo), title=title)
+    watch = ("verify", "--log", f"--seconds={options.seconds:g}", "--", domain.name)
+    knob = service(
+        f"vfio-hooks-verify-{domain.uuid}",
+        f"How VM {domain.name} is left alone",
+        argv("vfio_hooks", *watch, site=True),
+        f"looks for {options.seconds:g} s how the VM is left alone",
+    )
     yield Step("verify", knob, Run(), until="stopped", required=False)
