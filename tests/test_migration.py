@@ -37,7 +37,7 @@ def test_the_example_is_valid(tmp_path: Path) -> None:
         path.chmod(0o755)
     config, problems = examine(str(tmp_path), "win11")
     assert problems == []
-    assert config and len(config.tables) == 3
+    assert config and len(config.tables) == 4
 
 
 def test_each_place_that_people_come_from_has_a_section() -> None:

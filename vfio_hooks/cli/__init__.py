@@ -1,4 +1,4 @@
-"""The vfio-hooks command: the only part that reads options and prints for people.
+"""The vfio-hooks command: what reads options and prints for people.
 
 It exits with 0 when all went well, 1 after a failure, which is told in one line on standard
 error, and 2 when it was called wrongly.

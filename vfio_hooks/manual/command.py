@@ -12,7 +12,8 @@ that when they end. What it is to do for a VM is in the folder's file vm.toml, w
 `vfio-hooks.toml`(5) describes.
 
 This command shows what the hook would do, what it did and what is changed now, checks the
-configuration, and undoes what was left behind. Only init, undo and hook change anything.
+configuration, and undoes what was left behind. Only init, undo, hook and
+check --fix change anything.
 
 Every verb has the option `--help`. With `--json` a verb prints one JSON document for programs.
 """

@@ -30,8 +30,8 @@ to another VM's. The link, where it leads, and all in between have to belong to 
     ln -s win11 /etc/libvirt/hooks/qemu.d/win11-copy
 """
 _REQUIRED = """\
-With false the VM starts also without what the table asks for, where that fails, and the journal
-has a warning. Otherwise a failure keeps the VM from starting, and what was done before is undone.
+With false the VM starts also without what the table asks for, where that fails, and the log has
+a warning. Otherwise a failure keeps the VM from starting, and what was done before is undone.
 """
 _EXECUTABLES = """\
 Besides vm.toml a VM's folder may have executables, as VFIO-Tools made them common:

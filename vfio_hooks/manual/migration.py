@@ -50,8 +50,8 @@ _VFIO_TOOLS = (
     ),
     (
         "vfioselect",
-        "`[pci]`, with the devices as <hostdev> in the domain; vfio-hooks topology shows what "
-        "there is, with the IOMMU groups.",
+        "`[pci]`, with the devices as <hostdev> in the domain; vfio-hooks iommu shows what there "
+        "is, with the IOMMU groups.",
     ),
 )
 _SINGLE_GPU = (
@@ -140,6 +140,7 @@ A whole start.sh and revert.sh of such a repository is this vm.toml:
 
     [inhibit]
     [session]
+    [gpu]
     [pci]
 """
 _ISOLATE = (
@@ -151,11 +152,10 @@ _ISOLATE = (
         "cpu-governor performance C4-7",
         "`[governor]`, with `cpus` and `governor` where they differ.",
     ),
-    ("drop-caches", '`[[write]]` with path = "vm.drop_caches", value = 3 and once = true.'),
     (
-        "compact-memory",
-        '`[[write]]` with path = "vm.compact_memory", value = 1 and once = true. `[hugepages]` '
-        "does both by itself, where they are needed.",
+        "drop-caches, compact-memory",
+        "`[memory]` with `drop_caches` or `compact_memory`. `[hugepages]` does both by itself, "
+        "where they are needed.",
     ),
     (
         "-u FILE and restore FILE",

@@ -15,7 +15,7 @@ off while the guest has not opened the device, and are back if QEMU was killed; 
 no guest is given. A table without `device` is for all USB devices in the domain's XML.
 
 Afterwards every interface has its former driver again, also if the device was plugged in again
-meanwhile, in another port too; a device that is gone is told in the journal.
+meanwhile, in another port too; a device that is gone is told in the log.
 """
 
 from collections.abc import Iterator
