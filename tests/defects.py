@@ -87,6 +87,18 @@ def link(width: int, speed: float, port_width: int = 16) -> Change:
     return change
 
 
+def other(*edits: tuple[str, str], starts: bool = False) -> Change:
+    """Another VM beside the good one; with `starts` both start with the host."""
+
+    def change(root: Path) -> None:
+        xml = edited((("<name>good", "<name>other"), ("0c9a11<", "0c9a19<"), *edits))
+        write("etc/libvirt/qemu/other.xml", xml)(root)
+        for name in ("good", "other") if starts else ():
+            write(f"etc/libvirt/qemu/autostart/{name}.xml", xml)(root)
+
+    return change
+
+
 def hyperv(name: str) -> Edits:
     return ((rf"/<{name} state='on'[^\n]*/", ""),)
 
@@ -238,6 +250,8 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("extra-tablet", add("devices", "<input type='tablet' bus='usb'/>"), None),
     ("extra-video", add("devices", "<video><model type='qxl'/></video>"), None),
     ("extra-sound", add("devices", "<sound model='ich9'/>"), None),
+    ("vm-shares", (), other(*NO_DEVICES)),
+    ("vm-shares", (), other(starts=True)),
 ]
 
 # Where a rule does not apply, though what it looks for is there.
@@ -346,4 +360,19 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ("disk-iothread", (*NO_DEVICES, *attribute("iothread")), None, frozenset()),
     ("disk-io", (("io='native'", "io='threads'"),), None, frozenset()),
     ("extra-video", add("devices", "<video><model type='none'/></video>"), None, frozenset()),
+    # They cannot run at once, or have nothing in common, or one is pinned to all CPUs.
+    ("vm-shares", (), other(), frozenset()),
+    ("vm-shares", (), other(*NO_DEVICES, *UNPINNED), frozenset()),
+    (
+        "vm-shares",
+        (),
+        other(*NO_DEVICES, *UNPINNED, ("placement='static'", "cpuset='0-31'")),
+        frozenset(),
+    ),
+    (
+        "pins-emulator",
+        (*line("<emulatorpin"), ("placement='static'", "cpuset='12,28'")),
+        None,
+        frozenset(),
+    ),
 ]

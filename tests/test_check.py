@@ -7,7 +7,7 @@ import tempfile
 import pytest
 
 from tests.command import Command
-from tests.hosttree import domain_xml
+from tests.hosttree import add_cpus, domain_xml
 from tests.test_manual import plain
 from vfio_hooks.check import Finding, examine, rules
 from vfio_hooks.check.rule import Patient, Rule, Seen, rule
@@ -133,6 +133,19 @@ def test_a_domain_is_told_what_only_its_guest_can_see(command: Command) -> None:
     assert len(listed) > 3
     other = command.here("check", "win10", "--xml", "-", stdin=domain_xml())
     assert (other.code, other.err) == (1, "vfio-hooks: the XML is that of win11, not of win10\n")
+
+
+def test_the_other_vms_are_those_that_are_defined(command: Command) -> None:
+    add_cpus(command.host)
+    folder = command.host / "etc/libvirt/qemu"
+    folder.mkdir(parents=True)
+    pins = "<vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='4'/></cputune>"
+    (folder / "win11.xml").write_text(domain_xml(more=pins))
+    assert "vm-shares" not in command.here("check", "win11").out
+    other = domain_xml("linux", "00000000-7c5e-4d0f-9a55-3f1d2a9a7c11", (), more=pins)
+    (folder / "linux.xml").write_text(other)
+    told = " ".join(command.here("check", "win11").out.split())
+    assert "CPU 4 of its vCPUs is also for the vCPUs of linux" in told
 
 
 @pytest.mark.parametrize("file", ["vfio-hooks.toml", "qemu.d/win11/vm.toml"])

@@ -10,15 +10,18 @@ from tests.defects import (
     DOMAINS,
     GOOD,
     SILENT,
+    UNPINNED,
     Change,
     Edits,
     edited,
     line,
+    other,
     write,
 )
 from tests.hosttree import guides_host
 from vfio_hooks.check import examine, rules
-from vfio_hooks.check.rule import Area, Guest, Patient, Rule
+from vfio_hooks.check.rule import Area, Guest, Patient, Rule, Seen
+from vfio_hooks.cli.domains import captured
 from vfio_hooks.domain import element, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -44,7 +47,10 @@ def seen(
 ) -> set[str]:
     """The names of what is found in a domain on the host that is the files below `root`."""
     guest = Guest(parse(xml.encode()), element(xml.encode()), running)
-    patient = Patient(Host(str(root)), Places(config=str(root)), guest, dict.fromkeys(tables))
+    others = tuple(one.domain for one in captured(Host(str(root))))
+    patient = Patient(
+        Host(str(root)), Places(config=str(root)), guest, dict.fromkeys(tables), others
+    )
     found = examine(patient, areas=AREAS)
     unseen = [one.seen.text for one in found if "could not be looked at" in one.seen.text]
     assert not unseen
@@ -179,6 +185,41 @@ def test_an_old_machine_gets_no_root_port(host: Path) -> None:
     found = examine(Patient(Host(str(host)), Places(config=str(host)), guest), areas=AREAS)
     (one,) = [one for one in found if one.rule.name == "pci-functions-apart"]
     assert one.seen.fix is None
+
+
+def found_of(name: str, host: Path, edits: Edits) -> Seen:
+    xml = edited(edits).encode()
+    others = tuple(one.domain for one in captured(Host(str(host))))
+    guest = Guest(parse(xml), element(xml))
+    patient = Patient(Host(str(host)), Places(config=str(host)), guest, others=others)
+    (one,) = [one for one in examine(patient, areas=AREAS) if one.rule.name == name]
+    return one.seen
+
+
+def test_pins_are_those_that_init_chooses(host: Path) -> None:
+    command = "sudo vfio-hooks init good --pins"
+    vcpus = "12 28 13 29 14 30 15 31"
+    told = f"{command}\nIt pins the vCPUs, in their order, to CPUs {vcpus}."
+    assert found_of("pins-none", host, UNPINNED).do == told
+    many = (*UNPINNED, (">8</vcpu>", ">64</vcpu>"))
+    assert found_of("pins-none", host, many).do == command
+
+
+def test_qemus_threads_keep_off_other_vms(host: Path) -> None:
+    wanted = line("<emulatorpin")
+    free = "<cputune><emulatorpin cpuset='{}'/></cputune>"
+    assert found_of("pins-emulator", host, wanted).do == free.format("12-15,28-31")
+    moved = [(f"cpuset='{cpu}'", f"cpuset='{cpu + 4}'") for cpu in (8, 24, 9, 25, 10, 26)]
+    other(*moved)(host)
+    assert found_of("pins-emulator", host, wanted).do == free.format("15,31")
+
+
+def test_memory_that_does_not_fit_is_bound_to_no_node(host: Path) -> None:
+    loose = r"/<numatune>(?s:.)*?</numatune>/", ""
+    for size, is_bound in (((14 << 20) + 400000, True), ((14 << 20) + 500000, False)):
+        memory = "<memory unit='KiB'>8388608", f"<memory unit='KiB'>{size}"
+        seen = found_of("node-memory", host, (loose, memory))
+        assert ("strict" in seen.do, seen.fix is not None) == (is_bound, is_bound)
 
 
 def test_a_captured_host_lacks_no_files(tmp_path: Path) -> None:

@@ -164,6 +164,9 @@ def test_memory_on_another_node_is_told(command: Command) -> None:
         assert "4 vCPUs to CPUs 12 13 14 15" in result.err
         assert told in result.err
         assert bool(told) == ("its memory is" in result.err)
+    xml = domain_xml(more=f"<memory unit='GiB'>15</memory>{VCPUS}")
+    result = command.here("init", "--pins", "--dry-run", "--xml", "-", stdin=xml)
+    assert "near to these CPUs there is too little: 16 GiB in all" in result.err
 
 
 def test_several_vms_are_told_apart(laptop: Command, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The choice of CPUs: whole cores of one node, none of the host's, on hosts of every shape."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,8 @@ from tests.shapes import SHAPES, Shape, regular
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpu import Topology, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.init.placement import Placement, Wish, place
+from vfio_hooks.init.placement import Placement, place
+from vfio_hooks.init.wish import Wish
 
 
 def seen(shape: Shape) -> Topology:
@@ -141,6 +144,46 @@ def test_what_does_not_fit_is_told(shape: str, wish: Wish, problem: str) -> None
     with pytest.raises(HookError) as caught:
         place(TOPOLOGIES[shape], wish)
     assert problem in str(caught.value)
+
+
+def test_a_much_larger_cache_comes_first() -> None:
+    """The first of the two has the host's core."""
+    for sizes, vcpus, cpus, why in (
+        ((98304, 32768), 8, "4-7,20-23", "all share one L3 cache, the larger one (96 MiB)"),
+        ((98304, 32768), 16, "8-15,24-31", "all share one L3 cache"),
+        ((40960, 32768), 8, "12-15,28-31", "all share one L3 cache"),
+    ):
+        ryzen = TOPOLOGIES["ryzen"]
+        pairs = zip(ryzen.caches, sizes, strict=True)
+        caches = tuple(replace(cache, size=size) for cache, size in pairs)
+        chosen = place(replace(ryzen, caches=caches), Wish("a", vcpus))
+        assert (format_list(chosen.vcpus), why in chosen.reasons) == (cpus, True)
+
+
+def test_nodes_without_the_memory_come_last() -> None:
+    """As a Threadripper's that have none, and one that is too small."""
+    found = TOPOLOGIES["threadripper"]
+    sizes = (32, 0, 32, 8)
+    nodes = tuple(
+        replace(node, memory=size << 20) for node, size in zip(found.nodes, sizes, strict=True)
+    )
+    found = replace(found, nodes=nodes)
+    for vcpus, memory, home, expected in (
+        (8, 16, 1, (2,)),
+        (8, 16, 0, (0,)),
+        (8, 4, 3, (3,)),
+        (8, 16, 3, (2,)),
+        (20, 16, 1, (0, 2)),
+        (8, 64, 3, (3,)),
+        (8, 0, 1, (1,)),
+    ):
+        chosen = place(found, Wish("a", vcpus, node=home, memory=memory << 20))
+        assert chosen.nodes == expected
+    told = place(found, Wish("a", 8, node=3, memory=16 << 20)).reasons
+    assert (
+        "its graphics card is at node 3, which has no room for 16 GiB of memory; node 2 is the "
+        "nearest that has" in told
+    )
 
 
 def test_why_is_told() -> None:

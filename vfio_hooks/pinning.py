@@ -1,11 +1,12 @@
 """Which of the host's CPUs a domain has to itself, for every plugin that keeps others off them."""
 
+from shlex import quote
 from typing import Literal
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.cpu import online, topology
+from vfio_hooks.host.cpu import online
 from vfio_hooks.host.cpulist import CpuSet, format_list
 
 Pin = Literal["emulatorpin", "iothreadpin"]
@@ -21,7 +22,7 @@ def own_cpus(plugin: str, domain: Domain, also: tuple[Pin, ...], host: Host) -> 
     if not cpus:
         raise HookError(
             f"{plugin}: domain {domain.name} pins no vCPU, so it has no CPUs to itself",
-            f"virsh edit it and add, for instance: {suggestion(domain, host)}",
+            f"sudo vfio-hooks init {quote(domain.name)} --pins chooses CPUs for them",
         )
     if "emulatorpin" in also:
         cpus |= domain.emulator_pin or frozenset()
@@ -35,12 +36,3 @@ def own_cpus(plugin: str, domain: Domain, also: tuple[Pin, ...], host: Host) -> 
             "leave it one core at least: change <vcpupin> in <cputune>",
         )
     return cpus
-
-
-def suggestion(domain: Domain, host: Host) -> str:
-    """A <cputune> with a CPU for each vCPU, whole cores from the end, the first left alone."""
-    cores = topology(host).cores[1:] or topology(host).cores
-    cpus = [cpu for core in cores for cpu in sorted(core)][-max(domain.vcpus, 1) :]
-    pins = [f"<vcpupin vcpu='{vcpu}' cpuset='{cpu}'/>" for vcpu, cpu in enumerate(cpus)]
-    shown = "".join(pins if len(pins) <= 4 else [*pins[:2], "…", pins[-1]])
-    return f"<cputune>{shown}</cputune>"

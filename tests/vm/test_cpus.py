@@ -110,8 +110,8 @@ def test_what_cannot_work_is_refused_before_anything_changes(vms: Direct) -> Non
     vms.manage(Domain("loose"), "[cpus]\n")
     vms.manage(Domain("greedy", pins={0: "0-7"}), "[cpus]\n")
     assert vms.start("loose") == (
-        "vfio-hooks: cpus: domain loose pins no vCPU, so it has no CPUs to itself; virsh edit it "
-        "and add, for instance: <cputune><vcpupin vcpu='0' cpuset='7'/></cputune>"
+        "vfio-hooks: cpus: domain loose pins no vCPU, so it has no CPUs to itself; sudo "
+        "vfio-hooks init loose --pins chooses CPUs for them"
     )
     assert "pins CPUs 0-7, which are all that this host has" in vms.start("greedy")
     assert look(vms.guest) == before

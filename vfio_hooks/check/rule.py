@@ -32,12 +32,14 @@ class Guest:
 class Patient:
     """Everything that a rule may look at. `guest` is None where only the host is checked; rules
     of the area "domain" are then not asked. `tables` are the facilities that the VM's vm.toml
-    has, with their options: what they change for the VM's run needs no advice."""
+    has, with their options: what they change for the VM's run needs no advice. `others` are the
+    other domains that are defined, as far as they are known."""
 
     host: Host
     places: Places
     guest: Guest | None = None
     tables: Mapping[str, object] = field(default_factory=dict)
+    others: tuple[Domain, ...] = ()
 
     @cached_property
     def topology(self) -> Topology:

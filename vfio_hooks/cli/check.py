@@ -4,12 +4,13 @@ import argparse
 
 from vfio_hooks.cli import findings, fix, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
-from vfio_hooks.cli.domains import defined
+from vfio_hooks.cli.domains import defined, sources
 from vfio_hooks.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.check.rule import Guest
+    from vfio_hooks.domain import Domain
     from vfio_hooks.host import Host
 
 _EPILOG = """\
@@ -67,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = read(hooks, vm)[0] if vm else None
     quiet = config.silenced if config else examine_defaults(hooks)[0]
     tables = {table.name: table.options for table in config.tables} if config else {}
-    patient = Patient(here.host(), here, guest, tables)
+    others = _others(arguments, guest, here.host()) if guest else ()
+    patient = Patient(here.host(), here, guest, tables, others)
     if arguments.fix:
         return fix.run(arguments, patient, quiet)
     found = examine(patient, quiet)
@@ -76,6 +78,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         findings.show(found, vm, quiet)
     return int(any(finding.level != "hint" for finding in found))
+
+
+def _others(arguments: argparse.Namespace, guest: "Guest", host: "Host") -> "tuple[Domain, ...]":
+    """The other domains; with --xml nobody is asked, and one that cannot be read hides all."""
+    if arguments.xml is not None:
+        return ()
+    try:
+        found, _ = sources(arguments, host)
+    except HookError:
+        return ()
+    return tuple(one.domain for one in found if one.domain.uuid != guest.domain.uuid)
 
 
 def _guest(arguments: argparse.Namespace, host: "Host") -> "Guest | None":

@@ -16,11 +16,12 @@ from vfio_hooks.domain.devices import iothread_ids
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import nodes, topology
-from vfio_hooks.host.cpulist import CpuSet, format_list
-from vfio_hooks.host.pci_traits import traits
+from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.host.memory import amount, fits
 from vfio_hooks.init.cputune import repin
-from vfio_hooks.init.placement import Placement, Wish, place
+from vfio_hooks.init.placement import Placement, place
 from vfio_hooks.init.starter import Choice, choices, toml
+from vfio_hooks.init.wish import wish
 
 _EPILOG = """\
 The file has the tables that this VM calls for on this host, each with why. Nothing is overwritten
@@ -97,36 +98,11 @@ def _chosen(vm: str | None, found: Sequence[Defined], host: Host) -> Defined:
 
 
 def _place(chosen: Defined, others: Sequence[Domain], host: Host) -> Placement:
-    seen = topology(host)
     try:
         iothreads = len(iothread_ids(element(chosen.xml)))
     except ValueError as error:
         raise HookError(f"the XML of domain {chosen.domain.name}: {error}") from None
-    wish = Wish(
-        vm=chosen.domain.name,
-        vcpus=chosen.domain.vcpus,
-        iothreads=iothreads,
-        node=_home(chosen.domain, host),
-        taken=_taken(others, seen.online),
-    )
-    return place(seen, wish)
-
-
-def _home(domain: Domain, host: Host) -> int | None:
-    """The node of a VM's graphics card, else of the first device that tells one."""
-    seen = [traits(host, one.address) for one in domain.pci]
-    seen.sort(key=lambda one: not one.is_display)
-    return next((one.node for one in seen if one.node is not None), None)
-
-
-def _taken(others: Sequence[Domain], online: CpuSet) -> CpuSet:
-    """CPUs that other VMs are pinned to. A pin to all CPUs, or to most, is none."""
-    taken: CpuSet = frozenset()
-    for other in others:
-        for cpus in other.vcpu_pins.values():
-            if len(cpus) * 2 <= len(online):
-                taken |= cpus
-    return taken
+    return place(topology(host), wish(chosen.domain, iothreads, others, host))
 
 
 def _pin(chosen: Defined, placement: Placement, arguments: argparse.Namespace, host: Host) -> bool:
@@ -161,11 +137,17 @@ def _tell_placement(domain: Domain, placement: Placement) -> None:
 def _tell_memory(domain: Domain, placement: Placement, host: Host) -> None:
     """Where the VM's memory had better be; that is not ours to change, as it may be too large."""
     numbers = frozenset(placement.nodes)
-    several = sum(1 for node in nodes(host) if node.memory) > 1
-    if several and not domain.cell_nodes and domain.numa_nodes != numbers:
-        where = "is on any node" if domain.numa_nodes is None else "is on another node"
+    known = [node for node in nodes(host) if node.memory]
+    if len(known) < 2 or domain.cell_nodes or domain.numa_nodes == numbers:
+        return
+    where = "is on any node" if domain.numa_nodes is None else "is on another node"
+    homes = [node for node in known if node.number in numbers]
+    if fits(domain.memory, homes):
         text = f"<numatune><memory mode='strict' nodeset='{format_list(numbers)}'/></numatune>"
         _say(f"  - its memory {where}; near to these CPUs it is with {text}")
+    else:
+        here = amount(sum(node.memory for node in homes))
+        _say(f"  - its memory {where}; near to these CPUs there is too little: {here} in all")
 
 
 def _tell(made: Sequence[Choice]) -> None:

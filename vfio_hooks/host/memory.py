@@ -5,9 +5,11 @@ https://docs.kernel.org/admin-guide/mm/hugetlbpage.html and Documentation/filesy
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vfio_hooks.host import Host
+from vfio_hooks.host.cpu import Node
 
 NODES = "/sys/devices/system/node"
 POOLS = "/sys/kernel/mm/hugepages"
@@ -48,6 +50,13 @@ def page_sizes(host: Host) -> tuple[int, ...]:
 def default_page_size(host: Host) -> int | None:
     """The size that is meant where none is named; None for a kernel without hugepages."""
     return _values(host.maybe("/proc/meminfo")).get("Hugepagesize")
+
+
+def fits(size: int, homes: Iterable[Node]) -> bool:
+    """Whether a VM's memory (KiB) can be on these nodes alone, and leave the host a tenth of
+    them, or 1 GiB where that is more. Else QEMU, bound to them, ends for want of memory."""
+    total = sum(node.memory for node in homes)
+    return size + max(total // 10, 1 << 20) <= total
 
 
 def pool(host: Host, node: int, size: int) -> Pool | None:

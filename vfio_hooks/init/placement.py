@@ -1,9 +1,9 @@
 """Which CPUs a VM should be pinned to: whole cores, near to its devices, and none of the host's.
 
 A pure choice, from the topology and what others have. What speaks for a place, in this order:
-one NUMA node, that of the VM's graphics card; one level 3 cache, the fullest that still fits; cores
-far from CPU 0, whose core is always the host's, as the kernel's own work is there, and whose
-cache is the last choice.
+one NUMA node, which has room for the VM's memory and is that of its graphics card; one level 3
+cache, a large one where sizes differ, and the fullest that still fits; cores far from CPU 0, whose
+core is always the host's, as the kernel's own work is there, and whose cache is the last choice.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,18 +12,8 @@ from dataclasses import dataclass
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpu import NODES, Node, Topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is to be placed. `node` is that of the VM's graphics card, None where that is not
-    known; `taken` are the CPUs that other VMs have to themselves."""
-
-    vm: str
-    vcpus: int
-    iothreads: int = 0
-    node: int | None = None
-    taken: CpuSet = frozenset()
+from vfio_hooks.host.memory import amount, fits
+from vfio_hooks.init.wish import Wish
 
 
 @dataclass(frozen=True)
@@ -90,11 +80,13 @@ def _nodes(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[st
     home = next((node for node in found.nodes if node.number == wish.node), None)
     first = min(found.online)
 
-    def preference(node: Node) -> tuple[int, bool, int, int]:
+    def far(node: Node) -> tuple[int, int]:
+        return _lack(node, wish), home.distances.get(node.number, 255) if home else 0
+
+    def preference(node: Node) -> tuple[tuple[int, int], bool, int, int]:
         room = _room(_within(free, node.cpus))
-        far = home.distances.get(node.number, 255) if home else 0
         # Without a device to be near to: leave the first node, and large gaps, alone.
-        return far, first in node.cpus, room, -node.number
+        return far(node), first in node.cpus, room, -node.number
 
     nodes.sort(key=preference)
     if len(nodes) == 1:
@@ -104,7 +96,7 @@ def _nodes(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[st
             reasons.append(_why(node, home, wish))
             return [node]
     chosen: list[Node] = []
-    nodes.sort(key=lambda node: (preference(node)[0], -_room(_within(free, node.cpus))))
+    nodes.sort(key=lambda node: (far(node), -_room(_within(free, node.cpus))))
     for node in nodes:
         if _room([core for one in chosen for core in _within(free, one.cpus)]) < wish.vcpus:
             chosen.append(node)
@@ -116,6 +108,13 @@ def _nodes(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[st
     return chosen
 
 
+def _lack(node: Node, wish: Wish) -> int:
+    """0 where the VM's memory can be on a node, 2 where nothing can."""
+    if not wish.memory or fits(wish.memory, [node]):
+        return 0
+    return 1 if node.memory else 2
+
+
 def _why(node: Node, home: Node | None, wish: Wish) -> str:
     if home is None:
         return f"node {node.number} has room for all {wish.vcpus}"
@@ -123,8 +122,11 @@ def _why(node: Node, home: Node | None, wish: Wish) -> str:
         return f"node {node.number} is where its graphics card is"
     if not home.cpus:
         return f"node {node.number} is nearest to its graphics card"
+    what = f"{wish.vcpus} vCPUs"
+    if _lack(home, wish) > _lack(node, wish):
+        what = f"{amount(wish.memory)} of memory"
     return (
-        f"its graphics card is at node {home.number}, which has no room for {wish.vcpus} vCPUs; "
+        f"its graphics card is at node {home.number}, which has no room for {what}; "
         f"node {node.number} is the nearest that has"
     )
 
@@ -145,15 +147,9 @@ def _cores(
         groups.append(apart)
     fitting = [group for group in groups if _room(group) >= vcpus]
     if fitting:
-        busy = next((cache.cpus for cache in found.l3 if min(found.online) in cache.cpus), None)
-
-        def preference(group: Sequence[CpuSet]) -> tuple[bool, int, int]:
-            # The cache of the host's own core is full of the host's own things.
-            return bool(busy and group[0] <= busy), _room(group), -min(map(min, group))
-
-        group = min(fitting, key=preference)
+        group, why = _cache(found, fitting)
         if len(groups) > 1 and found.l3:
-            reasons.append("all share one L3 cache")
+            reasons.append(f"all share one L3 cache{why}")
         return _last(group, vcpus)
     chosen: list[CpuSet] = []
     for group in sorted(groups, key=_room, reverse=True):
@@ -162,6 +158,26 @@ def _cores(
     if len(groups) > 1:
         reasons.append("no L3 cache is shared by enough free cores, so several are used")
     return sorted(chosen, key=min)
+
+
+def _cache(found: Topology, groups: Sequence[list[CpuSet]]) -> tuple[list[CpuSet], str]:
+    """The cores of the best cache of these, and what is special about it."""
+    busy = next((cache.cpus for cache in found.l3 if min(found.online) in cache.cpus), None)
+
+    def size(group: list[CpuSet]) -> int:
+        return next((cache.size for cache in found.l3 if group[0] <= cache.cpus), 0)
+
+    largest = max(map(size, groups))
+
+    def preference(group: list[CpuSet]) -> tuple[bool, bool, int, int]:
+        # The cache of the host's own core is full of the host's own things, but a game gains more
+        # from one that is much larger, as on AMD's X3D.
+        is_small = size(group) * 3 <= largest * 2
+        return is_small, bool(busy and group[0] <= busy), _room(group), -min(map(min, group))
+
+    ranked = sorted(groups, key=preference)
+    is_special = preference(ranked[0])[0] != preference(ranked[-1])[0]
+    return ranked[0], f", the larger one ({amount(largest)})" if is_special else ""
 
 
 def _last(cores: Sequence[CpuSet], vcpus: int) -> list[CpuSet]:

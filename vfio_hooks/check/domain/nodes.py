@@ -8,6 +8,7 @@ from vfio_hooks.check.editing import put
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.host.cpu import Node
 from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.host.memory import amount, fits
 from vfio_hooks.host.pci import DEVICES
 
 _GUIDE = "guide: vfio-isolate"
@@ -56,14 +57,17 @@ def memory(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     text = "has no node" if domain.numa_nodes is None else f"is of {_of(domain.numa_nodes)}"
     nodes = format_list(wanted)
-    fits = domain.memory < sum(node.memory for node in homes)
+    has_room = fits(domain.memory, homes)
+    total = amount(sum(node.memory for node in homes))
     # "auto" placement asks numad, and goes with no nodeset.
     auto = attribute(guest, "numatune/memory", "placement") == "auto"
     yield Seen(
         f"the memory {text}, and the vCPUs are pinned to CPUs of {_of(wanted)}",
         f"<numatune><memory mode='strict' nodeset='{nodes}'/></numatune>"
-        + ("" if fits else f"\n{_of(wanted)} has not that much: give the guest less"),
-        put("numatune/memory", mode="strict", nodeset=nodes) if fits and not auto else None,
+        if has_room
+        else f"give the guest less than its {amount(domain.memory)}: there are {total}, and the "
+        "host needs some of that",
+        put("numatune/memory", mode="strict", nodeset=nodes) if has_room and not auto else None,
     )
 
 

@@ -1,16 +1,19 @@
-"""Which host CPUs the domain's threads may use."""
+"""Which host CPUs the domain's vCPUs may use."""
 
 from collections import Counter
 from collections.abc import Iterator
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import attribute, passed, whole
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import Fix, put
+from vfio_hooks.check.editing import Fix
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.devices import iothread_ids
+from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import CpuSet, format_list
-from vfio_hooks.pinning import suggestion
+from vfio_hooks.init.placement import place
+from vfio_hooks.init.wish import wish
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -29,9 +32,19 @@ def none(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if passed(patient, guest) and not guest.domain.vcpu_pins:
         yield Seen(
             "no vCPU is pinned",
-            f"{suggestion(guest.domain, patient.host)}\nvfio-hooks init {guest.domain.name} "
-            "chooses them for you",
+            f"sudo vfio-hooks init {quote(guest.domain.name)} --pins{_chosen(patient, guest)}",
         )
+
+
+def _chosen(patient: Patient, guest: Guest) -> str:
+    """What that command does, where it can."""
+    threads = len(iothread_ids(guest.xml))
+    wanted = wish(guest.domain, threads, patient.others, patient.host)
+    try:
+        cpus = place(patient.topology, wanted).vcpus
+    except HookError:
+        return ""
+    return f"\nIt pins the vCPUs, in their order, to CPUs {' '.join(map(str, cpus))}."
 
 
 @guest_rule(
@@ -178,7 +191,7 @@ def half_core(patient: Patient, guest: Guest) -> Iterator[Seen]:
         left = frozenset[int]().union(*halves) - own
         yield Seen(
             f"the host keeps CPU {format_list(left)}, whose cores the vCPUs are on",
-            f"pin vCPUs to whole cores, or leave CPU {format_list(left)} idle: [cpus] in vm.toml",
+            "pin vCPUs to whole cores (lscpu --extended)",
         )
 
 
@@ -198,66 +211,6 @@ def cpu_0(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-@guest_rule(
-    "pins-emulator",
-    "warning",
-    why="QEMU's own threads do the guest's input and output. Where they may use the vCPUs' CPUs, "
-    "the guest stands still while they work.",
-    source="guide: Emulator Pin",
-)
-def emulator(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    domain = guest.domain
-    if not domain.pinned:
-        return
-    if domain.emulator_pin is None:
-        text = "the emulator's threads are not pinned, and run on the vCPUs' CPUs too"
-    elif shared := domain.emulator_pin & domain.pinned:
-        text = f"the emulator's threads and vCPUs are both pinned to CPU {format_list(shared)}"
-    else:
-        return
-    free = _free(patient, guest)
-    yield Seen(
-        text,
-        f"<cputune><emulatorpin cpuset='{format_list(free) or '…'}'/></cputune>",
-        put("cputune/emulatorpin", cpuset=format_list(free)) if free else None,
-    )
-
-
-@guest_rule(
-    "pins-iothread",
-    "warning",
-    why="An iothread that uses a vCPU's CPU stops that while it reads and writes.",
-    source="guide: IO Threads and IO Thread Pin",
-)
-def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    domain = guest.domain
-    if not domain.pinned:
-        return
-    free = _free(patient, guest)
-    for number in sorted({*iothread_ids(guest.xml), *domain.iothread_pins}):
-        pin = domain.iothread_pins.get(number)
-        if pin is None:
-            text = f"iothread {number} is not pinned, and runs on the vCPUs' CPUs too"
-        elif shared := pin & domain.pinned:
-            text = f"iothread {number} and vCPUs are both pinned to CPU {format_list(shared)}"
-        else:
-            continue
-        cpus = format_list(free)
-        yield Seen(
-            text,
-            f"<cputune><iothreadpin iothread='{number}' cpuset='{cpus or '…'}'/></cputune>",
-            put(f"cputune/iothreadpin[@iothread='{number}']", cpuset=cpus) if cpus else None,
-        )
-
-
-def _free(patient: Patient, guest: Guest) -> CpuSet:
-    """The CPUs for threads that are not vCPUs: cores that no vCPU is on, near ones if there are."""
-    host, own = patient.topology, guest.domain.pinned
-    free = host.online - host.siblings(own) or host.online - own
-    near = frozenset[int]().union(*(node.cpus for node in host.nodes if node.cpus & own))
-    return free & near or free
-
-
 def _are(items: list[int]) -> str:
     return "is" if len(items) == 1 else "are"
 
@@ -271,6 +224,4 @@ RULES = (
     siblings,
     half_core,
     cpu_0,
-    emulator,
-    iothread,
 )
