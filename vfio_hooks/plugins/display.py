@@ -8,9 +8,10 @@ and sway and its like with wlr-randr. A locked session is as good as any.
 
 A desktop has all cards open that it has found, with a monitor or without. So udev is made to tell
 that the passed one has gone: X11, KDE and sway close it then, and use it again after the VM. GNOME
-keeps it, and needs a udev rule that lets it leave the card alone from the start: TAG+=
-"mutter-device-ignore", for a KERNEL=="card*" of the SUBSYSTEM=="drm" whose KERNELS== is the card's
-PCI address.
+does not; with this line in a file of /etc/udev/rules.d, and the card's address in it, it leaves the
+card alone from the start, monitors and all:
+
+    SUBSYSTEM=="drm", KERNELS=="0000:0b:00.0", TAG+="mutter-device-ignore"
 """
 
 from collections.abc import Iterator
