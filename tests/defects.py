@@ -3,6 +3,7 @@
 The host is the guide's, with all that the good domain wants.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,13 @@ PINS_OF_TWO_NODES: Edits = (
 )
 ADDRESS = "type='pci' domain='0x0000' bus='0x01' slot='0x00' function="
 APART: Edits = ((f"{ADDRESS}'0x1'", ADDRESS.replace("0x01", "0x03") + "'0x0'"),)
+
+
+SCSI: Edits = (
+    ("bus='virtio'", "bus='scsi'"),
+    (" iothread='1'/>", "/>"),
+    ("<memballoon", "<controller type='scsi' model='virtio-scsi'/>\n    <memballoon"),
+)
 
 
 def attribute(name: str) -> Edits:
@@ -99,6 +107,18 @@ def other(*edits: tuple[str, str], starts: bool = False) -> Change:
     return change
 
 
+def rom(file: int, folder: int = 0o755, owner: int = 0, group: int = 0) -> Change:
+    """Permissions of the ROM file and of its folder, and whose these are."""
+
+    def change(root: Path) -> None:
+        path = root / "usr/share/vgabios/card.rom"
+        for one, mode in ((path, file), (path.parent, folder)):
+            os.chown(one, owner, group)
+            one.chmod(mode)
+
+    return change
+
+
 def hyperv(name: str) -> Edits:
     return ((rf"/<{name} state='on'[^\n]*/", ""),)
 
@@ -134,6 +154,12 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ),
     ("cpu-topology", line("<topology"), None),
     ("cpu-topology", (("cores='4' threads='2'", "cores='8' threads='1'"),), None),
+    ("cpu-topology", (("sockets='1' dies='1' cores='4'", "sockets='4' cores='1'"),), None),
+    (
+        "cpu-topology",
+        (*UNPINNED, ("sockets='1' dies='1' cores='4' threads='2'", "sockets='8' cores='1'")),
+        None,
+    ),
     ("pins-none", UNPINNED, None),
     ("pins-missing", line("<vcpupin vcpu='7'"), None),
     ("pins-wide", (("cpuset='8'", "cpuset='8,24'"),), None),
@@ -176,11 +202,6 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("memory-balloon", (("memballoon model='none'", "memballoon model='virtio'"),), None),
     ("memory-balloon", line("<memballoon"), None),
     ("memory-current", (("currentMemory unit='KiB'>8388608", "currentMemory unit='GiB'>4"),), None),
-    (
-        "memory-pages",
-        ((r"/<memoryBacking>(?s:.)*?</memoryBacking>/", ""),),
-        write("sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]"),
-    ),
     ("memory-page-size", (("size='2048'", "size='1048576'"),), None),
     ("memory-page-size", (("<memory unit='KiB'>8388608", "<memory unit='KiB'>8388609"),), None),
     (
@@ -204,7 +225,10 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
         lambda root: (root / "sys/bus/pci/devices/0000:45:00.1/driver").unlink(),
     ),
     ("device-rom-file", (("card.rom", "none.rom"),), None),
-    ("device-rom-file", (), lambda root: (root / "usr/share/vgabios/card.rom").chmod(0o600)),
+    ("device-rom-file", (), rom(0o600)),
+    ("device-rom-file", (), rom(0o644, folder=0o700)),
+    ("device-rom-owner", (), rom(0o640, group=64055)),
+    ("device-rom-owner", (), rom(0o644, folder=0o750, owner=1000)),
     ("device-line-interrupt", (), write("proc/interrupts", INTERRUPTS)),
     ("device-nvidia-hidden", (), write("sys/bus/pci/devices/0000:45:00.0/vendor", "0x10de")),
     ("device-nvidia-hidden", add("features", "<kvm><hidden state='on'/></kvm>"), None),
@@ -219,6 +243,8 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("hyperv-vapic", ((r"/<hyperv(?s:.)*?</hyperv>/", ""),), None),
     ("hyperv-stimer", ((r"/<stimer(?s:.)*?</stimer>/", ""),), None),
     ("hyperv-stimer-direct", line("<direct"), None),
+    ("hyperv-avic", (), write("sys/module/kvm_intel/parameters/enable_apicv", "Y")),
+    ("hyperv-avic", (), write("sys/module/kvm_amd/parameters/avic", "1")),
     ("hyperv-passthrough", (("hyperv mode='custom'", "hyperv mode='passthrough'"),), None),
     ("hyperv-evmcs-on-amd", add("hyperv", "<evmcs state='on'/>"), None),
     *(
@@ -238,6 +264,7 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("clock-ticks", attribute("tickpolicy"), None),
     ("disk-bus", (("bus='virtio'", "bus='sata'"),), None),
     ("disk-iothread", attribute("iothread"), None),
+    ("disk-iothread", SCSI, None),
     ("disk-cache", attribute("cache"), None),
     ("disk-io", attribute("io"), None),
     ("disk-discard", attribute("discard"), None),
@@ -298,12 +325,6 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ("node-device", (), write("sys/bus/pci/devices/0000:45:00.0/numa_node", "-1"), frozenset()),
     ("memory-balloon", (*NO_DEVICES, *line("<memballoon")), None, frozenset()),
     (
-        "memory-pages",
-        ((r"/<memoryBacking>(?s:.)*?</memoryBacking>/", ""),),
-        None,
-        frozenset(),
-    ),
-    (
         "memory-pool",
         (),
         write("sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages", "0"),
@@ -358,7 +379,42 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         frozenset(),
     ),
     ("disk-iothread", (*NO_DEVICES, *attribute("iothread")), None, frozenset()),
+    ("disk-iothread", (*SCSI, ("virtio-scsi'/>", "lsilogic'/>")), None, frozenset()),
+    (
+        "disk-iothread",
+        (*SCSI, ("virtio-scsi'/>", "virtio-scsi'><driver iothread='1'/></controller>")),
+        None,
+        frozenset(),
+    ),
     ("disk-io", (("io='native'", "io='threads'"),), None, frozenset()),
+    # Of QEMU's own user, for whom this is right, nobody is sure; root needs nothing.
+    ("device-rom-file", (), rom(0o660, owner=64055, group=64055), frozenset()),
+    ("device-rom-owner", (), rom(0o600), frozenset()),
+    (
+        "device-rom-file",
+        (),
+        lambda root: [rom(0o600)(root), write("etc/libvirt/qemu.conf", 'user = "root"')(root)],
+        frozenset(),
+    ),
+    (
+        "cpu-topology",
+        (("sockets='1' dies='1' cores='4'", "sockets='2' cores='2'"),),
+        None,
+        frozenset(),
+    ),
+    (
+        "cpu-topology",
+        (*LINUX, *UNPINNED, ("sockets='1' dies='1' cores='4'", "sockets='4' cores='1'")),
+        None,
+        frozenset(),
+    ),
+    ("hyperv-avic", (), write("sys/module/kvm_amd/parameters/avic", "N"), frozenset()),
+    (
+        "hyperv-avic",
+        hyperv("synic"),
+        write("sys/module/kvm_amd/parameters/avic", "Y"),
+        frozenset(),
+    ),
     ("extra-video", add("devices", "<video><model type='none'/></video>"), None, frozenset()),
     # They cannot run at once, or have nothing in common, or one is pinned to all CPUs.
     ("vm-shares", (), other(), frozenset()),

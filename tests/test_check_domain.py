@@ -148,6 +148,7 @@ def test_the_forum_threads_domain(host: Path) -> None:
         "hyperv-frequencies",
         "hyperv-stimer-direct",
         "clock-tsc",
+        "disk-iothread",  # of the virtio-scsi controller
         "memory-locked",
         "device-nvidia-hidden",  # the host's card is AMD's here
         "device-rom-file",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from tests.command import Command
-from tests.defects import DEFECTS, GOOD, edited
+from tests.defects import DEFECTS, GOOD, edited, write
 from tests.hosttree import guides_host
 from tests.test_check_domain import AREAS, GUIDE, OLD
 from vfio_hooks.check import examine
@@ -72,6 +72,14 @@ def test_any_defects_together(patient: Patient, some: list[Any]) -> None:
         except AssertionError:
             continue  # another one took away what this one breaks
     mended(patient, xml)
+
+
+def test_what_a_host_calls_for_is_valid_too(tmp_path: Path, schema: etree.RelaxNG) -> None:
+    root = guides_host(tmp_path)
+    write("sys/module/kvm_amd/parameters/avic", "Y")(root)
+    good = mended(Patient(Host(str(root)), Places(config=str(root))), GOOD)
+    assert "<avic state='on'/>" in good
+    assert schema.validate(element(good.encode())), schema.error_log
 
 
 def test_a_device_that_nobody_binds_is_left_to_libvirt(tmp_path: Path) -> None:

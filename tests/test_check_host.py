@@ -51,8 +51,11 @@ def bar(start: int, size: int) -> Tree:
     return {**CARD, f"sys/bus/pci/devices/{GPU}/resource": "\n".join(lines)}
 
 
-def hugepages(count: int, free: int) -> Tree:
-    folder = "sys/kernel/mm/hugepages/hugepages-2048kB"
+HUGE = "<memoryBacking><hugepages><page size='{}'/></hugepages></memoryBacking>"
+
+
+def hugepages(count: int, free: int, size: int = 2048) -> Tree:
+    folder = f"sys/kernel/mm/hugepages/hugepages-{size}kB"
     return {f"{folder}/nr_hugepages": str(count), f"{folder}/free_hugepages": str(free)}
 
 
@@ -121,9 +124,11 @@ FOUND = [
     case("cgroup-v1", {"sys/fs/cgroup/cpuset/cpuset.cpus": "0-3"}),
     case("irqs-on-vm-cpus", CPUS, win11(), "cpus"),
     case("programs-on-vm-cpus", CPUS, win11(), "irqs"),
+    case("programs-on-vm-cpus", {**CPUS, "sys/devices/system/cpu/isolated": "1-2"}, win11()),
     case("zfs-arc-large", {**MEMORY, "proc/spl/kstat/zfs/arcstats": ARC.format(9 * GIB)}, win11()),
     case("ksm-on", {"sys/kernel/mm/ksm/run": "1"}),
     case("hugepages-idle", hugepages(64, 64)),
+    case("hugepages-idle", hugepages(64, 64), win11(HUGE.format(1 << 20))),
     case("thp-never", {"sys/kernel/mm/transparent_hugepage/enabled": "always [never]"}, win11()),
     case("numa-balancing-on", {"proc/sys/kernel/numa_balancing": "1"}, win11()),
     case("kvm-off", {"sys/module/ext4/": "", "proc/cpuinfo": AMD}),
@@ -200,11 +205,13 @@ SILENT = [
     case("irqs-on-vm-cpus", CPUS, win11(), "irqs"),
     case("irqs-on-vm-cpus", CPUS, win11("")),
     case("programs-on-vm-cpus", CPUS, win11(), "cpus"),
-    case("programs-on-vm-cpus", {**CPUS, "proc/cmdline": "isolcpus=2-3"}, win11()),
+    case("programs-on-vm-cpus", {**CPUS, "sys/devices/system/cpu/isolated": "2-3"}, win11()),
     case("zfs-arc-large", {**MEMORY, "proc/spl/kstat/zfs/arcstats": ARC.format(4 * GIB)}, win11()),
     case("ksm-on", {"sys/kernel/mm/ksm/run": "0"}),
     case("hugepages-idle", hugepages(64, 3)),
     case("hugepages-idle", hugepages(0, 0)),
+    case("hugepages-idle", hugepages(64, 64), win11(HUGE.format(2048))),
+    case("hugepages-idle", hugepages(8, 8, 1 << 20)),
     case("thp-never", {"sys/kernel/mm/transparent_hugepage/enabled": "[always] never"}, win11()),
     case("numa-balancing-on", {"proc/sys/kernel/numa_balancing": "0"}, win11()),
     case("kvm-off", {"sys/module/kvm_amd/": ""}),

@@ -87,7 +87,7 @@ GUIDE: dict[str, tuple[Advice, ...]] = {
         ),
         advice(
             "Hugepages when the VM starts, not at boot.",
-            "hugepages-idle memory-pages memory-pool thp-never",
+            "hugepages-idle memory-pool thp-never",
         ),
         advice(
             "See the affinity of the vCPUs.",

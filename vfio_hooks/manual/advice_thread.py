@@ -19,7 +19,11 @@ THREAD: dict[str, tuple[Advice, ...]] = {
             "link-width link-speed link-slot",
             GUEST,
         ),
-        advice("A ROM file.", "device-rom-file", "A finding only where it cannot be read."),
+        advice(
+            "A ROM file.",
+            "device-rom-file device-rom-owner",
+            "A finding only where it cannot be read.",
+        ),
         advice(
             "No x-vga; no multifunction on a port with one device.",
             note="libvirt's XML has neither as a matter of course.",

@@ -1,6 +1,7 @@
 """Disks and network cards: how they are attached, and who does their work."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import passed, whole
@@ -62,9 +63,10 @@ def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source="guide: IO Threads and IO Thread Pin",
 )
 def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    used = [whole(_driver(disk, "iothread")) for _, _, disk in _disks(patient, guest)]
+    used = [whole(one.get("iothread")) for one in guest.xml.iterfind("devices//driver")]
     count = len(iothread_ids(guest.xml))
     free = next(one for one in range(1, len(used) + count + 2) if one not in used)
+    threads = f"<iothreads>{max(count, free)}</iothreads> in <domain>, and in the"
     for name, bus, disk in _disks(patient, guest):
         # The newer <iothreads> below the driver names several; other types do without QEMU.
         if disk.find("driver/iothreads") is not None or disk.get("type") not in _OF_QEMU:
@@ -72,15 +74,31 @@ def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
         if bus == "virtio" and _driver(disk, "iothread") is None:
             yield Seen(
                 f"the disk {name} has no iothread",
-                f"<iothreads>{max(count, free)}</iothreads> in <domain>, and in the <disk> of "
-                f"{name}: <driver name='qemu' iothread='{free}'/>",
-                _own_thread(name),
+                f"{threads} <disk> of {name}: <driver name='qemu' iothread='{free}'/>",
+                _own_thread(partial(_disk, name=name), "qemu"),
             )
+    has_scsi = any(bus == "scsi" for _, bus, _ in _disks(patient, guest))
+    if has_scsi and _idle_scsi(guest.xml) is not None:
+        yield Seen(
+            "a virtio-scsi controller has no iothread",
+            f"{threads} <controller type='scsi'>: <driver iothread='{free}'/>",
+            _own_thread(_idle_scsi),
+        )
 
 
-def _own_thread(name: str) -> Fix:
+def _idle_scsi(root: "_Element") -> "_Element | None":
+    """A controller of disks that has no iothread."""
+    for one in root.iterfind("devices/controller[@type='scsi'][@model='virtio-scsi']"):
+        if _driver(one, "iothread") is None:
+            return one
+    return None
+
+
+def _own_thread(find: "Callable[[_Element], _Element | None]", name: str = "") -> Fix:
+    """A fix that gives what is found an iothread of its own, by its <driver>, called `name`."""
+
     def fix(root: "_Element") -> None:
-        disk = _disk(root, name)
+        disk = find(root)
         if disk is None:
             return
         used = {one.get("iothread") for one in root.iterfind("devices//driver")}
@@ -90,8 +108,8 @@ def _own_thread(name: str) -> Fix:
             free = next(one for one in range(1, len(numbers) + 2) if one not in numbers)
             _one_more(root, free, len(numbers))
         reach(disk, "driver").set("iothread", str(free))
-        if _driver(disk, "name") is None:
-            reach(disk, "driver").set("name", "qemu")
+        if name and _driver(disk, "name") is None:
+            reach(disk, "driver").set("name", name)
 
     return fix
 

@@ -163,9 +163,21 @@ def shows_files(host: Host) -> bool:
     return host.exists("/usr/share")
 
 
-def is_readable(host: Host, path: str) -> bool | None:
-    """Whether QEMU's user can read a file, as everybody can; None for one that is not there."""
-    try:
-        return bool(os.stat(host.path(path)).st_mode & 0o004)
-    except OSError:
-        return None
+@dataclass(frozen=True)
+class Closed:
+    """A file, or a folder above it, that not everybody may use; `is_roots` where its owner and
+    its group are root."""
+
+    path: str
+    is_roots: bool
+
+
+def closed(host: Host, path: str) -> Closed | None:
+    """What keeps everybody from reading a file. Raises OSError, where it is not there, too."""
+    names = path.split("/")
+    for depth in range(2, len(names) + 1):
+        part = "/".join(names[:depth])
+        found = os.stat(host.path(part))
+        if not found.st_mode & (0o004 if part == path else 0o001):
+            return Closed(part, found.st_uid == found.st_gid == 0)
+    return None

@@ -11,6 +11,7 @@ from vfio_hooks.check.domain.facts import attribute, is_kvm, is_windows, is_x86
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.editing import Fix, both, put, remove
 from vfio_hooks.check.rule import Guest, Level, Patient, Rule, Seen
+from vfio_hooks.host.boot import module_parameter
 from vfio_hooks.host.processor import AMD, INTEL, vendor
 
 if TYPE_CHECKING:
@@ -148,6 +149,28 @@ def direct(patient: Patient, guest: Guest) -> Iterator[Seen]:
 
 
 @guest_rule(
+    "hyperv-avic",
+    "hint",
+    why="Without it synic switches off what the processor has for interrupts (AVIC, APICv), and "
+    "the guest leaves the processor for many of them.",
+    source=_SOURCE,
+    sure="likely",
+)
+def avic(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if not _wants_it(guest) or _passthrough(guest):
+        return
+    modules = ("kvm_amd", "avic"), ("kvm_intel", "enable_apicv")
+    used = any(module_parameter(patient.host, *one) in ("Y", "1") for one in modules)
+    synic = attribute(guest, f"{_HYPERV}/synic", "state")
+    if used and synic == "on" and attribute(guest, f"{_HYPERV}/avic", "state") is None:
+        yield Seen(
+            "synic is on, and avic is not",
+            "<features><hyperv><avic state='on'/></hyperv></features>",
+            put(f"{_HYPERV}/avic", state="on"),
+        )
+
+
+@guest_rule(
     "hyperv-passthrough",
     "hint",
     why="In this mode QEMU switches on whatever it and the kernel know; libvirt's own lines then "
@@ -195,4 +218,4 @@ def evmcs(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-RULES = (*map(_rule, _LIGHTS), direct, passthrough, evmcs)
+RULES = (*map(_rule, _LIGHTS), direct, avic, passthrough, evmcs)

@@ -88,25 +88,6 @@ def _as_much_now(root: "_Element") -> None:
 
 
 @guest_rule(
-    "memory-pages",
-    "hint",
-    why="Small pages cost time at every miss of the processor's address cache. Static huge pages "
-    "help, and so do the kernel's transparent ones.",
-    source="guide: Start VM",
-    sure="likely",
-)
-def pages(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    transparent = patient.host.maybe("/sys/kernel/mm/transparent_hugepage/enabled") or ""
-    if guest.domain.hugepages is None and "[never]" in transparent and passed(patient, guest):
-        yield Seen(
-            "the guest's memory is in small pages: it asks for no huge ones, and the kernel's "
-            "transparent ones are off",
-            "<memoryBacking><hugepages/></memoryBacking>, and [hugepages] in vm.toml; or echo "
-            "madvise > /sys/kernel/mm/transparent_hugepage/enabled",
-        )
-
-
-@guest_rule(
     "memory-page-size",
     "error",
     why="QEMU does not start with memory that does not fill its huge pages, or pages of a size "
@@ -187,4 +168,4 @@ def locked(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-RULES = (host, balloon, current, pages, page_size, free_pages, locked)
+RULES = (host, balloon, current, page_size, free_pages, locked)

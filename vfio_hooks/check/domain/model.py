@@ -10,6 +10,7 @@ from vfio_hooks.check.domain.facts import (
     is_windows,
     is_x86,
     passed,
+    whole,
 )
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.editing import Fix, put, reach, remove
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _GUIDE = "guide: CPU mode"
 _WHOLE = ("host-passthrough", "maximum")
+_MOST_SOCKETS = 2
+"""Windows 10 and 11 Pro use no more."""
+_NO_TOPOLOGY = ", as <cpu> has no topology"
 
 
 def _mode(guest: Guest) -> str:
@@ -136,11 +140,15 @@ def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     told = guest.xml.find("cpu/topology")
     threads = _host_threads(patient, guest)
-    if told is None:
+    sockets = domain.vcpus if told is None else whole(told.get("sockets"), 1)
+    if told is None or (is_windows(guest) and sockets > _MOST_SOCKETS):
+        if guest.xml.find("cpu/numa") is not None:
+            return
         if not domain.vcpu_pins and not is_windows(guest):
             return
-        text = f"<cpu> has no topology: the guest has {domain.vcpus} sockets"
-        threads = threads or 1
+        text = f"the guest has {sockets} sockets" + ("" if told is not None else _NO_TOPOLOGY)
+        given = 1 if told is None else whole(told.get("threads")) or 1
+        threads = threads or (1 if domain.vcpus % given else given)
     elif threads is None or told.get("threads", "1") == str(threads):
         return
     else:
@@ -148,8 +156,6 @@ def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
             f"the topology has {told.get('threads', '1')} threads a core, and the CPUs that the "
             f"vCPUs are pinned to have {threads}"
         )
-    if guest.xml.find("cpu/numa") is not None and told is None:
-        return
     cores = domain.vcpus // threads
     shape = {"sockets": "1", "dies": "1", "cores": str(cores), "threads": str(threads)}
     words = " ".join(f"{name}='{value}'" for name, value in shape.items())

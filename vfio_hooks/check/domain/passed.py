@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vfio_hooks.check.domain.facts import NVIDIA, is_readable, passed, shows_files
+from vfio_hooks.check.domain.facts import NVIDIA, closed, passed, shows_files
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.editing import Fix
 from vfio_hooks.check.rule import Guest, Patient, Seen
@@ -74,23 +74,64 @@ def _managed(address: str) -> Fix:
     source="host-device-assignment",
 )
 def rom(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    for address, path in _roms(patient, guest):
+        try:
+            found = closed(patient.host, path)
+        except (FileNotFoundError, NotADirectoryError):
+            yield Seen(
+                f"the ROM file of {address}, {path}, is not there",
+                f"put it there, or remove <rom file='{path}'/>",
+            )
+            continue
+        if found and found.is_roots and not _is_root(patient):
+            yield Seen(
+                f"the ROM file of {address}, {path}, is only for root to read, as {found.path} "
+                "is, and QEMU is not root",
+                f"chmod o+r {path}"
+                if found.path == path
+                else "put it where everybody may read it, such as /usr/share/vgabios, and change "
+                "<rom file=…/>",
+            )
+
+
+@guest_rule(
+    "device-rom-owner",
+    "hint",
+    why="QEMU runs as the user and group of qemu.conf, and does not start when it cannot read the "
+    "ROM that it is to show to the guest.",
+    source="host-device-assignment",
+    sure="possible",
+)
+def rom_owner(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    for address, path in _roms(patient, guest):
+        try:
+            found = closed(patient.host, path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if found and not found.is_roots and not _is_root(patient):
+            yield Seen(
+                f"{found.path} is not for everybody, and the ROM file of {address} is {path}",
+                f"unless its owner or group is QEMU's (user= and group= in {_QEMU_CONF}): "
+                f"chmod o+{'r' if found.path == path else 'x'} {found.path}",
+            )
+
+
+_QEMU_CONF = "/etc/libvirt/qemu.conf"
+
+
+def _roms(patient: Patient, guest: Guest) -> Iterator[tuple[str, str]]:
+    """The ROM files that devices are given, where files can be seen."""
     for element, function in pci_functions(guest.xml):
         part = element.find("rom")
         path = part.get("file") if part is not None else None
-        if not path or not shows_files(patient.host):
-            continue
-        readable = is_readable(patient.host, path)
-        if readable is None:
-            yield Seen(
-                f"the ROM file of {function.address}, {path}, is not there",
-                f"put it there, or remove <rom file='{path}'/>",
-            )
-        elif not readable:
-            yield Seen(
-                f"the ROM file of {function.address}, {path}, is not for everybody to read, and "
-                "QEMU is not root",
-                f"chmod o+r {path}",
-            )
+        if path and shows_files(patient.host):
+            yield function.address, path
+
+
+def _is_root(patient: Patient) -> bool:
+    return any(
+        re.match(r'\s*user\s*=\s*"\+?(root|0)"', one) for one in patient.host.lines(_QEMU_CONF)
+    )
 
 
 _VFIO_LINE = re.compile(r"^\s*(\d+):.*vfio-intx\(([0-9a-f:.]+)\)", re.MULTILINE)
@@ -147,4 +188,4 @@ def code_43(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-RULES = (absent, managed, rom, line_interrupts, code_43)
+RULES = (absent, managed, rom, rom_owner, line_interrupts, code_43)

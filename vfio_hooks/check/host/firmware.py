@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.domain import pci_functions
 from vfio_hooks.host import Host, boot, pci
 
 _GUIDE = "guide: Host Configurations"
@@ -42,16 +43,17 @@ def legacy(patient: Patient) -> Iterator[Seen]:
     source=_GUIDE,
 )
 def boot_display(patient: Patient) -> Iterator[Seen]:
-    session = "" if "session" in patient.tables else "write [session] into vm.toml, and "
-    for function in patient.guest.domain.pci if patient.guest else ():
-        folder = f"{pci.DEVICES}/{function.address}"
-        if patient.host.maybe(f"{folder}/boot_vga") == "1":
-            yield Seen(
-                f"{function.address} is the display that this host boots with",
-                "choose the other card as the initial display in the firmware's setup; where "
-                f"there is none, {session}a ROM file in the XML helps: "
-                "<rom file='/path/card.rom'/>",
-            )
+    for element, function in pci_functions(patient.guest.xml) if patient.guest else ():
+        if patient.host.maybe(f"{pci.DEVICES}/{function.address}/boot_vga") != "1":
+            continue
+        helps = [] if "session" in patient.tables else ["[session] in vm.toml"]
+        if element.find("rom[@file]") is None:
+            helps.append("a ROM file in the XML, <rom file='/path/card.rom'/>")
+        yield Seen(
+            f"{function.address} is the display that this host boots with",
+            "choose the other card as the initial display in the firmware's setup"
+            + (f"; where there is none, it takes {', and '.join(helps)}" if helps else ""),
+        )
 
 
 @rule(

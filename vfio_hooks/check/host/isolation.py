@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import boot
+from vfio_hooks.host.cpu import CPUS
+from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.host.irq import balancer
 
 
@@ -77,9 +79,12 @@ def programs(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest
     if guest is None or not guest.domain.pinned or "cpus" in patient.tables:
         return
-    static = boot.values(patient.host, "isolcpus")
-    if not static and patient.host.names("/sys/devices/system/cpu"):
-        yield Seen("nothing keeps the host's programs off the VM's CPUs", "in vm.toml: [cpus]")
+    left = guest.domain.pinned - parse_list(patient.host.maybe(f"{CPUS}/isolated") or "")
+    if left and patient.host.names(CPUS):
+        some = "" if left == guest.domain.pinned else f" {format_list(left)}"
+        yield Seen(
+            f"nothing keeps the host's programs off the VM's CPUs{some}", "in vm.toml: [cpus]"
+        )
 
 
 RULES = (no_cpusets, old_cgroups, interrupts, programs)

@@ -71,8 +71,11 @@ def idle(patient: Patient) -> Iterator[Seen]:
     at_boot = boot.values(host, "hugepages")
     where = f"hugepages={at_boot[-1]} on the kernel's command line" if at_boot else _SYSCTL
     sizes = {size: _pool(host, size) for size in memory.page_sizes(host)}
+    own = patient.guest.domain.hugepages if patient.guest else None
+    asked = {page.size or memory.default_page_size(host) for page in own or ()}
     for size, (count, free) in sizes.items():
-        if count and free == count:
+        # Later there is hardly a GiB in one piece.
+        if count and free == count and size not in (*asked, 1 << 20):
             yield Seen(
                 f"{count} free hugepages of {memory.amount(size)} keep "
                 f"{memory.amount(count * size)} from the host",
@@ -103,7 +106,8 @@ def no_thp(patient: Patient) -> Iterator[Seen]:
     if guest and guest.domain.hugepages is None and "[never]" in (patient.host.maybe(path) or ""):
         yield Seen(
             "the VM has no hugepages, and transparent ones are switched off",
-            f"in the XML: <memoryBacking><hugepages/></memoryBacking>, or: echo madvise > {path}",
+            "in the XML: <memoryBacking><hugepages/></memoryBacking>, and in vm.toml: [hugepages]; "
+            f"or: echo madvise > {path}",
         )
 
 
