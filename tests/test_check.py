@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.hosttree import add_cpus, domain_xml
 from tests.test_manual import plain
 from vfio_hooks.check import Finding, examine, rules
 from vfio_hooks.check.rule import Patient, Rule, Seen, rule
+from vfio_hooks.cli import findings
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.manual.advice import Advice
@@ -128,6 +130,9 @@ def test_a_domain_is_told_what_only_its_guest_can_see(command: Command) -> None:
     told = command.here("check", "--xml", "-", stdin=domain_xml())
     assert "In the guest" in told.out
     assert "In the guest" not in command.here("check").out
+    nothing = domain_xml(functions=("0000:05:00.0",))
+    assert "In the guest" not in command.here("check", "--xml", "-", stdin=nothing).out
+    assert command.here("check", "--xml", "-", "--json", stdin=nothing).json["guest"] == []
     listed = command.here("check", "--json", "--xml", "-", stdin=domain_xml()).json["guest"]
     assert all(" ".join(one.split()) in " ".join(told.out.split()) for one in listed)
     assert len(listed) > 3
@@ -146,6 +151,31 @@ def test_the_other_vms_are_those_that_are_defined(command: Command) -> None:
     (folder / "linux.xml").write_text(other)
     told = " ".join(command.here("check", "win11").out.split())
     assert "CPU 4 of its vCPUs is also for the vCPUs of linux" in told
+
+
+def test_who_does_what_can_be_fixed_is_told(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "win11.xml").write_text(domain_xml())
+    words = "check", "--xml", str(tmp_path / "win11.xml")
+    count = sum(one["fixable"] for one in command.here(*words, "--json").json["findings"])
+    assert count
+    told = command.here(*words)
+    assert told.out.splitlines()[-1] == f"{count} of these: the same command with --fix"
+    assert "--fix" not in command.here("check", "--xml", "-", stdin=domain_xml()).out
+    assert "--fix" not in command.here("check").out
+
+
+def test_a_command_is_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    command = "sudo vfio-hooks init 'a name of several words' " + " ".join(["--config-dir ./x"] * 5)
+    prose = "A sentence that is long enough. " * 5
+    finding = Finding(
+        rule("a", "host", "hint", why="Why.", source="a test")(lambda _: ()),
+        Seen("Text.", f"{command}\n{prose}"),
+        "hint",
+    )
+    findings.show([finding], None, ())
+    lines = capsys.readouterr().out.splitlines()
+    assert f"      do:  {command}" in lines
+    assert all(len(line) <= 100 for line in lines if command not in line)
 
 
 @pytest.mark.parametrize("file", ["vfio-hooks.toml", "qemu.d/win11/vm.toml"])

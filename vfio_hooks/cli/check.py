@@ -1,6 +1,7 @@
 """`vfio-hooks check`: what is wrong on this host, with the hook, and in a domain's XML."""
 
 import argparse
+from shlex import quote
 
 from vfio_hooks.cli import findings, fix, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
@@ -55,10 +56,12 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from vfio_hooks.check import examine
+    from vfio_hooks.check.guest import ADVICE
     from vfio_hooks.check.hook import folder
     from vfio_hooks.check.rule import Patient
     from vfio_hooks.config import examine as read
     from vfio_hooks.config import examine_defaults
+    from vfio_hooks.host.pci import passed_displays
 
     here = places(arguments)
     hooks = folder(Patient(here.host(), here))
@@ -73,11 +76,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.fix:
         return fix.run(arguments, patient, quiet)
     found = examine(patient, quiet)
+    advice = ADVICE if guest and passed_displays(here.host(), guest.domain) else ()
     if arguments.json:
-        findings.show_json(found, vm, quiet)
+        findings.show_json(found, vm, quiet, advice)
     else:
-        findings.show(found, vm, quiet)
+        findings.show(found, vm, quiet, advice, _how_to_fix(arguments, guest, here.host()))
     return int(any(finding.level != "hint" for finding in found))
+
+
+def _how_to_fix(arguments: argparse.Namespace, guest: "Guest | None", host: "Host") -> str:
+    if guest is None or arguments.xml == "-":
+        return ""
+    if arguments.xml:
+        return "the same command with --fix"
+    vm = quote(guest.domain.name)
+    return f"sudo vfio-hooks check {vm} --fix" if host.is_this_machine else ""
 
 
 def _others(arguments: argparse.Namespace, guest: "Guest", host: "Host") -> "tuple[Domain, ...]":

@@ -13,29 +13,39 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _COLORS: dict[str, Style] = {"error": "red", "warning": "yellow", "hint": "green"}
+_COMMANDS = tuple(
+    f"{name} " for name in "apt chmod echo mkdir mv rm sudo systemctl virsh vfio-hooks".split()
+)
 _TITLES = {"host": "Host", "hook": "Hook", "domain": "Domain"}
 
 
-def show(found: "Sequence[Finding]", vm: str | None, silenced: Collection[str]) -> None:
+def show(
+    found: "Sequence[Finding]",
+    vm: str | None,
+    silenced: Collection[str],
+    advice: Sequence[str] = (),
+    how: str = "",
+) -> None:
+    """For people: with `advice` on the guest's inside, and `how` what can be fixed is."""
     for area, group in groupby(found, lambda finding: finding.rule.area):
         name = f" {clean(vm)}" if vm and area == "domain" else ""
         say(paint(f"{_TITLES[area]}{name}", "bold"))
         for _, same in groupby(group, lambda finding: (finding.level, finding.seen.text)):
             _show(list(same))
         say()
-    if vm:
-        from vfio_hooks.check.guest import ADVICE
-
+    if advice:
         say(paint("In the guest, where this cannot look", "bold"))
-        for advice in ADVICE:
-            _wrapped("  - ", advice)
+        for one in advice:
+            _wrapped("  - ", one)
         say()
     say(_summary(found, silenced))
+    if how and (count := sum(finding.seen.fix is not None for finding in found)):
+        say(f"{count} of these: {how}")
 
 
-def show_json(found: "Sequence[Finding]", vm: str | None, silenced: Collection[str]) -> None:
-    from vfio_hooks.check.guest import ADVICE
-
+def show_json(
+    found: "Sequence[Finding]", vm: str | None, silenced: Collection[str], advice: Sequence[str]
+) -> None:
     say_json(
         {
             "vm": vm,
@@ -53,7 +63,7 @@ def show_json(found: "Sequence[Finding]", vm: str | None, silenced: Collection[s
                 }
                 for finding in found
             ],
-            "guest": list(ADVICE) if vm else [],
+            "guest": list(advice),
             "silenced": sorted(silenced),
         }
     )
@@ -69,7 +79,12 @@ def _show(same: "Sequence[Finding]") -> None:
     if len(same) == 1:
         _wrapped("      why: ", f"{rule.why} [{rule.source}]", "dim")
     for number, line in enumerate(seen.do.splitlines()):
-        _wrapped("      do:  " if number == 0 else "           ", line)
+        head = "      do:  " if number == 0 else "           "
+        if line.startswith(_COMMANDS):
+            # Half a command does something else.
+            say(head + clean(line))
+        else:
+            _wrapped(head, line)
 
 
 def _wrapped(head: str, text: str, style: Style | None = None) -> None:

@@ -53,7 +53,10 @@ def page() -> str:
             if rule.area == area:
                 made.item([f"`{rule.name}` ({_kind(rule)})"], f"{rule.why}\n\nFrom: {rule.source}")
     made.section("IN THE GUEST")
-    made.prose("No rule sees what is inside of the guest. With a domain, check ends with:")
+    made.prose(
+        "No rule sees what is inside of the guest. With a domain that is given a graphics card, "
+        "check ends with:"
+    )
     for advice in guest.ADVICE:
         made.item([r"*"], advice)
     for title, document in _DOCUMENTS:

@@ -33,13 +33,13 @@ def unmanaged(patient: Patient) -> Iterator[Seen]:
         return
     vm, others = guest.domain.name, managed(patient)
     path = f"{folder(patient)}/{VM_FOLDERS}/{vm}"
-    do = f"echo '[pci]' > {quote(path)}/{VM_FILE}"
+    do = f"sudo vfio-hooks init {quote(vm)}"
     if vm not in others:
         guess = did_you_mean(vm, others)
         yield Seen(
             f"{vm} has devices of the host, and no folder {path}"
             + (f" ({guess})" if guess else ""),
-            f"mkdir -p {quote(path)}; {do}",
+            do,
         )
     elif _does_nothing(folder(patient), vm):
         yield Seen(f"{vm} has devices of the host, and {path} has no table and no executable", do)

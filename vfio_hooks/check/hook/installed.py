@@ -116,8 +116,8 @@ def no_package(patient: Patient) -> Iterator[Seen]:
     "hook-dependencies",
     "hook",
     "error",
-    why="The hook is run by the distribution's Python. Without these modules managed VMs do not "
-    "start.",
+    why="The hook is run by the distribution's Python. Without lxml managed VMs do not start; "
+    "without sh, commands are run in a simpler way.",
     source="README, Install",
 )
 def dependencies(patient: Patient) -> Iterator[Seen]:
