@@ -19,7 +19,6 @@ from vfio_hooks.event import Event
 from vfio_hooks.host import kthread
 from vfio_hooks.host.cgroup import ROOT, host_units
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.host.kthread import movable
 from vfio_hooks.knobs import AllowedCpus, GroupCpus, ThreadAffinity
 from vfio_hooks.pinning import Pin
 from vfio_hooks.plan import gather
@@ -81,15 +80,6 @@ def test_what_leaves() -> None:
         "/proc/13 (kswapd1)",
         "/proc/77 (kswapd0 (a))",
     ]
-
-
-def test_programs_that_apparmor_hides_are_no_kernel_threads() -> None:
-    """A look at one, from a hook that is confined, would only be refused and logged."""
-    kernel = a_host()
-    kernel.files["/proc/self/attr/current"] = "libvirtd (enforce)\n"
-    for label, found in (("unconfined", [77]), ("Xorg (complain)", [])):
-        kernel.files["/proc/77/attr/current"] = label + "\n"
-        assert [thread.pid for thread in movable(kernel)] == found
 
 
 def test_only_prepare_changes_anything() -> None:

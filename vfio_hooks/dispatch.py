@@ -20,6 +20,7 @@ HOOKS = "/etc/libvirt/hooks"
 STATE = "/run/vfio-hooks"
 KEPT = HOOKS + "/qemu.kept"
 """The hook that was installed before ours; it goes on being run, after ours."""
+_LEFT = "VFIO_HOOKS_LEFT_PROFILE"
 
 
 def main(argv: list[str]) -> int:
@@ -27,10 +28,30 @@ def main(argv: list[str]) -> int:
     vm, op = (*argv[1:3], "", "")[:2]
     if os.geteuid() or not (_is_managed(vm, op) or _has_state(op)):
         return _hand_over(argv)
+    _leave_profile()
     xml = sys.stdin.buffer.read() if sys.stdin else b""
     stdout = _take_stdout()
     code = _guarded(argv, xml)
     return code or _run_kept(argv, xml, stdout)
+
+
+def _leave_profile() -> None:
+    """Go on without the AppArmor profile of libvirtd, which holds its hooks, too.
+
+    It lets them look at few of the host's processes, and logs a refusal for each other: those
+    that have a profile of their own, as browsers do, and might have the VM's device open. What it
+    runs of /usr/bin it does not confine, so Python is started anew, with the input still unread.
+    """
+    if os.environ.pop(_LEFT, ""):
+        return
+    try:
+        with open("/proc/self/attr/current", encoding="utf-8") as file:
+            confined = file.read().strip("\0\n").endswith("(enforce)")
+        if confined:
+            os.execve(sys.orig_argv[0], sys.orig_argv, {**os.environ, _LEFT: "1"})
+    except OSError:
+        # There is no AppArmor, or this one's profile is another: then fewer processes are seen.
+        return
 
 
 def _take_stdout() -> int:

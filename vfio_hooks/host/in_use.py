@@ -4,17 +4,12 @@ An unbind waits inside the kernel, unkillably, until every open file of a sound 
 these are looked at first.
 """
 
-import json
 import os
 import stat
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import vfio_hooks
-from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.apparmor import hides, may_look
 from vfio_hooks.host.devices import class_devices
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.wait import until
@@ -76,42 +71,13 @@ def _holding(host: Host, nodes: dict[tuple[int, int], str]) -> list[Holder]:
     """The processes that have one of the nodes, by device number, open."""
     if not host.is_this_machine or not nodes:
         return []
-    files = sorted(set(nodes.values()))
-    opened = _opened_by_all(host, files) if hides(host) else _opened(host, files)
-    found = (
-        Holder(pid, name, nodes[major, minor])
-        for pid, name, major, minor in opened
-        if (major, minor) in nodes
-    )
-    return list(dict.fromkeys(found))
-
-
-def _opened(host: Host, files: list[str]) -> Iterator[tuple[int, str, int, int]]:
-    """Number and name of each process that this one may look at, and the numbers of a device that
-    it has open."""
+    files = tuple(set(nodes.values()))
+    found: list[Holder] = []
     for pid in filter(str.isdecimal, host.names("/proc")):
-        if may_look(host, pid):
-            name = host.maybe(f"/proc/{pid}/comm") or "?"
-            for major, minor in sorted(set(_open_devices(pid, files))):
-                yield int(pid), name, major, minor
-
-
-def _opened_by_all(host: Host, files: list[str]) -> Iterable[tuple[int, str, int, int]]:
-    """The same of all processes, for a hook that AppArmor confines: what libvirtd's profile lets
-    it run of /usr/bin is not confined. Should that fail, what this process sees by itself."""
-    place = os.path.dirname(vfio_hooks.__path__[0])
-    program = f"import sys; sys.path.insert(0, {place!r}); import {__name__} as here"
-    argv = ["/usr/bin/python3", "-BIS", "-c", f"{program}; here._print_opened()", *files]
-    try:
-        printed = host.show(argv)
-        return [(pid, name, major, minor) for pid, name, major, minor in json.loads(printed)]
-    except (HookError, ValueError):
-        return _opened(host, files)
-
-
-def _print_opened() -> None:
-    """The child's part."""
-    print(json.dumps([*_opened(Host(), sys.argv[1:])]))
+        held = {nodes[number] for number in _open_devices(pid, files) if number in nodes}
+        name = host.maybe(f"/proc/{pid}/comm") or "?"
+        found += [Holder(int(pid), name, file) for file in sorted(held)]
+    return found
 
 
 def stuck_writer(host: Host, address: str) -> int | None:
@@ -167,7 +133,7 @@ def _nodes(host: Host, address: str) -> Iterator[tuple[tuple[int, int], str]]:
             yield (195, int(text)), f"/dev/nvidia{text.strip()}"
 
 
-def _open_devices(pid: str, files: list[str]) -> Iterator[tuple[int, int]]:
+def _open_devices(pid: str, files: tuple[str, ...]) -> Iterator[tuple[int, int]]:
     """The numbers of the devices that a process has open. Only what is called like a device, or
     one of these in another root, is looked at: a look at a file of a server that does not answer
     would last for ever."""
@@ -179,7 +145,7 @@ def _open_devices(pid: str, files: list[str]) -> Iterator[tuple[int, int]]:
     for name in names:
         try:
             path = os.readlink(f"{folder}/{name}")
-            if not (path.startswith("/dev/") or path.endswith(tuple(files))):
+            if not (path.startswith("/dev/") or path.endswith(files)):
                 continue
             seen = os.stat(f"{folder}/{name}")
         except OSError:
