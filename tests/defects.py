@@ -107,6 +107,16 @@ def other(*edits: tuple[str, str], starts: bool = False) -> Change:
     return change
 
 
+def caches(size: str, *cpus: range) -> Change:
+    """The level 3 caches of these CPUs have this size; those of the others have 8192K."""
+
+    def change(root: Path) -> None:
+        for cpu in (cpu for one in cpus for cpu in one):
+            write(f"sys/devices/system/cpu/cpu{cpu}/cache/index3/size", size)(root)
+
+    return change
+
+
 def rom(file: int, folder: int = 0o755, owner: int = 0, group: int = 0) -> Change:
     """Permissions of the ROM file and of its folder, and whose these are."""
 
@@ -190,6 +200,7 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
         ),
         None,
     ),
+    ("node-cache", (), caches("24576K", range(12, 16), range(28, 32))),
     (
         "node-kinds",
         (),
@@ -323,6 +334,18 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         frozenset(),
     ),
     ("node-device", (), write("sys/bus/pci/devices/0000:45:00.0/numa_node", "-1"), frozenset()),
+    # Not much larger; of another node; with the host's first core in it.
+    ("node-cache", (), caches("12000K", range(12, 16), range(28, 32)), frozenset()),
+    ("node-cache", (), caches("24576K", range(4, 8), range(20, 24)), frozenset()),
+    (
+        "node-cache",
+        (),
+        lambda root: [
+            add_cpus(root, nodes=1, cores=16),
+            caches("24576K", range(4), range(16, 20))(root),
+        ],
+        frozenset(),
+    ),
     ("memory-balloon", (*NO_DEVICES, *line("<memballoon")), None, frozenset()),
     (
         "memory-pool",

@@ -40,6 +40,10 @@ class Cache:
     cpus: CpuSet
     size: int
 
+    def is_dwarfed(self, size: int) -> bool:
+        """Whether one of this size has half as much again, as that of AMD's X3D beside it."""
+        return self.size * 3 <= size * 2 and self.size > 0
+
 
 @dataclass(frozen=True)
 class Topology:

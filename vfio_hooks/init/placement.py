@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host.cpu import NODES, Node, Topology
+from vfio_hooks.host.cpu import NODES, Cache, Node, Topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.memory import amount, fits
 from vfio_hooks.init.wish import Wish
@@ -164,16 +164,21 @@ def _cache(found: Topology, groups: Sequence[list[CpuSet]]) -> tuple[list[CpuSet
     """The cores of the best cache of these, and what is special about it."""
     busy = next((cache.cpus for cache in found.l3 if min(found.online) in cache.cpus), None)
 
-    def size(group: list[CpuSet]) -> int:
-        return next((cache.size for cache in found.l3 if group[0] <= cache.cpus), 0)
+    def of(group: list[CpuSet]) -> Cache:
+        none = Cache(3, group[0], 0)
+        return next((cache for cache in found.l3 if group[0] <= cache.cpus), none)
 
-    largest = max(map(size, groups))
+    largest = max(of(group).size for group in groups)
 
     def preference(group: list[CpuSet]) -> tuple[bool, bool, int, int]:
         # The cache of the host's own core is full of the host's own things, but a game gains more
-        # from one that is much larger, as on AMD's X3D.
-        is_small = size(group) * 3 <= largest * 2
-        return is_small, bool(busy and group[0] <= busy), _room(group), -min(map(min, group))
+        # from one that is much larger.
+        return (
+            of(group).is_dwarfed(largest),
+            bool(busy and group[0] <= busy),
+            _room(group),
+            -min(map(min, group)),
+        )
 
     ranked = sorted(groups, key=preference)
     is_special = preference(ranked[0])[0] != preference(ranked[-1])[0]

@@ -6,10 +6,11 @@ from vfio_hooks.check.domain.facts import attribute, passed
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.editing import put
 from vfio_hooks.check.rule import Guest, Patient, Seen
-from vfio_hooks.host.cpu import Node
+from vfio_hooks.host.cpu import Cache, Node
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount, fits
 from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.init.wish import taken
 
 _GUIDE = "guide: vfio-isolate"
 
@@ -97,7 +98,8 @@ def device(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "node-cache",
     "hint",
-    why="CPUs that share a level 3 cache (on AMD: a CCX) talk through it; others through memory.",
+    why="CPUs that share a level 3 cache (on AMD: a CCX) talk through it; others through memory. "
+    "Most games gain from a large one (X3D).",
     source="guide: Start VM",
     sure="likely",
 )
@@ -107,11 +109,29 @@ def level_3(patient: Patient, guest: Guest) -> Iterator[Seen]:
     enough = patient.topology.fewest_l3(len(own))
     if len(used) > enough:
         shown = ", ".join(format_list(cache.cpus & own) for cache in used)
-        roomy = max(caches, key=lambda cache: len(cache.cpus))
+        roomy = max(caches, key=lambda cache: (len(cache.cpus), cache.size))
         yield Seen(
             f"the vCPUs are on {len(used)} level 3 caches ({shown}), and would fit on {enough}",
             f"pin them to CPUs that share one, as {format_list(roomy.cpus)} do",
         )
+    elif len(used) == 1 and (better := _larger(patient, guest, used[0])):
+        yield Seen(
+            f"the vCPUs are on a level 3 cache of {amount(used[0].size)}, and would fit on one of "
+            f"{amount(better.size)}",
+            f"pin them to CPUs that share that: {format_list(better.cpus)}",
+        )
+
+
+def _larger(patient: Patient, guest: Guest, used: Cache) -> Cache | None:
+    """A much larger cache near by that has room, with the host's first core left to the host."""
+    host = patient.topology
+    gone = host.cores[0] | taken(patient.others, host.online)
+    near = frozenset[int]().union(*(home.cpus for home in _homes(patient, guest)))
+    for cache in host.l3:
+        room = (cache.cpus & near) - gone
+        if used.is_dwarfed(cache.size) and len(room) >= guest.domain.vcpus:
+            return cache
+    return None
 
 
 @guest_rule(
