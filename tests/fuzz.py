@@ -15,8 +15,8 @@ from pathlib import Path
 
 from vfio_hooks import config
 from vfio_hooks.domain import identify, parse
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
-from vfio_hooks.state import StateFolder
 
 CORPUS = Path(__file__).parent / "corpus"
 VM = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11"

@@ -72,7 +72,7 @@ def test_who_has_a_device_now_is_in_the_journals(command: Command) -> None:
     options = ("win11", "prepare", "begin", "-")
     assert command.here("hook", *options, stdin=domain_xml()).code == 0
     from vfio_hooks.cli.iommu import holders
-    from vfio_hooks.state import StateFolder
+    from vfio_hooks.engine.state import StateFolder
 
     held = holders(StateFolder(str(command.state)))
     assert held == {f"0000:04:00.{number}": "win11" for number in range(3)}

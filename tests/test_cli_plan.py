@@ -11,12 +11,12 @@ import pytest
 from tests.command import UUID, Command
 from tests.hosttree import domain_xml, gpu_host
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.event import ENDING, PLANNED
 from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs import File
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.sharing import Override
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 BOUND = f"""\
@@ -156,7 +156,8 @@ WRONG = (
     "add it as <hostdev> (virsh edit), or take [session] out of vm.toml",
     "hugepages: domain win11 does not ask for any; add <memoryBacking><hugepages/>"
     "</memoryBacking> to it (virsh edit), or take [hugepages] out of vm.toml",
-    "cpus: /sys/devices/system/cpu shows no CPU; is this the root of a host's /sys?",
+    "cpus: domain win11 pins no vCPU, so it has no CPUs to itself; "
+    "sudo vfio-hooks init win11 --pins chooses CPUs for them",
 )
 
 

@@ -11,13 +11,13 @@ import pytest
 from tests.command import UUID, Command
 from tests.hosttree import domain_xml
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.journal import Journal
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
-from vfio_hooks.journal import Journal
 from vfio_hooks.knobs import Command as Program
 from vfio_hooks.knobs import CpuMask, File, Module, Pages
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.sharing import Add, Once, Override, Run, Subtract
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"

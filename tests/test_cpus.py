@@ -14,17 +14,17 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
+from vfio_hooks.gather import gather
 from vfio_hooks.host import kthread
 from vfio_hooks.host.cgroup import ROOT, host_units
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import AllowedCpus, GroupCpus, ThreadAffinity
 from vfio_hooks.pinning import Pin
-from vfio_hooks.plan import gather
 from vfio_hooks.plugins import cpus
 from vfio_hooks.plugins.cpus import Options
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 ONLINE = "/sys/devices/system/cpu/online"

@@ -8,10 +8,10 @@ from tests.fakes import cgroups
 from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.test_cpus import domain, perform, planned, undo
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cgroup import OWN, ROOT, V1, layout
 from vfio_hooks.knobs import Controller, CpuMask, GroupCpus, HostTasks, ThreadAffinity
-from vfio_hooks.state import StateFolder
 
 
 def host(version: str) -> Kernel:

@@ -14,6 +14,7 @@ from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.fakes.sriov import PF
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host.cgroup import ROOT, V1
 from vfio_hooks.knobs import (
     KNOBS,
@@ -63,7 +64,6 @@ from vfio_hooks.sharing import (
     Share,
     Subtract,
 )
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step, Until
 
 BOUND = "vfio-pci (override vfio-pci)"

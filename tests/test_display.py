@@ -19,12 +19,12 @@ from tests.hosttree import add_pci
 from vfio_hooks import commands
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.plugins.display import Options, plan
 from vfio_hooks.sharing import Override
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 PREPARE = Event("win11", "prepare")

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfio_hooks import folding
+from vfio_hooks.cli import folding
+from vfio_hooks.engine.plan import Change
 from vfio_hooks.host.cpulist import parse_list
 from vfio_hooks.knobs import AllowedCpus, IrqAffinity, Knob, ThreadAffinity
-from vfio_hooks.plan import Change
 from vfio_hooks.sharing import Subtract
 from vfio_hooks.steps import Step
 

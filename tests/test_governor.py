@@ -16,11 +16,11 @@ from tests.fakes.cpufreq import FOLDER, add_policy
 from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.knobs import Frequency, Governor
 from vfio_hooks.plugins.governor import Options, plan
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 PREPARE = Event("vm", "prepare")

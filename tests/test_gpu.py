@@ -9,13 +9,13 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.fakes.pci import DEVICES
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.knobs import BarSize, PciDriver, PciReturn
 from vfio_hooks.plugins import gpu, pci
 from vfio_hooks.plugins.gpu import Options
 from vfio_hooks.sharing import Exclusive
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 CARD, SOUND, FRAGILE, NIC = "0000:04:00.0", "0000:04:00.1", "0000:0c:00.0", "0000:05:00.0"

@@ -7,14 +7,15 @@ import pytest
 
 from tests.fakes.kernel import Lines
 from tests.guide.host import GPU, PF, GuideHost
+from vfio_hooks.cli.folding import folded
 from vfio_hooks.cli.forecast import NoState
 from vfio_hooks.config import load
 from vfio_hooks.domain import parse
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.plan import check, preview
 from vfio_hooks.event import PLANNED, Event
-from vfio_hooks.folding import folded
-from vfio_hooks.ledger import Ledger
+from vfio_hooks.gather import gather
 from vfio_hooks.manual import guide
-from vfio_hooks.plan import check, gather, preview
 
 ROOT = Path(__file__).resolve().parents[1]
 VM = "VFIO-NoHide"

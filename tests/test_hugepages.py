@@ -15,13 +15,13 @@ from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.domain import Domain, HugePages
 from vfio_hooks.domain.devices import MemoryDevice
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host.memory import amount
 from vfio_hooks.knobs import Pages
 from vfio_hooks.plugins.hugepages import Options, plan
 from vfio_hooks.sharing import Add
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 PREPARE = Event("vm", "prepare")

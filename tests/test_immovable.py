@@ -5,9 +5,9 @@ from pathlib import Path
 from tests.fakes.cpufreq import FOLDER, add_policy
 from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.knobs import EnergyPreference, File
 from vfio_hooks.sharing import Override
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 GOVERNOR = File(f"{FOLDER}/policy0/scaling_governor")

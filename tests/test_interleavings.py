@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.knobs import Command, CpuMask, File, IrqAffinity, Pages, PciDriver
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.sharing import Add, AtLeast, Exclusive, Include, Override, Run, Share, Subtract
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step, Until
 
 GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")

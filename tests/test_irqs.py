@@ -16,6 +16,7 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.beside import vectors
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
 from vfio_hooks.host import irq
@@ -24,7 +25,6 @@ from vfio_hooks.knobs import Command, CpuMask, IrqAffinity, IrqBalance
 from vfio_hooks.plugins import irqs
 from vfio_hooks.plugins.irqs import Options
 from vfio_hooks.sharing import Run, Subtract, target
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 GPU = "0000:04:00.0"

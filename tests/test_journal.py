@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests.fakes.kernel import Lines, a_host
 from tests.test_crashes import PLANS
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.journal import Disk
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
-from vfio_hooks.journal import Disk
-from vfio_hooks.ledger import Ledger
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 VM = "00000000-0000-0000-0000-00000000000a"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from tests.test_check_domain import GUIDE
-from vfio_hooks.check.layout import editable, written
+from vfio_hooks.domain.text import editable, written
 
 HEADER = """\
 <!--

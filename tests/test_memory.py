@@ -10,10 +10,10 @@ from tests.fakes import watchdog
 from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.plugins.memory import Options, plan
-from vfio_hooks.state import StateFolder
 
 UUID = "00000000-0000-0000-0000-00000000000a"
 VM = Domain("vm", UUID)

@@ -8,10 +8,10 @@ from tests.fakes.hugepages import use
 from tests.fakes.kernel import Kernel, Lines
 from tests.test_hugepages import a_host, folder, path, uuid
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.knobs import Pages
 from vfio_hooks.sharing import Add
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 

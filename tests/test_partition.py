@@ -9,6 +9,7 @@ from tests.fakes.kernel import Kernel, Lines
 from tests.test_cpus import domain, host
 from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host.cgroup import ROOT
@@ -16,7 +17,6 @@ from vfio_hooks.knobs import CpuMask, Partition
 from vfio_hooks.plugins import cpus
 from vfio_hooks.plugins.cpus import Options
 from vfio_hooks.sharing import Include, Override
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 SLICE = f"{ROOT}/machine.slice"

@@ -10,6 +10,7 @@ from tests.fakes import udev
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.knobs import Announced, LentPower, Module, PciDriver
@@ -17,7 +18,6 @@ from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.plugins import pci
 from vfio_hooks.plugins.pci import Options
 from vfio_hooks.sharing import Exclusive, Once, Override
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 GPU, SOUND, NIC = "0000:04:00.0", "0000:04:00.1", "0000:05:00.0"

@@ -4,9 +4,9 @@ import difflib
 
 import pytest
 
-from vfio_hooks.check.layout import editable, written
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.devices import iothread_ids
+from vfio_hooks.domain.text import editable, written
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import parse_list
 from vfio_hooks.init.cputune import repin

@@ -11,9 +11,9 @@ from vfio_hooks.config import Config
 from vfio_hooks.config.tables import Table
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import Event
+from vfio_hooks.gather import gather
 from vfio_hooks.host import Host
 from vfio_hooks.knobs import File
-from vfio_hooks.plan import gather
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 

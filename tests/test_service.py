@@ -8,12 +8,12 @@ import pytest
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.plan import Change
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.knobs import Command, Transient
-from vfio_hooks.plan import Change
 from vfio_hooks.plugins import inhibit, service
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 PREPARE = Event("vm", "prepare")

@@ -17,6 +17,7 @@ from tests.test_sriov import uuid
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.domain.devices import SharedMemory
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import WritableHost
@@ -24,7 +25,6 @@ from vfio_hooks.host.shared import Access, Shared
 from vfio_hooks.knobs import SharedFile
 from vfio_hooks.plugins.shm import Options, notes, plan
 from vfio_hooks.sharing import Override
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 GLASS = SharedMemory("/dev/shm/looking-glass", 64 << 20)

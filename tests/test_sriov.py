@@ -16,16 +16,16 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.fakes.sriov import NIC, PF
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.plan import check, preview
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host.sriov import Vf, find_pf, users, vf_at
 from vfio_hooks.knobs import VfCount, VfSetting
-from vfio_hooks.ledger import Ledger
-from vfio_hooks.plan import check, preview
 from vfio_hooks.plugins import pci
 from vfio_hooks.plugins.sriov import Options, notes, plan
 from vfio_hooks.sharing import AtLeast, target
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 COUNT = VfCount(PF).key

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs import File
 from vfio_hooks.sharing import Override
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 UUID = "00000000-0000-0000-0000-00000000000a"

@@ -12,11 +12,11 @@ from tests.test_sriov import uuid
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.domain.devices import UsbDevice
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.knobs import UsbDriver
 from vfio_hooks.plugins.usb import Options, plan
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 HOSTDEV = (

@@ -62,5 +62,18 @@ def unreadable(path: str, error: OSError) -> HookError:
     return HookError(problem, "try again with sudo" if denied else "")
 
 
+def of_table(error: HookError, name: str) -> HookError:
+    """A failure that says which table it is of, and what to do if nothing else helps."""
+    problem = error.problem if error.problem.startswith(f"{name}: ") else f"{name}: {error.problem}"
+    hint = f"correct [{name}], or write required = false in it, and the VM starts without that"
+    return HookError(problem, error.hint or hint)
+
+
+def raise_all(wrong: Sequence[HookError]) -> None:
+    """Raise what went wrong with several tables as one failure; nothing where nothing did."""
+    if wrong:
+        raise Several(wrong) if len(wrong) > 1 else wrong[0]
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.domain import identify, parse
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.errors import HookError, Interrupted, Strict, told
 from vfio_hooks.event import ENDING, PLANNED, Event
-from vfio_hooks.ledger import Ledger
+from vfio_hooks.gather import gather
 from vfio_hooks.log import Log
 from vfio_hooks.places import Places
-from vfio_hooks.plan import gather
 from vfio_hooks.steps import Step
 
 if TYPE_CHECKING:

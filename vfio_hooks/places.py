@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
-from vfio_hooks.state import StateFolder
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.event import Event
+from vfio_hooks.gather import gather
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask
-from vfio_hooks.ledger import Ledger
-from vfio_hooks.plan import gather
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 SIZES = ((16, 100), (64, 1000), (256, 1000), (256, 8000), (1024, 1000), (1024, 8000))

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tests.fakes.kernel import Kernel
+from vfio_hooks.engine.journal import Disk
 from vfio_hooks.host.shared import Access
-from vfio_hooks.journal import Disk
 
 
 class Died(BaseException):

@@ -94,7 +94,7 @@ def checkouts(guest: Guest) -> Iterator[Host]:
         mkdir /tmp/checkout
         cp -r /src/install.sh /src/hooks /src/vfio_hooks /tmp/checkout
         cp -r /tmp/checkout /tmp/other
-        echo '# another version' >> /tmp/other/vfio_hooks/engine.py
+        echo '# another version' >> /tmp/other/vfio_hooks/engine/__init__.py
         """
     )
     yield made

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from vfio_hooks.beside import open_process
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.journal import State
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.host import WritableHost, irq
 from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.journal import State
 from vfio_hooks.knobs import IrqAffinity, IrqBalance
-from vfio_hooks.ledger import Ledger
 from vfio_hooks.log import SystemdJournal
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 SECONDS = 1.0

@@ -7,10 +7,10 @@ from uuid import NAMESPACE_DNS, uuid5
 
 from vfio_hooks.captured.private import GONE, Scrubber
 from vfio_hooks.check.domain.facts import OSINFO
-from vfio_hooks.check.editing import remove
-from vfio_hooks.check.layout import editable
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.devices import KVMFR
+from vfio_hooks.domain.editing import remove
+from vfio_hooks.domain.text import editable
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from vfio_hooks.config import FOLDER, home
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.state import FOLDER as STATE
+from vfio_hooks.engine.state import UUID
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.ledger import Ledger
 from vfio_hooks.nearest import did_you_mean
 from vfio_hooks.places import Places
-from vfio_hooks.state import FOLDER as STATE
-from vfio_hooks.state import UUID
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace], int]

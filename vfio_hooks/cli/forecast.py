@@ -5,19 +5,20 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from vfio_hooks.cli.folding import folded
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.plan import Change, check, preview
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Several
 from vfio_hooks.event import PLANNED, Event
-from vfio_hooks.folding import folded
+from vfio_hooks.gather import gather
 from vfio_hooks.host import Host
-from vfio_hooks.ledger import Ledger
 from vfio_hooks.places import Places
-from vfio_hooks.plan import Change, check, gather, preview
 from vfio_hooks.scripts import find
 from vfio_hooks.sharing import Once, is_shared
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.domains import Defined, add_sources, sources
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
+from vfio_hooks.engine.journal import State
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import Function, card, group_members
 from vfio_hooks.host.pci_traits import Traits, names, traits
-from vfio_hooks.journal import State
 from vfio_hooks.knobs.pci_driver import PciDriver
-from vfio_hooks.ledger import Ledger
-from vfio_hooks.state import StateFolder
 
 GROUPS = "/sys/kernel/iommu_groups"
 _WIDTH = 100

@@ -8,12 +8,12 @@ from itertools import groupby
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places, refuse_mistyped
 from vfio_hooks.cli.terminal import TerminalLog, clean, complain, paint, say, say_json
+from vfio_hooks.engine.journal import Claim, Journal, State
+from vfio_hooks.engine.ledger import Ledger, holding
+from vfio_hooks.engine.plan import undo_text
+from vfio_hooks.engine.undoing import Undoing
 from vfio_hooks.errors import HookError
-from vfio_hooks.journal import Claim, Journal, State
-from vfio_hooks.ledger import Ledger, holding
-from vfio_hooks.plan import undo_text
 from vfio_hooks.sharing import Once, is_shared, shown, target
-from vfio_hooks.undoing import Undoing
 
 _EPILOG = """\
 Every line is "what: the host's own value → the value now", with what the VM's end will make it.

@@ -5,13 +5,13 @@ import argparse
 from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places, refuse_mistyped
 from vfio_hooks.cli.terminal import TerminalLog, clean, say
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.journal import Journal
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.state import UUID
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.journal import Journal
-from vfio_hooks.ledger import Ledger
 from vfio_hooks.places import Places
 from vfio_hooks.sharing import Run, is_shared
-from vfio_hooks.state import UUID
 
 RUNNING = "/run/libvirt/qemu"
 """Where libvirt keeps a file NAME.xml for every domain that runs."""

@@ -5,9 +5,9 @@ https://libvirt.org/formatdomain.html#cpu-tuning. Comments and layout stay as th
 
 from typing import TYPE_CHECKING
 
-from vfio_hooks.check.editing import add, reach, remove
-from vfio_hooks.check.layout import editable, written
 from vfio_hooks.domain.devices import iothread_ids
+from vfio_hooks.domain.editing import add, reach, remove
+from vfio_hooks.domain.text import editable, written
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.init.placement import Placement
 

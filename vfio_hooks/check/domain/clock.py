@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.domain.facts import attribute, is_kvm, is_windows, is_x86, passed
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import put
 from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain.editing import put
 
 _CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 

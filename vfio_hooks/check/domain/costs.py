@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import attribute, passed
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import remove
 from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain.editing import remove
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

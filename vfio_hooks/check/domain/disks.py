@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import passed, whole
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import Fix, add, reach
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.devices import iothread_ids
+from vfio_hooks.domain.editing import Fix, add, reach
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

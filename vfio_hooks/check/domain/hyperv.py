@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import attribute, is_kvm, is_windows, is_x86
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import Fix, both, put, remove
 from vfio_hooks.check.rule import Guest, Level, Patient, Rule, Seen
+from vfio_hooks.domain.editing import Fix, both, put, remove
 from vfio_hooks.host.boot import module_parameter
 from vfio_hooks.host.processor import AMD, INTEL, vendor
 

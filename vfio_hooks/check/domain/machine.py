@@ -11,8 +11,8 @@ from vfio_hooks.check.domain.facts import (
     shows_files,
 )
 from vfio_hooks.check.domain.rule import HYPERVISORS, guest_rule
-from vfio_hooks.check.editing import put
 from vfio_hooks.check.rule import Guest, Patient, Seen, rule
+from vfio_hooks.domain.editing import put
 
 
 @rule(

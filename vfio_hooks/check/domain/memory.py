@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import attribute, passed
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import reach, remove
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import HugePages
 from vfio_hooks.domain.devices import kibibytes
+from vfio_hooks.domain.editing import reach, remove
 from vfio_hooks.host.cpu import nodes
 from vfio_hooks.host.memory import amount, default_page_size, page_sizes, pool
 

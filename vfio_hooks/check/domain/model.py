@@ -13,8 +13,8 @@ from vfio_hooks.check.domain.facts import (
     whole,
 )
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import Fix, put, reach, remove
 from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain.editing import Fix, put, reach, remove
 from vfio_hooks.host.processor import AMD, flags, vendor
 
 if TYPE_CHECKING:

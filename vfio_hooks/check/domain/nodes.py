@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.domain.facts import attribute, passed
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import put
 from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain.editing import put
 from vfio_hooks.host.cpu import Cache, Node
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount, fits

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import NVIDIA, closed, passed, shows_files
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import Fix
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import pci_functions
+from vfio_hooks.domain.editing import Fix
 from vfio_hooks.host.pci import DEVICES
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import attribute, passed, whole
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import Fix
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.devices import iothread_ids
+from vfio_hooks.domain.editing import Fix
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.init.placement import place

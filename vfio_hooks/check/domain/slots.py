@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import Passed, cards, is_pcie, passed, slot, whole
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import Fix, add, reach
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import pci_functions
+from vfio_hooks.domain.editing import Fix, add, reach
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

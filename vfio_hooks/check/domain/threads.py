@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from vfio_hooks.check.domain.rule import guest_rule
-from vfio_hooks.check.editing import put
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.devices import iothread_ids
+from vfio_hooks.domain.editing import put
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.init.wish import taken
 

@@ -6,8 +6,8 @@ import re
 from vfio_hooks import config
 from vfio_hooks.check.rule import Patient
 from vfio_hooks.config import FOLDER, VM_FOLDERS
-from vfio_hooks.state import FOLDER as STATE
-from vfio_hooks.state import StateFolder
+from vfio_hooks.engine.state import FOLDER as STATE
+from vfio_hooks.engine.state import StateFolder
 
 _LARGEST = 1 << 18
 """No script that a person wrote has this many bytes."""

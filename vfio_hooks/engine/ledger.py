@@ -1,9 +1,9 @@
 """All VMs' claims together: what is changed on this host now, by whom."""
 
+from vfio_hooks.engine.journal import Claim, Journal, State
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.journal import Claim, Journal, State
 from vfio_hooks.sharing import Share
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
 
 

@@ -11,8 +11,8 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from vfio_hooks.engine.journal import SUFFIX, Disk, Journal
 from vfio_hooks.errors import HookError, reason
-from vfio_hooks.journal import SUFFIX, Disk, Journal
 from vfio_hooks.wait import until
 
 FOLDER = "/run/vfio-hooks"

@@ -1,15 +1,13 @@
 """A whole plan: what every step would change, and what must not be in one plan at all."""
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from vfio_hooks.errors import Gone, HookError, Several
+from vfio_hooks.engine.journal import State
+from vfio_hooks.engine.ledger import Ledger, holding
+from vfio_hooks.errors import Gone, HookError, of_table, raise_all
 from vfio_hooks.host import Host
-from vfio_hooks.journal import State
 from vfio_hooks.knobs import Command
-from vfio_hooks.ledger import Ledger, holding
-from vfio_hooks.log import Log
 from vfio_hooks.sharing import (
     Add,
     AtLeast,
@@ -25,12 +23,6 @@ from vfio_hooks.sharing import (
     target,
 )
 from vfio_hooks.steps import Step
-
-if TYPE_CHECKING:
-    # Undoing imports this module, and has to work where these are broken.
-    from vfio_hooks.config import Config
-    from vfio_hooks.domain import Domain
-    from vfio_hooks.event import Event
 
 TO_COME = "not there yet"
 
@@ -61,39 +53,6 @@ class Change:
         if isinstance(self.step.share, Exclusive) and self.step.share.value is None:
             return self.step.knob.lends(self.old)
         return f"{old} (stays)" if self.old == self.new else f"{old} → {new}"
-
-
-def gather(event: "Event", domain: "Domain", config: "Config", host: Host, log: Log) -> list[Step]:
-    """The steps of all the facilities that a VM uses, in the plugins' order.
-
-    Raises HookError for all tables that cannot be planned; one that is not required is logged.
-    """
-    steps: list[Step] = []
-    wrong: list[HookError] = []
-    for table in config.tables:
-        try:
-            planned = list(table.plugin.plan(event, domain, table.options, host))
-        except HookError as error:
-            if table.required:
-                wrong.append(_of_table(error, table.name))
-            else:
-                log.warning(f"{event.vm}: going on without [{table.name}]: {error}", event.vm)
-        else:
-            steps += (replace(step, required=table.required and step.required) for step in planned)
-    _raise(wrong)
-    return steps
-
-
-def _of_table(error: HookError, name: str) -> HookError:
-    """A failure that says which table it is of, and what to do if nothing else helps."""
-    problem = error.problem if error.problem.startswith(f"{name}: ") else f"{name}: {error.problem}"
-    hint = f"correct [{name}], or write required = false in it, and the VM starts without that"
-    return HookError(problem, error.hint or hint)
-
-
-def _raise(wrong: Sequence[HookError]) -> None:
-    if wrong:
-        raise Several(wrong) if len(wrong) > 1 else wrong[0]
 
 
 def check(steps: Sequence[Step], uuid: str, ledger: Ledger) -> None:
@@ -135,11 +94,11 @@ def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
             changes.append(_change(step, host, ledger, earlier, ahead.keys()))
         except HookError as error:
             if step.required:
-                wrong.setdefault(step.plugin, _of_table(error, step.plugin))
+                wrong.setdefault(step.plugin, of_table(error, step.plugin))
             changes.append(Change(step, "", "", "", str(error)))
         else:
             earlier.append(step.share)
-    _raise([*wrong.values()])
+    raise_all([*wrong.values()])
     return changes
 
 

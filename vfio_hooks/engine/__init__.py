@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from vfio_hooks.engine.journal import Claim, Journal, State
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.plan import Change, check, own_value, preview, undo_text
+from vfio_hooks.engine.state import StateFolder
+from vfio_hooks.engine.undoing import Undoing
 from vfio_hooks.errors import HookError, Immovable
 from vfio_hooks.host import WritableHost
-from vfio_hooks.journal import Claim, Journal, State
-from vfio_hooks.ledger import Ledger
 from vfio_hooks.log import Folded, Log
-from vfio_hooks.plan import Change, check, own_value, preview, undo_text
 from vfio_hooks.sharing import is_shared, target
-from vfio_hooks.state import StateFolder
 from vfio_hooks.steps import Step
-from vfio_hooks.undoing import Undoing
 from vfio_hooks.wait import Signals
 
 Planner = Callable[[Ledger], Sequence[Step]]

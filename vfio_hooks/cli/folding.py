@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from vfio_hooks.engine.plan import Change
 from vfio_hooks.host.cpulist import format_list
-from vfio_hooks.plan import Change
 
 _FEW = 3
 _NUMBER = re.compile(r"[0-9]+")

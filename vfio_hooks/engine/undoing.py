@@ -6,10 +6,10 @@ plugins, configuration, the domain's XML nor anything outside the standard libra
 
 from dataclasses import dataclass
 
+from vfio_hooks.engine.journal import Claim, Journal, State
+from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import WritableHost
-from vfio_hooks.journal import Claim, Journal, State
-from vfio_hooks.ledger import Ledger, holding
 from vfio_hooks.log import Log
 from vfio_hooks.sharing import UNDONE, Add, Exclusive, Once, Run, added, shown, target
 

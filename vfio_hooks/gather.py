@@ -1,0 +1,36 @@
+"""What the facilities that a VM uses want of the host, asked one after the other."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vfio_hooks.errors import HookError, of_table, raise_all
+from vfio_hooks.host import Host
+from vfio_hooks.log import Log
+from vfio_hooks.steps import Step
+
+if TYPE_CHECKING:
+    # What handles events imports this module, and has to undo where these are broken.
+    from vfio_hooks.config import Config
+    from vfio_hooks.domain import Domain
+    from vfio_hooks.event import Event
+
+
+def gather(event: "Event", domain: "Domain", config: "Config", host: Host, log: Log) -> list[Step]:
+    """The steps of all the facilities that a VM uses, in the plugins' order.
+
+    Raises HookError for all tables that cannot be planned; one that is not required is logged.
+    """
+    steps: list[Step] = []
+    wrong: list[HookError] = []
+    for table in config.tables:
+        try:
+            planned = list(table.plugin.plan(event, domain, table.options, host))
+        except HookError as error:
+            if table.required:
+                wrong.append(of_table(error, table.name))
+            else:
+                log.warning(f"{event.vm}: going on without [{table.name}]: {error}", event.vm)
+        else:
+            steps += (replace(step, required=table.required and step.required) for step in planned)
+    raise_all(wrong)
+    return steps
