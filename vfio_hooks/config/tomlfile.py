@@ -50,6 +50,7 @@ class TomlFile:
             if not found:
                 raise HookError(f"{path}: not TOML: {error}") from None
             line = text.split("\n")[int(found[2]) - 1].strip()
+            line = "".join(one if one.isprintable() else "?" for one in line)
             shown = line if len(line) <= LONGEST else line[:LONGEST] + "…"
             problem = f"{path}:{found[2]}: not TOML: {found[1]} (column {found[3]}): {shown}"
             raise HookError(problem, _advice(line)) from None
