@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from tests.hosttree import gpu_host
 from vfio_hooks.cli import main
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 UUID = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11"
 
 
@@ -81,3 +84,18 @@ class Command:
         for name, path in (("HOST", self.host), ("HOOKS", self.hooks), ("STATE", self.state)):
             text = text.replace(str(path), name)
         return text
+
+
+def as_nobody(*argv: str) -> "subprocess.CompletedProcess[str]":
+    """The command as a process of its own, run by a user who may change nothing."""
+    return subprocess.run(
+        ["/usr/bin/python3", "-m", "vfio_hooks", *argv],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+    )

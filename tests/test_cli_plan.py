@@ -1,14 +1,13 @@
 """vfio-hooks plan, on the guide's host."""
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.command import UUID, Command
+from tests.command import UUID, Command, as_nobody, needs_root
 from tests.hosttree import domain_xml, gpu_host
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
@@ -385,7 +384,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@needs_root
 def test_without_root_all_but_the_state_is_there(open_folder: Path) -> None:
     host = gpu_host(open_folder / "host")
     (open_folder / "win11.xml").write_text(domain_xml(managed="no"))
@@ -394,16 +393,7 @@ def test_without_root_all_but_the_state_is_there(open_folder: Path) -> None:
     (open_folder / "state").mkdir(mode=0o700)
     places = [f"--{name}-dir={open_folder}/{path}" for name, path in _FOLDERS.items()]
     argv = ["plan", f"--root={host}", f"--xml={open_folder}/win11.xml", *places]
-    done = subprocess.run(
-        ["/usr/bin/python3", "-m", "vfio_hooks", *argv],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        user=65534,
-        group=65534,
-        extra_groups=[],
-    )
+    done = as_nobody(*argv)
     assert (done.returncode, done.stderr) == (0, "")
     first, *rest = BOUND.splitlines()
     note = f"note: {open_folder}/state is only for root to read: this plan does not know what other"

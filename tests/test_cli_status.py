@@ -1,14 +1,10 @@
 """vfio-hooks status: what is changed, by whom, and what will become of it."""
 
 import fcntl
-import os
 import re
-import subprocess
 from pathlib import Path
 
-import pytest
-
-from tests.command import UUID, Command
+from tests.command import UUID, Command, as_nobody, needs_root
 from tests.hosttree import domain_xml
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.journal import Journal
@@ -235,21 +231,12 @@ def test_a_damaged_journal_is_named_and_a_failure(command: Command) -> None:
     assert (found.code, found.err, len(found.json["damaged"])) == (1, "", 1)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@needs_root
 def test_without_root_it_says_so(command: Command) -> None:
     command.manage("win11")
     command.here("hook", "win11", "prepare", "begin", "-", stdin=domain_xml())
     # Below /tmp's private folders nothing can be reached; the real place is as closed.
-    done = subprocess.run(
-        ["/usr/bin/python3", "-m", "vfio_hooks", "status", f"--state-dir={command.state}"],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        user=65534,
-        group=65534,
-        extra_groups=[],
-    )
+    done = as_nobody("status", f"--state-dir={command.state}")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"vfio-hooks: {command.state} is only for root to read; try again with sudo\n"

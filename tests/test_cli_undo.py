@@ -1,12 +1,8 @@
 """vfio-hooks undo: putting back by hand what no event of libvirt's put back."""
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from tests.command import UUID, Command
+from tests.command import UUID, Command, as_nobody, needs_root
 from tests.test_cli_status import GOVERNOR, OTHER, POOL, cut_off, prepare, put, read
 from vfio_hooks.knobs import File, Pages
 from vfio_hooks.sharing import Add, Once
@@ -179,19 +175,9 @@ def test_a_damaged_journal_is_not_passed_over(changed: Command) -> None:
     assert journals(changed) == [UUID]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@needs_root
 @pytest.mark.parametrize("argv", [["undo", "win11"], ["hook", "w", "prepare", "begin", "-"]])
 def test_changing_this_host_needs_root(argv: list[str]) -> None:
-    done = subprocess.run(
-        ["/usr/bin/python3", "-m", "vfio_hooks", *argv],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        user=65534,
-        group=65534,
-        extra_groups=[],
-    )
+    done = as_nobody(*argv)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.endswith(" needs root; try again with sudo\n")

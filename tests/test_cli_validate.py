@@ -1,13 +1,11 @@
 """vfio-hooks validate."""
 
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.command import Command
+from tests.command import Command, as_nobody, needs_root
 
 
 def test_what_is_right_is_said(command: Command) -> None:
@@ -152,7 +150,7 @@ def test_a_folder_that_is_not_there_is_a_failure(command: Command) -> None:
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@needs_root
 @pytest.mark.parametrize(("private", "mode"), [("win11", 0o700), ("win11/vm.toml", 0o600)])
 def test_what_a_user_may_not_read_is_no_empty_file(private: str, mode: int) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
@@ -161,16 +159,7 @@ def test_what_a_user_may_not_read_is_no_empty_file(private: str, mode: int) -> N
         (own / "vm.toml").write_text("[pci]\n")
         Path(folder).chmod(0o755)
         (own.parent / private).chmod(mode)
-        done = subprocess.run(
-            ["/usr/bin/python3", "-m", "vfio_hooks", "validate", f"--config-dir={folder}"],
-            cwd=Path(__file__).parents[1],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            user=65534,
-            group=65534,
-            extra_groups=[],
-        )
+        done = as_nobody("validate", f"--config-dir={folder}")
         why = f"{own}/vm.toml: cannot be read: Permission denied; try again with sudo"
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"vfio-hooks: {why}\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.command import Command
+from tests.command import Command, as_nobody, needs_root
 from tests.sealed import can_seal
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -163,18 +163,9 @@ def test_wrong_usage(command: Command, argv: list[str]) -> None:
     assert command("log", *argv, *(["win11"] if argv else [])).code == 2
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@needs_root
 def test_who_may_not_read_the_journal_is_told() -> None:
-    done = subprocess.run(
-        ["/usr/bin/python3", "-m", "vfio_hooks", "log", "win11"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        user=65534,
-        group=65534,
-        extra_groups=[],
-    )
+    done = as_nobody("log", "win11")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("vfio-hooks: ")
 
