@@ -2,15 +2,16 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
+from pyfakefs.fake_filesystem import FakeFilesystem
 
 from vfio_hooks.config import examine, home
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.trust import trusted
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 NOBODY = 65534
 
 
@@ -45,12 +46,25 @@ def test_what_others_may_write_is_refused_by_name(hooks: Path, name: str, bits: 
     assert refusals(hooks) == [f"{told}chmod go-w HOOKS{name}"]
 
 
-@root_only
-@pytest.mark.parametrize("name", CHAIN)
-def test_what_belongs_to_another_user_is_refused_by_name(hooks: Path, name: str) -> None:
-    os.chown(f"{hooks}{name}", NOBODY, -1)
-    told = f"HOOKS{name}: belongs to user 65534, not to root; see what is in it, then: "
-    assert refusals(hooks) == [f"{told}chown root: HOOKS{name}"]
+@pytest.mark.parametrize("mode", [0o755, 0o775, 0o757, 0o1755, 0o1775, 0o1777])
+@pytest.mark.parametrize("owner", [0, os.geteuid(), NOBODY])
+@pytest.mark.parametrize("name", ["", "/qemu.d", "/qemu.d/win10", "/qemu.d/win10/vm.toml"])
+def test_every_owner_and_mode(fs: FakeFilesystem, name: str, owner: int, mode: int) -> None:
+    """At the real places, and without being root: each thing on the way has a say."""
+    hooks = "/etc/libvirt/hooks"
+    file = f"{hooks}/qemu.d/win10/vm.toml"
+    fs.create_file(file, st_mode=stat.S_IFREG | 0o644)
+    for folder in (hooks, f"{hooks}/qemu.d", f"{hooks}/qemu.d/win10"):
+        os.chmod(folder, 0o755)
+    os.chmod(f"{hooks}{name}", mode)
+    os.chown(f"{hooks}{name}", owner, 0)
+    replaceable = mode & 0o022 and not (mode & 0o1000 and name != "/qemu.d/win10/vm.toml")
+    if owner != NOBODY and not replaceable:
+        trusted(file, hooks)
+        return
+    why = f"belongs to user {NOBODY}, not to root" if owner == NOBODY else "others than its owner"
+    with pytest.raises(HookError, match=f"^{hooks}{name}: {why}"):
+        trusted(file, hooks)
 
 
 def test_a_link_to_another_vms_folder_is_followed(hooks: Path) -> None:
