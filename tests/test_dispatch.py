@@ -126,7 +126,9 @@ def test_the_kept_hook_ignores_no_signal(
     sealed.manage("win11")
     if package == "broken":
         sealed.install(memory / "library")
-    assert sealed.hook(vm, "release").stdout.split() == [b"SigIgn:", b"0" * 16]
+    _, ignored = sealed.hook(vm, "release").stdout.split()
+    # Others may be ignored from the beginning, as in a job of a shell's in the background.
+    assert not int(ignored, 16) & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
 
 
 @pytest.mark.parametrize("text", ["#!/nowhere\n", "no interpreter"])

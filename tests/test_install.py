@@ -411,10 +411,10 @@ def test_an_upgrade_of_python_leaves_an_installation_that_works(memory: Path) ->
 def test_a_damaged_package_is_mended(target: Target) -> None:
     target.install()
     package = target.libraries / target.library() / "vfio_hooks"
-    (package / "engine.py").write_text("")
+    (package / "dispatch.py").write_text("")
     (package / "log.py").unlink()
     assert "install the package again" in target.install()
-    for name in ("engine.py", "log.py"):
+    for name in ("dispatch.py", "log.py"):
         assert (package / name).read_bytes() == (ROOT / "vfio_hooks" / name).read_bytes()
     assert target.versions() == [target.library()]
 
