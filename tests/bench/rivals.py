@@ -1,9 +1,10 @@
 """The same work by others, side by side: `python3 -m tests.bench.rivals [RELEASE]`.
 
 Host tasks off CPUs 4 and 5, interrupts off them, the governor performance; then the undo. By
-vfio-hooks, by vfio-isolate 0.5.2 (which pip fetches) and by the guide's own lines in a shell, in
-turns in one boot of the emulated host. It prints the wall time of both halves as a ratio to the
-shell lines, and what each left different on the host after its undo.
+vfio-hooks, by vfio-isolate 0.5.2 (which pip fetches) and by the guide's own lines in a shell, each
+in an emulated host of its own, since what one leaves would be another's beginning. It prints the
+wall time of both halves as a ratio to the shell lines, and what each left different on the host
+after its undo.
 """
 
 from __future__ import annotations
@@ -88,9 +89,16 @@ def fetched() -> bytes:
         return packed.getvalue()
 
 
-def turn(guest: Guest, rival: Rival) -> None:
-    """One turn: do, undo, and put right what that did not."""
+def measure(guest: Guest, rival: Rival) -> None:
+    """Do and undo in turns; what is left is told of the first one."""
     before = guest.snapshot()
+    # Once unmeasured: what is loaded for the first time takes longer.
+    _turn(guest, rival)
+    rival.left = difference(before, guest.snapshot())
+    rival.seconds = [_turn(guest, rival) for _ in range(TURNS)]
+
+
+def _turn(guest: Guest, rival: Rival) -> float:
     spent = 0.0
     for line in (rival.do, rival.undo):
         done = guest.run(f"bash -c {shlex.quote(TIMED.format(line))}", check=False)
@@ -98,36 +106,7 @@ def turn(guest: Guest, rival: Rival) -> None:
         spent += ended - began
         if done.returncode:
             rival.failures.append((done.stderr.strip().splitlines() or ["it failed"])[-1])
-    rival.seconds.append(spent)
-    after = guest.snapshot()
-    rival.left = rival.left or difference(before, after)
-    guest.run(_restoring(before), check=False)
-
-
-def compare(guest: Guest, rivals: list[Rival], turns: int) -> None:
-    """Measure them in turns."""
-    for rival in rivals:
-        # Once unmeasured: what is loaded for the first time takes longer.
-        turn(guest, rival)
-        rival.seconds.clear()
-    for _ in range(turns):
-        for rival in rivals:
-            turn(guest, rival)
-
-
-def _restoring(before: dict[str, str]) -> str:
-    """Lines that put back what a rival may leave."""
-    lines = [
-        f"echo {value} > /sys/devices/system/cpu/cpufreq/{key.split()[1]}/scaling_governor"
-        for key, value in before.items()
-        if key.startswith("cpufreq ") and key.endswith(" scaling_governor")
-    ]
-    lines += [
-        "for u in /sys/fs/cgroup/*/cpuset.cpus; do echo 0-7 > $u; done",
-        "rm -rf /run/systemd/system.control /tmp/undo; systemctl daemon-reload",
-        "for i in /proc/irq/[0-9]*; do echo ff > $i/smp_affinity; done 2> /dev/null",
-    ]
-    return "; ".join(lines)
+    return spent
 
 
 def show(compared: list[Rival]) -> None:
@@ -146,22 +125,23 @@ def show(compared: list[Rival]) -> None:
 
 
 def main(suite: str = "trixie") -> None:
-    packed = fetched()
-    running = machine.boot(build.image(suite), f"rivals-{os.getpid()}-{suite}")
+    packed, compared = b64encode(fetched()).decode(), rivals()
+    unpack = f"mkdir -p {FOLDER} && base64 --decode | tar --extract --gzip --directory {FOLDER}"
     try:
-        guest = Guest(running)
-        guest.calm()
-        guest.install()
-        unpack = f"mkdir -p {FOLDER} && base64 --decode | tar --extract --gzip --directory {FOLDER}"
-        guest.run(unpack, input=b64encode(packed).decode())
-        Direct(guest).manage(VM, TOML)
-        compared = rivals()
-        compare(guest, compared, TURNS)
-        show(compared)
+        for rival in compared:
+            running = machine.boot(build.image(suite), f"rivals-{os.getpid()}-{suite}")
+            try:
+                guest = Guest(running)
+                guest.calm()
+                guest.install()
+                guest.run(unpack, input=packed)
+                Direct(guest).manage(VM, TOML)
+                measure(guest, rival)
+            finally:
+                running.stop()
     except VmError as error:
         sys.exit(f"rivals: {error}")
-    finally:
-        running.stop()
+    show(compared)
 
 
 if __name__ == "__main__":
