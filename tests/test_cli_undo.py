@@ -154,7 +154,7 @@ def test_a_running_vm_keeps_its_devices(changed: Command) -> None:
         assert (result.code, result.out) == (1, "")
         assert result.err == (
             "vfio-hooks: win11 is running (/run/libvirt/qemu/win11.xml is there); "
-            "shut it down, which undoes its changes; --force takes its devices away\n"
+            "shut it down, which undoes its changes; --force leaves it its PCI devices\n"
         )
     assert changed.here("undo", "b").code == 0
     assert changed.here("undo", "win11", "--force").code == 0

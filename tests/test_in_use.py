@@ -8,9 +8,11 @@ import pytest
 
 from tests.hosttree import add_pci, domain_xml, gpu_host
 from tests.sealed import CHECKOUT, Result, Sealed, can_seal
+from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import driver_users, stuck_writer, writer_name
 from vfio_hooks.host.losses import losses
+from vfio_hooks.knobs import LentPower
 from vfio_hooks.wait import until
 
 NIC, DISK, SOUND = "0000:05:00.0", "0000:06:00.0", "0000:07:00.0"
@@ -149,6 +151,9 @@ def test_a_write_that_never_returns_is_left_behind(tmp_path: Path) -> None:
     with pytest.raises(TimeoutError):
         host.write_aside(str(pipe), "x", 0.2, writer_name("test:01.0"))
     assert stuck_writer(host, "test:01.0") is not None
+    # The kernel takes the device's lock for this one, too.
+    with pytest.raises(HookError, match=r"waits in the kernel for test:01\.0"):
+        LentPower("/sys/bus/pci/devices/test:01.0/power/control").write(host, "auto")
     assert pipe.read_text() == "x"
     assert until(lambda: os.waitpid(-1, os.WNOHANG)[0] != 0, 30)
     assert stuck_writer(host, "test:01.0") is None

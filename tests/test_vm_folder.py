@@ -146,6 +146,16 @@ def test_a_dry_run_runs_nothing_and_stops_nothing(sealed: Sealed, fault: str) ->
         assert (told in logged) == (op not in unseen)
 
 
+def test_a_dry_run_with_a_mistake_runs_nothing_at_its_end(sealed: Sealed) -> None:
+    """Its start was refused, and libvirt calls for what follows one all the same."""
+    folder = sealed.manage("win11", "dry_run = true\n[pci]\ngruop = 'bind'\n")
+    for place in ("prepare/begin/one", "release/end/one"):
+        script(folder / place)
+    for op in ("prepare", "stopped", "release"):
+        sealed.hook("win11", op, domain_xml())
+    assert not record(sealed)
+
+
 def test_a_bad_plan_is_told_before_any_script_runs(sealed: Sealed) -> None:
     script(sealed.manage("win11") / "prepare/begin/one")
     assert sealed.hook("win11", "prepare", domain_xml(functions=("0000:99:00.0",))).code == 1

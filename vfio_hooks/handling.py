@@ -126,12 +126,12 @@ def _run_last_scripts(
     folder = f"{places.config}/qemu.d/{event.vm}"
     if not os.path.exists(f"{folder}/{event.op}"):
         return []
-    from vfio_hooks.config import Config, examine
+    from vfio_hooks.config import Config, examine, general
 
     config, problems = examine(places.config, event.vm)
     if config is None and not problems:
         return []
-    config = config or Config(folder=folder)
+    config = config or Config(general=general(places.config, event.vm), folder=folder)
     if config.general.dry_run and not had_begun:
         _run_scripts(event, xml, config, log)
         return []

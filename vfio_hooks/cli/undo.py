@@ -40,7 +40,7 @@ def register(verbs: Verbs) -> None:
     which.add_argument("vm", metavar="VM", nargs="?", help="name or UUID")
     which.add_argument("--all", action="store_true", help="undo the changes of all VMs")
     parser.add_argument(
-        "--force", action="store_true", help="even while the VM runs: it loses its devices"
+        "--force", action="store_true", help="even while the VM runs: PCI devices stay with it"
     )
     add_places(parser, "root", "state-dir")
 
@@ -114,5 +114,5 @@ def _refuse_running(uuids: list[str], here: Places) -> None:
         if uuid in uuids and host.exists(f"{RUNNING}/{journal.vm}.xml"):
             raise HookError(
                 f"{journal.vm} is running ({RUNNING}/{journal.vm}.xml is there)",
-                "shut it down, which undoes its changes; --force takes its devices away",
+                "shut it down, which undoes its changes; --force leaves it its PCI devices",
             )

@@ -117,6 +117,14 @@ def examine(
     return Config(tuple(tables), General(**general), silenced, own_folder), []
 
 
+def general(folder: str, vm: str) -> General:
+    """A VM's keys outside of the tables: those that are right, whatever else is wrong."""
+    reader = Reader(BUILT_IN)
+    host = reader.read(folder, f"{folder}/{HOST_FILE}")
+    own = reader.read(folder, f"{folder}/{VM_FOLDERS}/{vm}/{VM_FILE}")
+    return General(**{**reader.general(host), **reader.general(own)})
+
+
 def _twins(tables: Iterable[Table], path: str) -> Iterator[HookError]:
     """Tables of one facility that are about the same thing, by the attribute that UNIQUE names."""
     seen: set[tuple[str, str]] = set()

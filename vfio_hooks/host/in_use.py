@@ -17,7 +17,7 @@ from vfio_hooks.wait import until
 # Their drivers wait for open files, or fail when unbound beneath them. An input device or a USB
 # serial port does not mind; nor does a DisplayPort's drm_dp_aux_dev, which waits only for a
 # transfer that goes on.
-_HOLDING = ("drm", "i2c-dev", "sound", "nvme", "block", "hidraw", "mei", "vfio")
+_HOLDING = ("drm", "i2c-dev", "sound", "nvme", "block", "hidraw", "mei", "vfio", "vfio-dev")
 
 
 @dataclass(frozen=True)

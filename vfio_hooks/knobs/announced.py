@@ -1,5 +1,6 @@
 """Whether programs are told that the host has a card."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,8 +39,9 @@ class Announced(Knob):
 
     def write(self, host: WritableHost, value: str) -> None:
         if value == ANNOUNCED:
-            # The driver may have come back only now.
-            host.run(["udevadm", "settle", f"--timeout={self.seconds:g}"], self.seconds + 5)
+            # The driver may have come back only now. Other events may take longer than this one.
+            with suppress(HookError):
+                host.run(["udevadm", "settle", f"--timeout={self.seconds:g}"], self.seconds + 5)
         if self.read(host) == value:
             return
         # Sound servers wait for the "change" with which udev's rules say that a card is ready.

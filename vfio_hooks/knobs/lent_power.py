@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import WritableHost
+from vfio_hooks.host.in_use import stuck_writer
 from vfio_hooks.knobs.file import File
 
 
@@ -17,6 +20,16 @@ class LentPower(File):
     @property
     def key(self) -> str:
         return f"{self.path}, while lent"
+
+    def write(self, host: WritableHost, value: str) -> None:
+        # The kernel takes the device's lock for this, as an unbind or probe that hangs has it.
+        address = self.path.split("/")[-3]
+        if (pid := stuck_writer(host, address)) is not None:
+            raise HookError(
+                f"{self.path}: not set: pid {pid} still waits in the kernel for {address}",
+                "once that has ended: vfio-hooks undo",
+            )
+        super().write(host, value)
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
         return True

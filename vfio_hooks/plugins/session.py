@@ -75,10 +75,12 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     unloading = _unloading(host, cards, options)
     for unit in _units(host, options, unloading):
         yield Step("session", Unit(unit), Override(INACTIVE))
-    for function in _with_companions(host, domain, cards):
+    # A desktop that stays has its sound server, which [pci] tells that the card has gone.
+    stays = options.manager == _STAYS
+    for function in cards if stays else _with_companions(host, domain, cards):
         freed = Freed(function.address, options.timeout, options.leftovers == "end")
         yield Step("session", freed, Once(FREE))
-    if options.manager != _STAYS:
+    if not stays:
         yield from _console(host, unloading)
     for card in cards:
         for device in firmware_framebuffers(host, card.address):
