@@ -73,6 +73,8 @@ IN_PLACE: list[Tree] = [
     {f"{VM}/vm.toml.bak": "[pci]", f"{VM}/vm.toml.off": "", f"{VM}/.vm.toml.swp": ""},
     {f"{VM}/README": "", f"{VM}/win11.xml": "", f"{VM}/roms/gpu.rom": "", f"{VM}/TODO.txt": ""},
     {f"{VM}/mine.py": "#!/usr/bin/python3", f"{VM}/__init__.py": ""},
+    {f"{VM}/settings.toml": "a = 1", SCRIPT: '#!/bin/sh\n. "$folder/settings.toml"'},
+    {f"{VM}/prepare.off/begin/x.sh": "#!/bin/sh"},
     {f"{VM}/scripts/lib.sh": "#!/bin/sh", f"{VM}/start-data/notes": ""},
     {SCRIPT: '#!/bin/sh\n"$(dirname "$0")"/../../common.sh', f"{VM}/common.sh": "#!/bin/sh"},
     {SCRIPT: "#!/bin/sh\n. ../bin/x.sh", f"{VM}/prepare/bin/x.sh": "#!/bin/sh"},

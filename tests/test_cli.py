@@ -1,5 +1,6 @@
 """What all verbs of the command have in common: help, exit codes, and how failures are told."""
 
+import argparse
 import contextlib
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from tests.command import Command
 from tests.hosttree import domain_xml
 from vfio_hooks import __version__
+from vfio_hooks.cli.common import add_places, places
 from vfio_hooks.config import Config
 from vfio_hooks.errors import HookError
 from vfio_hooks.plugins import BUILT_IN
@@ -294,3 +296,19 @@ def test_nor_can_what_is_logged(command: Command) -> None:
     command.manage("\u202ewin11")
     result = command.here("hook", "\u202ewin11", "prepare", "begin", "-", stdin=domain_xml())
     assert (result.code, result.out.splitlines()[0]) == (0, "\\u202ewin11: prepare")
+
+
+def test_another_host_has_folders_of_its_own(tmp_path: Path) -> None:
+    """An undo on a tree once emptied this machine's journal."""
+    (tmp_path / "sys/devices").mkdir(parents=True)
+    options = argparse.ArgumentParser()
+    add_places(options, "root", "config-dir", "state-dir")
+    own = places(options.parse_args([]))
+    assert (own.config, own.state) == ("/etc/libvirt/hooks", "/run/vfio-hooks")
+    found = places(options.parse_args([f"--root={tmp_path}"]))
+    assert (found.config, found.state) == (
+        f"{tmp_path}/etc/libvirt/hooks",
+        f"{tmp_path}/run/vfio-hooks",
+    )
+    chosen = places(options.parse_args([f"--root={tmp_path}", "--config-dir=/x", "--state-dir=/y"]))
+    assert (chosen.config, chosen.state) == ("/x", "/y")

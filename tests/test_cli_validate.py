@@ -1,5 +1,6 @@
 """vfio-hooks validate."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -121,6 +122,17 @@ def test_what_nothing_uses_is_not_all_right(command: Command) -> None:
     result = command.here("validate")
     assert (result.code, result.err) == (0, "")
     assert "nothing is done for this VM" in result.out
+
+
+def test_what_only_looks_like_a_program_or_a_file(command: Command) -> None:
+    """As from a file system that has no such bits; and a pipe is not waited for."""
+    command.manage("win11")
+    executable(command, "win11/gpu.rom")
+    (command.hooks / "qemu.d/win11/gpu.rom").write_bytes(b"\x55\xaa")
+    executable(command, "win11/idle")
+    os.mkfifo(command.hooks / "qemu.d/win11/pipe", 0o755)
+    result = command.here("validate", "win11")
+    assert result.err.count("\n") == 1 and "/idle" in result.err
 
 
 def test_a_vm_that_is_not_managed(command: Command) -> None:

@@ -82,6 +82,11 @@ def test_what_leaves() -> None:
     ]
 
 
+def test_a_pin_to_every_cpu_is_none() -> None:
+    """As <vcpu cpuset=> may be, for those that have no <vcpupin> of their own."""
+    assert planned(host(), domain("4", "5", "0-7", "0-7")) == planned(host(), domain("4", "5"))
+
+
 def test_only_prepare_changes_anything() -> None:
     for op in ("start", "started"):
         assert not list(cpus.plan(Event("vm", op), domain("4"), Options(), host()))

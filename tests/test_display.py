@@ -227,6 +227,22 @@ def test_what_the_user_changed_meanwhile_stays(desktop: Desktop) -> None:
     assert any("somebody else has set it" in line for line in desktop.log.warnings)
 
 
+def test_an_output_of_another_card_that_the_user_lights_again_stays(desktop: Desktop) -> None:
+    """No card that returns does that: it was off because vm.toml names it."""
+    desktop.add_gpu(("DP-4", "bb" * 128))
+    server = two_cards()
+    third = Monitor("DVI-D-0", MODES, 1, 6000, 0, edid="dd" * 128, crtc=2)
+    monitors = (*server.monitors.values(), third)
+    desktop.log_in(Server.of(*monitors, providers=(RX_550, RX_6900)))
+    desktop.start(off=["HDMI-A-0"])
+    assert desktop.lit == ["DVI-D-0"]
+    data = json.loads(desktop.state.read_text())
+    data["monitors"]["HDMI-A-0"] |= {"mode": 1, "x": 5000}
+    desktop.state.write_text(json.dumps(data))
+    assert desktop.stop() == []
+    assert desktop.shown["HDMI-A-0"]["x"] == 5000
+
+
 def test_a_desktop_that_lights_the_returning_monitor_itself(desktop: Desktop) -> None:
     desktop.log_in(two_cards())
     before = desktop.shown

@@ -269,6 +269,8 @@ def a_screen(edids: dict[str, str] | None = None, *others: str) -> Screen:
         (a_screen({"HDMI-A-0": "aa", "DisplayPort-0": "bb"}), ("HDMI-A-1", "cc"), None),
         (a_screen({"HDMI-1": "aa", "DP-1": "bb"}), ("HDMI-A-1", "cc"), None),
         (a_screen({"HDMI-1": "aa"}), ("HDMI-A-2", ""), None),
+        # nvidia's and radeon's.
+        (a_screen({"HDMI-0": "", "DP-2": ""}), ("HDMI-A-1", ""), "HDMI-0"),
     ],
 )
 def test_the_output_of_a_connector(

@@ -50,9 +50,11 @@ def test_an_empty_table_stops_the_manager_and_frees_the_card() -> None:
     assert told(planned(a_desktop(), CARD, SOUND)) == [
         "unit gdm.service=inactive",
         f"{CARD}'s device nodes=not in use",
-        f"{SOUND}'s device nodes=not in use",
         "console on the framebuffer=unbound",
     ]
+    steps = planned(a_desktop(), CARD, SOUND, leftovers="end")
+    assert told(steps)[2] == f"{SOUND}'s device nodes=not in use"
+    assert [step.required for step in steps[:3]] == [True, True, False]
 
 
 def test_nvidia_s_modules_are_unloaded_top_down_without_its_daemons() -> None:

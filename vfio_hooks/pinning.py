@@ -1,5 +1,6 @@
 """Which of the host's CPUs a domain has to itself, for every plugin that keeps others off them."""
 
+from collections.abc import Iterable
 from shlex import quote
 from typing import Literal
 
@@ -13,26 +14,35 @@ Pin = Literal["emulatorpin", "iothreadpin"]
 SAID = "which CPUs, <vcpupin> in the VM's XML says: vfio-hooks init VM --pins writes it"
 
 
+def kept(domain: Domain, running: CpuSet) -> CpuSet:
+    """The CPUs that vCPUs are kept to. A pin to every CPU, as <vcpu cpuset=> may be, is none."""
+    return _narrow(domain.vcpu_pins.values(), running)
+
+
 def own_cpus(plugin: str, domain: Domain, also: tuple[Pin, ...], host: Host) -> CpuSet:
     """The CPUs that the domain's vCPUs are pinned to, and those of the threads named by `also`.
 
     Raises HookError for a domain that pins none, and for one that leaves the host none.
     """
-    cpus = domain.pinned
-    if not cpus:
+    if not domain.pinned:
         raise HookError(
             f"{plugin}: domain {domain.name} pins no vCPU, so it has no CPUs to itself",
             f"sudo vfio-hooks init {quote(domain.name)} --pins chooses CPUs for them",
         )
-    if "emulatorpin" in also:
-        cpus |= domain.emulator_pin or frozenset()
-    if "iothreadpin" in also:
-        cpus = cpus.union(*domain.iothread_pins.values())
     running = online(host)
+    cpus = kept(domain, running) or domain.pinned
+    if "emulatorpin" in also:
+        cpus |= _narrow([domain.emulator_pin or frozenset()], running)
+    if "iothreadpin" in also:
+        cpus |= _narrow(domain.iothread_pins.values(), running)
     if not running - cpus:
         raise HookError(
             f"{plugin}: domain {domain.name} pins CPUs {format_list(cpus & running)}, which are "
             "all that this host has running",
-            "leave it one core at least: change <vcpupin> in <cputune>",
+            "leave it one core at least: change <vcpupin> in <cputune>, or <vcpu cpuset=>",
         )
     return cpus
+
+
+def _narrow(pins: Iterable[CpuSet], running: CpuSet) -> CpuSet:
+    return frozenset[int]().union(*(pin for pin in pins if not pin >= running))

@@ -43,9 +43,6 @@ def follow(
     told: set[int] = set()
     balancer = None
     while True:
-        if (socket := irq.balancer(host)) and socket != balancer:
-            balancer = socket
-            tell(socket)
         for number in sorted(irq.of_devices(host, addresses)):
             vector = IrqAffinity(number)
             try:
@@ -57,6 +54,10 @@ def follow(
                 if number not in told:
                     print(error, flush=True)
                 told.add(number)
+        # Last, as it waits for the engine's lock, which a start of another VM may have for long.
+        if (socket := irq.balancer(host)) and socket != balancer:
+            balancer = socket
+            tell(socket)
         if ended(SECONDS):
             return
 

@@ -21,7 +21,7 @@ _DROPPED = """
 """.split()
 _REMOVED = """
     passwd password username serial wwn wwpn wwnn query listen bridge dir file path socket host
-    volume pool fd hostname serverName clientName connectPorts streamName profileid
+    volume pool fd hostname fqdn serverName clientName connectPorts streamName profileid
 """.split()
 """Attributes of any element; those with a slash are removed as well."""
 _TEXTS = """
@@ -87,8 +87,8 @@ def _is_place(one: "_Element", above: str, attribute: str) -> bool:
     """Whether an attribute, which elsewhere is something else, is a place of the host's here."""
     return {
         "address": one.tag != "mac",
-        "name": one.tag in ("source", "host"),
-        "dev": one.tag == "source" or above == "interface",
+        "name": one.tag in ("source", "host") or above == "audio",
+        "dev": one.tag == "source" or above in ("interface", "audio"),
         # Of QEMU's own namespace: variables and properties.
         "value": one.tag.startswith("{"),
     }.get(attribute, False)

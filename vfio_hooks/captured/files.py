@@ -20,7 +20,7 @@ _PROC = """
     sys/kernel/split_lock_mitigate sys/vm/*
 """
 _CPUS = """
-    {online,offline,possible,present,isolated,nohz_full,smt/*,vulnerabilities/*,modalias}
+    {online,offline,possible,present,isolated,nohz_full,smt/*,vulnerabilities/*,modalias,cpufreq}
     cpu[0-9]*/{online,cpu_capacity,cpufreq,topology/*} cpu[0-9]*/cache/index[0-9]*/*
     cpufreq/{boost,policy[0-9]*/*,{,policy[0-9]*/}{schedutil,ondemand,conservative}/*}
     intel_pstate/* amd_pstate/*

@@ -18,15 +18,8 @@ MODULES = (
     *("host.isolation", "host.memory", "host.kvm"),
     *("hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
     *("domain.machine", "domain.model", "domain.pins", "domain.threads", "domain.nodes"),
-    *(
-        "domain.memory",
-        "domain.slots",
-        "domain.passed",
-        "domain.links",
-        "domain.hyperv",
-        "domain.clock",
-    ),
-    *("domain.disks", "domain.costs", "domain.neighbours"),
+    *("domain.memory", "domain.slots", "domain.passed", "domain.links", "domain.hyperv"),
+    *("domain.clock", "domain.disks", "domain.costs", "domain.neighbours"),
 )
 """The modules of this package whose RULES are asked, in the order in which the manual has them."""
 

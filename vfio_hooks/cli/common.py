@@ -64,10 +64,14 @@ def places(arguments: argparse.Namespace) -> Places:
     A host in a file is unpacked, and removed when this process ends. Raises HookError for a file
     or folder that has none.
     """
+    host = Host(_root(getattr(arguments, "root", "/")))
+    config = getattr(arguments, "config_dir", FOLDER).rstrip("/") or "/"
+    state = getattr(arguments, "state_dir", STATE)
+    # Another host has folders of its own; what changes those here is meant for this machine.
     return Places(
-        config=getattr(arguments, "config_dir", FOLDER).rstrip("/") or "/",
-        state=getattr(arguments, "state_dir", STATE),
-        root=_root(getattr(arguments, "root", "/")),
+        config=host.path(config) if config == FOLDER else config,
+        state=host.path(state) if state == STATE else state,
+        root=host.root or "/",
     )
 
 

@@ -41,6 +41,7 @@ def groups_beside_units(host: Host) -> list[str]:
         path
         for path in host_groups(host, ROOT)
         if not path.endswith(_UNITS)
+        and path.isprintable()  # A journal cannot have what is no UTF-8.
         and "populated 1" in (host.maybe(f"{path}/cgroup.events") or "")
     ]
 

@@ -6,7 +6,8 @@ from textwrap import wrap
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, cgroup, cpufreq
-from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.host.cpu import CPUS
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.host.memory import amount
 from vfio_hooks.host.pci import (
     DEVICES,
@@ -17,6 +18,7 @@ from vfio_hooks.host.pci import (
     passed_displays,
 )
 from vfio_hooks.host.pci_traits import traits
+from vfio_hooks.pinning import kept
 
 _WIDTH = 96
 
@@ -46,7 +48,7 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
     else:
         why = "its XML has no <memoryBacking><hugepages>, which are faster for a large VM"
         yield Choice("[hugepages]", why, chosen=False)
-    pinned = bool(domain.pinned)
+    pinned = _pinned(domain, host)
     if pinned:
         yield Choice(
             "[memory]",
@@ -55,10 +57,10 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
         )
     yield from _cpus(domain, host)
     if pinned:
-        why = f"the host's interrupts keep off CPUs {format_list(domain.pinned)}"
+        why = f"the host's interrupts keep off CPUs {format_list(pinned)}"
     else:
         why = "no vCPU is pinned"
-    yield Choice("[irqs]", why, chosen=pinned)
+    yield Choice("[irqs]", why, chosen=bool(pinned))
     yield from _governor(domain, host)
 
 
@@ -145,15 +147,21 @@ def _beside(passed: Sequence[str], host: Host) -> list[str]:
 
 
 def _cpus(domain: Domain, host: Host) -> Iterator[Choice]:
-    if not domain.pinned:
+    pinned = _pinned(domain, host)
+    if not pinned:
         why = "no vCPU is pinned; vfio-hooks init --pins chooses CPUs"
         yield Choice("[cpus]", why, chosen=False)
     elif cgroup.layout(host) == "none":
         why = "this host has no cpusets, which this needs"
         yield Choice("[cpus]", why, chosen=False)
     else:
-        why = f"its vCPUs are pinned to CPUs {format_list(domain.pinned)}, which become its own"
+        why = f"its vCPUs are pinned to CPUs {format_list(pinned)}, which become its own"
         yield Choice("[cpus]", why)
+
+
+def _pinned(domain: Domain, host: Host) -> CpuSet:
+    running = parse_list(host.maybe(f"{CPUS}/online") or "")
+    return kept(domain, running) if running else domain.pinned
 
 
 def _governor(domain: Domain, host: Host) -> Iterator[Choice]:

@@ -58,7 +58,9 @@ def _output_on(screen: Screen, connector: Connector, named: set[str]) -> set[str
 
 def _may_be_called(output: str, connector: str) -> bool:
     kind, _, number = connector.rpartition("-")
+    # nvidia's driver and radeon count HDMI and DP from 0, and who counts from 1 has no 0.
+    zero = "|0" if number == "1" else ""
     return any(
-        re.fullmatch(rf"{re.escape(called)}-(?:\d+-)?{int(number) - less}", output)
+        re.fullmatch(rf"{re.escape(called)}-(?:\d+-)?(?:{int(number) - less}{zero})", output)
         for called, less in _CALLED.get(kind, ((kind, 0), (kind, 1)))
     )

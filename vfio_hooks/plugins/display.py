@@ -87,6 +87,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     knob = _knob(host, session, options.timeout)
     screen = _screen(host, knob, session)
     off = set(options.off)
+    on_cards: set[str] = set()
     cards: list[str] = []
     for function in domain.pci:
         about = traits(host, function.address)
@@ -94,11 +95,13 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             hung = connectors(host, function.address)
             outputs = outputs_on(screen, hung, knob.back_end, options.off)
             _check_not_first(host, knob, function.address, outputs, about.boot_vga)
-            off |= set(outputs)
+            on_cards |= set(outputs)
             cards += announced_cards(host, function.address, "drm")
+    off |= on_cards
     if off or options.primary or options.outputs:
         layout = arrange(screen, sorted(off), options.primary, options.outputs)
-        darkened = tuple(sorted(screen.layout.lit & off))
+        # Of a card whose outputs are not known `off` has the names.
+        darkened = tuple(sorted(screen.layout.lit & (on_cards or off)))
         yield Step("display", replace(knob, darkened=darkened), Override(str(layout)))
     for card in cards if options.release else ():
         yield Step("display", Announced(card), Override(WITHDRAWN))

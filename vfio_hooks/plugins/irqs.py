@@ -30,7 +30,7 @@ from vfio_hooks.host import Host, irq
 from vfio_hooks.host.cpu import Node, nearest_first, nodes, online, possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import CpuMask, IrqAffinity, IrqBalance
-from vfio_hooks.pinning import SAID, Pin, own_cpus
+from vfio_hooks.pinning import SAID, Pin, kept, own_cpus
 from vfio_hooks.sharing import Run, Subtract
 from vfio_hooks.steps import Step
 
@@ -53,7 +53,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         cpus = own_cpus("irqs", domain, options.also, host)
         yield from _others(cpus, options, host)
     elif event.op == "started" and options.vectors and domain.pci and domain.pinned:
-        yield _own(domain)
+        yield _own(domain, kept(domain, online(host)) or domain.pinned)
 
 
 def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
@@ -99,8 +99,8 @@ class _Away:
         return Subtract(format_list(cpus), tuple(dict.fromkeys(spare)))
 
 
-def _own(domain: Domain) -> Step:
-    where = format_list(domain.pinned)
+def _own(domain: Domain, cpus: CpuSet) -> Step:
+    where = format_list(cpus)
     addresses = (function.address for function in domain.pci)
     words = (domain.uuid, pidfile(domain.name), where, *addresses)
     knob = service(

@@ -75,11 +75,11 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     unloading = _unloading(host, cards, options)
     for unit in _units(host, options, unloading):
         yield Step("session", Unit(unit), Override(INACTIVE))
-    # A desktop that stays has its sound server, which [pci] tells that the card has gone.
-    stays = options.manager == _STAYS
-    for function in cards if stays else _with_companions(host, domain, cards):
-        freed = Freed(function.address, options.timeout, options.leftovers == "end")
-        yield Step("session", freed, Once(FREE))
+    stays, ends = options.manager == _STAYS, options.leftovers == "end"
+    # A sound server that stays is told by [pci] that its card goes, and waited for there.
+    for function in _with_companions(host, domain, cards) if ends and not stays else cards:
+        freed = Freed(function.address, options.timeout, ends)
+        yield Step("session", freed, Once(FREE), required=function in cards)
     if not stays:
         yield from _console(host, unloading)
     for card in cards:

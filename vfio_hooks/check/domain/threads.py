@@ -66,7 +66,9 @@ def _free(patient: Patient, guest: Guest) -> CpuSet:
     there are."""
     host, own = patient.topology, guest.domain.pinned
     vcpus = own | taken(patient.others, host.online)
-    free = host.online - host.siblings(vcpus) or host.online - vcpus
+    # Other VMs may run at other times, so their CPUs are better than none.
+    some = (host.online - host.siblings(vcpus), host.online - vcpus)
+    free = next(filter(None, (*some, host.online - host.siblings(own))), host.online - own)
     near = frozenset[int]().union(*(node.cpus for node in host.nodes if node.cpus & own))
     return free & near or free
 

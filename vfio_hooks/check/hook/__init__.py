@@ -45,6 +45,9 @@ def looked_at(patient: Patient) -> dict[str, str]:
 def text_of(path: str) -> str:
     """A script's text; "" for what cannot be read or is none."""
     try:
+        # A pipe would be waited for.
+        if not os.path.isfile(path):
+            return ""
         with open(path, "rb") as file:
             data = file.read(_LARGEST)
     except OSError:

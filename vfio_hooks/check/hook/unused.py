@@ -44,7 +44,7 @@ def in_folder(home: str) -> Iterator[HookError]:
                     f"{path}: libvirt has no operation {name}, so nothing in there is run",
                     nearest(name, OPERATIONS),
                 )
-        elif VM_FILE not in names and _is_configuration(name):
+        elif VM_FILE not in names and _is_configuration(name) and not _is_named(home, name, path):
             yield HookError(
                 f"{path} is not read: the file's name is {VM_FILE}",
                 f"mv -n {quote(path)} {quote(f'{home}/{VM_FILE}')}",
@@ -72,7 +72,9 @@ def _in_operation(home: str, op: str) -> Iterator[HookError]:
 
 
 def _is_operation(path: str, name: str) -> bool:
-    """Whether a folder is meant to be that of an operation."""
+    """Whether a folder is meant to be that of an operation; prepare.off is meant to be unused."""
+    if name.partition(".")[0] in OPERATIONS:
+        return False
     inner = [f"{path}/{subop}" for subop in _SUBOPS]
     if any(is_executable(one) or _has_executables(one) for one in inner):
         return True
@@ -91,7 +93,18 @@ def _is_module(name: str) -> bool:
 
 
 def _is_idle(home: str, path: str) -> bool:
-    return is_executable(path) and not _is_named(home, os.path.basename(path), path)
+    return _is_program(path) and not _is_named(home, os.path.basename(path), path)
+
+
+def _is_program(path: str) -> bool:
+    """A ROM or a text from another file system may have the bits, too."""
+    if not is_executable(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(4).startswith((b"#!", b"\x7fELF"))
+    except OSError:
+        return False
 
 
 def _is_named(home: str, text: str, itself: str = "") -> bool:

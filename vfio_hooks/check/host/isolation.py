@@ -7,6 +7,7 @@ from vfio_hooks.host import boot
 from vfio_hooks.host.cpu import CPUS
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.host.irq import balancer
+from vfio_hooks.pinning import kept
 
 
 @rule(
@@ -59,7 +60,7 @@ def interrupts(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest
     if guest is None or not guest.domain.pinned or "irqs" in patient.tables:
         return
-    if patient.host.names("/proc/irq"):
+    if patient.host.names("/proc/irq") and kept(guest.domain, patient.topology.online):
         runs = balancer(patient.host) is not None
         yield Seen(
             f"{'irqbalance moves' if runs else 'nothing keeps'} the host's interrupts "
@@ -79,9 +80,12 @@ def programs(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest
     if guest is None or not guest.domain.pinned or "cpus" in patient.tables:
         return
-    left = guest.domain.pinned - parse_list(patient.host.maybe(f"{CPUS}/isolated") or "")
-    if left and patient.host.names(CPUS):
-        some = "" if left == guest.domain.pinned else f" {format_list(left)}"
+    if not patient.host.names(CPUS):
+        return
+    own = kept(guest.domain, patient.topology.online)
+    left = own - parse_list(patient.host.maybe(f"{CPUS}/isolated") or "")
+    if left:
+        some = "" if left == own else f" {format_list(left)}"
         yield Seen(
             f"nothing keeps the host's programs off the VM's CPUs{some}", "in vm.toml: [cpus]"
         )
