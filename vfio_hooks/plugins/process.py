@@ -114,7 +114,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             "StartLimitIntervalSec=0",
             f"BindsTo={life.unit}",
             f"After={life.unit}",
-            f"ExecStopPost={quote(beside.argv(beside.__name__, 'ended', domain.name, unit))}",
+            # As root (+), whose lines alone `vfio-hooks log` shows.
+            f"ExecStopPost=+{quote(beside.argv(beside.__name__, 'ended', domain.name, unit))}",
         ),
         tuple(
             f"{name}={value}"
