@@ -33,6 +33,7 @@ NOTED = """
   </metadata>
   <clock offset='utc'/>
 """
+GPU = "0000:04:00.0"
 MAC = "9c:6b:00:12:34:56"
 UUID = "1f6f3d2e-1111-4222-8333-444455556666"
 
@@ -262,6 +263,23 @@ PRIVATE = f"""\
   </qemu:commandline>
 </domain>
 """
+
+
+def test_what_udev_has_announced_is_in_it_without_its_records(laptop: Command) -> None:
+    """They have the serial numbers of sound cards."""
+    folder = laptop.host / f"sys/bus/pci/devices/{GPU}"
+    for name in ("sound/card1", "drm/card0"):
+        (folder / name).mkdir(parents=True)
+    (folder / "drm/card0/dev").write_text("226:0\n")
+    for name in ("+sound:card1", "c226:0", "c189:7"):
+        record = laptop.host / "run/udev/data" / name
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text("E:ID_SERIAL=secret\n")
+    there = {entry.name: entry.text for entry in entries(Host(str(laptop.host)))}
+    records = {name: text for name, text in there.items() if name.startswith("/run/udev")}
+    assert records == {"/run/udev/data/+sound:card1": "", "/run/udev/data/c226:0": ""}
+    assert f"/sys/bus/pci/devices/{GPU}/sound/card1" in there
+    assert there[f"/sys/bus/pci/devices/{GPU}/drm/card0/dev"] == "226:0\n"
 
 
 def test_a_domain_is_without_what_is_private(tmp_path: Path) -> None:

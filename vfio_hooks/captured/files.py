@@ -30,7 +30,7 @@ _PCI = """
     class vendor device revision subsystem_vendor subsystem_device numa_node local_cpulist irq
     modalias resource resource[0-9]_resize driver_override enable boot_vga reset reset_method
     {current,max}_link_{speed,width} power/control d3cold_allowed sriov_* msi_irqs/* driver
-    iommu_group physfn virtfn* net/* drm/* graphics/* usb[0-9]*
+    iommu_group physfn virtfn* net/* drm/* drm/card[0-9]*/dev sound/card[0-9]* graphics/* usb[0-9]*
 """
 _SYS = """
     bus/pci/{drivers_probe,drivers_autoprobe,drivers/*/{bind,unbind,new_id,module}}
@@ -46,6 +46,7 @@ _SYS = """
     module/{kvm,kvm_amd,kvm_intel,vfio*,apparmor,snd_hda_intel,pcie_aspm}/parameters/*
 """
 _OTHER = """
+    /run/udev/data/{c226:*,+sound:card*}
     /run/systemd/system /dev/kvm /dev/vfio /etc/modules /etc/initramfs-tools/modules
     /etc/{mkinitcpio.conf,mkinitcpio.conf.d/*,modules-load.d/*,dracut.conf.d/*}
     {/etc,/run,/usr/lib,/lib}/modprobe.d/*.conf
@@ -53,7 +54,7 @@ _OTHER = """
 _MODULES = re.compile(r"vfio|kvm|cpufreq")
 _NEVER = ("/proc/sys/vm/stat_refresh",)
 """Reading this one makes the kernel work."""
-_ONLY_NAMES = ("/sys/firmware/", "/dev/", "/sys/class/net/")
+_ONLY_NAMES = ("/sys/firmware/", "/dev/", "/sys/class/net/", "/run/udev/")
 
 
 @dataclass(frozen=True)
