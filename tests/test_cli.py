@@ -310,5 +310,8 @@ def test_another_host_has_folders_of_its_own(tmp_path: Path) -> None:
         f"{tmp_path}/etc/libvirt/hooks",
         f"{tmp_path}/run/vfio-hooks",
     )
+    # Also where it is named, and not just the default.
+    named = places(options.parse_args([f"--root={tmp_path}", "--config-dir=/etc/libvirt/hooks"]))
+    assert named.config == "/etc/libvirt/hooks"
     chosen = places(options.parse_args([f"--root={tmp_path}", "--config-dir=/x", "--state-dir=/y"]))
     assert (chosen.config, chosen.state) == ("/x", "/y")

@@ -49,7 +49,7 @@ def test_from_init_to_a_running_vm_and_a_snapshot(hooked: Guest) -> None:
         live = changes(hooked, "")
         assert len(live) > 20
         hooked.run(f"vfio-hooks snapshot {ARCHIVE} --vm placed")
-        captured = changes(hooked, f"--root {ARCHIVE}")
+        captured = changes(hooked, f"--root {ARCHIVE} --config-dir /etc/libvirt/hooks")
         assert captured == live, sorted(set(captured.items()) ^ set(live.items()))
         assert "quick" not in hooked.run(f"tar -xOf {ARCHIVE} | grep -a quick", check=False).stdout
 

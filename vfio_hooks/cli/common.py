@@ -54,7 +54,10 @@ def add_places(parser: argparse.ArgumentParser, *names: str) -> None:
     for name in names:
         default, text = texts[name]
         parser.add_argument(
-            f"--{name}", metavar="DIR", default=default, help=f"{text} (default: {default})"
+            f"--{name}",
+            metavar="DIR",
+            default=default if name == "root" else None,
+            help=f"{text} (default: {default})",
         )
 
 
@@ -65,12 +68,11 @@ def places(arguments: argparse.Namespace) -> Places:
     or folder that has none.
     """
     host = Host(_root(getattr(arguments, "root", "/")))
-    config = getattr(arguments, "config_dir", FOLDER).rstrip("/") or "/"
-    state = getattr(arguments, "state_dir", STATE)
+    config, state = (getattr(arguments, name, None) for name in ("config_dir", "state_dir"))
     # Another host has folders of its own; what changes those here is meant for this machine.
     return Places(
-        config=host.path(config) if config == FOLDER else config,
-        state=host.path(state) if state == STATE else state,
+        config=host.path(FOLDER) if config is None else config.rstrip("/") or "/",
+        state=host.path(STATE) if state is None else state,
         root=host.root or "/",
     )
 

@@ -10,7 +10,7 @@ from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
 from vfio_hooks.cli.domains import Defined, add_sources, pick, sources
 from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
 from vfio_hooks.cli.terminal import clean, paint
-from vfio_hooks.config import FOLDER, VM_FILE, VM_FOLDERS
+from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.domain import Domain, element, parse
 from vfio_hooks.domain.devices import iothread_ids
 from vfio_hooks.errors import HookError, reason
@@ -60,7 +60,7 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     here = places(arguments)
-    if os.path.isfile(arguments.root) and arguments.config_dir == FOLDER and not arguments.dry_run:
+    if os.path.isfile(arguments.root) and arguments.config_dir is None and not arguments.dry_run:
         raise HookError(
             f"{arguments.root}: a vm.toml cannot be written into a file",
             "add --dry-run, or --config-dir DIR",

@@ -1,6 +1,7 @@
 """`vfio-hooks plan`: what would be done when a VM starts."""
 
 import argparse
+import os
 
 from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
@@ -58,6 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
     here = places(arguments)
     domain = _domain(arguments, here.host())
     if arguments.use is None:
+        if os.path.isfile(arguments.root) and arguments.config_dir is None:
+            raise HookError(
+                f"{arguments.root}: there is no vm.toml in the file of a host",
+                "try with --use pci, or name a folder of yours with --config-dir",
+            )
         config = _config(here.config, domain.name)
     else:
         config = Config.use(filter(None, (name.strip() for name in arguments.use.split(","))))
