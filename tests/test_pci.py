@@ -78,12 +78,12 @@ def test_a_function_that_may_sleep_may_do_so_afterwards() -> None:
 class Returning(Kernel):
     """A host where udev has yet to handle a driver's return."""
 
-    def run(self, argv: list[str], seconds: float = 30) -> str:
+    def show(self, argv: list[str], seconds: float = 30) -> str:
         if argv[0] == "udevadm":
             udev.handle(self, f"{CARD}/uevent", "add")
             # Another device's event takes longer than it is waited for.
             raise HookError("udevadm settle: exit code 1")
-        return super().run(argv, seconds)
+        return super().show(argv, seconds)
 
 
 CARD = f"/sys/bus/pci/devices/{GPU}/drm/card0"

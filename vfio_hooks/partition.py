@@ -8,6 +8,7 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpuset.cpus.exclusive"
 from collections.abc import Iterator
 from itertools import combinations
 
+from vfio_hooks.beside import pidfile
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -18,7 +19,6 @@ from vfio_hooks.knobs import CpuMask, Partition
 from vfio_hooks.sharing import Include, Override
 from vfio_hooks.steps import Step
 
-_RUN = "/run/libvirt/qemu"
 _FIRST = (6, 7)
 _HINT = "take partition out of [cpus]"
 
@@ -46,7 +46,7 @@ def steps(kind: str, domain: Domain, host: Host) -> Iterator[Step]:
     """What makes the partitions, from the outermost group to the vCPUs; nothing for a VM that
     does not run, as its groups are not there before. A vCPU that is not plugged in has none
     either. `kind` is "root" or "isolated"."""
-    pid = host.maybe(f"{_RUN}/{domain.name}.pid")
+    pid = host.maybe(pidfile(domain.name))
     if pid is None:
         return
     _, _, path = (host.maybe(f"/proc/{pid}/cgroup") or "").partition("0::/")

@@ -57,19 +57,17 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from vfio_hooks.check import examine
     from vfio_hooks.check.guest import ADVICE
-    from vfio_hooks.check.hook import folder
     from vfio_hooks.check.rule import Patient
     from vfio_hooks.config import examine as read
     from vfio_hooks.config import examine_defaults
     from vfio_hooks.host.pci import passed_displays
 
     here = places(arguments)
-    hooks = folder(Patient(here.host(), here))
     guest = _guest(arguments, here.host())
     vm = guest.domain.name if guest else None
     # What is wrong with the configuration is a finding itself.
-    config = read(hooks, vm)[0] if vm else None
-    quiet = config.silenced if config else examine_defaults(hooks)[0]
+    config = read(here.config, vm)[0] if vm else None
+    quiet = config.silenced if config else examine_defaults(here.config)[0]
     tables = {table.name: table.options for table in config.tables} if config else {}
     others = _others(arguments, guest, here.host()) if guest else ()
     patient = Patient(here.host(), here, guest, tables, others)

@@ -96,11 +96,11 @@ def _unpacked(path: str) -> str:
     return unpack(path, folder)
 
 
-def refuse_mistyped(vm: str, ledger: Ledger, host: Host) -> None:
+def refuse_mistyped(vm: str, ledger: Ledger, here: Places) -> None:
     """Raise HookError for a name without changes that is nearly the name of a VM with some, and
     that no managed VM has."""
     guess = did_you_mean(vm, {journal.vm for journal in ledger.journals.values()})
-    if guess and not UUID.fullmatch(vm.lower()) and home(host.path(FOLDER), vm) is None:
+    if guess and not UUID.fullmatch(vm.lower()) and home(here.config, vm) is None:
         raise HookError(f"nothing is changed by {vm}", guess)
 
 

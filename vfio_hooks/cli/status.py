@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.vm in (None, journal.vm, journal.uuid)
     ]
     if arguments.vm is not None and not vms and not ledger.damaged:
-        refuse_mistyped(arguments.vm, ledger, here.host())
+        refuse_mistyped(arguments.vm, ledger, here)
     damaged = [str(error) for error in ledger.damaged.values()]
     if arguments.json:
         say_json({"vms": [asdict(vm) for vm in vms], "damaged": damaged})

@@ -103,7 +103,7 @@ def _find(vm: str, here: Places) -> list[str]:
         ledger = Ledger(folder)
         # The journal that is meant may be among them.
         ledger.require_whole()
-        refuse_mistyped(vm, ledger, here.host())
+        refuse_mistyped(vm, ledger, here)
     return found
 
 

@@ -111,6 +111,10 @@ def parse(xml: bytes) -> Domain:
     try:
         vcpus = int(root.findtext("vcpu") or 1)
         around = _around(root)
+        cells = {
+            int(cell.get("id", position)): cell
+            for position, cell in enumerate(root.iterfind("cpu/numa/cell"))
+        }
         return Domain(
             name=name,
             uuid=uuid.strip().lower(),
@@ -126,13 +130,9 @@ def parse(xml: bytes) -> Domain:
                 for node in root.iterfind("numatune/memnode")
             },
             cell_memory={
-                int(cell.get("id", position)): kibibytes(cell, cell.get("memory"))
-                for position, cell in enumerate(root.iterfind("cpu/numa/cell"))
+                number: kibibytes(cell, cell.get("memory")) for number, cell in cells.items()
             },
-            cell_vcpus={
-                int(cell.get("id", position)): parse_list(cell.get("cpus", ""))
-                for position, cell in enumerate(root.iterfind("cpu/numa/cell"))
-            },
+            cell_vcpus={number: parse_list(cell.get("cpus", "")) for number, cell in cells.items()},
             memory_devices=tuple(memory_devices(root)),
             hugepages=_hugepages(root),
             pci=tuple(function for _, function in pci_functions(root)),

@@ -88,8 +88,9 @@ def stuck_writer(host: Host, address: str) -> int | None:
     """
     if not host.is_this_machine:
         return None
+    name = writer_name(address)
     for pid in filter(str.isdecimal, host.names("/proc")):
-        if host.maybe(f"/proc/{pid}/comm") == writer_name(address) and _is_roots_python(host, pid):
+        if host.maybe(f"/proc/{pid}/comm") == name and _is_roots_python(host, pid):
             return int(pid)
     return None
 
@@ -116,7 +117,7 @@ def _nodes(host: Host, address: str) -> Iterator[tuple[tuple[int, int], str]]:
     for _, folder in class_devices(host, f"{DEVICES}/{address}"):
         number = host.maybe(f"{folder}/dev")
         if number and host.link(f"{folder}/subsystem") in _HOLDING:
-            lines = (host.maybe(f"{folder}/uevent") or "").splitlines()
+            lines = host.lines(f"{folder}/uevent")
             names = [line.removeprefix("DEVNAME=") for line in lines if "DEVNAME=" in line]
             major, _, minor = number.partition(":")
             yield (int(major), int(minor)), f"/dev/{names[0] if names else number}"

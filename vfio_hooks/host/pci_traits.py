@@ -5,13 +5,15 @@ from the pci.ids of this machine, where it is installed (https://pci-ids.ucw.cz)
 """
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
 
+_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
 _KINDS = {
     "0104": "RAID",
@@ -105,21 +107,41 @@ def traits(host: Host, address: str) -> Traits:
     )
 
 
-def missing_lanes(host: Host, address: str) -> tuple[int, int] | None:
-    """How many lanes the first link has that is narrower than both its ends could make it, of
-    those from a card up to the processor, and how many it could have. None where there is none,
-    and for VFs and all but a card's first function, which have no link of their own."""
+@dataclass(frozen=True)
+class Hop:
+    """The link between a device or switch, `below`, and the port above it: what it has negotiated,
+    what the lower end could do, and what the port could."""
+
+    below: str
+    link: Link
+    best: Link
+    port: Link
+
+
+def hops(host: Host, address: str) -> Iterator[Hop]:
+    """The links from a card up to the processor; none for VFs and all but a card's first function,
+    which have no link of their own.
+
+    A graphics card may have a switch of its own, and a perfect link to that; the one that counts
+    is the switch's.
+    """
     if not address.endswith(".0") or host.exists(f"{DEVICES}/{address}/physfn"):
-        return None
+        return
     # sysfs nests a device's folder in that of the port above.
     path = os.path.realpath(host.path(f"{DEVICES}/{address}"))
-    parts = path.strip("/").split("/")
-    way = [name for name in reversed(parts) if host.exists(f"{DEVICES}/{name}")]
-    for below, above in pairwise(traits(host, one) for one in way):
-        if below.link and below.best and above.best:
-            could = min(below.best.width, above.best.width)
-            if below.link.width < could:
-                return below.link.width, could
+    for below, above in pairwise(reversed(_ADDRESS.findall(path))):
+        lower, upper = traits(host, below), traits(host, above)
+        if lower.link and lower.best and upper.best:
+            yield Hop(below, lower.link, lower.best, upper.best)
+
+
+def missing_lanes(host: Host, address: str) -> tuple[int, int] | None:
+    """How many lanes the first link has that is narrower than both its ends could make it, of
+    those from a card up to the processor, and how many it could have. None where there is none."""
+    for hop in hops(host, address):
+        could = min(hop.best.width, hop.port.width)
+        if hop.link.width < could:
+            return hop.link.width, could
     return None
 
 

@@ -64,7 +64,7 @@ def busy(host: Host, cpus: CpuSet) -> dict[int, int]:
     """
     uptime = (host.maybe("/proc/uptime") or "").split()
     found = {}
-    for line in (host.maybe("/proc/stat") or "").splitlines():
+    for line in host.lines("/proc/stat"):
         name, *counts = line.split()
         if uptime and re.fullmatch(r"cpu\d+", name) and int(name[3:]) in cpus:
             # Idle or waiting for a disk, in interrupts hard and soft, stolen: proc_stat(5).

@@ -22,3 +22,10 @@ def is_announced(host: Host, folder: str) -> bool:
     number = host.maybe(f"{folder}/dev")
     subsystem, name = folder.split("/")[-2:]
     return host.exists(f"/run/udev/data/{f'c{number}' if number else f'+{subsystem}:{name}'}")
+
+
+def settle(host: Host, seconds: float) -> None:
+    """Wait until udev has handled what the kernel has told it so far; at once where there is none.
+    Raises HookError when that takes longer."""
+    if host.exists("/run/udev"):
+        host.show(["udevadm", "settle", f"--timeout={seconds:g}"], seconds + 5)

@@ -55,7 +55,7 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
             "it is bound to CPUs, so the kernel's NUMA balancing, page merging and the like only "
             "disturb it",
         )
-    yield from _cpus(domain, host)
+    yield from _cpus(pinned, host)
     if pinned:
         why = f"the host's interrupts keep off CPUs {format_list(pinned)}"
     else:
@@ -146,8 +146,7 @@ def _beside(passed: Sequence[str], host: Host) -> list[str]:
     )
 
 
-def _cpus(domain: Domain, host: Host) -> Iterator[Choice]:
-    pinned = _pinned(domain, host)
+def _cpus(pinned: CpuSet, host: Host) -> Iterator[Choice]:
     if not pinned:
         why = "no vCPU is pinned; vfio-hooks init --pins chooses CPUs"
         yield Choice("[cpus]", why, chosen=False)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.host.udev import is_announced
+from vfio_hooks.host.udev import is_announced, settle
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.wait import until
@@ -41,7 +41,7 @@ class Announced(Knob):
         if value == ANNOUNCED:
             # The driver may have come back only now. Other events may take longer than this one.
             with suppress(HookError):
-                host.run(["udevadm", "settle", f"--timeout={self.seconds:g}"], self.seconds + 5)
+                settle(host, self.seconds)
         if self.read(host) == value:
             return
         # Sound servers wait for the "change" with which udev's rules say that a card is ready.

@@ -6,6 +6,7 @@ from typing import ClassVar
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.shared import OURS_ALONE, Access, Shared
+from vfio_hooks.host.udev import settle
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.wait import until
 
@@ -53,8 +54,7 @@ class SharedFile(Knob):
         if not self.device:
             return
         until(lambda: self._look(host) is not None, _APPEARS)
-        if host.exists("/run/udev"):
-            host.show(["udevadm", "settle", f"--timeout={_APPEARS}"], _APPEARS + 5)
+        settle(host, _APPEARS)
 
     def write(self, host: WritableHost, value: str) -> None:
         found = self._look(host)

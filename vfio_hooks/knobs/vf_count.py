@@ -8,6 +8,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.in_use import stuck_writer, writer_name
 from vfio_hooks.host.sriov import count_file, users
+from vfio_hooks.host.udev import settle
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file
 from vfio_hooks.knobs.vf_setting import VfSetting, all_settings
@@ -55,8 +56,7 @@ class VfCount(Knob):
 
     def _make(self, host: WritableHost, value: str, kept: dict[VfSetting, str]) -> None:
         self._set(host, value)
-        if host.exists("/run/udev"):
-            host.run(["udevadm", "settle", f"--timeout={self.seconds:g}"], self.seconds + 5)
+        settle(host, self.seconds)
         lost = []
         new = all_settings(host, self.pf) if kept else {}
         for setting, text in kept.items():

@@ -94,8 +94,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 def _with_companions(host: Host, domain: Domain, cards: list[Function]) -> list[Function]:
     """The cards and what else of their slots is passed: a session has their sound open as well."""
-    slots = {card.address.rpartition(".")[0] for card in cards}
-    given = [one.address for one in domain.pci if one.address.rpartition(".")[0] in slots]
+    slots = {pci.card(card.address) for card in cards}
+    given = [one.address for one in domain.pci if pci.card(one.address) in slots]
     found = [one for address in given if (one := pci.function(host, address)) is not None]
     return [one for one in found if not is_for_guests(one.driver)]
 

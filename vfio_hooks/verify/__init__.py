@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from vfio_hooks.beside import pidfile
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -66,7 +67,7 @@ def disturbances(host: Host, seen: Watch) -> list[Verdict]:
 
 
 def _process(host: Host, vm: str) -> int:
-    pid = host.maybe(f"{RUN}/{vm}.pid") if "/" not in vm else None
+    pid = host.maybe(pidfile(vm)) if "/" not in vm else None
     if not pid or not host.exists(f"/proc/{pid}/task"):
         raise HookError(f"{vm}: no such VM runs here", "virsh list shows those that do")
     return int(pid)

@@ -1,41 +1,19 @@
 """The PCI Express links of passed devices, from the card up to the processor."""
 
-import os
-import re
 from collections.abc import Iterator
-from itertools import pairwise
 
 from vfio_hooks.check.domain.facts import Passed, passed
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
-from vfio_hooks.host import Host
-from vfio_hooks.host.pci import DEVICES
-from vfio_hooks.host.pci_traits import Link, traits
+from vfio_hooks.host.pci_traits import Hop, hops
 
-_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _SOURCE = "https://docs.kernel.org/PCI/sysfs-pci.html"
 
 
-def _hops(patient: Patient, guest: Guest) -> Iterator[tuple[Passed, str, Link, Link, Link]]:
-    """The links between each card and the processor: what the lower end has negotiated, what it
-    could do, and what the port above it could do.
-
-    A graphics card may have a switch of its own, and a perfect link to that; the one that
-    counts is the switch's.
-    """
+def _hops(patient: Patient, guest: Guest) -> Iterator[tuple[Passed, Hop]]:
     for device in passed(patient, guest):
-        if device.is_virtual or not device.address.endswith(".0"):
-            continue
-        for below, above in pairwise(_way(patient.host, device.address)):
-            lower, upper = traits(patient.host, below), traits(patient.host, above)
-            if lower.link and lower.best and upper.best:
-                yield device, below, lower.link, lower.best, upper.best
-
-
-def _way(host: Host, address: str) -> list[str]:
-    """The device, every switch above it, and the root port: sysfs nests their folders."""
-    path = os.path.realpath(host.path(f"{DEVICES}/{address}"))
-    return _ADDRESS.findall(path)[::-1]
+        for hop in hops(patient.host, device.address):
+            yield device, hop
 
 
 @guest_rule(
@@ -46,13 +24,13 @@ def _way(host: Host, address: str) -> list[str]:
     source=_SOURCE,
 )
 def width(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for device, below, link, best, port in _hops(patient, guest):
-        could = min(best.width, port.width)
-        if link.width < could:
+    for device, hop in _hops(patient, guest):
+        could = min(hop.best.width, hop.port.width)
+        if hop.link.width < could:
             yield Seen(
-                f"{device} has {link.width} of {could} lanes ({below})",
+                f"{device} has {hop.link.width} of {could} lanes ({hop.below})",
                 f"put the card in again, look into the board's manual for what shares its lanes, "
-                f"then: lspci -vv -s {below} | grep LnkSta",
+                f"then: lspci -vv -s {hop.below} | grep LnkSta",
             )
 
 
@@ -65,12 +43,12 @@ def width(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="possible",
 )
 def speed(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for device, below, link, best, port in _hops(patient, guest):
-        could = min(best.speed, port.speed)
-        if 0 < link.speed < could:
+    for device, hop in _hops(patient, guest):
+        could = min(hop.best.speed, hop.port.speed)
+        if 0 < hop.link.speed < could:
             now = " while the guest runs" if guest.running else ""
             yield Seen(
-                f"{device} has a link of {link.speed:g} GT/s of {could:g}{now} ({below})",
+                f"{device} has a link of {hop.link.speed:g} GT/s of {could:g}{now} ({hop.below})",
                 "look again while the guest draws something; if it stays: the slot's generation "
                 "in the firmware's setup (Auto, or the card's own)",
             )
@@ -83,10 +61,10 @@ def speed(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source=_SOURCE,
 )
 def slot(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for device, below, _, best, port in _hops(patient, guest):
-        if best.speed * best.width > port.speed * port.width > 0 and port.width:
+    for device, hop in _hops(patient, guest):
+        if hop.best.speed * hop.best.width > hop.port.speed * hop.port.width > 0 and hop.port.width:
             yield Seen(
-                f"{device} could do {best}, and its slot {port} ({below})",
+                f"{device} could do {hop.best}, and its slot {hop.port} ({hop.below})",
                 "put it into a slot that the processor itself has (see the board's manual)",
             )
 

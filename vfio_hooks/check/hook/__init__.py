@@ -5,34 +5,20 @@ import re
 
 from vfio_hooks import config
 from vfio_hooks.check.rule import Patient
-from vfio_hooks.config import FOLDER, VM_FOLDERS
-from vfio_hooks.engine.state import FOLDER as STATE
-from vfio_hooks.engine.state import StateFolder
+from vfio_hooks.config import VM_FOLDERS
 
 _LARGEST = 1 << 18
 """No script that a person wrote has this many bytes."""
 
 
-def folder(patient: Patient) -> str:
-    """Where libvirt looks for hooks; of a captured host, what was captured of it."""
-    own = patient.places.config
-    return patient.host.path(own) if own == FOLDER else own
-
-
 def shows_hooks(patient: Patient) -> bool:
     """Whether it can be told that a hook is missing: of a captured host there is no such folder."""
-    return patient.host.is_this_machine or os.path.isdir(folder(patient))
-
-
-def state(patient: Patient) -> StateFolder:
-    """The folder of the journals, likewise."""
-    own = patient.places.state
-    return StateFolder(patient.host.path(own) if own == STATE else own)
+    return patient.host.is_this_machine or os.path.isdir(patient.places.config)
 
 
 def managed(patient: Patient) -> dict[str, str]:
     """The folders of all managed VMs, by the VM's name."""
-    hooks = folder(patient)
+    hooks = patient.places.config
     return {name: f"{hooks}/{VM_FOLDERS}/{name}" for name in config.managed(hooks)}
 
 

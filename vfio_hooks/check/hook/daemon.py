@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from vfio_hooks.check.hook import folder, is_executable, shows_hooks
+from vfio_hooks.check.hook import is_executable, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands import find, run
 
@@ -43,7 +43,7 @@ def not_running(patient: Patient) -> Iterator[Seen]:
     sure="likely",
 )
 def not_seen(patient: Patient) -> Iterator[Seen]:
-    name, hook = _daemon(patient), f"{folder(patient)}/qemu"
+    name, hook = _daemon(patient), f"{patient.places.config}/qemu"
     if not patient.host.is_this_machine or not name or not is_executable(hook):
         return
     if not find("systemctl"):
@@ -121,8 +121,8 @@ def selinux(patient: Patient) -> Iterator[Seen]:
     if host.maybe("/sys/fs/selinux/enforce") == "1" and _daemon(patient) == "virtqemud":
         yield Seen(
             "SELinux is enforcing, and virtqemud runs the hooks",
-            f"restorecon -R {folder(patient)} {_LIBRARIES}; see with ausearch -m avc -c virtqemud; "
-            "where it is refused: semanage permissive -a virtqemud_t",
+            f"restorecon -R {patient.places.config} {_LIBRARIES}; see with "
+            "ausearch -m avc -c virtqemud; where it is refused: semanage permissive -a virtqemud_t",
         )
 
 

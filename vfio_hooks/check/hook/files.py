@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from shlex import quote
 
-from vfio_hooks.check.hook import folder, interpreter, is_executable, looked_at, managed, text_of
+from vfio_hooks.check.hook import interpreter, is_executable, looked_at, managed, text_of
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, examine, examine_defaults
 from vfio_hooks.errors import HookError
@@ -29,10 +29,10 @@ _HARMLESS = rf"(?!{_OPTIONS}(?:nodedev|net|pool|vol|iface|secret)-)"
 )
 def unmanaged(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest
-    if not guest or not guest.domain.pci or not os.path.isdir(folder(patient)):
+    if not guest or not guest.domain.pci or not os.path.isdir(patient.places.config):
         return
     vm, others = guest.domain.name, managed(patient)
-    path = f"{folder(patient)}/{VM_FOLDERS}/{vm}"
+    path = f"{patient.places.config}/{VM_FOLDERS}/{vm}"
     do = f"sudo vfio-hooks init {quote(vm)}"
     if vm not in others:
         guess = did_you_mean(vm, others)
@@ -41,7 +41,7 @@ def unmanaged(patient: Patient) -> Iterator[Seen]:
             + (f" ({guess})" if guess else ""),
             do,
         )
-    elif _does_nothing(folder(patient), vm):
+    elif _does_nothing(patient.places.config, vm):
         yield Seen(f"{vm} has devices of the host, and {path} has no table and no executable", do)
 
 
@@ -70,14 +70,14 @@ def _unsafe(patient: Patient) -> dict[str, str]:
     seen: dict[str, str] = {}
     for path in _trusted_files(patient):
         try:
-            trusted(path, folder(patient))
+            trusted(path, patient.places.config)
         except HookError as error:
             seen[error.problem] = error.hint
     return seen
 
 
 def _trusted_files(patient: Patient) -> Iterator[str]:
-    host_wide = f"{folder(patient)}/{HOST_FILE}"
+    host_wide = f"{patient.places.config}/{HOST_FILE}"
     if os.path.lexists(host_wide):
         yield host_wide
     for path in looked_at(patient).values():
@@ -99,9 +99,9 @@ def _is_read(name: str) -> bool:
 )
 def wrong(patient: Patient) -> Iterator[Seen]:
     known = _unsafe(patient)
-    problems = [] if looked_at(patient) else examine_defaults(folder(patient))[1]
+    problems = [] if looked_at(patient) else examine_defaults(patient.places.config)[1]
     for name in looked_at(patient):
-        problems += examine(folder(patient), name)[1]
+        problems += examine(patient.places.config, name)[1]
     told = {error.problem: error.hint for error in problems if error.problem not in known}
     for problem, hint in told.items():
         yield Seen(problem, hint or "vfio-hooks validate")
@@ -116,7 +116,7 @@ def wrong(patient: Patient) -> Iterator[Seen]:
     source=_LIBVIRT,
 )
 def run_by_libvirt(patient: Patient) -> Iterator[Seen]:
-    path = f"{folder(patient)}/{VM_FOLDERS}"
+    path = f"{patient.places.config}/{VM_FOLDERS}"
     for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
         if is_executable(f"{path}/{name}"):
             yield Seen(
@@ -175,7 +175,7 @@ def nodedev(patient: Patient) -> Iterator[Seen]:
 
 def _lines(patient: Patient, pattern: str) -> Iterator[str]:
     """Where scripts that libvirt runs, or that are run by us, have a line with a pattern."""
-    hooks = folder(patient)
+    hooks = patient.places.config
     beside = f"{hooks}/{VM_FOLDERS}"
     paths = [f"{hooks}/qemu.kept"]
     names = sorted(os.listdir(beside)) if os.path.isdir(beside) else []

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from vfio_hooks.check.hook import folder, interpreter, is_executable, shows_hooks, text_of
+from vfio_hooks.check.hook import interpreter, is_executable, shows_hooks, text_of
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands import run
 from vfio_hooks.errors import HookError
@@ -146,7 +146,7 @@ def dependencies(patient: Patient) -> Iterator[Seen]:
     source="vfio-hooks(1), FILES",
 )
 def kept(patient: Patient) -> Iterator[Seen]:
-    path = f"{folder(patient)}/qemu.kept"
+    path = f"{patient.places.config}/qemu.kept"
     if not os.path.isfile(path):
         return
     name = interpreter(text_of(path))
@@ -160,7 +160,7 @@ def kept(patient: Patient) -> Iterator[Seen]:
 
 
 def _hook(patient: Patient) -> str:
-    return f"{folder(patient)}/qemu"
+    return f"{patient.places.config}/qemu"
 
 
 RULES = (

@@ -4,9 +4,8 @@ import os
 from collections.abc import Iterator
 from shlex import quote
 
-from vfio_hooks.check.hook import state
 from vfio_hooks.check.rule import Patient, Seen, rule
-from vfio_hooks.errors import HookError
+from vfio_hooks.engine.ledger import Ledger
 
 _RUNNING = "/run/libvirt/qemu"
 _SOURCE = "vfio-hooks(1), FILES"
@@ -20,12 +19,8 @@ _SOURCE = "vfio-hooks(1), FILES"
     source=_SOURCE,
 )
 def damaged(patient: Patient) -> Iterator[Seen]:
-    journals = state(patient)
-    for uuid in journals.uuids():
-        try:
-            journals.load(uuid)
-        except HookError as error:
-            yield Seen(error.problem, error.hint)
+    for error in Ledger(patient.places.folder()).damaged.values():
+        yield Seen(error.problem, error.hint)
 
 
 @rule(
@@ -37,16 +32,12 @@ def damaged(patient: Patient) -> Iterator[Seen]:
     source=_SOURCE,
 )
 def stale(patient: Patient) -> Iterator[Seen]:
-    journals, host = state(patient), patient.host
+    folder, host = patient.places.folder(), patient.host
     # Only root can tell; the other rule says so.
-    if not host.exists(_RUNNING) or not os.access(journals.path, os.R_OK) or journals.is_busy():
+    if not host.exists(_RUNNING) or not os.access(folder.path, os.R_OK) or folder.is_busy():
         return
     running = host.names(_RUNNING)
-    for uuid in journals.uuids():
-        try:
-            journal = journals.load(uuid)
-        except HookError:
-            continue
+    for journal in Ledger(folder).journals.values():
         if journal.live() and f"{journal.vm}.xml" not in running:
             yield Seen(
                 f"{len(journal.live())} values are changed for {journal.vm}, which does not run",

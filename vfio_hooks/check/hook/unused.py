@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from shlex import quote
 
-from vfio_hooks.check.hook import folder, is_executable, looked_at, text_of
+from vfio_hooks.check.hook import is_executable, looked_at, text_of
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.errors import HookError
@@ -137,7 +137,7 @@ def _names(path: str) -> list[str]:
     source="vfio-hooks.toml(5), EXECUTABLES",
 )
 def unused(patient: Patient) -> Iterator[Seen]:
-    for problem in beside_folders(folder(patient)):
+    for problem in beside_folders(patient.places.config):
         yield Seen(problem.problem, problem.hint)
     for home in looked_at(patient).values():
         for problem in in_folder(home):

@@ -60,7 +60,7 @@ def too_late(patient: Patient) -> Iterator[Seen]:
 )
 def ambiguous(patient: Patient) -> Iterator[Seen]:
     for ids, place in _ids(patient.host):
-        slots = {one.address.rpartition(".")[0] for one in _with_ids(patient.host, ids)}
+        slots = {pci.card(one.address) for one in _with_ids(patient.host, ids)}
         if len(slots) > 1:
             yield Seen(
                 f"{ids} ({place}) is in more than one slot: {', '.join(sorted(slots))}",
