@@ -21,12 +21,18 @@ from tests.vm.hardware import SOURCE_SHARE
 
 VM = Domain("quiet", vcpus=2, pins={0: "4", 1: "5"}, emulator_pin="0-1")
 TOML = "[cpus]\n[irqs]\n"
-# On all CPUs, and little enough for the VM to be ended in a host that is emulated itself.
-# Reading the share makes interrupts that, unlike those of drives, may go to any CPU.
+# Little enough for the VM to be ended in a host that is emulated itself, and in slices of 20 ms:
+# stress-ng's own may last for seconds there, and the pauses between them for longer than a window.
+STRESS = "stress-ng --quiet --cpu-method bitops --cpu-load 25 --cpu-load-slice 20 --cpu"
+# On all CPUs; and two of the programs insist on the VM's, where they may: the scheduler might
+# leave these to the vCPUs. Reading the share makes interrupts that, unlike those of drives, may
+# go to any CPU.
 LOAD = (
-    "systemd-run --quiet --collect --unit=load sh -c 'stress-ng --quiet --cpu 8 --cpu-load 25 &"
+    f"systemd-run --quiet --collect --unit=load sh -c '{STRESS} 8 &"
+    f" taskset --cpu-list 4,5 {STRESS} 2 &"
     " while :; do find /src/vfio_hooks -type f -exec cat {} + > /dev/null; done'"
 )
+LOADED = '[ "$(pgrep --count stress-ng-cpu)" -ge {} ]'
 # What verify looks at, as long as there is no VM.
 IDLE = """\
 import json, sys
@@ -58,22 +64,30 @@ def measure(guest: Guest, seconds: float, toml: str = TOML) -> tuple[Seen, Seen,
     guest.define(VM)
     guest.run(TURN.format("4-5"))
     try:
-        guest.run(LOAD)
+        load(guest, 10)
         before = look(guest, seconds, f"python3 -B - {seconds:g}", IDLE)
         # The VM would start, too, but take its time.
         guest.run("systemctl stop load")
         guest.start(VM.name)
-        guest.run(LOAD)
+        load(guest, 8)
         verify = f"vfio-hooks verify {VM.name} --seconds {seconds:g} --json"
         during = look(guest, seconds, verify)
         # The VM goes on, and the host has all CPUs again.
+        guest.run("systemctl stop load")
         guest.run(f"vfio-hooks undo --force {VM.name}")
+        load(guest, 10)
         return before, during, look(guest, seconds, verify)
     finally:
         guest.run("systemctl stop load", check=False)
         guest.remove(VM.name)
         guest.run(TURN.format("0-7"))
         guest.run(f"rm -r {HOOKS}/qemu.d/{VM.name}")
+
+
+def load(guest: Guest, programs: int) -> None:
+    """Load all CPUs; it takes that many programs seconds to begin."""
+    guest.run(LOAD)
+    guest.wait(LOADED.format(programs), 60)
 
 
 def look(guest: Guest, seconds: float, line: str, program: str | None = None) -> Seen:
