@@ -17,7 +17,7 @@ from vfio_hooks.config.tables import General
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import ENDING, PLANNED, Event
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import KNOBS, File
+from vfio_hooks.knobs import KINDS, File
 from vfio_hooks.manual import PAGES, page
 from vfio_hooks.manual.config import _EXAMPLES
 from vfio_hooks.manual.keys import explained
@@ -129,7 +129,8 @@ def test_every_key_is_explained_once(options: type[object]) -> None:
 
 def test_what_a_module_may_use_is_there() -> None:
     text = plain("vfio-hooks.toml")
-    for word in (*(knob.__name__ for knob in KNOBS.values()), "Subtract(", "cpulist.parse_list("):
+    knobs = [place.partition(".")[2] for place in KINDS.values()]
+    for word in (*knobs, "Subtract(", "cpulist.parse_list("):
         assert word in text
     assert "host.exists(name)" in text
 

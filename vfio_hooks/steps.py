@@ -5,12 +5,13 @@ out, and read back from there by a later process which may know neither the plug
 configuration that they came from.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from vfio_hooks import sharing
 from vfio_hooks.errors import HookError
-from vfio_hooks.knobs import KNOBS, Knob
+from vfio_hooks.knobs import Knob, knob_class
 from vfio_hooks.sharing import Share
 
 Until = Literal["stopped", "release"]
@@ -62,10 +63,10 @@ class Step:
         """The step that `as_json` was made of. Raises HookError for what this version of the
         program does not know, which a newer one may have written."""
         try:
-            knob: Knob = _build(KNOBS, data["knob"])
-            share: Share = _build(_SHARES, data["share"])
+            knob: Knob = _build(knob_class, data["knob"])
+            share: Share = _build(_SHARES.__getitem__, data["share"])
             return cls(data["plugin"], knob, share, data["until"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ImportError) as error:
             raise HookError(
                 f"a journal has a step that this version does not know ({error})",
                 "undo it with the version that wrote it",
@@ -76,8 +77,8 @@ def _fields(flat: Knob | Share) -> dict[str, Any]:
     return {field.name: getattr(flat, field.name) for field in fields(flat)}
 
 
-def _build(kinds: dict[str, Any], data: dict[str, Any]) -> Any:
-    kind = kinds[data["kind"]]
+def _build(kinds: Callable[[str], type[Any]], data: dict[str, Any]) -> Any:
+    kind = kinds(data["kind"])
     return kind(
         **{
             field.name: tuple(data[field.name])

@@ -11,7 +11,7 @@ from vfio_hooks.sharing import shown
 @dataclass(frozen=True)
 class Knob(ABC):
     """One thing of the host with one value. Subclasses are frozen dataclasses of plain JSON
-    types, and are listed in KNOBS."""
+    types, and are listed in KINDS."""
 
     kind: ClassVar[str]
     """The name in the journal. Never reused for another meaning."""

@@ -12,7 +12,7 @@ import vfio_hooks.host
 from vfio_hooks.domain import Domain, HugePages, PciFunction
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import KNOBS
+from vfio_hooks.knobs import KINDS, knob_class
 from vfio_hooks.manual.roff import Page
 from vfio_hooks.sharing import Share
 from vfio_hooks.steps import Step
@@ -89,7 +89,7 @@ def describe(page: Page) -> None:
     for share in get_args(Share):
         page.item([f"`{share.__name__}{_signature(share)}`"], _whole(share))
     page.part("What can be changed, of vfio_hooks.knobs")
-    for knob in KNOBS.values():
+    for knob in map(knob_class, KINDS):
         page.item([f"`{knob.__name__}{_signature(knob)}`"], _whole(knob))
     page.part("Helpers, of vfio_hooks.host")
     for module, function in _helpers():
