@@ -9,7 +9,7 @@ import pytest
 
 from vfio_hooks.cli import parser
 from vfio_hooks.config import examine
-from vfio_hooks.knobs import PciDriver
+from vfio_hooks.knobs import KINDS, PciDriver
 from vfio_hooks.plugins import BUILT_IN
 from vfio_hooks.steps import Step
 
@@ -25,7 +25,8 @@ def blocks(language: str) -> list[str]:
 def command_lines() -> list[str]:
     lines = "".join(blocks("")).splitlines()
     lines += re.findall(r"`([^`\n]+)`", README)
-    return [line for line in lines if line.startswith("vfio-hooks ")]
+    plain = [line.strip().removeprefix("sudo ") for line in lines]
+    return [line for line in plain if line.startswith("vfio-hooks ")]
 
 
 @pytest.mark.parametrize("text", blocks("toml"))
@@ -43,8 +44,6 @@ def test_configuration_is_valid(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("line", command_lines())
 def test_commands_are_understood(line: str) -> None:
     arguments = shlex.split(line, comments=True)[1:]
-    if len(arguments) == 1 and arguments[0] == "undo":
-        arguments.append("--all")
     assert parser().parse_args(arguments).run
 
 
@@ -68,3 +67,10 @@ def test_linked_files_are_there() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_kinds_to_undo_by_hand_exist() -> None:
+    table = README[README.index("| kind | how") :].partition("\n\n")[0]
+    kinds = [kind for row in table.splitlines()[2:] for kind in row.split(" | ")[0][2:].split(", ")]
+    others = [kind for kind in kinds if kind not in KINDS]
+    assert others == ['with `base` ""', "any other"]
