@@ -9,27 +9,28 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 from vfio_hooks import __version__
-from vfio_hooks.cli import (
-    check,
-    completion,
-    hook,
-    init,
-    iommu,
-    log,
-    manual,
-    plan,
-    snapshot,
-    status,
-    topology,
-    undo,
-    validate,
-    verify,
-)
 from vfio_hooks.cli.terminal import complain
 from vfio_hooks.errors import HookError, reason
 
+_VERBS = (
+    "init",
+    "plan",
+    "check",
+    "topology",
+    "iommu",
+    "status",
+    "undo",
+    "validate",
+    "verify",
+    "log",
+    "snapshot",
+    "hook",
+    "completion",
+    "manual",
+)
 _DEBUG = "VFIO_HOOKS_DEBUG"
 _EPILOG = """\
 examples:
@@ -67,7 +68,7 @@ def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
-    top = parser()
+    top = parser(words[0] if words else "")
     arguments = top.parse_args(words)
     if "run" not in arguments:
         top.print_help(sys.stderr)
@@ -96,8 +97,9 @@ def _trace() -> None:
         traceback.print_exc()
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line, one sub-parser a verb."""
+def parser(verb: str = "") -> argparse.ArgumentParser:
+    """The parser of the whole command line, one sub-parser a verb; where `verb` is one, of that
+    alone, because each imports what it works with."""
     top = argparse.ArgumentParser(
         prog="vfio-hooks",
         description="libvirt's hook prepares this host for VMs with passed-through devices, and\n"
@@ -108,21 +110,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB")
-    for verb in (
-        init,
-        plan,
-        check,
-        topology,
-        iommu,
-        status,
-        undo,
-        validate,
-        verify,
-        log,
-        snapshot,
-        hook,
-        completion,
-        manual,
-    ):
-        verb.register(verbs)
+    for name in (verb,) if verb in _VERBS else _VERBS:
+        import_module(f"vfio_hooks.cli.{name}").register(verbs)
     return top
