@@ -11,7 +11,7 @@ from vfio_hooks.engine.journal import Journal
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs import Command as Program
-from vfio_hooks.knobs import CpuMask, File, Module, Pages
+from vfio_hooks.knobs import CpuMask, File, IrqAffinity, Module, Pages
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.sharing import Add, Once, Override, Run, Subtract
 from vfio_hooks.steps import Step
@@ -229,6 +229,33 @@ def test_a_damaged_journal_is_named_and_a_failure(command: Command) -> None:
     assert result.err.count("\n") == 1
     found = command.here("status", "--json")
     assert (found.code, found.err, len(found.json["damaged"])) == (1, "", 1)
+    # What that one has changed is not known.
+    (command.state / f"{UUID}.journal").unlink()
+    found = command.here("status")
+    assert (found.code, found.out, found.err) == (1, "", result.err)
+
+
+def test_many_that_are_alike_are_one(command: Command) -> None:
+    numbers = [24, 25, 26, 40]
+    for number in numbers:
+        file = command.host / f"proc/irq/{number}/smp_affinity_list"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("0-7\n")
+    put(command, cpus="0-7")
+    steps = [Step("irqs", IrqAffinity(number), Subtract("4-7")) for number in numbers]
+    prepare(command, UUID, "win11", Step("irqs", CpuMask("/cpus"), Subtract("4-7")), *steps)
+    assert undated(command.here("status").out).splitlines()[1:] == [
+        "  irqs",
+        "    /cpus: 0-7 → 0-3",
+        "      since TIME (prepare); at release: 0-7",
+        "    /proc/irq/{24-26,40}/smp_affinity_list: 0-7 → 0-3",
+        "      since TIME (prepare); at release: 0-7",
+    ]
+    # One of them is another by now, and the rest are a few.
+    (command.host / "proc/irq/40/smp_affinity_list").write_text("5\n")
+    shown = command.here("status").out
+    assert all(f"    /proc/irq/{number}/smp_affinity_list: 0-7 → " in shown for number in numbers)
+    assert len(command.here("status", "--json").json["vms"][0]["changes"]) == 5
 
 
 @needs_root

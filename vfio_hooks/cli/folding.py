@@ -1,13 +1,26 @@
 """Hundreds of changes that are one change to a person: shown as one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 from vfio_hooks.engine.plan import Change
 from vfio_hooks.host.cpulist import format_list
 
 _FEW = 3
 _NUMBER = re.compile(r"[0-9]+")
+Thing = TypeVar("Thing")
+
+
+def grouped(things: Sequence[Thing], likeness: Callable[[Thing], Hashable]) -> list[list[Thing]]:
+    """Things of the same likeness together, where the first of them is; a few are one by one."""
+    groups: dict[Hashable, list[Thing]] = {}
+    for thing in things:
+        groups.setdefault(likeness(thing), []).append(thing)
+    parted = (
+        [group] if len(group) > _FEW else [[one] for one in group] for group in groups.values()
+    )
+    return [part for parts in parted for part in parts]
 
 
 def folded(changes: Sequence[Change]) -> list[tuple[str, Change]]:
@@ -18,22 +31,21 @@ def folded(changes: Sequence[Change]) -> list[tuple[str, Change]]:
     names, the first few are told: "/proc/2 (kthreadd) and 37 more: 0-7 → 0-3". A line stands
     where the first of its changes does.
     """
-    groups: dict[tuple[str, ...], list[Change]] = {}
-    for change in changes:
-        if change.problem:
-            alike = (change.step.plugin, "problem", _NUMBER.sub("#", change.problem))
-        else:
-            alike = (change.step.plugin, change.step.knob.kind, _effect(change))
-        groups.setdefault(alike, []).append(change)
-    return [line for group in groups.values() for line in _lines(group)]
+    return [(_line(group), group[0]) for group in grouped(changes, _likeness)]
 
 
-def _lines(group: Sequence[Change]) -> list[tuple[str, Change]]:
-    if len(group) <= _FEW:
-        return [(str(change), change) for change in group]
+def _likeness(change: Change) -> Hashable:
+    if change.problem:
+        return change.step.plugin, "problem", _NUMBER.sub("#", change.problem)
+    return change.step.plugin, change.step.knob.kind, _effect(change)
+
+
+def _line(group: Sequence[Change]) -> str:
+    if len(group) == 1:
+        return str(group[0])
     if group[0].problem:
-        return [(f"{group[0]} (and {len(group) - 1} more like it)", group[0])]
-    return [(f"{_keys([change.step.key for change in group])}{_effect(group[0])}", group[0])]
+        return f"{group[0]} (and {len(group) - 1} more like it)"
+    return f"{common_key([change.step.key for change in group])}{_effect(group[0])}"
 
 
 def _effect(change: Change) -> str:
@@ -41,8 +53,10 @@ def _effect(change: Change) -> str:
     return str(change).removeprefix(change.step.key)
 
 
-def _keys(keys: Sequence[str]) -> str:
+def common_key(keys: Sequence[str]) -> str:
     """Keys that differ in one number only as one, else the first and how many more."""
+    if len(keys) == 1:
+        return keys[0]
     parts = [_NUMBER.split(key) for key in keys]
     numbers = [_NUMBER.findall(key) for key in keys]
     if all(part == parts[0] for part in parts):

@@ -1,12 +1,14 @@
 """`vfio-hooks status`: what is changed on this host now, and by which VM."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import groupby
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places, refuse_mistyped
+from vfio_hooks.cli.folding import common_key, grouped
 from vfio_hooks.cli.terminal import TerminalLog, clean, complain, paint, say, say_json
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger, holding
@@ -90,7 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json({"vms": [asdict(vm) for vm in vms], "damaged": damaged})
     else:
-        _show(vms, arguments.vm)
+        if vms or not damaged:
+            _show(vms, arguments.vm)
         for line in damaged:
             complain(line)
     return int(bool(damaged))
@@ -149,16 +152,21 @@ def _show(vms: Sequence[Vm], wanted: str | None) -> None:
             say(paint(text, "yellow"), 1)
         for plugin, changes in groupby(vm.changes, lambda change: change.plugin):
             say(plugin, 1)
-            for change in changes:
-                _show_change(change)
+            for group in grouped(list(changes), _likeness):
+                _show_change(group[0], common_key([change.key for change in group]))
 
 
-def _show_change(change: Standing) -> None:
+def _likeness(change: Standing) -> Hashable:
+    """The same for changes that differ in a number of their keys alone, and maybe in their time."""
+    return re.split("[0-9]", change.key)[0], replace(change, key="", since="")
+
+
+def _show_change(change: Standing, key: str) -> None:
     live = "?" if change.live is None else shown(change.live)
     values = "" if change.base is None else f": {shown(change.base)} → {live}"
     if change.base is not None and change.base == change.live:
         values = f": {change.live}" + ("" if change.note else " (stays)")
-    say(clean(f"{change.key}{values}"), 2)
+    say(clean(f"{key}{values}"), 2)
     end = f"at {change.until}: {change.restores}"
     if change.note:
         end = paint(clean(change.note), "yellow")
