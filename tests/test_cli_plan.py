@@ -77,6 +77,7 @@ def test_what_libvirt_and_services_do_is_in_words(command: Command) -> None:
         f"vfio-hooks-verify-{UUID}.service: looks for 30 s how the VM is left alone",
     ]
     assert "nothing to undo" in result.out
+    assert "undone at stopped: the service is stopped" in result.out
     assert "\nstart\n" not in result.out
 
 

@@ -12,4 +12,5 @@ def service(unit: str, description: str, program: Sequence[str], title: str) -> 
     do += [f"--description={description}", *program]
     # As a pattern, since stopping a unit that has ended, or never came to be, is an error else.
     undo = ("systemctl", "stop", f"{unit}.servic[e]")
-    return Command(tuple(do), undo, title=f"{unit}.service: {title}")
+    told = f"{unit}.service: {title}"
+    return Command(tuple(do), undo, title=told, undo_title="the service is stopped")

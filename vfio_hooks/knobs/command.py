@@ -12,13 +12,14 @@ from vfio_hooks.sharing import DONE
 @dataclass(frozen=True)
 class Command(Knob):
     """Two argument lists. `undo` also runs when a crash left open whether `do` did, so it has
-    to succeed where there is nothing to take back. `title` is what people are shown in place of a
-    command line that would tell them nothing."""
+    to succeed where there is nothing to take back. `title` and `undo_title` are what people are
+    shown in place of command lines that would tell them nothing."""
 
     do: tuple[str, ...]
     undo: tuple[str, ...]
     seconds: float = 30
     title: str = ""
+    undo_title: str = ""
     kind: ClassVar[str] = "command"
     atomic: ClassVar[bool] = False
 
@@ -28,7 +29,7 @@ class Command(Knob):
 
     @property
     def undo_text(self) -> str:
-        return shlex.join(self.undo)
+        return self.undo_title or shlex.join(self.undo)
 
     def read(self, host: Host) -> str:
         return ""
