@@ -209,8 +209,8 @@ def test_odd_names(command: Command, vm: str) -> None:
     [
         ([], "", "which VM? give its name, or its XML with --xml FILE"),
         (["--xml", "/no/such"], "", "/no/such: cannot be read: No such file or directory"),
-        (["--xml", "-"], "", "the domain XML cannot be read: Document is empty*"),
-        (["--xml", "-"], "<network/>", "the XML is a <network>, not a <domain>"),
+        (["--xml", "-"], "", "standard input: the domain XML cannot be read: Document is empty*"),
+        (["--xml", "-"], "<network/>", "standard input: the XML is a <network>, not a <domain>"),
         (["--xml", "-", "w"], domain_xml(), "the XML is that of win11, not of w"),
         (
             ["--xml", "-"],
@@ -240,6 +240,16 @@ def test_failures_are_one_line(command: Command, argv: list[str], stdin: str, er
     assert result.err.count("\n") == 1
     told = result.err.removeprefix("vfio-hooks: ").rstrip("\n")
     assert told.startswith(error[:-1]) if error.endswith("*") else told == error
+
+
+def test_a_file_that_is_no_domain_is_named_by_every_verb(command: Command) -> None:
+    file = command.host.parent / "broken.xml"
+    file.write_text(domain_xml().replace("</name>", ""))
+    for verb in ("plan", "check", "init", "topology", "iommu"):
+        result = command.here(verb, "--xml", str(file))
+        assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+        assert result.err.startswith(f"vfio-hooks: {file}: the domain XML cannot be read: Opening")
+        assert "<string>" not in result.err
 
 
 @pytest.mark.parametrize("vm", ["test", "6695EB01-f6a4-8304-79aa-97f2502e193f"])

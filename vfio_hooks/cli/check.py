@@ -5,7 +5,7 @@ from shlex import quote
 
 from vfio_hooks.cli import findings, fix, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
-from vfio_hooks.cli.domains import defined, sources
+from vfio_hooks.cli.domains import defined, from_file, sources
 from vfio_hooks.errors import HookError
 
 TYPE_CHECKING = False
@@ -106,16 +106,12 @@ def _guest(arguments: argparse.Namespace, host: "Host") -> "Guest | None":
     if arguments.xml is None and arguments.vm is None:
         return None
     from vfio_hooks.check.rule import Guest
-    from vfio_hooks.domain import element, parse
+    from vfio_hooks.domain import element
 
     if arguments.xml is None:
         found = defined(arguments.vm, host, arguments.connect)
-        text, running = found.xml, found.running
     else:
-        text = xml.from_file(arguments.xml)
-        # libvirt writes the number of a domain that runs.
-        running = element(text).get("id") is not None
-    domain = parse(text)
-    if arguments.vm not in (None, domain.name, domain.uuid):
-        raise HookError(f"the XML is that of {domain.name}, not of {arguments.vm}")
-    return Guest(domain, element(text), running)
+        found = from_file(arguments.xml, arguments.vm)
+    root = element(found.xml)
+    # libvirt writes the number of a domain that runs.
+    return Guest(found.domain, root, found.running or root.get("id") is not None)

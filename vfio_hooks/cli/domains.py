@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from shlex import quote
 
 from vfio_hooks.cli import xml
@@ -17,11 +17,13 @@ FOLDER = "/etc/libvirt/qemu"
 
 @dataclass(frozen=True)
 class Defined:
-    """A domain, its XML as it was read, and whether it runs, as far as that is known."""
+    """A domain, its XML as it was read, and whether it runs, as far as that is known; `file` is
+    the FILE of --xml that it is from."""
 
     domain: Domain
     xml: bytes
     running: bool = False
+    file: str = ""
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +46,7 @@ def sources(arguments: argparse.Namespace, host: Host) -> tuple[list[Defined], H
     """The domains that the options of `add_sources` mean, by name; or why libvirt cannot be
     asked, which may be no failure. Raises HookError for files that cannot be read."""
     if arguments.xml:
-        found = [_defined(xml.from_file(path), source=path) for path in arguments.xml]
+        found = [from_file(path) for path in arguments.xml]
     elif not host.is_this_machine:
         found = captured(host)
     else:
@@ -54,6 +56,16 @@ def sources(arguments: argparse.Namespace, host: Host) -> tuple[list[Defined], H
             return [], error
         found = [_defined(text, running) for text, running in every]
     return sorted(found, key=lambda one: one.domain.name), None
+
+
+def from_file(path: str, vm: str | None = None) -> Defined:
+    """The domain in the FILE of --xml, "-" for standard input. Raises HookError, also where the
+    name or UUID `vm` is not the domain's."""
+    text = xml.from_file(path)
+    found = _defined(text, source="standard input" if path == "-" else path)
+    if vm not in (None, found.domain.name, found.domain.uuid):
+        raise HookError(f"the XML is that of {found.domain.name}, not of {vm}")
+    return replace(found, file=path)
 
 
 def defined(vm: str, host: Host, uri: str) -> Defined:

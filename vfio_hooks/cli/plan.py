@@ -5,10 +5,10 @@ import os
 
 from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
-from vfio_hooks.cli.domains import defined
+from vfio_hooks.cli.domains import defined, from_file
 from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.config import VM_FOLDERS, Config, load, managed
-from vfio_hooks.domain import Domain, parse
+from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import ENDING, PLANNED, Event
 from vfio_hooks.host import Host
@@ -77,10 +77,7 @@ def _domain(arguments: argparse.Namespace, host: Host) -> Domain:
         if arguments.vm is None:
             raise HookError("which VM?", "give its name, or its XML with --xml FILE")
         return defined(arguments.vm, host, arguments.connect).domain
-    domain = parse(xml.from_file(arguments.xml))
-    if arguments.vm not in (None, domain.name, domain.uuid):
-        raise HookError(f"the XML is that of {domain.name}, not of {arguments.vm}")
-    return domain
+    return from_file(arguments.xml, arguments.vm).domain
 
 
 def _config(folder: str, vm: str) -> Config:

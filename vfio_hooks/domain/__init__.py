@@ -164,7 +164,8 @@ def element(xml: bytes) -> "_Element":
     try:
         root = etree.fromstring(xml, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise HookError(f"the domain XML cannot be read: {error}") from None
+        # Without lxml's "(<string>, line 6)", which repeats the line.
+        raise HookError(f"the domain XML cannot be read: {getattr(error, 'msg', error)}") from None
     if root.getroottree().docinfo.internalDTD is not None:
         raise HookError("the domain XML has a document type", "libvirt writes none")
     if root.tag != "domain":
