@@ -1,5 +1,6 @@
 """`vfio-hooks init`: a vm.toml that is valid and suits, and pins, asked for and shown."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,6 +188,24 @@ def test_several_vms_are_told_apart(laptop: Command, tmp_path: Path) -> None:
     assert (result.code, result.out) == (1, "")
     assert "win11 has 4 vCPUs, and only 2 CPUs are free for it" in result.err
     assert not (laptop.hooks / "qemu.d/win11").exists()
+
+
+def test_the_plan_that_is_advised_is_of_the_file_that_was_written(
+    laptop: Command, tmp_path: Path
+) -> None:
+    (laptop.host / "etc/libvirt/qemu").mkdir(parents=True)
+    (laptop.host / "etc/libvirt/qemu/win11.xml").write_text(domain_xml())
+    (tmp_path / "other.xml").write_text(domain_xml("it's other", OTHER))
+    (tmp_path / "win11 new.xml").write_text(domain_xml())
+    files = "--xml", str(tmp_path / "other.xml"), "--xml", str(tmp_path / "win11 new.xml")
+    for argv in (["win11"], ["win11", *files], ["it's other", *files]):
+        told = laptop.here("init", "--force", *argv).err.rpartition("see what it does: ")[2]
+        for name, folder in (("HOST", laptop.host), ("HOOKS", laptop.hooks)):
+            told = told.replace(name, str(folder))
+        _, *advised = shlex.split(told)
+        result = laptop(*advised, "--state-dir", str(laptop.state))
+        assert (result.code, result.err) == (0, "")
+        assert result.out.startswith(f"{argv[0]} (")
 
 
 def test_a_folder_that_cannot_be_written_is_told(laptop: Command) -> None:

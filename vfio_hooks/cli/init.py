@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
 from vfio_hooks.cli.domains import Defined, add_sources, pick, sources
 from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
 from vfio_hooks.cli.terminal import clean, paint
+from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.domain import Domain, element, parse
 from vfio_hooks.domain.devices import iothread_ids
@@ -89,8 +91,20 @@ def run(arguments: argparse.Namespace) -> int:
         _say(clean_lines(toml(domain, made)))
     elif _may_write(path, arguments.force):
         _write(path, toml(domain, made))
-        _say(f"{clean(path)} is written; see what it does: vfio-hooks plan {clean(domain.name)}")
+        _say(f"{clean(path)} is written; see what it does: {clean(_plan(chosen, arguments))}")
     return 0
+
+
+def _plan(chosen: Defined, arguments: argparse.Namespace) -> str:
+    """The command that shows what the file does, on the same host and for the same domain."""
+    words = ["--xml", chosen.file] if chosen.file else [chosen.domain.name]
+    for option, given, usual in (
+        ("--connect", arguments.connect, SYSTEM),
+        ("--root", arguments.root, "/"),
+        ("--config-dir", arguments.config_dir, None),
+    ):
+        words += [option, given] if given != usual else []
+    return shlex.join(["vfio-hooks", "plan", *words])
 
 
 def _chosen(vm: str | None, found: Sequence[Defined], host: Host) -> Defined:
