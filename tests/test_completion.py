@@ -37,6 +37,8 @@ OFFERED: list[tuple[str, set[str]]] = [
     ("plan --use=pc", {"pci"}),
     ("plan --use pci,hu", {"hugepages"}),
     ("plan --xml FOLDER/xm", {"xml file"}),
+    ("plan --root FOLDER/xm", {"xml file"}),
+    ("plan --root FOLDER/hoo", {"hooks"}),
     ("validate --config-dir FOLDER/hoo", {"hooks"}),
     ("plan --connect w", set()),
     ("hook win11 st", {"start", "started", "stopped"}),

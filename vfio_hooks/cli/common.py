@@ -55,7 +55,7 @@ def add_places(parser: argparse.ArgumentParser, *names: str) -> None:
         default, text = texts[name]
         parser.add_argument(
             f"--{name}",
-            metavar="DIR",
+            metavar="PATH" if name == "root" else "DIR",
             default=default if name == "root" else None,
             help=f"{text} (default: {default})",
         )

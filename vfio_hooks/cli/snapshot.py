@@ -15,12 +15,12 @@ from vfio_hooks.domain import parse
 from vfio_hooks.host import Host
 
 _EPILOG = """\
-The file has what this program reads of /sys and /proc, and can stand for the host: every verb
-takes it as --root FILE. MAC addresses, UUIDs and serial numbers are not in it, and nothing of
-other programs. Of the kernel's command line and of modprobe's files it has what concerns this
-program. With --vm a domain's XML is in it, without passwords, paths, network addresses, serial
-numbers, notes and comments. vm.toml is not. Look through it before you send it: tar -tf FILE.
-Some things only root can read.
+The file has what this program reads of /sys and /proc, and can stand for the host: check, init
+--dry-run, iommu, plan and topology take it as --root FILE. MAC addresses, UUIDs and serial
+numbers are not in it, and nothing of other programs. Of the kernel's command line and of
+modprobe's files it has what concerns this program. With --vm a domain's XML is in it, without
+passwords, paths, network addresses, serial numbers, notes and comments. vm.toml is not. Look
+through it before you send it: tar -tf FILE. Some things only root can read.
 
 examples:
   sudo vfio-hooks snapshot host.tar.xz

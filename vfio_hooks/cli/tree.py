@@ -83,6 +83,7 @@ def _values(name: str, action: argparse.Action) -> tuple[Kind, tuple[str, ...]]:
     kinds: dict[str, tuple[Kind, tuple[str, ...]]] = {
         "VM": ("vm", ()),
         "FILE": ("file", ()),
+        "PATH": ("file", ()),
         "DIR": ("folder", ()),
         "NAME,…": ("list", BUILT_IN),
         "OPERATION": ("words", PLANNED + ENDING),
