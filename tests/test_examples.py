@@ -1,7 +1,9 @@
-"""The examples that people copy: they are valid, and the defaults that they show are true."""
+"""What people copy is valid: the examples, with the defaults that they show, and all advice."""
 
+import ast
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,41 @@ def test_what_an_example_shows_as_default_is_the_default(hooks: Path, vm: str) -
     text = file.read_text()
     file.write_text(SHOWN.sub("", text))
     assert examine(str(hooks), vm) == (short, [])
+
+
+def texts() -> Iterator[str]:
+    """Every text in the program; what is filled in later is a 0."""
+    for path in sorted((ROOT / "vfio_hooks").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(
+                    getattr(part, "value", "") if isinstance(part, ast.Constant) else "0"
+                    for part in node.values
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def advised(text: str) -> Iterator[str]:
+    """The lines that a text says to write into vm.toml, below their table."""
+    table = r"(\[+[a-z]+\]+)"
+    for name, line in re.findall(rf"below {table}: (\w+ = [^\s;]+)", text):
+        yield f"{name}\n{line}"
+    for line, name in re.findall(rf"(\w+ = \S+) (?:in|into) {table}", text):
+        yield f"{name}\n{line}"
+    yield from re.findall(r"in vm\.toml:\n(.*)", text, re.DOTALL)
+
+
+ADVICE = sorted({one for text in texts() for one in advised(text)})
+
+
+@pytest.mark.parametrize("lines", ADVICE)
+def test_what_is_advised_is_valid(hooks: Path, lines: str) -> None:
+    (hooks / "qemu.d/win11-gpu/vm.toml").write_text(lines)
+    assert examine(str(hooks), "win11-gpu")[1] == []
+
+
+def test_all_advice_of_values_is_found() -> None:
+    assert {one.partition("\n")[0] for one in ADVICE} >= {"[governor]", "[[write]]", "[pci]"}
+    # TOML has a line end behind the name of a table.
+    assert [one for one in texts() if re.search(r"\[[a-z]+\]+,? +\w+ = ", one)] == []

@@ -165,11 +165,9 @@ def _show(found: Sequence[Group], notes: Sequence[str]) -> None:
                 f"! In groups {', '.join(shared)} the host uses a device beside one of a VM,", "red"
             )
         )
-        say(
-            "  and VFIO refuses that. Pass the marked devices too; or have them taken from the host"
-        )
         slot = "; or use another slot" if any(map(_another_slot_helps, found)) else ""
-        say(f'  while the VM runs, in vm.toml: [pci] group = "bind"{slot}.')
+        say(f"  and VFIO refuses that. Pass the marked devices too{slot}; or have them taken from")
+        say('  the host while the VM runs, in vm.toml, below [pci]: group = "bind"')
 
 
 def _another_slot_helps(group: Group) -> bool:

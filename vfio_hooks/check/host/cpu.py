@@ -82,7 +82,7 @@ def slow(patient: Patient) -> Iterator[Seen]:
         whose = "the VM's CPUs" if pinned else "CPUs"
         yield Seen(
             f"{whose} {format_list(cpus)} have the governor {governor} ({driver})",
-            'in vm.toml: [governor] governor = "performance"',
+            'in vm.toml, below [governor]: governor = "performance"',
         )
 
 
@@ -109,7 +109,7 @@ def not_set(patient: Patient) -> Iterator[Seen]:
     if others:
         yield Seen(
             f"while the VM runs its CPUs stay with the governor {', '.join(sorted(others))}",
-            'in vm.toml: [governor] governor = "performance"',
+            'in vm.toml, below [governor]: governor = "performance"',
         )
 
 

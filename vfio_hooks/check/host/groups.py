@@ -38,8 +38,8 @@ def shared(patient: Patient) -> Iterator[Seen]:
             yield Seen(
                 f"IOMMU group {group} has {', '.join(mine)} of this VM and "
                 f"{', '.join(map(str, others))} of the host",
-                "pass those to the VM, too; or have the hook take them, in vm.toml: [pci] "
-                'group = "bind"\n'
+                "pass those to the VM, too\n"
+                'or have the hook take them, in vm.toml, below [pci]: group = "bind"\n'
                 + (
                     "or put the card into another slot: vfio-hooks iommu shows all groups"
                     if apart

@@ -61,7 +61,7 @@ def watchdog(patient: Patient) -> Iterator[Seen]:
     if patient.host.maybe("/proc/sys/kernel/nmi_watchdog") == "1":
         yield Seen(
             "the NMI watchdog runs on the VM's CPUs",
-            "in vm.toml: [memory] nmi_watchdog = 0",
+            "in vm.toml, below [memory]: nmi_watchdog = 0",
         )
 
 
@@ -81,8 +81,8 @@ def split_locks(patient: Patient) -> Iterator[Seen]:
     if detects and host.maybe("/proc/sys/kernel/split_lock_mitigate") == "1":
         yield Seen(
             "the kernel slows split locks down",
-            "if the kernel log has 'split lock' while the VM runs, in vm.toml: [[write]] "
-            'path = "kernel.split_lock_mitigate", value = 0',
+            "if the kernel log has 'split lock' while the VM runs, in vm.toml:\n"
+            '[[write]]\npath = "kernel.split_lock_mitigate"\nvalue = 0',
         )
 
 
