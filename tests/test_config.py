@@ -246,6 +246,10 @@ WRONG = {
         SCREEN + 'off = [\n  "a",\n  2,\n]\n',
         f'{VM}:4: off in [display] must be a list of strings, not ["a", 2]',
     ),
+    "list of numbers for a string": (
+        "[pci]\ndriver = [0, 1]\n",
+        f'{VM}:2: driver in [pci] must be a string, not [0, 1]; write driver = "0,1"',
+    ),
     "integer where only integers are": (
         '[[sriov]]\npf = "e"\nvf = 1.0\n',
         f"{VM}:3: vf in [sriov] must be a whole number, not 1.0",
@@ -313,6 +317,21 @@ WRONG = {
         f"[pci]\ntimeout = 30s # {'x' * 99}\n",
         f"{VM}:2: not TOML: Expected newline or end of document after a statement (column 13): "
         f"timeout = 30s # {'x' * 44}…",
+    ),
+    "octal digits": (
+        "[pci]\ngroup = 0660\n",
+        f"{VM}:2: not TOML: Expected newline or end of document after a statement (column 10): "
+        'group = 0660; write group = "0660"',
+    ),
+    "a table and a key on one line": (
+        '[pci] group = "bind"\n',
+        f"{VM}:1: not TOML: Expected newline or end of document after a statement (column 7): "
+        '[pci] group = "bind"; [pci] has to stand on a line of its own',
+    ),
+    "a table without brackets": (
+        "pci\n",
+        f"{VM}:1: not TOML: Expected '=' after a key in a key/value pair (column 4): pci; "
+        "write [pci]",
     ),
     "switch in English": (
         "dry_run = Yes\n",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfio_hooks.errors import HookError, unreadable
+from vfio_hooks.plugins import BUILT_IN
 
 LARGEST = 1 << 20
 """No configuration has this many bytes."""
@@ -98,6 +99,10 @@ def _text(path: str) -> str | None:
 
 def _advice(line: str) -> str:
     """What to write in place of a line that is not TOML, where that is a common mistake."""
+    if found := re.match(r"(\[+[A-Za-z]\w*\]+)\s*[^\s#\]]", line):
+        return f"{found[1]} has to stand on a line of its own"
+    if line in BUILT_IN:
+        return f"write [{line}]"
     straight = line.translate(_CURLY)
     if straight != line:
         return f"quotes have to be straight: {straight}"
@@ -109,6 +114,8 @@ def _advice(line: str) -> str:
     key, value = found[1], found[2]
     if value.lower() in _SWITCHES:
         return f"write {key} = {_SWITCHES[value.lower()]}"
+    if re.fullmatch("0[0-7]{3}", value):
+        return f'write {key} = "{value}"'
     return f'texts need quotes: {key} = "{value}"' if re.search(r"^[^\d+-]|[:/]", value) else ""
 
 

@@ -89,6 +89,9 @@ def construct(file: TomlFile, path: Path, expected: Expected, values: Values) ->
 
 def _suggestion(name: str, value: object, kind: Any) -> str:
     try:
+        if isinstance(value, list) and value:
+            joined = fit(",".join(str(fit(one, int)) for one in value), kind)
+            return f"write {name} = {show(joined)}"
         fit([value], kind)
         return f"write {name} = {show([value])}"
     except ValueError:

@@ -67,7 +67,7 @@ class Options:
         if self.size is not None and self.size <= 0:
             raise ValueError("size must be a number of MiB, such as 64")
         if not re.fullmatch(r"0?[0-7]{3}", self.mode):
-            raise ValueError('mode must be three octal digits, such as "0660"')
+            raise ValueError('mode must be three octal digits, such as "660", or "0660"')
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
