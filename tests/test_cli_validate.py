@@ -1,6 +1,7 @@
 """vfio-hooks validate."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -54,6 +55,52 @@ def test_where_that_is_said_instead(command: Command, toml: str, hint: str) -> N
     command.manage("win11", toml)
     result = command.here("validate", "win11")
     assert f"; {hint}" in result.err and "allowed" not in result.err
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        '[check]\n\nsilence = ["x"]',
+        '[display]\nprimary = "x"\noutputs = [{ rate = 60 }]',
+        '[display]\nprimary = "x"\noutputs = [{ name = "x", position = "left" }]',
+        "[gpu]\n# The first one's.\nbar_sizes = { 6 = 256 }",
+        '[governor]\ncpus = "all"\ngovernor = ""',
+        "[governor]\nboost = true\nmin_freq = 0",
+        '[hugepages]\n\nnodes = "a"',
+        "[hugepages]\n\ntimeout = -1",
+        "[inhibit]\n\nwhat = []",
+        "[memory]\nksm = 0\nswappiness = 201",
+        '[pci]\n\ndriver = "nvidia"',
+        '[pci]\ngroup = "bind"\ntimeout = -1',
+        '[[process]]\nuser = "me"\ncommand = "say it\'s"',
+        '[[process]]\nuser = "me"\ncommand = ""',
+        '[[process]]\ncommand = "a"\nenvironment = { "1" = "a" }',
+        '[[process]]\ncommand = "a"\nname = ""',
+        '[[process]]\ncommand = "a"\nfolder = "a"',
+        '[[process]]\ncommand = "a"\ntimeout = 0',
+        '[[service]]\naction = "stop"\nunit = "a b"',
+        '[[service]]\naction = "stop"\nunit = "libvirtd"',
+        '[[service]]\naction = "stop"\nunit = "a"\ntimeout = 0',
+        '[[shm]]\nsize = 32\nname = "/"',
+        '[[shm]]\nname = "a"\nsize = 0',
+        '[[shm]]\nname = "a"\nmode = "9"',
+        '[[sriov]]\npf = "a"\nnumvfs = -1',
+        '[[sriov]]\npf = "a"\nmax_tx_rate = -1',
+        "[[sriov]]\nnumvfs = 2\nvf = 1",
+        '[[sriov]]\npf = "a"\nqos = 1',
+        '[[sriov]]\npf = "a"\nmac = "a"',
+        '[[usb]]\ndriver = "none"\ndevice = "a"',
+        '[[usb]]\ndevice = "1-4"\ndriver = ""',
+        "[verify]\n\nseconds = 0",
+        '[[write]]\nvalue = 1\npath = "/etc/passwd"',
+    ],
+)
+def test_a_mistake_is_told_with_its_line(command: Command, toml: str) -> None:
+    command.manage("win11", toml)
+    (told,) = command.here("validate", "win11").err.splitlines()
+    line = toml.count("\n") + 1
+    key = toml.splitlines()[-1].partition(" ")[0]
+    assert re.match(rf"vfio-hooks: \S+vm\.toml:{line}: \[\w+\]: {key}\b", told)
 
 
 def test_a_misspelled_key_is_not_missed_by_another_one(command: Command) -> None:

@@ -75,14 +75,14 @@ def values_of(
 def construct(file: TomlFile, path: Path, expected: Expected, values: Values) -> Any:
     """The options. Raises HookError where their own check says no.
 
-    A check names the key that it is about first ("timeout must be ..."); then the place that
-    is told is that key's.
+    A check names the key that it is about first ("timeout must be ...", "driver: ..."); then the
+    place that is told is that key's.
     """
     own = {name: value.value for name, value in values.items() if name not in expected.more}
     try:
         return expected.options(**own)
     except ValueError as error:
-        about = values.get(str(error).partition(" ")[0])
+        about = values.get(str(error).partition(" ")[0].rstrip(":"))
         where = about.file.at(about.path) if about else file.at(path)
         raise HookError(f"{where}: [{path[0]}]: {error}") from None
 

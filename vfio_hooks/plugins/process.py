@@ -67,8 +67,10 @@ class Options:
         for name in self.environment:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ValueError(f"environment: {name!r} cannot be the name of a variable")
-        if self.name == "" or (self.folder is not None and not self.folder.startswith("/")):
-            raise ValueError("name must not be empty, and folder must start with /")
+        if self.name == "":
+            raise ValueError("name must not be empty")
+        if self.folder is not None and not self.folder.startswith("/"):
+            raise ValueError("folder must start with /")
         if self.timeout <= 0:
             raise ValueError("timeout must be more than 0 seconds")
 
@@ -80,7 +82,12 @@ class Options:
     @property
     def words(self) -> tuple[str, ...]:
         """The command as an argument list. Raises ValueError for a quote that is not closed."""
-        return tuple(shlex.split(self.command)) if isinstance(self.command, str) else self.command
+        if not isinstance(self.command, str):
+            return self.command
+        try:
+            return tuple(shlex.split(self.command))
+        except ValueError:
+            raise ValueError("command: a quote is not closed, or a \\ ends it") from None
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
