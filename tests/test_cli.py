@@ -15,9 +15,8 @@ from tests.command import Command
 from tests.hosttree import domain_xml
 from vfio_hooks import __version__
 from vfio_hooks.cli.common import add_places, places
-from vfio_hooks.config import Config
+from vfio_hooks.config import Config, usable
 from vfio_hooks.errors import HookError
-from vfio_hooks.plugins import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = (
@@ -100,13 +99,12 @@ def test_help_of_plan_names_what_may_be_used(command: Command) -> None:
     named = re.search(r"--use takes tables that may be empty: ([\w,\s]+)\.", text)
     assert named
 
-    def is_enough(name: str) -> bool:
-        try:
-            return bool(Config.use([name]))
-        except HookError:
-            return False
-
-    assert re.split(r",\s+", named[1]) == [name for name in BUILT_IN if is_enough(name)]
+    names = re.split(r",\s+", named[1])
+    assert names == list(usable())
+    assert [table.name for table in Config.use(names).tables] == names
+    with pytest.raises(HookError) as raised:
+        Config.use(["nosuch"])
+    assert raised.value.hint == f"allowed: {', '.join(sorted(names))}"
 
 
 @pytest.mark.parametrize(

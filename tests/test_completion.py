@@ -32,7 +32,7 @@ OFFERED: list[tuple[str, set[str]]] = [
     ("plan --root /tmp w", {"win11"}),
     ("plan --root=/tmp w", {"win11"}),
     ("plan win11 --conf", {"--config-dir"}),
-    ("plan --use ", set(BUILT_IN)),
+    ("plan --use ", set(BUILT_IN) - {"service", "write", "process"}),
     ("plan --use pc", {"pci"}),
     ("plan --use=pc", {"pci"}),
     ("plan --use pci,hu", {"hugepages"}),

@@ -73,19 +73,20 @@ def _argument(action: argparse.Action) -> Argument:
 
 def _values(name: str, action: argparse.Action) -> tuple[Kind, tuple[str, ...]]:
     """What may stand there, told by the name that the help gives it."""
+    from vfio_hooks.config import usable
     from vfio_hooks.event import ENDING, PLANNED
-    from vfio_hooks.plugins import BUILT_IN
 
     if action.nargs == 0:
         return "flag", ()
     if action.choices:
         return "words", tuple(map(str, action.choices))
+    if name == "NAME,…":
+        return "list", usable()
     kinds: dict[str, tuple[Kind, tuple[str, ...]]] = {
         "VM": ("vm", ()),
         "FILE": ("file", ()),
         "PATH": ("file", ()),
         "DIR": ("folder", ()),
-        "NAME,…": ("list", BUILT_IN),
         "OPERATION": ("words", PLANNED + ENDING),
         "SUBOP": ("words", ("begin", "end")),
     }

@@ -46,17 +46,25 @@ class Config:
         wanted = set(names)
         for name in sorted(wanted):
             if name not in catalogue.names:
-                raise HookError(f"no facility {name!r}", nearest(name, catalogue.names))
+                raise HookError(f"no facility {name!r}", nearest(name, usable(catalogue)))
         tables = []
         for name in (known for known in catalogue.names if known in wanted):
             plugin = catalogue.load(name)
-            needed = [key for key, kind in keys(plugin.Options).items() if kind.required]
-            if needed:
+            if needed := _needed(plugin):
                 raise HookError(
                     f"[{name}] cannot be empty", f"write a vm.toml with its {', '.join(needed)}"
                 )
             tables.append(Table(name, plugin, plugin.Options()))
         return cls(tuple(tables))
+
+
+def usable(catalogue: Catalogue = BUILT_IN) -> tuple[str, ...]:
+    """The facilities that `Config.use` takes, whose tables may be empty, in their order."""
+    return tuple(name for name in catalogue.names if not _needed(catalogue.load(name)))
+
+
+def _needed(plugin: Plugin) -> list[str]:
+    return [key for key, kind in keys(plugin.Options).items() if kind.required]
 
 
 def home(folder: str, vm: str) -> str | None:
