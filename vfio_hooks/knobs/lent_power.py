@@ -27,7 +27,7 @@ class LentPower(File):
         if (pid := stuck_writer(host, address)) is not None:
             raise HookError(
                 f"{self.path}: not set: pid {pid} still waits in the kernel for {address}",
-                "once that has ended: vfio-hooks undo",
+                "once that has ended: vfio-hooks undo --all",
             )
         super().write(host, value)
 

@@ -110,7 +110,7 @@ _SINGLE_GPU = (
     (
         "revert.sh, vfio-teardown.sh: all of that backwards",
         "Nothing. It is undone when the VM ends, when its start fails half way, and by "
-        "vfio-hooks undo.",
+        "vfio-hooks undo VM.",
     ),
     (
         "echo 1 > .../0000:01:00.0/remove; echo 1 > /sys/bus/pci/rescan; a suspend with rtcwake",
