@@ -18,6 +18,8 @@ CARD = function(GPU, DISPLAY, "amdgpu", "7")
 CARDS = {**CARD, **function(AUDIO, SOUND, "snd_hda_intel", "7", "1002:ab28")}
 MIXED = {**CARD, **function(OTHER, NET, "e1000e", "7", "8086:10d3")}
 STUB = {**CARD, **function(OTHER, NET, "pci-stub", "7", "8086:10d3")}
+GEFORCE = {**function(GPU, DISPLAY, "nvidia", ids="10de:2204"), "sys/module/nvidia_drm/": ""}
+OTHERS_GEFORCE = function(OTHER, DISPLAY, "nvidia", ids="10de:2206")
 CPUS = {"sys/devices/system/cpu/online": "0-3", "proc/irq/9/smp_affinity": "f"}
 AMD = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm avic cppc"
 INTEL = "vendor_id\t: GenuineIntel\nflags\t\t: fpu vmx hwp"
@@ -88,6 +90,8 @@ FOUND = [
     case("vfio-too-late", {**CARD, **IDS}),
     case("vfio-too-late", {**CARD, "proc/cmdline": "vfio-pci.ids=1002:73BF"}),
     case("vfio-ids-ambiguous", {**CARD, **function(OTHER, DISPLAY), **IDS}),
+    case("nvidia-holds-card", GEFORCE, win11(passed=(GPU,)), "pci"),
+    case("nvidia-holds-card", {**GEFORCE, **OTHERS_GEFORCE}, win11(passed=(GPU,)), "session"),
     case(
         "vfio-virqfd-gone",
         {"proc/sys/kernel/osrelease": "6.12.1", "etc/modules": "vfio\nvfio_virqfd # both"},
@@ -173,6 +177,14 @@ SILENT = [
     ),
     case("vfio-too-late", {**function(GPU, DISPLAY, "vfio-pci"), **IDS}),
     case("vfio-ids-ambiguous", {**CARD, **function(AUDIO, SOUND), **IDS}),
+    case("nvidia-holds-card", GEFORCE, win11(passed=(GPU,)), "session"),
+    case("nvidia-holds-card", GEFORCE, win11(passed=(AUDIO,))),
+    case("nvidia-holds-card", function(GPU, DISPLAY, "nvidia"), win11(passed=(GPU,))),
+    case(
+        "nvidia-holds-card",
+        {**GEFORCE, **function(GPU, DISPLAY, "vfio-pci"), **OTHERS_GEFORCE},
+        win11(passed=(GPU,)),
+    ),
     case("vfio-virqfd-gone", {"proc/sys/kernel/osrelease": "6.1.0", "etc/modules": "vfio_virqfd"}),
     case("sriov-max-vfs", {"etc/modprobe.d/ixgbe.conf": "# options ixgbe max_vfs=2"}),
     case("legacy-boot", {"sys/firmware/acpi/": "", "sys/firmware/efi/": ""}),
@@ -264,6 +276,28 @@ def test_another_slot_is_no_advice_for_one_card(tmp_path: Path) -> None:
         found = examine(patient(grow(tmp_path / name, tree), win11(passed=(GPU,))))
         (shared,) = (one.seen.do for one in found if one.rule.name == "group-shared")
         assert shared.splitlines()[-1] == told
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({}, "in vm.toml: [session]"),
+        (function(OTHER, DISPLAY, "i915"), 'in vm.toml, below [session]: manager = "none"'),
+        (OTHERS_GEFORCE, "in /etc/modprobe.d/vfio.conf: options vfio-pci ids=10de:2204"),
+        (
+            function(OTHER, DISPLAY, "nvidia", ids="10de:2204"),
+            f"sudo driverctl --noprobe set-override {GPU} vfio-pci",
+        ),
+        # For another VM, from boot on.
+        (function(OTHER, DISPLAY, "vfio-pci", ids="10de:2204"), "in vm.toml: [session]"),
+    ],
+)
+def test_what_takes_a_card_off_nvidia_depends_on_the_others(
+    tmp_path: Path, other: Tree, told: str
+) -> None:
+    found = examine(patient(grow(tmp_path, {**GEFORCE, **other}), win11(passed=(GPU,))))
+    (seen,) = (one.seen for one in found if one.rule.name == "nvidia-holds-card")
+    assert seen.do.splitlines()[0] == told
 
 
 def test_every_rule_has_both() -> None:

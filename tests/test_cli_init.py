@@ -100,6 +100,21 @@ def test_a_desktop_on_another_card_goes_on(laptop: Command) -> None:
     assert "the host keeps 0000:09:00.0" in result.err
 
 
+def test_nvidias_modules_are_unloaded_beside_a_desktop(laptop: Command) -> None:
+    add_pci(laptop.host, "0000:09:00.0", "i915", "9")
+    add_pci(laptop.host, "0000:0a:00.0", "nvidia", "10")
+    xml = domain_xml(functions=("0000:0a:00.0",))
+    words = "init", "--xml", "-", "--force"
+    assert laptop.here(*words, stdin=xml).code == 0
+    text = (laptop.hooks / "qemu.d/win11/vm.toml").read_text()
+    assert '\n[session]\nmanager = "none"\n' in text
+    # Where the desktop is on another card of nvidia's, they stay.
+    add_pci(laptop.host, "0000:0b:00.0", "nvidia", "11")
+    result = laptop.here(*words, stdin=xml)
+    assert "session" not in tables(laptop)
+    assert "! [session] its start would hang: sudo vfio-hooks check win11 says how" in result.err
+
+
 def test_virtual_functions_are_told_of(laptop: Command) -> None:
     link = laptop.host / "sys/bus/pci/devices/0000:05:00.0/physfn"
     link.symlink_to("../0000:06:00.0")

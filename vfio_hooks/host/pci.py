@@ -89,6 +89,14 @@ def passed_displays(host: Host, domain: "Domain") -> list[Function]:
     return [one for one in found if one is not None and one.is_display]
 
 
+def kept_displays(host: Host, domain: "Domain") -> list[Function]:
+    """The graphics cards that a host keeps while a domain runs: neither given to that nor, by
+    their driver, meant for another."""
+    given = {passed.address for passed in domain.pci}
+    found = (function(host, address) for address in host.names(DEVICES) if address not in given)
+    return [one for one in found if one and one.is_display and not is_for_guests(one.driver)]
+
+
 def bar_size(host: Host, address: str, bar: int) -> int | None:
     """The size of a memory BAR in MiB; None where there is no such device or BAR."""
     lines = host.lines(f"{DEVICES}/{address}/resource")

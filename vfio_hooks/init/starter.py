@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from textwrap import wrap
 
 from vfio_hooks.domain import Domain
@@ -11,10 +12,12 @@ from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.host.memory import amount
 from vfio_hooks.host.pci import (
     DEVICES,
+    Function,
     card,
     function,
     group_members,
     is_for_guests,
+    kept_displays,
     passed_displays,
 )
 from vfio_hooks.host.pci_traits import traits
@@ -81,18 +84,14 @@ def toml(domain: Domain, made: Sequence[Choice]) -> str:
 def _cards(domain: Domain, host: Host) -> Iterator[Choice]:
     """What a graphics card needs that a driver of the host has now."""
     passed = [one for one in passed_displays(host, domain) if not is_for_guests(one.driver)]
-    given = {one.address for one in domain.pci}
-    others = [
-        address
-        for address in host.names(DEVICES)
-        if address not in given and traits(host, address).is_display and not _is_lent(host, address)
-    ]
+    others = kept_displays(host, domain)
     if passed and others:
         why = (
             "for a desktop with monitors on the passed card, which are then switched off in time; "
-            f"the host keeps {', '.join(others)}"
+            f"the host keeps {', '.join(one.address for one in others)}"
         )
         yield Choice("[display]", why, chosen=False)
+        yield from _beside_desktop(domain, passed, others)
     elif passed:
         why = (
             f"{passed[0].address} is the only graphics card of this host, so the desktop on it "
@@ -110,8 +109,25 @@ def _cards(domain: Domain, host: Host) -> Iterator[Choice]:
         yield Choice("[[sriov]]", why, chosen=False)
 
 
-def _is_lent(host: Host, address: str) -> bool:
-    return is_for_guests(host.link(f"{DEVICES}/{address}/driver"))
+def _beside_desktop(
+    domain: Domain, passed: Sequence[Function], others: Sequence[Function]
+) -> Iterator[Choice]:
+    """What nvidia's driver needs, which lets a card go only without its other modules."""
+    held = [one.address for one in passed if one.driver == "nvidia"]
+    staying = [one.address for one in others if one.driver == "nvidia"]
+    if held and staying:
+        why = (
+            f"nvidia's driver lets {held[0]} go only without its modules, which stay for "
+            f"{staying[0]} of the host"
+        )
+        problem = (
+            f"its start would hang: sudo vfio-hooks check {quote(domain.name)} says how vfio-pci "
+            f"has {held[0]} from boot on"
+        )
+        yield Choice("[session]", why, chosen=False, problems=(problem,))
+    elif held:
+        why = f"nvidia's driver lets {held[0]} go only without its modules; the desktop stays"
+        yield Choice("[session]", why, ('manager = "none"',))
 
 
 def _pci(domain: Domain, host: Host) -> Iterator[Choice]:

@@ -13,7 +13,9 @@ when the program that asked for it is gone. The card itself is given to the VM w
 [pci] brings its drivers back.
 
 An nvidia card beside the desktop's own, as [display] is for, needs only the last of this: with
-manager = "none" the desktop and the text console stay.
+manager = "none" the desktop and the text console stay. Where the desktop is on another card of
+nvidia's, the modules stay as well, and vfio-pci has to have the VM's card from boot on: `vfio-hooks
+check` with the VM's name says how.
 """
 
 from collections.abc import Iterator

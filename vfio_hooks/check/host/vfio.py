@@ -70,6 +70,55 @@ def ambiguous(patient: Patient) -> Iterator[Seen]:
 
 
 @rule(
+    "nvidia-holds-card",
+    "host",
+    "error",
+    why="The driver nvidia lets a card go when nobody uses it, and waits for that in the kernel, "
+    "without an end. Its own modules for displays may use it without any monitor on it. The VM's "
+    "start then hangs, with libvirt, until a reboot.",
+    source="nv-pci.c of NVIDIA's open-gpu-kernel-modules, nv_pci_remove_helper",
+    sure="likely",
+)
+def nvidia(patient: Patient) -> Iterator[Seen]:
+    host, guest = patient.host, patient.guest
+    users = [name for name in ("nvidia_modeset", "nvidia_drm") if is_loaded(host, name)]
+    if guest is None or not users:
+        return
+    kept = pci.kept_displays(host, guest.domain)
+    staying = [one.address for one in kept if one.driver == "nvidia"]
+    for card in pci.passed_displays(host, guest.domain):
+        if card.driver != "nvidia":
+            continue
+        seen = f"{card.address} has the driver nvidia, and {' and '.join(users)} may use it"
+        if staying:
+            yield Seen(
+                f"{seen}; they stay for {staying[0]} of the host", _from_boot_on(patient, card)
+            )
+        elif "session" not in patient.tables:
+            yield Seen(
+                seen,
+                'in vm.toml, below [session]: manager = "none"\n'
+                "Its modules are then unloaded while the VM runs, and the desktop stays."
+                if kept
+                else "in vm.toml: [session]\nThe desktop on it then ends while the VM runs.",
+            )
+
+
+def _from_boot_on(patient: Patient, card: pci.Function) -> str:
+    """How vfio-pci gets a card before nvidia does, and no other card."""
+    given = {one.address for one in patient.guest.domain.pci} if patient.guest else set()
+    if all(one.address in given for one in _with_ids(patient.host, card.ids)):
+        return (
+            f"in /etc/modprobe.d/vfio.conf: options vfio-pci ids={card.ids}\n"
+            f"and there, too: softdep nvidia pre: vfio-pci\n{_REBUILD}"
+        )
+    return (
+        f"sudo driverctl --noprobe set-override {card.address} vfio-pci\n"
+        "then reboot. The host's card has the same ids, so ids= would take that as well."
+    )
+
+
+@rule(
     "vfio-virqfd-gone",
     "host",
     "hint",
@@ -127,4 +176,4 @@ def _with_ids(host: Host, ids: str) -> list[pci.Function]:
     return [one for one in found if one and one.ids == ids]
 
 
-RULES = (missing, too_late, ambiguous, virqfd, max_vfs)
+RULES = (missing, too_late, ambiguous, nvidia, virqfd, max_vfs)
