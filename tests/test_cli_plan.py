@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import UUID, Command, as_nobody, needs_root
+from tests.guide.host import guide_host
 from tests.hosttree import domain_xml, gpu_host
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
@@ -376,6 +377,72 @@ def test_what_was_cut_off_does_not_fail_the_plan_as_it_does_not_the_start(comman
     assert result.code == 0
     assert "note: prepare of b is being handled now, or was cut off: then a start" in result.out
     assert "amdgpu → vfio-pci (by libvirt)" in result.out
+
+
+TABLES = """
+[gpu]
+[pci]
+[hugepages]
+reuse = true
+[irqs]
+vectors = false
+[governor]
+governor = "performance"
+"""
+LOUDER = """
+from vfio_hooks.knobs import Controller, File
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
+
+def plan(event, domain, options, host):
+    if event.op == "prepare":
+        yield Step("louder", File("/knob"), Override(host.read("/knob") + "!"))
+        yield Step("louder", Controller("/group", "cpuset"), Override("on"))
+"""
+DOMAINS = Path(__file__).parent / "domains"
+
+
+def texts(folder: Path) -> dict[Path, str]:
+    return {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("has_other", [False, True])
+def test_a_start_that_undoes_the_last_run_first_is_planned_as_if_that_were_done(
+    command: Command, tmp_path: Path, has_other: bool
+) -> None:
+    command.host = guide_host(tmp_path / "guide")
+    (command.manage("good", TABLES).parent / "louder.py").write_text(LOUDER)
+    controllers = command.host / "group/cgroup.subtree_control"
+    controllers.parent.mkdir()
+    controllers.write_text("memory\n")
+    (command.host / "knob").write_text("old\n")
+    xml = (DOMAINS / "good.xml").read_text()
+    if has_other:
+        command.manage("b", '[governor]\ngovernor = "schedutil"\n[irqs]\n')
+        other = domain_xml(
+            "b", more="<vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='8'/></cputune>"
+        )
+        assert command.here("hook", "b", "prepare", "begin", "-", stdin=other).code == 0
+    first = command.here("plan", "--xml", "-", "--json", stdin=xml)
+    assert (first.code, first.err, first.json["notes"]) == (0, "", [])
+    assert command.here("hook", "good", "prepare", "begin", "-", stdin=xml).code == 0
+    # What libvirt and the kernel do.
+    controllers.write_text("cpuset memory\n")
+    (pool,) = command.host.glob("sys/devices/system/node/node1/hugepages/hugepages-2048kB")
+    (pool / "free_hugepages").write_text((pool / "nr_hugepages").read_text())
+    for address in ("0000:45:00.0", "0000:45:00.1", "0000:07:10.1"):
+        driver = command.host / f"sys/bus/pci/devices/{address}/driver"
+        driver.unlink()
+        driver.symlink_to("../../../../bus/pci/drivers/vfio-pci")
+    before = texts(tmp_path)
+    again = command.here("plan", "--xml", "-", "--json", stdin=xml)
+    assert (again.code, again.err) == (0, "")
+    assert again.json["events"] == first.json["events"]
+    assert "holds changes now, which a start would undo first" in again.json["notes"][0]
+    # Only the first event of a start undoes that.
+    dry_run = command.here("hook", "good", "started", "begin", "-", "--dry-run", stdin=xml)
+    assert (dry_run.code, "holds changes now" in dry_run.out) == (0, False)
+    assert texts(tmp_path) == before
 
 
 def test_a_damaged_journal_fails_the_plan_as_it_would_the_start(command: Command) -> None:

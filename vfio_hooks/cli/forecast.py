@@ -12,6 +12,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import Change, check, preview
 from vfio_hooks.engine.state import StateFolder
+from vfio_hooks.engine.undone import UndoneHost
 from vfio_hooks.errors import HookError, Several
 from vfio_hooks.event import PLANNED, Event
 from vfio_hooks.gather import gather
@@ -73,15 +74,15 @@ class Forecast:
 def forecast(domain: Domain, config: Config, places: Places, events: Sequence[Event]) -> Forecast:
     """Work out what each of the events would do after those before it.
 
-    The values are those that the host has now. Raises HookError where the state folder cannot
-    be used, as the events themselves would.
+    The values are those that the host has now, or will have after what a start undoes first.
+    Raises HookError where the state folder cannot be used, as the events themselves would.
     """
     ledger, notes = _ledger(places.folder())
     ledger.require_whole()
     if config.general.dry_run:
         notes.append("dry_run is on: libvirt's events only log this plan")
-    notes += _undone_before(ledger, domain)
-    host = places.host()
+    host = UndoneHost(places.root)
+    notes += _undone_before(ledger, domain, host, events[0])
     for table in config.tables:
         if tell_more := getattr(table.plugin, "notes", None):
             notes += tell_more(domain, table.options, host)
@@ -94,22 +95,21 @@ def forecast(domain: Domain, config: Config, places: Places, events: Sequence[Ev
     return Forecast(domain, tuple(outlooks), tuple(notes))
 
 
-def _undone_before(ledger: Ledger, domain: Domain) -> Iterator[str]:
-    """Take what a start undoes before it plans out of the ledger, and tell of it: the values that
-    the host has now are from before that."""
+def _undone_before(ledger: Ledger, domain: Domain, host: UndoneHost, event: Event) -> Iterator[str]:
+    """Reckon with what is undone before a plan is made, and tell of it."""
     journal = ledger.journals.get(domain.uuid)
-    if journal and journal.live():
+    if journal and journal.live() and event.op == "prepare":
         yield (
             f"{domain.name} holds changes now, which a start would undo first: "
             f"vfio-hooks status {domain.uuid}"
         )
-        ledger.forget(domain.uuid)
+        host.undo(journal, ledger, Notes([]))
     for journal in ledger.unfinished():
         yield (
             f"{journal.event} of {journal.vm} is being handled now, or was cut off: then a start "
             "would first undo what it did"
         )
-        ledger.forget(journal.uuid)
+        host.undo(journal, ledger, Notes([]))
 
 
 class _Ahead:

@@ -16,7 +16,8 @@ from vfio_hooks.nearest import did_you_mean
 
 _EPILOG = """\
 Nothing is changed, and root is not needed: only what is in the state folder cannot be told then.
-Every line is "what: old → new", with what will undo it. The old values are those of now.
+Every line is "what: old → new", with what will undo it. The old values are those of now, without
+what the VM itself has changed and still holds: its start would undo that first.
 
 --use takes tables that may be empty: inhibit, display, session, sriov, gpu, usb, pci, shm,
 hugepages, memory, cpus, irqs, governor, verify. The events then do without the vm.toml.

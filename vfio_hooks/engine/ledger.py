@@ -16,6 +16,8 @@ class Ledger:
         self.damaged: dict[str, HookError] = {}
         """Journals that cannot be understood, by UUID. Undoing goes on without them; starting
         does not, since what they hold is not known."""
+        self.ahead: dict[str, str] = {}
+        """The values that undoing the VMs which are forgotten will leave, by key."""
         self._by_key: dict[str, list[tuple[Journal, int]]] = {}
         self._last = 0
         for uuid in folder.uuids():

@@ -110,7 +110,8 @@ def _change(
     if not is_shared(step.share):
         return Change(step, "", target("", [step.share]), undo_text(step, ""))
     try:
-        live = step.knob.read(host)
+        known = ledger.ahead.get(step.key)
+        live = step.knob.read(host) if known is None else known
     except Gone as error:
         if not step.awaits:
             raise
