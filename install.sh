@@ -222,12 +222,12 @@ install_package() {
 }
 
 unpack() {
-    local stage file
+    local stage
     stage=$(mktemp -d "$DESTDIR$LIBRARIES/.new.XXXXXX")
     SCRATCH+=("$stage")
-    while IFS= read -r -d '' file; do
-        install -D -m 644 "$SOURCE/$file" "$stage/$file"
-    done < <(cd "$SOURCE" && find vfio_hooks -name '*.py' -print0)
+    (cd "$SOURCE" && find vfio_hooks -name '*.py' -exec cp --parents -t "$stage" {} +)
+    # 755 for folders, 644 for files, whatever the checkout's are.
+    chmod -R a=r,u+w,a+X "$stage"
     # Compiled now, because hooks are run by root, who would otherwise write caches later.
     timeout 300 "$PYTHON" -I -m compileall -q -s "$stage" -p "$LIBRARY" "$stage"
     chmod 755 "$stage"
