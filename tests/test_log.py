@@ -188,7 +188,7 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/journal /run/log/journal
 {journald} >/dev/null 2>&1 &
 journald=$!
-for _ in $(seq 100); do [ -S /run/systemd/journal/stdout ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -S /run/systemd/journal/stdout ] && break; sleep 0.1; done
 {python} -c '
 from vfio_hooks import scripts
 from vfio_hooks.event import Event
@@ -226,5 +226,9 @@ def test_a_real_journal_tells_what_executables_printed(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     told = [line.partition(" ms  ")[2] for line in done.stdout.splitlines()[1:]]
-    printed = ["| from sh", "| from its child", "| from its user"]
-    assert told == [f"running {script}", *printed, "warning: careful"]
+    # A line of an executable has the time at which journald took it, on a busy machine a late one.
+    printed = [line for line in told if line.startswith("| ")]
+    assert printed == ["| from sh", "| from its child", "| from its user"]
+    own = [line for line in told if line not in printed]
+    assert own == [f"running {script}", "warning: careful"]
+    assert told[0] == own[0]

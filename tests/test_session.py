@@ -210,14 +210,18 @@ def holder(tree: Path) -> Iterator[subprocess.Popen[bytes]]:
     node = tree / "sys/bus/pci/devices" / CARD / "drm/card0"
     node.mkdir(parents=True)
     (node / "subsystem").symlink_to("../../../../../../class/drm")
-    opened = os.stat("/dev/full").st_rdev
+    # A terminal of the test's own: others that run beside this one have /dev/full open, too.
+    main_end, other_end = os.openpty()
+    opened, name = os.fstat(other_end).st_rdev, os.ttyname(other_end)
+    os.close(other_end)
     (node / "dev").write_text(f"{os.major(opened)}:{os.minor(opened)}\n")
     (node / "uevent").write_text("DEVNAME=dri/card0\n")
-    script = "trap '' TERM; exec 3</dev/full; echo; while :; do read -t 60 <> <(:); done"
+    script = f"trap '' TERM; exec 3<{name}; echo; while :; do read -t 60 <> <(:); done"
     with subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.readline()
         yield process
         process.kill()
+    os.close(main_end)
 
 
 class ThisMachine(WritableHost):
@@ -248,5 +252,5 @@ def test_a_program_that_does_not_let_go_is_named(
 def test_a_program_of_a_session_is_asked_and_then_killed(
     tree: Path, holder: subprocess.Popen[bytes]
 ) -> None:
-    Freed(CARD, 3, end=True).write(ThisMachine(str(tree)), FREE)
-    assert until(lambda: holder.poll() == -signal.SIGKILL, 5)
+    Freed(CARD, 9, end=True).write(ThisMachine(str(tree)), FREE)
+    assert until(lambda: holder.poll() == -signal.SIGKILL, 60)

@@ -84,7 +84,9 @@ FAILURES = {
 
 @pytest.mark.parametrize(("text", "told"), FAILURES.values(), ids=FAILURES)
 def test_a_failing_script_is_named(sealed: Sealed, text: str, told: str) -> None:
-    folder = sealed.manage("win11", "script_timeout = 0.3\n[pci]\n")
+    # Only who is to be too slow has little time: a busy machine may need as much to start any.
+    limit = "script_timeout = 0.3\n" if "0.3 s" in told else ""
+    folder = sealed.manage("win11", f"{limit}[pci]\n")
     script(folder / "prepare/begin/one", text)
     script(folder / "prepare/begin/two")
     result = sealed.hook("win11", "prepare", domain_xml())

@@ -87,7 +87,7 @@ def measure(guest: Guest, seconds: float, toml: str = TOML) -> tuple[Seen, Seen,
 def load(guest: Guest, programs: int) -> None:
     """Load all CPUs; it takes that many programs seconds to begin."""
     guest.run(LOAD)
-    guest.wait(LOADED.format(programs), 60)
+    guest.wait(LOADED.format(programs))
 
 
 def look(guest: Guest, seconds: float, line: str, program: str | None = None) -> Seen:

@@ -54,15 +54,15 @@ class Desktop:
             f"--collect --unit=test-xorg Xorg {display} -config {_FOLDER}/xorg.conf -auth "
             f"{_FOLDER}/root -noreset -nolisten tcp -sharevts -novtswitch"
         )
-        self.guest.wait(f"test -S /tmp/.X11-unix/X{display[1:]}", 60)
-        self.guest.wait(self.inside("xrandr", DISPLAY=display, XAUTHORITY=_COOKIE), 60)
+        self.guest.wait(f"test -S /tmp/.X11-unix/X{display[1:]}")
+        self.guest.wait(self.inside("xrandr", DISPLAY=display, XAUTHORITY=_COOKIE))
 
     def start_sway(self) -> None:
         """sway with three outputs of no hardware."""
         self.guest.put(f"{_FOLDER}/sway", "xwayland disable\nexec sleep infinity\n")
         self._session("wayland", _HEADLESS, f"sway -c {_FOLDER}/sway")
-        self.guest.wait(f"test -S {RUNTIME}/wayland-1", 60)
-        self.guest.wait(self.inside("wlr-randr", WAYLAND_DISPLAY="wayland-1"), 60)
+        self.guest.wait(f"test -S {RUNTIME}/wayland-1")
+        self.guest.wait(self.inside("wlr-randr", WAYLAND_DISPLAY="wayland-1"))
 
     def stop(self) -> None:
         """Log the user out, and wait until logind has forgotten it all."""
@@ -71,7 +71,7 @@ class Desktop:
             f"rm -rf {_FOLDER}",
             check=False,
         )
-        self.guest.wait('test -z "$(ls /run/systemd/sessions)" -a ! -e /run/user/1000', 60)
+        self.guest.wait('test -z "$(ls /run/systemd/sessions)" -a ! -e /run/user/1000')
 
     def inside(self, command: str, **variables: str) -> str:
         """A shell command line as the user runs it on the desktop."""
@@ -96,4 +96,4 @@ class Desktop:
             f"systemd-run --quiet --collect --unit=test-session -p PAMName=login -p User={USER} "
             f"{words} {command}"
         )
-        self.guest.wait(f"grep -qx TYPE={kind} /run/systemd/sessions/*[0-9]", 60)
+        self.guest.wait(f"grep -qx TYPE={kind} /run/systemd/sessions/*[0-9]")

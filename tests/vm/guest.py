@@ -53,7 +53,7 @@ class Guest:
         command: str,
         *,
         check: bool = True,
-        timeout: float = 120,
+        timeout: float = 300,
         input: str | None = None,
         user: str = "root",
     ) -> Result:
@@ -109,11 +109,12 @@ class Guest:
         quoted = shlex.quote(name)
         self.run(f"virsh -q destroy {quoted}; virsh -q undefine {quoted}", check=False)
 
-    def wait(self, condition: str, deadline: float = 30) -> None:
-        """Wait until a shell command succeeds in the guest (s)."""
+    def wait(self, condition: str, deadline: float = 180) -> None:
+        """Wait until a shell command succeeds in the guest (s); it is tried once more after the
+        deadline, as the machine below may have stood still."""
         script = (
-            f"end=$((SECONDS + {deadline:.0f})); until {condition}; do"
-            ' [ "$SECONDS" -lt "$end" ] || exit 1; sleep 0.2; done'
+            f"late=; end=$((SECONDS + {deadline:.0f})); until {condition}; do"
+            ' [ -z "$late" ] || exit 1; [ "$SECONDS" -lt "$end" ] || late=1; sleep 0.2; done'
         )
         result = self.run(f"bash -c {shlex.quote(script)}", check=False, timeout=deadline + 60)
         if result.returncode != 0:
@@ -121,6 +122,10 @@ class Guest:
                 f"{self.release}: not within {deadline:.0f} s: {condition}: "
                 f"{last_line(result.stderr)}"
             )
+
+    def log(self) -> str:
+        """What hooks have logged since the boot, with what is still on its way."""
+        return self.run("journalctl --sync; journalctl -t vfio-hooks --boot -o cat").stdout
 
     def observe(self) -> tuple[State, tuple[str, ...]]:
         """A snapshot and AppArmor's refusals so far, in one round trip."""

@@ -28,7 +28,7 @@ SILENT = 180.0  # s without a first line on the console: on a machine at rest it
 
 
 class Stalled(VmError):
-    """The guest will never finish booting; another try will."""
+    """The guest does not finish booting; another try will."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,14 @@ class Machine:
             silent = not console and time.monotonic() - began > SILENT
             return silent or any(words in console for words in HOPELESS)
 
-        poll(
-            lambda: not self.alive() or stalled() or self.ssh.answers(),
-            f"{self.name} booted so far that ssh answers: this",
-            deadline=deadline,
-        )
+        try:
+            poll(
+                lambda: not self.alive() or stalled() or self.ssh.answers(),
+                f"{self.name} booted so far that ssh answers: this",
+                deadline=deadline,
+            )
+        except VmError as error:
+            raise Stalled(str(error)) from None
         if not self.alive():
             raise VmError(f"{self.name}: QEMU ended during the boot: {self.why_dead()}")
         if stalled():

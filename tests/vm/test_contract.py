@@ -58,8 +58,7 @@ def test_save_and_restore_with_scripts_that_print(silent: Guest) -> None:
         silent.start(domain.name)
         assert calls(silent, domain.name) == ["restore begin", *FULL_START]
         assert "hook-script" not in silent.virsh("dominfo", domain.name).stdout
-        log = silent.run("journalctl -t vfio-hooks -o cat --boot").stdout
-        assert "this is not XML" in log
+        assert "this is not XML" in silent.log()
 
 
 def test_two_guests_live_through_a_restart_of_the_daemon(silent: Guest) -> None:
@@ -213,14 +212,17 @@ def test_the_daemon_is_stopped_while_a_hook_runs(silent: Guest) -> None:
             "rm -f /run/here /run/go; systemd-run --quiet --collect --unit=starter"
             f" virsh start {domain.name}"
         )
-        silent.wait("test -e /run/here", 60)
+        silent.wait("test -e /run/here")
         silent.run("systemctl --no-block restart libvirtd")
-        silent.wait("systemctl is-active libvirtd | grep -qx deactivating", 60)
+        silent.wait("systemctl is-active libvirtd | grep -qx deactivating")
         silent.run("touch /run/go")
-        silent.wait("! systemctl is-active --quiet starter", 120)
-        silent.wait("systemctl is-active libvirtd && virsh list", 120)
+        silent.wait("! systemctl is-active --quiet starter")
+        silent.wait("systemctl is-active libvirtd && virsh list")
         silent.run(f"rm -f /run/here /run/go {path}")
         running = silent.virsh("domstate", domain.name).stdout.strip() == "running"
+        if not running and drivers(silent, NIC) != at_home(NIC):
+            # libvirtd waits 30 s for what it does; then it ends all the same, as if it were killed.
+            silent.run(f"vfio-hooks undo {domain.name}")
         silent.wait(f"test -e /run/vfio-hooks/{domain.uuid}.journal -o ! {int(running)} = 1")
         assert drivers(silent, NIC) == (lent(NIC) if running else at_home(NIC))
         if running:
@@ -235,6 +237,6 @@ def test_qemu_dies(silent: Guest) -> None:
         silent.start(domain.name)
         calls(silent, domain.name)
         silent.run(f"kill -KILL $(cat /run/libvirt/qemu/{domain.name}.pid)")
-        silent.wait(f"virsh domstate {domain.name} | grep -q 'shut off'", 60)
+        silent.wait(f"virsh domstate {domain.name} | grep -q 'shut off'")
         assert calls(silent, domain.name) == FULL_STOP
         assert drivers(silent, NIC) == at_home(NIC)

@@ -94,6 +94,7 @@ def test_what_was_set_before_comes_back(vms: Direct) -> None:
     guest = vms.guest
     guest.run("systemctl set-property --runtime user.slice AllowedCPUs=2-6")
     try:
+        guest.wait("grep -qx 2-6 /sys/fs/cgroup/user.slice/cpuset.cpus")
         vms.start("first")
         assert look(guest)["user.slice"] == ["2-3,6"]
         vms.stop("first")

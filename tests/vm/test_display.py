@@ -136,7 +136,7 @@ def test_what_happens_to_the_desktop_meanwhile(x11: Desktop) -> None:
         assert direct.start("gaming") == ""
         x11.guest.run("systemctl stop test-xorg.service")
         direct.stop("gaming")
-        log = x11.guest.run("journalctl --boot --identifier vfio-hooks --output cat").stdout
+        log = x11.guest.log()
         told = f"layout of {USER}'s :77: "
         assert f"gaming: {told}somebody else has set it to" in log
         assert f"gaming: {told}no display server answers: nothing to put back" in log
@@ -188,6 +188,7 @@ def test_the_desktop_closes_the_passed_card(x11: Desktop) -> None:
         with held_open(guest, node):
             assert f"{GPU}: still in use after 15 s: sleep (pid " in direct.start("gaming")
         guest.wait(f"fuser --silent {node} && test -L /dev/dri/by-path/pci-{GPU}-card")
+        direct.manage(domain, "[display]\n[pci]\ntimeout = 60\n")
         assert direct.start("gaming") == ""
         assert drivers(guest, *GPU_GROUP) == lent(*GPU_GROUP)
         direct.stop("gaming")

@@ -112,4 +112,3 @@ def test_the_whole_day(hooked: Guest, desktop: Desktop, guide_vm: Domain) -> Non
     print(f"\n{hooked.release}: the hook took", {name: f"{s:.1f} s" for name, s in took.items()})
     print(f"in all {sum(took.values()):.1f} s; the guide's scripts sleep {guide.pauses():g} s")
     assert set(took) >= {"prepare", "started", "stopped", "release"}
-    assert sum(took.values()) < guide.pauses()

@@ -63,12 +63,12 @@ class Host:
         self._guest = guest
 
     def fails(self, line: str, text: str = "") -> str:
-        done = self._guest.run(line, input=text, check=False, timeout=300)
+        done = self._guest.run(line, input=text, check=False, timeout=900)
         assert done.returncode != 0, line
         return done.stdout + done.stderr
 
     def run(self, line: str, text: str = "") -> str:
-        return self._guest.run(line, input=text, timeout=300).stdout
+        return self._guest.run(line, input=text, timeout=900).stdout
 
     def tree(self) -> str:
         """Every installed file, with its mode, owner, time and contents."""
@@ -136,7 +136,9 @@ def test_libvirt_starts_a_managed_vm_with_it(managed: Host) -> None:
     since = managed.run("date '+%F %T'").strip()
     managed.run("systemctl reload libvirtd")
     managed.fails("virsh create /dev/stdin", DISKLESS.format(name="install-test"))
-    said = managed.run(f"journalctl --quiet --since '{since}' -t vfio-hooks -o cat")
+    said = managed.run(
+        f"journalctl --sync; journalctl --quiet --since '{since}' -t vfio-hooks -o cat"
+    )
     assert "install-test: prepare" in said
 
 

@@ -39,14 +39,17 @@ systemctl restart irqbalance.service
 # Ask irqbalance until it shows this mask of banned CPUs; it prints what it showed last.
 BANNED = """\
 import glob, sys
+from contextlib import suppress
 sys.path.insert(0, "/src")
+from vfio_hooks.errors import HookError
 from vfio_hooks.sockets import ask
 from vfio_hooks.wait import until
 shown = [""]
 def same():
-    # A daemon that has just been started has no socket yet.
+    # A daemon that has just been started has no socket yet, or does not listen at it.
     for socket in glob.glob("/run/irqbalance/*.sock"):
-        shown[0] = ask(socket, "setup", 30).split()[-1]
+        with suppress(HookError):
+            shown[0] = (ask(socket, "setup", 30).split() or [""])[-1]
     return shown[0] == sys.argv[1]
 until(same, 60)
 print(shown[0])

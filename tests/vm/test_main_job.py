@@ -62,7 +62,7 @@ def test_a_prepare_that_fails_half_way(hooked: Guest) -> None:
         told = failed.stderr.partition("unexpected exit status 1: ")[2].strip()
         assert told.count("\n") == 0
         assert drivers(hooked, NIC) == at_home(NIC)
-        log = hooked.run("journalctl -t vfio-hooks --boot -o cat").stdout
+        log = hooked.log()
         assert f"{NIC}/driver: e1000e → vfio-pci (override vfio-pci)" in log
         assert f"{NIC}/driver: vfio-pci (override vfio-pci) → e1000e" in log
 
@@ -82,7 +82,7 @@ def test_the_hook_killed_half_way(hooked: Guest) -> None:
     ):
         waiting_hook(hooked, domain)
         hooked.run("pkill --signal KILL --full '^/usr/bin/python3 -IS /etc/libvirt/hooks/qemu'")
-        hooked.wait("! systemctl is-active starter", 60)
+        hooked.wait("! systemctl is-active starter")
         assert "unexpected fatal signal 9" in hooked.read("/run/said")
         assert drivers(hooked, NIC, GPU) == at_home(NIC, GPU)
 
@@ -95,8 +95,8 @@ def test_libvirtd_killed_during_prepare(hooked: Guest, then: str) -> None:
         with held_open(hooked, "/dev/snd/controlC0"):
             waiting_hook(hooked, domain)
             hooked.run("systemctl kill --signal=KILL --kill-whom=main libvirtd")
-        hooked.wait("! pgrep --full '^/usr/bin/python3 -IS /etc/libvirt/hooks/qemu'", 60)
-        hooked.wait("virsh list", 60)
+        hooked.wait("! pgrep --full '^/usr/bin/python3 -IS /etc/libvirt/hooks/qemu'")
+        hooked.wait("virsh list")
         assert drivers(hooked, NIC, GPU_AUDIO) == lent(NIC, GPU_AUDIO)
         if then == "start":
             hooked.start(domain.name)

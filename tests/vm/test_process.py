@@ -71,7 +71,8 @@ def test_a_helper_for_the_life_of_a_vm(hooked: Guest, vm: Domain) -> None:
             f"vfio-hooks-inhibit-{vm.uuid}.service",
         ]
     )
-    hooked.wait("test -s /tmp/helper/first && test -s /tmp/helper/early")
+    hooked.wait("test $(cat /tmp/helper/first | wc -l) = 11")
+    hooked.wait("test $(cat /tmp/helper/early | wc -l) -ge 2")
     cgroup = f"/system.slice/{unit.format('helper')}"
     assert hooked.read("/tmp/helper/first").splitlines() == [
         *(USER, f"/home/{USER}", "unconfined", cgroup, "/dev/null"),
@@ -83,12 +84,13 @@ def test_a_helper_for_the_life_of_a_vm(hooked: Guest, vm: Domain) -> None:
     # The one that ended at once with an error: told, and the VM runs.
     assert hooked.virsh("domstate", NAME).stdout.strip() == "running"
     broken = unit.format("broken")
-    hooked.wait(f"vfio-hooks log '{NAME}' | grep --fixed-strings --quiet '{broken} ended'", 20)
+    hooked.wait(f"vfio-hooks log '{NAME}' | grep --fixed-strings --quiet '{broken} ended'")
     hooked.wait(f'[ "$({UNITS} | wc -l)" = {len(there)} ]')
     assert units(hooked) == there
     log = hooked.run(f"vfio-hooks log '{NAME}'").stdout
     assert f"{broken} ended: exit code 3" in log
-    assert "out of order" in hooked.run(f"journalctl -o cat -u '{broken}'").stdout
+    own = hooked.run(f"journalctl --sync; journalctl -o cat -u '{broken}'").stdout
+    assert "out of order" in own
     print(log, hooked.run("vfio-hooks status").stdout, sep="\n")
     hooked.destroy(NAME)
     assert units(hooked) == []

@@ -72,7 +72,7 @@ def is_back(guest: Guest) -> None:
 
 def order(guest: Guest, *patterns: str) -> None:
     """The patterns are in this order in what the hook told last."""
-    log = guest.run("journalctl -t vfio-hooks --boot -o cat").stdout
+    log = guest.log()
     places = [[found.start() for found in re.finditer(pattern, log)][-1] for pattern in patterns]
     assert places == sorted(places), log
 
@@ -115,7 +115,7 @@ def test_a_stack_of_modules(desktop: Direct) -> None:
 
 def hold(guest: Guest, slice_: str) -> None:
     """A program that does not end when it is asked to."""
-    script = f"trap '' TERM; exec 3<{card(guest)}; while :; do sleep 1; done"
+    script = f"trap '' TERM; exec 3<{card(guest)}; while :; do sleep 1 3<&-; done"
     guest.run(
         f"systemd-run --quiet --collect --unit=holder --slice={slice_}"
         f' --property=TimeoutStopSec=1 bash -c "{script}"'
@@ -136,7 +136,7 @@ def test_a_service_that_does_not_let_go(desktop: Direct) -> None:
 
 def test_a_program_of_a_session_that_does_not_let_go(desktop: Direct) -> None:
     hold(desktop.guest, "user.slice")
-    desktop.manage(a_vm(), '[session]\ntimeout = 3\nleftovers = "end"\n[pci]\n')
+    desktop.manage(a_vm(), '[session]\ntimeout = 12\nleftovers = "end"\n[pci]\n')
     assert desktop.start("gaming") == ""
     is_away(desktop.guest)
     desktop.stop("gaming")
@@ -157,8 +157,8 @@ def test_a_vm_that_is_started_from_the_desktop(desktop: Direct) -> None:
     terminal = "--unit=terminal --property=PartOf=stand-in.service --collect --quiet"
     with managed_vm(guest, a_vm(managed=True), "[session]\n[gpu]\n[pci]\n"):
         guest.run(f"systemd-run {terminal} virsh start gaming")
-        guest.wait("virsh domstate gaming | grep -q running", 120)
-        log = guest.run("journalctl -u terminal --boot -o cat").stdout
+        guest.wait("virsh domstate gaming | grep -q running")
+        log = guest.run("journalctl --sync; journalctl -u terminal --boot -o cat").stdout
         assert "started" not in log.replace("Started", "")
         is_away(guest)
         guest.destroy("gaming")

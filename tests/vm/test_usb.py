@@ -78,8 +78,9 @@ def test_plugged_in_again_on_another_bus(vms: Direct) -> None:
         )
     )
     guest.run(f"{order} && udevadm settle")
-    guest.wait("test $(grep -l 0627 /sys/bus/usb/devices/*/idVendor | wc -l) = 2")
+    guest.wait("test $(cat /sys/bus/usb/drivers/usbhid/*/../idVendor | grep -c 0627) = 2")
     moved = drivers(guest)
+    assert len(moved) == 2
     assert not moved.keys() & before.keys()
     for interface in moved:
         guest.run(f"echo {interface} > /sys/bus/usb/drivers/usbhid/unbind")

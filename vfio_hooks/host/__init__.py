@@ -130,10 +130,12 @@ class WritableHost(Host):
             os._exit(self._write_and_report(name, text, title))
         deadline = time.monotonic() + seconds
         while True:
+            # Looked at once more after the deadline: the machine may have stood still.
+            late = time.monotonic() > deadline
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 break
-            if time.monotonic() > deadline:
+            if late:
                 raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), name)
             time.sleep(POLL / 10)
         if number := os.waitstatus_to_exitcode(status):
