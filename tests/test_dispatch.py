@@ -50,7 +50,7 @@ FAULTS = {
     "half a group": ("[pci]\n", ("0000:04:00.0",), "pci: IOMMU group 7 cannot be passed through"),
     "no such key": ("[pci]\ngruop = 'bind'\n", (), "qemu.d/win11/vm.toml"),
     "no such driver": ("[pci]\ndriver = 'no_vfio'\n", ("0000:05:00.0",), "pci: 'no_vfio' is not"),
-    "a host's driver": ("[pci]\ndriver = 'nvme'\n", ("0000:05:00.0",), "toml:1: [pci]: driver: "),
+    "a host's driver": ("[pci]\ndriver = 'nvme'\n", ("0000:05:00.0",), "toml:2: [pci]: driver: "),
 }
 
 
