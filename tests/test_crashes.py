@@ -2,6 +2,7 @@
 
 import copy
 import getpass
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -271,6 +272,15 @@ class World:
             self.engine().perform("prepare", other(number), f"vm{number}", planned)
         self.before = self.state()
 
+    def twin(self, name: str) -> "World":
+        """Another one in the same state, beside it."""
+        twin = copy.copy(self)
+        twin.path = self.path.with_name(name)
+        if self.path.exists():
+            shutil.copytree(self.path, twin.path)
+        twin.host = copy.deepcopy(self.host)
+        return twin
+
     def engine(self, fate: Fate | None = None) -> Engine:
         fate = fate or Fate()
         self.host.fate = fate
@@ -302,15 +312,16 @@ class World:
 def moments(world: World) -> Iterator[int]:
     """Every moment at which a life can end."""
     fate = Fate()
-    world.live_through(fate)
+    world.twin("all").live_through(fate)
     yield from range(fate.passed)
 
 
 @pytest.mark.parametrize("others", [0, 1, 2])
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 def test_dying_at_any_moment_leaves_nothing(memory: Path, plan: list[Step], others: int) -> None:
-    for moment in moments(World(memory / "all", plan, others)):
-        world = World(memory / str(moment), plan, others)
+    begin = World(memory / "begin", plan, others)
+    for moment in moments(begin):
+        world = begin.twin(str(moment))
         with pytest.raises(Died):
             world.live_through(Fate(moment))
         problems = world.engine().undo("undo", VICTIM)
@@ -325,12 +336,12 @@ def test_dying_at_any_moment_leaves_nothing(memory: Path, plan: list[Step], othe
 @pytest.mark.parametrize("plan", ["a whole evening", "two plugins on one value"])
 def test_dying_again_while_being_undone(memory: Path, plan: str) -> None:
     """The undo of a crash is itself cut off at every moment, and then finished by another VM."""
-    steps = PLANS[plan]
+    begin = World(memory / "begin", PLANS[plan], 1)
     count = 0
-    for first in list(moments(World(memory / "all", steps, 1)))[::7]:
+    for first in list(moments(begin))[::7]:
         second = 0
         while True:
-            world = World(memory / f"{first}-{second}", steps, 1)
+            world = begin.twin(f"{first}-{second}")
             with pytest.raises(Died):
                 world.live_through(Fate(first))
             try:
