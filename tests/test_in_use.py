@@ -131,6 +131,24 @@ def test_network_that_would_be_lost(tree: Path, routes: str, tcp: str, lost: lis
     assert losses(Host(str(tree)), NIC) == lost
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "is_ssh"),
+    [
+        ("sshd_config", "", False),
+        ("sshd_config", "#Port 2222\n", False),
+        ("sshd_config", "AddressFamily any\nport 2222\n", True),
+        ("sshd_config.d/own.conf", "Port=2222\n", True),
+        ("sshd_config.d/own.conf.old", "Port 2222\n", False),
+    ],
+)
+def test_an_ssh_server_on_another_port(tree: Path, file: str, text: str, is_ssh: bool) -> None:
+    proc(tree, "net/route", HEAD + LOCAL)
+    proc(tree, "net/tcp", TCP.format("0501A8C0", "0601A8C0", "01").replace(":0016", ":08AE"))
+    (tree / "etc/ssh/sshd_config.d").mkdir(parents=True)
+    (tree / "etc/ssh" / file).write_text(text)
+    assert bool(losses(Host(str(tree)), NIC)) == is_ssh
+
+
 @pytest.mark.parametrize("uppers", [("br0",), ("eth0.100",), ("bond0", "bond0.7", "macvtap0")])
 def test_an_interface_carries_for_those_above_it(tree: Path, uppers: tuple[str, ...]) -> None:
     lower = "eth0"

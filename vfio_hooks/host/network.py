@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from vfio_hooks.host import Host
 
 _SSH = 22
+_SSHD = "/etc/ssh/sshd_config"
+_PORT = re.compile(r"^\s*Port[\s=]+(\d+)", re.MULTILINE | re.IGNORECASE)
 _ESTABLISHED = "01"
 
 
@@ -94,12 +96,20 @@ def _routes(host: Host) -> Iterator[Route]:
 
 
 def _ssh_peers(host: Host) -> Iterator[tuple[int, int]]:
-    """IP version and address of whoever is connected to this host's ssh port."""
+    """IP version and address of whoever is connected to a port of this host's sshd."""
+    ports = _ssh_ports(host)
     for version, file in ((4, "/proc/net/tcp"), (6, "/proc/net/tcp6")):
         for line in host.lines(file)[1:]:
             _, local, remote, state = line.split()[:4]
-            if state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == _SSH:
+            if state == _ESTABLISHED and int(local.rpartition(":")[2], 16) in ports:
                 yield _peer(version, remote.rpartition(":")[0])
+
+
+def _ssh_ports(host: Host) -> set[int]:
+    """The usual port, and those of sshd_config(5), whose files below .d/ count as well."""
+    names = [f"{_SSHD}.d/{name}" for name in host.names(f"{_SSHD}.d") if name.endswith(".conf")]
+    texts = [host.maybe(name) or "" for name in (_SSHD, *names)]
+    return {_SSH, *(int(port) for text in texts for port in _PORT.findall(text))}
 
 
 def _peer(version: int, text: str) -> tuple[int, int]:
