@@ -2,12 +2,12 @@
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.hosttree import add_pci, domain_xml, gpu_host
+from tests.imports import imported
 from tests.sealed import Sealed, can_seal
 from vfio_hooks.wait import until
 
@@ -258,32 +258,16 @@ def test_how_the_profile_was_left_is_nothing_to_executables(sealed: Sealed) -> N
 
 def test_undoing_needs_neither_configuration_nor_plugins() -> None:
     """What undoes has to work with a broken plugin and a half upgraded package."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import vfio_hooks.engine;"
-        "print(*sorted(name for name in sys.modules if name.startswith('vfio_hooks.')))"
-    )
-    checkout = str(Path(__file__).parents[1])
-    done = subprocess.run(
-        ["/usr/bin/python3", "-IS", "-c", code, checkout], capture_output=True, text=True
-    )
-    rooms = {name.split(".")[1] for name in done.stdout.split()}
+    modules = imported("import vfio_hooks.engine")
+    rooms = {name.split(".")[1] for name in modules if name.startswith("vfio_hooks.")}
     assert "engine" in rooms
     assert not rooms & {"config", "plugins", "domain", "check", "cli", "manual"}
 
 
 def test_what_an_unmanaged_vm_pays_for() -> None:
     """No import but the dispatcher's own; `os` is part of Python's frozen start-up."""
-    code = (
-        "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1]);"
-        "from vfio_hooks.dispatch import main; main(['qemu', 'x', 'prepare', 'begin', '-']);"
-        "print(*sorted(set(sys.modules) - before))"
-    )
-    checkout = str(Path(__file__).parents[1])
-    done = subprocess.run(
-        ["/usr/bin/python3", "-IS", "-c", code, checkout], capture_output=True, text=True
-    )
-    extra = set(done.stdout.split())
-    assert extra <= {
+    code = "from vfio_hooks.dispatch import main; main(['qemu', 'x', 'prepare', 'begin', '-'])"
+    assert imported(code) <= {
         *("vfio_hooks", "vfio_hooks.dispatch", "os", "stat", "_stat", "posixpath", "genericpath"),
         *("os.path", "_collections_abc", "abc", "_abc"),
     }

@@ -1,11 +1,10 @@
 """The package of knobs as a whole."""
 
 import pkgutil
-import subprocess
 from importlib import import_module
-from pathlib import Path
 
 import vfio_hooks.knobs
+from tests.imports import imported
 from vfio_hooks.knobs import KINDS, Knob, knob_class
 
 
@@ -24,14 +23,6 @@ def test_every_knob_is_one_that_a_journal_may_name() -> None:
 
 
 def test_only_the_knobs_that_are_needed_are_imported() -> None:
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import vfio_hooks.steps;"
-        "from vfio_hooks.knobs import Pages;"
-        "print(*(name for name in sys.modules if name.startswith('vfio_hooks.knobs.')))"
-    )
-    checkout = str(Path(__file__).parents[1])
-    told = subprocess.run(
-        ["/usr/bin/python3", "-IS", "-c", code, checkout], capture_output=True, text=True
-    )
-    modules = {name.rpartition(".")[2] for name in told.stdout.split()}
-    assert modules == {"base", "file", "pages"}, told.stderr
+    modules = imported("import vfio_hooks.steps; from vfio_hooks.knobs import Pages")
+    knobs = {name for name in modules if name.startswith("vfio_hooks.knobs.")}
+    assert knobs == {f"vfio_hooks.knobs.{name}" for name in ("base", "file", "pages")}
