@@ -230,7 +230,6 @@ unpack() {
     chmod -R a=r,u+w,a+X "$stage"
     # Compiled now, because hooks are run by root, who would otherwise write caches later.
     timeout 300 "$PYTHON" -I -m compileall -q -s "$stage" -p "$LIBRARY" "$stage"
-    chmod 755 "$stage"
     if [[ -d $1 ]]; then
         mv -T "$1" "$stage.damaged"
         SCRATCH+=("$stage.damaged")
