@@ -6,6 +6,7 @@ https://docs.kernel.org/driver-api/vfio.html, modprobe.d(5)
 from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, boot, pci
 from vfio_hooks.host.modules import is_known, is_loaded
 
@@ -92,7 +93,8 @@ def nvidia(patient: Patient) -> Iterator[Seen]:
         seen = f"{card.address} has the driver nvidia, and {' and '.join(users)} may use it"
         if staying:
             yield Seen(
-                f"{seen}; they stay for {staying[0]} of the host", _from_boot_on(patient, card)
+                f"{seen}; they stay for {staying[0]} of the host",
+                _from_boot_on(host, guest.domain, card),
             )
         elif "session" not in patient.tables:
             yield Seen(
@@ -104,10 +106,10 @@ def nvidia(patient: Patient) -> Iterator[Seen]:
             )
 
 
-def _from_boot_on(patient: Patient, card: pci.Function) -> str:
+def _from_boot_on(host: Host, domain: Domain, card: pci.Function) -> str:
     """How vfio-pci gets a card before nvidia does, and no other card."""
-    given = {one.address for one in patient.guest.domain.pci} if patient.guest else set()
-    if all(one.address in given for one in _with_ids(patient.host, card.ids)):
+    given = {one.address for one in domain.pci}
+    if all(one.address in given for one in _with_ids(host, card.ids)):
         return (
             f"in /etc/modprobe.d/vfio.conf: options vfio-pci ids={card.ids}\n"
             f"and there, too: softdep nvidia pre: vfio-pci\n{_REBUILD}"
