@@ -137,6 +137,15 @@ def hyperv(name: str) -> Edits:
 DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("machine-hypervisor", (("type='kvm'", "type='xen'"),), None),
     ("machine-hypervisor", ((" type='kvm'", ""),), None),
+    (
+        "domain-unread",
+        add(
+            "devices",
+            "<hostdev type='usb'><source><address/></source>"
+            "</hostdev><shmem name='a'><size unit='X'>1</size></shmem>",
+        ),
+        None,
+    ),
     ("machine-emulated", TCG, None),
     ("machine-q35", (("machine='q35'", "machine='pc-i440fx-9.0'"),), None),
     ("machine-q35", ((" machine='q35'", ""),), None),

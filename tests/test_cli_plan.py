@@ -9,7 +9,7 @@ import pytest
 
 from tests.command import UUID, Command, as_nobody, needs_root
 from tests.guide.host import guide_host
-from tests.hosttree import domain_xml, gpu_host
+from tests.hosttree import add_cpus, domain_xml, gpu_host
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.event import ENDING, PLANNED
@@ -478,3 +478,50 @@ def test_without_root_all_but_the_state_is_there(open_folder: Path) -> None:
 
 
 _FOLDERS = {"config": "hooks", "state": "state"}
+
+
+LOOKING_GLASS = """\
+  <qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+    <qemu:arg value='-object'/>
+    <qemu:arg value="{'qom-type':'memory-backend-file','mem-path':'/dev/kvmfr0',what is this"/>
+  </qemu:commandline>
+"""
+
+
+def test_what_no_table_needs_keeps_no_vm_from_its_start(command: Command) -> None:
+    """What is unknown of a domain is a note; and an error only of a table that asks for it."""
+    xml = domain_xml(managed="no", more=LOOKING_GLASS)
+    told = "the XML of domain win11: the QEMU argument {'qom-type':'memory-backend-file','mem-"
+    result = command.here("plan", "--xml", "-", "--use", "pci", stdin=xml)
+    assert (result.code, result.err) == (0, "")
+    notes = [line for line in result.out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert notes[0].startswith(f"note: {told}")
+    assert notes[0].endswith("; no table needs that")
+    result = command.here("plan", "--xml", "-", "--use", "pci,shm", stdin=xml)
+    assert result.code == 1
+    assert result.err.startswith(f"vfio-hooks: prepare would fail: shm: {told}")
+    assert "note: " not in result.out
+    odd = xml.replace("bus='0x04'", "bus='04:00'")
+    result = command.here("plan", "--xml", "-", "--use", "pci", stdin=odd)
+    assert result.err.startswith("vfio-hooks: prepare would fail: pci: the XML of domain win11: ")
+
+
+@pytest.mark.parametrize("verb", ["topology", "iommu", "init", "check"])
+def test_no_domain_keeps_a_verb_from_the_others(command: Command, verb: str) -> None:
+    put = command.host / "etc/libvirt/qemu"
+    put.mkdir(parents=True)
+    add_cpus(command.host)
+    (put / "win11.xml").write_text(domain_xml())
+    (put / "odd.xml").write_text(domain_xml("odd", UUID[:-1] + "2").replace("bus='0x04'", "bus=''"))
+    (put / "broken.xml").write_text("<domain><name>broken</name>")
+    which = ["win11", "--dry-run"] if verb == "init" else ["win11"] if verb == "check" else []
+    result = command.here(verb, *which)
+    assert "win11" in result.out + result.err
+    told = [line for line in result.err.splitlines() if "note: " in line]
+    assert all(line.endswith(": going on without") for line in told)
+    assert "broken.xml: the domain XML cannot be read: " in told[0]
+    # Of other domains check looks at what it can read.
+    assert len(told) == (1 if verb == "check" else 2)
+    assert told[1:] == [line for line in told if "domain odd: the address of a PCI <host" in line]
+    assert result.code == 0 or verb == "check"

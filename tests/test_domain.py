@@ -1,16 +1,17 @@
 """What is read of a domain's XML, most of it as libvirt's own formatter writes it."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vfio_hooks.domain import LARGEST, HugePages, PciFunction, identify, parse
+from vfio_hooks.domain import LARGEST, Domain, HugePages, PciFunction, guarded, identify, parse
 from vfio_hooks.domain.devices import MemoryDevice
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, Unread
 from vfio_hooks.host.cpulist import format_list
 
 libvirt = pytest.importorskip("libvirt")
@@ -301,10 +302,7 @@ WRONG = {
     "no XML": (b"name: a", "the domain XML cannot be read: "),
     "half of it": (wrapped("")[:-3], "the domain XML cannot be read: "),
     "something else": (b"<network/>", "the XML is a <network>, not a <domain>"),
-    "no UUID": (
-        b"<domain><name>a</name></domain>",
-        "the domain XML has no <name> or no <uuid>; virsh dumpxml writes both",
-    ),
+    "no name": (b"<domain/>", "the domain XML has no <name>; virsh dumpxml writes one"),
     "a document type": (
         b"<!DOCTYPE domain [<!ENTITY x 'y'>]>" + wrapped("<title>&x;</title>"),
         "the domain XML has a document type; libvirt writes none",
@@ -331,15 +329,21 @@ WRONG = {
     ),
     "no octal number": (
         device("<hostdev type='pci'><source><address bus='08'/></source></hostdev>"),
-        "the XML of domain a: invalid literal for int() with base 8: '08'",
+        "the XML of domain a: the address of a PCI <hostdev>: invalid literal for int() with ",
     ),
 }
+
+
+def everything(domain: Domain) -> None:
+    """Ask a domain for all that it has."""
+    for part in fields(domain):
+        getattr(domain, part.name)
 
 
 @pytest.mark.parametrize(("xml", "message"), WRONG.values(), ids=WRONG)
 def test_one_clear_line_for(xml: bytes, message: str) -> None:
     with pytest.raises(HookError) as raised:
-        parse(xml)
+        everything(guarded(parse(xml)))
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
 
@@ -358,3 +362,64 @@ def test_no_bytes_are_more_than_a_failure(xml: bytes) -> None:
     identify(xml)
     with pytest.raises(HookError):
         parse(xml)
+
+
+KVMFR = (
+    "{'qom-type':'memory-backend-file','id':'looking-glass',"
+    "'mem-path':'/dev/kvmfr0','size':33554432,'share':true}"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "shared"),
+    [
+        (KVMFR, [("/dev/kvmfr0", 32 << 20)]),
+        (KVMFR.replace("'", '"'), [("/dev/kvmfr0", 32 << 20)]),
+        (KVMFR.replace("looking-glass", r"it\'s \"new\""), [("/dev/kvmfr0", 32 << 20)]),
+        (KVMFR.replace("'looking-glass'", '"it\'s"'), [("/dev/kvmfr0", 32 << 20)]),
+        ("{'driver':'ivshmem-plain','memdev':'looking-glass'}", []),
+        ("{'driver': no JSON at all", []),
+        ("[1]", []),
+        ("guest=win11,debug-threads=on", []),
+    ],
+)
+def test_qemus_arguments_in_its_own_json(value: str, shared: list[tuple[str, int]]) -> None:
+    domain = parse(with_argument(value))
+    assert [(one.path, one.size) for one in domain.shared] == shared
+    assert not domain.unread
+
+
+def with_argument(value: str) -> bytes:
+    return (
+        f"<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><name>a</name>"
+        f"<q:commandline><q:arg value={quoteattr(value)}/></q:commandline></domain>"
+    ).encode()
+
+
+UNREADABLE = {
+    "pci": "<devices><hostdev type='pci'/></devices>",
+    "usb": "<devices><hostdev type='usb'><source><address bus='x'/></source></hostdev></devices>",
+    "shared": "<devices><shmem name='a'><size unit='parsec'>1</size></shmem></devices>",
+    "memory": "<memory unit='parsec'>1</memory>",
+    "vcpu_pins": "<cputune><vcpupin vcpu='0' cpuset='most'/></cputune>",
+    "hugepages": "<memoryBacking><hugepages><page size='big'/></hugepages></memoryBacking>",
+}
+
+
+@pytest.mark.parametrize("part", UNREADABLE)
+def test_what_cannot_be_read_is_told_to_whom_it_concerns(part: str) -> None:
+    """All else is read; a new kind of libvirt's, or of QEMU's, must not stop a VM."""
+    xml = f"<domain><name>a</name><vcpu>3</vcpu>{UNREADABLE[part]}</domain>"
+    domain = parse(xml.encode())
+    assert list(domain.unread) == [part]
+    strict = guarded(domain)
+    assert (strict.name, strict.vcpus, strict.uuid) == ("a", 3, domain.uuid)
+    with pytest.raises(Unread, match="the XML of domain a: "):
+        getattr(strict, part)
+
+
+def test_a_domain_that_has_no_uuid_yet() -> None:
+    """As `virsh define` takes it. Two such domains are not the same one."""
+    first, second = (parse(f"<domain><name>{name}</name></domain>".encode()) for name in "ab")
+    assert first.uuid != second.uuid
+    assert first == parse(b"<domain><name>a</name></domain>")

@@ -33,6 +33,10 @@ class Immovable(HookError):
     """The kernel never lets this one be changed (a managed interrupt). Not a failure of a plan."""
 
 
+class Unread(HookError):
+    """A part of a domain's XML that is asked for, and that this program cannot read."""
+
+
 class Strict(HookError):
     """A failure at `started` that the VM's owner wants to end the guest."""
 

@@ -20,6 +20,9 @@ def gather(event: "Event", domain: "Domain", config: "Config", host: Host, log: 
 
     Raises HookError for all tables that cannot be planned; one that is not required is logged.
     """
+    from vfio_hooks.domain import guarded
+
+    domain = guarded(domain)
     steps: list[Step] = []
     wrong: list[HookError] = []
     for table in config.tables:

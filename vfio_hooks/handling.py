@@ -50,6 +50,8 @@ def _perform(event: Event, xml: bytes, config: "Config", places: Places, log: Lo
     domain = parse(xml)
     engine = Engine(host, places.folder(), log)
     log.info(f"{event.vm}: {event.op}", event.vm)
+    for why in domain.unread.values():
+        log.info(f"{event.vm}: {why}", event.vm)
 
     def planner(_: Ledger) -> list[Step]:
         return gather(event, domain, config, host, log)

@@ -8,7 +8,7 @@ from uuid import NAMESPACE_DNS, uuid5
 from vfio_hooks.captured.private import GONE, Scrubber
 from vfio_hooks.check.domain.facts import OSINFO
 from vfio_hooks.domain import parse
-from vfio_hooks.domain.devices import KVMFR
+from vfio_hooks.domain.devices import KVMFR, qemu_json
 from vfio_hooks.domain.editing import remove
 from vfio_hooks.domain.text import editable
 
@@ -97,7 +97,10 @@ def _is_place(one: "_Element", above: str, attribute: str) -> bool:
 def _argument(value: str, before: str) -> str:
     """An argument of QEMU's: the names of its options. `before` is the argument before it."""
     if value.startswith("{"):
-        words = json.loads(value)
+        try:
+            words = qemu_json(value)
+        except ValueError:
+            return GONE
         return json.dumps({key: _kept(value, key, str(word)) for key, word in words.items()})
     first, *rest = value.split(",")
     if re.fullmatch(r"-[\w-]+", first) or (before in _KINDS and re.fullmatch(r"[\w.-]+", first)):

@@ -5,13 +5,14 @@ A rule looks for one thing that is wrong or could be better. It reads, and chang
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import get_args
 
 from vfio_hooks.check.rule import Area, Level, Patient, Rule, Seen
-from vfio_hooks.errors import HookError, reason
+from vfio_hooks.domain import guarded
+from vfio_hooks.errors import HookError, Unread, reason
 
 MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
@@ -46,6 +47,9 @@ def examine(
     areas: Collection[Area] = ("host", "hook", "domain"),
 ) -> list[Finding]:
     """What the rules find, by area and worst first; those `silenced` by name are not asked."""
+    if patient.guest:
+        guest = replace(patient.guest, domain=guarded(patient.guest.domain))
+        patient = replace(patient, guest=guest)
     asked = [rule for rule in rules() if rule.name not in silenced and rule.area in areas]
     if patient.guest is None:
         asked = [rule for rule in asked if rule.area != "domain"]
@@ -66,6 +70,9 @@ def _ask(rule: Rule, patient: Patient) -> list[Finding]:
         why = f"{error.filename}: {reason(error)}"
     except OSError as error:
         why = f"{error.filename}: {reason(error)}" if error.filename else reason(error)
+    except Unread:
+        # The rule "domain-unread" tells of it, once.
+        return []
     except HookError as error:
         why = error.problem
     except (ValueError, LookupError) as error:

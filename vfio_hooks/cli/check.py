@@ -6,7 +6,6 @@ from shlex import quote
 from vfio_hooks.cli import findings, fix, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.domains import defined, from_file, sources
-from vfio_hooks.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,13 +91,10 @@ def _how_to_fix(arguments: argparse.Namespace, guest: "Guest | None", host: "Hos
 
 
 def _others(arguments: argparse.Namespace, guest: "Guest", host: "Host") -> "tuple[Domain, ...]":
-    """The other domains; with --xml nobody is asked, and one that cannot be read hides all."""
+    """The other domains, as far as they can be read; with --xml nobody is asked."""
     if arguments.xml is not None:
         return ()
-    try:
-        found, _ = sources(arguments, host)
-    except HookError:
-        return ()
+    found, _ = sources(arguments, host, tell=lambda text: None)
     return tuple(one.domain for one in found if one.domain.uuid != guest.domain.uuid)
 
 

@@ -1,11 +1,12 @@
 """The domains that a verb is about: from XML files, libvirt, or the files of a captured host."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
 
 from vfio_hooks.cli import xml
+from vfio_hooks.cli.terminal import complain
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -42,19 +43,25 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sources(arguments: argparse.Namespace, host: Host) -> tuple[list[Defined], HookError | None]:
+def sources(
+    arguments: argparse.Namespace, host: Host, tell: Callable[[str], None] = complain
+) -> tuple[list[Defined], HookError | None]:
     """The domains that the options of `add_sources` mean, by name; or why libvirt cannot be
-    asked, which may be no failure. Raises HookError for files that cannot be read."""
+    asked, which may be no failure. What cannot be read of one is left out, and told. Raises
+    HookError for files of --xml that have no domain."""
     if arguments.xml:
         found = [from_file(path) for path in arguments.xml]
     elif not host.is_this_machine:
-        found = captured(host)
+        found = captured(host, tell)
     else:
         try:
             every = xml.all_from_libvirt(arguments.connect)
         except HookError as error:
             return [], error
-        found = [_defined(text, running) for text, running in every]
+        found = _readable(((text, running, "libvirt") for text, running in every), tell)
+    for one in found:
+        for why in one.domain.unread.values():
+            tell(f"note: {why}: going on without")
     return sorted(found, key=lambda one: one.domain.name), None
 
 
@@ -76,14 +83,28 @@ def defined(vm: str, host: Host, uri: str) -> Defined:
     return pick(vm, captured(host), host)
 
 
-def captured(host: Host) -> list[Defined]:
-    """The domains that are defined on a host that is files."""
+def captured(host: Host, tell: Callable[[str], None] = complain) -> list[Defined]:
+    """The domains that are defined on a host that is files; those that cannot be read are told."""
     names = [name for name in host.names(FOLDER) if name.endswith(".xml")]
-    return [
-        _defined(xml.from_file(host.path(f"{FOLDER}/{name}")), source=name)
+    texts = (
+        (xml.from_file(host.path(f"{FOLDER}/{name}")), False, name)
         for name in names
         if not name.startswith(".")
-    ]
+    )
+    return _readable(texts, tell)
+
+
+def _readable(
+    texts: Iterable[tuple[bytes, bool, str]], tell: Callable[[str], None]
+) -> list[Defined]:
+    """The domains in these XMLs, each with whether it runs and where it is from."""
+    found = []
+    for text, running, source in texts:
+        try:
+            found.append(_defined(text, running, source))
+        except HookError as error:
+            tell(f"note: {error}: going on without")
+    return found
 
 
 def pick(vm: str, found: Sequence[Defined], host: Host) -> Defined:

@@ -1,6 +1,7 @@
 """What events would do to this host, worked out without doing any of it, and its printing."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -8,12 +9,12 @@ from typing import Any
 from vfio_hooks.cli.folding import folded
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.config import Config
-from vfio_hooks.domain import Domain
+from vfio_hooks.domain import Domain, guarded
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import Change, check, preview
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.engine.undone import UndoneHost
-from vfio_hooks.errors import HookError, Several
+from vfio_hooks.errors import HookError, Several, Unread
 from vfio_hooks.event import PLANNED, Event
 from vfio_hooks.gather import gather
 from vfio_hooks.host import Host
@@ -85,13 +86,17 @@ def forecast(domain: Domain, config: Config, places: Places, events: Sequence[Ev
     notes += _undone_before(ledger, domain, host, events[0])
     for table in config.tables:
         if tell_more := getattr(table.plugin, "notes", None):
-            notes += tell_more(domain, table.options, host)
+            # What a table needs and cannot have is a failure of its own.
+            with suppress(Unread):
+                notes += tell_more(guarded(domain), table.options, host)
     ahead = _Ahead(domain, config, host, ledger, Notes(notes))
     outlooks = []
     for event in events:
         outlooks.append(ahead.look(event))
         if outlooks[-1].failure:
             break
+    told = " ".join(map(str, outlooks[-1].failures))
+    notes += (f"{why}; no table needs that" for why in domain.unread.values() if why not in told)
     return Forecast(domain, tuple(outlooks), tuple(notes))
 
 

@@ -1,9 +1,9 @@
 """What vfio-hooks reads of a domain's XML. https://libvirt.org/formatdomain.html"""
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 from vfio_hooks.domain.devices import (
     MemoryDevice,
@@ -16,7 +16,7 @@ from vfio_hooks.domain.devices import (
     shared_memories,
     usb_devices,
 )
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, Unread
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class Domain:
     """The libvirt networks of its interfaces; a pool's interface has its function at start."""
     threads: int = 1
     """SMT threads of each core that the guest sees, from <cpu><topology>."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Why a field could not be read, and is as if the XML had nothing for it, by its name."""
 
     @property
     def pinned(self) -> CpuSet:
@@ -102,50 +104,46 @@ def identify(xml: bytes) -> tuple[str, str] | None:
     return name.replace("&amp;", "&"), found[2].decode().lower()
 
 
+class _Guarded(Domain):
+    """A domain that tells of a part that could not be read when that is asked for."""
+
+    def __getattribute__(self, name: str) -> Any:
+        unread: dict[str, str] = object.__getattribute__(self, "unread")
+        if name in unread:
+            raise Unread(unread[name], "mend that (virsh edit)")
+        return object.__getattribute__(self, name)
+
+
+def guarded(domain: Domain) -> Domain:
+    """The same domain, for whoever must not take what could not be read for what is not there:
+    asking for that raises Unread. What nobody asks for keeps nobody from anything."""
+    values = {part.name: getattr(domain, part.name) for part in fields(domain)}
+    return _Guarded(**values) if domain.unread else domain
+
+
 def parse(xml: bytes) -> Domain:
-    """Read a domain's XML. Raises HookError for what is not one, or is not whole."""
+    """Read a domain's XML. Raises HookError for what is not one. What in one cannot be read is in
+    `unread`: QEMU and libvirt understand more than this program."""
     root = element(xml)
-    name, uuid = root.findtext("name"), root.findtext("uuid")
-    if not name or not uuid:
-        raise HookError("the domain XML has no <name> or no <uuid>", "virsh dumpxml writes both")
-    try:
-        vcpus = int(root.findtext("vcpu") or 1)
-        around = _around(root)
-        cells = {
-            int(cell.get("id", position)): cell
-            for position, cell in enumerate(root.iterfind("cpu/numa/cell"))
-        }
-        return Domain(
-            name=name,
-            uuid=uuid.strip().lower(),
-            memory=kibibytes(root.find("memory")),
-            vcpus=vcpus,
-            vcpu_pins=_pins(root, "vcpupin", "vcpu", around, range(vcpus)),
-            emulator_pin=_cpus(root.find("cputune/emulatorpin"), "cpuset") or around,
-            iothread_pins=_pins(root, "iothreadpin", "iothread", around, iothread_ids(root)),
-            numa_mode=_attribute(root.find("numatune/memory"), "mode"),
-            numa_nodes=_cpus(root.find("numatune/memory"), "nodeset"),
-            cell_nodes={
-                int(node.get("cellid", "0")): parse_list(node.get("nodeset", ""))
-                for node in root.iterfind("numatune/memnode")
-            },
-            cell_memory={
-                number: kibibytes(cell, cell.get("memory")) for number, cell in cells.items()
-            },
-            cell_vcpus={number: parse_list(cell.get("cpus", "")) for number, cell in cells.items()},
-            memory_devices=tuple(memory_devices(root)),
-            hugepages=_hugepages(root),
-            pci=tuple(function for _, function in pci_functions(root)),
-            usb=tuple(usb_devices(root)),
-            shared=tuple(shared_memories(root)),
-            networks=tuple(
-                source.get("network", "")
-                for source in root.iterfind("devices/interface[@type='network']/source")
-            ),
-            threads=int(_attribute(root.find("cpu/topology"), "threads") or 1),
-        )
-    except ValueError as error:
-        raise HookError(f"the XML of domain {name}: {error}") from None
+    name = root.findtext("name")
+    if not name:
+        raise HookError("the domain XML has no <name>", "virsh dumpxml writes one")
+    values: dict[str, Any] = {}
+    unread: dict[str, str] = {}
+    for part, read in _PARTS.items():
+        try:
+            values[part] = read(root)
+        except (ValueError, Unread) as error:
+            unread[part] = f"the XML of domain {name}: {error}"
+    uuid = (root.findtext("uuid") or _made_up(name)).strip().lower()
+    return Domain(name=name, uuid=uuid, unread=unread, **values)
+
+
+def _made_up(name: str) -> str:
+    """The UUID of a domain that has none before libvirt chooses one, which `virsh define` does."""
+    from uuid import NAMESPACE_DNS, uuid5
+
+    return str(uuid5(NAMESPACE_DNS, name))
 
 
 def element(xml: bytes) -> "_Element":
@@ -177,7 +175,7 @@ def pci_functions(root: "_Element") -> Iterator[tuple["_Element", PciFunction]]:
     """What a domain is given of the host, and the <hostdev>, <interface> or <source> that says so.
 
     A network interface whose network is a pool of VFs has its function only at start and started,
-    as type='hostdev'. Raises ValueError for an address that is none.
+    as type='hostdev'. Raises Unread for an address that is none.
     """
     for device in root.iterfind("devices/hostdev"):
         if device.get("type") == "pci" and device.get("mode", "subsystem") == "subsystem":
@@ -194,8 +192,11 @@ def _function(
 ) -> PciFunction:
     address = device.find("address" if device.tag == "source" else "source/address")
     if address is None:
-        raise ValueError(f"a PCI <{device.tag}> without <source><address>")
-    numbers = [number(address.get(part, "0")) for part in ("domain", "bus", "slot", "function")]
+        raise Unread(f"a PCI <{device.tag}> without <source><address>")
+    try:
+        numbers = [number(address.get(part, "0")) for part in ("domain", "bus", "slot", "function")]
+    except ValueError as error:
+        raise Unread(f"the address of a PCI <{device.tag}>: {error}") from None
     return PciFunction(
         address="{:04x}:{:02x}:{:02x}.{:x}".format(*numbers),
         managed=managed == "yes",
@@ -204,15 +205,23 @@ def _function(
     )
 
 
+def _vcpus(root: "_Element") -> int:
+    return int(root.findtext("vcpu") or 1)
+
+
+def _cells(root: "_Element") -> dict[int, "_Element"]:
+    cells = enumerate(root.iterfind("cpu/numa/cell"))
+    return {int(cell.get("id", position)): cell for position, cell in cells}
+
+
 def _around(root: "_Element") -> CpuSet | None:
     """The CPUs of all threads that have no pin of their own, where no numad chooses them."""
     vcpu = root.find("vcpu")
     return None if _attribute(vcpu, "placement") == "auto" else _cpus(vcpu, "cpuset")
 
 
-def _pins(
-    root: "_Element", tag: str, number: str, around: CpuSet | None, every: Iterable[int]
-) -> dict[int, CpuSet]:
+def _pins(root: "_Element", tag: str, number: str, every: Iterable[int]) -> dict[int, CpuSet]:
+    around = _around(root)
     own = {
         int(pin.get(number, "0")): parse_list(pin.get("cpuset", ""))
         for pin in root.iterfind(f"cputune/{tag}")
@@ -238,3 +247,35 @@ def _hugepages(root: "_Element") -> tuple[HugePages, ...] | None:
         for page in backing.iterfind("page")
     )
     return pages or (HugePages(None, None),)
+
+
+_PARTS: dict[str, Callable[["_Element"], Any]] = {
+    "memory": lambda root: kibibytes(root.find("memory")),
+    "vcpus": _vcpus,
+    "vcpu_pins": lambda root: _pins(root, "vcpupin", "vcpu", range(_vcpus(root))),
+    "emulator_pin": lambda root: _cpus(root.find("cputune/emulatorpin"), "cpuset") or _around(root),
+    "iothread_pins": lambda root: _pins(root, "iothreadpin", "iothread", iothread_ids(root)),
+    "numa_mode": lambda root: _attribute(root.find("numatune/memory"), "mode"),
+    "numa_nodes": lambda root: _cpus(root.find("numatune/memory"), "nodeset"),
+    "cell_nodes": lambda root: {
+        int(node.get("cellid", "0")): parse_list(node.get("nodeset", ""))
+        for node in root.iterfind("numatune/memnode")
+    },
+    "cell_memory": lambda root: {
+        number: kibibytes(cell, cell.get("memory")) for number, cell in _cells(root).items()
+    },
+    "cell_vcpus": lambda root: {
+        number: parse_list(cell.get("cpus", "")) for number, cell in _cells(root).items()
+    },
+    "memory_devices": lambda root: tuple(memory_devices(root)),
+    "hugepages": _hugepages,
+    "pci": lambda root: tuple(function for _, function in pci_functions(root)),
+    "usb": lambda root: tuple(usb_devices(root)),
+    "shared": lambda root: tuple(shared_memories(root)),
+    "networks": lambda root: tuple(
+        source.get("network", "")
+        for source in root.iterfind("devices/interface[@type='network']/source")
+    ),
+    "threads": lambda root: int(_attribute(root.find("cpu/topology"), "threads") or 1),
+}
+"""How each part of a domain is read. Raises ValueError for one that cannot be."""

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 
@@ -74,7 +74,9 @@ def shared_memories(root: "_Element") -> Iterator[SharedMemory]:
             total = 4 << 20 if size is None else _bytes(size.text or "0", size.get("unit", "b"))
             yield SharedMemory(f"/dev/shm/{device.get('name', '')}", total)
     for argument in root.iterfind(f"{{{_QEMU}}}commandline/{{{_QEMU}}}arg"):
-        words = _object(argument.get("value", ""))
+        value = argument.get("value", "")
+        # All others are between the user and QEMU.
+        words = _object(value) if "memory-backend-file" in value else {}
         path = words.get("mem-path", "")
         if words.get("kind") == "memory-backend-file" and path.startswith(("/dev/shm/", KVMFR)):
             found = re.fullmatch(r"(\d+)([a-zA-Z]*)", words.get("size", ""))
@@ -97,12 +99,34 @@ def memory_devices(root: "_Element") -> Iterator[MemoryDevice]:
 
 def _object(text: str) -> dict[str, str]:
     """The value of QEMU's -object, in either of its notations; its type as "kind"."""
-    if text.startswith("{"):
-        words = json.loads(text)
-        pairs = words.items() if isinstance(words, dict) else ()
+    if text.lstrip().startswith("{"):
+        pairs = qemu_json(text).items()
         return {("kind" if key == "qom-type" else key): str(value) for key, value in pairs}
     kind, *rest = text.split(",")
     return {"kind": kind} | dict(word.partition("=")[::2] for word in rest)
+
+
+_STRING = re.compile(r"""'((?:[^'\\]|\\.)*)'|"(?:[^"\\]|\\.)*\"""")
+_REQUOTED = {"\\'": "'", '"': '\\"'}
+
+
+def qemu_json(text: str) -> dict[str, Any]:
+    """An object in QEMU's JSON, which has strings in single quotes, too: qobject/json-lexer.c in
+    its sources. Raises ValueError."""
+
+    def double_quoted(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]
+        inside = re.sub(r"\\.|\"", lambda one: _REQUOTED.get(one[0], one[0]), found[1])
+        return f'"{inside}"'
+
+    try:
+        found = json.loads(_STRING.sub(double_quoted, text))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the QEMU argument {text} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"the QEMU argument {text} is no JSON object")
+    return found
 
 
 def _bytes(number: str, unit: str) -> int:

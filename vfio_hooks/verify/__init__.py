@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.beside import pidfile
-from vfio_hooks.domain import Domain, parse
+from vfio_hooks.domain import Domain, guarded, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import nodes, online
@@ -78,7 +78,7 @@ def _domain(host: Host, vm: str) -> Domain:
     start, end = text.find(b"<domain "), text.rfind(b"</domain>")
     if start < 0 or end < start:
         raise HookError(f"{RUN}/{vm}.xml: libvirt's record of the VM cannot be read")
-    return parse(text[start : end + len(b"</domain>")])
+    return guarded(parse(text[start : end + len(b"</domain>")]))
 
 
 def _number(vcpu: Thread) -> int:

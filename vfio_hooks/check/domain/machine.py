@@ -29,6 +29,19 @@ def hypervisor(patient: Patient) -> Iterator[Seen]:
         yield Seen(f"the domain {told}: nothing else of it is checked", "<domain type='kvm'>")
 
 
+@rule(
+    "domain-unread",
+    "domain",
+    "hint",
+    why="libvirt and QEMU may understand what this program does not; a table of vm.toml that needs "
+    "it keeps the VM from starting, and advice about it is left out here.",
+    source="https://libvirt.org/formatdomain.html",
+)
+def unread(patient: Patient) -> Iterator[Seen]:
+    for why in patient.guest.domain.unread.values() if patient.guest else ():
+        yield Seen(why, "see whether it is a mistake; the VM starts without a table that needs it")
+
+
 @guest_rule(
     "machine-emulated",
     "warning",
@@ -170,4 +183,4 @@ def sleep(patient: Patient, guest: Guest) -> Iterator[Seen]:
             )
 
 
-RULES = (hypervisor, emulated, q35, uefi, firmware, vmport, ioapic, sleep)
+RULES = (hypervisor, unread, emulated, q35, uefi, firmware, vmport, ioapic, sleep)
