@@ -1,5 +1,6 @@
 """The usb plugin: which interfaces, which drivers, and their way back."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
+from vfio_hooks.host import Host, usb
 from vfio_hooks.knobs import UsbDriver
 from vfio_hooks.plugins.usb import Options, plan
 from vfio_hooks.steps import Step
@@ -62,6 +64,7 @@ def test_all_of_a_kind() -> None:
     [
         ("", "<vendor id='0x0951'/><product id='0x1666'/>", UsbDevice("0951:1666", None)),
         ("", "<address bus='1' device='3'/>", UsbDevice(None, (1, 3))),
+        ("", "<address bus='1' port='4.2'/>", UsbDevice(None, None, path="1-4.2")),
         (
             " startupPolicy='optional'",
             "<vendor id='0x0951'/><product id='0x1666'/><address bus='1' device='7'/>",
@@ -79,7 +82,10 @@ def test_an_empty_table_is_for_the_domain_s_devices() -> None:
     assert planned(kernel, UsbDevice("0951:1666", None)) == ["1-5:1.0 no driver"]
     number = int(kernel.read(f"{DEVICES}/1-5/devnum"))
     assert planned(kernel, UsbDevice(None, (1, number))) == ["1-5:1.0 no driver"]
+    assert planned(kernel, UsbDevice(None, None, path="1-5")) == ["1-5:1.0 no driver"]
     assert planned(kernel, UsbDevice("dead:beef", None, optional=True)) == []
+    with pytest.raises(HookError, match="usb: 1-7, which the domain is given, is not plugged in"):
+        planned(kernel, UsbDevice(None, None, path="1-7"))
     with pytest.raises(HookError, match="dead:beef, which the domain is given, is not plugged in"):
         planned(kernel, UsbDevice("dead:beef", None))
     with pytest.raises(HookError, match="is given no USB device; name one"):
@@ -157,3 +163,46 @@ def test_a_driver_that_does_not_fit() -> None:
     kernel.refuses.add("/sys/bus/usb/drivers/usb-storage/bind")
     with pytest.raises(HookError, match="cannot bind: Invalid argument; the driver may not be for"):
         UsbDriver("1-4", "1.0", RECEIVER).write(kernel, "usb-storage")
+
+
+def a_tree(folder: Path, *buses: tuple[int, str]) -> Host:
+    """A host with a keyboard in port 4 of each bus, which is that of a PCI controller."""
+    links = folder / DEVICES[1:]
+    links.mkdir(parents=True)
+    for bus, controller in buses:
+        device = folder / f"sys/devices/pci0000:00/{controller}/usb{bus}/{bus}-4"
+        for name, text in (("idVendor", "046d"), ("idProduct", "c52b"), ("busnum", str(bus))):
+            device.mkdir(parents=True, exist_ok=True)
+            (device / name).write_text(text)
+        (device / f"{bus}-4:1.0").mkdir()
+        for path in (device.parent, device, device / f"{bus}-4:1.0"):
+            (links / path.name).symlink_to(path)
+    return Host(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("pci-0000:00:14.0-usb-0:4", ["2-4:1.0"]),
+        ("pci-0000:00:14.0-usbv2-0:4:1.0", ["2-4:1.0"]),
+        ("pci-0000:0b:00.3-usb-0:4", ["1-4:1.0"]),
+    ],
+)
+def test_a_port_that_is_the_same_at_every_boot(
+    tmp_path: Path, device: str, expected: list[str]
+) -> None:
+    host = a_tree(tmp_path, (1, "0000:0b:00.3"), (2, "0000:00:14.0"))
+    found = plan(Event("vm", "prepare"), Domain("vm", "u"), Options(device=device), host)
+    assert [step.key.removeprefix(f"{DEVICES}/") for step in found] == [
+        f"{interface}/driver" for interface in expected
+    ]
+
+
+def test_twins_are_told_apart_when_their_buses_have_changed_numbers(tmp_path: Path) -> None:
+    before = a_tree(tmp_path / "before", (1, "0000:0b:00.3"), (2, "0000:00:14.0"))
+    after = a_tree(tmp_path / "after", (2, "0000:0b:00.3"), (1, "0000:00:14.0"))
+    for device in usb.devices(before):
+        assert device.place
+        found = usb.find(after, device.path, device.ids, device.serial, device.place)
+        assert found is not None
+        assert (found.place, found.path) == (device.place, {"1-4": "2-4"}.get(device.path, "1-4"))

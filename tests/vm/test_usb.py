@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,6 +61,21 @@ def test_off_and_on_by_number_and_by_interface(vms: Direct) -> None:
     assert set(drivers(guest).values()) == {"none"}
     vms.stop("both")
     assert "cannot bind" in vms.start("wrong")
+    assert drivers(guest) == before
+
+
+def test_a_port_by_what_udev_calls_it(vms: Direct) -> None:
+    guest = vms.guest
+    before = drivers(guest)
+    one, _ = sorted(before)
+    folder = f"/sys/bus/usb/devices/{one.partition(':')[0]}"
+    told = guest.run(f"udevadm info --query=property {folder}").stdout
+    place = re.search("^ID_PATH=(.*)$", told, re.MULTILINE)
+    assert place
+    vms.manage(Domain("place"), f'[[usb]]\ndevice = "{place[1]}"\n')
+    assert vms.start("place") == ""
+    assert drivers(guest) == {**before, one: "none"}
+    vms.stop("place")
     assert drivers(guest) == before
 
 

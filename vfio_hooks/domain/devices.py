@@ -18,15 +18,17 @@ _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 @dataclass(frozen=True)
 class UsbDevice:
     """A host USB device that the domain is given: by vendor and product, "046d:c52b", by bus and
-    device number, or by both. An `optional` one may be absent."""
+    device number, by bus and port ("1-4.2"), or by several of these. An `optional` one may be
+    absent."""
 
     ids: str | None
     address: tuple[int, int] | None
     optional: bool = False
+    path: str | None = None
 
     def __str__(self) -> str:
-        place = f"bus {self.address[0]} device {self.address[1]}" if self.address else ""
-        return " ".join(filter(None, (self.ids, place)))
+        number = f"bus {self.address[0]} device {self.address[1]}" if self.address else ""
+        return " ".join(filter(None, (self.ids, number, self.path)))
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,16 @@ def usb_devices(root: "_Element") -> Iterator[UsbDevice]:
     for source in root.iterfind("devices/hostdev[@type='usb']/source"):
         vendor, product, address = map(source.find, ("vendor", "product", "address"))
         ids = [number(part.get("id", "0")) for part in (vendor, product) if part is not None]
-        where = None
-        if address is not None:
-            where = (number(address.get("bus", "0")), number(address.get("device", "0")))
+        bus = 0 if address is None else number(address.get("bus", "0"))
+        # Since libvirt 12 a port may stand for the device's number.
+        device, port = (
+            None if address is None else address.get(name) for name in ("device", "port")
+        )
         yield UsbDevice(
             ids="{:04x}:{:04x}".format(*ids) if len(ids) == 2 else None,
-            address=where,
+            address=None if device is None else (bus, number(device)),
             optional=source.get("startupPolicy") in ("optional", "requisite"),
+            path=None if port is None else f"{bus}-{port}",
         )
 
 

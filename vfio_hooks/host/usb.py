@@ -1,10 +1,12 @@
 """USB devices of the host, their interfaces and these interfaces' drivers.
 
-A device is named after the ports that lead to it, "1-4.2"; its interfaces "1-4.2:1.0", with the
-number of the configuration and their own. Documentation/ABI/testing/sysfs-bus-usb, and
-https://docs.kernel.org/driver-api/usb/usb.html
+A device is named after its bus and the ports that lead to it, "1-4.2"; its interfaces "1-4.2:1.0",
+with the number of the configuration and their own. Documentation/ABI/testing/sysfs-bus-usb, and
+https://docs.kernel.org/driver-api/usb/usb.html. Buses have their numbers in the order in which
+their controllers were found, which the next boot may change; udev's ID_PATH has the controller.
 """
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -14,12 +16,14 @@ DEVICES = "/sys/bus/usb/devices"
 DRIVERS = "/sys/bus/usb/drivers"
 HUB_CLASS = "09"
 PATH = re.compile(r"\d+-\d+(\.\d+)*(:\d+\.\d+)?")
+ID_PATH = re.compile(r"(pci-[0-9a-f:.]+-usb)(?:v[23])?(-0:\d+(?:\.\d+)*)(?::(\d+\.\d+))?")
 IDS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device: "1-4", "046d:c52b", its serial number ("" for none) and what it calls itself."""
+    """A device: "1-4", "046d:c52b", its serial number ("" for none) and what it calls itself.
+    `place` is udev's ID_PATH, "pci-0000:0b:00.3-usb-0:4"; "" where no PCI device has the bus."""
 
     path: str
     ids: str
@@ -27,6 +31,7 @@ class Device:
     product: str
     bus: int
     number: int
+    place: str = ""
 
     def __str__(self) -> str:
         return f"{self.path} ({', '.join(filter(None, (self.ids, self.product)))})"
@@ -44,8 +49,15 @@ def devices(host: Host) -> list[Device]:
             for file in ("idProduct", "serial", "product", "busnum", "devnum")
         )
         numbers = (int(bus or 0), int(number or 0))
-        found.append(Device(path, f"{vendor}:{product}", serial, name, *numbers))
+        place = _place(host, *path.split("-"))
+        found.append(Device(path, f"{vendor}:{product}", serial, name, *numbers, place))
     return found
+
+
+def _place(host: Host, bus: str, ports: str) -> str:
+    controller = os.path.dirname(os.path.realpath(host.path(f"{DEVICES}/usb{bus}")))
+    found = re.search(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$", controller)
+    return f"pci-{found[1]}-usb-0:{ports}" if found else ""
 
 
 def interfaces(host: Host, device: Device) -> list[str]:
@@ -55,11 +67,13 @@ def interfaces(host: Host, device: Device) -> list[str]:
     return [name.removeprefix(start) for name in names]
 
 
-def find(host: Host, path: str, ids: str, serial: str) -> Device | None:
-    """A device that was at `path`: there, or wherever it has been plugged in since."""
+def find(host: Host, path: str, ids: str, serial: str, place: str = "") -> Device | None:
+    """A device that was at a place, or where that is not known at `path`: there, or wherever it
+    has been plugged in since."""
     alike = [device for device in devices(host) if device.ids == ids]
     for device in alike:
-        if device.path == path and serial in ("", device.serial):
+        is_there = device.place == place if place else device.path == path
+        if is_there and serial in ("", device.serial):
             return device
     moved = [device for device in alike if device.serial == serial]
     return moved[0] if len(moved) == 1 else None

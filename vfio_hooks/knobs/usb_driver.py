@@ -20,8 +20,9 @@ class UsbDriver(Knob):
     driver".
 
     The device is known again by its `ids` and `serial` number when it is plugged in elsewhere. One
-    without a serial number that is not at its place is taken for it only if it is alone of its
-    kind. Bound by name and not by a probe, as the kernel would choose the first driver that fits.
+    without a serial number that is not at its `place`, which tells more than the path where it is
+    known, is taken for it only if it is alone of its kind. Bound by name and not by a probe, as
+    the kernel would choose the first driver that fits.
     """
 
     path: str
@@ -29,6 +30,7 @@ class UsbDriver(Knob):
     ids: str
     serial: str = ""
     seconds: float = 10
+    place: str = ""
     kind: ClassVar[str] = "usb-driver"
     # Between unbind and bind an interface has neither the old driver nor the new one.
     atomic: ClassVar[bool] = False
@@ -55,7 +57,7 @@ class UsbDriver(Knob):
             )
 
     def _name(self, host: Host) -> str:
-        device = find(host, self.path, self.ids, self.serial)
+        device = find(host, self.path, self.ids, self.serial, self.place)
         if device is None:
             raise Gone(f"USB {self.path} ({self.ids}): the device is not plugged in")
         name = f"{device.path}:{self.interface}"

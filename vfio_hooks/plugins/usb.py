@@ -32,6 +32,7 @@ from vfio_hooks.host.usb import (
     DEVICES,
     DRIVERS,
     HUB_CLASS,
+    ID_PATH,
     IDS,
     PATH,
     Device,
@@ -50,16 +51,23 @@ MULTIPLE = True
 class Options:
     """`device` is a vendor and product number as lsusb shows them ("046d:c52b"), and stands for
     all devices that have them; or a place, "1-4", as in /sys/bus/usb/devices; or one interface of
-    the device there, "1-4:1.0". `driver` is what the interfaces are bound to, or "none"."""
+    the device there, "1-4:1.0". Of a place the first number is that of the bus, which may be
+    another after the next boot: "pci-0000:0b:00.3-usb-0:4" is the same port for good, as `udevadm
+    info /sys/bus/usb/devices/1-4` has it in ID_PATH. `driver` is what the interfaces are bound to,
+    or "none"."""
 
     device: str | None = None
     driver: str = "none"
 
     def __post_init__(self) -> None:
         if self.device is not None and not (
-            IDS.fullmatch(self.device.lower()) or PATH.fullmatch(self.device)
+            IDS.fullmatch(self.device.lower())
+            or PATH.fullmatch(self.device)
+            or ID_PATH.fullmatch(self.device)
         ):
-            raise ValueError('device must be like "046d:c52b", "1-4" or "1-4:1.0"')
+            raise ValueError(
+                'device must be like "046d:c52b", "1-4", "1-4:1.0" or "pci-0000:0b:00.3-usb-0:4"'
+            )
         if not self.driver or set("/.") & set(self.driver):
             raise ValueError('driver must be the name of a driver, such as "usbhid", or "none"')
 
@@ -67,7 +75,8 @@ class Options:
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
     if event.op != "prepare":
         return
-    only = (options.device or "").partition(":")[2] if _is_place(options.device) else ""
+    wanted = _Place.parse(options.device or "")
+    only = wanted.interface if wanted else ""
     value = NONE if options.driver == "none" else options.driver
     if value != NONE and not host.exists(f"{DRIVERS}/{value}") and not is_known(host, value):
         raise HookError(f"usb: {value!r} is not a USB driver of this kernel")
@@ -79,12 +88,24 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             )
         for interface in [only] if only else there:
             _check(host, device, interface)
-            knob = UsbDriver(device.path, interface, device.ids, device.serial)
+            knob = UsbDriver(device.path, interface, device.ids, device.serial, place=device.place)
             yield Step("usb", knob, Exclusive(value))
 
 
-def _is_place(device: str | None) -> bool:
-    return device is not None and "-" in device
+@dataclass(frozen=True)
+class _Place:
+    """Where a device is, in either notation, and the interface of it that is meant ("": all)."""
+
+    path: str
+    interface: str
+
+    @classmethod
+    def parse(cls, device: str) -> "_Place | None":
+        """What the key `device` says; None where that is a vendor and product number."""
+        if found := ID_PATH.fullmatch(device):
+            return cls(found[1] + found[2], found[3] or "")
+        path, _, interface = device.partition(":")
+        return cls(path, interface) if "-" in device else None
 
 
 def _chosen(domain: Domain, named: str | None, host: Host) -> list[Device]:
@@ -97,8 +118,11 @@ def _chosen(domain: Domain, named: str | None, host: Host) -> list[Device]:
                 'name one with device in [[usb]], such as device = "046d:c52b"',
             )
         return list(dict.fromkeys(found))
-    place, ids = named.partition(":")[0], named.lower()
-    found = [device for device in there if (device.path == place or device.ids == ids)]
+    place = _Place.parse(named)
+    if place:
+        found = [device for device in there if place.path in (device.path, device.place)]
+    else:
+        found = [device for device in there if device.ids == named.lower()]
     if not found:
         raise HookError(
             f"usb: {named} is not plugged in",
@@ -113,6 +137,7 @@ def _of_domain(wanted: UsbDevice, there: list[Device]) -> list[Device]:
         for device in there
         if wanted.ids in (None, device.ids)
         and wanted.address in (None, (device.bus, device.number))
+        and wanted.path in (None, device.path)
     ]
     if not found and not wanted.optional:
         raise HookError(
