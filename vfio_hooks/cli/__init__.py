@@ -26,6 +26,7 @@ _VERBS = (
     "validate",
     "verify",
     "log",
+    "why",
     "snapshot",
     "hook",
     "completion",
@@ -40,6 +41,7 @@ examples:
   vfio-hooks plan win11                what would be done when win11 starts?
   vfio-hooks status                    what is changed on this host now, and by whom?
   vfio-hooks log win11                 what happened at its last start and end?
+  vfio-hooks why win11                 what do the logs say of its last start, explained?
   vfio-hooks undo win11                put back what win11 left changed
 
 What is done for VM is in /etc/libvirt/hooks/qemu.d/VM/vm.toml; man vfio-hooks.toml has its keys.

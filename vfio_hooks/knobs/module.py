@@ -57,7 +57,7 @@ class Module(Knob):
             raise HookError(
                 f"{', '.join(idle)}: {self.name} was loaded, and did not take the device within "
                 f"{self.seconds:g} s",
-                "dmesg says why",
+                "see dmesg, or vfio-hooks why",
             )
 
     def _unload(self, host: WritableHost) -> None:

@@ -169,7 +169,7 @@ class PciDriver(Knob):
         if not taken:
             raise HookError(
                 f"{self.address}: {driver} did not take the device within {self.seconds:g} s",
-                "dmesg says why",
+                "see dmesg, or vfio-hooks why",
             )
 
     def _load(self, host: WritableHost, driver: str) -> None:

@@ -59,7 +59,7 @@ class PciReturn(Knob):
             raise HookError(
                 f"{self.address}: {value} does not take the device, also after it was removed "
                 f"and found again: {self.read(host)}",
-                "dmesg says why; if nothing helps, a suspend or a reboot may",
+                "see dmesg, or vfio-hooks why; if nothing helps, a suspend or a reboot may",
             )
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
@@ -75,6 +75,6 @@ class PciReturn(Knob):
             if error.errno == errno.ETIMEDOUT:
                 raise HookError(
                     f"{self.address}: {path} was not done within {self.seconds:g} s",
-                    "dmesg says why",
+                    "see dmesg, or vfio-hooks why",
                 ) from None
             raise refused(f"write {text!r}", path, error) from None

@@ -51,6 +51,6 @@ class PlatformDriver(Knob):
             if error.errno == errno.ETIMEDOUT:
                 raise HookError(
                     f"{self.device}: {driver} did not {verb} within {self.seconds:g} s",
-                    "dmesg says why",
+                    "see dmesg, or vfio-hooks why",
                 ) from None
             raise refused(verb, f"{self.device}: {driver}", error) from None

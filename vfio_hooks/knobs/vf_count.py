@@ -90,6 +90,8 @@ class VfCount(Knob):
             if error.errno == errno.ETIMEDOUT:
                 raise HookError(
                     f"{self.pf}: its VFs did not become {value} within {self.seconds:g} s",
-                    "dmesg may say why",
+                    "see dmesg, or vfio-hooks why",
                 ) from None
-            raise refused(f"set {value} VFs", self.key, error, "dmesg may say why") from None
+            raise refused(
+                f"set {value} VFs", self.key, error, "see dmesg, or vfio-hooks why"
+            ) from None

@@ -195,7 +195,7 @@ GUIDE: dict[str, tuple[Advice, ...]] = {
     ),
     "Diagnosing issues": (
         advice("LatencyMon.", note=GUEST),
-        advice("dmesg and libvirt's logs.", note="vfio-hooks log has the hook's part."),
+        advice("dmesg and libvirt's logs.", note="`vfio-hooks why` reads and explains them."),
         advice(
             "NUMA hits and misses; who uses the CPUs.",
             note="vfio-hooks verify tells both for a VM.",

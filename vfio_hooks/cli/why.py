@@ -1,0 +1,152 @@
+"""`vfio-hooks why`: what the logs say of a VM's last start, explained."""
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+
+from vfio_hooks.cli import domains, xml
+from vfio_hooks.cli.common import Verbs, add_json, add_verb
+from vfio_hooks.cli.terminal import clean, paint, say, say_json
+from vfio_hooks.errors import HookError
+from vfio_hooks.history import Past, events, read
+from vfio_hooks.host import Host
+from vfio_hooks.why import Told, explain
+from vfio_hooks.why.lines import QEMU_LOGS, Line, of_boot, qemu_log, since
+
+_WIDTH = 96
+_ONE_START = 600
+"""A `prepare` and a start of QEMU that are less than this apart, in seconds, are one start."""
+_EPILOG = f"""\
+With a VM it reads the kernel's log, {QEMU_LOGS}/VM.log, libvirt's log and that of the hook,
+from the VM's last start on. A line that is known is followed by what it means and what to do; an
+explanation never says more than its line does. Other lines about the VM or its devices are shown
+as they are.
+
+Without a VM it reads the kernel's log of this boot and the one before, and shows only the lines
+that are known. Where there is no systemd journal, only this boot's kernel log can be read.
+
+examples:
+  vfio-hooks why win11
+  vfio-hooks why                           after a crash of the host
+  vfio-hooks why win11 --json | jq '.lines[] | select(.name).name'
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "why",
+        run,
+        line="explain what the logs say of a VM's last start",
+        description="Explain what the kernel, QEMU, libvirt and the hook have logged since the "
+        "last start of a VM.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("vm", metavar="VM", nargs="?", help="name of the VM")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    told = _of_vm(arguments.vm) if arguments.vm else _of_host()
+    if arguments.json:
+        say_json({"vm": arguments.vm, "lines": [_as_json(one) for one in told]})
+    else:
+        _show(told, arguments.vm)
+    return 0
+
+
+def _of_host() -> list[Told]:
+    return [one for boot in (-1, 0) for one in explain(of_boot(boot)) if one.known]
+
+
+def _of_vm(vm: str) -> list[Told]:
+    own = qemu_log(vm)
+    begin = _last_start(vm, own)
+    if begin is None:
+        raise HookError(
+            f"{vm} was never started, as far as the logs reach",
+            f"vfio-hooks why, without {vm}, explains the kernel's log of this boot",
+        )
+    # A start that was refused before QEMU ran left QEMU's log as the start before had it.
+    lines = [line for line in own if line.time >= begin] + since(begin, vm)
+    return explain(sorted(lines, key=lambda line: line.time), _devices(vm))
+
+
+def _last_start(vm: str, own: Sequence[Line]) -> float | None:
+    """When the last start began: at the hook's `prepare`, or, for a VM without vfio-hooks, when
+    libvirt ran QEMU. None where no log has it."""
+    prepared = _last_prepare(vm)
+    if not own or prepared is None:
+        return own[0].time if own else prepared
+    # QEMU is run some time after the `prepare` of the same start.
+    return prepared if prepared > own[0].time - _ONE_START else own[0].time
+
+
+def _last_prepare(vm: str) -> float | None:
+    past: list[Past] = []
+    with suppress(HookError):
+        past = [one for one in events(read(None), vm) if one.event == "prepare"]
+    begins = [one.begin / 1_000_000 for one in past if one.event_of == vm]
+    return begins[-1] if begins else None
+
+
+def _devices(vm: str) -> list[str]:
+    """The addresses of the PCI functions that are passed, where libvirt can be asked."""
+    with suppress(HookError):
+        return [one.address for one in domains.defined(vm, Host("/"), xml.SYSTEM).domain.pci]
+    return []
+
+
+def _show(told: Sequence[Told], vm: str | None) -> None:
+    of = f"since the last start of {clean(vm)}" if vm else "in this boot and the last"
+    for one in told:
+        _show_line(one)
+    known = sum(one.known is not None for one in told)
+    if known:
+        say(f"{known} explained {of}")
+    else:
+        say(f"nothing that is known to be a fault was logged {of}")
+
+
+def _show_line(one: Told) -> None:
+    when = datetime.fromtimestamp(one.line.time).astimezone()
+    times = f" ({one.count} times)" if one.count > 1 else ""
+    head = f"{paint(f'{when:%F %T}', 'dim')} {one.line.source:7}"
+    text = f"{clean(one.line.text)}{times}"
+    say(f"{head} {paint(text, 'bold') if one.known else text}")
+    if one.known:
+        _wrapped("  means: ", one.meaning)
+        _wrapped("  do:    ", one.remedy)
+
+
+def _wrapped(head: str, text: str) -> None:
+    indent = " " * len(head)
+    for line in textwrap.wrap(
+        clean(text),
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ):
+        say(line)
+
+
+def _as_json(one: Told) -> dict[str, object]:
+    found: dict[str, object] = {
+        "time": datetime.fromtimestamp(one.line.time).astimezone().isoformat(),
+        "source": one.line.source,
+        "text": one.line.text,
+        "count": one.count,
+        "name": None,
+    }
+    if one.known:
+        found |= {
+            "name": one.known.name,
+            "meaning": one.meaning,
+            "remedy": one.remedy,
+            "printed_by": one.known.source,
+        }
+    return found

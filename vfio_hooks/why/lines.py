@@ -1,0 +1,183 @@
+"""Where the lines come from: the systemd journal, the kernel's own buffer, QEMU's log of a VM."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from vfio_hooks.commands import find, run
+from vfio_hooks.errors import HookError, unreadable
+from vfio_hooks.log import IDENTIFIER, WARNING
+
+Source = Literal["kernel", "qemu", "libvirt", "hook"]
+QEMU_LOGS = "/var/log/libvirt/qemu"
+KMSG = "/dev/kmsg"
+MOST = 50_000
+"""Lines of the journal that are read, the newest."""
+_SECONDS = 60
+_FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,VFIO_HOOKS_VM,_TRANSPORT,_UID"
+_KERNEL = "_TRANSPORT=kernel"
+# AppArmor and SELinux tell the audit system where that runs, and the kernel's log elsewhere.
+_AUDIT = "_TRANSPORT=audit"
+_DAEMONS = ("libvirtd", "virtqemud")
+_NEWEST = 4 << 20
+"""How much of the end of QEMU's log is read, in bytes."""
+# "2026-11-29 21:00:00.123+0000: starting up", and "2026-11-29T21:00:00.123456Z qemu-system-..."
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+)(?:Z|\+0000):? ?(.*)")
+_START = "starting up libvirt version"
+_LARGEST_RECORD = 8192  # CONSOLE_EXT_LOG_MAX of Linux
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a log; `time` is in seconds since 1970. Of the hook's and libvirt's lines,
+    `is_warning` tells those that say that something went wrong."""
+
+    time: float
+    source: Source
+    text: str
+    is_warning: bool = False
+
+
+def since(start: float, vm: str) -> list[Line]:
+    """What kernel, libvirt and hook have logged since a time, of VMs only this one's. Without a
+    systemd journal that is the kernel's buffer alone. Raises HookError."""
+    if find("journalctl") is None:
+        return [line for line in kernel_buffer() if line.time >= start]
+    wanted = [_KERNEL, "+", _AUDIT, "+", f"SYSLOG_IDENTIFIER={IDENTIFIER}"]
+    for daemon in _DAEMONS:
+        wanted += ["+", f"SYSLOG_IDENTIFIER={daemon}"]
+    return list(_entries(_journalctl(f"--since=@{start:.6f}", *wanted), vm))
+
+
+def of_boot(boot: int) -> list[Line]:
+    """What the kernel has logged in this boot (0) or the one before (-1); nothing where the
+    journal does not reach back so far. Raises HookError."""
+    if find("journalctl") is None:
+        return [] if boot else kernel_buffer()
+    try:
+        return list(_entries(_journalctl(f"--boot={boot}", _KERNEL, "+", _AUDIT), ""))
+    except HookError:
+        if not boot:
+            raise
+        # A journal in memory ends with its boot, and journalctl fails for one that it lacks.
+        return []
+
+
+def kernel_buffer(path: str = KMSG) -> list[Line]:
+    """The kernel's log out of its own buffer, of this boot. Raises HookError.
+
+    A read returns one record: "priority,number,microseconds,flags;text", and lines of tags that
+    begin with a space. https://www.kernel.org/doc/Documentation/ABI/testing/dev-kmsg
+    """
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    try:
+        return [line for record in _records(path) for line in _of_record(record, booted)]
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def qemu_log(vm: str, folder: str = QEMU_LOGS) -> list[Line]:
+    """QEMU's log of a VM since its last start, the start first and the command line left out;
+    nothing where it was never started. Raises HookError."""
+    path = f"{folder}/{vm}.log"
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _NEWEST))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return _last_start(text)
+
+
+def _last_start(text: str) -> list[Line]:
+    begin = text.rfind("\n", 0, max(0, text.rfind(_START))) + 1
+    found: list[Line] = []
+    in_command = False
+    for line in text[begin:].splitlines():
+        when, words = _stamped(line)
+        continues, in_command = in_command, line.endswith("\\")
+        if continues or in_command or not words:
+            continue
+        earlier = found[-1].time if found else 0.0
+        found.append(Line(earlier if when is None else when, "qemu", words))
+    return found if found and _START in found[0].text else []
+
+
+def _stamped(line: str) -> tuple[float | None, str]:
+    stamp = _STAMP.match(line)
+    if stamp is None:
+        return None, line.strip()
+    return datetime.fromisoformat(f"{stamp[1]}+00:00").timestamp(), stamp[2].strip()
+
+
+def _journalctl(*words: str) -> str:
+    argv = ["journalctl", "--output=json", "--all", "--quiet", f"--lines={MOST}"]
+    try:
+        return run([*argv, f"--output-fields={_FIELDS}", *words], _SECONDS)
+    except HookError as error:
+        hint = "try again with sudo" if os.geteuid() else error.hint
+        raise HookError("the systemd journal cannot be read", hint) from None
+
+
+def _entries(text: str, vm: str) -> Iterator[Line]:
+    for line in text.splitlines():
+        entry = json.loads(line)
+        made = _of_entry(entry)
+        # Anybody can write to the journal, under any identifier; the kernel's lines are its own.
+        forged = made.source != "kernel" and entry.get("_UID") != "0"
+        if not forged and (made.source != "hook" or _field(entry, "VFIO_HOOKS_VM") == vm):
+            yield replace(made, text=made.text.removeprefix(f"{vm}: ")) if vm else made
+
+
+def _of_entry(entry: dict[str, Any]) -> Line:
+    identifier = _field(entry, "SYSLOG_IDENTIFIER")
+    source: Source = "kernel"
+    if identifier == IDENTIFIER:
+        source = "hook"
+    elif identifier in _DAEMONS:
+        source = "libvirt"
+    priority = _field(entry, "PRIORITY")
+    is_warning = int(priority) <= WARNING if priority.isdecimal() else False
+    when = int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000
+    return Line(when, source, " ".join(_field(entry, "MESSAGE").split()), is_warning)
+
+
+def _field(entry: dict[str, Any], name: str) -> str:
+    """A field's text; journalctl writes what is not UTF-8 as a list of numbers."""
+    value = entry.get(name)
+    if isinstance(value, list) and all(isinstance(part, int) for part in value):
+        return bytes(value).decode(errors="replace")
+    return value if isinstance(value, str) else ""
+
+
+def _records(path: str) -> Iterator[str]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                record = os.read(descriptor, _LARGEST_RECORD)
+            except BlockingIOError:
+                return
+            except BrokenPipeError:
+                # Overwritten before it was read: the next read has the oldest that is left.
+                continue
+            if not record:
+                return
+            yield record.decode(errors="replace")
+    finally:
+        os.close(descriptor)
+
+
+def _of_record(record: str, booted: float) -> Iterator[Line]:
+    head, _, body = record.partition(";")
+    fields = head.split(",")
+    # A number above 7 has a facility: what programs wrote into the buffer is not the kernel's.
+    if len(fields) >= 3 and fields[0].isdecimal() and int(fields[0]) < 8:
+        yield Line(booted + int(fields[2]) / 1_000_000, "kernel", body.split("\n")[0])
