@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from vfio_hooks.domain import identify, parse
-from vfio_hooks.engine import Engine
+from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.errors import HookError, Interrupted, Strict, told
 from vfio_hooks.event import ENDING, PLANNED, Event
@@ -46,15 +46,14 @@ def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
 
 
 def _perform(event: Event, xml: bytes, config: "Config", places: Places, log: Log) -> None:
-    host = places.host()
     domain = parse(xml)
-    engine = Engine(host, places.folder(), log)
+    engine = Engine(places.host(), places.folder(), log)
     log.info(f"{event.vm}: {event.op}", event.vm)
     for why in domain.unread.values():
         log.info(f"{event.vm}: {why}", event.vm)
 
-    def planner(_: Ledger) -> list[Step]:
-        return gather(event, domain, config, host, log)
+    def planner(given: Given) -> list[Step]:
+        return gather(event, domain, config, given.host, log)
 
     if config.general.dry_run:
         _run_scripts(event, xml, config, log)

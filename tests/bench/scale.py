@@ -12,8 +12,7 @@ from pathlib import Path
 
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
-from vfio_hooks.engine import Engine
-from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.event import Event
 from vfio_hooks.gather import gather
@@ -71,7 +70,7 @@ def measure(root: Path, state: str, cpus: int) -> tuple[int, float, float, float
     steps = gather(event, domain, config, host, Silence())
     planned = time.perf_counter()
 
-    def planner(_: Ledger) -> list[Step]:
+    def planner(_: Given) -> list[Step]:
         return steps
 
     engine.perform("prepare", UUID, "bench", planner)

@@ -16,9 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from vfio_hooks.beside import open_process
-from vfio_hooks.engine import Engine
+from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.journal import State
-from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.host import WritableHost, irq
@@ -65,9 +64,10 @@ def follow(
 def keep_off(engine: Engine, uuid: str, vm: str, socket: str) -> None:
     """Have another irqbalance keep off what the one at the VM's start had to; undone with that."""
 
-    def planner(ledger: Ledger) -> list[Step]:
+    def planner(given: Given) -> list[Step]:
         # A VM that has ended has none any more, and nobody would undo this one.
-        held = [claim.step for claim in ledger.journals[uuid].live() if claim.state is State.HELD]
+        claims = given.ledger.journals[uuid].live()
+        held = [claim.step for claim in claims if claim.state is State.HELD]
         told = {step.key: step for step in held if isinstance(step.knob, IrqBalance)}
         again = [replace(step, knob=IrqBalance(socket)) for step in told.values()]
         return [] if socket in told else again[:1]

@@ -7,6 +7,7 @@ event of any VM, or `undo`, finishes what was cut off before it does anything el
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger
@@ -14,16 +15,27 @@ from vfio_hooks.engine.plan import Change, check, own_value, preview, undo_text
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.engine.undoing import Undoing
 from vfio_hooks.errors import HookError, Immovable
-from vfio_hooks.host import WritableHost
+from vfio_hooks.host import Seen, WritableHost
+from vfio_hooks.host.view import View
 from vfio_hooks.log import Folded, Log
 from vfio_hooks.sharing import is_shared, target
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import Signals
 
-Planner = Callable[[Ledger], Sequence[Step]]
-"""Makes the plan, under the lock, from the host as it is then."""
-
 UNDOING_EVENTS = ("stopped", "release", "undo")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a plan is made from, under the lock: the host as it is then, read once for the whole
+    plan, and what is changed on it already. What a step changes is read anew before its write."""
+
+    host: View
+    ledger: Ledger
+
+
+Planner = Callable[[Given], Sequence[Step]]
+"""Makes the plan of one event."""
 
 
 class Engine:
@@ -82,13 +94,16 @@ class Engine:
         if event == "prepare" and journal.live():
             self.log.info(f"{vm}: its last run was never released: undoing it first", vm)
             self._undo_event(ledger, journal, "undo", journal.live())
-        steps = planner(ledger)
+        given = Given(View(self.host), ledger)
+        steps = planner(given)
         check(steps, uuid, ledger)
-        return ledger, preview(steps, self.host, ledger)
+        return ledger, preview(steps, given.host, ledger)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self.signals.caught(), self.folder.locked(self.signals.check):
+            # Other events may have been handled since the last look.
+            self.host.seen = Seen()
             try:
                 yield
             finally:

@@ -2,10 +2,14 @@
 
 An unbind waits inside the kernel, unkillably, until every open file of a sound card is closed. So
 these are looked at first.
+
+All processes are looked at in one go, and what was seen counts for a second: a VM may have dozens
+of functions, and the host thousands of processes.
 """
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +22,14 @@ from vfio_hooks.wait import until
 # serial port does not mind; nor does a DisplayPort's drm_dp_aux_dev, which waits only for a
 # transfer that goes on.
 _HOLDING = ("drm", "i2c-dev", "sound", "nvme", "block", "hidraw", "mei", "vfio", "vfio-dev")
+_FRESH = 1.0
+"""Seconds for which a look at what all processes have open counts. Who opens a device a moment
+later is not seen by any look."""
+
+_WRITER = "vh "
+
+Number = tuple[int, int]
+"""Major and minor number of a device."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ def holders_after(host: Host, address: str, seconds: float) -> list[Holder]:
 
     def free() -> bool:
         found[:] = holders(host, address)
+        if found:
+            host.seen.opened = None
         return not found
 
     until(free, seconds)
@@ -54,7 +68,7 @@ def driver_users(host: Host, module: str) -> list[Holder]:
     """The processes that have a character device of a module's open, by what the module calls
     its devices in /proc/devices: "195 nvidia-frontend" is one of nvidia's."""
     named = module.replace("_", "-")
-    nodes: dict[tuple[int, int], str] = {}
+    nodes: dict[Number, str] = {}
     for line in (host.maybe("/proc/devices") or "").partition("Block devices:")[0].splitlines():
         number, _, name = line.strip().partition(" ")
         if name.startswith(named):
@@ -67,41 +81,50 @@ def told(found: list[Holder]) -> str:
     return ", ".join(map(str, found[:3])) or "no process is seen to have it open"
 
 
-def _holding(host: Host, nodes: dict[tuple[int, int], str]) -> list[Holder]:
+def _holding(host: Host, nodes: dict[Number, str]) -> list[Holder]:
     """The processes that have one of the nodes, by device number, open."""
     if not host.is_this_machine or not nodes:
         return []
-    files = tuple(set(nodes.values()))
-    found: list[Holder] = []
-    for pid in filter(str.isdecimal, host.names("/proc")):
-        held = {nodes[number] for number in _open_devices(pid, files) if number in nodes}
-        name = host.maybe(f"/proc/{pid}/comm") or "?"
-        found += [Holder(int(pid), name, file) for file in sorted(held)]
-    return found
+    held = _opened(host).having(nodes)
+    return [Holder(pid, host.maybe(f"/proc/{pid}/comm") or "?", file) for pid, file in sorted(held)]
 
 
 def stuck_writer(host: Host, address: str) -> int | None:
     """The pid of a child of vfio-hooks that still waits inside the kernel for the function's
     driver to let go. While it does, even reading some of the function's files would wait too.
 
-    The child itself is the mark, by its name: nothing has to be remembered or cleaned up.
+    The child itself is the mark, by its name: nothing has to be remembered or cleaned up. They
+    are looked for once, and again when a write of this process has left one behind.
     """
     if not host.is_this_machine:
         return None
+    if host.seen.writers is None:
+        host.seen.writers = _writers(host)
     name = writer_name(address)
-    for pid in filter(str.isdecimal, host.names("/proc")):
-        if host.maybe(f"/proc/{pid}/comm") == name and _is_roots_python(host, pid):
-            return int(pid)
-    return None
+    pid = host.seen.writers.get(name)
+    return pid if pid and host.maybe(f"/proc/{pid}/comm") == name else None
+
+
+def _writers(host: Host) -> dict[str, int]:
+    """Every process that is called like a writer, and can be one, by name."""
+    named = {
+        int(pid): host.maybe(f"/proc/{pid}/comm") or ""
+        for pid in filter(str.isdecimal, host.names("/proc"))
+    }
+    return {
+        name: pid
+        for pid, name in named.items()
+        if name.startswith(_WRITER) and _is_roots_python(host, pid)
+    }
 
 
 def writer_name(address: str) -> str:
     """What a child that writes to a function's files is called, in the 15 bytes of a name: the
     functions behind Intel's VMD, "10000:e1:00.0", have longer addresses than others."""
-    return f"vh {address.replace(':', '')}"[:15]
+    return f"{_WRITER}{address.replace(':', '')}"[:15]
 
 
-def _is_roots_python(host: Host, pid: str) -> bool:
+def _is_roots_python(host: Host, pid: int) -> bool:
     """Whether a process with a writer's name can be one. Everybody may give a process of his that
     name, and by a link also sudo, which is root's then."""
     try:
@@ -112,7 +135,7 @@ def _is_roots_python(host: Host, pid: str) -> bool:
     return owner == 0 and (program is None or program.startswith("python"))
 
 
-def _nodes(host: Host, address: str) -> Iterator[tuple[tuple[int, int], str]]:
+def _nodes(host: Host, address: str) -> Iterator[tuple[Number, str]]:
     """Device number and path of the nodes whose open files matter."""
     for _, folder in class_devices(host, f"{DEVICES}/{address}"):
         number = host.maybe(f"{folder}/dev")
@@ -134,22 +157,62 @@ def _nodes(host: Host, address: str) -> Iterator[tuple[tuple[int, int], str]]:
             yield (195, int(text)), f"/dev/nvidia{text.strip()}"
 
 
-def _open_devices(pid: str, files: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    """The numbers of the devices that a process has open. Only what is called like a device, or
-    one of these in another root, is looked at: a look at a file of a server that does not answer
-    would last for ever."""
-    folder = f"/proc/{pid}/fd"
-    try:
-        names = os.listdir(folder)
-    except OSError:  # it ended meanwhile
-        return
-    for name in names:
+class Opened:
+    """What all processes have open: devices by number, and files that only end like the name of
+    a device, as one does in another root. Those are looked at when they are asked for: a look at
+    a file of a server that does not answer would last for ever."""
+
+    def __init__(self) -> None:
+        self.devices: dict[Number, set[int]] = {}
+        """The pids that have each device open."""
+        self.others: list[tuple[int, str, str]] = []
+        """pid, the link in its fd folder, and the path that it shows."""
+
+    def look(self, pid: int) -> None:
+        folder = f"/proc/{pid}/fd"
         try:
-            path = os.readlink(f"{folder}/{name}")
-            if not (path.startswith("/dev/") or path.endswith(files)):
+            names = os.listdir(folder)
+        except OSError:  # it ended meanwhile
+            return
+        for name in names:
+            link = f"{folder}/{name}"
+            try:
+                path = os.readlink(link)
+            except OSError:
                 continue
-            seen = os.stat(f"{folder}/{name}")
+            if path.startswith("/dev/"):
+                self._add(pid, link)
+            elif "/dev/" in path:
+                self.others.append((pid, link, path))
+
+    def having(self, nodes: dict[Number, str]) -> set[tuple[int, str]]:
+        """The pids that have any of these nodes open, each with the node's path."""
+        files = tuple(set(nodes.values()))
+        wanted = [other for other in self.others if other[2].endswith(files)]
+        self.others = [other for other in self.others if other not in wanted]
+        for pid, link, _ in wanted:
+            self._add(pid, link)
+        return {(pid, file) for number, file in nodes.items() for pid in self._pids(number)}
+
+    def _pids(self, number: Number) -> set[int]:
+        return self.devices.get(number, set())
+
+    def _add(self, pid: int, link: str) -> None:
+        try:
+            seen = os.stat(link)
         except OSError:
-            continue
+            return
         if stat.S_ISCHR(seen.st_mode) or stat.S_ISBLK(seen.st_mode):
-            yield os.major(seen.st_rdev), os.minor(seen.st_rdev)
+            self.devices.setdefault((os.major(seen.st_rdev), os.minor(seen.st_rdev)), set()).add(
+                pid
+            )
+
+
+def _opened(host: Host) -> Opened:
+    now = time.monotonic()
+    if host.seen.opened is None or now - host.seen.opened[0] > _FRESH:
+        opened = Opened()
+        for pid in filter(str.isdecimal, host.names("/proc")):
+            opened.look(int(pid))
+        host.seen.opened = now, opened
+    return host.seen.opened[1]

@@ -53,9 +53,10 @@ _INTERFACE = (
         ["`plan(event, domain, options, host)`"],
         "Yields the steps of an event, or returns a list of them. It is called at prepare, start "
         "and started, more than once, and without root when a user runs `vfio-hooks plan`. So it "
-        "must only read. For what cannot work it raises `HookError(problem, hint)` of "
-        "vfio_hooks.errors, before anything is changed; any other exception is told with the "
-        "module's line. What it prints is seen by hand only, as with `vfio-hooks plan`.",
+        "must only read, and it sees each file as it was when first read for this plan. For what "
+        "cannot work it raises `HookError(problem, hint)` of vfio_hooks.errors, before anything "
+        "is changed; any other exception is told with the module's line. What it prints is seen "
+        "by hand only, as with `vfio-hooks plan`.",
     ),
     (
         ["`Options`"],

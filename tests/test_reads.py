@@ -1,0 +1,153 @@
+"""How often the host is read for an event: each file once for the plan, and anew for a write."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.kernel import Kernel, Lines, a_host
+from tests.test_in_use import needs_root
+from vfio_hooks.config import Config
+from vfio_hooks.domain import Domain
+from vfio_hooks.engine import Engine, Given
+from vfio_hooks.engine.state import StateFolder
+from vfio_hooks.event import Event
+from vfio_hooks.gather import gather
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.in_use import holders, stuck_writer, writer_name
+from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.host.view import View
+from vfio_hooks.knobs import File, IrqAffinity
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
+from vfio_hooks.wait import until
+
+VM = "00000000-0000-0000-0000-00000000000a"
+PINNED = Domain("vm", VM, vcpus=2, vcpu_pins={0: frozenset({4}), 1: frozenset({5})})
+FIRST, SECOND = File("/proc/sys/vm/first"), File("/proc/sys/vm/second")
+TABLES = ["cpus", "irqs", "governor"]
+
+
+class Counting(Kernel):
+    """A kernel that counts what is read of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__.update(a_host().__dict__)
+        self.reads: Counter[str] = Counter()
+
+    def read(self, name: str) -> str:
+        self.reads[name] += 1
+        return super().read(name)
+
+    def write(self, name: str, text: str) -> None:
+        seen = self.reads.copy()
+        super().write(name, text)
+        self.reads = seen  # The fake reads itself.
+
+
+def test_a_plan_reads_each_file_once_and_a_write_reads_it_anew(memory: Path) -> None:
+    kernel = Counting()
+    planned: Counter[str] = Counter()
+
+    def planner(given: Given) -> list[Step]:
+        steps = gather(Event("vm", "prepare"), PINNED, Config.use(TABLES), given.host, Lines())
+        planned.update(kernel.reads)
+        return steps
+
+    Engine(kernel, StateFolder(str(memory)), Lines()).perform("prepare", VM, "vm", planner)
+    assert planned
+    assert {name for name, count in planned.items() if count > 1} == set()
+    # Planned, captured, and read back after the write.
+    assert kernel.reads[IrqAffinity(24).key] == 3
+
+
+class Linked(Kernel):
+    """A kernel in which a write of one value changes another one, too."""
+
+    def write(self, name: str, text: str) -> None:
+        super().write(name, text)
+        if name == FIRST.path:
+            self.files[SECOND.path] = "2\n"
+
+
+def test_what_changes_after_the_plan_is_seen_before_the_write(memory: Path) -> None:
+    kernel = Linked()
+    kernel.files = dict.fromkeys((FIRST.path, SECOND.path), "1\n")
+    engine = Engine(kernel, StateFolder(str(memory)), Lines())
+    steps = [Step("test", knob, Override("7")) for knob in (FIRST, SECOND)]
+    engine.perform("prepare", VM, "vm", lambda _: steps)
+    assert [claim.base for claim in engine.folder.load(VM).live()] == ["1", "2"]
+    assert engine.undo("release", VM) == []
+    assert SECOND.read(kernel) == "2"
+
+
+def test_a_view_goes_by_what_it_saw() -> None:
+    kernel = a_host()
+    view = View(kernel)
+    path, link = File("/proc/sys/vm/stat_interval"), f"{DEVICES}/0000:04:00.0/driver"
+    for look in ("first", "later"):
+        assert path.read(view) == "1"
+        assert view.link(link) == "amdgpu"
+        assert view.maybe("/proc/sys/vm/none") is None
+        assert not view.exists("/proc/sys/vm/none")
+        assert "none" not in view.names("/proc/sys/vm")
+        if look == "first":
+            kernel.files |= {path.path: "2\n", "/proc/sys/vm/none": "3\n"}
+            kernel.unbind("0000:04:00.0", "0000:04:00.0")
+    assert path.read(kernel) == "2"
+    assert path.read(View(kernel)) == "2"
+
+
+class Crowd(Host):
+    """This machine with graphics cards of nvidia's, and a count of the looks at its processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+
+    def names(self, folder: str) -> list[str]:
+        self.looks += folder == "/proc"
+        return super().names(folder)
+
+    def maybe(self, name: str) -> str | None:
+        if name.startswith("/proc/driver/nvidia/gpus/"):
+            return f"Device Minor: {int(name.split('/')[5][5:7], 16)}"
+        return super().maybe(name)
+
+
+CARDS = [f"0000:{slot:02x}:00.0" for slot in range(64)]
+
+
+def test_one_look_at_all_processes_for_all_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, now = Crowd(), 100.0
+    monkeypatch.setattr("vfio_hooks.host.in_use.time.monotonic", lambda: now)
+    for address in CARDS:
+        assert holders(host, address) == []
+    assert host.looks == 1
+    now += 1.1
+    assert holders(host, CARDS[0]) == []
+    assert host.looks == 2
+
+
+def test_one_look_for_writers_that_were_left_behind() -> None:
+    host = Crowd()
+    for address in CARDS:
+        assert stuck_writer(host, address) is None
+        assert stuck_writer(View(host), address) is None
+    assert host.looks == 1
+
+
+@needs_root
+def test_another_look_after_a_write_has_left_one_behind(tmp_path: Path) -> None:
+    host, pipe = WritableHost(), tmp_path / "unbind"
+    os.mkfifo(pipe)
+    assert stuck_writer(host, "test:03.0") is None
+    with pytest.raises(TimeoutError):
+        host.write_aside(str(pipe), "x", 1, writer_name("test:03.0"))
+    assert until(lambda: stuck_writer(Host(), "test:03.0") is not None, 30)
+    assert stuck_writer(host, "test:03.0") is not None
+    assert pipe.read_text() == "x"
+    assert until(lambda: os.waitpid(-1, os.WNOHANG)[0] != 0, 30)
+    assert stuck_writer(host, "test:03.0") is None
