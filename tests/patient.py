@@ -12,7 +12,7 @@ from vfio_hooks.plugins import load
 
 Tree = Mapping[str, str]
 """The texts of files by their paths; "→ target" is a symbolic link, and a path that ends with a
-slash an empty folder. A file whose text begins with "#!" is executable."""
+slash an empty folder. Executable is what begins with "#!" or ends in ".sh"."""
 
 PINNED = "<cputune><vcpupin vcpu='0' cpuset='2'/><vcpupin vcpu='1' cpuset='3'/></cputune>"
 
@@ -28,7 +28,7 @@ def grow(root: Path, tree: Tree) -> Path:
             path.symlink_to(text[2:])
         else:
             path.write_text(text + "\n")
-            path.chmod(0o755 if text.startswith("#!") else 0o644)
+            path.chmod(0o755 if text.startswith("#!") or name.endswith(".sh") else 0o644)
     return root
 
 

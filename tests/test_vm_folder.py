@@ -28,9 +28,20 @@ def sealed(memory: Path) -> Sealed:
 
 def script(path: Path, text: str = RECORD, mode: int = 0o755) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if text.startswith("→ "):
+        path.symlink_to(text.removeprefix("→ "))
+        return path
     path.write_text(text)
     path.chmod(mode)
     return path
+
+
+def is_alive(pid: str) -> bool:
+    """Whether a process does anything any more: a dead one may be waited for by nobody."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def record(sealed: Sealed) -> list[str]:
@@ -75,9 +86,29 @@ def test_at_operations_that_are_nothing_to_the_plugins(sealed: Sealed, op: str) 
 
 
 FAILURES = {
-    "exit code": ("#!/bin/sh\nexit 3\n", "/one: exit code 3; journalctl -t vfio-hooks has"),
+    "exit code": ("#!/bin/sh\nexit 3\n", "/one: exit code 3\n"),
     "signal": ("#!/bin/sh\nkill -9 $$\n", "/one: killed by SIGKILL"),
-    "no interpreter": ("#!/nowhere\n", "/one: exit code 12"),
+    "its last words": (
+        "#!/bin/sh\necho no >&2\nprintf '\\033[31mno \\001such\\r\\n\\n' >&2\nexit 3\n",
+        "/one: exit code 3: no such\n",
+    ),
+    "many words": ("#!/bin/sh\nprintf '%300s' x | tr ' ' y >&2\nexit 3\n", f"3: {'y' * 200}\n"),
+    "words to /dev/stderr": (
+        "#!/bin/sh\necho a >&2\necho b > /dev/stderr\nexit 3\n",
+        "/one: exit code 3: b\n",
+    ),
+    "nothing but output": ("#!/bin/sh\necho out\nexit 3\n", "/one: exit code 3\n"),
+    "no interpreter": (
+        "#!/nowhere\n",
+        "/one: exit code 127: its first line wants /nowhere, which is not there; install that, or",
+    ),
+    "no interpreter by name": ("#!/usr/bin/env fisch\n", ": its first line wants fisch, which is"),
+    "of Windows": (
+        "#!/bin/sh\r\nexit 0\r\n",
+        "/one: exit code 127: its lines end as on Windows, in CR and LF; sed -i 's/\\r$//' /etc/",
+    ),
+    "a byte order mark": ("\ufeff#!/bin/sh\nexit 3\n", ": exit code 3: it begins with a byte ord"),
+    "a link to nowhere": ("→ ../gone", "/one: it is a link to ../gone, which is not there; mend"),
     "too slow": ("#!/bin/sh\nsleep 60\n", "/one: not done after 0.3 s, so it was killed"),
 }
 
@@ -95,6 +126,36 @@ def test_a_failing_script_is_named(sealed: Sealed, text: str, told: str) -> None
     assert result.stderr.count("\n") == 1
     assert not record(sealed)
     assert not sealed.journals()
+
+
+def test_a_script_that_names_no_shell_is_bashs(sealed: Sealed) -> None:
+    """VFIO-Tools ran it with bash, and it may be written for that."""
+    text = 'source <(echo GPU=4)\n[[ $1 == win11 ]] && echo "$GPU $#" >> /run/record\nexit 0\n'
+    script(sealed.manage("win11") / "prepare/begin/start.sh", text)
+    assert sealed.hook("win11", "prepare", domain_xml()) == Result(0, b"", "")
+    assert record(sealed) == ["4 4"]
+
+
+def test_a_hook_that_is_told_to_end_ends_what_it_runs(sealed: Sealed) -> None:
+    """With its group, and without the scripts that would follow."""
+    folder = sealed.manage("win11") / "prepare/begin"
+    script(folder / "1", "#!/bin/sh\nsleep 1000 &\necho $! $$ > /run/pids\nwait\n")
+    script(folder / "2")
+    argv = ("/etc/libvirt/hooks/qemu", "win11", "prepare", "begin", "-")
+    pids = sealed.root / "run/pids"
+    with sealed.popen(*argv) as process:
+        assert process.stdin is not None
+        process.stdin.write(domain_xml().encode())
+        process.stdin.close()
+        process.stdin = None
+        assert until(lambda: pids.exists() and pids.read_text().endswith("\n"), 60)
+        started = pids.read_text().split()
+        process.terminate()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"/1: stopped by SIGTERM, with all that it had started\n" in stderr
+    assert until(lambda: not any(map(is_alive, started)), 60)
+    assert not record(sealed)
 
 
 @pytest.mark.parametrize("mistake", ["", "typo", "dry run", "module", "state", "script"])

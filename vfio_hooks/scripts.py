@@ -2,33 +2,43 @@
 
 That is a file or a folder of files. They get what libvirt gives to a hook: its arguments, the
 domain's XML on standard input, its environment and working folder. What they print goes to the
-systemd journal, never to libvirt, which would take it for XML.
+systemd journal, never to libvirt, which would take it for XML; of one that fails the last line on
+standard error is part of the error.
 """
 
+import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from typing import IO
 
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
+from vfio_hooks.executable import command, fault
+from vfio_hooks.host import Host
 from vfio_hooks.log import IDENTIFIER, Log
 from vfio_hooks.trust import trusted
+from vfio_hooks.wait import POLL, Signals, until
 
 STREAM = "/run/systemd/journal/stdout"
+_GRACE = 3.0
+"""Seconds that an executable has to end when the hook is told to."""
+_LONGEST = 200
+"""Characters of an executable's last line in an error; the log has the whole."""
 
 
 def find(folder: str, event: Event) -> list[str]:
     """The executables of a VM for an event, in the order of their names' bytes.
 
-    Raises HookError for one that somebody else than root could have written.
+    Raises HookError for one that somebody else than root could have written, and for a link that
+    leads nowhere.
     """
-    place = f"{folder}/{event.op}/{event.subop}"
-    found = list(_executables(place))
+    found = list(_executables(f"{folder}/{event.op}/{event.subop}"))
     for path in found:
-        trusted(path, _hooks(folder))
+        _check(path, folder)
     return found
 
 
@@ -36,8 +46,9 @@ def run(paths: list[str], event: Event, xml: bytes, seconds: float, log: Log) ->
     """Run executables one after the other.
 
     Raises HookError for the first that exits non-zero, cannot be run, or is not done after
-    `seconds`: it is killed then, with its process group. What they leave running in the
-    background is neither waited for nor killed.
+    `seconds`: it is killed then, with its process group; and Interrupted when this process is told
+    to end, after that group. What they leave running in the background is neither waited for nor
+    killed, but what that prints on standard error is lost.
     """
     for path in paths:
         log.info(f"{event.vm}: running {path}", event.vm)
@@ -50,64 +61,156 @@ def run_all(folder: str, event: Event, xml: bytes, seconds: float, log: Log) -> 
     problems = []
     for path in _executables(f"{folder}/{event.op}/{event.subop}"):
         try:
-            trusted(path, _hooks(folder))
+            _check(path, folder)
             run([path], event, xml, seconds, log)
+        except Interrupted:
+            raise
         except HookError as error:
             problems.append(error)
     return problems
 
 
-def _hooks(folder: str) -> str:
-    return os.path.dirname(os.path.dirname(folder))
+def _check(path: str, folder: str) -> None:
+    if os.path.islink(path) and not os.path.exists(path) and (wrong := fault(path, Host())):
+        raise wrong
+    trusted(path, os.path.dirname(os.path.dirname(folder)))
 
 
 def _run(path: str, event: Event, xml: bytes, seconds: float) -> None:
-    # Through sh, which AppArmor's profile of libvirtd lets run unconfined: run directly, a script
-    # would inherit a profile in which nothing below /usr/local can be executed.
-    argv = ["/bin/sh", "-c", 'exec "$0" "$@"', path, event.vm, event.op, event.subop, event.extra]
-    with _journal_stream(f"{event.vm}: output of {path}") as output:
+    argv = [*command(path), event.vm, event.op, event.subop, event.extra]
+    with _journal_stream(f"{event.vm}: output of {path}") as output, _Errors(output) as errors:
         try:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.PIPE,
                 stdout=output.fileno(),
-                stderr=output.fileno(),
+                stderr=errors.fileno(),
                 start_new_session=True,
             )
         except OSError as error:
             raise HookError(f"{path}: cannot be run: {error.strerror}") from None
+        try:
+            _await(process, xml, seconds, errors)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            raise HookError(
+                f"{path}: not done after {seconds:g} s, so it was killed",
+                "script_timeout in vm.toml says how long it may take",
+            ) from None
+        except Interrupted as error:
+            _kill(process, _GRACE)
+            raise Interrupted(f"{path}: {error.problem}, with all that it had started") from None
+        finally:
+            errors.pass_on()
+        if process.returncode:
+            raise _failure(path, process.returncode, errors.last_line())
+
+
+def _await(
+    process: "subprocess.Popen[bytes]", xml: bytes, seconds: float, errors: "_Errors"
+) -> None:
+    """Give a process its input, and wait for its end. Raises TimeoutExpired and Interrupted."""
+    signals = Signals()
+    left = [xml]
+
+    def has_ended() -> bool:
+        signals.check()
+        errors.pass_on()
+        try:
+            # No pipe but that of its input, so a child in the background that keeps the output
+            # open does not hold us up.
+            process.communicate(left.pop() if left else None, timeout=POLL)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    with signals.caught():
+        if not until(has_ended, seconds):
+            raise subprocess.TimeoutExpired(process.args, seconds)
+
+
+def _kill(process: "subprocess.Popen[bytes]", grace: float = 0) -> None:
+    """End a process with its group; those that want may have some time to do it themselves."""
+    if grace:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            pass
     try:
-        # No pipe is read, so a child in the background that keeps the output open, which goes
-        # straight to the systemd journal, does not hold us up.
-        process.communicate(xml, timeout=seconds)
-    except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise HookError(
-            f"{path}: not done after {seconds:g} s, so it was killed",
-            "script_timeout in vm.toml says how long it may take",
-        ) from None
-    if process.returncode:
-        raise HookError(
-            f"{path}: {_ending(process.returncode)}",
-            f"journalctl -t {IDENTIFIER} has what it printed",
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _failure(path: str, code: int, last_line: str) -> HookError:
+    ending = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+    if wrong := fault(path, Host()):
+        return HookError(wrong.problem.replace(": ", f": {ending}: ", 1), wrong.hint)
+    hint = f"journalctl -t {IDENTIFIER} has what it printed" if os.path.exists(STREAM) else ""
+    return HookError(f"{path}: {ending}" + (f": {last_line}" if last_line else ""), hint)
+
+
+class _Errors:
+    """What an executable prints on standard error: a file in memory without a name, as a pipe
+    would have to be emptied for as long as a child in the background has it open."""
+
+    def __init__(self, output: socket.socket | IO[bytes]) -> None:
+        self._output = output
+        self._file = os.memfd_create("stderr")
+        # Others may open /dev/stderr, which empties it, and go on from there.
+        fcntl.fcntl(self._file, fcntl.F_SETFL, os.O_APPEND)
+        self._passed_on = 0
+
+    def __enter__(self) -> "_Errors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def fileno(self) -> int:
+        return self._file
+
+    def pass_on(self) -> None:
+        """Let the log have what is new; one that does not read is not waited for."""
+        if not isinstance(self._output, socket.socket):
+            return
+        if os.fstat(self._file).st_size < self._passed_on:
+            self._passed_on = 0
+        try:
+            while part := os.pread(self._file, 1 << 16, self._passed_on):
+                self._passed_on += self._output.send(part, socket.MSG_DONTWAIT)
+        except OSError:
+            return
+
+    def last_line(self) -> str:
+        """The last line that is not blank, as a person can read it; "" for none."""
+        size = os.fstat(self._file).st_size
+        text = os.pread(self._file, 1 << 12, max(0, size - (1 << 12))).decode(errors="replace")
+        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+        lines = (
+            "".join(one if one.isprintable() else " " for one in line).strip()
+            for line in re.split(r"[\r\n]", plain)
         )
-
-
-def _ending(code: int) -> str:
-    return f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+        return ([line for line in lines if line] or [""])[-1][:_LONGEST]
 
 
 def _executables(place: str) -> Iterator[str]:
-    if os.path.isfile(place):
-        yield from [place] if os.access(place, os.X_OK) else []
-    elif os.path.isdir(place):
+    if os.path.isdir(place):
         for name in sorted(os.listdir(place), key=os.fsencode):
-            path = f"{place}/{name}"
             # An editor's backup is not a second script.
-            hidden = name.startswith(".") or name.endswith("~")
-            if not hidden and os.path.isfile(path) and os.access(path, os.X_OK):
-                yield path
+            if not name.startswith(".") and not name.endswith("~"):
+                yield from _executable(f"{place}/{name}")
+    else:
+        yield from _executable(place)
+
+
+def _executable(path: str) -> Iterator[str]:
+    """A file that is to be run; a link that leads nowhere is one, whose file is missed."""
+    is_file = os.path.isfile(path) and os.access(path, os.X_OK)
+    if is_file or (os.path.islink(path) and not os.path.exists(path)):
+        yield path
 
 
 def _journal_stream(title: str) -> socket.socket | IO[bytes]:

@@ -46,8 +46,8 @@ restore/begin, reconnect/begin and attach/begin. In place of the inner folder ma
 All executable files of the folder are run one after the other, in the order of the bytes of their
 names. Names that start with a full stop or end with a tilde are left out. Each gets the VM's
 name, the operation, the sub-operation and libvirt's extra argument (a hyphen for none), and the
-domain's XML on standard input. What it prints goes to the systemd journal; `vfio-hooks log` shows
-it.
+domain's XML on standard input. A script whose first line names no shell is run with bash. What
+one prints goes to the systemd journal; `vfio-hooks log` shows it.
 
 At prepare, start and started they run before the tables' changes are made, but after all of these
 were found to be possible; at stopped and release after the changes are undone. What executables
@@ -55,7 +55,8 @@ change they have to undo themselves, in an executable for release/end. They must
 or virsh, which waits for the hook.
 
 One that exits with another code than 0 ends the event: those after it are not run. At prepare and
-start the VM is then not started; at other events that is only logged, but see `strict_started`
+start the VM is then not started, and the error shows the last line that it printed on standard
+error; at other events that is only logged, but see `strict_started`
 above. At stopped and release all are run, even where vm.toml has become wrong since the start. One
 that takes longer than `script_timeout` is killed, and has failed. With `dry_run` none is run,
 unless the VM was started without.

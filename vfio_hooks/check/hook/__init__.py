@@ -1,14 +1,10 @@
 """Rules about the hook itself: is it there, can it run, is it run."""
 
 import os
-import re
 
 from vfio_hooks import config
 from vfio_hooks.check.rule import Patient
 from vfio_hooks.config import VM_FOLDERS
-
-_LARGEST = 1 << 18
-"""No script that a person wrote has this many bytes."""
 
 
 def shows_hooks(patient: Patient) -> bool:
@@ -26,25 +22,6 @@ def looked_at(patient: Patient) -> dict[str, str]:
     """The managed VMs that are asked about: the domain, or all."""
     found, guest = managed(patient), patient.guest
     return {name: path for name, path in found.items() if not guest or name == guest.domain.name}
-
-
-def text_of(path: str) -> str:
-    """A script's text; "" for what cannot be read or is none."""
-    try:
-        # A pipe would be waited for.
-        if not os.path.isfile(path):
-            return ""
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST)
-    except OSError:
-        return ""
-    return "" if b"\0" in data else data.decode(errors="replace")
-
-
-def interpreter(text: str) -> str | None:
-    """What a script's first line says that it is run by."""
-    found = re.match(r"#!\s*(\S+)", text)
-    return found[1] if found else None
 
 
 def is_executable(path: str) -> bool:

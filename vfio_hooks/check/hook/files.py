@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterator
 from shlex import quote
 
-from vfio_hooks.check.hook import interpreter, is_executable, looked_at, managed, text_of
+from vfio_hooks.check.domain.facts import shows_files
+from vfio_hooks.check.hook import is_executable, looked_at, managed
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, examine, examine_defaults
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import OPERATIONS
+from vfio_hooks.executable import fault, interpreter, syntax_error, text_of
 from vfio_hooks.nearest import did_you_mean
 from vfio_hooks.trust import trusted
 
@@ -18,6 +20,8 @@ _VIRSH = r"(?<![\w./-])(?:[\w./-]*/s?bin/)?virsh(?![\w.-])"
 _OPTIONS = r"\s+(?:(?:-\S+|\w+:\S+)\s+)*"
 _HARMLESS = rf"(?!{_OPTIONS}(?:nodedev|net|pool|vol|iface|secret)-)"
 """Commands of virsh that do not touch the VM."""
+_BASH = ("/usr/bin/bash", "/bin/bash", "/run/current-system/sw/bin/bash")
+_FIRST_LINE = "begin it with #!/bin/sh if it is for that, or install bash"
 
 
 @rule(
@@ -142,6 +146,42 @@ def not_executable(patient: Patient) -> Iterator[Seen]:
 
 
 @rule(
+    "script-broken",
+    "hook",
+    "error",
+    why="An executable that cannot be run keeps the VM from starting; one that its shell cannot "
+    "read to the end is left half done.",
+    source="execve(2); bash(1), -n",
+)
+def broken(patient: Patient) -> Iterator[Seen]:
+    interpreters = patient.host if shows_files(patient.host) else None
+    for path in looked_at(patient).values():
+        for script in _scripts(path):
+            if is_executable(script) or not os.path.exists(script):
+                if wrong := fault(script, interpreters):
+                    yield Seen(wrong.problem, wrong.hint)
+                elif told := syntax_error(script):
+                    yield Seen(f"{script} has a mistake: {told}", f"bash -n {quote(script)}")
+
+
+@rule(
+    "script-without-shell",
+    "hook",
+    "warning",
+    why="A script without a first line is run with bash, as VFIO-Tools did; sh, which is all that "
+    "is there, knows less of what people write.",
+    source="vfio-hooks.toml(5), EXECUTABLES",
+)
+def without_shell(patient: Patient) -> Iterator[Seen]:
+    if not shows_files(patient.host) or any(map(patient.host.exists, _BASH)):
+        return
+    for path in looked_at(patient).values():
+        for script in filter(is_executable, _scripts(path)):
+            if (text := text_of(script)) and not interpreter(text):
+                yield Seen(f"{script} has no first line that names its shell", _FIRST_LINE)
+
+
+@rule(
     "script-calls-virsh",
     "hook",
     "error",
@@ -196,9 +236,16 @@ def _scripts(path: str) -> Iterator[str]:
         place = f"{path}/{op}/{subop}"
         if os.path.isdir(place):
             paths = (f"{place}/{name}" for name in sorted(os.listdir(place)))
-            yield from filter(os.path.isfile, paths)
-        elif os.path.isfile(place):
+            yield from filter(_is_file_or_missed, paths)
+        elif _is_file_or_missed(place):
             yield place
 
 
-RULES = (unmanaged, unsafe, wrong, run_by_libvirt, not_executable, virsh, nodedev)
+def _is_file_or_missed(path: str) -> bool:
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
+
+
+RULES = (
+    *(unmanaged, unsafe, wrong, run_by_libvirt, not_executable, broken, without_shell),
+    *(virsh, nodedev),
+)

@@ -4,10 +4,11 @@ import os
 import re
 from collections.abc import Iterator
 
-from vfio_hooks.check.hook import interpreter, is_executable, shows_hooks, text_of
+from vfio_hooks.check.hook import is_executable, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands import run
 from vfio_hooks.errors import HookError
+from vfio_hooks.executable import interpreter, text_of
 
 _LIBVIRT = "https://libvirt.org/hooks.html"
 _AGAIN = "run install.sh of vfio-hooks again"

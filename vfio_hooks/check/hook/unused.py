@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterator
 from shlex import quote
 
-from vfio_hooks.check.hook import is_executable, looked_at, text_of
+from vfio_hooks.check.hook import is_executable, looked_at
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import OPERATIONS
+from vfio_hooks.executable import text_of
 from vfio_hooks.nearest import meant, nearest
 
 _SUBOPS = ("begin", "end")

@@ -1,0 +1,101 @@
+"""What runs an executable file, and what keeps it from being run.
+
+The kernel runs programs, and scripts by what their first line names. A script without such a line
+it leaves to the shell that wants it run: VFIO-Tools' hook was bash, so the people who left the
+line out have written bash.
+"""
+
+import os
+import re
+import shlex
+
+from vfio_hooks.commands import find, run
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+
+_LARGEST = 1 << 18
+"""No script that a person wrote has this many bytes."""
+_SHELLS = ("sh", "bash", "dash")
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+def text_of(path: str) -> str:
+    """A script's text; "" for what cannot be read or is none."""
+    try:
+        # A pipe would be waited for.
+        if not os.path.isfile(path):
+            return ""
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST)
+    except OSError:
+        return ""
+    return "" if b"\0" in data else data.decode(errors="replace")
+
+
+def interpreter(text: str) -> str | None:
+    """What a script's first line says that it is run by."""
+    found = re.match(r"#!\s*(\S+)", text)
+    return found[1] if found else None
+
+
+def command(path: str) -> list[str]:
+    """The command, less the arguments, that runs an executable of a VM's."""
+    text = text_of(path)
+    if text and not interpreter(text):
+        return [find("bash") or "/bin/sh", path]
+    # Through sh, which AppArmor's profile of libvirtd lets run unconfined: run directly, a script
+    # would inherit a profile in which nothing below /usr/local can be executed.
+    return ["/bin/sh", "-c", 'exec "$0" "$@"', path]
+
+
+def fault(path: str, host: Host | None) -> HookError | None:
+    """Why a file cannot be run, or not as it is meant, as far as its bytes tell. Interpreters are
+    those of `host`; where that is None, none is missed."""
+    if os.path.islink(path) and not os.path.exists(path):
+        goal = os.readlink(path)
+        return HookError(f"{path}: it is a link to {goal}, which is not there", "mend or remove it")
+    text = text_of(path)
+    here = shlex.quote(path)
+    if text.startswith(_BYTE_ORDER_MARK):
+        return HookError(
+            f"{path}: it begins with a byte order mark, which hides its first line",
+            f"sed -i '1s/^\\xef\\xbb\\xbf//' {here}",
+        )
+    if "\r\n" in text:
+        return HookError(
+            f"{path}: its lines end as on Windows, in CR and LF", f"sed -i 's/\\r$//' {here}"
+        )
+    if host and (missing := _missing(text, host)):
+        return HookError(
+            f"{path}: its first line wants {missing}, which is not there",
+            "install that, or correct the line",
+        )
+    return None
+
+
+def _missing(text: str, host: Host) -> str | None:
+    """The interpreter that a script wants and a host has not."""
+    found = re.match(r"#!\s*(\S+)[ \t]*(?:-S[ \t]+)?([^\s=]*)(?:\s|$)", text)
+    if not found:
+        return None
+    program, argument = found.groups()
+    if not host.exists(program):
+        return program
+    by_name = os.path.basename(program) == "env" and host.is_this_machine
+    return argument if by_name and argument.strip("-") and not find(argument) else None
+
+
+def syntax_error(path: str) -> str | None:
+    """What the shell says of a shell script that it cannot read to its end, in its own words."""
+    text = text_of(path)
+    name = os.path.basename(interpreter(text) or "bash")
+    if name == "env":
+        name = text.split("\n", 1)[0].split()[-1]
+    shell = find(name) if text and name in _SHELLS else None
+    if shell is None:
+        return None
+    try:
+        run([shell, "-n", path], seconds=10)
+    except HookError as error:
+        return error.problem.partition(": exit code ")[2].partition(": ")[2]
+    return None
