@@ -1,5 +1,6 @@
 """The cpus plugin: which of the host's tasks leave, what it refuses, and several VMs at once."""
 
+import copy
 import itertools
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import systemd
+from tests.fakes.death import Died, Fate, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
@@ -112,6 +114,7 @@ def contained(kernel: Kernel, name: str, populated: int = 1, pid: str = "600") -
     path = f"{ROOT}/{name}"
     kernel.files[f"{path}/cgroup.procs"] = f"{pid}\n"
     kernel.files[f"{path}/cgroup.events"] = f"populated {populated}\nfrozen 0\n"
+    kernel.add_thread(int(pid), "contained", "0-15", flags=0x400100)
     return path
 
 
@@ -213,6 +216,56 @@ def test_what_was_set_for_longer_than_this_boot_leaves_no_file(own: str, memory:
     assert undo(kernel, memory, vms[1]) == []
     assert kernel.state() == before
     assert kernel.ran.count(["systemctl", "daemon-reload"]) == 1
+
+
+def busy_host(empties: bool) -> Kernel:
+    """A host with programs in a slice whose name is before init.scope's, and in a container."""
+    kernel = host()
+    kernel.empties = empties
+    systemd.make(kernel, "games.slice", "")
+    systemd.make(kernel, "games.slice/games-fps.slice/game.service", "701")
+    contained(kernel, "docker")
+    return kernel
+
+
+@pytest.mark.parametrize("empties", [False, True], ids=["Linux 6", "Linux 7"])
+def test_a_hook_that_is_killed_leaves_no_task_confined(empties: bool, memory: Path) -> None:
+    begin, vm = busy_host(empties), domain("4", "5")
+    before, moment, ended = begin.state(), 0, False
+    while not ended:
+        kernel = MortalKernel()
+        kernel.__dict__.update(copy.deepcopy(begin.__dict__))
+        kernel.fate, folder = Fate(moment), memory / str(moment)
+        try:
+            perform(kernel, folder, vm)
+            undo(kernel, folder, vm)
+            ended = True
+        except Died:
+            kernel.fate = Fate()
+            assert undo(kernel, folder, vm) == []
+        assert kernel.state() == before, f"moment {moment}"
+        moment += 1
+    assert moment > 4 * len(UNITS)
+
+
+def test_a_cpu_that_comes_after_a_vm_is_everybodys(memory: Path) -> None:
+    """The fake's host has room for 16 CPUs, and 8 of them."""
+    kernel, vm = busy_host(empties=False), domain("4", "5")
+    perform(kernel, memory, vm)
+    assert "0-3,6-7" in kernel.files["/proc/701/status"]
+    assert undo(kernel, memory, vm) == []
+    for pid in ("1", "401", "402", "701", "600"):
+        assert kernel.files[f"/proc/{pid}/status"].endswith("\t0-15\n")
+
+
+def test_a_file_of_systemds_that_says_nothing_is_no_limit(memory: Path) -> None:
+    kernel, vm = host(), domain("4", "5")
+    kernel.files[systemd.DROP_IN.format("user.slice")] = "[Slice]\nAllowedCPUs=\n"
+    assert AllowedCpus("user.slice").read(kernel) == ""
+    perform(kernel, memory, vm)
+    assert undo(kernel, memory, vm) == []
+    assert systemd.DROP_IN.format("user.slice") not in kernel.files
+    assert not kernel.allowed
 
 
 def test_a_thread_that_ends_stops_nothing(memory: Path) -> None:

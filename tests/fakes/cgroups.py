@@ -15,14 +15,11 @@ PROGRAMS, KERNELS = (500, 501), 77
 """Tasks in the top group: two programs, and a thread of the kernel's."""
 
 
-class Files(Protocol):
+class Files(systemd.Files, Protocol):
     """A kernel in memory."""
 
-    files: dict[str, str]
     hands_on: bool
     """Whether a group of libvirt's hands the cpuset controller on to others below."""
-
-    def add_thread(self, pid: int, name: str, cpus: str, flags: int) -> None: ...
 
 
 def boot(kernel: Files) -> None:
@@ -85,6 +82,8 @@ def write(kernel: Files, name: str, text: str) -> None:
     elif file == _SET:
         _check_set(kernel, group, parse_list(text))
         kernel.files[name] = format_list(parse_list(text)) + "\n"
+        if f"{name}.effective" in kernel.files:
+            systemd.settle(kernel, group)
     else:
         kernel.files[name] = text + "\n"
 
@@ -138,7 +137,7 @@ def _switch(kernel: Files, name: str, text: str) -> None:
 def _check_set(kernel: Files, group: str, cpus: CpuSet) -> None:
     name = f"{group}/{_SET}"
     tasks = kernel.files[f"{group}/cgroup.procs"].split()
-    if not cpus and kernel.files[name].strip() and tasks:
+    if not cpus and kernel.files[name].strip() and tasks and not kernel.empties:
         raise OSError(errno.ENOSPC, "No space left on device", name)
     if not group.startswith(V1):
         return

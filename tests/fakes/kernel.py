@@ -17,6 +17,7 @@ from tests.fakes import (
     irqbalance,
     sriov,
     systemd,
+    tasks,
     udev,
     usb,
     watchdog,
@@ -61,12 +62,15 @@ class Kernel(Bus, Memory, WritableHost):
         self.broken: set[str] = set()
         self.removed: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
         self.banned = self.asked = ""
-        self.hands_on = False
+        self.hands_on = self.empties = False
         self.screen = Server()
 
     def state(self) -> dict[str, str]:
         """Every file and link, for comparing before with after."""
         files = systemd.without_the_unrestricted(self.files)
+        if self.allowed:
+            # A cpuset gives its tasks the CPUs that are online, and follows those that come.
+            files |= tasks.within(self.files, self.files["/sys/devices/system/cpu/online"])
         files["irqbalance"] = self.asked
         files["screen"] = self.screen.xrandr(["--verbose"])
         files |= {f"shared {name}": str(shared) for name, shared in self.shared.items()}
@@ -78,12 +82,17 @@ class Kernel(Bus, Memory, WritableHost):
             raise PermissionError(errno.EACCES, "Permission denied", name)
         if name in (watchdog.BOTH, *watchdog.ONE) and name in self.files:
             return watchdog.read(self, name)
+        if "/task/" in name:
+            # No process here has a second thread.
+            name = "/".join((*name.split("/")[:3], name.split("/")[-1]))
         try:
             return self.files[name].strip()
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", name) from None
 
     def names(self, folder: str) -> list[str]:
+        if folder.endswith("/task"):
+            return [folder.split("/")[2]]
         start = folder.rstrip("/") + "/"
         below = (
             name[len(start) :] for name in (*self.files, *self.links) if name.startswith(start)
@@ -220,7 +229,7 @@ class Kernel(Bus, Memory, WritableHost):
     def add_thread(self, pid: int, name: str, cpus: str, flags: int = 0x208040) -> None:
         """Put a kernel thread into the host; 0x4208060 are the flags of one that stays put."""
         fields = ["S", "2", "0", "0", "0", "-1", str(flags), *["0"] * 12, str(pid * 10)]
-        self.files[f"/proc/{pid}/stat"] = f"{pid} ({name}) {' '.join(fields)} 0 0\n"
+        self.files[f"/proc/{pid}/stat"] = f"{pid} ({name}) {' '.join(fields)} {'0 ' * 30}\n"
         self.files[f"/proc/{pid}/status"] = f"Name:\tkthread\nCpus_allowed_list:\t{cpus}\n"
 
 
@@ -268,9 +277,9 @@ def a_host() -> Kernel:
     kernel.units |= {"gdm.service": "active", "irqs.service": "inactive"}
     display.add(kernel)
     irqbalance.boot(kernel, "0")
-    systemd.set_property(kernel, "user.slice", "AllowedCPUs=0-6")
     kernel.add_thread(77, "kswapd0 (a)", "0-15")
     cgroups.boot(kernel)
+    systemd.set_property(kernel, "user.slice", "AllowedCPUs=0-6")
     kernel.managed.add("/proc/irq/26/smp_affinity_list")
     kernel.screen = Server.of_two()
     return kernel

@@ -1,17 +1,29 @@
 """What systemd does: units that run or do not, and AllowedCPUs with the kernel's cpusets.
 
 As seen with systemd 252 and 257: the cpuset controller is there while any unit needs it; clearing
-a property leaves the unit's cpuset as it was, for the kernel lets none with tasks be emptied.
+a property leaves the unit's cpuset as it was, for the kernel lets none with tasks be emptied. With
+262 and Linux 7.2 it is emptied, but for the last one, which goes with the controller.
 """
 
 import errno
 from typing import Protocol
 
+from tests.fakes import tasks
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import format_list, parse_list
 
 ROOT = "/sys/fs/cgroup"
+CONTROL = f"{ROOT}/cgroup.subtree_control"
 UNITS = ("init.scope", "system.slice", "user.slice", "machine.slice")
+GROUPS = {
+    "init.scope": "1",
+    "system.slice": "",
+    "system.slice/dbus.service": "401",
+    "user.slice": "",
+    "user.slice/user-1000.slice/session-2.scope": "402",
+    "machine.slice": "",
+}
+"""The groups of a host that has booted, the oldest first, and the task in each."""
 ALL = frozenset(range(8))
 DROP_IN = "/run/systemd/system.control/{}.d/50-AllowedCPUs.conf"
 
@@ -20,18 +32,30 @@ class Files(Protocol):
     """A kernel in memory."""
 
     files: dict[str, str]
+    empties: bool
+    """Whether a set with tasks in it can be emptied, as since Linux 7."""
     allowed: dict[str, str]
     """AllowedCPUs of the units that have it set."""
     units: dict[str, str]
     """ActiveState of the units that there are, "masked", or "broken" for one that cannot run."""
+
+    def add_thread(self, pid: int, name: str, cpus: str, flags: int) -> None: ...
 
 
 def boot(kernel: Files) -> None:
     """Put cgroup v2 with systemd into a kernel."""
     kernel.files["/run/systemd/system/placeholder"] = "\n"
     kernel.files[f"{ROOT}/cgroup.controllers"] = "cpuset cpu io memory pids\n"
-    for unit in UNITS:
-        kernel.files[f"{ROOT}/{unit}/cgroup.procs"] = "1\n"
+    kernel.files[CONTROL] = "memory pids\n"
+    for group, pid in GROUPS.items():
+        make(kernel, group, pid)
+
+
+def make(kernel: Files, group: str, pid: str) -> None:
+    """Put a unit's group into a kernel, and the task in it ("" for none)."""
+    kernel.files[f"{ROOT}/{group}/cgroup.procs"] = f"{pid}\n"
+    if pid:
+        kernel.add_thread(int(pid), f"task {pid}", "0-15", flags=0x400100)
 
 
 def set_property(kernel: Files, unit: str, assignment: str) -> None:
@@ -41,22 +65,41 @@ def set_property(kernel: Files, unit: str, assignment: str) -> None:
     kernel.allowed.pop(unit, None)
     if value:
         kernel.allowed[unit] = value
-    for each in UNITS:
-        path = f"{ROOT}/{each}/cpuset.cpus"
-        if not kernel.allowed:
-            kernel.files.pop(path, None)
-            kernel.files.pop(f"{path}.effective", None)
-            continue
+    others = [one for one in kernel.files[CONTROL].split() if one != "cpuset"]
+    wanted = ["cpuset", *others] if kernel.allowed else others
+    kernel.files[CONTROL] = " ".join(wanted) + "\n"
+    if kernel.allowed:
+        _apply(kernel, f"{ROOT}/{unit}", value)
+    else:
+        _switch_off(kernel)
+
+
+def _groups(kernel: Files) -> list[str]:
+    """The paths of the groups at the top, the oldest first; those of systemd's units and others."""
+    names = [name.removeprefix(f"{ROOT}/") for name in kernel.files if name.startswith(ROOT)]
+    groups = [name.removesuffix("/cgroup.procs") for name in names]
+    return [
+        f"{ROOT}/{name}" for name in groups if name + "/cgroup.procs" in names and "/" not in name
+    ]
+
+
+def _apply(kernel: Files, changed: str, value: str) -> None:
+    for group in _groups(kernel):
+        path = f"{group}/cpuset.cpus"
         kernel.files.setdefault(path, "\n")
-        if each == unit and value:
+        kernel.files.setdefault(f"{path}.effective", format_list(ALL) + "\n")
+        if group == changed and (value or kernel.empties):
             kernel.files[path] = value + "\n"
-        _settle(kernel, path)
-    for name in [name for name in kernel.files if name.endswith("/cgroup.events")]:
-        path = name.replace("/cgroup.events", "/cpuset.cpus")
-        if kernel.allowed:
-            kernel.files.setdefault(path, "\n")
-        else:
-            kernel.files.pop(path, None)
+            settle(kernel, group)
+
+
+def _switch_off(kernel: Files) -> None:
+    effective = {}
+    for group in _groups(kernel):
+        kernel.files.pop(f"{group}/cpuset.cpus", None)
+        if text := kernel.files.pop(f"{group}/cpuset.cpus.effective", None):
+            effective[group] = text
+    tasks.release(kernel, effective)
 
 
 def show(kernel: Files, properties: str, unit: str) -> str:
@@ -107,16 +150,18 @@ def run_service(kernel: Files, words: list[str]) -> None:
 
 def write(kernel: Files, path: str, text: str) -> str:
     """What a cpuset.cpus shows after a write of its own."""
-    if not text and kernel.files[path].strip():
+    if not text and kernel.files[path].strip() and not kernel.empties:
         raise OSError(errno.ENOSPC, "No space left on device", path)
     kernel.files[path] = format_list(parse_list(text)) + "\n"
-    _settle(kernel, path)
+    settle(kernel, path.rpartition("/")[0])
     return kernel.files[path].strip()
 
 
-def _settle(kernel: Files, path: str) -> None:
-    own = parse_list(kernel.files[path])
-    kernel.files[f"{path}.effective"] = format_list(own & ALL or ALL) + "\n"
+def settle(kernel: Files, group: str) -> None:
+    """A group's own set has changed."""
+    own = parse_list(kernel.files[f"{group}/cpuset.cpus"])
+    kernel.files[f"{group}/cpuset.cpus.effective"] = format_list(own & ALL or ALL) + "\n"
+    tasks.confine(kernel, group)
 
 
 def without_the_unrestricted(files: dict[str, str]) -> dict[str, str]:

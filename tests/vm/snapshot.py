@@ -114,6 +114,27 @@ def cgroups() -> Iterator[tuple[str, str]]:
                 yield f"cgroup {unit} {name}", text
 
 
+def tasks() -> Iterator[tuple[str, str]]:
+    """The CPUs that each task may use, by number and start; and those that programs have, by the
+    unit at the top that they are in, for those that come and go."""
+    groups: dict[str, set[str]] = {}
+    for folder in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        try:
+            start = (folder / "stat").read_text().rpartition(")")[2].split()[19]
+            status = dict(
+                line.split(":\t", 1) for line in (folder / "status").open() if ":\t" in line
+            )
+            group = (folder / "cgroup").read_text().splitlines()[-1].partition("/")[2]
+        except OSError:
+            continue  # It has ended.
+        cpus, name = status["Cpus_allowed_list"].strip(), status["Name"].strip()
+        yield f"task {folder.name} since {start}", f"{cpus} ({name})"
+        if group:
+            groups.setdefault(group.partition("/")[0], set()).add(cpus)
+    for unit, lists in sorted(groups.items()):
+        yield f"task of {unit}", " and ".join(sorted(lists))
+
+
 def interrupts() -> Iterator[tuple[str, str]]:
     """Which CPUs each interrupt in use may go to, named by device and use.
 
@@ -195,6 +216,7 @@ def collect() -> State:
         usb,
         shared,
         cgroups,
+        tasks,
         interrupts,
         processors,
         memory,
@@ -210,7 +232,11 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]
     lines = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        if old is None:
+        if key.startswith("task "):
+            # Tasks come and go, and change their names.
+            if old and new and old.partition(" (")[0] != new.partition(" (")[0]:
+                lines.append(f"{key}: {old} -> {new}")
+        elif old is None:
             lines.append(f"{key}: new, {new!r}")
         elif new is None:
             lines.append(f"{key}: gone, was {old!r}")

@@ -80,7 +80,8 @@ class Undoing:
             self.give_up(step.key, live)
             self._mark(journal, claim, State.UNDONE)
             return
-        if live != goal:
+        cut_off = claim.state is State.UNDOING and step.knob.repeated
+        if live != goal or cut_off:
             self._mark(journal, claim, State.UNDOING, goal)
             try:
                 step.knob.write(self.host, goal)

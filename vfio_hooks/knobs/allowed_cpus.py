@@ -1,7 +1,7 @@
 """The CPUs that the processes of a systemd unit may use."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -10,7 +10,7 @@ from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.knobs.base import Knob
-from vfio_hooks.knobs.file import write_file
+from vfio_hooks.knobs.tasks import give_offline_cpus
 from vfio_hooks.wait import until
 
 SECONDS = 10
@@ -31,8 +31,9 @@ class AllowedCpus(Knob):
 
     unit: str
     kind: ClassVar[str] = "allowed-cpus"
-    # Between systemd's part of the undo and ours the set is still there.
     atomic: ClassVar[bool] = False
+    # An undo that was cut off may have left no more than a file that says nothing.
+    repeated: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
@@ -46,49 +47,59 @@ class AllowedCpus(Knob):
         everything = online(host)
         if cpus and not cpus >= everything:
             return format_list(cpus)
-        # A drop-in that allows all is somebody's wish, or left by an undo that was cut off.
-        return format_list(everything) if any(self._drop_ins(host)) else ""
+        # One that allows all CPUs is somebody's wish, and one that allows fewer is on its way.
+        wished = any(map(partial(self._set_in, host), _FOLDERS))
+        return format_list(everything) if wished else ""
 
     def write(self, host: WritableHost, value: str) -> None:
-        argv = ["systemctl", "set-property", "--runtime", "--", self.unit, f"AllowedCPUs={value}"]
-        host.run(argv)
-        if not value:
+        if value:
+            self._set(host, value)
+        else:
             self._clear(host)
-        if not until(lambda: self.read(host) == value, SECONDS):
-            raise HookError(
-                f"{self.unit}: AllowedCPUs={value} was set, but its cpuset.cpus is "
-                f"{self.read(host)!r}",
-                f"systemctl status {self.unit}; journalctl -b -u {self.unit}",
-            )
         self._check_effective(host, value)
-        if value and value == self._lasting(host):
+        if value and value == self._set_in(host, _LASTING):
             # That file says it already, and goes before one for this boot, which is ours then.
             self._remove_drop_ins(host)
             host.run(["systemctl", "daemon-reload"])
 
-    def _clear(self, host: WritableHost) -> None:
-        """Do what systemd does not: it forgets a cleared property and leaves the kernel's set as
-        it was, since the kernel lets no set with tasks in it be emptied (systemd issue 43846).
-        And it keeps a file that says nothing any more."""
-        try:
-            write_file(host, self.key, format_list(possible(host)))
-        except Gone:
-            pass  # Nobody needs the controller any more, and systemd has switched it off.
-        self._remove_drop_ins(host)
+    def _set(self, host: WritableHost, value: str) -> None:
+        host.run(
+            ["systemctl", "set-property", "--runtime", "--", self.unit, f"AllowedCPUs={value}"]
+        )
+        if not until(lambda: self._shows(host, value), SECONDS):
+            raise HookError(
+                f"{self.unit}: AllowedCPUs={value} was set, but its cpuset.cpus is "
+                f"{host.maybe(self.key) or 'not set'}",
+                f"systemctl status {self.unit}; journalctl -b -u {self.unit}",
+            )
 
-    def _lasting(self, host: Host) -> str:
-        """What was set for longer than this boot, "" where nothing was."""
-        text = host.maybe(f"{_LASTING}/{self.unit}.d/{_FILE}") or ""
+    def _shows(self, host: Host, value: str) -> bool:
+        """Whether the kernel has what systemd was told. A cleared set may stay as it was, with all
+        CPUs: kernels before 7 let no set with tasks in it be emptied (systemd issue 43846)."""
+        cpus = parse_list(host.maybe(self.key) or "")
+        return cpus == parse_list(value) or (not value and cpus >= online(host))
+
+    def _clear(self, host: WritableHost) -> None:
+        """Give the tasks all CPUs, and only then clear the property: with the last one systemd
+        switches the cpuset controller off, and then the kernel leaves every task the CPUs that it
+        has, unless those of the first group that it looks at change, which is init.scope."""
+        if host.exists(self.key):
+            self._set(host, format_list(possible(host)))
+        self._set(host, "")
+        # systemd keeps a file that says nothing any more.
+        self._remove_drop_ins(host)
+        give_offline_cpus(host)
+
+    def _set_in(self, host: Host, folder: str) -> str:
+        """What one of systemd's own files sets, "" where there is none or it sets nothing."""
+        text = host.maybe(f"{folder}/{self.unit}.d/{_FILE}") or ""
         return ",".join(text.rpartition("AllowedCPUs=")[2].split())
 
     def _remove_drop_ins(self, host: WritableHost) -> None:
-        for path in list(self._drop_ins(host)):
-            host.remove(path)
-
-    def _drop_ins(self, host: Host) -> Iterator[str]:
-        """The files in which systemd keeps what was set for this boot."""
-        paths = (f"{folder}/{self.unit}.d/{_FILE}" for folder in _FOLDERS)
-        return filter(host.exists, paths)
+        """Remove the files in which systemd keeps what was set for this boot."""
+        for path in (f"{folder}/{self.unit}.d/{_FILE}" for folder in _FOLDERS):
+            if host.exists(path):
+                host.remove(path)
 
     def _check_effective(self, host: Host, value: str) -> None:
         shown = host.maybe(f"{ROOT}/{self.unit}/cpuset.cpus.effective")

@@ -17,6 +17,9 @@ class Knob(ABC):
     """The name in the journal. Never reused for another meaning."""
     atomic: ClassVar[bool] = True
     """Whether a write that was cut off left either the old value or the new one."""
+    repeated: ClassVar[bool] = False
+    """Whether an undo that was cut off writes again what the value shows already: there may be
+    more to do than it shows, and writing it twice does no harm."""
     left: ClassVar[str] = "cannot be undone: it stays"
     """What becomes of it where it is done once, for people."""
 

@@ -1,0 +1,42 @@
+"""What tasks may use once no cpuset confines them."""
+
+from vfio_hooks.host import WritableHost, threads
+from vfio_hooks.host.cgroup import ROOT
+from vfio_hooks.host.cpu import online, possible
+from vfio_hooks.host.cpulist import parse_list
+from vfio_hooks.wait import until
+
+_SECONDS = 2
+"""systemd switches the controller off after it has answered."""
+
+
+def give_offline_cpus(host: WritableHost) -> None:
+    """Let the host's tasks use CPUs that come online later, where no cpuset does that any more.
+
+    A cpuset gives its tasks the CPUs that are online, and follows those that come and go. Since
+    Linux 6.2 that is what its tasks are left with when the controller goes off.
+    """
+    running, every = online(host), possible(host)
+    if running == every or _is_needed(host) or not until(lambda: not _is_on(host), _SECONDS):
+        return
+    for thread in threads.threads(host).values():
+        if not thread.is_kernels and threads.allowed(host, thread) == running:
+            try:
+                host.set_affinity(thread.tid, every)
+            except OSError:
+                pass  # It has ended.
+
+
+def _is_on(host: WritableHost) -> bool:
+    return "cpuset" in (host.maybe(f"{ROOT}/cgroup.subtree_control") or "").split()
+
+
+def _is_needed(host: WritableHost) -> bool:
+    """Whether a group has fewer CPUs than the host, or hands the controller on."""
+    running = online(host)
+    for name in host.names(ROOT):
+        own = parse_list(host.maybe(f"{ROOT}/{name}/cpuset.cpus") or "")
+        handed_on = (host.maybe(f"{ROOT}/{name}/cgroup.subtree_control") or "").split()
+        if (own and not own >= running) or "cpuset" in handed_on:
+            return True
+    return False
