@@ -17,6 +17,7 @@ from vfio_hooks.errors import HookError, reason
 
 _VERBS = (
     "init",
+    "migrate",
     "plan",
     "check",
     "topology",
@@ -38,6 +39,7 @@ examples:
   vfio-hooks check win11               what is wrong on this host and in win11's XML?
   vfio-hooks plan win11 --use pci      what would be done at its start, had it only a [pci]?
   vfio-hooks init win11                write a vm.toml that suits it
+  vfio-hooks migrate win11             what do its scripts do, and which tables do the same?
   vfio-hooks plan win11                what would be done when win11 starts?
   vfio-hooks status                    what is changed on this host now, and by whom?
   vfio-hooks log win11                 what happened at its last start and end?

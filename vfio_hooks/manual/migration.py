@@ -11,6 +11,9 @@ Who has passed devices to a VM until now has scripts for it, mostly from one of 
 page says, piece by piece, what to write into the VM's `vm.toml` instead. The tables and their keys
 are in `vfio-hooks.toml`(5).
 
+`vfio-hooks migrate VM` does it for you: it reads a VM's scripts, says what becomes of each line,
+and with --write puts the tables in their place.
+
 One piece can follow the other: executables in the VM's folder go on being run. What a table does
 need not be undone by a script, so a line leaves the start script and the stop script together.
 After each step look at what would happen, which changes nothing:

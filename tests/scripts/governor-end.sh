@@ -1,0 +1,7 @@
+#!/bin/bash
+#op release
+CPUS=(0 1 2 3)
+for cpu in "${CPUS[@]}"; do
+    echo ondemand > "/sys/devices/system/cpu/cpu${cpu}/cpufreq/scaling_governor" #> mistake governor
+done
+cpupower frequency-set --governor powersave #> mistake governor

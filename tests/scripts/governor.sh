@@ -1,0 +1,9 @@
+#!/bin/bash
+#op prepare
+cpupower frequency-set -g performance #> table governor
+for file in /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor; do
+    echo performance > $file #> table governor
+done
+echo performance | sudo tee /sys/devices/system/cpu/cpu{4..7}/cpufreq/scaling_governor > /dev/null #> table governor
+echo 3600000 > /sys/devices/system/cpu/cpu4/cpufreq/scaling_min_freq #> table governor
+echo 1 > /sys/devices/system/cpu/intel_pstate/no_turbo #> table governor

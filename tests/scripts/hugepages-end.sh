@@ -1,0 +1,3 @@
+#!/bin/bash
+#op release
+echo 0 > /proc/sys/vm/nr_hugepages #> needless hugepages

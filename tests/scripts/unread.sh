@@ -1,0 +1,6 @@
+#!/bin/bash
+#op prepare
+systemctl stop gdm #> table session
+select one in a b; do #> unread
+    systemctl stop ollama
+done

@@ -1,0 +1,274 @@
+"""vfio-hooks migrate: scripts in the style of each family, with what becomes of each line."""
+
+import os
+import re
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import Command
+from tests.hosttree import domain_xml
+from vfio_hooks.config import examine
+from vfio_hooks.migrate import scripts
+from vfio_hooks.migrate.tables import tables, toml
+
+SCRIPTS = sorted((Path(__file__).parent / "scripts").iterdir())
+EXPECTED = re.compile(r"#> (\w+)(?: ([a-z]+))?(?: \+ (\w+))?$")
+
+
+def put(hooks: Path, script: Path) -> Path:
+    """Give win11 a script, at the operation that its line #op names."""
+    text = script.read_text(encoding="utf-8")
+    op = re.search(r"^#op ?(\w*)$", text, re.MULTILINE)
+    assert op
+    subop = "end" if op[1] in ("stopped", "release") else "begin"
+    place = hooks / "qemu.d/win11" / op[1] / subop / script.name if op[1] else hooks / "qemu.kept"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # Without what is expected, which would be read as well.
+    place.write_text(re.sub(r" #> .*", "", text), encoding="utf-8")
+    place.chmod(0o755)
+    return place
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_each_line_has_its_verdict(script: Path, tmp_path: Path) -> None:
+    place = put(tmp_path, script)
+    expected = {
+        (number, *pair)
+        for number, line in enumerate(script.read_text(encoding="utf-8").splitlines(), 1)
+        if (found := EXPECTED.search(line))
+        for pair in [(found[1], found[2] or ""), *([(found[3], "")] if found[3] else [])]
+    }
+    (read,) = [one for one in scripts(str(tmp_path), "win11", str(tmp_path)) if one.verdicts]
+    assert read.path == str(place)
+    assert {(one.line, one.kind, one.table) for one in read.verdicts} == expected
+
+
+def test_there_are_scripts_of_each_family() -> None:
+    assert len(SCRIPTS) >= 25
+
+
+def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
+    for script in SCRIPTS:
+        if script.stem in names:
+            put(tmp_path, script)
+    text = toml(tables(scripts(str(tmp_path), "win11", str(tmp_path)))[0], ())
+    return tomllib.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("tools-gpu-start", "tools-gpu-end"), {"session": {}, "gpu": {}, "pci": {}}),
+        (
+            ("amd-session",),
+            {"session": {"leftovers": "end", "modules": ["amdgpu"]}, "gpu": {}, "pci": {}},
+        ),
+        (
+            ("governor", "governor-end"),
+            {"governor": {"governor": "performance", "min_freq": 3600000, "boost": False}},
+        ),
+        (
+            ("hugepages-2",),
+            {"hugepages": {}, "memory": {"drop_caches": 3, "compact_memory": True}},
+        ),
+        (
+            ("isolate-systemd",),
+            {
+                "memory": {"stat_interval": 120, "transparent_hugepage": "never"},
+                "cpus": {},
+                "write": [{"path": "kernel.watchdog", "value": 0}],
+            },
+        ),
+        (
+            ("sriov",),
+            {
+                "sriov": [
+                    {},
+                    {"pf": "enp7s0f1", "vf": 1, "vlan": 69},
+                    {"pf": "enp7s0f1", "vf": 0, "mac": "52:54:00:11:22:33"},
+                ]
+            },
+        ),
+        (
+            ("looking-glass",),
+            {
+                "shm": [{"name": "looking-glass", "owner": "alice"}],
+                "process": [
+                    {"command": "looking-glass-client -F", "user": "alice"},
+                    {"command": "scream -i virbr0", "user": "alice"},
+                ],
+            },
+        ),
+        (
+            ("reset",),
+            {"gpu": {"reset_method": "device_specific", "d3cold": False, "power": "on"}},
+        ),
+        (
+            ("services",),
+            {
+                "service": [
+                    {"unit": "ollama.service", "action": "stop"},
+                    {"unit": "smb", "action": "start"},
+                    {"unit": "docker.socket", "action": "stop"},
+                    {"unit": "docker.service", "action": "stop"},
+                    {"unit": "nmbd", "action": "stop"},
+                ],
+                "session": {},
+                "gpu": {},
+            },
+        ),
+        # What a script goes on doing that is not understood must not be done twice.
+        (("unread",), {}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_tables_do_the_same(tmp_path: Path, names: tuple[str, ...], expected: object) -> None:
+    assert made_of(tmp_path, *names) == expected
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_what_is_written_is_valid(script: Path, tmp_path: Path) -> None:
+    put(tmp_path, script)
+    text = toml(tables(scripts(str(tmp_path), "win11", str(tmp_path)))[0], ("in place of",))
+    home = tmp_path / "written/qemu.d/win11"
+    home.mkdir(parents=True)
+    (home / "vm.toml").write_text(text)
+    config, problems = examine(str(tmp_path / "written"), "win11")
+    # An empty [[sriov]] is right where the domain says which functions are meant.
+    assert (config is not None, problems) == (True, [])
+
+
+def test_files_that_are_called_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/vfio-startup.sh").write_text("#!/bin/bash\nsystemctl stop $MANAGER\n")
+    (tmp_path / "kvm.conf").write_text("MANAGER=sddm\n")
+    caller = tmp_path / "qemu.d/win11/prepare/begin/start.sh"
+    caller.parent.mkdir(parents=True)
+    caller.write_text("source /kvm.conf\n/bin/vfio-startup.sh\n")
+    caller.chmod(0o755)
+    (read,) = scripts(str(tmp_path), "win11", str(tmp_path))
+    (verdict,) = read.verdicts
+    assert (verdict.file, verdict.line, verdict.table) == ("/bin/vfio-startup.sh", 2, "session")
+
+
+def test_a_program_is_not_read(tmp_path: Path) -> None:
+    place = tmp_path / "qemu.d/win11/prepare/begin/start"
+    place.parent.mkdir(parents=True)
+    for data in (b"\x7fELF\0\0", b"#!/usr/bin/python3\nimport os\n"):
+        place.write_bytes(data)
+        place.chmod(0o755)
+        (read,) = scripts(str(tmp_path), "win11")
+        assert [one.kind for one in read.verdicts] == ["unread"]
+
+
+@pytest.fixture
+def migrate(command: Command, tmp_path: Path) -> Any:
+    xml = tmp_path / "win11.xml"
+    xml.write_text(domain_xml(functions=("0000:05:00.0",)))
+    command.hooks.chmod(0o755)
+    (command.hooks / "qemu.d").chmod(0o755)
+
+    def run(*argv: str) -> Any:
+        places = ("--root", str(command.host), "--config-dir", str(command.hooks))
+        return command("migrate", "win11", *places, "--xml", str(xml), *argv)
+
+    return run
+
+
+def script(command: Command, text: str, name: str = "prepare/begin/start.sh") -> Path:
+    path = command.hooks / "qemu.d/win11" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+BIND = "#!/bin/sh\nvirsh nodedev-detach pci_0000_05_00_0\n"
+MIXED = (
+    "#!/bin/sh\nif true; then\n    virsh nodedev-detach pci_0000_05_00_0\nfi\nddcutil setvcp 60 1\n"
+)
+
+
+def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.read_bytes(), path.stat().st_mode) for path in files}
+
+
+@pytest.mark.parametrize("before", [None, "[inhibit]\n"])
+def test_writing_and_going_back(migrate: Any, command: Command, before: str | None) -> None:
+    whole = script(command, BIND)
+    mixed = script(command, MIXED, "started/begin/more.sh")
+    home = command.hooks / "qemu.d/win11"
+    if before:
+        (home / "vm.toml").write_text(before)
+    was = tree(home)
+    done = migrate("--write", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert not whole.exists()
+    assert mixed.read_text().splitlines()[2] == (
+        "    : # vfio-hooks does this: virsh nodedev-detach pci_0000_05_00_0"
+    )
+    assert os.access(mixed, os.X_OK)
+    text = (home / "vm.toml").read_text()
+    assert list(tomllib.loads(text)) == [*(["inhibit"] if before else []), "pci"]
+    assert migrate("--write", "--yes").code == 1  # what is left has been migrated before
+    assert migrate("--undo").code == 0
+    assert tree(home) == was
+    assert migrate("--undo").err.endswith("was not migrated: it has no .migrated\n")
+
+
+def test_a_file_that_was_changed_since_is_kept(migrate: Any, command: Command) -> None:
+    script(command, BIND)
+    migrate("--write", "--yes")
+    file = command.hooks / "qemu.d/win11/vm.toml"
+    file.write_text(file.read_text() + "[inhibit]\n")
+    changed = file.read_text()
+    assert migrate("--undo").code == 0
+    assert not file.exists()
+    assert file.with_name("vm.toml.changed").read_text() == changed
+
+
+def test_a_vm_that_would_not_start_is_not_migrated(migrate: Any, command: Command) -> None:
+    script(command, "#!/bin/sh\nsystemctl set-property user.slice AllowedCPUs=0-3\n")
+    was = tree(command.hooks)
+    done = migrate("--write", "--yes")
+    assert (done.code, tree(command.hooks)) == (1, was)
+    assert "with this vm.toml win11 would not start: cpus: " in done.err
+
+
+def test_without_a_yes_nothing_is_changed(migrate: Any, command: Command) -> None:
+    script(command, BIND)
+    was = tree(command.hooks)
+    assert migrate("--write").code == 1
+    assert tree(command.hooks) == was
+
+
+def test_a_line_that_cannot_be_cut_keeps_its_script(migrate: Any, command: Command) -> None:
+    kept = script(command, "#!/bin/sh\ntrue && virsh nodedev-detach x && ddcutil setvcp 60 1\n")
+    done = migrate("--write", "--yes")
+    assert "[pci] is left out" in done.out
+    assert kept.exists()
+
+
+def test_a_vm_without_scripts(migrate: Any, command: Command) -> None:
+    command.manage("win11")
+    assert migrate().err.startswith("vfio-hooks: win11 has no scripts")
+
+
+def test_it_is_shown_line_by_line(migrate: Any, command: Command) -> None:
+    script(command, MIXED)
+    shown = migrate().out
+    assert "    3  virsh nodedev-detach pci_0000_05_00_0\n        [pci]: virsh in a hook" in shown
+    assert "    5  ddcutil setvcp 60 1\n        keep: no table does this" in shown
+    assert "1 by a table, 1 keep\n" in shown
+    found = migrate("--json").json
+    assert [line["table"] for line in found["scripts"][0]["lines"]] == ["pci", ""]
+    assert found["tables"] == {"pci": [{}]}
+
+
+def test_bash_is_there_to_check_what_was_cut() -> None:
+    assert shutil.which("bash")

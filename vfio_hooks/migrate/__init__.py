@@ -1,0 +1,93 @@
+"""Coming from scripts: what a VM's executables do, line by line, and the tables that do the same.
+
+Nothing is run. A script is read as far as it is understood; what is not is told as such, and then
+no table is proposed that might do twice what the script goes on doing.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfio_hooks.event import OPERATIONS
+from vfio_hooks.migrate.verdicts import Verdict, verdicts
+from vfio_hooks.shell.actions import Run
+
+_LARGEST = 1 << 20
+_SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
+
+
+@dataclass(frozen=True)
+class Script:
+    """An executable of a VM, the operation of libvirt's that it is run at ("" for all of them),
+    and what becomes of its lines and of those of the files that it calls."""
+
+    path: str
+    op: str
+    text: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all of it is understood."""
+        return not any(one.kind == "unread" for one in self.verdicts)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it has something to do that no table does."""
+        return any(one.kind in ("keep", "unread") for one in self.verdicts)
+
+
+def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
+    """The scripts that libvirt or vfio-hooks runs for a VM: the executables of its folder, a hook
+    that is kept, and those in qemu.d itself. Raises OSError where one cannot be read."""
+    home = f"{hooks}/qemu.d/{vm}"
+    places = [(f"{home}/{op}/{subop}", op) for op, subop in OPERATIONS.items()]
+    places += [(f"{hooks}/qemu.kept", ""), (f"{hooks}/qemu.d", "")]
+    return [_script(path, op, vm, root) for place, op in places for path in _executables(place)]
+
+
+def _script(path: str, op: str, vm: str, root: str) -> Script:
+    text = _text(path)
+    if text is None or not _is_shell(text):
+        why = "it is no shell script"
+        return Script(path, op, text or "", (Verdict(path, 1, "", "unread", why),))
+
+    def read(name: str) -> str | None:
+        # Relative names, too: libvirt runs its hooks in /.
+        found = _text(os.path.join(root, name.lstrip("/")))
+        return found if found is not None and _is_shell(found) else None
+
+    run = Run(read)
+    run.follow(path, text, [vm, *((op, OPERATIONS[op]) if op else ())])
+    return Script(path, op, text, tuple(verdicts(run, op)))
+
+
+def _executables(place: str) -> Iterator[str]:
+    if os.path.isfile(place) and os.access(place, os.X_OK):
+        yield place
+    elif os.path.isdir(place):
+        for name in sorted(os.listdir(place), key=os.fsencode):
+            path = f"{place}/{name}"
+            hidden = name.startswith(".") or name.endswith("~")
+            if not hidden and os.path.isfile(path) and os.access(path, os.X_OK):
+                yield path
+
+
+def _text(path: str) -> str | None:
+    """A file's text; None where there is none, or it is a program."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST + 1)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+    return None if b"\0" in data or len(data) > _LARGEST else data.decode(errors="replace")
+
+
+def _is_shell(text: str) -> bool:
+    """A script without a #! line was always run by a shell."""
+    first = text.split("\n", 1)[0]
+    if not first.startswith("#!"):
+        return True
+    words = first[2:].split()
+    names = [word.rpartition("/")[2] for word in words[:3] if not word.startswith("-")]
+    return bool(set(names[:2]) & set(_SHELLS))

@@ -1,0 +1,511 @@
+"""What a command of a script does to the host, and which table of vm.toml does the same.
+
+A command is looked up as one line of text: its words, without sudo and the like; or, where it
+writes a value into a file, "write VALUE > FILE". The first pattern that is found in it decides.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["table", "needless", "keep", "mistake"]
+"""A table does it; nothing is needed in its place; only a script can do it; it does harm, or not
+what is meant."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a command is for. `table` is the facility, "" for none; `keys` name options of it,
+    whose values are groups of `pattern`, or stand after a "="."""
+
+    pattern: str
+    kind: Kind
+    table: str
+    why: str
+    keys: tuple[str, ...] = ()
+
+
+_ADDRESS = r"(?P<address>[0-9a-f*]{4}:[0-9a-f*]{2}:[0-9a-f*]{2}\.[0-9*]|\*)"
+_MANAGERS = (
+    r"(?:display-manager|gdm3?|sddm|lightdm|lxdm|xdm|slim|ly(?:@\w+)?|greetd|cosmic-greeter|nodm|"
+    r"plasmalogin)"
+)
+_DESKTOP = (
+    r"(?:gdm-\S+|Xorg|X|Xwayland|gnome-shell|gnome-session\S*|plasma\S*|kwin\S*|startplasma\S*|"
+    r"Hyprland|hyprland|sway|niri|river|labwc|i3|openbox|awesome|xfce4-session|cinnamon\S*)"
+)
+_SOUND = r"(?:pipewire\S*|wireplumber|pulseaudio)"
+_HELPERS = (
+    r"(?:looking-glass-client|scream\S*|barrier\S*|synergy\S*|input-leap\S*|deskflow\S*|evsieve|"
+    r"netevent|xfreerdp\d?|remmina)"
+)
+_SYSCTLS = (
+    "swappiness|compaction_proactiveness|zone_reclaim_mode|stat_interval|numa_balancing|"
+    "nmi_watchdog|soft_watchdog|sched_rt_runtime_us"
+)
+_CPU = r"/sys/devices/system/cpu/\S*"
+_PCI_FILE = r"/sys/bus/pci/devices/\S*|/sys/devices/pci\S*"
+
+MEANINGS = (
+    # The desktop and its card.
+    Meaning(
+        rf"^(?:systemctl|service|rc-service|sv|dinitctl|s6-rc)\b.*\b{_MANAGERS}(?:\.service)?\b",
+        "table",
+        "session",
+        "the display manager is stopped, waited for, and started again",
+    ),
+    Meaning(
+        r"^systemctl\b.*\bisolate\b",
+        "table",
+        "session",
+        "only the display manager is stopped, and no other service",
+    ),
+    Meaning(
+        r"^systemctl\b.*--user\b.*(?:plasma|graphical-session|gnome|pipewire|wireplumber|pulse)",
+        "table",
+        "session",
+        "what belongs to the session ends with it",
+    ),
+    Meaning(
+        rf"^(?:killall|pkill|kill)\b.*\b(?:{_DESKTOP}|{_SOUND})(?:\s|$)",
+        "table",
+        "session",
+        "programs of the session end with it; those that still have the card open are ended",
+        ("leftovers=end",),
+    ),
+    Meaning(
+        r"^(?:killall|pkill|loginctl)\b.*(?:\s-u\b|\s-KILL -u\b|terminate-user|terminate-session|"
+        r"kill-user|kill-session)",
+        "table",
+        "session",
+        "programs of the session end with it; those that still have the card open are ended",
+        ("leftovers=end",),
+    ),
+    Meaning(
+        r"^write \S* ?> ?\S*/vtcon\S*/bind",
+        "table",
+        "session",
+        "the console on a framebuffer is unbound, and bound again",
+    ),
+    Meaning(
+        r"^write .*> ?\S*/(?:efi|vesa|simple)-framebuffer\S*/(?:un)?bind",
+        "table",
+        "session",
+        "the firmware's framebuffer is taken off the card",
+    ),
+    Meaning(
+        r"^systemctl\b.*\bnvidia-(?:persistenced|powerd)\b",
+        "needless",
+        "session",
+        "nvidia's services are stopped before its modules go, and run again afterwards",
+    ),
+    Meaning(
+        r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\b(?:drm_kms_helper|drm|fb\w*)\b(?!.*nvidia)",
+        "needless",
+        "session",
+        "these modules hold no card",
+    ),
+    Meaning(
+        r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\bnvidia",
+        "table",
+        "session",
+        "nvidia's modules are unloaded in their order, and loaded again",
+    ),
+    Meaning(
+        r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\b(?P<modules>amdgpu|radeon|nouveau|i915|xe)\b",
+        "table",
+        "session",
+        "the card is taken off its driver; the module only where it does not let go",
+        ("modules",),
+    ),
+    Meaning(
+        r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\b(?:snd_hda\w*|i2c_nvidia_gpu|xhci\w*|ucsi_ccg)\b",
+        "table",
+        "pci",
+        "each passed function is taken off its driver; the module may stay",
+    ),
+    Meaning(
+        r"^(?:modprobe|rmmod)\b.*\bvfio",
+        "needless",
+        "pci",
+        "vfio's modules are loaded when a device needs them, and may stay",
+    ),
+    Meaning(
+        r"^modprobe\b.*\b(?:nvidia|amdgpu|radeon|nouveau|i915|xe|drm|snd_hda|i2c_nvidia|ucsi)",
+        "needless",
+        "session",
+        "the host's drivers come back by themselves",
+    ),
+    Meaning(
+        r"^(?:nvidia-xconfig|nvidia-smi|optimus-manager|prime-select|supergfxctl|envycontrol)\b",
+        "keep",
+        "",
+        "a setting of a tool of its own",
+    ),
+    # PCI devices.
+    Meaning(
+        r"^virsh\b.*\bnodedev-(?:detach|dettach|reattach|reset)\b",
+        "table",
+        "pci",
+        "libvirt does it for managed='yes'; virsh in a hook can hang libvirt",
+    ),
+    Meaning(
+        r"^virsh\b",
+        "mistake",
+        "",
+        "a hook must not call libvirt: each waits for the other",
+    ),
+    Meaning(
+        r"^write .*> ?\S*/sys/bus/pci/drivers/\S+/new_id",
+        "mistake",
+        "pci",
+        "new_id takes every device of this kind, the host's as well; a function is bound by its "
+        "address",
+    ),
+    Meaning(
+        r"^write .*> ?\S*/sys/bus/pci/drivers/\S+/remove_id",
+        "needless",
+        "pci",
+        "without new_id there is nothing to remove",
+    ),
+    Meaning(
+        r"^write (?P<address>\S*) ?> ?\S*/sys/bus/pci/drivers/(?P<driver>pcieport|pci-bridge)/"
+        "(?:un)?bind",
+        "mistake",
+        "pci",
+        "a bridge is not passed to a VM, and stays with its driver",
+    ),
+    Meaning(
+        r"^write .*> ?\S*(?:/sys/bus/pci/drivers/\S+/(?:un)?bind|/driver/unbind|driver_override|"
+        r"/sys/bus/pci/drivers_probe|/sys/bus/pci/drivers/\S+/remove)$",
+        "table",
+        "pci",
+        "each passed function gets vfio-pci by its address, and its own driver again",
+    ),
+    Meaning(r"^driverctl\b", "table", "pci", "each passed function gets vfio-pci by its address"),
+    Meaning(
+        r"^write .*> ?\S*(?:/remove|/sys/bus/pci/(?:devices/\S+/)?rescan)$",
+        "table",
+        "gpu",
+        "a card that its driver does not take back is removed from the bus and found anew",
+    ),
+    Meaning(
+        r"^write (?P<reset_method>[\w ]*?) ?> ?\S*/reset_method$",
+        "table",
+        "gpu",
+        "the card's reset is chosen",
+        ("reset_method",),
+    ),
+    Meaning(
+        r"^write (?P<d3cold>[01]) ?> ?\S*/d3cold_allowed$",
+        "table",
+        "gpu",
+        "whether the card may sleep deeply",
+        ("d3cold",),
+    ),
+    Meaning(
+        rf"^write (?P<power>on|auto) ?> ?(?:{_PCI_FILE})power/control$",
+        "table",
+        "gpu",
+        "whether the card may sleep",
+        ("power",),
+    ),
+    Meaning(r"^write .*> ?\S*/resource\d_resize$", "table", "gpu", "a BAR's size", ("bar_sizes",)),
+    Meaning(
+        r"^write 1 ?> ?\S*/reset$",
+        "needless",
+        "pci",
+        "the kernel resets a device when a VM opens and closes it",
+    ),
+    Meaning(
+        r"^write .*> ?\S*/sriov_numvfs$",
+        "table",
+        "sriov",
+        "the virtual functions are made, and removed again",
+    ),
+    Meaning(
+        r"^ip link set (?:dev )?(?P<pf>\S+) vf (?P<vf>\d+)(?: mac (?P<mac>\S+))?"
+        r"(?: vlan (?P<vlan>\d+))?",
+        "table",
+        "sriov",
+        "a virtual function's settings",
+        ("pf", "vf", "mac", "vlan"),
+    ),
+    Meaning(
+        r"^write (?P<port>\S*) ?> ?\S*/sys/bus/usb/drivers/\S+/(?:un)?bind$",
+        "table",
+        "usb",
+        "a USB device's drivers are taken off it, and given back",
+    ),
+    # CPUs and interrupts.
+    Meaning(
+        r"^systemctl\b.*set-property\b.*\binit\.slice\b",
+        "mistake",
+        "cpus",
+        "there is no init.slice: PID 1 is in init.scope",
+    ),
+    Meaning(
+        r"^systemctl\b.*set-property\b.*AllowedCPUs",
+        "table",
+        "cpus",
+        "host programs keep off the VM's CPUs",
+    ),
+    Meaning(
+        r"^(?:cset|vfio-isolate\b.*\b(?:cpuset-\w+|move-tasks))",
+        "table",
+        "cpus",
+        "host programs keep off the VM's CPUs",
+    ),
+    Meaning(
+        r"^write .*> ?\S*(?:/sys/fs/cgroup|/dev/cpuset|/cpuset)\S*",
+        "table",
+        "cpus",
+        "host programs keep off the VM's CPUs",
+    ),
+    Meaning(
+        r"^write .*> ?\S*/(?:workqueue\S*/cpumask|watchdog_cpumask)$",
+        "table",
+        "cpus",
+        "the kernel's own work keeps off the VM's CPUs",
+    ),
+    Meaning(
+        r"^taskset\b",
+        "table",
+        "cpus",
+        "programs and kernel threads keep off the VM's CPUs; the VM's own are pinned by "
+        "<cputune> in its XML",
+    ),
+    Meaning(
+        r"^(?:chrt|renice|nice|ionice)\b",
+        "needless",
+        "",
+        "<vcpusched> and <emulatorsched> in the XML's <cputune>: libvirt sets them itself",
+    ),
+    Meaning(
+        r"^write .*> ?/proc/irq/\S*(?:smp_affinity\S*)$",
+        "table",
+        "irqs",
+        "the host's interrupts keep off the VM's CPUs, and the VM's own come to them",
+    ),
+    Meaning(
+        r"^(?:systemctl|service|rc-service)\b.*\birqbalance\b|^irqbalance\b|"
+        r"^vfio-isolate\b.*\birq-affinity|^write .*> ?\S*/irqbalance$",
+        "table",
+        "irqs",
+        "irqbalance is told to keep off the VM's CPUs, and goes on running",
+    ),
+    Meaning(
+        rf"^write (?P<governor>[\w*]+) ?> ?{_CPU}scaling_governor$",
+        "table",
+        "governor",
+        "the VM's CPUs get this governor, and the one that they had",
+        ("governor",),
+    ),
+    Meaning(
+        r"^(?:cpupower\b.*\bfrequency-set|cpufreq-set)\b.*(?:-g|--governor)[ =]?(?P<governor>\w+)",
+        "table",
+        "governor",
+        "the VM's CPUs get this governor, and the one that they had",
+        ("governor",),
+    ),
+    Meaning(
+        r"^vfio-isolate\b.*\bcpu-governor (?P<governor>\w+)",
+        "table",
+        "governor",
+        "the VM's CPUs get this governor, and the one that they had",
+        ("governor",),
+    ),
+    Meaning(
+        rf"^write (?P<energy_performance_preference>\w+) ?> ?{_CPU}energy_performance_preference$",
+        "table",
+        "governor",
+        "the preference between speed and energy",
+        ("energy_performance_preference",),
+    ),
+    Meaning(
+        rf"^write (?P<min_freq>\d+) ?> ?{_CPU}scaling_min_freq$",
+        "table",
+        "governor",
+        "the lowest frequency",
+        ("min_freq",),
+    ),
+    Meaning(
+        r"^(?:cpupower\b.*\bfrequency-set)\b.*(?:-d|--min)",
+        "table",
+        "governor",
+        "the lowest frequency",
+        ("min_freq",),
+    ),
+    Meaning(
+        rf"^write (?P<boost>[01]) ?> ?{_CPU}boost$",
+        "table",
+        "governor",
+        "turbo frequencies",
+        ("boost",),
+    ),
+    Meaning(
+        rf"^write (?P<no_turbo>[01]) ?> ?{_CPU}no_turbo$",
+        "table",
+        "governor",
+        "turbo frequencies",
+        ("boost",),
+    ),
+    # Memory.
+    Meaning(
+        r"^write .*> ?\S*nr_(?:overcommit_)?hugepages\S*$|^sysctl\b.*\bvm[./]nr_\w*hugepages|"
+        r"^hugeadm\b|^systemctl\b.*\bhugetlb-reserve",
+        "table",
+        "hugepages",
+        "as many pages as the VM's memory needs are added, and taken away again",
+    ),
+    Meaning(
+        r"^(?:u?mount)\b.*\b(?:hugetlbfs|hugepages)",
+        "needless",
+        "hugepages",
+        "systemd mounts it at boot, and libvirt looks for it only when it is started",
+    ),
+    Meaning(
+        r"^write (?P<drop_caches>[123]) ?> ?/proc/sys/vm/drop_caches$|"
+        r"^sysctl\b.*\bvm[./]drop_caches|^vfio-isolate\b.*\bdrop-caches",
+        "table",
+        "memory",
+        "[hugepages] does it where it is needed; else [memory] can",
+        ("drop_caches",),
+    ),
+    Meaning(
+        r"^write .*> ?/proc/sys/vm/compact_memory$|^sysctl\b.*\bvm[./]compact_memory|"
+        r"^vfio-isolate\b.*\bcompact-memory",
+        "table",
+        "memory",
+        "[hugepages] does it where it is needed; else [memory] can",
+        ("compact_memory",),
+    ),
+    Meaning(
+        rf"^write (?P<value>-?\d+) ?> ?/proc/sys/(?:vm|kernel)/(?P<memory>{_SYSCTLS})$",
+        "table",
+        "memory",
+        "set while the VM runs, and as before afterwards",
+        ("memory",),
+    ),
+    Meaning(
+        rf"^sysctl\b.*\b(?:vm|kernel)[./](?P<memory>{_SYSCTLS})=(?P<value>-?\d+)",
+        "table",
+        "memory",
+        "set while the VM runs, and as before afterwards",
+        ("memory",),
+    ),
+    Meaning(
+        r"^write (?P<ksm>[012]) ?> ?/sys/kernel/mm/ksm/run$",
+        "table",
+        "memory",
+        "set while the VM runs, and as before afterwards",
+        ("ksm",),
+    ),
+    Meaning(
+        r"^write (?P<transparent_hugepage>\w+) ?> ?/sys/kernel/mm/transparent_hugepage/enabled$",
+        "table",
+        "memory",
+        "set while the VM runs, and as before afterwards",
+        ("transparent_hugepage",),
+    ),
+    Meaning(
+        r"^write (?P<transparent_hugepage_defrag>\S+) ?> ?"
+        r"/sys/kernel/mm/transparent_hugepage/defrag$",
+        "table",
+        "memory",
+        "set while the VM runs, and as before afterwards",
+        ("transparent_hugepage_defrag",),
+    ),
+    Meaning(
+        r"^(?:touch|chown|chmod|chgrp|truncate|rm|install|setfacl)\b.*"
+        r"(?P<path>/dev/(?:shm/\S+|kvmfr\d*))",
+        "table",
+        "shm",
+        "the shared memory is there with its owner, and is removed",
+    ),
+    # The screen, sleep, services, programs.
+    Meaning(
+        r"^write (?:remove|add|change)\b.*> ?\S*/drm/card\S*/uevent$",
+        "table",
+        "display",
+        "the desktop is told that the card goes, and closes it",
+    ),
+    Meaning(
+        r"^(?:xrandr|wlr-randr|kscreen-doctor|gnome-randr|gdctl|swaymsg output|hyprctl)\b.*"
+        r"(?:--output|output|--off|monitor|dpms)",
+        "table",
+        "display",
+        "monitors are switched as long as the VM runs; the whole layout comes back",
+    ),
+    Meaning(
+        r"^systemctl\b.*\blibvirt-nosleep|^systemd-inhibit\b|^xset\b.*(?:-dpms|s off|s noblank)|"
+        r"^systemctl\b.*\b(?:un)?mask\b.*\b(?:sleep|suspend|hibernate)",
+        "table",
+        "inhibit",
+        "the host does not sleep while the VM runs",
+    ),
+    Meaning(
+        rf"^(?P<command>(?:\S*/)?{_HELPERS}\b.*)",
+        "table",
+        "process",
+        "it runs as the user, with the session's display, and ends with the VM",
+        ("command",),
+    ),
+    Meaning(
+        rf"^(?:killall|pkill|kill)\b.*\b{_HELPERS}",
+        "needless",
+        "process",
+        "it ends with the VM",
+    ),
+    Meaning(
+        r"^systemctl\b(?!.*--user)(?:\s-\S+)*\s(?P<action>stop|start|restart)\s(?:-\S+\s)*"
+        r"(?P<unit>[\w@.:\\-]+)",
+        "table",
+        "service",
+        "the unit is stopped or started, and afterwards as it was",
+        ("unit", "action"),
+    ),
+    Meaning(
+        r"^(?:service|rc-service)\s(?P<unit>[\w.-]+)\s(?P<action>stop|start|restart)",
+        "table",
+        "service",
+        "the unit is stopped or started, and afterwards as it was",
+        ("unit", "action"),
+    ),
+    Meaning(
+        r"^vfio-isolate\b.*\brestore\b",
+        "needless",
+        "",
+        "all is undone by itself",
+    ),
+    Meaning(
+        r"^sleep\b",
+        "mistake",
+        "",
+        "it waits too long or not long enough; here what is waited for is looked at, with a time "
+        "limit",
+    ),
+    Meaning(
+        r"^write (?P<value>[^>]*?) ?> ?(?P<path>/(?:sys|proc/sys)/\S+)$",
+        "table",
+        "write",
+        "any other value below /sys and /proc/sys, and back",
+        ("path", "value"),
+    ),
+    Meaning(
+        r"^sysctl\b.*\s(?P<path>[a-z][\w./]+)=(?P<value>\S+)",
+        "table",
+        "write",
+        "any other value below /sys and /proc/sys, and back",
+        ("path", "value"),
+    ),
+)
+
+
+def meaning(command: str) -> tuple[Meaning, dict[str, str]] | None:
+    """What a command's line of text is for, and the parts of it that the keys name; None for one
+    that no pattern knows."""
+    for one in MEANINGS:
+        if found := re.search(one.pattern, command):
+            return one, {name: part for name, part in found.groupdict().items() if part}
+    return None

@@ -1,0 +1,122 @@
+"""The tables of vm.toml that do what a VM's scripts do."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from vfio_hooks.migrate import Script
+from vfio_hooks.migrate.verdicts import Verdict
+from vfio_hooks.shell.actions import UNKNOWN
+
+Value: TypeAlias = str | int | bool | list[str]
+Table: TypeAlias = dict[str, Value]
+
+_ORDER = (
+    *("inhibit", "service", "display", "session", "sriov", "gpu", "usb", "pci", "shm"),
+    *("hugepages", "memory", "cpus", "irqs", "governor", "write", "process"),
+)
+_MULTIPLE = ("service", "sriov", "shm", "write", "process", "usb")
+_UNIQUE = {"service": "unit", "shm": "name", "write": "path", "process": "command", "usb": "port"}
+_NUMBERS = (
+    *("min_freq", "vlan", "vf", "drop_caches", "ksm", "swappiness", "compaction_proactiveness"),
+    *("zone_reclaim_mode", "stat_interval", "numa_balancing", "nmi_watchdog", "soft_watchdog"),
+    "sched_rt_runtime_us",
+)
+_SWITCHES = ("boost", "d3cold")
+
+
+def tables(scripts: Sequence[Script]) -> tuple[dict[str, list[Table]], set[str]]:
+    """The tables for what the scripts do, by facility; and facilities that are left out, since a
+    script that is only half understood may go on doing the same."""
+    found: dict[str, list[Table]] = {}
+    doubled = {one.table for script in scripts if not script.is_read for one in script.verdicts}
+    every = [one for script in scripts for one in script.verdicts if one.table]
+    for verdict in every:
+        if verdict.kind == "table" or (verdict.kind == "mistake" and not verdict.options):
+            made = _table(verdict)
+            if made is not None and verdict.table not in doubled:
+                _add(found.setdefault(verdict.table, []), verdict.table, made)
+    if "session" in found and "gpu" not in found:
+        found["gpu"] = [{}]
+    ordered = {name: found[name] for name in _ORDER if name in found}
+    return ordered, doubled - {""}
+
+
+def toml(made: dict[str, list[Table]], comments: Iterable[str]) -> str:
+    """The text of a vm.toml, with comments in front."""
+    lines = [f"# {one}" for one in comments]
+    for name, several in made.items():
+        for table in several:
+            lines += ["", f"[[{name}]]" if name in _MULTIPLE else f"[{name}]"]
+            lines += [f"{key} = {_written(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _table(verdict: Verdict) -> Table | None:
+    """What a verdict's options become; None where the table needs one that is not known."""
+    made: Table = {}
+    for name, text in verdict.options:
+        if UNKNOWN not in text:
+            made[name] = _value(name, text)
+    match verdict.table:
+        case "memory" if "drop-caches" in verdict.command or "drop_caches=" in verdict.command:
+            made.setdefault("drop_caches", 3)
+        case "memory" if "compact" in verdict.command and "proactiveness" not in verdict.command:
+            made["compact_memory"] = True
+        case "governor" if "no_turbo" in verdict.command:
+            made["boost"] = verdict.command.startswith("write 0")
+        case "shm":
+            return _shared(verdict.command)
+        case "process" if verdict.user:
+            made["user"] = verdict.user
+        case "sriov" if "pf" not in made:
+            return {}
+        case "usb":
+            return None
+    needed = _UNIQUE.get(verdict.table)
+    return None if needed and needed not in made else made
+
+
+def _shared(command: str) -> Table | None:
+    path = next((word for word in shlex.split(command) if word.startswith("/dev/")), "")
+    name = path.rpartition("/")[2]
+    if not name or UNKNOWN in name:
+        return None
+    made: Table = {"name": name}
+    owner = re.search(
+        r"chown (?:-\S+ )*(?P<user>[a-z_][\w-]*)(?::(?P<group>[a-z_][\w-]*))?", command
+    )
+    if owner and owner["user"] != "root":
+        made["owner"] = owner["user"]
+    return made
+
+
+def _value(name: str, text: str) -> Value:
+    if name in _NUMBERS or (name == "value" and re.fullmatch(r"-?\d{1,18}", text)):
+        return int(text)
+    if name in _SWITCHES:
+        return text == "1"
+    return [text] if name == "modules" else text
+
+
+def _add(several: list[Table], name: str, made: Table) -> None:
+    """Keys of several lines for one thing come together; what was there first stays."""
+    unique = _UNIQUE.get(name)
+    for other in several:
+        same = other.get(unique) == made.get(unique) if unique else name not in _MULTIPLE
+        if name == "sriov":
+            same = (other.get("pf"), other.get("vf")) == (made.get("pf"), made.get("vf"))
+        if same:
+            for key, value in made.items():
+                known = other.setdefault(key, value)
+                if isinstance(known, list) and isinstance(value, list):
+                    known += [one for one in value if one not in known]
+            return
+    several.append(made)
+
+
+def _written(value: Value) -> str:
+    """A value as TOML, whose strings are those of JSON but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,210 @@
+"""What a script would run: each command with its words, as far as these are constants."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from vfio_hooks.shell.grammar import Block, For, Function, Node, Pipe, Simple, parse
+from vfio_hooks.shell.tokens import Unreadable, Word
+
+UNKNOWN = "*"
+"""Stands in a word for what is known only when the script runs."""
+_WRITES = (">", ">>", ">|", "&>", "&>>")
+_LISTS = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}|\{(\d+)\.\.(\d+)\}")
+_MOST = 64
+"""Words that a loop is followed for."""
+_DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class Action:
+    """A command: the `file` and line where it stands, its words, the files that its output is
+    written to, and what it reads from a command before it in a pipe, where that is constant.
+    `background` and `loop` tell that it is not waited for, and that it is in a `while`."""
+
+    file: str
+    line: int
+    words: tuple[str, ...]
+    writes: tuple[str, ...] = ()
+    input: str = ""
+    background: bool = False
+    loop: bool = False
+
+
+@dataclass
+class Run:
+    """A script that is followed: what it would run, what is not read, and where a variable is used
+    that has no value yet. `read` gives the text of a file that is sourced or run, None where there
+    is none."""
+
+    read: Callable[[str], str | None]
+    actions: list[Action] = field(default_factory=list)
+    unread: list[tuple[str, Unreadable]] = field(default_factory=list)
+    unset: list[tuple[str, int, str]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    """Variables that are set somewhere."""
+    _values: dict[str, str] = field(default_factory=dict)
+    _functions: dict[str, tuple[Node, ...]] = field(default_factory=dict)
+    _called: set[str] = field(default_factory=set)
+
+    def follow(self, file: str, text: str, arguments: Sequence[str] = ()) -> None:
+        """Follow a script to its end, and then the functions that it never calls."""
+        self._set_arguments(arguments)
+        _Walk(self, file).script(text)
+        for name in [name for name in self._functions if name not in self._called]:
+            _Walk(self, file).nodes(self._functions[name])
+
+    def _set_arguments(self, arguments: Sequence[str]) -> None:
+        self._values |= {str(number): word for number, word in enumerate(arguments, 1)}
+        self._values |= {"@": " ".join(arguments), "*": " ".join(arguments)}
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """A walk through one file's commands."""
+
+    run: Run
+    file: str
+    depth: int = 0
+    loop: bool = False
+
+    def script(self, text: str) -> None:
+        body, error = parse(text)
+        self.nodes(body)
+        if error:
+            self.run.unread.append((self.file, error))
+
+    def nodes(self, body: Sequence[Node]) -> None:
+        for node in body:
+            self._node(node)
+
+    def _node(self, node: Node) -> None:
+        match node:
+            case Simple():
+                self._simple(node)
+            case Pipe(commands):
+                self._pipe(commands)
+            case Function(name, body):
+                self.run._functions[name] = body
+            case For():
+                self._for(node)
+            case Block(kind="while" | "until"):
+                replace(self, loop=True).nodes(node.body)
+            case Block():
+                self.nodes(node.body)
+
+    def _for(self, node: For) -> None:
+        values = self.run._values
+        words = [one for word in node.words for one in self._words(word)]
+        if not node.words:
+            words = values.get("@", "").split()
+        for word in words[:_MOST] or [UNKNOWN]:
+            self.run.names.add(node.name)
+            values[node.name] = word
+            self.nodes(node.body)
+
+    def _pipe(self, commands: Sequence[Node]) -> None:
+        """`echo 1 | tee FILE` writes the 1: what echo prints is what the next command reads."""
+        printed = ""
+        for command in commands:
+            if not isinstance(command, Simple):
+                self._node(command)
+                continue
+            words = self._all(command.words)
+            if words[:1] == ("echo",) or words[:1] == ("printf",):
+                printed = _printed(words)
+            else:
+                self._simple(command, printed)
+
+    def _simple(self, node: Simple, given: str = "") -> None:
+        words = self._all(node.words)
+        for name, word in node.assignments:
+            self.run.names.add(name)
+            if not words:
+                self.run._values[name] = " ".join(self._words(word))
+        if words[:1] in (("export",), ("local",), ("declare",), ("readonly",)):
+            named = [one.partition("=") for one in words[1:] if "=" in one]
+            self.run.names |= {name for name, _, _ in named}
+            self.run._values |= {name: value for name, _, value in named}
+            return
+        if not words or self._is_followed(words, node):
+            return
+        targets = [word for operator, word in node.redirections if operator in _WRITES]
+        writes = tuple(one for word in targets for one in self._words(word) if one != "/dev/null")
+        made = Action(self.file, node.line, words, writes, given, node.background, self.loop)
+        self.run.actions.append(made)
+
+    def _is_followed(self, words: tuple[str, ...], node: Simple) -> bool:
+        """Whether it is a function or a script, which are followed instead."""
+        if self.depth >= _DEEPEST:
+            return False
+        deeper = replace(self, depth=self.depth + 1)
+        body = self.run._functions.get(words[0])
+        if body is not None:
+            self.run._called.add(words[0])
+            self.run._set_arguments(words[1:])
+            deeper.nodes(body)
+            return True
+        path = _script(words)
+        text = self.run.read(path) if path else None
+        if path is None or text is None:
+            return False
+        replace(deeper, file=path).script(text)
+        return True
+
+    def _all(self, words: Sequence[Word]) -> tuple[str, ...]:
+        return tuple(one for word in words for one in self._words(word))
+
+    def _words(self, word: Word) -> list[str]:
+        """What a word becomes: several words, where a variable without quotes has blanks or
+        braces have a list."""
+        text, split = "", False
+        for piece in word.pieces:
+            value = self._value(piece.kind, piece.text, piece.other, word.line)
+            split = split or (piece.kind == "variable" and not piece.quoted and " " in value)
+            split = split or (piece.kind == "text" and not piece.quoted and piece.text == " ")
+            text += value
+        if not split and not any(piece.quoted for piece in word.pieces):
+            return list(_braces(text))
+        return text.split() if split else [text]
+
+    def _value(self, kind: str, text: str, other: str | None, line: int) -> str:
+        if kind == "text":
+            return text
+        if kind == "code":
+            return UNKNOWN
+        if text in self.run._values:
+            return self.run._values[text]
+        if other is not None:
+            return other
+        if text.isidentifier():
+            self.run.unset.append((self.file, line, text))
+        return UNKNOWN
+
+
+def _printed(words: Sequence[str]) -> str:
+    options = [word for word in words[1:2] if word in ("-n", "-e", "-en", "-ne")]
+    return " ".join(words[1 + len(options) :]).removesuffix("\\n")
+
+
+def _script(words: Sequence[str]) -> str | None:
+    """The path of the script that a command sources or runs."""
+    if words[0] in ("source", ".") and len(words) > 1:
+        return words[1]
+    if words[0].rpartition("/")[2] in ("sh", "bash") and len(words) > 1 and words[1][:1] != "-":
+        return words[1]
+    return words[0] if "/" in words[0] else None
+
+
+def _braces(text: str) -> Iterator[str]:
+    """a{b,c} is ab and ac; {1..3} is 1, 2 and 3."""
+    found = _LISTS.search(text)
+    if found is None:
+        yield text
+        return
+    parts = found[1].split(",") if found[1] is not None else []
+    if not parts:
+        first, last = int(found[2]), int(found[3])
+        parts = [str(number) for number in range(first, min(last, first + _MOST) + 1)]
+    for part in parts:
+        yield from _braces(text[: found.start()] + part + text[found.end() :])

@@ -1,0 +1,330 @@
+"""The commands of a shell script as a tree. What is not understood raises Unreadable."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from vfio_hooks.shell.tokens import Operator, Piece, Token, Unreadable, Word, tokens
+
+_REDIRECTIONS = (">", ">>", "<", "<<", "<<-", "<<<", ">&", "<&", "&>", "&>>", ">|", "<>")
+_SEPARATORS = ("\n", ";", "&", "&&", "||", "|")
+_BLOCKS = {"if": "fi", "while": "done", "until": "done"}
+_INNER = {"if": ("then", "elif", "else"), "while": ("do",), "until": ("do",)}
+_UNREAD = ("select", "coproc")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=")
+
+
+@dataclass(frozen=True)
+class Simple:
+    """A command: variables that it sets, its words, and (operator, file) of each redirection."""
+
+    line: int
+    assignments: tuple[tuple[str, Word], ...] = ()
+    words: tuple[Word, ...] = ()
+    redirections: tuple[tuple[str, Word], ...] = ()
+    background: bool = False
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """Commands of which each reads what the one before prints."""
+
+    commands: tuple["Node", ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Commands in between keywords or brackets: all branches of an `if`, the arms of a `case`.
+    `kind` is the opening word, "(" or "{"."""
+
+    line: int
+    kind: str
+    body: tuple["Node", ...]
+    redirections: tuple[tuple[str, Word], ...] = ()
+
+
+@dataclass(frozen=True)
+class For:
+    """The body once for each of the words; without words, for the arguments. `name` is "" in a
+    for ((...))."""
+
+    line: int
+    name: str
+    words: tuple[Word, ...]
+    body: tuple["Node", ...]
+
+
+@dataclass(frozen=True)
+class Function:
+    name: str
+    body: tuple["Node", ...]
+
+
+Node = Simple | Pipe | Block | For | Function
+
+
+def parse(text: str) -> tuple[tuple[Node, ...], Unreadable | None]:
+    """A script's commands, and what was not understood: what comes after that is left out."""
+    found: list[Node] = []
+    try:
+        parser = _Parser(tokens(text))
+        while not parser.at_end():
+            found += parser.one()
+    except Unreadable as error:
+        return tuple(found), error
+    return tuple(found), None
+
+
+class _Parser:
+    def __init__(self, found: list[Token]) -> None:
+        self.tokens = found
+        self.place = 0
+
+    def at_end(self) -> bool:
+        self._skip_separators()
+        return self.place >= len(self.tokens)
+
+    def one(self) -> list[Node]:
+        """The next command with what it is piped into."""
+        commands = [self._command()]
+        while self._operator() == "|":
+            self.place += 1
+            self._skip_newlines()
+            commands.append(self._command())
+        if self._operator() == "&" and isinstance(commands[-1], Simple):
+            last = commands[-1]
+            commands[-1] = Simple(
+                last.line, last.assignments, last.words, last.redirections, background=True
+            )
+        return [Pipe(tuple(commands))] if len(commands) > 1 else commands
+
+    def _command(self) -> Node:
+        token = self._token()
+        if isinstance(token, Operator):
+            if token.text != "(":
+                raise Unreadable(token.line, f"{token.text!r} is not expected here")
+            return self._sum(token) or self._closed_by_operator(token)
+        keyword = token.plain
+        if keyword == "!":
+            self.place += 1
+            return self._command()
+        if keyword in _UNREAD:
+            raise Unreadable(token.line, f"{keyword} is not read")
+        if keyword in _BLOCKS:
+            return self._block(token, _BLOCKS[keyword], _INNER[keyword])
+        if keyword == "{":
+            return self._block(token, "}", ())
+        if keyword == "[[":
+            return self._condition(token)
+        if keyword == "for":
+            return self._for(token)
+        if keyword == "case":
+            return self._case(token)
+        return self._function() or self._simple(token)
+
+    def _block(self, opening: Word, closing: str, inner: Collection[str]) -> Block:
+        self.place += 1
+        body = self._body(opening.line, (closing,), inner)
+        self.place += 1
+        return Block(opening.line, opening.plain or "", body, self._redirections())
+
+    def _body(
+        self, line: int, closing: Collection[str], inner: Collection[str]
+    ) -> tuple[Node, ...]:
+        """Commands up to a closing keyword, which is left; those in between are passed over."""
+        found: list[Node] = []
+        while True:
+            self._skip_separators()
+            if self.place >= len(self.tokens):
+                raise Unreadable(line, f"no {' or '.join(closing)} closes this")
+            token = self.tokens[self.place]
+            keyword = token.plain if isinstance(token, Word) else token.text
+            if keyword in closing:
+                return tuple(found)
+            if keyword in inner:
+                self.place += 1
+            else:
+                found += self.one()
+
+    def _closed_by_operator(self, opening: Operator) -> Block:
+        self.place += 1
+        body = self._body(opening.line, (")",), ())
+        self.place += 1
+        return Block(opening.line, "(", body, self._redirections())
+
+    def _condition(self, opening: Word) -> Simple:
+        """[[ ... ]], in which && and < are no operators of the shell's. It changes nothing."""
+        while self.place < len(self.tokens):
+            token = self.tokens[self.place]
+            self.place += 1
+            if isinstance(token, Word) and token.plain == "]]":
+                return Simple(opening.line, words=(opening,))
+        raise Unreadable(opening.line, "no ]] closes this")
+
+    def _sum(self, opening: Operator) -> Simple | None:
+        """((...)), whose < and ; are no operators of the shell's; None where there is none."""
+        following = self.tokens[self.place + 1 : self.place + 2]
+        if not following or following[0] != Operator(opening.line, "(", glued=True):
+            return None
+        for place in range(self.place + 2, len(self.tokens) - 1):
+            pair = self.tokens[place : place + 2]
+            if all(isinstance(one, Operator) and one.text == ")" for one in pair):
+                self.place = place + 2
+                return Simple(opening.line, words=(Word(opening.line, (Piece("text", "let"),)),))
+        raise Unreadable(opening.line, "no )) closes this")
+
+    def _for(self, opening: Word) -> For:
+        self.place += 1
+        name = self._token()
+        if isinstance(name, Operator) and self._sum(name):
+            return self._loop(For(opening.line, "", (), ()))
+        if not isinstance(name, Word) or not name.plain:
+            raise Unreadable(opening.line, "a for without a variable")
+        self.place += 1
+        self._skip_newlines()
+        words: list[Word] = []
+        if self._keyword() == "in":
+            self.place += 1
+            while self.place < len(self.tokens) and isinstance(self.tokens[self.place], Word):
+                words.append(self._take_word())
+        return self._loop(For(opening.line, name.plain, tuple(words), ()))
+
+    def _loop(self, head: For) -> For:
+        """The body of a `for` that has been read up to its `do`."""
+        self._skip_separators()
+        if self._keyword() != "do":
+            raise Unreadable(head.line, "a for without do")
+        self.place += 1
+        body = self._body(head.line, ("done",), ())
+        self.place += 1
+        self._redirections()
+        return For(head.line, head.name, head.words, body)
+
+    def _case(self, opening: Word) -> Block:
+        self.place += 2
+        self._skip_newlines()
+        if self._keyword() != "in":
+            raise Unreadable(opening.line, "a case without in")
+        self.place += 1
+        found: list[Node] = []
+        while True:
+            self._skip_newlines()
+            if self._keyword() == "esac":
+                self.place += 1
+                return Block(opening.line, "case", tuple(found))
+            while self._operator() != ")":
+                # The pattern, with ( before it and | in it.
+                self.place += 1
+                self._token()
+            self.place += 1
+            found += self._body(opening.line, (";;", "esac"), ())
+            if self._operator() == ";;":
+                self.place += 1
+
+    def _function(self) -> Function | None:
+        """`name() {` or `function name {`; None where no function begins here."""
+        token = self.tokens[self.place]
+        begins = self.place + 1 if isinstance(token, Word) and token.plain == "function" else None
+        name = self.tokens[self.place if begins is None else begins]
+        after = self.place + (1 if begins is None else 2)
+        brackets = [one.text for one in self.tokens[after : after + 2] if isinstance(one, Operator)]
+        has_brackets = brackets == ["(", ")"]
+        if not isinstance(name, Word) or not name.plain or (begins is None and not has_brackets):
+            return None
+        self.place = after + (2 if has_brackets else 0)
+        self._skip_newlines()
+        body = self._command()
+        return Function(name.plain, body.body if isinstance(body, Block) else (body,))
+
+    def _simple(self, first: Word) -> Simple:
+        assignments: list[tuple[str, Word]] = []
+        words: list[Word] = []
+        redirections: list[tuple[str, Word]] = []
+        while self.place < len(self.tokens):
+            token = self.tokens[self.place]
+            if isinstance(token, Operator):
+                if token.text not in _REDIRECTIONS:
+                    if token.text == "(" and assignments and not words:
+                        self._array(assignments)
+                        continue
+                    break
+                if token.glued and words and (words[-1].plain or "").isdecimal():
+                    # The 2 of 2>FILE is no word.
+                    words.pop()
+                redirections.append(self._redirection())
+            elif not words and (assigned := _assigned(token)):
+                assignments.append(assigned)
+                self.place += 1
+            else:
+                words.append(token)
+                self.place += 1
+        return Simple(first.line, tuple(assignments), tuple(words), tuple(redirections))
+
+    def _array(self, assignments: list[tuple[str, Word]]) -> None:
+        """NAME=(a b c), as a list of words."""
+        name, opened = assignments.pop()
+        self.place += 1
+        pieces = list(opened.pieces)
+        while self._operator() != ")":
+            token = self._token()
+            self.place += 1
+            if isinstance(token, Word):
+                pieces += (*token.pieces, Piece("text", " "))
+        self.place += 1
+        assignments.append((name, Word(opened.line, tuple(pieces))))
+
+    def _redirections(self) -> tuple[tuple[str, Word], ...]:
+        found = []
+        while True:
+            token = self.tokens[self.place] if self.place < len(self.tokens) else None
+            if isinstance(token, Word) and (token.plain or "").isdecimal():
+                self.place += 1
+            elif isinstance(token, Operator) and token.text in _REDIRECTIONS:
+                found.append(self._redirection())
+            else:
+                return tuple(found)
+
+    def _redirection(self) -> tuple[str, Word]:
+        operator = self.tokens[self.place]
+        assert isinstance(operator, Operator)
+        self.place += 1
+        return operator.text, self._take_word()
+
+    def _take_word(self) -> Word:
+        token = self._token()
+        if not isinstance(token, Word):
+            raise Unreadable(token.line, f"{token.text!r} is not expected here")
+        self.place += 1
+        return token
+
+    def _token(self) -> Token:
+        if self.place >= len(self.tokens):
+            last = self.tokens[-1].line if self.tokens else 1
+            raise Unreadable(last, "the script ends in the middle of a command")
+        return self.tokens[self.place]
+
+    def _operator(self) -> str:
+        token = self._token() if self.place < len(self.tokens) else None
+        return token.text if isinstance(token, Operator) else ""
+
+    def _keyword(self) -> str | None:
+        token = self._token()
+        return token.plain if isinstance(token, Word) else None
+
+    def _skip_separators(self) -> None:
+        while self.place < len(self.tokens) and self._operator() in _SEPARATORS:
+            self.place += 1
+
+    def _skip_newlines(self) -> None:
+        while self.place < len(self.tokens) and self._operator() == "\n":
+            self.place += 1
+
+
+def _assigned(word: Word) -> tuple[str, Word] | None:
+    """The name and the value of NAME=value and NAME+=value."""
+    first = word.pieces[0] if word.pieces else None
+    found = _ASSIGNMENT.match(first.text) if first and first.kind == "text" else None
+    if found is None or first is None or first.quoted:
+        return None
+    rest = Piece("text", first.text[found.end() :])
+    return found[1], Word(word.line, (rest, *word.pieces[1:]) if rest.text else word.pieces[1:])
