@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vfio_hooks.commands import find, run
+from vfio_hooks.commands import find
 from vfio_hooks.errors import HookError
 from vfio_hooks.log import IDENTIFIER, WARNING
+from vfio_hooks.programs import run
 
 MOST = 50_000
 """Lines of the journal that are read, the newest: a VM with thousands of interrupts logs a

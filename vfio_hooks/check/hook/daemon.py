@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.hook import is_executable, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
-from vfio_hooks.commands import find, run
+from vfio_hooks.commands import find
+from vfio_hooks.programs import run
 
 DAEMONS = {"virtqemud": "virtqemud-sock", "libvirtd": "libvirt-sock"}
 """The daemons that run QEMU and its hooks, the modular one first, and their sockets."""
