@@ -70,7 +70,8 @@ declare -A PACKAGE=(
     [suse libvirt]=python3-libvirt-python
 )
 MODULES=(lxml.etree sh libvirt)
-# Without it, commands are run by the standard library: openSUSE has no package of it.
+# All three are for the command; the hook needs none. Without this one the standard library runs
+# what it would: openSUSE has no package of it.
 OPTIONAL="sh"
 
 usage() {

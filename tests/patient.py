@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.hosttree import domain_xml
 from vfio_hooks.check.rule import Guest, Patient
-from vfio_hooks.domain import element, parse
+from vfio_hooks.domain import parse
+from vfio_hooks.domain.text import element
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places
 from vfio_hooks.plugins import load

@@ -22,7 +22,8 @@ from tests.hosttree import guides_host
 from vfio_hooks.check import examine, rules
 from vfio_hooks.check.rule import Area, Guest, Patient, Rule, Seen
 from vfio_hooks.cli.domains import captured
-from vfio_hooks.domain import element, parse
+from vfio_hooks.domain import parse
+from vfio_hooks.domain.text import element
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places

@@ -17,7 +17,8 @@ from tests.test_check_domain import AREAS, GUIDE, OLD
 from vfio_hooks.check import examine
 from vfio_hooks.check.fixing import mend
 from vfio_hooks.check.rule import Guest, Patient
-from vfio_hooks.domain import element, parse
+from vfio_hooks.domain import parse
+from vfio_hooks.domain.text import element
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places

@@ -185,7 +185,7 @@ SILENT = [
     case("journal-damaged", {FILE: JOURNAL}),
     case("journal-stale", {FILE: JOURNAL, "run/libvirt/qemu/win11.xml": ""}),
 ]
-NOT_IN_A_TREE = {"hook-dependencies", "hook-not-seen", "config-unsafe"}
+NOT_IN_A_TREE = {"hook-dependencies", "command-dependencies", "hook-not-seen", "config-unsafe"}
 """What the tests at the end of this file have the cases of, or one of them."""
 NAMES = {rule.name for rule in rules() if rule.area == "hook"}
 
@@ -254,20 +254,20 @@ def test_what_others_can_write(tmp_path: Path, name: str) -> None:
     assert "others than its owner" not in told
 
 
-@pytest.mark.parametrize(("code", "expected"), [(1, True), (0, False)])
-def test_dependencies_are_those_of_the_hooks_own_interpreter(
-    tmp_path: Path, code: int, expected: bool
-) -> None:
+@pytest.mark.parametrize("name", ["hook-dependencies", "command-dependencies", ""])
+def test_dependencies_are_those_of_the_hooks_own_interpreter(tmp_path: Path, name: str) -> None:
     python = tmp_path / "python3"
+    missing = {"hook-dependencies": "tomllib", "command-dependencies": "lxml"}.get(name, "none")
+    fails = f"case $* in *{missing}*) echo No module named {missing} >&2; exit 1; esac"
     tree = {
-        "python3": f"#!/bin/sh\necho No module named lxml >&2\nexit {code}",
+        "python3": f"#!/bin/sh\n{fails}",
         f"{HOOKS}/qemu": OURS.replace("/usr/bin/python3", str(python)),
     }
     asked = replace(patient(grow(tmp_path, tree)), host=Host())
-    found = about_hook(asked)
-    assert ("hook-dependencies" in found) == expected
-    if expected:
-        assert "No module named lxml" in found["hook-dependencies"].seen.text
+    found = {key: one for key, one in about_hook(asked).items() if "dependencies" in key}
+    assert list(found) == [name] * bool(name)
+    if name:
+        assert f"No module named {missing}" in found[name].seen.text
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vfio_hooks.domain import LARGEST, Domain, HugePages, PciFunction, guarded, identify, parse
+from vfio_hooks.domain import Domain, HugePages, PciFunction, guarded, identify, parse
 from vfio_hooks.domain.devices import MemoryDevice
+from vfio_hooks.domain.tree import LARGEST
 from vfio_hooks.errors import HookError, Unread
 from vfio_hooks.host.cpulist import format_list
 
@@ -322,6 +323,14 @@ WRONG = {
     "a wrong CPU list": (
         wrapped("<cputune><vcpupin vcpu='0' cpuset='a'/></cputune>"),
         "the XML of domain a: 'a' is not a CPU list like 0-3,8",
+    ),
+    "vCPUs without end": (
+        wrapped(f"<vcpu>{10**30}</vcpu>"),
+        f"the XML of domain a: <vcpu> is {10**30}",
+    ),
+    "fewer I/O threads than none": (
+        wrapped("<iothreads>-1</iothreads>"),
+        "the XML of domain a: <iothreads> is -1",
     ),
     "no address": (
         device("<hostdev type='pci'><source/></hostdev>"),

@@ -15,7 +15,8 @@ from tests.hosttree import guides_host
 from tests.shapes import SHAPES, Shape
 from vfio_hooks.check.domain.nodes import level_3
 from vfio_hooks.check.rule import Guest, Patient
-from vfio_hooks.domain import Domain, PciFunction, element, parse
+from vfio_hooks.domain import Domain, PciFunction, parse
+from vfio_hooks.domain.text import element
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list

@@ -66,11 +66,6 @@ def _guarded(argv: list[str], xml: bytes) -> int:
     """`handle` under the contract: whatever happens, an exit code and at most one line."""
     vm, op = argv[1], argv[2]
     try:
-        if sys.flags.no_site:
-            # The dispatcher starts Python without site-packages; lxml and sh are there.
-            import site
-
-            site.main()
         from vfio_hooks.event import Event
         from vfio_hooks.handling import handle
         from vfio_hooks.log import SystemdJournal

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from vfio_hooks.check import Finding, examine
 from vfio_hooks.check.rule import Area, Guest, Patient
-from vfio_hooks.domain import element, parse
-from vfio_hooks.domain.text import editable, written
+from vfio_hooks.domain import parse
+from vfio_hooks.domain.text import editable, element, written
 
 _DOMAIN: tuple[Area, ...] = ("domain",)
 _ROUNDS = 5

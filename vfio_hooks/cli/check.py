@@ -102,7 +102,7 @@ def _guest(arguments: argparse.Namespace, host: "Host") -> "Guest | None":
     if arguments.xml is None and arguments.vm is None:
         return None
     from vfio_hooks.check.rule import Guest
-    from vfio_hooks.domain import element
+    from vfio_hooks.domain.text import element
 
     if arguments.xml is None:
         found = defined(arguments.vm, host, arguments.connect)

@@ -13,8 +13,9 @@ from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
 from vfio_hooks.cli.terminal import clean, paint
 from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
-from vfio_hooks.domain import Domain, element, parse
+from vfio_hooks.domain import Domain, parse
 from vfio_hooks.domain.devices import iothread_ids
+from vfio_hooks.domain.text import element
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import nodes, topology

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from vfio_hooks.domain import LARGEST
+from vfio_hooks.domain.tree import LARGEST
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.nearest import nearest
 

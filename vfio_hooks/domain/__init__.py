@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from vfio_hooks.domain import tree
 from vfio_hooks.domain.devices import (
     MemoryDevice,
     SharedMemory,
     UsbDevice,
+    count,
     iothread_ids,
     kibibytes,
     memory_devices,
@@ -20,10 +22,7 @@ from vfio_hooks.errors import HookError, Unread
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 
 if TYPE_CHECKING:
-    from lxml.etree import _Element
-
-LARGEST = 16 << 20
-"""No domain has this many bytes of XML."""
+    from vfio_hooks.domain.tree import Element, OneElement
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,10 @@ class Domain:
 
 
 def identify(xml: bytes) -> tuple[str, str] | None:
-    """Name and UUID of a domain from XML that libvirt wrote, without an XML library.
+    """Name and UUID of a domain from XML that libvirt wrote, without reading the rest of it.
 
-    Undoing needs no more than this, and has to work where lxml does not. libvirt formats the
-    name and the UUID first, before anything that a user could have put there.
+    Undoing needs no more than this, however broken the rest is. libvirt formats the name and the
+    UUID first, before anything that a user could have put there.
     """
     found = re.search(
         rb"<domain[^>]*>\s*<name>([^<]*)</name>\s*<uuid>([0-9a-fA-F-]{36})</uuid>", xml[:65536]
@@ -124,7 +123,11 @@ def guarded(domain: Domain) -> Domain:
 def parse(xml: bytes) -> Domain:
     """Read a domain's XML. Raises HookError for what is not one. What in one cannot be read is in
     `unread`: QEMU and libvirt understand more than this program."""
-    root = element(xml)
+    return of_element(tree.read(xml))
+
+
+def of_element(root: "Element") -> Domain:
+    """`parse`, of a <domain> that has been read."""
     name = root.findtext("name")
     if not name:
         raise HookError("the domain XML has no <name>", "virsh dumpxml writes one")
@@ -146,32 +149,7 @@ def _made_up(name: str) -> str:
     return str(uuid5(NAMESPACE_DNS, name))
 
 
-def element(xml: bytes) -> "_Element":
-    """The whole of a domain's XML. Raises HookError for what is none."""
-    if len(xml) > LARGEST:
-        raise HookError(f"the domain XML is larger than {LARGEST >> 20} MiB")
-    try:
-        from lxml import etree
-    except ImportError as error:
-        raise HookError(
-            f"lxml cannot be imported by this Python: {error}", "install python3-lxml"
-        ) from None
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True
-    )
-    try:
-        root = etree.fromstring(xml, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        # Without lxml's "(<string>, line 6)", which repeats the line.
-        raise HookError(f"the domain XML cannot be read: {getattr(error, 'msg', error)}") from None
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise HookError("the domain XML has a document type", "libvirt writes none")
-    if root.tag != "domain":
-        raise HookError(f"the XML is a <{root.tag}>, not a <domain>")
-    return root
-
-
-def pci_functions(root: "_Element") -> Iterator[tuple["_Element", PciFunction]]:
+def pci_functions(root: "OneElement") -> "Iterator[tuple[OneElement, PciFunction]]":
     """What a domain is given of the host, and the <hostdev>, <interface> or <source> that says so.
 
     A network interface whose network is a pool of VFs has its function only at start and started,
@@ -188,7 +166,7 @@ def pci_functions(root: "_Element") -> Iterator[tuple["_Element", PciFunction]]:
 
 
 def _function(
-    device: "_Element", managed: str | None, origin: Literal["hostdev", "interface", "disk"]
+    device: "Element", managed: str | None, origin: Literal["hostdev", "interface", "disk"]
 ) -> PciFunction:
     address = device.find("address" if device.tag == "source" else "source/address")
     if address is None:
@@ -205,22 +183,22 @@ def _function(
     )
 
 
-def _vcpus(root: "_Element") -> int:
-    return int(root.findtext("vcpu") or 1)
+def _vcpus(root: "Element") -> int:
+    return count(root, "vcpu", 1)
 
 
-def _cells(root: "_Element") -> dict[int, "_Element"]:
+def _cells(root: "Element") -> dict[int, "Element"]:
     cells = enumerate(root.iterfind("cpu/numa/cell"))
-    return {int(cell.get("id", position)): cell for position, cell in cells}
+    return {int(cell.get("id", str(position))): cell for position, cell in cells}
 
 
-def _around(root: "_Element") -> CpuSet | None:
+def _around(root: "Element") -> CpuSet | None:
     """The CPUs of all threads that have no pin of their own, where no numad chooses them."""
     vcpu = root.find("vcpu")
     return None if _attribute(vcpu, "placement") == "auto" else _cpus(vcpu, "cpuset")
 
 
-def _pins(root: "_Element", tag: str, number: str, every: Iterable[int]) -> dict[int, CpuSet]:
+def _pins(root: "Element", tag: str, number: str, every: Iterable[int]) -> dict[int, CpuSet]:
     around = _around(root)
     own = {
         int(pin.get(number, "0")): parse_list(pin.get("cpuset", ""))
@@ -229,16 +207,16 @@ def _pins(root: "_Element", tag: str, number: str, every: Iterable[int]) -> dict
     return dict.fromkeys(every, around) | own if around else own
 
 
-def _cpus(element: "_Element | None", attribute: str) -> CpuSet | None:
+def _cpus(element: "Element | None", attribute: str) -> CpuSet | None:
     text = _attribute(element, attribute)
     return None if text is None else parse_list(text)
 
 
-def _attribute(element: "_Element | None", name: str) -> str | None:
+def _attribute(element: "Element | None", name: str) -> str | None:
     return None if element is None else element.get(name)
 
 
-def _hugepages(root: "_Element") -> tuple[HugePages, ...] | None:
+def _hugepages(root: "Element") -> tuple[HugePages, ...] | None:
     backing = root.find("memoryBacking/hugepages")
     if backing is None:
         return None
@@ -249,7 +227,7 @@ def _hugepages(root: "_Element") -> tuple[HugePages, ...] | None:
     return pages or (HugePages(None, None),)
 
 
-_PARTS: dict[str, Callable[["_Element"], Any]] = {
+_PARTS: dict[str, Callable[["Element"], Any]] = {
     "memory": lambda root: kibibytes(root.find("memory")),
     "vcpus": _vcpus,
     "vcpu_pins": lambda root: _pins(root, "vcpupin", "vcpu", range(_vcpus(root))),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 
 if TYPE_CHECKING:
-    from lxml.etree import _Element
+    from vfio_hooks.domain.tree import Element
 
 KVMFR = "/dev/kvmfr"
+_MOST_THREADS = 65535  # QEMU has 16 bits for the number of a vCPU at most
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
@@ -53,7 +54,7 @@ class MemoryDevice:
     nodes: CpuSet | None = None
 
 
-def usb_devices(root: "_Element") -> Iterator[UsbDevice]:
+def usb_devices(root: "Element") -> Iterator[UsbDevice]:
     for source in root.iterfind("devices/hostdev[@type='usb']/source"):
         vendor, product, address = map(source.find, ("vendor", "product", "address"))
         ids = [number(part.get("id", "0")) for part in (vendor, product) if part is not None]
@@ -70,7 +71,7 @@ def usb_devices(root: "_Element") -> Iterator[UsbDevice]:
         )
 
 
-def shared_memories(root: "_Element") -> Iterator[SharedMemory]:
+def shared_memories(root: "Element") -> Iterator[SharedMemory]:
     """Those of <shmem>, but for one with a server, and of QEMU arguments that libvirt passes on."""
     for device in root.iterfind("devices/shmem"):
         if device.find("server") is None:
@@ -88,7 +89,7 @@ def shared_memories(root: "_Element") -> Iterator[SharedMemory]:
             yield SharedMemory(path, _bytes(*found.groups()) if found else 0, arguments=True)
 
 
-def memory_devices(root: "_Element") -> Iterator[MemoryDevice]:
+def memory_devices(root: "Element") -> Iterator[MemoryDevice]:
     """DIMMs, and what is requested of virtio-mem; NVDIMMs and their like are files of their own.
     https://libvirt.org/formatdomain.html#memory-devices"""
     for tag, model in (("size", "dimm"), ("requested", "virtio-mem")):
@@ -144,15 +145,23 @@ def _bytes(number: str, unit: str) -> int:
     return total
 
 
-def iothread_ids(root: "_Element") -> list[int]:
+def iothread_ids(root: "Element") -> list[int]:
     """The numbers of a domain's I/O threads: the named ones, and the rest counted from 1.
 
     Raises ValueError for what is no number.
     """
     named = [int(one.get("id", "")) for one in root.iterfind("iothreadids/iothread")]
-    count = max(int(root.findtext("iothreads") or 0), len(named))
-    free = (number for number in range(1, count + 1) if number not in named)
-    return sorted([*named, *list(free)[: count - len(named)]])
+    total = max(count(root, "iothreads", 0), len(named))
+    free = (number for number in range(1, total + 1) if number not in named)
+    return sorted([*named, *list(free)[: total - len(named)]])
+
+
+def count(root: "Element", tag: str, default: int) -> int:
+    """How many threads a domain has of a kind. Raises ValueError for no number that it can have."""
+    found = int(root.findtext(tag) or default)
+    if not 0 <= found <= _MOST_THREADS:
+        raise ValueError(f"<{tag}> is {found}")
+    return found
 
 
 def number(text: str) -> int:
@@ -167,7 +176,7 @@ _UNITS |= {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20}
 _UNITS |= {"g": 1 << 30, "gib": 1 << 30, "t": 1 << 40, "tib": 1 << 40}
 
 
-def kibibytes(element: "_Element | None", amount: str | None = None) -> int:
+def kibibytes(element: "Element | None", amount: str | None = None) -> int:
     if element is None:
         return 0
     unit = element.get("unit", "KiB").lower()

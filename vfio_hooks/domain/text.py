@@ -9,7 +9,8 @@ import re
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from vfio_hooks.domain import element
+from vfio_hooks.domain.tree import refuse_large, refuse_other, refuse_type, unreadable
+from vfio_hooks.errors import HookError
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -22,6 +23,29 @@ _PARTS = re.compile(
     re.DOTALL,
 )
 _ATTRIBUTE = re.compile(r'="([^"]*)"')
+
+
+def element(xml: bytes) -> "_Element":
+    """The whole of a domain's XML, for lxml. Raises HookError for what is none."""
+    refuse_large(xml)
+    try:
+        from lxml import etree
+    except ImportError as error:
+        raise HookError(
+            f"lxml cannot be imported by this Python: {error}", "install python3-lxml"
+        ) from None
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True
+    )
+    try:
+        root = etree.fromstring(xml, parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        # Without lxml's "(<string>, line 6)", which repeats the line.
+        raise unreadable(getattr(error, "msg", error)) from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        refuse_type()
+    refuse_other(root.tag)
+    return root
 
 
 def editable(xml: bytes) -> "_Element":

@@ -68,6 +68,7 @@ def load(folder: str, name: str) -> OwnPlugin:
     written it, or it fails."""
     path = f"{folder}/{name}.py"
     trusted(path, folder)
+    _add_packages()
     module = ModuleType(f"vfio_hooks_own_{name}")
     module.__file__ = path
     # A dataclass looks its module up there.
@@ -82,6 +83,15 @@ def load(folder: str, name: str) -> OwnPlugin:
     if not callable(getattr(module, "plan", None)):
         raise HookError(f"{path}: has no plan()", "a plugin is plan(event, domain, options, host)")
     return OwnPlugin(path, module)
+
+
+def _add_packages() -> None:
+    """Let a module import what is installed: the hook starts Python without, and nothing of its
+    own needs it."""
+    if sys.flags.no_site and "site" not in sys.modules:
+        import site
+
+        site.main()
 
 
 def _told(path: str, error: BaseException) -> HookError:

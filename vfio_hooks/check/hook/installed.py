@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.hook import is_executable, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
-from vfio_hooks.commands import run
 from vfio_hooks.errors import HookError
 from vfio_hooks.executable import interpreter, text_of
+from vfio_hooks.programs import run
 
 _LIBVIRT = "https://libvirt.org/hooks.html"
 _AGAIN = "run install.sh of vfio-hooks again"
@@ -117,25 +117,50 @@ def no_package(patient: Patient) -> Iterator[Seen]:
     "hook-dependencies",
     "hook",
     "error",
-    why="The hook is run by the distribution's Python. Without lxml managed VMs do not start; "
-    "without sh, commands are run in a simpler way.",
+    why="The hook is run by the distribution's Python, and needs nothing but that. Without the "
+    "whole of it managed VMs do not start.",
     source="README, Install",
 )
 def dependencies(patient: Patient) -> Iterator[Seen]:
-    path = _hook(patient)
-    text = text_of(path)
-    name = interpreter(text)
-    if not patient.host.is_this_machine or "vfio_hooks" not in text or not name:
-        return
-    if not is_executable(name):
-        return
-    try:
-        run([name, "-I", "-c", "import lxml.etree, sh"], _SECONDS)
-    except HookError as error:
+    if (name := _python(patient)) and (problem := _lacks(name, "json, pyexpat, tomllib")):
         yield Seen(
-            f"{name}, which runs the hook, cannot import what it needs: {error.problem}",
-            "apt install python3-lxml python3-sh (or your distribution's packages of lxml and sh)",
+            f"{name}, which runs the hook, cannot import what comes with Python: {problem}",
+            "apt install python3, as python3-minimal is not enough (or your distribution's "
+            "package of the whole Python)",
         )
+
+
+@rule(
+    "command-dependencies",
+    "hook",
+    "warning",
+    why="The hook does without lxml. The command needs it where it shows or edits a domain's XML: "
+    "check, init and topology do not work.",
+    source="README, Install",
+)
+def modules(patient: Patient) -> Iterator[Seen]:
+    if (name := _python(patient)) and (problem := _lacks(name, "lxml.etree")):
+        yield Seen(
+            f"{name}, which runs vfio-hooks, cannot import lxml: {problem}",
+            "apt install python3-lxml (or your distribution's package of lxml)",
+        )
+
+
+def _python(patient: Patient) -> str | None:
+    """What runs our hook on this machine; the command has the same."""
+    text = text_of(_hook(patient))
+    name = interpreter(text)
+    is_ours = patient.host.is_this_machine and "vfio_hooks" in text
+    return name if is_ours and name and is_executable(name) else None
+
+
+def _lacks(python: str, modules: str) -> str:
+    """Why it cannot import modules; "" where it can."""
+    try:
+        run([python, "-I", "-c", f"import {modules}"], _SECONDS)
+    except HookError as error:
+        return error.problem
+    return ""
 
 
 @rule(
@@ -172,5 +197,6 @@ RULES = (
     no_interpreter,
     no_package,
     dependencies,
+    modules,
     kept,
 )
