@@ -13,7 +13,7 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
-from vfio_hooks.knobs import Announced, LentPower, Module, PciDriver
+from vfio_hooks.knobs import Announced, LentPower, Module, PciDriver, PciReturn
 from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.plugins import pci
 from vfio_hooks.plugins.pci import Options
@@ -225,6 +225,59 @@ def test_what_libvirt_gives_back_to_another_driver(memory: Path, before: str) ->
     assert knob.read(kernel) == "amdgpu"
     assert engine.undo("release", VM) == []
     assert knob.read(kernel) == before
+
+
+OTHER = "00000000-0000-0000-0000-00000000000b"
+
+
+@pytest.mark.parametrize("start", ["prepare", "started"])
+@pytest.mark.parametrize("before", ["amdgpu", "amdgpu (override amdgpu)", "no driver", BOUND])
+def test_a_device_that_was_detached_from_a_running_vm(
+    memory: Path, start: str, before: str
+) -> None:
+    """No event tells of it. Until its VM has started, a function that still has its own driver is
+    only on its way there; and one that vfio-pci has from boot on looks as if it were in use."""
+    kernel, knob = a_host(), PciDriver(GPU, 0.1)
+    knob.write(kernel, before)
+    if before == "no driver":
+        del kernel.home[GPU]
+    engine = Engine(kernel, StateFolder(str(memory / "state")), Lines())
+    lent = [step(GPU, None)]
+    engine.perform("prepare", VM, "k3", lambda _: lent)
+    if start == "started":
+        kernel.bind_as_libvirt(GPU)
+        engine.perform("started", VM, "k3", lambda _: [])
+        with pytest.raises(HookError, match=f"{GPU}: VM k3 has it; shut k3 down"):
+            engine.perform("prepare", OTHER, "k4", lambda _: lent)
+        knob.write(kernel, BOUND if before == BOUND else before)
+    if start == "prepare" or before == BOUND:
+        with pytest.raises(HookError, match=f"{GPU}: VM k3 has it"):
+            engine.perform("prepare", OTHER, "k4", lambda _: lent)
+        return
+    engine.perform("prepare", OTHER, "k4", lambda _: lent)
+    kernel.bind_as_libvirt(GPU)
+    # Its own end takes nothing from the other, nor does it look at what that has.
+    assert engine.undo("release", VM) == []
+    assert knob.read(kernel) == BOUND
+    kernel.give_back_as_libvirt(GPU)
+    assert engine.undo("release", OTHER) == []
+    assert knob.read(kernel) == before
+
+
+def test_a_card_s_sleep_and_return_follow_its_driver(memory: Path) -> None:
+    kernel, address = a_host(), "0000:0d:00.0"
+    control = f"/sys/bus/pci/devices/{address}/power/control"
+    knobs = (PciReturn(address), LentPower(control), PciDriver(address))
+    lent = [Step("pci", knob, Exclusive()) for knob in knobs]
+    engine = Engine(kernel, StateFolder(str(memory / "state")), Lines())
+    engine.perform("prepare", VM, "k3", lambda _: lent)
+    kernel.bind_as_libvirt(address)
+    engine.perform("started", VM, "k3", lambda _: [])
+    kernel.give_back_as_libvirt(address)
+    assert kernel.files[control] == "on\n"
+    engine.perform("prepare", OTHER, "k4", lambda _: lent)
+    assert engine.undo("release", VM) == engine.undo("release", OTHER) == []
+    assert kernel.files[control] == "auto\n"
 
 
 def test_a_module_that_went_meanwhile_is_loaded_by_the_device_s_own_alias() -> None:

@@ -138,7 +138,7 @@ class _Ahead:
             planned = gather(event, self._domain, self._config, self._host, self._notes)
             steps = self._steps + planned
             # Only a plan of one event must not contradict itself; a later event may go on.
-            check(planned, self._domain.uuid, self._ledger)
+            check(planned, self._domain.uuid, self._ledger, self._host)
             changes = preview(steps, self._host, self._ledger)[len(self._steps) :]
         except HookError as error:
             return Outlook(event.op, failure=error)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger
-from vfio_hooks.engine.plan import Change, check, own_value, preview, undo_text
+from vfio_hooks.engine.plan import Change, check, is_detached, own_value, preview, undo_text
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.engine.undoing import Undoing
 from vfio_hooks.errors import HookError, Immovable
 from vfio_hooks.host import Seen, WritableHost
 from vfio_hooks.host.view import View
 from vfio_hooks.log import Folded, Log
-from vfio_hooks.sharing import is_shared, target
+from vfio_hooks.sharing import Exclusive, is_shared, target
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import Signals
 
@@ -57,8 +57,10 @@ class Engine:
         """
         with self._locked():
             ledger, changes = self._planned(event, uuid, vm, planner)
-            if changes:
-                self._carry_out(ledger, ledger.journal(uuid, vm), event, changes)
+            journal = ledger.journal(uuid, vm)
+            if changes or (event == "started" and journal.live()):
+                self._take_over(ledger, uuid, changes)
+                self._carry_out(ledger, journal, event, changes)
 
     def rehearse(self, event: str, uuid: str, vm: str, planner: Planner) -> list[Change]:
         """The plan that `perform` would carry out; raises HookError as it would. What a crash or
@@ -96,7 +98,7 @@ class Engine:
             self._undo_event(ledger, journal, "undo", journal.live())
         given = Given(View(self.host), ledger)
         steps = planner(given)
-        check(steps, uuid, ledger)
+        check(steps, uuid, ledger, given.host)
         return ledger, preview(steps, given.host, ledger)
 
     @contextmanager
@@ -121,6 +123,18 @@ class Engine:
             Undoing(self.host, ledger, self.log).undo(journal, ending)
             self._close(journal)
         return ledger
+
+    def _take_over(self, ledger: Ledger, uuid: str, changes: Sequence[Change]) -> None:
+        """End the claims of other VMs on devices that they have been detached from, or their end
+        would take these from the one that has them next."""
+        for change in changes:
+            for claim in (
+                ledger.on(change.step.key) if isinstance(change.step.share, Exclusive) else ()
+            ):
+                if claim.uuid != uuid and is_detached(claim, ledger, self.host):
+                    journal = ledger.journals[claim.uuid]
+                    Undoing(self.host, ledger, self.log).undo(journal, [claim])
+                    self._close(journal)
 
     def _carry_out(
         self, ledger: Ledger, journal: Journal, event: str, changes: Sequence[Change]

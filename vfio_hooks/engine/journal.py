@@ -92,6 +92,8 @@ class Journal:
         """The event that has begun and not ended: it crashed, unless it is running now."""
         self.opened = 0
         """The number of the first claim that the event which began last could have made."""
+        self.has_started = False
+        """Whether the guest runs, or has run, with what was claimed for it."""
 
     @classmethod
     def load(cls, path: str, disk: Disk) -> "Journal":
@@ -193,6 +195,9 @@ class Journal:
             self.event = str(record["event"])
             self.vm = str(record["vm"])
             self.opened = int(record["number"])
+            self.has_started = self.event != "prepare" and (
+                self.has_started or self.event == "started"
+            )
         elif kind == "end":
             self.event = None
         elif kind == "claim":

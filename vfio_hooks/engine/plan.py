@@ -3,7 +3,7 @@
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from vfio_hooks.engine.journal import State
+from vfio_hooks.engine.journal import Claim, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.errors import Gone, HookError, of_table, raise_all
 from vfio_hooks.host import Host
@@ -55,7 +55,7 @@ class Change:
         return f"{old} (stays)" if self.old == self.new else f"{old} → {new}"
 
 
-def check(steps: Sequence[Step], uuid: str, ledger: Ledger) -> None:
+def check(steps: Sequence[Step], uuid: str, ledger: Ledger, host: Host) -> None:
     """Raise HookError for a plan that contradicts itself or takes what another VM has.
 
     This runs before anything is touched.
@@ -72,11 +72,25 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger) -> None:
                     f"{claim.step.plugin} of VM {claim.vm}, which has it",
                     f"stop {claim.vm}, or take the table out of one of the two vm.toml",
                 )
-            if claim.uuid != uuid and _excludes(claim.step.share, step.share):
+            if (
+                claim.uuid != uuid
+                and _excludes(claim.step.share, step.share)
+                and not is_detached(claim, ledger, host)
+            ):
                 raise HookError(
                     f"{_object(step)}: VM {claim.vm} has it",
                     f"shut {claim.vm} down; if it is not running: vfio-hooks undo {claim.vm}",
                 )
+
+
+def is_detached(claim: Claim, ledger: Ledger, host: Host) -> bool:
+    """Whether a device was taken away from a VM that runs, which no event of libvirt's tells: it is
+    the host's again. Before the guest has started, it may be so and yet be promised to that."""
+    return (
+        ledger.journals[claim.uuid].has_started
+        and claim.state is State.HELD
+        and claim.step.knob.is_back(host, claim.base)
+    )
 
 
 def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:

@@ -51,6 +51,11 @@ class Knob(ABC):
         that was left to libvirt."""
         return False
 
+    def is_back(self, host: Host, base: str) -> bool:
+        """Whether what was lent to a guest that has started is the host's again, as after `virsh
+        detach-device`. `base` is the host's own value."""
+        return False
+
     def shows(self, value: str) -> str:
         """A value for people."""
         return shown(value)

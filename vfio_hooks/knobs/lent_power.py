@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import WritableHost
+from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import stuck_writer
+from vfio_hooks.host.pci import is_for_guests
 from vfio_hooks.knobs.file import File
 
 
@@ -30,6 +31,10 @@ class LentPower(File):
                 "once that has ended: vfio-hooks undo --all",
             )
         super().write(host, value)
+
+    def is_back(self, host: Host, base: str) -> bool:
+        driver = host.link(f"{self.path.removesuffix('/power/control')}/driver")
+        return driver is not None and not is_for_guests(driver)
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
         return True

@@ -108,6 +108,11 @@ class PciDriver(Knob):
             return True
         return value is None and own.driver is not None and now.override is None
 
+    def is_back(self, host: Host, base: str) -> bool:
+        own = Binding.parse(base).driver
+        # One that vfio-pci has from boot on looks the same while a guest has it.
+        return host.link(self.key) == own and not is_for_guests(own)
+
     def _refuse_if_stuck(self, host: Host) -> None:
         pid = stuck_writer(host, self.address)
         if pid is not None:

@@ -65,6 +65,9 @@ class PciReturn(Knob):
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
         return live in (NONE, ABSENT) or is_for_guests(live)
 
+    def is_back(self, host: Host, base: str) -> bool:
+        return self.read(host) == base and not is_for_guests(base)
+
     def lends(self, value: str) -> str:
         return f"{value}; if {value} does not take it, it is removed from the bus and found anew"
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.host.pci import DEVICES
-from vfio_hooks.host.sriov import Vf, interface
+from vfio_hooks.host.pci import DEVICES, is_for_guests
+from vfio_hooks.host.sriov import Vf, interface, vfs
 from vfio_hooks.knobs.base import Knob
 
 VLAN, MAC, TRUST, SPOOFCHK, RATE, STATE = "vlan", "mac", "trust", "spoofchk", "rate", "state"
@@ -64,6 +64,11 @@ class VfSetting(Knob):
                 f"{Vf(self.pf, self.vf)}: {self.attribute} {value} was asked for, but the driver "
                 f"shows {now}"
             )
+
+    def is_back(self, host: Host, base: str) -> bool:
+        address = vfs(host, self.pf).get(self.vf)
+        driver = host.link(f"{DEVICES}/{address}/driver")
+        return driver is not None and not is_for_guests(driver)
 
     def _interface(self, host: Host) -> str:
         name = interface(host, self.pf)
