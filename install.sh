@@ -485,7 +485,8 @@ stop_hooks() {
 refuse_while_held() {
     local journal vm
     for journal in "$DESTDIR$STATE"/*.journal; do
-        [[ -e $journal ]] || continue
+        # Without a whole line nothing was changed: there was no room for one.
+        read -r _ 2>/dev/null <"$journal" || continue
         vm=$(sed -n 's/.*"vm":"\([^"]*\)".*/\1/p' "$journal" | head -n 1)
         die "the host is still changed for the VM '${vm:-?}': shut it down, or if it is off: vfio-hooks undo '${vm:-?}'"
     done

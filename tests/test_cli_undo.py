@@ -3,6 +3,7 @@
 import pytest
 
 from tests.command import UUID, Command, as_nobody, needs_root
+from tests.hosttree import domain_xml
 from tests.test_cli_status import GOVERNOR, OTHER, POOL, cut_off, prepare, put, read
 from vfio_hooks.knobs import File, Pages
 from vfio_hooks.sharing import Add, Once
@@ -181,3 +182,43 @@ def test_changing_this_host_needs_root(argv: list[str]) -> None:
     done = as_nobody(*argv)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.endswith(" needs root; try again with sudo\n")
+
+
+def test_a_vm_that_was_renamed_goes_by_either_name(changed: Command) -> None:
+    """What libvirt's own files call it now is what is said."""
+    defined = changed.host / "etc/libvirt/qemu/new.xml"
+    defined.parent.mkdir(parents=True)
+    defined.write_text(f"<!-- libvirt's -->\n{domain_xml('new', UUID)}")
+    for name in ("new", "win11", UUID):
+        assert changed.here("status", name).out.startswith(f"new ({UUID})\n")
+    running = changed.host / "run/libvirt/qemu/new.xml"
+    running.parent.mkdir(parents=True)
+    running.write_text(f"<domstatus state='running'>{domain_xml('new', UUID)}</domstatus>")
+    for name in ("new", "win11"):
+        result = changed.here("undo", name)
+        assert "new is running (/run/libvirt/qemu/new.xml is there)" in result.err
+    running.unlink()
+    result = changed.here("undo", "new")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines() == [
+        "new: governor: /governor: performance → powersave",
+        "new: 1 change put back",
+    ]
+
+
+def test_the_name_that_a_vm_had_may_be_anothers_now(changed: Command) -> None:
+    for name, uuid in (("new", UUID), ("win11", OTHER)):
+        defined = changed.host / f"etc/libvirt/qemu/{name}.xml"
+        defined.parent.mkdir(parents=True, exist_ok=True)
+        defined.write_text(domain_xml(name, uuid))
+    assert changed.here("undo", "win11").out.endswith("win11: 1 change put back\n")
+    assert journals(changed) == [UUID]
+
+
+def test_a_journal_without_a_record_is_nothing_to_undo(command: Command) -> None:
+    command.state.mkdir(mode=0o700)
+    (command.state / f"{UUID}.journal").touch()
+    assert command.here("status").out == "nothing is changed\n"
+    result = command.here("undo", "--all")
+    assert (result.code, result.out, result.err) == (0, "nothing to undo\n", "")
+    assert not journals(command)

@@ -37,7 +37,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert config
     domain, ledger, log = parse(XML.read_bytes()), Ledger(NoState(str(folder))), Lines()
     steps = [step for op in PLANNED for step in gather(Event(VM, op), domain, config, host, log)]
-    check(steps, domain.uuid, ledger)
+    check(steps, domain.uuid, ledger, host)
     assert log.warnings == []
     return "\n".join(line for line, _ in folded(preview(steps, host, ledger)))
 

@@ -18,6 +18,8 @@ from vfio_hooks.engine.journal import Disk
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
+from vfio_hooks.knobs import PciDriver
+from vfio_hooks.sharing import Exclusive
 from vfio_hooks.steps import Step
 
 VM = "00000000-0000-0000-0000-00000000000a"
@@ -131,6 +133,47 @@ def test_without_room_nothing_is_left_changed(folder: Path, room: int) -> None:
     with pytest.raises(HookError, match="cannot write the journal: No space left on device"):
         engine.perform("prepare", VM, "vm", lambda _: PLANS["a whole evening"])
     assert kernel.state() == before
+
+
+@pytest.mark.parametrize("torn", ["", '{"record":"begin","eve'])
+def test_a_journal_without_a_record_is_none(folder: Path, torn: str) -> None:
+    """As a full disk leaves it: nothing was changed, nobody is kept from anything."""
+
+    class Full(Disk):
+        def append(self, path: str, line: bytes) -> None:
+            Path(path).write_text(torn)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(HookError, match="No space left"):
+        Engine(a_host(), StateFolder(str(folder), Full()), Lines()).perform(
+            "prepare", VM, "vm", lambda _: PLANS["override"]
+        )
+    journal = folder / f"{VM}.journal"
+    assert not journal.exists()
+    journal.write_text(torn)
+    assert not Ledger(StateFolder(str(folder))).journals
+    engine, _ = start(folder, OTHER)
+    assert not journal.exists()
+    journal.write_text(torn)
+    start(folder)
+    assert engine.undo("release", VM) == engine.undo("release", OTHER) == []
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_a_vm_that_was_renamed_after_a_lost_end(folder: Path) -> None:
+    """Its next start is an event with the new name; libvirt keeps the UUID."""
+    engine, _ = start(folder)
+    state = StateFolder(str(folder))
+    lent = [Step("pci", PciDriver("0000:04:00.0"), Exclusive())]
+    engine.perform("start", VM, "new", lambda _: lent)
+    assert {claim.vm for claim in Ledger(state).journals[VM].live()} == {"new"}
+    assert state.find("vm") == state.find("new") == [VM]
+    with pytest.raises(HookError, match="VM new has it; shut new down"):
+        engine.perform("prepare", OTHER, "other", lambda _: lent)
+    log = Lines()
+    Engine(engine.host, state, log).undo("undo", VM, "newest")
+    assert log.infos
+    assert all(line.startswith("newest: ") for line in log.infos)
 
 
 def test_a_journal_that_ends_while_it_is_looked_for(folder: Path) -> None:

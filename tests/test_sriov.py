@@ -328,9 +328,9 @@ def test_two_tables_of_one_vm(memory: Path) -> None:
         ]
 
     with pytest.raises(HookError, match="at least 1 are asked for, and then 2; ask for 2 in the"):
-        check(both(vm()), uuid(1), ledger)
-    check(both(vm(), numvfs=2), uuid(1), ledger)
-    check(both(vm(0, 1)), uuid(1), ledger)
+        check(both(vm()), uuid(1), ledger, kernel)
+    check(both(vm(), numvfs=2), uuid(1), ledger, kernel)
+    check(both(vm(0, 1)), uuid(1), ledger, kernel)
 
 
 WISHES: tuple[dict[str, Any], ...] = (

@@ -113,7 +113,7 @@ def _undo(event: Event, xml: bytes, places: Places, log: Log) -> bool:
     engine = Engine(places.host(), folder, log)
     for uuid in changed:
         log.info(f"{event.vm}: {event.op} ({event.extra})", event.vm)
-        engine.undo(event.op, uuid)
+        engine.undo(event.op, uuid, event.vm)
     if not changed and not folder.is_busy() and Ledger(folder).unfinished():
         engine.recover()
     return bool(changed)

@@ -10,6 +10,7 @@ from itertools import groupby
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places, refuse_mistyped
 from vfio_hooks.cli.folding import common_key, grouped
 from vfio_hooks.cli.terminal import TerminalLog, clean, complain, paint, say, say_json
+from vfio_hooks.domain.files import names
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.engine.plan import undo_text
@@ -80,11 +81,14 @@ def run(arguments: argparse.Namespace) -> int:
         busy = folder.is_busy()
     except PermissionError:
         raise HookError(f"{folder.path} is only for root to read", "try again with sudo") from None
+    known = names(here.host())
+    for journal in ledger.journals.values():
+        journal.rename(known.get(journal.uuid, journal.vm))
     undoing = Undoing(here.host(), ledger, TerminalLog())
     vms = [
         _vm(journal, undoing, busy)
         for journal in ledger.journals.values()
-        if arguments.vm in (None, journal.vm, journal.uuid)
+        if arguments.vm in (None, journal.vm, journal.uuid, *journal.names)
     ]
     if arguments.vm is not None and not vms and not ledger.damaged:
         refuse_mistyped(arguments.vm, ledger, here)

@@ -4,6 +4,7 @@ import argparse
 
 from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places, refuse_mistyped
 from vfio_hooks.cli.terminal import TerminalLog, clean, say
+from vfio_hooks.domain.files import names, runs
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.journal import Journal
 from vfio_hooks.engine.ledger import Ledger
@@ -12,9 +13,6 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places
 from vfio_hooks.sharing import Run, is_shared
-
-RUNNING = "/run/libvirt/qemu"
-"""Where libvirt keeps a file NAME.xml for every domain that runs."""
 
 _EPILOG = """\
 This is for what no event of libvirt's undid: after a crash of libvirtd, or by hand. It needs
@@ -49,16 +47,21 @@ def run(arguments: argparse.Namespace) -> int:
     here = places(arguments)
     if here.host().is_this_machine:
         need_root("undo")
-    uuids = here.folder().uuids() if arguments.all else _find(arguments.vm, here)
-    if not uuids:
+    known = names(here.host())
+    uuids = here.folder().uuids() if arguments.all else _find(arguments.vm, here, known)
+    ledger = Ledger(here.folder())
+    journals = ledger.journals
+    for uuid, journal in journals.items():
+        journal.rename(known.get(uuid, journal.vm))
+    if not any(uuid in journals or uuid in ledger.damaged for uuid in uuids):
         say("nothing to undo" + ("" if arguments.all else f" for {clean(arguments.vm)}"))
     if not arguments.force:
         _refuse_running(uuids, here)
-    journals = Ledger(here.folder()).journals
     problems = []
     for uuid in uuids:
         before = _values(journals.get(uuid), here.host())
-        failed = Engine(here.host(), here.folder(), TerminalLog()).undo("undo", uuid)
+        engine = Engine(here.host(), here.folder(), TerminalLog())
+        failed = engine.undo("undo", uuid, known.get(uuid, ""))
         problems += failed
         if uuid in journals and not failed:
             _tell_end(journals[uuid], before, here.host())
@@ -89,12 +92,13 @@ def _tell_end(journal: Journal, before: dict[str, str | None], host: Host) -> No
     say(f"{clean(journal.vm)}: {text}")
 
 
-def _find(vm: str, here: Places) -> list[str]:
-    """The UUID of the journal that is meant, if there is one."""
+def _find(vm: str, here: Places, known: dict[str, str]) -> list[str]:
+    """The UUID of the journal that is meant, if there is one: by the VM's name now, or else by the
+    one that it was started with."""
     folder = here.folder()
     if UUID.fullmatch(vm.lower()):
         return [uuid for uuid in folder.uuids() if uuid == vm.lower()]
-    found = folder.find(vm)
+    found = [uuid for uuid in folder.uuids() if known.get(uuid) == vm] or folder.find(vm)
     if len(found) > 1:
         raise HookError(
             f"{len(found)} VMs named {vm} have changes", f"give one's UUID: {', '.join(found)}"
@@ -111,8 +115,8 @@ def _refuse_running(uuids: list[str], here: Places) -> None:
     """A running VM's devices must not be taken from under it."""
     host: Host = here.host()
     for uuid, journal in Ledger(here.folder()).journals.items():
-        if uuid in uuids and host.exists(f"{RUNNING}/{journal.vm}.xml"):
+        if uuid in uuids and (file := runs(host, uuid, journal.vm)):
             raise HookError(
-                f"{journal.vm} is running ({RUNNING}/{journal.vm}.xml is there)",
+                f"{file.rpartition('/')[2].removesuffix('.xml')} is running ({file} is there)",
                 "shut it down, which undoes its changes; --force leaves it its PCI devices",
             )

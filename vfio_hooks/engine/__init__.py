@@ -73,8 +73,9 @@ class Engine:
         with self._locked():
             self._open("")
 
-    def undo(self, event: str, uuid: str) -> list[str]:
-        """Undo a VM's steps, newest first: at "stopped" those that end there, else all.
+    def undo(self, event: str, uuid: str, vm: str = "") -> list[str]:
+        """Undo a VM's steps, newest first: at "stopped" those that end there, else all. `vm` is its
+        name now, where that is known.
 
         Returns what could not be put back, a line each; the rest is undone all the same.
         """
@@ -84,6 +85,7 @@ class Engine:
             problems = [ledger.damaged[uuid].problem] if uuid in ledger.damaged else []
             if journal is None:
                 return problems
+            journal.rename(vm or journal.vm)
             return problems + self._undo_event(ledger, journal, event, _ending(journal, event))
 
     def _planned(
@@ -122,15 +124,16 @@ class Engine:
             ending = _ending(journal, event) if event in UNDOING_EVENTS else journal.since_begin()
             Undoing(self.host, ledger, self.log).undo(journal, ending)
             self._close(journal)
+        for journal in ledger.blank:
+            self._close(journal)
         return ledger
 
     def _take_over(self, ledger: Ledger, uuid: str, changes: Sequence[Change]) -> None:
         """End the claims of other VMs on devices that they have been detached from, or their end
         would take these from the one that has them next."""
-        for change in changes:
-            for claim in (
-                ledger.on(change.step.key) if isinstance(change.step.share, Exclusive) else ()
-            ):
+        lent = (change.step.key for change in changes if isinstance(change.step.share, Exclusive))
+        for key in lent:
+            for claim in ledger.on(key):
                 if claim.uuid != uuid and is_detached(claim, ledger, self.host):
                     journal = ledger.journals[claim.uuid]
                     Undoing(self.host, ledger, self.log).undo(journal, [claim])
@@ -139,7 +142,12 @@ class Engine:
     def _carry_out(
         self, ledger: Ledger, journal: Journal, event: str, changes: Sequence[Change]
     ) -> None:
-        journal.begin(event, ledger.next_number())
+        try:
+            journal.begin(event, ledger.next_number())
+        except HookError:
+            # A file may be there all the same, without room for a record.
+            self._close(journal)
+            raise
         immovable: list[str] = []
         try:
             for change in changes:

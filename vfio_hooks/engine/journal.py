@@ -87,6 +87,8 @@ class Journal:
         self._disk = disk
         self.uuid = uuid
         self.vm = vm
+        self.names: set[str] = set()
+        """The names that the VM has had in these records."""
         self.claims: dict[int, Claim] = {}
         self.event: str | None = None
         """The event that has begun and not ended: it crashed, unless it is running now."""
@@ -124,6 +126,12 @@ class Journal:
                     "its file says what was changed; put that back by hand, then remove it",
                 ) from None
         return journal
+
+    def rename(self, vm: str) -> None:
+        """Speak of the VM by the name that it has now: libvirt may have renamed it since."""
+        if vm != self.vm:
+            self.vm = vm
+            self.claims = {number: replace(claim, vm=vm) for number, claim in self.claims.items()}
 
     def live(self) -> list[Claim]:
         """The claims that still have to be undone, oldest first."""
@@ -193,7 +201,8 @@ class Journal:
                     "undo it with the version that wrote it",
                 )
             self.event = str(record["event"])
-            self.vm = str(record["vm"])
+            self.rename(str(record["vm"]))
+            self.names.add(self.vm)
             self.opened = int(record["number"])
             self.has_started = self.event != "prepare" and (
                 self.has_started or self.event == "started"

@@ -16,6 +16,8 @@ class Ledger:
         self.damaged: dict[str, HookError] = {}
         """Journals that cannot be understood, by UUID. Undoing goes on without them; starting
         does not, since what they hold is not known."""
+        self.blank: list[Journal] = []
+        """Journals without a record, of VMs for which nothing was changed: there was no room."""
         self.ahead: dict[str, str] = {}
         """The values that undoing the VMs which are forgotten will leave, by key."""
         self._by_key: dict[str, list[tuple[Journal, int]]] = {}
@@ -28,6 +30,9 @@ class Ledger:
             except HookError as error:
                 self.damaged[uuid] = error
                 continue
+            if not journal.names:
+                self.blank.append(journal)
+                continue
             self.journals[uuid] = journal
             for claim in journal.claims.values():
                 self._index(journal, claim)
@@ -39,7 +44,9 @@ class Ledger:
 
     def journal(self, uuid: str, vm: str) -> Journal:
         """The journal of a VM, a new one where it has none yet."""
-        return self.journals.setdefault(uuid, self._folder.create(uuid, vm))
+        journal = self.journals.setdefault(uuid, self._folder.create(uuid, vm))
+        journal.rename(vm)
+        return journal
 
     def next_number(self) -> int:
         return self._last + 1

@@ -103,14 +103,14 @@ class StateFolder:
         return [uuid for uuid in uuids if UUID.fullmatch(uuid)]
 
     def find(self, vm: str) -> list[str]:
-        """The UUIDs of the journals of VMs with this name."""
+        """The UUIDs of the journals of VMs that have, or had, this name."""
         found = []
         for uuid in self.uuids():
             try:
                 journal = self.load(uuid)
             except HookError:
                 continue
-            if journal.vm == vm:
+            if vm in journal.names:
                 found.append(uuid)
         return found
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from shlex import quote
 
 from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.domain.files import RUNNING, names, runs
 from vfio_hooks.engine.ledger import Ledger
 
-_RUNNING = "/run/libvirt/qemu"
 _SOURCE = "vfio-hooks(1), FILES"
 
 
@@ -34,11 +34,12 @@ def damaged(patient: Patient) -> Iterator[Seen]:
 def stale(patient: Patient) -> Iterator[Seen]:
     folder, host = patient.places.folder(), patient.host
     # Only root can tell; the other rule says so.
-    if not host.exists(_RUNNING) or not os.access(folder.path, os.R_OK) or folder.is_busy():
+    if not host.exists(RUNNING) or not os.access(folder.path, os.R_OK) or folder.is_busy():
         return
-    running = host.names(_RUNNING)
+    known = names(host)
     for journal in Ledger(folder).journals.values():
-        if journal.live() and f"{journal.vm}.xml" not in running:
+        journal.rename(known.get(journal.uuid, journal.vm))
+        if journal.live() and not runs(host, journal.uuid, journal.vm):
             yield Seen(
                 f"{len(journal.live())} values are changed for {journal.vm}, which does not run",
                 f"vfio-hooks undo {quote(journal.vm)}",

@@ -1,0 +1,37 @@
+"""What libvirt's own files tell of its domains, for when libvirt is not to be asked.
+
+A journal has the name that a VM had when it was started; `virsh domrename` changes it, and the UUID
+stays.
+"""
+
+from collections.abc import Iterator
+
+from vfio_hooks.domain import identify
+from vfio_hooks.host import Host
+
+DEFINED = "/etc/libvirt/qemu"
+RUNNING = "/run/libvirt/qemu"
+
+
+def names(host: Host) -> dict[str, str]:
+    """The names of the domains that are defined or run, by UUID, as far as this user may know."""
+    found = [*_identified(host, DEFINED), *_identified(host, RUNNING)]
+    return {uuid: name for name, uuid in found}
+
+
+def runs(host: Host, uuid: str, name: str) -> str | None:
+    """The file in which libvirt keeps the state of a domain that runs; None where it does not."""
+    file = f"{RUNNING}/{name}.xml"
+    by_uuid = {one: f"{RUNNING}/{known}.xml" for known, one in _identified(host, RUNNING)}
+    # One that does not say whose it is, is of the domain that its name has.
+    return by_uuid.get(uuid) or (
+        file if host.exists(file) and file not in by_uuid.values() else None
+    )
+
+
+def _identified(host: Host, folder: str) -> Iterator[tuple[str, str]]:
+    for file in host.names(folder):
+        if file.endswith(".xml") and not file.startswith("."):
+            known = identify((host.maybe(f"{folder}/{file}") or "").encode())
+            if known:
+                yield known
