@@ -28,6 +28,7 @@ FILES = {
     "/proc/sys/vm/stat_interval": "1",
     "/proc/sys/kernel/numa_balancing": "1",
     "/proc/sys/kernel/sched_rt_runtime_us": "950000",
+    "/sys/module/damon_stat/parameters/enabled": "Y",
 }
 EVERYTHING: dict[str, Any] = {
     "drop_caches": 3,
@@ -43,6 +44,7 @@ EVERYTHING: dict[str, Any] = {
     "nmi_watchdog": 0,
     "soft_watchdog": 0,
     "sched_rt_runtime_us": -1,
+    "damon_stat": False,
 }
 
 
@@ -63,6 +65,7 @@ def test_an_empty_table_is_what_a_vm_gains_from() -> None:
         "/sys/kernel/mm/ksm/run": "0",
         "/proc/sys/vm/compaction_proactiveness": "0",
         "/proc/sys/vm/stat_interval": "10",
+        "/sys/module/damon_stat/parameters/enabled": "N",
     }
     assert planned(a_host()) == quiet
     balancing = {"/proc/sys/kernel/numa_balancing": "0"}
@@ -94,6 +97,21 @@ def test_everything_is_set_and_comes_back(memory: Path) -> None:
     assert not kernel.watching
     assert engine.undo("release", UUID) == []
     assert kernel.state() == before
+
+
+@pytest.mark.parametrize("counters", ["", "software", "cpu", "cpu_core", "armv8_pmuv3_0"])
+def test_a_host_without_an_nmi_watchdog(counters: str) -> None:
+    """Its file shows 0, and every write to it fails; there is nothing to set or to put back."""
+    kernel = a_host()
+    watchdog.add(kernel, nmi=0)
+    if counters:
+        kernel.files[f"/sys/bus/event_source/devices/{counters}/type"] = "4\n"
+    if counters in ("", "software"):
+        assert planned(kernel, nmi_watchdog=0) == {}
+        with pytest.raises(HookError, match="this host can have no NMI watchdog"):
+            planned(kernel, nmi_watchdog=1)
+    else:
+        assert planned(kernel, nmi_watchdog=1) == {watchdog.ONE[0]: "1"}
 
 
 @pytest.mark.parametrize("nmi", [0, 1])

@@ -3,9 +3,10 @@
 The keys have the kernel's own names and take its own values, which are those before again when
 the VM has ended. An empty table stands for what costs a VM time and the host nothing that it
 would miss for the length of a game: no KSM (`ksm = 0`), no proactive compaction
-(`compaction_proactiveness = 0`), statistics every 10 seconds (`stat_interval = 10`), and, for a VM
-that is bound to CPUs or to nodes, no NUMA balancing (`numa_balancing = 0`); each as far as the
-kernel has it. A table with any key does just what it says.
+(`compaction_proactiveness = 0`), statistics every 10 seconds (`stat_interval = 10`), none of the
+samples that Linux 7 takes of all memory by default (`damon_stat = false`), and, for a VM that is
+bound to CPUs or to nodes, no NUMA balancing (`numa_balancing = 0`); each as far as the kernel has
+it. A table with any key does just what it says.
 """
 
 from collections.abc import Iterator
@@ -32,7 +33,9 @@ _FILES = {
     "nmi_watchdog": "/proc/sys/kernel/nmi_watchdog",
     "soft_watchdog": "/proc/sys/kernel/soft_watchdog",
     "sched_rt_runtime_us": "/proc/sys/kernel/sched_rt_runtime_us",
+    "damon_stat": "/sys/module/damon_stat/parameters/enabled",
 }
+_COUNTERS = "/sys/bus/event_source/devices"
 _WATCHDOGS = ("nmi_watchdog", "soft_watchdog")
 
 
@@ -44,8 +47,11 @@ class Options:
     `transparent_hugepage_defrag` are the files enabled and defrag. `swappiness` (0 to 200),
     `compaction_proactiveness` (0 to 100), `zone_reclaim_mode` and `stat_interval` (seconds) are
     the sysctls of vm, `numa_balancing`, `nmi_watchdog`, `soft_watchdog` and
-    `sched_rt_runtime_us` (-1: real-time tasks may use all of a CPU) those of kernel. While a
-    watchdog is 0 the kernel does not notice a CPU that hangs."""
+    `sched_rt_runtime_us` those of kernel. While a watchdog is 0 the kernel does not notice a CPU
+    that hangs. With -1 in the last, real-time tasks may use all of a CPU; on Linux 7 they may
+    anyway, as it is 1000000 there, all of a second, and others get their part in another way.
+    `damon_stat` is the parameter `enabled` of the kernel's module of that name, whose thread
+    looks at samples of all memory."""
 
     drop_caches: Literal[0, 1, 2, 3] = 0
     compact_memory: bool = False
@@ -62,6 +68,7 @@ class Options:
     nmi_watchdog: Literal[0, 1] | None = None
     soft_watchdog: Literal[0, 1] | None = None
     sched_rt_runtime_us: int | None = None
+    damon_stat: bool | None = None
 
     def __post_init__(self) -> None:
         for name, lowest, highest in (
@@ -93,14 +100,31 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             raise HookError(
                 f"memory: this kernel has no {name} ({path})", f"take {name} out of [memory]"
             )
+        if name == "nmi_watchdog" and not _has_nmi_watchdog(host):
+            if value:
+                raise HookError(
+                    "memory: this host can have no NMI watchdog: its CPUs show no event counters",
+                    "take nmi_watchdog out of [memory]",
+                )
+            continue
         knob = Watchdog(path) if name in _WATCHDOGS else File(path)
-        yield Step("memory", knob, Override(str(value)))
+        # A module's parameter shows Y or N.
+        text = "NY"[value] if isinstance(value, bool) else str(value)
+        yield Step("memory", knob, Override(text))
+
+
+def _has_nmi_watchdog(host: Host) -> bool:
+    """It needs a counter of the processor's, which a virtual machine may not have: then its file
+    shows 0, and the kernel refuses any write, of 0 too."""
+    return host.maybe(_FILES["nmi_watchdog"]) == "1" or any(
+        name.startswith(("cpu", "arm")) for name in host.names(_COUNTERS)
+    )
 
 
 def _derived(domain: Domain, host: Host) -> Options:
     """What an empty table stands for."""
     is_bound = bool(domain.pinned or domain.numa_nodes or domain.cell_nodes)
-    values = {"ksm": 0, "compaction_proactiveness": 0, "stat_interval": 10}
+    values = {"ksm": 0, "compaction_proactiveness": 0, "stat_interval": 10, "damon_stat": False}
     if is_bound:
         values["numa_balancing"] = 0
     there = {name: value for name, value in values.items() if host.exists(_FILES[name])}
