@@ -82,8 +82,8 @@ class Kernel(Bus, Memory, WritableHost):
             raise PermissionError(errno.EACCES, "Permission denied", name)
         if name in (watchdog.BOTH, *watchdog.ONE) and name in self.files:
             return watchdog.read(self, name)
-        if "/task/" in name:
-            # No process here has a second thread.
+        if "/task/" in name and name not in self.files:
+            # A process that was given no threads has one.
             name = "/".join((*name.split("/")[:3], name.split("/")[-1]))
         try:
             return self.files[name].strip()
@@ -91,9 +91,9 @@ class Kernel(Bus, Memory, WritableHost):
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", name) from None
 
     def names(self, folder: str) -> list[str]:
-        if folder.endswith("/task"):
-            return [folder.split("/")[2]]
         start = folder.rstrip("/") + "/"
+        if folder.endswith("/task") and not any(name.startswith(start) for name in self.files):
+            return [folder.split("/")[2]]
         below = (
             name[len(start) :] for name in (*self.files, *self.links) if name.startswith(start)
         )

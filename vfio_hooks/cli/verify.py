@@ -6,6 +6,8 @@ from dataclasses import asdict
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, need_root, places
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.verify import Verdict, verify
 
@@ -16,8 +18,14 @@ _EPILOG = """\
 not where its pin says, memory far from the vCPUs, other programs or the host's devices on their
 CPUs. Watch while the host is as busy as it will be. The exit code is 1 when anything is wrong.
 
+With --trace nothing is judged: every time in which a CPU of the VM ran something else than its vCPU
+is measured, to the microsecond, with who had it, and with what would take that away.
+
 examples:
   vfio-hooks verify win11
+  vfio-hooks verify win11 --trace --seconds 30
+  vfio-hooks verify win11 --trace --json > after.json
+  vfio-hooks verify --compare before.json after.json
   vfio-hooks verify win11 --seconds 60
   vfio-hooks verify win11 --json | jq '.verdicts[] | select(.level == "wrong")'
 """
@@ -33,9 +41,23 @@ def register(verbs: Verbs) -> None:
         "is, and what else runs on its CPUs or interrupts them.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", help="name of a running VM")
+    parser.add_argument("vm", metavar="VM", nargs="?", help="name of a running VM")
     parser.add_argument(
         "--seconds", type=_seconds, default=5.0, metavar="S", help="how long to watch (default: 5)"
+    )
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="measure with the kernel's tracer how often and how long something else had the CPUs",
+    )
+    parser.add_argument(
+        "--svg", metavar="FILE", help="with --trace: write a histogram of these times there"
+    )
+    parser.add_argument(
+        "--compare",
+        metavar=("BEFORE", "AFTER"),
+        nargs=2,
+        help="print two measurements, files of --trace --json, side by side",
     )
     add_places(parser, "root")
     add_json(parser)
@@ -45,9 +67,17 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.compare:
+        from vfio_hooks.cli.traced import compare
+
+        return compare(*arguments.compare)
+    if arguments.vm is None:
+        raise HookError("which VM?", "give the name of one that runs")
     host = places(arguments).host()
     if host.is_this_machine:
         need_root("verify")
+    if arguments.trace:
+        return _trace(arguments, host)
     verdicts = verify(host, arguments.vm, arguments.seconds)
     if arguments.log:
         _log(arguments.vm, verdicts)
@@ -58,6 +88,15 @@ def run(arguments: argparse.Namespace) -> int:
             level = paint(f"{verdict.level:5}", _COLORS[verdict.level])
             say(f"{level} {clean(f'{verdict.subject}: {verdict.text}')}")
     return int(any(verdict.level == "wrong" for verdict in verdicts))
+
+
+def _trace(arguments: argparse.Namespace, host: Host) -> int:
+    from vfio_hooks.cli.traced import measure, tell
+
+    if not host.is_this_machine:
+        raise HookError(f"{arguments.root} is no running host", "leave out --trace")
+    report = measure(host, arguments.vm, arguments.seconds)
+    return tell(report, arguments.json, arguments.svg)
 
 
 def _log(vm: str, verdicts: Sequence[Verdict]) -> None:

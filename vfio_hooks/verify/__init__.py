@@ -42,12 +42,8 @@ def verify(host: Host, vm: str, seconds: float) -> list[Verdict]:
     pid, domain = _process(host, vm), _domain(host, vm)
     of_vm = sorted(threads(host, pid).values(), key=lambda thread: thread.tid)
     may = {thread.tid: allowed(host, thread) for thread in of_vm}
-    vcpus = [thread for thread in of_vm if _VCPU.fullmatch(thread.name)]
-    if not vcpus:
-        raise HookError(f"{vm}: process {pid} has no vCPU thread", "it may just be ending")
-    # A vCPU that may use every CPU has none to itself, and is no reason not to look at the others'.
-    everywhere = online(host)
-    kept = {_number(one): may[one.tid] for one in vcpus if not may[one.tid] >= everywhere}
+    vcpus = _vcpu_threads(of_vm, vm)
+    kept = _kept(host, vcpus, may)
     own = frozenset[int]().union(*kept.values())
     seen = watch(host, pid, own, seconds)
     verdicts = [
@@ -59,6 +55,33 @@ def verify(host: Host, vm: str, seconds: float) -> list[Verdict]:
         text = "its vCPUs may use every CPU of the host, so none is its own"
         return [*verdicts, Verdict("note", "tasks and interrupts", text)]
     return [*verdicts, *disturbances(host, seen)]
+
+
+def own_cpus(host: Host, vm: str) -> tuple[CpuSet, frozenset[int]]:
+    """The CPUs that a running VM has to itself, and the thread numbers of its vCPUs. Raises
+    HookError for one that does not run, and for one that has no CPU of its own."""
+    vcpus = _vcpu_threads(list(threads(host, _process(host, vm)).values()), vm)
+    kept = _kept(host, vcpus, {thread.tid: allowed(host, thread) for thread in vcpus})
+    if not kept:
+        raise HookError(
+            f"{vm}: its vCPUs may use every CPU of the host, so none is its own",
+            "pin them: vfio-hooks init --pins chooses CPUs",
+        )
+    return frozenset[int]().union(*kept.values()), frozenset(thread.tid for thread in vcpus)
+
+
+def _vcpu_threads(of_vm: Sequence[Thread], vm: str) -> list[Thread]:
+    vcpus = [thread for thread in of_vm if _VCPU.fullmatch(thread.name)]
+    if not vcpus:
+        raise HookError(f"{vm} has no vCPU thread", "it may just be ending")
+    return vcpus
+
+
+def _kept(host: Host, vcpus: Sequence[Thread], may: Mapping[int, CpuSet]) -> dict[int, CpuSet]:
+    """The CPUs of each vCPU. One that may use every CPU has none to itself, and is no reason not
+    to look at the others'."""
+    everywhere = online(host)
+    return {_number(one): may[one.tid] for one in vcpus if not may[one.tid] >= everywhere}
 
 
 def disturbances(host: Host, seen: Watch) -> list[Verdict]:
