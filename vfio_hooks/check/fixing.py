@@ -43,12 +43,12 @@ def mend(patient: Patient, xml: bytes, silenced: Collection[str] = ()) -> Fixed:
 def _fixable(patient: Patient, xml: bytes, silenced: Collection[str]) -> list[Finding]:
     guest = Guest(parse(xml), element(xml))
     found = examine(replace(patient, guest=guest), silenced, _DOMAIN)
-    return [finding for finding in found if finding.seen.fix]
+    return [finding for finding in found if finding.seen.is_fixable]
 
 
 def _changed(xml: bytes, found: list[Finding]) -> bytes:
     root = editable(xml)
     for finding in found:
-        if finding.seen.fix:
-            finding.seen.fix(root)
+        for edit in finding.seen.edits:
+            edit.apply(root)
     return written(root, xml)

@@ -6,17 +6,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from vfio_hooks.domain import Domain
+from vfio_hooks.domain.editing import Edit
+from vfio_hooks.domain.shown import shown
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import Topology, topology
+from vfio_hooks.placement import Fault, faults, room
+from vfio_hooks.placement.kinds import Level, Sure
 from vfio_hooks.places import Places
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
 Area = Literal["host", "hook", "domain"]
-Level = Literal["error", "warning", "hint"]
-"""What does not work; what costs something; what may be better."""
-Sure = Literal["certain", "likely", "possible"]
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,34 @@ class Patient:
         """The host's, read once for all rules. Raises HookError for a host that shows no CPU."""
         return topology(self.host)
 
+    @cached_property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong with the guest's place. Raises HookError as `topology` does."""
+        if self.guest is None:
+            return ()
+        return tuple(faults(room(self.host, self.topology, self.guest.domain, self.others)))
+
 
 @dataclass(frozen=True)
 class Seen:
     """One finding: `text` says what is seen and on which object, `do` the exact line to add or
-    the command to type. `fix` edits the domain's XML in place, where `check --fix` can."""
+    the command to type. `edits` are what makes the domain's XML better; `check --fix` leaves
+    those alone that are to be made `by_hand`, as the guest has to be ready for them."""
 
     text: str
-    do: str
-    fix: "Callable[[_Element], None] | None" = None
+    do: str = ""
+    edits: tuple[Edit, ...] = ()
+    by_hand: bool = False
+
+    @property
+    def is_fixable(self) -> bool:
+        """Whether `check --fix` mends it."""
+        return bool(self.edits) and not self.by_hand
+
+    @property
+    def advice(self) -> str:
+        """What to do: the edits as XML, then what is to be said beside it."""
+        return "\n".join(filter(None, (shown(self.edits), self.do)))
 
 
 @dataclass(frozen=True)

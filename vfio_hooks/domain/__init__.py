@@ -11,12 +11,14 @@ from vfio_hooks.domain.devices import (
     SharedMemory,
     UsbDevice,
     count,
+    idle_vcpus,
     iothread_ids,
     kibibytes,
     memory_devices,
     number,
     shared_memories,
     usb_devices,
+    working_iothreads,
 )
 from vfio_hooks.errors import HookError, Unread
 from vfio_hooks.host.cpulist import CpuSet, parse_list
@@ -54,10 +56,16 @@ class Domain:
     uuid: str
     memory: int = 0
     vcpus: int = 0
+    idle_vcpus: CpuSet = frozenset()
+    """Those that are off when it starts."""
     vcpu_pins: dict[int, CpuSet] = field(default_factory=dict)
     """Pins of threads are those of <cputune>, else <vcpu cpuset=>, which is for all the rest."""
     emulator_pin: CpuSet | None = None
     iothread_pins: dict[int, CpuSet] = field(default_factory=dict)
+    iothreads: tuple[int, ...] = ()
+    """The numbers of its I/O threads."""
+    working_iothreads: CpuSet = frozenset()
+    """The I/O threads that have something to do."""
     numa_mode: str | None = None
     numa_nodes: CpuSet | None = None
     """The host nodes of <numatune><memory nodeset=>."""
@@ -230,6 +238,9 @@ def _hugepages(root: "Element") -> tuple[HugePages, ...] | None:
 _PARTS: dict[str, Callable[["Element"], Any]] = {
     "memory": lambda root: kibibytes(root.find("memory")),
     "vcpus": _vcpus,
+    "idle_vcpus": lambda root: idle_vcpus(root, _vcpus(root)),
+    "iothreads": lambda root: tuple(iothread_ids(root)),
+    "working_iothreads": working_iothreads,
     "vcpu_pins": lambda root: _pins(root, "vcpupin", "vcpu", range(_vcpus(root))),
     "emulator_pin": lambda root: _cpus(root.find("cputune/emulatorpin"), "cpuset") or _around(root),
     "iothread_pins": lambda root: _pins(root, "iothreadpin", "iothread", iothread_ids(root)),

@@ -1,16 +1,19 @@
-"""Changes of a domain's XML in place, laid out as their surroundings are.
+"""Changes of a domain's XML as data: what advice shows, and what `check --fix` applies in place.
 
-A fix may get another copy of the XML than the one that was looked at, so each finds its elements
-again, and changes nothing where they are gone.
+An edit may get another copy of the XML than the one that was looked at, so it finds its element
+again, and changes nothing where that is gone.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from vfio_hooks.domain import pci_functions
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-Fix = Callable[["_Element"], None]
 # https://libvirt.org/formatdomain.html has no order; this is the one that libvirt writes.
 _ORDER = """
     name uuid genid title description metadata maxMemory memory currentMemory blkiotune memtune
@@ -18,30 +21,87 @@ _ORDER = """
     bootloader_args os idmap features cpu clock on_poweroff on_reboot on_crash pm perf devices
     seclabel
 """.split()
+_OWNER = re.compile(r"devices/(disk|hostdev)\(([^()]*)\)/?")
 
 
-def put(path: str, **attributes: str) -> Fix:
-    """A fix that gives the element at a path these attributes; what is not there is made.
+@dataclass(frozen=True)
+class Edit:
+    """A change of the element at `path`, which is made where it is missing.
 
-    The last part of the path may be told apart from others of its kind: "cpu/feature[@name='a']".
+    A part of the path may be told from others of its kind: "clock/timer[@name='hpet']". A path
+    begins with "devices/disk(vda)" or "devices/hostdev(0000:01:00.0)" for what is below the disk
+    of that target or the device of that host address. The empty path is <domain> itself.
+
+    `attributes` are set; None takes one away. `text` is the element's text. `only` empties the
+    element first; `gone` takes away all elements at the path instead.
     """
 
-    def fix(root: "_Element") -> None:
-        element = reach(root, path)
-        for name, value in attributes.items():
-            element.set(name, value)
+    path: str
+    attributes: Mapping[str, str | None] = field(default_factory=dict)
+    text: str | None = None
+    only: bool = False
+    gone: bool = False
 
-    return fix
+    def apply(self, root: "_Element") -> None:
+        """Change the domain."""
+        start, path = _start(root, self.path)
+        if start is None:
+            return
+        if self.gone:
+            for one in start.findall(path):
+                remove(one)
+            return
+        element = reach(start, path) if path else start
+        if self.only:
+            _empty(element)
+        if self.text is not None:
+            element.text = self.text
+        for name, value in self.attributes.items():
+            if value is not None:
+                element.set(name, value)
+            elif name in element.attrib:
+                del element.attrib[name]
 
 
-def both(*fixes: Fix) -> Fix:
-    """One fix after the other."""
+def put(path: str, **attributes: str) -> Edit:
+    """The edit that gives the element at a path these attributes."""
+    return Edit(path, attributes)
 
-    def fix(root: "_Element") -> None:
-        for one in fixes:
-            one(root)
 
-    return fix
+def drop(path: str) -> Edit:
+    """The edit that takes away the elements at a path."""
+    return Edit(path, gone=True)
+
+
+def owner(path: str) -> tuple[str, str, str] | None:
+    """Of "devices/disk(vda)/driver" the tag, the key and the path below; None for other paths."""
+    found = _OWNER.match(path)
+    return (found[1], found[2], path[found.end() :]) if found else None
+
+
+def _start(root: "_Element", path: str) -> "tuple[_Element | None, str]":
+    """The element that a path begins at, and the rest of the path."""
+    found = owner(path)
+    if found is None:
+        return root, path
+    tag, key, rest = found
+    return next(_owners(root, tag, key), None), rest
+
+
+def _owners(root: "_Element", tag: str, key: str) -> "Iterator[_Element]":
+    if tag == "disk":
+        for disk in root.iterfind("devices/disk"):
+            target = disk.find("target")
+            if target is not None and target.get("dev", "?") == key:
+                yield disk
+    else:
+        yield from (one for one, function in pci_functions(root) if function.address == key)
+
+
+def _empty(element: "_Element") -> None:
+    for below in list(element):
+        remove(below)
+    element.attrib.clear()
 
 
 def reach(root: "_Element", path: str) -> "_Element":
@@ -50,13 +110,16 @@ def reach(root: "_Element", path: str) -> "_Element":
     for part in path.split("/"):
         below = element.find(part)
         if below is None:
-            tag, _, key = part.partition("[@")
-            below = add(element, tag)
-            if key:
-                name, _, value = key.removesuffix("]").partition("=")
-                below.set(name, value.strip("'"))
+            below = add(element, part.partition("[")[0])
+            for name, value in keys(part):
+                below.set(name, value)
         element = below
     return element
+
+
+def keys(part: str) -> list[tuple[str, str]]:
+    """What tells an element from others of its kind: of "timer[@name='tsc']", name and tsc."""
+    return re.findall(r"\[@([\w:]+)='([^']*)'\]", part)
 
 
 def add(parent: "_Element", tag: str) -> "_Element":
