@@ -32,7 +32,8 @@ def test_domains_come_from_files(laptop: Command, tmp_path: Path) -> None:
     assert result.code == 0
     assert "A  linux, defined: 2 vCPUs on CPUs 2-3" in result.out
     assert "A+B" in result.out
-    assert "linux and win11: both have vCPUs on CPUs 2-3" in result.out
+    # With a device of both they run one after the other, so their CPUs are no matter.
+    assert "of its vCPUs" not in result.out
     assert "0000:04:00.0" in result.out
     only = laptop.here("topology", *files, "linux").out
     assert "win11" not in only

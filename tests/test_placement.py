@@ -11,8 +11,8 @@ from tests.shapes import SHAPES, Shape, regular
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpu import Topology, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.init.placement import Placement, place
-from vfio_hooks.init.wish import Wish
+from vfio_hooks.placement.choice import Placement, place
+from vfio_hooks.placement.wish import Wish
 
 
 def seen(shape: Shape) -> Topology:

@@ -10,7 +10,7 @@ from vfio_hooks.domain.text import editable, written
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import parse_list
 from vfio_hooks.init.cputune import repin
-from vfio_hooks.init.placement import Placement
+from vfio_hooks.placement.choice import Placement
 
 DOMAIN = """\
 <domain type='kvm'>

@@ -14,17 +14,15 @@ from vfio_hooks.cli.terminal import clean, paint
 from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.domain import Domain, parse
-from vfio_hooks.domain.devices import iothread_ids
-from vfio_hooks.domain.text import element
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import nodes, topology
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount, fits
 from vfio_hooks.init.cputune import repin
-from vfio_hooks.init.placement import Placement, place
 from vfio_hooks.init.starter import Choice, choices, toml
-from vfio_hooks.init.wish import wish
+from vfio_hooks.placement.choice import Placement, place
+from vfio_hooks.placement.room import room
 
 _EPILOG = """\
 The file has the tables that this VM calls for on this host, each with why. Nothing is overwritten
@@ -118,11 +116,8 @@ def _chosen(vm: str | None, found: Sequence[Defined], host: Host) -> Defined:
 
 
 def _place(chosen: Defined, others: Sequence[Domain], host: Host) -> Placement:
-    try:
-        iothreads = len(iothread_ids(element(chosen.xml)))
-    except ValueError as error:
-        raise HookError(f"the XML of domain {chosen.domain.name}: {error}") from None
-    return place(topology(host), wish(chosen.domain, iothreads, others, host))
+    found = topology(host)
+    return place(found, room(host, found, chosen.domain).wish(others))
 
 
 def _pin(chosen: Defined, placement: Placement, arguments: argparse.Namespace, host: Host) -> bool:

@@ -9,7 +9,7 @@ from vfio_hooks.domain.devices import iothread_ids
 from vfio_hooks.domain.editing import add, reach, remove
 from vfio_hooks.domain.text import editable, written
 from vfio_hooks.host.cpulist import format_list
-from vfio_hooks.init.placement import Placement
+from vfio_hooks.placement.choice import Placement
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

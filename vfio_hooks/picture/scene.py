@@ -109,7 +109,7 @@ def scene(host: Host, domains: Sequence[tuple[Domain, bool]]) -> Scene:
     letters = {domain.uuid: _letter(number) for number, (domain, _) in enumerate(domains)}
     passed = {function.address for domain, _ in domains for function in domain.pci}
     functions = tuple(_functions(host, passed))
-    wrong = tuple(problems(found, domains, functions))
+    wrong = tuple(problems(host, found, domains, functions))
     devices = _devices(functions, domains, letters, wrong)
     numbers = {node.number for node in found.nodes}
     if len(numbers) == 1:

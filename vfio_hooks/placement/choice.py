@@ -13,7 +13,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpu import NODES, Cache, Node, Topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.memory import amount, fits
-from vfio_hooks.init.wish import Wish
+from vfio_hooks.placement.wish import Wish
 
 
 @dataclass(frozen=True)

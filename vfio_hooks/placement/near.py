@@ -1,0 +1,132 @@
+"""What is far from what: NUMA nodes, level 3 caches and kinds of cores."""
+
+from collections.abc import Iterator
+
+from vfio_hooks.domain.editing import Edit
+from vfio_hooks.host.cpu import Cache, Node
+from vfio_hooks.host.cpulist import CpuSet, format_list
+from vfio_hooks.host.memory import amount, fits
+from vfio_hooks.placement.kinds import Fault
+from vfio_hooks.placement.room import Room
+
+
+def _is_torn(room: Room) -> bool:
+    """Whether a guest that is told of one node is on several: nothing else matters as much. One
+    cell is no more than the guest would see without."""
+    return len(room.homes) > 1 and len(room.vm.cell_memory) < 2
+
+
+def nodes(room: Room) -> Iterator[Fault]:
+    if not _is_torn(room):
+        return
+    better = [node for node in room.host.nodes if node.cpus & room.better]
+    yield Fault(
+        "node-pins",
+        f"the vCPUs are pinned to CPUs of {_numbers(room.homes)}, and the guest is told of one",
+        room.advice
+        if len(better) == 1
+        else "tell the guest of its nodes: <cpu><numa><cell …/></numa></cpu>, and each cell's "
+        "memory in <numatune><memnode …/></numatune>",
+        cpus=room.own,
+    )
+
+
+def memory(room: Room) -> Iterator[Fault]:
+    vm, homes = room.vm, room.homes
+    # A guest with nodes of its own has each of them somewhere.
+    if len([node for node in room.host.nodes if node.memory]) < 2 or not homes:
+        return
+    if vm.cell_nodes or len(vm.cell_memory) > 1 or _is_torn(room):
+        return
+    wanted = frozenset(node.number for node in homes)
+    if vm.numa_nodes is not None and vm.numa_nodes <= wanted:
+        return
+    text = "has no node" if vm.numa_nodes is None else f"is of {_of(vm.numa_nodes)}"
+    text = f"the memory {text}, and the vCPUs are pinned to CPUs of {_of(wanted)}"
+    if fits(vm.memory, homes):
+        # "auto" placement asks numad, and goes with no nodeset.
+        place = {"mode": "strict", "nodeset": format_list(wanted), "placement": None}
+        yield Fault("node-memory", text, edits=(Edit("numatune/memory", place),))
+        return
+    total = amount(sum(node.memory for node in homes))
+    yield Fault(
+        "node-memory",
+        text,
+        f"give the guest less than its {amount(vm.memory)}: there are {total}, and the host needs "
+        "some of that",
+    )
+
+
+def devices(room: Room) -> Iterator[Fault]:
+    homes = {node.number for node in room.homes}
+    numbers = {node.number: node for node in room.host.nodes if node.cpus}
+    far = {
+        address: one.node
+        for address, one in room.devices.items()
+        if one.node in numbers and one.node not in homes and address.endswith(".0")
+    }
+    if not homes or not far:
+        return
+    first = next((one for one in far if room.devices[one].is_display), next(iter(far)))
+    node = numbers[far[first] or 0]
+    others = f" and {len(far) - 1} more" if len(far) > 1 else ""
+    yield Fault(
+        "node-device",
+        f"{room.devices[first].kind} {first}{others} is at node {node.number}, and the vCPUs are "
+        f"pinned to CPUs of {_of(frozenset(homes))}",
+        f"pin them to CPUs of node {node.number}: {format_list(node.cpus)}, or put the card into "
+        "a slot of the other processor",
+        devices=tuple(far),
+    )
+
+
+def caches(room: Room) -> Iterator[Fault]:
+    used, better = _caches(room, room.own), _caches(room, room.better)
+    if not better or not used or len(room.single) < len(room.pins) or _is_torn(room):
+        return
+    if len(used) > len(better):
+        shown = " and ".join(format_list(cache.cpus & room.own) for cache in used)
+        many = len(better) > 1
+        yield Fault(
+            "node-cache",
+            f"the vCPUs are split between {len(used)} L3 caches ({shown}), and would fit on "
+            f"{len(better) if many else 'one'}",
+            room.advice,
+            cpus=room.own,
+        )
+    elif len(used) == len(better) == 1 and used[0].is_dwarfed(better[0].size):
+        yield Fault(
+            "node-cache",
+            f"the vCPUs are on an L3 cache of {amount(used[0].size)}, and would fit on one of "
+            f"{amount(better[0].size)}",
+            room.advice,
+            cpus=room.own,
+        )
+
+
+def _caches(room: Room, cpus: CpuSet) -> list[Cache]:
+    return [cache for cache in room.host.l3 if cache.cpus & cpus]
+
+
+def kinds(room: Room) -> Iterator[Fault]:
+    used = {name: cpus & room.own for name, cpus in room.host.kinds.items() if cpus & room.own}
+    better = [name for name, cpus in room.host.kinds.items() if cpus & room.better]
+    if len(used) > 1 and len(better) == 1:
+        shown = ", ".join(f"{name}: {format_list(cpus)}" for name, cpus in used.items())
+        yield Fault(
+            "node-kinds",
+            f"the vCPUs are pinned to cores of {len(used)} kinds ({shown})",
+            room.advice,
+            cpus=room.own - next(iter(used.values())),
+        )
+
+
+def _numbers(nodes: tuple[Node, ...]) -> str:
+    return _of(frozenset(node.number for node in nodes))
+
+
+def _of(nodes: frozenset[int]) -> str:
+    return f"node{'s' if len(nodes) > 1 else ''} {format_list(nodes)}"
+
+
+RULES = (nodes, memory, devices, kinds, caches)

@@ -1,0 +1,183 @@
+"""What is wrong with the pins of a VM's vCPUs and threads by themselves."""
+
+from collections.abc import Iterator
+from shlex import quote
+
+from vfio_hooks.domain.editing import Edit, put
+from vfio_hooks.errors import HookError
+from vfio_hooks.host.cpulist import CpuSet, format_list
+from vfio_hooks.placement.kinds import Fault
+from vfio_hooks.placement.room import Room
+
+
+def offline(room: Room) -> Iterator[Fault]:
+    vm = room.vm
+    pins = {
+        "vCPUs are": frozenset[int]().union(*room.pins.values()),
+        "iothreads are": frozenset[int]().union(*vm.iothread_pins.values()),
+        "the emulator is": vm.emulator_pin or frozenset(),
+    }
+    gone = {what: cpus - room.host.online for what, cpus in pins.items()}
+    found = frozenset[int]().union(*gone.values())
+    if found:
+        names = " and ".join(what for what, cpus in gone.items() if cpus)
+        yield Fault(
+            "pins-offline",
+            f"{_cpus(found)} {_are(found)} not running on this host, and {names} pinned to "
+            f"{'them' if len(found) > 1 else 'it'}",
+            f"pin to some of {format_list(room.host.online)}",
+            cpus=found,
+        )
+
+
+def none(room: Room) -> Iterator[Fault]:
+    if room.pins or not room.vm.pci:
+        return
+    is_wide = bool(room.vm.vcpu_pins)
+    yield Fault(
+        "pins-none",
+        "the vCPUs are pinned to every CPU, which is no pin" if is_wide else "no vCPU is pinned",
+        room.advice,
+    )
+
+
+def everywhere(room: Room) -> Iterator[Fault]:
+    if room.own and not room.host.online - room.own:
+        how = room.best.hint if isinstance(room.best, HookError) else room.advice
+        yield Fault(
+            "pins-all",
+            f"the vCPUs are pinned to all {len(room.own)} CPUs of this host, and leave it none",
+            how,
+            cpus=room.own,
+        )
+
+
+def missing(room: Room) -> Iterator[Fault]:
+    left = room.vcpus - room.pins.keys()
+    if room.pins and left:
+        yield Fault(
+            "pins-missing",
+            f"of {len(room.vcpus)} vCPUs, {format_list(left)} {_are(left)} not pinned",
+            room.advice,
+        )
+
+
+def isolated(room: Room) -> Iterator[Fault]:
+    stuck = {v: cpus for v, cpus in room.pins.items() if len(cpus & room.isolated) > 1}
+    if stuck:
+        cpus = frozenset[int]().union(*stuck.values())
+        yield Fault(
+            "pins-isolated",
+            f"vCPU {format_list(stuck)} may use several isolated CPUs ({format_list(cpus)}), and "
+            "will all run on the first",
+            f"one CPU for each vCPU: {_init(room)}",
+            cpus=cpus,
+        )
+
+
+def wide(room: Room) -> Iterator[Fault]:
+    loose = {vcpu: cpus for vcpu, cpus in room.pins.items() if len(cpus) > 1}
+    if loose and not any(cpus & room.isolated for cpus in loose.values()):
+        cpus = next(iter(loose.values()))
+        yield Fault(
+            "pins-wide",
+            f"vCPU {format_list(loose)} may use several CPUs each ({format_list(cpus)}"
+            f"{', …' if any(one != cpus for one in loose.values()) else ''})",
+            f"one CPU for each vCPU: {_init(room)}",
+        )
+
+
+def twice(room: Room) -> Iterator[Fault]:
+    users: dict[int, list[int]] = {}
+    for vcpu, cpu in room.single.items():
+        users.setdefault(cpu, []).append(vcpu)
+    shared = {cpu: vcpus for cpu, vcpus in users.items() if len(vcpus) > 1}
+    if shared:
+        told = "; ".join(f"{format_list(vcpus)} to CPU {cpu}" for cpu, vcpus in shared.items())
+        yield Fault(
+            "pins-twice",
+            f"several vCPUs are pinned to one CPU: {told}",
+            room.advice,
+            cpus=frozenset(shared),
+        )
+
+
+def siblings(room: Room) -> Iterator[Fault]:
+    """Pins that pair vCPUs in another way than the guest believes."""
+    threads, cores = room.vm.threads, room.host.cores
+    sizes = {len(core & room.own) for core in cores if core & room.own}
+    # Where the numbers differ, the guest's topology is what is wrong.
+    if threads < 2 or threads > max(map(len, cores)) or (len(sizes) == 1 and threads not in sizes):
+        return
+    if room.single.keys() != room.vcpus or room.vm.idle_vcpus or room.vm.vcpus % threads:
+        return
+    firsts = range(0, room.vm.vcpus, threads)
+    groups = [frozenset(room.single[vcpu] for vcpu in range(f, f + threads)) for f in firsts]
+    wrong = [cpus for cpus in groups if not any(cpus <= core for core in cores)]
+    if not wrong or len(room.own) != room.vm.vcpus:
+        return
+    better = _by_core(cores, [room.single[vcpu] for vcpu in sorted(room.single)])
+    parts = [frozenset(better[at : at + threads]) for at in firsts]
+    complete = all(any(part <= core for core in cores) for part in parts)
+    first = groups.index(wrong[0]) * threads
+    yield Fault(
+        "pins-siblings",
+        f"vCPUs {first}-{first + threads - 1} are one core's threads for the guest, and pinned to "
+        f"CPUs {format_list(wrong[0])}, which are not"
+        + (f"; so are {len(wrong) - 1} more" if len(wrong) > 1 else ""),
+        "" if complete else room.advice,
+        tuple(_pin(vcpu, cpu) for vcpu, cpu in enumerate(better)) if complete else (),
+        cpus=frozenset[int]().union(*wrong),
+    )
+
+
+def _pin(vcpu: int, cpu: int) -> Edit:
+    return put(f"cputune/vcpupin[@vcpu='{vcpu}']", cpuset=str(cpu))
+
+
+def _by_core(cores: tuple[CpuSet, ...], cpus: list[int]) -> list[int]:
+    """The same CPUs with those of a core beside each other, cores in the order they come in."""
+    home = {cpu: index for index, core in enumerate(cores) for cpu in core}
+    order: dict[int, None] = dict.fromkeys(home.get(cpu, -1 - cpu) for cpu in cpus)
+    rank = {core: index for index, core in enumerate(order)}
+    return sorted(cpus, key=lambda cpu: (rank[home.get(cpu, -1 - cpu)], cpu))
+
+
+def half_core(room: Room) -> Iterator[Fault]:
+    halves = [core for core in room.host.cores if core & room.own and core - room.own]
+    if halves:
+        cpus = frozenset[int]().union(*halves)
+        yield Fault(
+            "pins-half-core",
+            f"the vCPUs have {_cpus(cpus & room.own)} without the SMT siblings "
+            f"{format_list(cpus - room.own)}, which the host uses",
+            room.advice,
+            cpus=cpus,
+        )
+
+
+def cpu_0(room: Room) -> Iterator[Fault]:
+    first = min(room.host.online)
+    if first in room.own and room.better and room.host.online - room.own:
+        vcpu = min(vcpu for vcpu, cpus in room.pins.items() if first in cpus)
+        yield Fault(
+            "pins-cpu-0",
+            f"vCPU {vcpu} may use CPU {first}, which is busy with the host's own work",
+            room.advice,
+            cpus=frozenset({first}),
+        )
+
+
+def _init(room: Room) -> str:
+    return f"sudo vfio-hooks init {quote(room.vm.name)} --pins"
+
+
+def _cpus(cpus: CpuSet) -> str:
+    return f"CPU{'s' if len(cpus) > 1 else ''} {format_list(cpus)}"
+
+
+def _are(items: CpuSet) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+RULES = (offline, everywhere, none, missing, isolated, twice, siblings, half_core, wide, cpu_0)

@@ -1,0 +1,125 @@
+"""A VM and the host that it is to be placed on, as all rules about its place see them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from shlex import quote
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.cpu import CPUS, Node, Topology
+from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.host.pci_traits import Traits, traits
+from vfio_hooks.placement.choice import Placement, place
+from vfio_hooks.placement.wish import Wish, taken
+
+AUTOSTART = "/etc/libvirt/qemu/autostart"
+
+
+@dataclass(frozen=True)
+class Room:
+    """`devices` are the functions that the VM is given; `isolated` the CPUs that the kernel
+    spreads no threads over; `starts` the names of the VMs that start with the host."""
+
+    host: Topology
+    vm: Domain
+    devices: dict[str, Traits]
+    others: tuple[Domain, ...] = ()
+    isolated: CpuSet = frozenset()
+    starts: frozenset[str] = frozenset()
+
+    @cached_property
+    def vcpus(self) -> CpuSet:
+        """The vCPUs that run when it starts."""
+        return frozenset(range(self.vm.vcpus)) - self.vm.idle_vcpus
+
+    @cached_property
+    def pins(self) -> dict[int, CpuSet]:
+        """The CPUs of each vCPU that runs and is pinned. A pin to every CPU is none."""
+        found = sorted(self.vm.vcpu_pins.items())
+        return {
+            vcpu: cpus
+            for vcpu, cpus in found
+            if vcpu not in self.vm.idle_vcpus and not cpus >= self.host.online
+        }
+
+    @cached_property
+    def single(self) -> dict[int, int]:
+        """The CPU of each vCPU that has just one."""
+        return {vcpu: min(cpus) for vcpu, cpus in self.pins.items() if len(cpus) == 1}
+
+    @cached_property
+    def own(self) -> CpuSet:
+        """The running CPUs that its vCPUs are pinned to."""
+        return frozenset[int]().union(*self.pins.values()) & self.host.online
+
+    @cached_property
+    def homes(self) -> tuple[Node, ...]:
+        """The nodes that these are on."""
+        return tuple(node for node in self.host.nodes if node.cpus & self.own)
+
+    @cached_property
+    def best(self) -> Placement | HookError:
+        """Where `init --pins` would put it, or why it cannot."""
+        answer: Placement | HookError = HookError("this host has no CPU for it")
+        # Other VMs may run at other times, so their CPUs are better than none.
+        for others in (self.others, ()):
+            try:
+                return place(self.host, self.wish(others))
+            except HookError as error:
+                answer = error
+        return answer
+
+    def wish(self, others: Iterable[Domain]) -> Wish:
+        """What is to be placed, beside these."""
+        seen = sorted(self.devices.values(), key=lambda one: not one.is_display)
+        return Wish(
+            vm=self.vm.name,
+            vcpus=len(self.vcpus),
+            memory=self.vm.memory,
+            iothreads=len(self.vm.iothreads),
+            node=next((one.node for one in seen if one.node is not None), None),
+            taken=taken(others, self.host.online),
+        )
+
+    @property
+    def better(self) -> CpuSet:
+        """The CPUs that it had better be pinned to; none where no place is better."""
+        return frozenset(self.best.vcpus) if isinstance(self.best, Placement) else frozenset()
+
+    @property
+    def advice(self) -> str:
+        """What pins it to those."""
+        if isinstance(self.best, HookError):
+            return self.best.hint
+        cpus = " ".join(map(str, self.best.vcpus))
+        told = f"It pins the vCPUs, in their order, to CPUs {cpus}."
+        return f"sudo vfio-hooks init {quote(self.vm.name)} --pins\n{told}"
+
+    @cached_property
+    def free(self) -> CpuSet:
+        """The CPUs for threads that are not vCPUs: cores that no vCPU of any VM is on, near ones
+        if there are."""
+        host = self.host
+        vcpus = self.own | taken(self.others, host.online)
+        choices = (
+            host.online - host.siblings(vcpus),
+            host.online - vcpus,
+            host.online - host.siblings(self.own),
+        )
+        free = next(filter(None, choices), host.online - self.own)
+        return free & frozenset[int]().union(*(home.cpus for home in self.homes)) or free
+
+
+def room(host: Host, found: Topology, vm: Domain, others: Iterable[Domain] = ()) -> Room:
+    """Look at the host. Raises HookError for files that are none of the kernel's."""
+    names = host.names(AUTOSTART)
+    return Room(
+        host=found,
+        vm=vm,
+        devices={one.address: traits(host, one.address) for one in vm.pci},
+        others=tuple(others),
+        isolated=parse_list(host.maybe(f"{CPUS}/isolated") or ""),
+        starts=frozenset(name.removesuffix(".xml") for name in names),
+    )
