@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.hosttree import add_cpus
+from tests.hosttree import add_cpus, add_pci
 
 DOMAINS = Path(__file__).parent / "domains"
 GOOD = (DOMAINS / "good.xml").read_text()
@@ -46,6 +46,7 @@ PINS_OF_TWO_NODES: Edits = (
     ("<vcpupin vcpu='6' cpuset='11'/>", "<vcpupin vcpu='6' cpuset='4'/>"),
     ("<vcpupin vcpu='7' cpuset='27'/>", "<vcpupin vcpu='7' cpuset='20'/>"),
 )
+CELL = "<cell id='0' cpus='0-3' memory='9'/>"
 ADDRESS = "type='pci' domain='0x0000' bus='0x01' slot='0x00' function="
 APART: Edits = ((f"{ADDRESS}'0x1'", ADDRESS.replace("0x01", "0x03") + "'0x0'"),)
 
@@ -55,6 +56,50 @@ SCSI: Edits = (
     (" iothread='1'/>", "/>"),
     ("<memballoon", "<controller type='scsi' model='virtio-scsi'/>\n    <memballoon"),
 )
+
+
+OVERRIDE: Edits = (
+    (
+        "</domain>",
+        "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:arg "
+        "value='-cpu'/><qemu:arg value='host,hv_relaxed'/></qemu:commandline></domain>",
+    ),
+)
+MACOS: Edits = (
+    ("http://microsoft.com/win/11", "http://apple.com/macos/13"),
+    (r"/<hyperv(?s:.)*?</hyperv>/", ""),
+)
+TPM: Edits = ((r"/<tpm(?s:.)*?</tpm>/", ""),)
+NO_BIT: Edits = (("</cpu>", "<feature policy='disable' name='hypervisor'/></cpu>"),)
+HARD_LIMIT: Edits = (
+    (
+        "  <memoryBacking>",
+        "  <memtune><hard_limit unit='GiB'>8</hard_limit></memtune>\n  <memoryBacking>",
+    ),
+)
+VIRTIOFS: Edits = (
+    (
+        "</devices>",
+        "<filesystem type='mount'><driver type='virtiofs'/><source dir='/srv'/>"
+        "<target dir='srv'/></filesystem></devices>",
+    ),
+)
+NVME = (
+    "<disk type='nvme' device='disk'><driver name='qemu' type='raw'/><source type='pci' "
+    "managed='yes' namespace='1'><address domain='0x0000' bus='0x42' slot='0x00' "
+    "function='0x0'/></source><target dev='vdz' bus='virtio'/></disk>"
+)
+
+
+def _only(root: Path, cpus: str) -> None:
+    """Have the host run no other CPUs than these."""
+    write("sys/devices/system/cpu/online", cpus)(root)
+
+
+def _more_of_the_card(root: Path, resets: str = "bus") -> None:
+    """A function of the card's slot that is not given, in another IOMMU group."""
+    add_pci(root, "0000:45:00.4", "xhci_hcd", "99", "0x0c0330")
+    write("sys/bus/pci/devices/0000:45:00.0/reset_method", resets)(root)
 
 
 def attribute(name: str) -> Edits:
@@ -155,15 +200,17 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
         add("os", "<loader type='pflash'>/usr/share/OVMF/none.fd</loader>"),
         None,
     ),
-    ("machine-vmport", line("<vmport"), None),
-    ("machine-vmport", (("vmport state='off'", "vmport state='on'"),), None),
-    ("machine-ioapic", line("<ioapic"), None),
+    ("machine-ioapic", (*line("<ioapic"), ("machine='q35'", "machine='pc-q35-4.0'")), None),
+    ("machine-tpm", TPM, None),
+    ("cpu-override", OVERRIDE, None),
+    ("cpu-hypervisor-off", NO_BIT, None),
+    ("cpu-x2apic-off", add("cpu", "<feature policy='disable' name='x2apic'/>"), None),
+    ("cpu-topology-product", (("cores='4'", "cores='3'"),), None),
     ("machine-sleep", line("<suspend-to-mem"), None),
     ("machine-sleep", (("disk enabled='no'", "disk enabled='yes'"),), None),
-    ("cpu-mode", (("mode='host-passthrough'", "mode='host-model'"),), None),
     ("cpu-mode", (("cpu mode='host-passthrough' check='none' migratable='off'", "cpu"),), None),
-    ("cpu-migratable", attribute("migratable"), None),
-    ("cpu-migratable", (("migratable='off'", "migratable='on'"),), None),
+    ("cpu-migratable", (*LINUX, *attribute("migratable")), None),
+    ("cpu-migratable", (*LINUX, ("migratable='off'", "migratable='on'")), None),
     ("cpu-cache", line("<cache"), None),
     ("cpu-topoext", line("<feature policy"), None),
     (
@@ -173,6 +220,7 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ),
     ("cpu-topology", line("<topology"), None),
     ("cpu-topology", (("cores='4' threads='2'", "cores='8' threads='1'"),), None),
+    ("cpu-topology", (("cores='4' threads='2'", "cores='2' threads='4'"),), None),
     ("cpu-topology", (("sockets='1' dies='1' cores='4'", "sockets='4' cores='1'"),), None),
     (
         "cpu-topology",
@@ -192,11 +240,19 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ),
     ("pins-half-core", (("cpuset='24'", "cpuset='14'"),), None),
     ("pins-cpu-0", (("cpuset='8'", "cpuset='0'"), ("cpuset='24'", "cpuset='16'")), None),
+    ("pins-all", (), lambda root: _only(root, "8-11,24-27")),
+    (
+        "pins-isolated",
+        (("cpuset='8'", "cpuset='8-9'"),),
+        write("sys/devices/system/cpu/isolated", "8-11,24-27"),
+    ),
+    ("pins-realtime", add("cputune", "<vcpusched vcpus='0' scheduler='rr' priority='1'/>"), None),
     ("pins-emulator", line("<emulatorpin"), None),
     ("pins-emulator", (("cpuset='12,28'", "cpuset='8'"),), None),
     ("pins-iothread", line("<iothreadpin"), None),
     ("pins-iothread", (("cpuset='13,29'", "cpuset='11-13'"),), None),
     ("node-pins", PINS_OF_TWO_NODES, None),
+    ("node-pins", (*PINS_OF_TWO_NODES, *add("cpu", f"<numa>{CELL}</numa>")), None),
     ("node-memory", ((r"/<numatune>(?s:.)*?</numatune>/", ""),), None),
     ("node-memory", (("nodeset='1'", "nodeset='0'"),), None),
     ("node-memory", (("nodeset='1'", "nodeset='0-1'"),), None),
@@ -229,6 +285,20 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
         (),
         write("sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages", "4095"),
     ),
+    ("memory-limit", HARD_LIMIT, None),
+    ("memory-shared", VIRTIOFS, None),
+    (
+        "memory-kvmfr",
+        (
+            (
+                "</domain>",
+                "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+                "<qemu:arg value='-object'/><qemu:arg value='memory-backend-file,id=a,"
+                "mem-path=/dev/kvmfr0,size=32M,share=yes'/></qemu:commandline></domain>",
+            ),
+        ),
+        write("etc/libvirt/qemu.conf", '#cgroup_device_acl = ["/dev/kvmfr0"]'),
+    ),
     ("memory-locked", add("memoryBacking", "<locked/>"), None),
     (
         "pci-root-bus",
@@ -236,6 +306,11 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
         None,
     ),
     ("pci-functions-apart", APART, None),
+    (
+        "pci-behind-bridge",
+        (("index='1' model='pcie-root-port'", "index='1' model='pcie-to-pci-bridge'"),),
+        None,
+    ),
     ("pci-multifunction", ((" multifunction='on'", ""),), None),
     ("pci-no-function-0", ((f"{ADDRESS}'0x0'", f"{ADDRESS}'0x2'"),), None),
     ("device-absent", (("bus='0x07' slot='0x10'", "bus='0x07' slot='0x11'"),), None),
@@ -249,54 +324,82 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("device-rom-file", (), rom(0o644, folder=0o700)),
     ("device-rom-owner", (), rom(0o640, group=64055)),
     ("device-rom-owner", (), rom(0o644, folder=0o750, owner=1000)),
+    ("device-rom-bar", (("<rom file", "<rom bar='off' file"),), None),
+    (
+        "device-mdev-absent",
+        add(
+            "devices",
+            "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source>"
+            "<address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source></hostdev>",
+        ),
+        None,
+    ),
+    ("iommufd-missing", (("  <features>", "  <iommufd enabled='yes'/>\n  <features>"),), None),
+    (
+        "disk-nvme-apparmor",
+        add("devices", NVME),
+        write("sys/module/apparmor/parameters/enabled", "Y"),
+    ),
+    (
+        "device-function-left",
+        (),
+        _more_of_the_card,
+    ),
     ("device-line-interrupt", (), write("proc/interrupts", INTERRUPTS)),
-    ("device-nvidia-hidden", (), write("sys/bus/pci/devices/0000:45:00.0/vendor", "0x10de")),
-    ("device-nvidia-hidden", add("features", "<kvm><hidden state='on'/></kvm>"), None),
+    ("device-kvm-hidden", (*LINUX, *add("features", "<kvm><hidden state='on'/></kvm>")), None),
     ("link-width", (), link(8, 16.0)),
     ("link-speed", (), link(16, 2.5)),
     ("link-slot", (), link(4, 16.0, port_width=4)),
     *(
-        (f"hyperv-{name}", hyperv(name), None)
+        ("hyperv-off", hyperv(name), None)
         for name in "relaxed vapic spinlocks vpindex runtime synic frequencies tlbflush ipi".split()
     ),
-    ("hyperv-relaxed", (("relaxed state='on'", "relaxed state='off'"),), None),
-    ("hyperv-vapic", ((r"/<hyperv(?s:.)*?</hyperv>/", ""),), None),
-    ("hyperv-stimer", ((r"/<stimer(?s:.)*?</stimer>/", ""),), None),
+    ("hyperv-off", (("relaxed state='on'", "relaxed state='off'"),), None),
+    ("hyperv-off", ((r"/<hyperv(?s:.)*?</hyperv>/", ""),), None),
+    ("hyperv-off", ((r"/<stimer(?s:.)*?</stimer>/", ""),), None),
     ("hyperv-stimer-direct", line("<direct"), None),
     ("hyperv-avic", (), write("sys/module/kvm_intel/parameters/enable_apicv", "Y")),
     ("hyperv-avic", (), write("sys/module/kvm_amd/parameters/avic", "1")),
     ("hyperv-passthrough", (("hyperv mode='custom'", "hyperv mode='passthrough'"),), None),
     ("hyperv-evmcs-on-amd", add("hyperv", "<evmcs state='on'/>"), None),
-    *(
-        (
-            f"hyperv-{name}",
-            add("cpu", "<feature policy='require' name='vmx'/>"),
-            write("proc/cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu vmx"),
-        )
-        for name in ("reset", "reenlightenment", "evmcs")
+    (
+        "hyperv-evmcs",
+        add("cpu", "<feature policy='require' name='vmx'/>"),
+        write("proc/cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu vmx"),
     ),
     ("clock-hpet", line("<timer name='hpet'"), None),
     ("clock-hpet", (("'hpet' present='no'", "'hpet' present='yes'"),), None),
     ("clock-hyperv", line("<timer name='hypervclock'"), None),
     ("clock-offset", (("localtime", "utc"),), None),
-    ("clock-tsc", line("<timer name='tsc'"), None),
-    ("clock-ticks", line("<timer name='rtc'"), None),
-    ("clock-ticks", attribute("tickpolicy"), None),
+    ("clock-ticks", (*NO_BIT, *line("<timer name='rtc'")), None),
+    ("clock-ticks", (*NO_BIT, *attribute("tickpolicy")), None),
     ("disk-bus", (("bus='virtio'", "bus='sata'"),), None),
     ("disk-iothread", attribute("iothread"), None),
     ("disk-iothread", SCSI, None),
-    ("disk-cache", attribute("cache"), None),
-    ("disk-io", attribute("io"), None),
+    ("disk-cache", (("cache='none' io='native'", ""),), None),
+    ("disk-io-cache", (("cache='none'", "cache='writeback'"),), None),
+    ("disk-io-cache", attribute("cache"), None),
+    ("disk-cache-unsafe", (("cache='none' io='native'", "cache='unsafe'"),), None),
+    ("disk-unstable-name", (("dev='/dev/vg/games'", "dev='/dev/sda'"),), None),
+    ("disk-unstable-name", (("dev='/dev/vg/games'", "dev='/dev/nvme0n1p2'"),), None),
+    ("iothreads-unused", attribute("iothread"), None),
     ("disk-discard", attribute("discard"), None),
     ("nic-model", (("model type='virtio'", "model type='e1000e'"),), None),
     (
         "disk-iothread-shared",
-        add("devices", GOOD[GOOD.index("<disk") : GOOD.index("</disk>") + 7].replace("vda", "vdb")),
+        (
+            *add(
+                "devices",
+                GOOD[GOOD.index("<disk") : GOOD.index("</disk>") + 7].replace("vda", "vdb"),
+            ),
+            ("<iothreads>1<", "<iothreads>2<"),
+        ),
         None,
     ),
     ("extra-tablet", add("devices", "<input type='tablet' bus='usb'/>"), None),
     ("extra-video", add("devices", "<video><model type='qxl'/></video>"), None),
-    ("extra-sound", add("devices", "<sound model='ich9'/>"), None),
+    ("console-without-spice", add("devices", "<channel type='spicevmc'/>"), None),
+    ("console-without-spice", add("devices", "<audio id='1' type='spice'/>"), None),
     ("vm-shares", (), other(*NO_DEVICES)),
     ("vm-shares", (), other(starts=True)),
 ]
@@ -311,7 +414,52 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         frozenset(),
     ),
     ("machine-bios", (*NO_DEVICES, (" firmware='efi'", "")), None, frozenset()),
-    ("machine-ioapic", (*TCG, *line("<ioapic")), None, frozenset()),
+    ("machine-ioapic", line("<ioapic"), None, frozenset()),
+    (
+        "machine-tpm",
+        (*TPM, ("microsoft.com/win/11", "microsoft.com/win/10")),
+        None,
+        frozenset(),
+    ),
+    ("cpu-override", (("</domain>", "<!-- -cpu host --></domain>"),), None, frozenset()),
+    # Where Windows does not see <hyperv>, that is all there is to say.
+    *(
+        (name, (*edits, *more), None, frozenset[str]())
+        for edits in (OVERRIDE, NO_BIT)
+        for name, more in (
+            ("hyperv-off", hyperv("vapic")),
+            ("hyperv-stimer-direct", line("<direct")),
+            ("clock-hyperv", line("<timer name='hypervclock'")),
+        )
+    ),
+    ("cpu-topoext", (*OVERRIDE, *line("<feature policy")), None, frozenset()),
+    ("cpu-cache", (*OVERRIDE, *line("<cache")), None, frozenset()),
+    ("hyperv-off", MACOS, None, frozenset()),
+    ("clock-hpet", (*MACOS, *line("<timer name='hpet'")), None, frozenset()),
+    ("disk-bus", (*MACOS, ("bus='virtio'", "bus='sata'")), None, frozenset()),
+    (
+        "cpu-topoext",
+        (*line("<feature policy"), ("mode='host-passthrough'", "mode='host-model'")),
+        None,
+        frozenset(),
+    ),
+    ("cpu-migratable", attribute("migratable"), None, frozenset()),
+    # Only where the guest's cores have what the host's have.
+    ("pins-siblings", (("cores='4' threads='2'", "cores='2' threads='4'"),), None, frozenset()),
+    # vCPUs that are off need no pin.
+    (
+        "pins-missing",
+        (*line("<vcpupin vcpu='7'"), ("'static'>8<", "'static' current='7'>8<")),
+        None,
+        frozenset(),
+    ),
+    ("pins-iothread", (*attribute("iothread"), *line("<iothreadpin")), None, frozenset()),
+    (
+        "device-function-left",
+        (),
+        lambda root: _more_of_the_card(root, "flr bus"),
+        frozenset(),
+    ),
     ("machine-sleep", (*NO_DEVICES, *line("<suspend-to-mem")), None, frozenset()),
     ("cpu-mode", (*TCG, ("mode='host-passthrough'", "mode='host-model'")), None, frozenset()),
     (
@@ -331,7 +479,7 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ("pins-cpu-0", (), lambda root: add_cpus(root, nodes=1), frozenset()),
     (
         "node-pins",
-        (*PINS_OF_TWO_NODES, *add("cpu", "<numa><cell id='0' cpus='0-7' memory='9'/></numa>")),
+        (*PINS_OF_TWO_NODES, *add("cpu", f"<numa>{CELL}{CELL.replace('0', '1')}</numa>")),
         None,
         frozenset(),
     ),
@@ -396,20 +544,22 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ),
     ("link-slot", (), link(16, 16.0), frozenset()),
     *(
-        (f"hyperv-{name}", (*LINUX, *hyperv(name)), None, frozenset[str]())
+        ("hyperv-off", (*LINUX, *hyperv(name)), None, frozenset[str]())
         for name in ("relaxed", "vapic", "ipi")
     ),
-    ("hyperv-ipi", (("mode='custom'", "mode='passthrough'"), *hyperv("ipi")), None, frozenset()),
-    ("hyperv-reset", add("hyperv", "<reset state='off'/>"), None, frozenset()),
+    *(
+        (
+            "hyperv-off",
+            (("mode='custom'", f"mode='{mode}'"), *hyperv("ipi")),
+            None,
+            frozenset[str](),
+        )
+        for mode in ("passthrough", "host-model")
+    ),
     ("clock-hpet", (*LINUX, *line("<timer name='hpet'")), None, frozenset()),
     ("clock-hyperv", (*LINUX, *line("<timer name='hypervclock'")), None, frozenset()),
     ("clock-offset", (*LINUX, ("localtime", "utc")), None, frozenset()),
-    (
-        "clock-tsc",
-        line("<timer name='tsc'"),
-        write("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet"),
-        frozenset(),
-    ),
+    ("clock-ticks", line("<timer name='rtc'"), None, frozenset()),
     ("disk-iothread", (*NO_DEVICES, *attribute("iothread")), None, frozenset()),
     ("disk-iothread", (*SCSI, ("virtio-scsi'/>", "lsilogic'/>")), None, frozenset()),
     (
@@ -418,7 +568,6 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         None,
         frozenset(),
     ),
-    ("disk-io", (("io='native'", "io='threads'"),), None, frozenset()),
     # Of QEMU's own user, for whom this is right, nobody is sure; root needs nothing.
     ("device-rom-file", (), rom(0o660, owner=64055, group=64055), frozenset()),
     ("device-rom-owner", (), rom(0o600), frozenset()),

@@ -190,7 +190,7 @@ def test_garbled_domains_never_break_it(patient: Patient, data: st.DataObject) -
         assert "\n" not in str(error)
         return
     found = examine(Patient(patient.host, patient.places, guest), areas=AREAS)
-    assert all(one.seen.text and one.seen.do for one in found)
+    assert all(one.seen.text and one.seen.advice for one in found)
     fixed = mend(patient, text)
     assert parse(fixed.after).name == guest.domain.name
 

@@ -61,12 +61,12 @@ FAULTS: dict[str, Fault] = {
     "disk by its letter": _fault(
         "disk-unstable-name",
         "https://docs.kernel.org/admin-guide/devices.html; udev(7), persistent names",
-        ("/dev/disk/by-id/nvme-Samsung_SSD_980", "/dev/sdb"),
+        ("dev='/dev/disk/by-id/nvme-Samsung_SSD_980'", "dev='/dev/sdb'"),
     ),
     "nvme disk by its number": _fault(
         "disk-unstable-name",
         "udev(7), persistent names; the kernel numbers controllers as they are probed",
-        ("/dev/disk/by-id/nvme-Samsung_SSD_980", "/dev/nvme1n1p3"),
+        ("dev='/dev/disk/by-id/nvme-Samsung_SSD_980'", "dev='/dev/nvme1n1p3'"),
     ),
     "iothread unused": _fault(
         "iothreads-unused disk-iothread",

@@ -351,7 +351,7 @@ STYLES: dict[str, Style] = {
         ryzen,
         frozenset(
             "cpu-topology pins-none hyperv-off disk-bus disk-cache nic-model pci-functions-apart "
-            "extra-tablet extra-video memory-balloon cpu-cache cpu-migratable".split()
+            "extra-tablet extra-video memory-balloon cpu-cache".split()
         ),
     ),
     "command line": Style(

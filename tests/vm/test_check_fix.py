@@ -16,7 +16,7 @@ IMAGE = "/var/lib/libvirt/images/worse.img"
 PASSWORD = "keepme"
 AT = "<address type='pci' domain='0x0000' bus='0x00' slot='0x{:02x}' function='0x0'/></hostdev>"
 EXPECTED = {
-    *("machine-vmport", "machine-sleep", "pins-siblings", "pins-emulator", "pins-iothread"),
+    *("machine-sleep", "pins-siblings", "pins-emulator", "pins-iothread"),
     *("node-memory", "memory-balloon", "memory-current", "pci-root-bus", "pci-functions-apart"),
     *("clock-hpet", "clock-ticks", "disk-iothread", "disk-discard"),
 }

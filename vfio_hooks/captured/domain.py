@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import NAMESPACE_DNS, uuid5
 
 from vfio_hooks.captured.private import GONE, Scrubber
-from vfio_hooks.check.domain.facts import OSINFO
+from vfio_hooks.check.domain.kind import OSINFO
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.devices import KVMFR, qemu_json
 from vfio_hooks.domain.editing import remove

@@ -10,19 +10,30 @@ from functools import cache
 from importlib import import_module
 from typing import get_args
 
-from vfio_hooks.check.rule import Area, Level, Patient, Rule, Seen
+from vfio_hooks.check.rule import Area, Patient, Rule, Seen
 from vfio_hooks.domain import guarded
 from vfio_hooks.errors import HookError, Unread, reason
+from vfio_hooks.placement.kinds import Level
 
 MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
     *("host.isolation", "host.memory", "host.kvm"),
     *("hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
-    *("domain.machine", "domain.model", "domain.pins", "domain.threads", "domain.nodes"),
-    *("domain.memory", "domain.slots", "domain.passed", "domain.links", "domain.hyperv"),
-    *("domain.clock", "domain.disks", "domain.costs", "domain.neighbours"),
+    *("domain.machine", "domain.model", "domain.placement", "domain.threads", "domain.memory"),
+    *("domain.slots", "domain.devices", "domain.resets", "domain.rom", "domain.links"),
+    *("domain.hyperv", "domain.clock", "domain.disks", "domain.iothreads", "domain.costs"),
 )
 """The modules of this package whose RULES are asked, in the order in which the manual has them."""
+
+
+RETIRED = frozenset(
+    """
+    clock-tsc device-nvidia-hidden disk-io extra-sound hyperv-frequencies
+    hyperv-ipi hyperv-reenlightenment hyperv-relaxed hyperv-reset hyperv-runtime hyperv-spinlocks
+    hyperv-stimer hyperv-synic hyperv-tlbflush hyperv-vapic hyperv-vpindex machine-vmport
+    """.split()
+)
+"""Names of rules that are no more. A vm.toml may still silence them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ def examine(
     silenced: Collection[str] = (),
     areas: Collection[Area] = ("host", "hook", "domain"),
 ) -> list[Finding]:
-    """What the rules find, by area and worst first; those `silenced` by name are not asked."""
+    """What the rules find, worst first and by area; those `silenced` by name are not asked."""
     if patient.guest:
         guest = replace(patient.guest, domain=guarded(patient.guest.domain))
         patient = replace(patient, guest=guest)
@@ -85,4 +96,4 @@ _AREAS, _LEVELS = get_args(Area), get_args(Level)
 
 
 def _rank(finding: Finding) -> tuple[int, int]:
-    return _AREAS.index(finding.rule.area), _LEVELS.index(finding.level)
+    return _LEVELS.index(finding.level), _AREAS.index(finding.rule.area)

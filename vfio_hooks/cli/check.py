@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
 _EPILOG = """\
-Errors are what does not work, warnings cost something, hints may make it better. Each finding has
-a name. man vfio-hooks-check has them all; [check] in vm.toml or vfio-hooks.toml silences them:
-silence = ["name"]. Nothing is changed without --fix. Some things only root can see.
+Errors are what does not work, warnings cost something, hints may make it better; the worst come
+first. Each finding has a name. man vfio-hooks-check has them all; [check] in vm.toml or
+vfio-hooks.toml silences them: silence = ["name"]. Nothing is changed without --fix. Some things
+only root can see.
 
 The exit code is 0 when there is nothing worse than hints, and 1 with an error or a warning;
 with --fix it is 1 when there is something to fix and it was not done.
@@ -24,6 +25,7 @@ with --fix it is 1 when there is something to fix and it was not done.
 examples:
   vfio-hooks check                            this host and the hook
   vfio-hooks check win11                      and the domain win11, as libvirt has it
+  vfio-hooks check win11 --why                with the reasons, and where these are from
   vfio-hooks check --xml win11.xml --root /tmp/captured-host
   vfio-hooks check win11 --fix                show what would be better in its XML, and ask
   vfio-hooks check win11 --json | jq -r '.findings[] | select(.level == "error") | .name'
@@ -50,6 +52,7 @@ def register(verbs: Verbs) -> None:
     )
     add_places(parser, "root", "config-dir", "state-dir")
     add_json(parser)
+    parser.add_argument("--why", action="store_true", help="tell why, and from where it is known")
     fix.add_fix(parser)
 
 
@@ -77,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         findings.show_json(found, vm, quiet, advice)
     else:
-        findings.show(found, vm, quiet, advice, _how_to_fix(arguments, guest, here.host()))
+        how = _how_to_fix(arguments, guest, here.host())
+        findings.show(found, quiet, advice, how, arguments.why)
     return int(any(finding.level != "hint" for finding in found))
 
 

@@ -16,30 +16,33 @@ _COLORS: dict[str, Style] = {"error": "red", "warning": "yellow", "hint": "green
 _COMMANDS = tuple(
     f"{name} " for name in "apt chmod echo mkdir mv rm sudo systemctl virsh vfio-hooks".split()
 )
-_TITLES = {"host": "Host", "hook": "Hook", "domain": "Domain"}
+_AT_MOST = 2
+"""Lines of advice that are shown without --why."""
 
 
 def show(
     found: "Sequence[Finding]",
-    vm: str | None,
     silenced: Collection[str],
     advice: Sequence[str] = (),
     how: str = "",
+    whole: bool = False,
 ) -> None:
-    """For people: with `advice` on the guest's inside, and `how` what can be fixed is."""
-    for area, group in groupby(found, lambda finding: finding.rule.area):
-        name = f" {clean(vm)}" if vm and area == "domain" else ""
-        say(paint(f"{_TITLES[area]}{name}", "bold"))
-        for _, same in groupby(group, lambda finding: (finding.level, finding.seen.text)):
-            _show(list(same))
+    """For people, worst first: with `advice` on the guest's inside, and `how` what can be fixed
+    is; the `whole` of it also says why, and from where that is known."""
+    for _, same in groupby(found, lambda finding: (finding.level, finding.seen.text)):
+        _show(list(same), whole)
+    if found:
         say()
-    if advice:
+    if advice and whole:
         say(paint("In the guest, where this cannot look", "bold"))
         for one in advice:
             _wrapped("  - ", one)
         say()
     say(_summary(found, silenced))
-    if how and (count := sum(finding.seen.fix is not None for finding in found)):
+    if not whole and (found or advice):
+        inside = " and what to look for in the guest" if advice else ""
+        say(f"--why tells the reasons, with their sources{inside}")
+    if how and (count := sum(finding.seen.is_fixable for finding in found)):
         say(f"{count} of these: {how}")
 
 
@@ -58,8 +61,8 @@ def show_json(
                     "text": finding.seen.text,
                     "why": finding.rule.why,
                     "source": finding.rule.source,
-                    "do": finding.seen.do,
-                    "fixable": finding.seen.fix is not None,
+                    "do": finding.seen.advice,
+                    "fixable": finding.seen.is_fixable,
                 }
                 for finding in found
             ],
@@ -69,27 +72,45 @@ def show_json(
     )
 
 
-def _show(same: "Sequence[Finding]") -> None:
+def _show(same: "Sequence[Finding]", whole: bool) -> None:
     """A finding, or several of which the same is told: that they could not be looked at."""
     rule, seen, level = same[0].rule, same[0].seen, same[0].level
     names = ", ".join(dict.fromkeys(finding.rule.name for finding in same))
     doubt = "" if rule.sure == "certain" else f" ({rule.sure})"
-    say(f"{paint(f'{level:8}', _COLORS[level])}{paint(names, 'bold')}{doubt}", 1)
-    _wrapped("      ", seen.text)
-    if len(same) == 1:
-        _wrapped("      why: ", f"{rule.why} [{rule.source}]", "dim")
-    for number, line in enumerate(seen.do.splitlines()):
-        head = "      do:  " if number == 0 else "           "
+    if whole:
+        say(f"{paint(f'{level:8}', _COLORS[level])}{paint(names, 'bold')}{doubt}", 1)
+        _wrapped(" " * 8, seen.text)
+    else:
+        _headed(level, f"{names}{doubt}: {seen.text}")
+    lines = seen.advice.splitlines()
+    for number, line in enumerate(lines if whole else lines[:_AT_MOST]):
+        head = "        do:  " if number == 0 else "             "
         if line.startswith(_COMMANDS):
             # Half a command does something else.
             say(head + clean(line))
         else:
             _wrapped(head, line)
+    if whole and len(same) == 1:
+        _wrapped("        why: ", f"{rule.why} [{rule.source}]", "dim")
 
 
 def _wrapped(head: str, text: str, style: Style | None = None) -> None:
     """A paragraph; a word that is too long for a line, such as a command, stays whole."""
-    lines = textwrap.wrap(
+    for line in _lines(head, text):
+        say(paint(line, style) if style else line)
+
+
+def _headed(level: str, text: str) -> None:
+    """A paragraph that begins with a level, which alone is coloured."""
+    head = f"{level:8}"
+    first, *more = _lines(head, text)
+    say(paint(head, _COLORS[level]) + first[len(head) :])
+    for line in more:
+        say(line)
+
+
+def _lines(head: str, text: str) -> list[str]:
+    return textwrap.wrap(
         clean(text),
         _WIDTH,
         initial_indent=head,
@@ -97,12 +118,10 @@ def _wrapped(head: str, text: str, style: Style | None = None) -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    for line in lines:
-        say(paint(line, style) if style else line)
 
 
 def _summary(found: "Sequence[Finding]", silenced: Collection[str]) -> str:
-    from vfio_hooks.check.rule import Level
+    from vfio_hooks.placement.kinds import Level
 
     counts = Counter(finding.level for finding in found)
     parts = [

@@ -34,20 +34,17 @@ THREAD: dict[str, tuple[Advice, ...]] = {
         ),
     ),
     "QEMU's arguments": (
-        advice(
-            "-machine q35,vmport=off,kernel-irqchip=on", "machine-q35 machine-vmport machine-ioapic"
-        ),
+        advice("-machine q35,vmport=off,kernel-irqchip=on", "machine-q35 machine-ioapic"),
         advice("accel=kvm", "machine-emulated kvm-off kvm-paging-off"),
         advice(
             "-cpu host, l3-cache=on, migratable=no, +invtsc",
-            "cpu-mode cpu-cache cpu-migratable clock-tsc",
+            "cpu-mode cpu-cache cpu-migratable",
         ),
         advice(
             "hv_ flags",
-            "hyperv-relaxed hyperv-vpindex hyperv-synic hyperv-stimer hyperv-spinlocks "
-            "hyperv-runtime",
+            "hyperv-off",
         ),
-        advice("hv_vendor_id, kvm=off, -hypervisor", "device-nvidia-hidden"),
+        advice("hv_vendor_id, kvm=off, -hypervisor", "cpu-hypervisor-off device-kvm-hidden"),
         advice("-realtime mlock=on, -mem-prealloc", "memory-locked memory-host"),
         advice("-smp with threads=2", "cpu-topology pins-siblings"),
         advice("S3 and S4 off", "machine-sleep"),
@@ -57,10 +54,11 @@ THREAD: dict[str, tuple[Advice, ...]] = {
         ),
         advice("A tap device with vhost", "nic-model"),
         advice(
-            "cache=none, aio=native, discard; virtio", "disk-cache disk-io disk-discard disk-bus"
+            "cache=none, aio=native, discard; virtio",
+            "disk-cache disk-io-cache disk-discard disk-bus",
         ),
         advice("ivshmem for Looking Glass", note="No finding: it is a program of its own."),
-        advice("-soundhw", "extra-sound"),
+        advice("-soundhw", note="No finding: emulated sound is what most users want."),
         advice("A virtio keyboard, no tablet", "extra-tablet"),
         advice("UEFI firmware", "machine-bios"),
     ),

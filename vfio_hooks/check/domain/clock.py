@@ -2,16 +2,23 @@
 
 from collections.abc import Iterator
 
-from vfio_hooks.check.domain.facts import attribute, is_kvm, is_windows, is_x86, passed
+from vfio_hooks.check.domain.facts import passed
+from vfio_hooks.check.domain.kind import attribute, is_windows, is_x86, sees_lights
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
-from vfio_hooks.domain.editing import put
-
-_CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+from vfio_hooks.domain.editing import Edit, put
 
 
 def _timer(name: str) -> str:
     return f"clock/timer[@name='{name}']"
+
+
+def _told(guest: Guest, name: str, **attributes: str) -> tuple[Edit, ...]:
+    """The edits that give a timer attributes. The schema wants an offset of each <clock>; UTC is
+    what is meant without one."""
+    has_offset = attribute(guest, "clock", "offset") is not None
+    offset = () if has_offset else (put("clock", offset="utc"),)
+    return (*offset, put(_timer(name), **attributes))
 
 
 @guest_rule(
@@ -26,8 +33,7 @@ def hpet(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if is_x86(guest) and is_windows(guest) and passed(patient, guest) and present != "no":
         yield Seen(
             "the guest has an emulated HPET" + ("" if present else ", which is the default"),
-            "<clock><timer name='hpet' present='no'/></clock>",
-            put(_timer("hpet"), present="no"),
+            edits=_told(guest, "hpet", present="no"),
         )
 
 
@@ -38,13 +44,8 @@ def hpet(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source="time-keeping",
 )
 def hyperv(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    timer = _timer("hypervclock")
-    if is_kvm(guest) and is_windows(guest) and attribute(guest, timer, "present") != "yes":
-        yield Seen(
-            "the guest has no hypervclock",
-            "<clock><timer name='hypervclock' present='yes'/></clock>",
-            put(timer, present="yes"),
-        )
+    if sees_lights(guest) and attribute(guest, _timer("hypervclock"), "present") != "yes":
+        yield Seen("the guest has no hypervclock", edits=_told(guest, "hypervclock", present="yes"))
 
 
 @guest_rule(
@@ -55,27 +56,11 @@ def hyperv(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="likely",
 )
 def offset(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    value = attribute(guest, "clock", "offset")
-    if is_windows(guest) and value in (None, "utc"):
-        yield Seen("the guest's hardware clock is UTC", "<clock offset='localtime'>")
-
-
-@guest_rule(
-    "clock-tsc",
-    "hint",
-    why="The guest then reads the processor's own counter, as the host does.",
-    source="time-keeping",
-    sure="possible",
-)
-def tsc(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    # A host that does not trust its counter uses another source.
-    if patient.host.maybe(_CLOCKSOURCE) != "tsc" or not is_kvm(guest):
-        return
-    if is_x86(guest) and passed(patient, guest) and guest.xml.find(_timer("tsc")) is None:
+    if is_windows(guest) and attribute(guest, "clock", "offset") in (None, "utc"):
         yield Seen(
-            "nothing is said about the time stamp counter",
-            "<clock><timer name='tsc' present='yes' mode='native'/></clock>",
-            put(_timer("tsc"), present="yes", mode="native"),
+            "the guest's hardware clock is UTC",
+            edits=(put("clock", offset="localtime"),),
+            by_hand=True,
         )
 
 
@@ -83,20 +68,29 @@ def tsc(patient: Patient, guest: Guest) -> Iterator[Seen]:
     "clock-ticks",
     "hint",
     why="When the guest was held up, its lost ticks are made up for (rtc), or delivered late "
-    "(pit), so that its time does not run away.",
+    "(pit), so that its time does not run away. With hypervclock Windows does not count ticks.",
     source="guide: Clock offset",
     sure="likely",
 )
 def ticks(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    has_clock = attribute(guest, _timer("hypervclock"), "present") == "yes"
     if not is_x86(guest) or not is_windows(guest) or not passed(patient, guest):
         return
-    for name, policy in (("rtc", "catchup"), ("pit", "delay")):
-        if attribute(guest, _timer(name), "tickpolicy") is None:
-            yield Seen(
-                f"the timer {name} has no policy for lost ticks",
-                f"<clock><timer name='{name}' tickpolicy='{policy}'/></clock>",
-                put(_timer(name), tickpolicy=policy),
-            )
+    left = [
+        (name, policy)
+        for name, policy in (("rtc", "catchup"), ("pit", "delay"))
+        if attribute(guest, _timer(name), "tickpolicy") is None
+        and attribute(guest, _timer(name), "present") != "no"
+    ]
+    # What Windows has from <hyperv> it uses instead, where it sees that.
+    if left and not (has_clock and sees_lights(guest)):
+        yield Seen(
+            f"the timer{'s' * (len(left) - 1)} {' and '.join(name for name, _ in left)} "
+            f"{'has' if len(left) == 1 else 'have'} no policy for lost ticks",
+            edits=tuple(
+                edit for name, policy in left for edit in _told(guest, name, tickpolicy=policy)
+            ),
+        )
 
 
-RULES = (hpet, hyperv, offset, tsc, ticks)
+RULES = (hpet, hyperv, offset, ticks)

@@ -1,15 +1,12 @@
 """Emulated devices that a guest with a real graphics card may do without."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from vfio_hooks.check.domain.facts import attribute, passed
+from vfio_hooks.check.domain.facts import passed
+from vfio_hooks.check.domain.kind import attribute, is_macos
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
-from vfio_hooks.domain.editing import remove
-
-if TYPE_CHECKING:
-    from lxml.etree import _Element
+from vfio_hooks.domain.editing import drop, put
 
 _TABLET = "devices/input[@type='tablet'][@bus='usb']"
 
@@ -26,19 +23,15 @@ def _has_gpu(patient: Patient, guest: Guest) -> bool:
     sure="likely",
 )
 def tablet(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if guest.xml.find(_TABLET) is not None and _has_gpu(patient, guest):
-        shown = guest.xml.find("devices/graphics") is not None
-        yield Seen(
-            "the guest has an emulated USB tablet",
-            "remove <input type='tablet' bus='usb'>"
-            + (", unless you use the window of SPICE or VNC" if shown else ""),
-            None if shown else _no_tablet,
-        )
-
-
-def _no_tablet(root: "_Element") -> None:
-    for one in root.findall(_TABLET):
-        remove(one)
+    if guest.xml.find(_TABLET) is None or not _has_gpu(patient, guest) or is_macos(guest):
+        return
+    shown = guest.xml.find("devices/graphics") is not None
+    yield Seen(
+        "the guest has an emulated USB tablet",
+        "unless you use the window of SPICE or VNC" if shown else "",
+        (drop(_TABLET),),
+        by_hand=shown,
+    )
 
 
 @guest_rule(
@@ -53,25 +46,42 @@ def video(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if model not in (None, "none") and _has_gpu(patient, guest):
         yield Seen(
             f"beside its graphics card the guest has an emulated one ({model})",
-            "<video><model type='none'/></video>, once the guest shows a picture without it",
+            "once the guest shows a picture without it",
+            (put("devices/video/model", type="none"),),
+            by_hand=True,
         )
 
 
 @guest_rule(
-    "extra-sound",
-    "hint",
-    why="Emulated sound depends on timers of a guest that may be late: it crackles. A passed USB "
-    "controller or sound card does not.",
-    source="guide: audio",
-    sure="possible",
+    "console-without-spice",
+    "error",
+    why="Channels, sound and USB redirection over SPICE need its server: libvirt does not define "
+    "a domain that has them without <graphics type='spice'>.",
+    source="libvirt's qemu_validate.c, not supported without spice graphics",
 )
-def sound(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    model = attribute(guest, "devices/sound", "model")
-    if model is not None and _has_gpu(patient, guest):
+def spice(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if guest.xml.find("devices/graphics[@type='spice']") is not None:
+        return
+    kinds = (
+        ("channel", "spicevmc"),
+        ("channel", "spiceport"),
+        ("redirdev", "spicevmc"),
+        ("smartcard", "spicevmc"),
+        ("serial", "spiceport"),
+        ("audio", "spice"),
+    )
+    paths = [f"devices/{tag}[@type='{kind}']" for tag, kind in kinds]
+    found = [path for path in paths if guest.xml.find(path) is not None]
+    if found:
+        names = [path.removeprefix("devices/").partition("[")[0] for path in found]
+        edits = [drop(path) for path in found if "audio" not in path]
+        if guest.xml.find("devices/audio[@type='spice']") is not None:
+            edits.append(put("devices/audio[@type='spice']", type="none"))
         yield Seen(
-            f"the guest has an emulated sound card ({model})",
-            f"remove <sound model='{model}'>, if the guest's sound goes another way",
+            f"there is no SPICE server for <{'>, <'.join(dict.fromkeys(names))}> of the type spice",
+            "or add <graphics type='spice'/>",
+            tuple(edits),
         )
 
 
-RULES = (tablet, video, sound)
+RULES = (spice, tablet, video)

@@ -1,145 +1,174 @@
-"""Disks and network cards: how they are attached, and who does their work."""
+"""Disks: what they are on the host, how they are attached, and what is done to be fast."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vfio_hooks.check.domain.facts import passed, whole
+from vfio_hooks.check.domain.facts import passed
+from vfio_hooks.check.domain.kind import is_macos
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
-from vfio_hooks.domain.devices import iothread_ids
-from vfio_hooks.domain.editing import Fix, add, reach
+from vfio_hooks.domain.editing import Edit
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
 _GUIDE = "guide: Virtio-Block tuning"
 _UNCACHED = ("none", "directsync")
-_OF_QEMU = ("block", "file", "network", "volume")
+_SLOW_BUSES = ("ide", "sata", "fdc")
+_UNSTABLE = re.compile(r"/dev/(sd[a-z]+|nvme\d+n\d+(p\d+)?|sd[a-z]+\d+|hd[a-z]\d*)")
+"""What the kernel counts as it finds disks, which is another order after some boots."""
 
 
-def _disks(patient: Patient, guest: Guest) -> Iterator[tuple[str, str, "_Element"]]:
-    """Name, bus and element of each hard disk of a domain that is given devices; others have no
-    need to be fast."""
-    if not passed(patient, guest):
-        return
+@dataclass(frozen=True)
+class Disk:
+    """A hard disk of a domain, its <target> and the attributes of its <driver>."""
+
+    name: str
+    bus: str
+    kind: str
+    source: str
+    is_writable: bool
+    driver: dict[str, str]
+
+    def told(self, **attributes: str) -> Edit:
+        """The edit that gives its <driver> attributes."""
+        name = {} if "name" in self.driver else {"name": "qemu"}
+        return Edit(f"devices/disk({self.name})/driver", name | attributes)
+
+
+def disks(guest: Guest) -> list[Disk]:
+    """The hard disks of a domain, in the order of the XML."""
+    found = []
     for disk in guest.xml.iterfind("devices/disk"):
-        target = disk.find("target")
-        if disk.get("device", "disk") == "disk" and target is not None:
-            yield target.get("dev", "?"), target.get("bus", "ide"), disk
+        target, driver, source = map(disk.find, ("target", "driver", "source"))
+        if disk.get("device", "disk") != "disk" or target is None:
+            continue
+        found.append(
+            Disk(
+                name=target.get("dev", "?"),
+                bus=target.get("bus") or _usual_bus(target),
+                kind=disk.get("type", "file"),
+                source=_source(source),
+                is_writable=disk.find("readonly") is None,
+                driver=_attributes(driver),
+            )
+        )
+    return found
 
 
-def _driver(disk: "_Element", name: str) -> str | None:
-    driver = disk.find("driver")
-    return None if driver is None else driver.get(name)
+def _usual_bus(target: "_Element") -> str:
+    """What libvirt takes where none is named, by the letters of the target."""
+    buses = {"hd": "ide", "sd": "scsi", "vd": "virtio", "xvd": "xen", "fd": "fdc"}
+    return buses.get(target.get("dev", "").rstrip("abcdefghijklmnopqrstuvwxyz")[:3], "") or next(
+        (bus for start, bus in buses.items() if target.get("dev", "").startswith(start)), "ide"
+    )
 
 
-def _is_block(disk: "_Element") -> bool:
-    return disk.get("type") == "block"
+def _attributes(driver: "_Element | None") -> dict[str, str]:
+    if driver is None:
+        return {}
+    return {str(name): str(value) for name, value in driver.attrib.items()}
+
+
+def _source(source: "_Element | None") -> str:
+    return "" if source is None else source.get("dev") or source.get("file") or ""
+
+
+def _tuned(patient: Patient, guest: Guest) -> list[Disk]:
+    """The disks of a domain that is given devices; others have no need to be fast."""
+    return disks(guest) if passed(patient, guest) else []
+
+
+def _names(found: list[Disk]) -> str:
+    return f"disk{'s' * (len(found) > 1)} {', '.join(one.name for one in found)}"
+
+
+@guest_rule(
+    "disk-unstable-name",
+    "warning",
+    why="The kernel numbers disks in the order in which it finds them. After another disk is "
+    "added, or by chance, the name stands for another disk, and the guest writes to that.",
+    source="udev(7); https://wiki.archlinux.org/title/Persistent_block_device_naming",
+)
+def unstable(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    found = [one for one in disks(guest) if _UNSTABLE.fullmatch(one.source)]
+    if found:
+        shown = ", ".join(one.source for one in found)
+        yield Seen(
+            f"the {_names(found)} of the guest {'are' if len(found) > 1 else 'is'} {shown}, a name "
+            "that may be another disk's after the next boot",
+            f"its name in /dev/disk/by-id: ls -l /dev/disk/by-id | grep {found[0].source[5:]}",
+        )
+
+
+@guest_rule(
+    "disk-cache-unsafe",
+    "warning",
+    why="With cache='unsafe' QEMU never flushes: what the guest has been promised is on disk is "
+    "lost when the host stops, and its file system with it.",
+    source="https://www.qemu.org/docs/master/system/qemu-block-drivers.html",
+)
+def unsafe(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    found = [one for one in disks(guest) if one.driver.get("cache") == "unsafe"]
+    if found:
+        yield Seen(
+            f"the {_names(found)} {'have' if len(found) > 1 else 'has'} cache='unsafe'",
+            edits=tuple(
+                one.told(cache="none" if one.kind == "block" else "writeback") for one in found
+            ),
+        )
+
+
+@guest_rule(
+    "disk-io-cache",
+    "error",
+    why="io='native' needs a disk that is opened without the host's page cache; QEMU does not "
+    "start.",
+    source="QEMU's block/file-posix.c, aio=native requires cache.direct=on",
+)
+def native(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    found = [
+        one
+        for one in disks(guest)
+        if one.driver.get("io") == "native" and one.driver.get("cache", "default") not in _UNCACHED
+    ]
+    if found:
+        caches = ", ".join(one.driver.get("cache", "the default cache") for one in found)
+        yield Seen(
+            f"the {_names(found)} {'have' if len(found) > 1 else 'has'} io='native' with {caches}",
+            edits=tuple(one.told(cache="none") for one in found),
+        )
 
 
 @guest_rule(
     "disk-bus",
     "warning",
-    why="Emulated IDE, SATA and USB leave the guest several times for each request; virtio is "
-    "made for it.",
+    why="Emulated IDE and SATA leave the guest several times for each request; virtio is made "
+    "for it.",
     source=_GUIDE,
 )
 def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for name, bus, _ in _disks(patient, guest):
-        if bus in ("ide", "sata", "usb", "fdc"):
-            yield Seen(
-                f"the disk {name} is on an emulated {bus} bus",
-                "<target dev='vda' bus='virtio'/>\nFirst install the driver in a Windows guest "
-                "(virtio-win), with a second, small virtio disk attached; else it does not boot.",
-            )
-
-
-@guest_rule(
-    "disk-iothread",
-    "hint",
-    why="Without a thread of its own, a disk's requests wait in QEMU's main loop for everything "
-    "else that it does.",
-    source="guide: IO Threads and IO Thread Pin",
-)
-def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    used = [whole(one.get("iothread")) for one in guest.xml.iterfind("devices//driver")]
-    count = len(iothread_ids(guest.xml))
-    free = next(one for one in range(1, len(used) + count + 2) if one not in used)
-    threads = f"<iothreads>{max(count, free)}</iothreads> in <domain>, and in the"
-    for name, bus, disk in _disks(patient, guest):
-        # The newer <iothreads> below the driver names several; other types do without QEMU.
-        if disk.find("driver/iothreads") is not None or disk.get("type") not in _OF_QEMU:
-            continue
-        if bus == "virtio" and _driver(disk, "iothread") is None:
-            yield Seen(
-                f"the disk {name} has no iothread",
-                f"{threads} <disk> of {name}: <driver name='qemu' iothread='{free}'/>",
-                _own_thread(partial(_disk, name=name), "qemu"),
-            )
-    has_scsi = any(bus == "scsi" for _, bus, _ in _disks(patient, guest))
-    if has_scsi and _idle_scsi(guest.xml) is not None:
+    found = [one for one in _tuned(patient, guest) if one.bus in _SLOW_BUSES]
+    if found and not is_macos(guest):
         yield Seen(
-            "a virtio-scsi controller has no iothread",
-            f"{threads} <controller type='scsi'>: <driver iothread='{free}'/>",
-            _own_thread(_idle_scsi),
+            f"the {_names(found)} {'are' if len(found) > 1 else 'is'} on an emulated "
+            f"{found[0].bus} bus",
+            f"{_free_name(guest)}, and no <address> of its own\n"
+            "First install the driver in a Windows guest (virtio-win), with a second, small "
+            "virtio disk attached; else it does not boot.",
         )
 
 
-def _idle_scsi(root: "_Element") -> "_Element | None":
-    """A controller of disks that has no iothread."""
-    for one in root.iterfind("devices/controller[@type='scsi'][@model='virtio-scsi']"):
-        if _driver(one, "iothread") is None:
-            return one
-    return None
-
-
-def _own_thread(find: "Callable[[_Element], _Element | None]", name: str = "") -> Fix:
-    """A fix that gives what is found an iothread of its own, by its <driver>, called `name`."""
-
-    def fix(root: "_Element") -> None:
-        disk = find(root)
-        if disk is None:
-            return
-        used = {one.get("iothread") for one in root.iterfind("devices//driver")}
-        numbers = iothread_ids(root)
-        free = next((one for one in numbers if str(one) not in used), None)
-        if free is None:
-            free = next(one for one in range(1, len(numbers) + 2) if one not in numbers)
-            _one_more(root, free, len(numbers))
-        reach(disk, "driver").set("iothread", str(free))
-        if name and _driver(disk, "name") is None:
-            reach(disk, "driver").set("name", name)
-
-    return fix
-
-
-def _one_more(root: "_Element", number: int, count: int) -> None:
-    threads = root.find("iothreads")
-    (add(root, "iothreads") if threads is None else threads).text = str(count + 1)
-    if root.find("iothreadids") is not None:
-        add(reach(root, "iothreadids"), "iothread").set("id", str(number))
-
-
-@guest_rule(
-    "disk-iothread-shared",
-    "hint",
-    why="Two fast disks on one iothread wait for each other.",
-    source="guide: IO Threads and IO Thread Pin",
-    sure="possible",
-)
-def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    users: dict[str, list[str]] = {}
-    for name, _, disk in _disks(patient, guest):
-        if number := _driver(disk, "iothread"):
-            users.setdefault(number, []).append(name)
-    for number, names in users.items():
-        if len(names) > 1:
-            yield Seen(
-                f"iothread {number} serves the disks {', '.join(names)}",
-                f"one more in <iothreads>, and in the <disk> of {names[1]}: "
-                f"<driver name='qemu' iothread='{len(iothread_ids(guest.xml)) + 1}'/>",
-            )
+def _free_name(guest: Guest) -> str:
+    taken = {one.get("dev") for one in guest.xml.iterfind("devices/disk/target")}
+    name = next(
+        f"vd{letter}"
+        for letter in "abcdefghijklmnopqrstuvwxyz"
+        if f"vd{letter}" not in taken or letter == "z"
+    )
+    return f"<target dev='{name}' bus='virtio'/>"
 
 
 @guest_rule(
@@ -151,31 +180,22 @@ def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="likely",
 )
 def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for name, _, disk in _disks(patient, guest):
-        if _driver(disk, "cache") in (None, "default") and disk.get("type") in ("block", "file"):
-            yield Seen(
-                f"the disk {name} goes through the host's page cache",
-                f"in the <disk> of {name}: <driver name='qemu' cache='none'/>"
-                + ("" if _is_block(disk) else ", if its file system can do without (tmpfs cannot)"),
-                _with(name, "cache", "none") if _is_block(disk) else None,
-            )
-
-
-@guest_rule(
-    "disk-io",
-    "hint",
-    why="The kernel's own asynchronous requests cost less than a pool of threads that wait.",
-    source="forum: Increasing VFIO VGA Performance",
-    sure="possible",
-)
-def io(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for name, _, disk in _disks(patient, guest):
-        if _is_block(disk) and _driver(disk, "cache") in _UNCACHED and not _driver(disk, "io"):
-            yield Seen(
-                f"the disk {name} is read and written by a pool of threads",
-                f"in the <disk> of {name}: <driver name='qemu' cache='none' io='native'/>",
-                _with(name, "io", "native"),
-            )
+    found = [
+        one
+        for one in _tuned(patient, guest)
+        if one.driver.get("cache") in (None, "default")
+        and one.kind in ("block", "file")
+        and one.driver.get("io") != "native"
+    ]
+    if found:
+        files = any(one.kind == "file" for one in found)
+        yield Seen(
+            f"the {_names(found)} {'go' if len(found) > 1 else 'goes'} through the host's page "
+            "cache",
+            "unless its file system cannot do without, as tmpfs" if files else "",
+            tuple(one.told(cache="none") for one in found),
+            by_hand=files,
+        )
 
 
 @guest_rule(
@@ -186,15 +206,19 @@ def io(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source=_GUIDE,
 )
 def discard(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for name, bus, disk in _disks(patient, guest):
-        if bus not in ("virtio", "scsi", "sata") or _driver(disk, "discard") is not None:
-            continue
-        if disk.get("type") in ("block", "file") and disk.find("readonly") is None:
-            yield Seen(
-                f"what the guest deletes on the disk {name} stays on the host",
-                f"in the <disk> of {name}: <driver name='qemu' discard='unmap'/>",
-                _with(name, "discard", "unmap"),
-            )
+    found = [
+        one
+        for one in _tuned(patient, guest)
+        if one.bus in ("virtio", "scsi", "sata")
+        and one.kind in ("block", "file")
+        and one.is_writable
+        and "discard" not in one.driver
+    ]
+    if found:
+        yield Seen(
+            f"what the guest deletes on the {_names(found)} stays on the host",
+            edits=tuple(one.told(discard="unmap") for one in found),
+        )
 
 
 @guest_rule(
@@ -204,42 +228,20 @@ def discard(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source="network-interfaces",
 )
 def nic(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not passed(patient, guest):
+    if not passed(patient, guest) or is_macos(guest):
         return
+    models = []
     for interface in guest.xml.iterfind("devices/interface"):
         model = interface.find("model")
         # One of a pool of VFs is of the type "network", and has no model.
-        if interface.get("type") in ("hostdev", "vdpa") or model is None:
-            continue
-        name = model.get("type", "QEMU's default")
-        if not name.startswith("virtio"):
-            yield Seen(
-                f"a network card is an emulated one ({name})",
-                "<model type='virtio'/>, after its driver is in a Windows guest (virtio-win); or "
-                "give the guest a VF of an SR-IOV card",
-            )
+        if interface.get("type") not in ("hostdev", "vdpa") and model is not None:
+            models.append(model.get("type", "QEMU's default"))
+    slow = [name for name in models if not name.startswith("virtio")]
+    if slow:
+        yield Seen(
+            f"a network card is an emulated one ({', '.join(dict.fromkeys(slow))})",
+            "<model type='virtio'/>, after its driver is in a Windows guest (virtio-win)",
+        )
 
 
-def _disk(root: "_Element", name: str) -> "_Element | None":
-    for disk in root.iterfind("devices/disk"):
-        target = disk.find("target")
-        if target is not None and target.get("dev", "?") == name:
-            return disk
-    return None
-
-
-def _with(name: str, attribute: str, value: str) -> Fix:
-    """A fix that gives the driver of the disk `name` an attribute."""
-
-    def fix(root: "_Element") -> None:
-        disk = _disk(root, name)
-        if disk is not None:
-            driver = reach(disk, "driver")
-            if driver.get("name") is None:
-                driver.set("name", "qemu")
-            driver.set(attribute, value)
-
-    return fix
-
-
-RULES = (bus, iothread, shared, cache, io, discard, nic)
+RULES = (native, unsafe, unstable, bus, cache, discard, nic)

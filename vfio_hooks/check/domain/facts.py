@@ -1,4 +1,4 @@
-"""What several rules ask: which guest it is, and what it is given of the host."""
+"""What several rules ask: what of the host the guest is given, and what QEMU can read."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from vfio_hooks.host.pci import function as host_function
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-OSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
 NVIDIA = "10de"
 
 
@@ -53,6 +52,11 @@ class Passed:
     @property
     def card(self) -> str:
         return card(self.address)
+
+    @property
+    def path(self) -> str:
+        """Where the XML has it, for an edit."""
+        return f"devices/hostdev({self.address})"
 
     def __str__(self) -> str:
         return f"{'graphics card' if self.is_gpu else 'device'} {self.address}"
@@ -114,47 +118,6 @@ def slot(element: "_Element") -> Slot | None:
 def whole(text: str | None, otherwise: int = 0) -> int:
     """A number that libvirt writes in decimal; `otherwise` for what is none."""
     return int(text) if text and text.isascii() and text.isdecimal() else otherwise
-
-
-def is_kvm(guest: Guest) -> bool:
-    return guest.xml.get("type") == "kvm"
-
-
-def is_x86(guest: Guest) -> bool:
-    kind = guest.xml.find("os/type")
-    return kind is not None and kind.get("arch", "x86_64") in ("x86_64", "i686")
-
-
-def machine(guest: Guest) -> str:
-    """The machine type: "pc-q35-7.0"; empty where it is QEMU's default."""
-    kind = guest.xml.find("os/type")
-    return "" if kind is None else kind.get("machine", "")
-
-
-def is_q35(guest: Guest) -> bool:
-    return "q35" in machine(guest)
-
-
-def is_pcie(guest: Guest) -> bool:
-    """Whether the machine has PCI Express: q35, and the "virt" of other architectures."""
-    root = guest.xml.find("devices/controller[@model='pcie-root']")
-    return is_q35(guest) or root is not None
-
-
-def is_windows(guest: Guest) -> bool:
-    """By what libosinfo noted of the guest, else by what only Windows is given."""
-    noted = next(guest.xml.iter(OSINFO), None)
-    if noted is not None:
-        return "microsoft.com/win" in noted.get("id", "")
-    clock = guest.xml.find("clock")
-    local = clock is not None and clock.get("offset") == "localtime"
-    return local or guest.xml.find("features/hyperv") is not None
-
-
-def attribute(guest: Guest, path: str, name: str) -> str | None:
-    """An attribute of the first element at a path, None where there is no such thing."""
-    element = guest.xml.find(path)
-    return None if element is None else element.get(name)
 
 
 def shows_files(host: Host) -> bool:

@@ -43,12 +43,13 @@ def width(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="possible",
 )
 def speed(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for device, hop in _hops(patient, guest):
+    # A card that idles tells nothing.
+    for device, hop in _hops(patient, guest) if guest.running else ():
         could = min(hop.best.speed, hop.port.speed)
         if 0 < hop.link.speed < could:
-            now = " while the guest runs" if guest.running else ""
             yield Seen(
-                f"{device} has a link of {hop.link.speed:g} GT/s of {could:g}{now} ({hop.below})",
+                f"{device} has a link of {hop.link.speed:g} GT/s of {could:g} while the guest "
+                f"runs ({hop.below})",
                 "look again while the guest draws something; if it stays: the slot's generation "
                 "in the firmware's setup (Auto, or the card's own)",
             )
@@ -57,12 +58,12 @@ def speed(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "link-slot",
     "hint",
-    why="A card in a slot that is slower than itself cannot be fast; another slot may be.",
+    why="A card in a slot with fewer lanes than it has cannot be fast; another slot may be.",
     source=_SOURCE,
 )
 def slot(patient: Patient, guest: Guest) -> Iterator[Seen]:
     for device, hop in _hops(patient, guest):
-        if hop.best.speed * hop.best.width > hop.port.speed * hop.port.width > 0 and hop.port.width:
+        if 0 < hop.port.width < hop.best.width and hop.port.speed <= hop.best.speed:
             yield Seen(
                 f"{device} could do {hop.best}, and its slot {hop.port} ({hop.below})",
                 "put it into a slot that the processor itself has (see the board's manual)",

@@ -1,14 +1,15 @@
-"""The machine: which hypervisor, which chipset, which firmware."""
+"""The machine: which hypervisor, which chipset, which firmware, and what Windows 11 asks for."""
 
 from collections.abc import Iterator
 
-from vfio_hooks.check.domain.facts import (
+from vfio_hooks.check.domain.facts import passed, shows_files
+from vfio_hooks.check.domain.kind import (
     attribute,
     is_q35,
+    is_windows,
     is_x86,
     machine,
-    passed,
-    shows_files,
+    noted_os,
 )
 from vfio_hooks.check.domain.rule import HYPERVISORS, guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen, rule
@@ -56,9 +57,7 @@ def emulated(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if "kvm" not in (patient.host.maybe("/proc/misc") or "").split():
         return
     yield Seen(
-        "the domain is of the type 'qemu' on a host that has KVM",
-        "<domain type='kvm'>",
-        lambda root: root.set("type", "kvm"),
+        "the domain is of the type 'qemu' on a host that has KVM", edits=(put("", type="kvm"),)
     )
 
 
@@ -77,9 +76,8 @@ def q35(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen(
             f"the machine type is {machine(guest) or 'pc, the default'}, and {gpus[0]} is given "
             "to it",
-            "<type arch='x86_64' machine='q35'>hvm</type>\n"
-            "This needs other addresses for all devices: make a new domain with q35 and UEFI, and "
-            "give it the disks of this one.",
+            "for a guest that is installed anew: <type arch='x86_64' machine='q35'>hvm</type> and "
+            "<os firmware='efi'>; this one's devices would all change their addresses",
         )
 
 
@@ -92,14 +90,17 @@ def q35(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="likely",
 )
 def uefi(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    loader = attribute(guest, "os/loader", "type")
-    if not is_x86(guest) or loader == "pflash" or attribute(guest, "os", "firmware") == "efi":
+    loader = guest.xml.find("os/loader")
+    # A file without a type is libvirt's way for firmware of any kind.
+    if not is_x86(guest) or attribute(guest, "os", "firmware") == "efi" or not is_q35(guest):
+        return
+    if loader is not None and loader.get("type") != "rom":
         return
     if any(device.is_gpu for device in passed(patient, guest)):
         yield Seen(
             "the guest's firmware is not UEFI",
-            "<os firmware='efi'>\nOnly for a guest that is installed anew: one that was installed "
-            "with BIOS does not boot with UEFI.",
+            "for a guest that is installed anew: <os firmware='efi'>; one that was installed with "
+            "BIOS does not boot with UEFI",
         )
 
 
@@ -112,55 +113,55 @@ def uefi(patient: Patient, guest: Guest) -> Iterator[Seen]:
 def firmware(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not shows_files(patient.host):
         return
-    named = (guest.xml.findtext("os/loader"), attribute(guest, "os/nvram", "template"))
+    nvram = (guest.xml.findtext("os/nvram") or "").strip()
+    # The template is only read where there is no file of the VM's own yet.
+    template = attribute(guest, "os/nvram", "template")
+    named = [guest.xml.findtext("os/loader")]
+    named += [] if nvram.startswith("/") and patient.host.exists(nvram) else [template]
     for path in named:
         if path and path.startswith("/") and not patient.host.exists(path):
             yield Seen(
                 f"the firmware {path} is not on this host",
-                "<os firmware='efi'> without <loader> and <nvram>, so that libvirt chooses; or "
-                "install OVMF (Debian: apt install ovmf)",
+                "<os firmware='efi'> without <loader> and <nvram template=>, so that libvirt "
+                "chooses; or install OVMF (Debian: apt install ovmf)",
             )
 
 
 @guest_rule(
-    "machine-vmport",
-    "hint",
-    why="The VMware port is for mice of VMware's guests; nothing here needs it.",
-    source="hypervisor-features",
-    sure="possible",
+    "machine-tpm",
+    "warning",
+    why="Windows 11 asks for a TPM 2.0 when it is installed and for its large updates, and "
+    "BitLocker, Windows Hello and some games' protection use it.",
+    source="https://www.microsoft.com/windows/windows-11-specifications; "
+    "https://libvirt.org/formatdomain.html#tpm-device",
 )
-def vmport(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if is_x86(guest) and passed(patient, guest):
-        state = attribute(guest, "features/vmport", "state")
-        if state != "off":
-            yield Seen(
-                f"the VMware port is {state or 'not switched off'}",
-                "<features><vmport state='off'/></features>",
-                put("features/vmport", state="off"),
-            )
+def tpm(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if not is_windows(guest) or not noted_os(guest).endswith("/win/11"):
+        return
+    if guest.xml.find("devices/tpm") is None:
+        yield Seen(
+            "the guest is Windows 11, and has no TPM",
+            "in <devices>: <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>\n"
+            "It needs swtpm on the host. Suspend BitLocker first, if it is on.",
+        )
 
 
 @guest_rule(
     "machine-ioapic",
-    "hint",
-    why="On q35 QEMU handles line interrupts of passed devices itself unless the kernel is to; "
-    "the kernel does it without a detour.",
-    source="hypervisor-features",
-    sure="likely",
+    "warning",
+    why="This one machine type handles line interrupts of passed devices in QEMU; all before and "
+    "after it leave them to the kernel, which does it without a detour.",
+    source="QEMU's hw/i386/pc_q35.c, default_kernel_irqchip_split",
 )
 def ioapic(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    # QEMU 4.0 made the split interrupt controller q35's default.
-    if guest.xml.get("type") != "kvm" or not is_q35(guest) or not passed(patient, guest):
-        return
     # An emulated IOMMU with interrupt remapping works with the split one only.
-    if guest.xml.find("devices/iommu") is not None:
+    if machine(guest) != "pc-q35-4.0" or guest.xml.find("devices/iommu") is not None:
         return
     driver = attribute(guest, "features/ioapic", "driver")
-    if driver is None:
+    if driver is None and guest.xml.get("type") == "kvm" and passed(patient, guest):
         yield Seen(
-            "line interrupts go through QEMU",
-            "<features><ioapic driver='kvm'/></features>",
-            put("features/ioapic", driver="kvm"),
+            "line interrupts go through QEMU, as with machine type pc-q35-4.0 alone",
+            edits=(put("features/ioapic", driver="kvm"),),
         )
 
 
@@ -172,15 +173,17 @@ def ioapic(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="likely",
 )
 def sleep(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not passed(patient, guest) or not is_x86(guest):
+    if not is_x86(guest):
         return
-    for kind in ("suspend-to-mem", "suspend-to-disk"):
-        if attribute(guest, f"pm/{kind}", "enabled") != "no":
-            yield Seen(
-                f"the guest is offered {kind}",
-                f"<pm><{kind} enabled='no'/></pm>",
-                put(f"pm/{kind}", enabled="no"),
-            )
+    if not any(device.is_gpu for device in passed(patient, guest)):
+        return
+    kinds = ("suspend-to-mem", "suspend-to-disk")
+    left = [kind for kind in kinds if attribute(guest, f"pm/{kind}", "enabled") != "no"]
+    if left:
+        yield Seen(
+            f"the guest is offered {' and '.join(left)}",
+            edits=tuple(put(f"pm/{kind}", enabled="no") for kind in left),
+        )
 
 
-RULES = (hypervisor, unread, emulated, q35, uefi, firmware, vmport, ioapic, sleep)
+RULES = (hypervisor, unread, emulated, q35, firmware, tpm, uefi, ioapic, sleep)

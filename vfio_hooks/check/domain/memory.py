@@ -1,19 +1,18 @@
 """The guest's memory: how much, in which pages, and who may take it back."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from vfio_hooks.check.domain.facts import attribute, passed
+from vfio_hooks.check.domain.facts import passed
+from vfio_hooks.check.domain.kind import attribute
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import HugePages
-from vfio_hooks.domain.devices import kibibytes
-from vfio_hooks.domain.editing import reach, remove
+from vfio_hooks.domain.devices import KVMFR, kibibytes
+from vfio_hooks.domain.editing import Edit, drop, put
 from vfio_hooks.host.cpu import nodes
 from vfio_hooks.host.memory import amount, default_page_size, page_sizes, pool
 
-if TYPE_CHECKING:
-    from lxml.etree import _Element
+_QEMU_CONF = "/etc/libvirt/qemu.conf"
 
 
 @guest_rule(
@@ -33,6 +32,75 @@ def host(patient: Patient, guest: Guest) -> Iterator[Seen]:
 
 
 @guest_rule(
+    "memory-limit",
+    "error",
+    why="With passed devices libvirt lets QEMU lock as much memory as <hard_limit> says. All of "
+    "the guest's is locked, and what QEMU itself needs comes on top.",
+    source="libvirt's qemu_domain.c, qemuDomainGetMemLockLimitBytes",
+)
+def limit(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    told = guest.xml.find("memtune/hard_limit")
+    if told is None or not passed(patient, guest):
+        return
+    size = kibibytes(told)
+    if 0 < size <= guest.domain.memory:
+        yield Seen(
+            f"<hard_limit> is {amount(size)}, and the guest's memory {amount(guest.domain.memory)}",
+            "libvirt then chooses the limit itself",
+            (drop("memtune/hard_limit"),),
+        )
+
+
+@guest_rule(
+    "memory-shared",
+    "error",
+    why="virtiofs runs beside QEMU and works in the guest's memory: libvirt does not define a "
+    "domain that has it without memory to share.",
+    source="libvirt's qemu_validate.c, 'virtiofs' requires shared memory",
+)
+def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if guest.xml.find("devices/filesystem/driver[@type='virtiofs']") is None:
+        return
+    cells = [cell.get("memAccess") for cell in guest.xml.iterfind("cpu/numa/cell")]
+    mode = attribute(guest, "memoryBacking/access", "mode")
+    if all((cell or mode) == "shared" for cell in cells or [mode]):
+        return
+    edits = [put("memoryBacking/access", mode="shared")]
+    if guest.domain.hugepages is None and guest.xml.find("memoryBacking/source") is None:
+        edits.insert(0, put("memoryBacking/source", type="memfd"))
+    yield Seen(
+        "the guest has a folder by virtiofs, and its memory is not shared",
+        edits=tuple(edits),
+        by_hand=any(cell not in (None, "shared") for cell in cells),
+    )
+
+
+@guest_rule(
+    "memory-kvmfr",
+    "error",
+    why="QEMU may open only those devices that libvirt allows it; of what stands in "
+    "<qemu:commandline> libvirt knows nothing.",
+    source="https://looking-glass.io/docs/rc/ivshmem_kvmfr/; qemu.conf, cgroup_device_acl",
+)
+def kvmfr(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    path = next((one.path for one in guest.domain.shared if one.path.startswith(KVMFR)), None)
+    text = patient.host.maybe(_QEMU_CONF)
+    if path is None or text is None:
+        return
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    if f'"{path}"' not in "\n".join(lines):
+        asked = "cgroup_device_acl" in "\n".join(lines)
+        yield Seen(
+            f"QEMU is to use {path}, and {_QEMU_CONF} does not allow it",
+            f'add "{path}" to cgroup_device_acl there'
+            if asked
+            else f'in it: cgroup_device_acl = ["/dev/null", "/dev/full", "/dev/zero", '
+            f'"/dev/random", "/dev/urandom", "/dev/ptmx", "/dev/kvm", "{path}"]\n'
+            "then: sudo systemctl restart libvirtd (or virtqemud)",
+        )
+
+
+@guest_rule(
     "memory-balloon",
     "warning",
     why="VFIO locks all of the guest's memory, so a balloon can give nothing back; its driver "
@@ -46,17 +114,8 @@ def balloon(patient: Patient, guest: Guest) -> Iterator[Seen]:
             f"the guest has a memory balloon ({model})"
             if model
             else "the guest has no <memballoon>, so that libvirt gives it one",
-            "<devices><memballoon model='none'/></devices>",
-            _no_balloon,
+            edits=(Edit("devices/memballoon", {"model": "none"}, only=True),),
         )
-
-
-def _no_balloon(root: "_Element") -> None:
-    balloon = reach(root, "devices/memballoon")
-    for below in list(balloon):
-        remove(below)
-    balloon.attrib.clear()
-    balloon.set("model", "none")
 
 
 @guest_rule(
@@ -66,25 +125,15 @@ def _no_balloon(root: "_Element") -> None:
     source="memory-allocation",
 )
 def current(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    now = guest.xml.find("currentMemory")
-    if now is None or not passed(patient, guest) or not 0 < kibibytes(now) < guest.domain.memory:
+    now, whole = guest.xml.find("currentMemory"), guest.xml.find("memory")
+    if now is None or whole is None or not passed(patient, guest):
         return
-    memory = guest.domain.memory
-    yield Seen(
-        f"the guest starts with {amount(kibibytes(now))} of {amount(memory)}",
-        f"<currentMemory unit='KiB'>{memory}</currentMemory>",
-        _as_much_now,
-    )
-
-
-def _as_much_now(root: "_Element") -> None:
-    memory, now = root.find("memory"), root.find("currentMemory")
-    if memory is not None and now is not None:
-        now.text = memory.text
-        now.attrib.clear()
-        for name, value in memory.attrib.items():
-            if name == "unit":
-                now.set(name, value)
+    if 0 < kibibytes(now) < guest.domain.memory:
+        unit = {"unit": whole.get("unit")}
+        yield Seen(
+            f"the guest starts with {amount(kibibytes(now))} of {amount(guest.domain.memory)}",
+            edits=(Edit("currentMemory", unit, text=(whole.text or "").strip()),),
+        )
 
 
 @guest_rule(
@@ -97,19 +146,15 @@ def _as_much_now(root: "_Element") -> None:
 def page_size(patient: Patient, guest: Guest) -> Iterator[Seen]:
     known = page_sizes(patient.host)
     for page in guest.domain.hugepages or ():
-        size = page.size or default_page_size(patient.host)
+        size = _size(patient, page)
         if not size or not known:
             continue
         if size not in known:
             shown = ", ".join(map(str, known))
+            flag = "; for 1 GiB, the processor has to have the flag pdpe1gb"
             yield Seen(
                 f"huge pages of {size} KiB are asked for, and this host has those of {shown} KiB",
-                f"<page size='{known[0]}' unit='KiB'/>"
-                + (
-                    ""
-                    if size != 1 << 20
-                    else "; for 1 GiB, the processor has to have the flag pdpe1gb"
-                ),
+                f"<page size='{known[0]}' unit='KiB'/>{flag if size == 1 << 20 else ''}",
             )
         elif guest.domain.memory % size and not guest.domain.cell_memory:
             up = -(-guest.domain.memory // size) * size
@@ -141,7 +186,13 @@ def free_pages(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen(
             f"the guest needs {-(-domain.memory // size)} pages of {amount(size)}, and {free} are "
             "free",
-            f"[hugepages] in {domain.name}'s vm.toml: pages are then there while it runs",
+            f"[hugepages] in {domain.name}'s vm.toml: pages are then there while it runs"
+            + (
+                "; pages of 1 GiB are best made at boot: hugepagesz=1G hugepages=N on the kernel's "
+                "command line"
+                if size == 1 << 20
+                else ""
+            ),
         )
 
 
@@ -163,9 +214,9 @@ def locked(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if guest.xml.find("memtune/hard_limit") is None:
         yield Seen(
             "<locked/> without a limit: should QEMU leak memory, it takes the whole host's",
-            "remove <locked/>, or add: <memtune><hard_limit unit='KiB'>"
-            f"{guest.domain.memory + (2 << 20)}</hard_limit></memtune>",
+            edits=(drop("memoryBacking/locked"),),
+            by_hand=True,
         )
 
 
-RULES = (host, balloon, current, page_size, free_pages, locked)
+RULES = (host, limit, shared, page_size, free_pages, kvmfr, balloon, current, locked)

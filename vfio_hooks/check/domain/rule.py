@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from vfio_hooks.check.rule import Guest, Level, Patient, Rule, Seen, Sure
+from vfio_hooks.check.rule import Guest, Patient, Rule, Seen
+from vfio_hooks.placement.kinds import Level, Sure
 
 HYPERVISORS = ("kvm", "qemu")
 Look = Callable[[Patient, Guest], Iterable[Seen]]

@@ -1,16 +1,15 @@
 """Where the guest sees passed devices: behind root ports, a card's functions together."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from vfio_hooks.check.domain.facts import Passed, cards, is_pcie, passed, slot, whole
+from vfio_hooks.check.domain.facts import Passed, cards, passed, slot, whole
+from vfio_hooks.check.domain.kind import is_pcie
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import pci_functions
-from vfio_hooks.domain.editing import Fix, add, reach
+from vfio_hooks.domain.editing import Edit, put
 
-if TYPE_CHECKING:
-    from lxml.etree import _Element
+_BRIDGES = ("pcie-to-pci-bridge", "dmi-to-pci-bridge", "pci-bridge")
 
 
 @guest_rule(
@@ -18,58 +17,63 @@ if TYPE_CHECKING:
     "warning",
     why="On the root bus QEMU shows a device as part of the chipset, which has no link: the "
     "guest's driver sees no link speed, and runs the card slower.",
-    source="forum: Increasing VFIO VGA Performance",
+    source="forum: Increasing VFIO VGA Performance; QEMU's docs/pcie.txt",
 )
 def root_bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not is_pcie(guest):
-        return
-    moved: set[str] = set()
-    devices = passed(patient, guest)
-    for device in devices:
-        if device.slot is None or device.slot.bus or device.card in moved:
-            continue
-        # What is part of the chipset on the host has no link there either, and a graphics unit of
-        # Intel's even has to be at 00:02.0.
-        if device.is_of_chipset:
-            continue
-        together = next((card for card in cards(devices) if device in card), [device])
-        if len(together) > 1:
-            moved.add(device.card)
+    # What is part of the chipset on the host has no link there either, and a graphics unit of
+    # Intel's even has to be at 00:02.0.
+    found = [
+        device
+        for device in passed(patient, guest)
+        if device.is_gpu and device.slot and not device.slot.bus and not device.is_of_chipset
+    ]
+    for device in found if is_pcie(guest) else ():
         yield Seen(
-            f"{device} is on the guest's root bus",
-            "<controller type='pci' model='pcie-root-port' index='N'/>, N the first free one, and "
-            f"in the <hostdev> of {device.address}: <address type='pci' bus='N' slot='0x00' "
-            "function='0x0'/>",
-            behind_port(together),
+            f"{device} is on the guest's root bus", edits=_moves(patient, guest)[device.address]
         )
 
 
 @guest_rule(
-    "pci-functions-apart",
+    "pci-behind-bridge",
     "warning",
+    why="Below a bridge to conventional PCI a card is a PCI device for the guest: it has no link "
+    "and no extended configuration space, and drivers run it slower or not at all.",
+    source="QEMU's docs/pcie.txt",
+)
+def bridge(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    buses = {
+        whole(one.get("index")): one.get("model")
+        for one in guest.xml.iterfind("devices/controller[@type='pci']")
+        if one.get("model") in _BRIDGES
+    }
+    seen = set[str]()
+    for device in passed(patient, guest) if is_pcie(guest) else ():
+        if device.slot and device.slot.bus in buses and device.card not in seen:
+            seen.add(device.card)
+            yield Seen(
+                f"{device} is behind a {buses[device.slot.bus]}",
+                edits=_moves(patient, guest)[device.address],
+            )
+
+
+@guest_rule(
+    "pci-functions-apart",
+    "hint",
     why="The drivers of a graphics card look for its sound and USB functions beside it, in the "
-    "same slot; some refuse to work, and resets fail, where these are cards of their own.",
+    "same slot; some do not use them where these are cards of their own.",
     source="forum: Increasing VFIO VGA Performance",
-    sure="likely",
+    sure="possible",
 )
 def apart(patient: Patient, guest: Guest) -> Iterator[Seen]:
     for card in cards(passed(patient, guest)):
         slots = [device.slot for device in card]
         places = {(place.bus, place.slot) for place in slots if place}
         if len(places) > 1 or (None in slots and any(slots)):
-            yield Seen(
-                f"the functions of {card[0]} are in {max(len(places), 2)} slots of the guest",
-                "the same bus and slot for all: "
-                + " ".join(
-                    f"<address type='pci' bus='N' slot='0x00' function='0x{device.address[-1]}'"
-                    f"{_MULTI if device is card[0] else ''}/>"
-                    for device in card
-                ),
-                behind_port(card) if is_pcie(guest) else None,
-            )
-
-
-_MULTI = " multifunction='on'"
+            text = f"the functions of {card[0]} are in {max(len(places), 2)} slots of the guest"
+            if is_pcie(guest):
+                yield Seen(text, edits=_moves(patient, guest)[card[0].address])
+            else:
+                yield Seen(text, "one bus and slot for all of them")
 
 
 @guest_rule(
@@ -92,8 +96,7 @@ def multifunction(patient: Patient, guest: Guest) -> Iterator[Seen]:
         if others:
             yield Seen(
                 f"{others[0]} is in the slot of {device}, which has not multifunction='on'",
-                f"in the <hostdev> of {device.address}: <address … function='0x0'{_MULTI}/>",
-                _placed(device.address, "multifunction", "on"),
+                edits=(put(f"{device.path}/address", multifunction="on"),),
             )
 
 
@@ -115,75 +118,60 @@ def function_0(patient: Patient, guest: Guest) -> Iterator[Seen]:
             taken.add((place.bus, place.slot))
             yield Seen(
                 f"{device} is function {place.function} of a slot that has no function 0",
-                f"in the <hostdev> of {device.address}: <address … function='0x0'/>",
-                _placed(device.address, "function", "0x0"),
+                edits=(put(f"{device.path}/address", function="0x0"),),
             )
 
 
-def behind_port(card: Sequence[Passed]) -> Fix:
-    """A fix that puts functions of one card into one slot behind a root port of their own."""
-    addresses = [device.address for device in card]
-
-    def fix(root: "_Element") -> None:
-        given = _given(root)
-        elements = [given[address] for address in addresses if address in given]
-        if len(elements) != len(addresses):
-            return
-        port = _own_port(root, elements)
-        for address, element in zip(addresses, elements, strict=True):
-            place = reach(element, "address")
-            place.attrib.clear()
-            function = address[-1] if len(addresses) > 1 else "0"
-            for name, value in (
-                ("type", "pci"),
-                ("domain", "0x0000"),
-                ("bus", f"0x{port:02x}"),
-                ("slot", "0x00"),
-                ("function", f"0x{function}"),
-            ):
-                place.set(name, value)
-            if function == "0" and len(addresses) > 1:
-                place.set("multifunction", "on")
-
-    return fix
+def _moves(patient: Patient, guest: Guest) -> dict[str, tuple[Edit, ...]]:
+    """For the address of each passed device the edits that put its card into one slot behind a
+    root port of its own. Each card gets another port, so that all may be moved at once."""
+    devices = passed(patient, guest)
+    moved: dict[str, tuple[Edit, ...]] = {}
+    taken = set[int]()
+    for device in devices:
+        if device.address in moved:
+            continue
+        card = next((card for card in cards(devices) if device in card), [device])
+        port, new = _own_port(guest, card, taken)
+        taken.add(port)
+        edits = tuple(new) + tuple(_placed(one, port, len(card) > 1) for one in card)
+        moved |= dict.fromkeys((one.address for one in card), edits)
+    return moved
 
 
-def _given(root: "_Element") -> "dict[str, _Element]":
-    """The elements of passed functions by their address on the host."""
-    return {function.address: element for element, function in pci_functions(root)}
-
-
-def _own_port(root: "_Element", elements: Sequence["_Element"]) -> int:
-    """The number of a root port that nothing else is behind; a new one where there is none."""
-    devices = reach(root, "devices")
-    used = {
-        place.bus
-        for device in devices.iterfind("*")
-        if device not in elements and (place := slot(device))
+def _placed(device: Passed, port: int, is_one_of_many: bool) -> Edit:
+    function = device.address[-1] if is_one_of_many else "0"
+    place: dict[str, str | None] = {
+        "type": "pci",
+        "domain": "0x0000",
+        "bus": f"0x{port:02x}",
+        "slot": "0x00",
+        "function": f"0x{function}",
     }
-    ports = list(devices.iterfind("controller[@type='pci']"))
+    if function == "0" and is_one_of_many:
+        place["multifunction"] = "on"
+    return Edit(f"{device.path}/address", place, only=True)
+
+
+def _own_port(guest: Guest, card: Sequence[Passed], taken: set[int]) -> tuple[int, list[Edit]]:
+    """The number of a root port that nothing else is behind, and the edit that makes one where
+    there is none."""
+    addresses = {device.address for device in card}
+    own = [one for one, function in pci_functions(guest.xml) if function.address in addresses]
+    others = (one for one in guest.xml.iterfind("devices/*") if one not in own)
+    used = {place.bus for one in others if (place := slot(one))} | taken
+    ports = list(guest.xml.iterfind("devices/controller[@type='pci']"))
     # First the one that function 0 is behind already: the guest then finds it where it was.
-    place = slot(elements[0])
-    ports.sort(key=lambda port: place is None or whole(port.get("index")) != place.bus)
+    now = card[0].slot
+    ports.sort(key=lambda port: now is None or whole(port.get("index")) != now.bus)
     for port in ports:
         index = whole(port.get("index"))
         if port.get("model") == "pcie-root-port" and index not in used:
-            return index
+            return index, []
     index = 1 + max((whole(port.get("index")) for port in ports), default=0)
     index = max(index, 1 + max(used, default=0))
-    new = add(devices, "controller")
-    for name, value in (("type", "pci"), ("index", str(index)), ("model", "pcie-root-port")):
-        new.set(name, value)
-    return index
+    path = f"devices/controller[@type='pci'][@index='{index}']"
+    return index, [put(path, model="pcie-root-port")]
 
 
-def _placed(address: str, name: str, value: str) -> Fix:
-    def fix(root: "_Element") -> None:
-        element = _given(root).get(address)
-        if element is not None:
-            reach(element, "address").set(name, value)
-
-    return fix
-
-
-RULES = (root_bus, apart, multifunction, function_0)
+RULES = (function_0, multifunction, bridge, root_bus, apart)

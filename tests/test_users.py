@@ -1,0 +1,74 @@
+"""What check finds of the faults that users make: all of them, and nothing else."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.defects import edited
+from tests.users.cases import CASES
+from tests.users.faults import FAULTS
+from tests.users.styles import STYLES, Style
+from vfio_hooks.check import Finding, examine
+from vfio_hooks.check.fixing import mend
+from vfio_hooks.check.rule import Area, Guest, Patient
+from vfio_hooks.domain import element, parse
+from vfio_hooks.host import Host
+from vfio_hooks.places import Places
+
+AREAS: tuple[Area, ...] = ("domain",)
+
+
+def look(root: Path, xml: str) -> tuple[Patient, list[Finding]]:
+    guest = Guest(parse(xml.encode()), element(xml.encode()))
+    patient = Patient(Host(str(root)), Places(config=str(root)), guest)
+    return patient, examine(patient, areas=AREAS)
+
+
+def names(found: list[Finding]) -> set[str]:
+    assert not [one.seen.text for one in found if "could not be looked at" in one.seen.text]
+    return {one.rule.name for one in found}
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Style], Path]:
+    """Makes the host of a style, once for all domains that do not change it."""
+
+    @cache
+    def make(build: Callable[[Path], object]) -> Path:
+        root = tmp_path_factory.mktemp("host")
+        build(root)
+        return root
+
+    return lambda style: make(style.host)
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_what_a_careful_user_has_is_left_alone(name: str, host: Callable[[Style], Path]) -> None:
+    style = STYLES[name]
+    assert names(look(host(style), style.xml)[1]) == style.left
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: ", ".join(case))
+def test_planted_faults_are_found_and_nothing_else(
+    case: tuple[str, str, str, str], host: Callable[[Style], Path], tmp_path: Path
+) -> None:
+    style, faults = STYLES[case[0]], [FAULTS[name] for name in case[1:]]
+    xml = edited([edit for fault in faults for edit in fault.edits], style.xml)
+    changes = [fault.change for fault in faults if fault.change]
+    root = tmp_path if changes else host(style)
+    for change in [style.host, *changes] if changes else []:
+        change(root)
+    wanted = style.left.union(*(fault.found for fault in faults))
+    patient, found = look(root, xml)
+    assert names(found) == wanted
+    assert len(found) == len(wanted), "one line for each"
+    fixed = mend(patient, xml.encode())
+    assert fixed.left == ()
+    assert mend(patient, fixed.after).names == ()
+
+
+def test_every_fault_is_planted_and_has_its_source() -> None:
+    assert {name for case in CASES for name in case[1:]} == set(FAULTS)
+    assert all(fault.source for fault in FAULTS.values())

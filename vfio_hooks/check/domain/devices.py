@@ -1,0 +1,170 @@
+"""The devices that the domain is given: on the host, bound, allowed, and how they interrupt."""
+
+import re
+from collections.abc import Iterator
+
+from vfio_hooks.check.domain.facts import NVIDIA, passed, shows_files
+from vfio_hooks.check.domain.kind import attribute, is_macos, is_windows, own_cpu
+from vfio_hooks.check.domain.rule import guest_rule
+from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain import pci_functions
+from vfio_hooks.domain.editing import Edit, put
+from vfio_hooks.host.pci import DEVICES
+
+_SOURCE = "host-device-assignment"
+_OFF_SWITCH = "/sys/devices/platform/asus-nb-wmi/dgpu_disable"
+_MDEVS = "/sys/bus/mdev/devices"
+
+
+@guest_rule(
+    "device-absent",
+    "error",
+    why="The domain does not start without a device that it names.",
+    source=_SOURCE,
+)
+def absent(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if not patient.host.names(DEVICES):
+        return
+    gone = [
+        function
+        for _, function in pci_functions(guest.xml)
+        if not patient.host.exists(f"{DEVICES}/{function.address}")
+    ]
+    if not gone:
+        return
+    if patient.host.maybe(_OFF_SWITCH) == "1":
+        do = f"the laptop's graphics card is switched off: echo 0 | sudo tee {_OFF_SWITCH}"
+    elif patient.host.exists("/etc/supergfxd.conf"):
+        do = "supergfxctl may have switched the card off: supergfxctl -g tells; -m Hybrid"
+    else:
+        do = "look for its address now: lspci -D. Numbers change when a card is added, or the "
+        do += "firmware is updated; a VF is there after [[sriov]] in vm.toml has made it"
+    yield Seen(f"this host has no device {', '.join(one.address for one in gone)}", do)
+
+
+@guest_rule(
+    "device-mdev-absent",
+    "error",
+    why="libvirt does not start a domain whose mediated device is not there, and the kernel "
+    "forgets them at each boot.",
+    source="https://docs.kernel.org/driver-api/vfio-mediated-device.html",
+)
+def mdev(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    sources = guest.xml.iterfind("devices/hostdev[@type='mdev']/source/address")
+    names = [one.get("uuid", "") for one in sources]
+    gone = [name for name in names if not patient.host.exists(f"{_MDEVS}/{name.lower()}")]
+    if gone and patient.host.names(DEVICES):
+        yield Seen(
+            f"this host has no mediated device {', '.join(gone)}",
+            f"vfio-hooks makes none: mdevctl start --uuid {gone[0]} …; mdevctl define --auto "
+            "makes it at each boot",
+        )
+
+
+@guest_rule(
+    "device-not-managed",
+    "error",
+    why="With managed='no' somebody has to bind the device to vfio-pci before the start; else "
+    "libvirt refuses it.",
+    source=_SOURCE,
+)
+def managed(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    loose = [
+        device
+        for device in passed(patient, guest)
+        if not device.managed and device.kind and "vfio" not in (device.driver or "")
+    ]
+    if loose and "pci" not in patient.tables:
+        shown = ", ".join(f"{one.address} ({one.driver or 'no driver'})" for one in loose)
+        yield Seen(
+            f"managed='no', no vfio-pci, and no [pci] in vm.toml: {shown}",
+            edits=tuple(Edit(one.path, {"managed": "yes"}) for one in loose),
+        )
+
+
+@guest_rule(
+    "iommufd-missing",
+    "error",
+    why="The domain asks for IOMMUFD, and the kernel has none; Debian's are built without.",
+    source="https://libvirt.org/news.html, 12.1 and 12.2; the kernel's CONFIG_IOMMUFD",
+)
+def iommufd(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    asked = attribute(guest, "iommufd", "enabled") == "yes" or any(
+        one.get("iommufd") == "yes" for one in guest.xml.iterfind("devices/hostdev/driver")
+    )
+    if asked and shows_files(patient.host) and not patient.host.exists("/dev/iommu"):
+        yield Seen(
+            "the domain asks for iommufd, and this host has no /dev/iommu",
+            "modprobe iommufd; where the kernel has none, take iommufd away from the XML: VFIO "
+            "works without it",
+        )
+
+
+@guest_rule(
+    "disk-nvme-apparmor",
+    "error",
+    why="libvirt's AppArmor profile of the guest does not name the VFIO group of an NVMe disk, so "
+    "QEMU may not open it and the start fails. As a <hostdev> it is named.",
+    source="libvirt's virt-aa-helper.c; tried with libvirt 12.8",
+)
+def nvme(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if patient.host.maybe("/sys/module/apparmor/parameters/enabled") != "Y":
+        return
+    found = [f.address for _, f in pci_functions(guest.xml) if f.origin == "disk"]
+    if found:
+        yield Seen(
+            f"{', '.join(found)} is a <disk type='nvme'>, which AppArmor keeps from QEMU",
+            "pass the controller as <hostdev mode='subsystem' type='pci' managed='yes'>; the "
+            "guest needs its own NVMe driver, as it does today",
+        )
+
+
+_VFIO_LINE = re.compile(r"^\s*(\d+):.*vfio-intx\(([0-9a-f:.]+)\)", re.MULTILINE)
+
+
+@guest_rule(
+    "device-line-interrupt",
+    "warning",
+    why="A line interrupt is masked and unmasked by the host each time, and may be shared; "
+    "message-signalled ones go straight to the guest.",
+    source="guide: PCIe Device interrupts",
+)
+def line_interrupts(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if not guest.running:
+        return
+    given = {function.address for _, function in pci_functions(guest.xml)}
+    text = patient.host.maybe("/proc/interrupts") or ""
+    for interrupt, address in _VFIO_LINE.findall(text):
+        if address in given:
+            yield Seen(
+                f"device {address} uses the line interrupt {interrupt}",
+                "in the guest: Windows: HKLM\\SYSTEM\\CurrentControlSet\\Enum\\PCI\\<device>\\"
+                "<instance>\\Device Parameters\\Interrupt Management\\"
+                "MessageSignaledInterruptProperties, MSISupported = 1 (DWORD), then restart it. "
+                "Linux: remove pci=nomsi from its command line.",
+            )
+
+
+@guest_rule(
+    "device-kvm-hidden",
+    "hint",
+    why="A Linux guest has no KVM clock and no other help of KVM while that is hidden. Only "
+    "NVIDIA's drivers for Windows before 465 (2021) needed it.",
+    source="hypervisor-features",
+    sure="likely",
+)
+def hidden(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if is_windows(guest) or is_macos(guest) or own_cpu(guest) is not None:
+        return
+    gpus = [device for device in passed(patient, guest) if device.is_gpu]
+    state = attribute(guest, "features/kvm/hidden", "state")
+    if state == "on" and gpus:
+        whose = "NVIDIA's" if gpus[0].vendor == NVIDIA else "a graphics card"
+        yield Seen(
+            f"KVM is hidden from the guest, which is not Windows ({gpus[0].address} is {whose})",
+            edits=(put("features/kvm/hidden", state="off"),),
+            by_hand=True,
+        )
+
+
+RULES = (absent, mdev, managed, iommufd, nvme, line_interrupts, hidden)

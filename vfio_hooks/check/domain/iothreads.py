@@ -1,0 +1,138 @@
+"""I/O threads: which disks have one of their own, and which threads have nothing to do."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from vfio_hooks.check.domain.disks import Disk, disks
+from vfio_hooks.check.domain.facts import passed, whole
+from vfio_hooks.check.domain.kind import is_macos
+from vfio_hooks.check.domain.rule import guest_rule
+from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain.devices import iothread_ids, working_iothreads
+from vfio_hooks.domain.editing import Edit, put
+
+_SOURCE = "guide: IO Threads and IO Thread Pin"
+_OF_QEMU = ("block", "file", "network", "volume")
+
+
+@guest_rule(
+    "iothreads-unused",
+    "warning",
+    why="An iothread does only what the <driver> of a disk or of a virtio-scsi controller gives "
+    "to it: the disks go on waiting in QEMU's main loop.",
+    source="https://libvirt.org/formatdomain.html#iothreads-allocation",
+)
+def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    idle = sorted(set(iothread_ids(guest.xml)) - working_iothreads(guest.xml))
+    takers = [one.name for one in _without(guest)]
+    if not idle or (not takers and not _scsi(guest)):
+        return
+    shown = ", ".join(map(str, idle))
+    yield Seen(
+        f"no disk is given to iothread {shown}, so {'they do' if len(idle) > 1 else 'it does'} "
+        "nothing",
+        f"in the <driver> of {takers[0]}: iothread='{idle[0]}'"
+        if takers
+        else "give it to a virtio disk or a virtio-scsi controller, or take it away",
+    )
+
+
+@guest_rule(
+    "disk-iothread",
+    "hint",
+    why="Without a thread of its own, a disk's requests wait in QEMU's main loop for everything "
+    "else that it does.",
+    source=_SOURCE,
+)
+def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if not passed(patient, guest) or is_macos(guest):
+        return
+    found, scsi = _without(guest), _scsi(guest)
+    if not found and not scsi:
+        return
+    numbers = iter(_free(guest, len(found) + bool(scsi)))
+    edits = [one.told(iothread=str(next(numbers))) for one in found]
+    if scsi:
+        edits.append(put(f"{scsi}/driver", iothread=str(next(numbers))))
+    named = [f"the disk{'s' * (len(found) > 1)} {', '.join(one.name for one in found)}"] * bool(
+        found
+    )
+    named += ["a virtio-scsi controller"] * bool(scsi)
+    yield Seen(
+        f"{' and '.join(named)} {'has' if len(found) + bool(scsi) == 1 else 'have'} no iothread",
+        edits=(*_more(guest, len(found) + bool(scsi)), *edits),
+    )
+
+
+def _without(guest: Guest) -> list[Disk]:
+    """The virtio disks that have no thread; those of other types do without QEMU."""
+    many = {
+        target.get("dev")
+        for disk in guest.xml.iterfind("devices/disk")
+        if disk.find("driver/iothreads") is not None and (target := disk.find("target")) is not None
+    }
+    return [
+        one
+        for one in disks(guest)
+        if one.bus == "virtio"
+        and "iothread" not in one.driver
+        and one.kind in _OF_QEMU
+        and one.name not in many
+    ]
+
+
+def _scsi(guest: Guest) -> str:
+    """The path of a controller of disks that has no thread; empty where there is none."""
+    if not any(one.bus == "scsi" for one in disks(guest)):
+        return ""
+    for one in guest.xml.iterfind("devices/controller[@type='scsi'][@model='virtio-scsi']"):
+        driver = one.find("driver")
+        threads = one.find("driver/iothreads")
+        if threads is None and (driver is None or not driver.get("iothread")):
+            index = f"[@index='{one.get('index')}']" if one.get("index") else ""
+            return f"devices/controller[@type='scsi'][@model='virtio-scsi']{index}"
+    return ""
+
+
+def _free(guest: Guest, count: int) -> list[int]:
+    """Numbers of threads that do nothing yet, and of new ones."""
+    known, busy = iothread_ids(guest.xml), working_iothreads(guest.xml)
+    idle = [number for number in known if number not in busy]
+    new = (number for number in range(1, len(known) + count + 1) if number not in known)
+    return [*idle, *new][:count]
+
+
+def _more(guest: Guest, count: int) -> Iterator[Edit]:
+    """The edits that make the threads that are missing."""
+    known = iothread_ids(guest.xml)
+    new = [number for number in _free(guest, count) if number not in known]
+    if new:
+        yield Edit("iothreads", text=str(len(known) + len(new)))
+        if guest.xml.find("iothreadids") is not None:
+            for number in new:
+                yield Edit(f"iothreadids/iothread[@id='{number}']")
+
+
+@guest_rule(
+    "disk-iothread-shared",
+    "hint",
+    why="Two fast disks on one iothread wait for each other.",
+    source=_SOURCE,
+    sure="possible",
+)
+def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    users = Counter(number for one in disks(guest) if (number := one.driver.get("iothread")))
+    idle = sorted(set(iothread_ids(guest.xml)) - working_iothreads(guest.xml))
+    for number, count in users.items():
+        # Only where another thread waits for work: else it may well be meant.
+        if count > 1 and idle and whole(number) in working_iothreads(guest.xml):
+            names = [one.name for one in disks(guest) if one.driver.get("iothread") == number]
+            yield Seen(
+                f"iothread {number} serves the disks {', '.join(names)}, and iothread {idle[0]} "
+                "none",
+                edits=(Edit(f"devices/disk({names[1]})/driver", {"iothread": str(idle[0])}),),
+                by_hand=True,
+            )
+
+
+RULES = (unused, iothread, shared)

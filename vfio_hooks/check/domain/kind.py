@@ -1,0 +1,96 @@
+"""Which guest a domain is for, and what of its XML reaches the guest at all."""
+
+from itertools import pairwise
+
+from vfio_hooks.check.rule import Guest
+
+OSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
+_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+OFF = ("disable", "forbid")
+"""Policies of a <feature> that the guest does not have."""
+
+
+def is_kvm(guest: Guest) -> bool:
+    return guest.xml.get("type") == "kvm"
+
+
+def is_x86(guest: Guest) -> bool:
+    kind = guest.xml.find("os/type")
+    return kind is not None and kind.get("arch", "x86_64") in ("x86_64", "i686")
+
+
+def machine(guest: Guest) -> str:
+    """The machine type: "pc-q35-7.0"; empty where it is QEMU's default."""
+    kind = guest.xml.find("os/type")
+    return "" if kind is None else kind.get("machine", "")
+
+
+def is_q35(guest: Guest) -> bool:
+    return "q35" in machine(guest)
+
+
+def is_pcie(guest: Guest) -> bool:
+    """Whether the machine has PCI Express: q35, and the "virt" of other architectures."""
+    root = guest.xml.find("devices/controller[@model='pcie-root']")
+    return is_q35(guest) or root is not None
+
+
+def noted_os(guest: Guest) -> str:
+    """What libosinfo noted: "http://microsoft.com/win/11"; empty where that is nothing known."""
+    noted = next(guest.xml.iter(OSINFO), None)
+    name = "" if noted is None else noted.get("id", "")
+    return "" if "unknown" in name else name
+
+
+def is_macos(guest: Guest) -> bool:
+    """By what libosinfo noted, else by the controller that only macOS asks for."""
+    given = " ".join(arguments(guest))
+    return "apple.com" in noted_os(guest) or "isa-applesmc" in given or "AppleSMC" in given
+
+
+def is_windows(guest: Guest) -> bool:
+    """By what libosinfo noted of the guest, else by what only Windows is given."""
+    if is_macos(guest):
+        return False
+    if noted := noted_os(guest):
+        return "microsoft.com/win" in noted
+    clock = guest.xml.find("clock")
+    local = clock is not None and clock.get("offset") == "localtime"
+    return local or guest.xml.find("features/hyperv") is not None
+
+
+def arguments(guest: Guest) -> list[str]:
+    """What QEMU is given beside libvirt's own arguments."""
+    found = guest.xml.iterfind(f"{_QEMU}commandline/{_QEMU}arg")
+    return [one.get("value", "") for one in found]
+
+
+def own_cpu(guest: Guest) -> str | None:
+    """The last -cpu of <qemu:commandline>, which is the one that QEMU goes by; None without."""
+    given = arguments(guest)
+    values = [value for name, value in pairwise(given) if name == "-cpu"]
+    return values[-1] if values else None
+
+
+def hides_hypervisor(guest: Guest) -> bool:
+    """Whether the guest's processor has not the bit that says it is virtual."""
+    return policy(guest, "hypervisor") in OFF
+
+
+def sees_lights(guest: Guest) -> bool:
+    """Whether <hyperv> and <timer name='hypervclock'> are of use: for Windows, which asks for
+    them where it sees a hypervisor, and unless another -cpu takes the place of theirs."""
+    fits = is_kvm(guest) and is_x86(guest) and is_windows(guest)
+    return fits and own_cpu(guest) is None and not hides_hypervisor(guest)
+
+
+def policy(guest: Guest, feature: str) -> str | None:
+    """What <cpu> says of a feature; None where it is not named."""
+    found = guest.xml.find(f"cpu/feature[@name='{feature}']")
+    return None if found is None else found.get("policy", "require")
+
+
+def attribute(guest: Guest, path: str, name: str) -> str | None:
+    """An attribute of the first element at a path, None where there is no such thing."""
+    element = guest.xml.find(path)
+    return None if element is None else element.get(name)

@@ -1,0 +1,106 @@
+"""The ROM files that devices are given: there, readable by QEMU, and seen by the guest."""
+
+import re
+from collections.abc import Iterator
+
+from vfio_hooks.check.domain.facts import closed, shows_files
+from vfio_hooks.check.domain.rule import guest_rule
+from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain import pci_functions
+from vfio_hooks.domain.editing import Edit
+
+_QEMU_CONF = "/etc/libvirt/qemu.conf"
+_SOURCE = "host-device-assignment"
+
+
+@guest_rule(
+    "device-rom-file",
+    "error",
+    why="QEMU does not start when it cannot read the ROM that it is to show to the guest.",
+    source=_SOURCE,
+)
+def rom(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    for path, addresses in _files(patient, guest).items():
+        of = f"the ROM file of {' and '.join(addresses)}, {path},"
+        try:
+            found = closed(patient.host, path)
+        except (FileNotFoundError, NotADirectoryError):
+            yield Seen(f"{of} is not there", f"put it there, or remove <rom file='{path}'/>")
+            continue
+        if found and found.is_roots and not _is_root(patient):
+            where = "" if found.path == path else f", as {found.path} is"
+            yield Seen(
+                f"{of} is only for root to read{where}, and QEMU is not root",
+                f"chmod o+r {path}"
+                if found.path == path
+                else "put it where everybody may read it, such as /usr/share/vgabios, and change "
+                "<rom file=…/>",
+            )
+
+
+@guest_rule(
+    "device-rom-owner",
+    "hint",
+    why="QEMU runs as the user and group of qemu.conf, and does not start when it cannot read the "
+    "ROM that it is to show to the guest.",
+    source=_SOURCE,
+    sure="possible",
+)
+def rom_owner(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    for path, addresses in _files(patient, guest).items():
+        try:
+            found = closed(patient.host, path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if found and not found.is_roots and not _is_root(patient):
+            yield Seen(
+                f"{found.path} is not for everybody, and the ROM file of "
+                f"{' and '.join(addresses)} is {path}",
+                f"unless its owner or group is QEMU's (user= and group= in {_QEMU_CONF}): "
+                f"chmod o+{'r' if found.path == path else 'x'} {found.path}",
+            )
+
+
+@guest_rule(
+    "device-rom-bar",
+    "warning",
+    why="Without a ROM BAR the guest's firmware finds no ROM at the card; QEMU gives the file to "
+    "a BIOS in another way, and to UEFI not at all.",
+    source="QEMU's hw/pci/pci.c, pci_add_option_rom",
+)
+def bar(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    found = [
+        function.address
+        for element, function in pci_functions(guest.xml)
+        if (part := element.find("rom")) is not None
+        and part.get("bar") == "off"
+        and part.get("file")
+    ]
+    if found:
+        yield Seen(
+            f"{' and '.join(found)} {'has' if len(found) == 1 else 'have'} a ROM file, and "
+            "bar='off' hides it from the guest",
+            "or without the file, if the card starts without",
+            tuple(Edit(f"devices/hostdev({one})/rom", {"bar": "on"}) for one in found),
+            by_hand=True,
+        )
+
+
+def _files(patient: Patient, guest: Guest) -> dict[str, list[str]]:
+    """The ROM files, where files can be seen, and which devices have them."""
+    found: dict[str, list[str]] = {}
+    for element, function in pci_functions(guest.xml):
+        part = element.find("rom")
+        path = part.get("file") if part is not None else None
+        if path and shows_files(patient.host):
+            found.setdefault(path, []).append(function.address)
+    return found
+
+
+def _is_root(patient: Patient) -> bool:
+    return any(
+        re.match(r'\s*user\s*=\s*"\+?(root|0)"', one) for one in patient.host.lines(_QEMU_CONF)
+    )
+
+
+RULES = (rom, rom_owner, bar)
