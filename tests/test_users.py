@@ -13,7 +13,8 @@ from tests.users.styles import STYLES, Style
 from vfio_hooks.check import Finding, examine
 from vfio_hooks.check.fixing import mend
 from vfio_hooks.check.rule import Area, Guest, Patient
-from vfio_hooks.domain import element, parse
+from vfio_hooks.domain import parse
+from vfio_hooks.domain.text import element
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places
 

@@ -164,25 +164,23 @@ def count(root: "Element", tag: str, default: int) -> int:
     return found
 
 
-def working_iothreads(root: "_Element") -> frozenset[int]:
+def working_iothreads(root: "Element") -> frozenset[int]:
     """The I/O threads that a disk or a controller is given to."""
-    paths = ("devices//driver[@iothread]", "devices//driver/iothreads/iothread")
-    found = (
-        one.get("iothread") or one.get("id") or "" for path in paths for one in root.iterfind(path)
-    )
-    return frozenset(int(text) for text in found if text.isascii() and text.isdecimal())
+    found = [one.get("iothread") for one in root.iterfind("devices//driver")]
+    found += [one.get("id") for one in root.iterfind("devices//driver/iothreads/iothread")]
+    return frozenset(int(text) for text in found if text and text.isascii() and text.isdecimal())
 
 
-def idle_vcpus(root: "_Element", count: int) -> CpuSet:
+def idle_vcpus(root: "Element", most: int) -> CpuSet:
     """The vCPUs that are off when the domain starts: <vcpu current=>, <vcpus><vcpu enabled=>.
     https://libvirt.org/formatdomain.html#cpu-allocation"""
-    single = root.findall("vcpus/vcpu")
+    single = list(root.iterfind("vcpus/vcpu"))
     if single:
         off = (one.get("id", "0") for one in single if one.get("enabled") == "no")
         return frozenset(map(int, off))
     vcpu = root.find("vcpu")
-    current = int(vcpu.get("current") or count) if vcpu is not None else count
-    return frozenset(range(current, count))
+    current = int(vcpu.get("current") or most) if vcpu is not None else most
+    return frozenset(range(current, most))
 
 
 def number(text: str) -> int:
