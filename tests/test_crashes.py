@@ -15,6 +15,7 @@ from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.fakes.sriov import PF
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host.cgroup import ROOT, V1
 from vfio_hooks.knobs import (
@@ -281,6 +282,9 @@ class World:
         twin.host = copy.deepcopy(self.host)
         return twin
 
+    def folder(self) -> StateFolder:
+        return StateFolder(str(self.path))
+
     def engine(self, fate: Fate | None = None) -> Engine:
         fate = fate or Fate()
         self.host.fate = fate
@@ -324,8 +328,11 @@ def test_dying_at_any_moment_leaves_nothing(memory: Path, plan: list[Step], othe
         world = begin.twin(str(moment))
         with pytest.raises(Died):
             world.live_through(Fate(moment))
+        # What an event of an unmanaged VM is told by, before Python is started.
+        assert world.folder().is_unsettled() or not Ledger(world.folder()).unfinished()
         problems = world.engine().undo("undo", VICTIM)
         assert not problems
+        assert not world.folder().is_unsettled()
         assert world.state() == world.before, f"moment {moment}"
         for number in reversed(range(others)):
             assert world.engine().undo("release", other(number)) == []

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import format_list, parse_list
@@ -206,7 +207,7 @@ class World:
             assert self.engine(fate).undo("release", uuid(vm)) == []
         except Died:
             # Whichever VM comes next finishes it, once the first record of it is on disk.
-            begun = fate.passed >= 2
+            begun = Ledger(StateFolder(self.folder)).unfinished()
             self.engine(Fate()).undo("undo", uuid(9 if begun else vm))
 
     def stranger(self, number: int) -> None:

@@ -103,3 +103,13 @@ class MortalDisk(Disk):
         self.fate.moves_on()
         super().remove(path)
         self.fate.moves_on()
+
+    def stamp(self, path: str, at: int) -> None:
+        self.fate.moves_on()
+        super().stamp(path, at)
+        self.fate.moves_on()
+
+    def resize(self, path: str, size: int) -> None:
+        self.fate.moves_on()
+        super().resize(path, size)
+        self.fate.moves_on()

@@ -49,8 +49,9 @@ class Engine:
         self.log = Folded(log)
         self.signals = signals or Signals()
 
-    def perform(self, event: str, uuid: str, vm: str, planner: Planner) -> None:
+    def perform(self, event: str, uuid: str, vm: str, planner: Planner) -> list[Claim]:
         """Plan an event and carry the plan out; on any failure undo it and raise HookError.
+        Returns all that the VM has then.
 
         What an earlier run of the same VM left behind, because libvirtd was killed and never
         told of its end, is undone first.
@@ -61,6 +62,7 @@ class Engine:
             if changes or (event == "started" and journal.live()):
                 self._take_over(ledger, uuid, changes)
                 self._carry_out(ledger, journal, event, changes)
+            return journal.live()
 
     def rehearse(self, event: str, uuid: str, vm: str, planner: Planner) -> list[Change]:
         """The plan that `perform` would carry out; raises HookError as it would. What a crash or
@@ -123,9 +125,10 @@ class Engine:
             self.log.warning(f"{journal.vm}: {event} was cut off: undoing what it did", journal.vm)
             ending = _ending(journal, event) if event in UNDOING_EVENTS else journal.since_begin()
             Undoing(self.host, ledger, self.log).undo(journal, ending)
-            self._close(journal)
+            self._close(ledger, journal)
         for journal in ledger.blank:
-            self._close(journal)
+            self._close(ledger, journal)
+        ledger.settle()
         return ledger
 
     def _take_over(self, ledger: Ledger, uuid: str, changes: Sequence[Change]) -> None:
@@ -137,16 +140,16 @@ class Engine:
                 if claim.uuid != uuid and is_detached(claim, ledger, self.host):
                     journal = ledger.journals[claim.uuid]
                     Undoing(self.host, ledger, self.log).undo(journal, [claim])
-                    self._close(journal)
+                    self._close(ledger, journal)
 
     def _carry_out(
         self, ledger: Ledger, journal: Journal, event: str, changes: Sequence[Change]
     ) -> None:
         try:
-            journal.begin(event, ledger.next_number())
+            ledger.begin(journal, event)
         except HookError:
             # A file may be there all the same, without room for a record.
-            self._close(journal)
+            self._close(ledger, journal)
             raise
         immovable: list[str] = []
         try:
@@ -159,12 +162,13 @@ class Engine:
             self.signals.check()
         except Exception as error:
             problems = Undoing(self.host, ledger, self.log).undo(journal, journal.since_begin())
-            self._close(journal)
+            self._close(ledger, journal)
             if isinstance(error, HookError) and problems:
                 hint = f"could not be put back: {'; '.join(problems)}"
                 raise HookError(str(error), hint) from error
             raise
         journal.end()
+        ledger.settle()
         if immovable:
             told = ", ".join(immovable[:3]) + (" and so on" if immovable[3:] else "")
             self.log.info(f"{journal.vm}: {len(immovable)} cannot be changed: {told}", journal.vm)
@@ -217,15 +221,15 @@ class Engine:
     ) -> list[str]:
         if claims:
             try:
-                journal.begin(event, ledger.next_number())
+                ledger.begin(journal, event)
             except HookError as error:
                 # No room for a record is no reason to keep the host changed.
                 self.log.warning(str(error), journal.vm)
         problems = Undoing(self.host, ledger, self.log).undo(journal, claims)
-        self._close(journal)
+        self._close(ledger, journal)
         return problems
 
-    def _close(self, journal: Journal) -> None:
+    def _close(self, ledger: Ledger, journal: Journal) -> None:
         try:
             if not journal.live():
                 journal.remove()
@@ -233,6 +237,7 @@ class Engine:
                 journal.end()
         except HookError as error:
             self.log.warning(str(error), journal.vm)
+        ledger.settle()
 
     def _tell(self, vm: str, change: Change) -> None:
         self.log.info(f"{vm}: {change.step.plugin}: {change}", vm)

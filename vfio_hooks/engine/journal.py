@@ -53,7 +53,7 @@ class Claim:
 
 
 class Disk:
-    """The two ways in which a journal's file changes."""
+    """The ways in which the files of a state folder change."""
 
     def append(self, path: str, line: bytes) -> None:
         """Add a line and wait until it is on disk. Raises OSError."""
@@ -77,6 +77,16 @@ class Disk:
             os.unlink(path)
         except FileNotFoundError:
             pass
+
+    def stamp(self, path: str, at: int) -> None:
+        """Make an empty file with a time of change (ns since 1970). Raises OSError."""
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        os.utime(path, ns=(at, at))
+
+    def resize(self, path: str, size: int) -> None:
+        """Give a file this many bytes, zeros where it had fewer: they take no room, so this works
+        on a full disk, too. Raises OSError."""
+        os.truncate(path, size)
 
 
 class Journal:
@@ -191,6 +201,7 @@ class Journal:
             self._disk.remove(self.path)
         except OSError as error:
             raise HookError(f"{self.path}: cannot be removed: {reason(error)}") from None
+        self.event = None
 
     def _replay(self, record: dict[str, Any]) -> None:
         kind = record["record"]

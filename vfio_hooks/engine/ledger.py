@@ -51,6 +51,16 @@ class Ledger:
     def next_number(self) -> int:
         return self._last + 1
 
+    def begin(self, journal: Journal, event: str) -> None:
+        """Open an event of a VM. Raises HookError."""
+        self._folder.unsettle()
+        journal.begin(event, self.next_number())
+
+    def settle(self) -> None:
+        """Take back that an event is under way, where all that began have ended."""
+        if not self.unfinished():
+            self._folder.settle()
+
     def claim(self, journal: Journal, event: str, time: float, step: Step, base: str) -> Claim:
         """Put a new claim on disk and into the index."""
         claim = journal.claim(self.next_number(), event, time, step, base)

@@ -25,6 +25,8 @@ from vfio_hooks.sharing import (
 from vfio_hooks.steps import Step
 
 TO_COME = "not there yet"
+_RUNNING = "/run/libvirt/qemu"
+"""libvirt has a file NAME.xml there from when it starts QEMU, which has the devices by then."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,11 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger, host: Host) -> None:
 
 def is_detached(claim: Claim, ledger: Ledger, host: Host) -> bool:
     """Whether a device was taken away from a VM that runs, which no event of libvirt's tells: it is
-    the host's again. Before the guest has started, it may be so and yet be promised to that."""
+    the host's again. Before the guest has started, it may be so and yet be promised to that; where
+    that event had nothing to do, no journal tells of it, but libvirt's own file of the guest."""
+    has_started = ledger.journals[claim.uuid].has_started
     return (
-        ledger.journals[claim.uuid].has_started
+        (has_started or host.exists(f"{_RUNNING}/{claim.vm}.xml"))
         and claim.state is State.HELD
         and claim.step.knob.is_back(host, claim.base)
     )

@@ -25,7 +25,8 @@ class StateFolder:
 
     def __init__(self, path: str = FOLDER, disk: Disk | None = None) -> None:
         self.path = path
-        self._disk = disk or Disk()
+        self._lock = f"{path}/lock"
+        self.disk = disk or Disk()
 
     def prepare(self) -> None:
         """Make the folder, or refuse one that somebody else could have written to."""
@@ -51,13 +52,12 @@ class StateFolder:
         `interrupted` is asked while waiting, and may raise.
         """
         self.prepare()
-        path = f"{self.path}/lock"
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(path, flags, 0o600)
+            descriptor = os.open(self._lock, flags, 0o600)
         except OSError as error:
             raise HookError(
-                f"{path}: cannot open the lock: {reason(error)}", f"see what {path} is"
+                f"{self._lock}: cannot open the lock: {reason(error)}", f"see what {self._lock} is"
             ) from None
 
         def taken() -> bool:
@@ -71,8 +71,8 @@ class StateFolder:
         try:
             if not until(taken, seconds):
                 raise HookError(
-                    f"{path}: another vfio-hooks has held it for {seconds:g} s",
-                    f"fuser {path} names it",
+                    f"{self._lock}: another vfio-hooks has held it for {seconds:g} s",
+                    f"fuser {self._lock} names it",
                 )
             yield
         finally:
@@ -81,8 +81,7 @@ class StateFolder:
     def is_busy(self) -> bool:
         """Whether some event is being handled at this moment."""
         try:
-            path = f"{self.path}/lock"
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return False
         try:
@@ -92,6 +91,32 @@ class StateFolder:
             return True
         finally:
             os.close(descriptor)
+
+    def unsettle(self) -> None:
+        """Make it known that an event is under way: the lock's file is not empty until `settle`.
+        Where that never comes, it was cut off. The hook's first half, which is a shell's, cannot
+        look for that in the journals. Raises HookError."""
+        try:
+            self.disk.resize(self._lock, 1)
+        except OSError as error:
+            raise HookError(f"{self._lock}: cannot write there: {reason(error)}") from None
+
+    def settle(self) -> None:
+        """Make it known that no event is under way."""
+        if not self.is_unsettled():
+            return
+        try:
+            self.disk.resize(self._lock, 0)
+        except OSError:
+            # The next event looks at all journals then, and finds nothing to do.
+            pass
+
+    def is_unsettled(self) -> bool:
+        """Whether an event is under way or was cut off."""
+        try:
+            return os.stat(self._lock).st_size > 0
+        except OSError:
+            return False
 
     def uuids(self) -> list[str]:
         """The UUIDs of the VMs that have a journal."""
@@ -115,10 +140,10 @@ class StateFolder:
         return found
 
     def load(self, uuid: str) -> Journal:
-        return Journal.load(self._file(uuid), self._disk)
+        return Journal.load(self._file(uuid), self.disk)
 
     def create(self, uuid: str, vm: str) -> Journal:
-        return Journal(self._file(uuid), uuid, vm, self._disk)
+        return Journal(self._file(uuid), uuid, vm, self.disk)
 
     def _file(self, uuid: str) -> str:
         if not UUID.fullmatch(uuid):
