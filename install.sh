@@ -535,7 +535,7 @@ remove_folders_made() {
 }
 
 remove_state() {
-    rm -f -- "$DESTDIR$STATE/lock"
+    rm -rf -- "$DESTDIR$STATE"/{lock,idle}
     rmdir --ignore-fail-on-non-empty "$DESTDIR$STATE"
 }
 

@@ -20,10 +20,12 @@ from vfio_hooks.host import Host
 HOOKS = "etc/libvirt/hooks"
 VM = f"{HOOKS}/qemu.d/win11"
 GPU = "0000:04:00.0"
-PYTHON = {"usr/bin/python3": "#!/bin/sh"}
+SH = {"bin/sh": "#!"}
+PYTHON = {**SH, "usr/bin/python3": "#!/bin/sh"}
 LIBRARY = {"usr/local/lib/vfio-hooks/1.0-a/vfio_hooks/dispatch.py": ""}
 OURS = (
-    "#!/usr/bin/python3 -IS\n"
+    "#!/bin/sh\n"
+    "python=/usr/bin/python3\n"
     'LIBRARY = "/usr/local/lib/vfio-hooks/1.0-a"\n'
     "from vfio_hooks.dispatch import main"
 )
@@ -95,6 +97,7 @@ FOUND = [
         {**APPARMOR, "opt/vh/qemu": OURS, f"{HOOKS}/qemu": "→ ../../../opt/vh/qemu"},
     ),
     case("hook-interpreter-missing", {**LIBRARY, f"{HOOKS}/qemu": OURS}),
+    case("hook-interpreter-missing", {**LIBRARY, **SH, f"{HOOKS}/qemu": OURS}),
     case("hook-package-missing", {**PYTHON, f"{HOOKS}/qemu": OURS}),
     case("kept-hook-broken", {**HOOK, f"{HOOKS}/qemu.kept": "echo old"}),
     case("kept-hook-broken", {**HOOK, f"{HOOKS}/qemu.kept": "#!/usr/bin/python2"}),

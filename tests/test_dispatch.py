@@ -243,19 +243,6 @@ def test_what_was_cut_off_is_undone_at_the_end_of_another_vm(sealed: Sealed, vm:
     assert not sealed.journals()
 
 
-def test_how_the_profile_was_left_is_nothing_to_executables(sealed: Sealed) -> None:
-    begin = sealed.manage("win11") / "prepare/begin"
-    begin.parent.mkdir()
-    begin.write_text("#!/bin/sh\nenv > /run/environment\n")
-    begin.chmod(0o755)
-    hook = ("/etc/libvirt/hooks/qemu", "win11", "prepare", "begin", "-")
-    result = sealed.run("env", "VFIO_HOOKS_LEFT_PROFILE=1", *hook, stdin=domain_xml())
-    assert result.code == 0
-    seen = (sealed.root / "run/environment").read_text()
-    assert "PATH=" in seen
-    assert "VFIO_HOOKS" not in seen
-
-
 def test_undoing_needs_neither_configuration_nor_plugins() -> None:
     """What undoes has to work with a broken plugin and a half upgraded package."""
     modules = imported("import vfio_hooks.engine")

@@ -230,7 +230,7 @@ def test_what_libvirt_gives_back_to_another_driver(memory: Path, before: str) ->
 OTHER = "00000000-0000-0000-0000-00000000000b"
 
 
-@pytest.mark.parametrize("start", ["prepare", "started"])
+@pytest.mark.parametrize("start", ["prepare", "started", "started, idle"])
 @pytest.mark.parametrize("before", ["amdgpu", "amdgpu (override amdgpu)", "no driver", BOUND])
 def test_a_device_that_was_detached_from_a_running_vm(
     memory: Path, start: str, before: str
@@ -244,9 +244,12 @@ def test_a_device_that_was_detached_from_a_running_vm(
     engine = Engine(kernel, StateFolder(str(memory / "state")), Lines())
     lent = [step(GPU, None)]
     engine.perform("prepare", VM, "k3", lambda _: lent)
-    if start == "started":
+    if start != "prepare":
         kernel.bind_as_libvirt(GPU)
-        engine.perform("started", VM, "k3", lambda _: [])
+        if start == "started":
+            engine.perform("started", VM, "k3", lambda _: [])
+        else:
+            kernel.files["/run/libvirt/qemu/k3.xml"] = "<domstatus/>"
         with pytest.raises(HookError, match=f"{GPU}: VM k3 has it; shut k3 down"):
             engine.perform("prepare", OTHER, "k4", lambda _: lent)
         knob.write(kernel, BOUND if before == BOUND else before)

@@ -9,8 +9,9 @@ https://libvirt.org/hooks.html, and what libvirt does beyond it:
 - Standard error is what `virsh start` shows: one line.
 - The same file is run for qemu:///session, as the user.
 
-Every guest of the host passes through here, so what an unmanaged one pays for is this module
-and `os`; all else is imported when it is needed.
+The hook's first half ends most events that have nothing to do before Python is started. What
+passes through here without need, as it does where another hook is kept, pays for this module and
+`os`; all else is imported when it is needed.
 """
 
 import os
@@ -20,7 +21,6 @@ HOOKS = "/etc/libvirt/hooks"
 STATE = "/run/vfio-hooks"
 KEPT = HOOKS + "/qemu.kept"
 """The hook that was installed before ours; it goes on being run, after ours."""
-_LEFT = "VFIO_HOOKS_LEFT_PROFILE"
 
 
 def main(argv: list[str]) -> int:
@@ -28,30 +28,10 @@ def main(argv: list[str]) -> int:
     vm, op = (*argv[1:3], "", "")[:2]
     if os.geteuid() or not (_is_managed(vm, op) or _has_state(op)):
         return _hand_over(argv)
-    _leave_profile()
     xml = sys.stdin.buffer.read() if sys.stdin else b""
     stdout = _take_stdout()
     code = _guarded(argv, xml)
     return code or _run_kept(argv, xml, stdout)
-
-
-def _leave_profile() -> None:
-    """Go on without the AppArmor profile of libvirtd, which holds its hooks, too.
-
-    It lets them look at few of the host's processes, and logs a refusal for each other: those
-    that have a profile of their own, as browsers do, and might have the VM's device open. What it
-    runs of /usr/bin it does not confine, so Python is started anew, with the input still unread.
-    """
-    if os.environ.pop(_LEFT, ""):
-        return
-    try:
-        with open("/proc/self/attr/current", encoding="utf-8") as file:
-            confined = file.read().strip("\0\n").endswith("(enforce)")
-        if confined:
-            os.execve(sys.orig_argv[0], sys.orig_argv, {**os.environ, _LEFT: "1"})
-    except OSError:
-        # There is no AppArmor, or this one's profile is another: then fewer processes are seen.
-        return
 
 
 def _take_stdout() -> int:
@@ -107,7 +87,10 @@ def _has_state(op: str) -> bool:
     if op not in ("stopped", "release"):
         return False
     try:
-        return any(name.endswith(".journal") for name in os.listdir(STATE))
+        if any(name.endswith(".journal") for name in os.listdir(STATE)):
+            return True
+        # Left by an event that was cut off at its very end, and in the way until it is taken back.
+        return os.path.getsize(f"{STATE}/lock") > 0
     except OSError:
         return False
 

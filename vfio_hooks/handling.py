@@ -13,6 +13,7 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.errors import HookError, Interrupted, Strict, told
 from vfio_hooks.event import ENDING, PLANNED, Event
 from vfio_hooks.gather import gather
+from vfio_hooks.idle import Notes, idle_events
 from vfio_hooks.log import Log
 from vfio_hooks.places import Places
 from vfio_hooks.steps import Step
@@ -26,6 +27,7 @@ def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
     if event.op in ENDING:
         _end(event, xml, places, log)
         return
+    notes = Notes(places.folder(), places.config, event.vm)
     from vfio_hooks.config import load
 
     config = load(places.config, event.vm)
@@ -33,7 +35,7 @@ def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
         return
     try:
         if event.op in PLANNED:
-            _perform(event, xml, config, places, log)
+            _perform(event, xml, config, places, log, notes)
         else:
             _run_scripts(event, xml, config, log)
     except Exception as error:
@@ -45,7 +47,9 @@ def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
         raise
 
 
-def _perform(event: Event, xml: bytes, config: "Config", places: Places, log: Log) -> None:
+def _perform(
+    event: Event, xml: bytes, config: "Config", places: Places, log: Log, notes: Notes
+) -> None:
     domain = parse(xml)
     engine = Engine(places.host(), places.folder(), log)
     log.info(f"{event.vm}: {event.op}", event.vm)
@@ -53,8 +57,13 @@ def _perform(event: Event, xml: bytes, config: "Config", places: Places, log: Lo
         log.info(f"{event.vm}: {why}", event.vm)
 
     def planner(given: Given) -> list[Step]:
-        return gather(event, domain, config, given.host, log)
+        steps = gather(event, domain, config, given.host, log)
+        if any(step.until == "stopped" for step in steps):
+            notes.forget("stopped")
+        return steps
 
+    if event.op == "prepare":
+        notes.forget()
     if config.general.dry_run:
         _run_scripts(event, xml, config, log)
         for change in engine.rehearse(event.op, domain.uuid, event.vm, planner):
@@ -65,7 +74,9 @@ def _perform(event: Event, xml: bytes, config: "Config", places: Places, log: Lo
         # it is made again, for the host as they left it.
         engine.rehearse(event.op, domain.uuid, event.vm, planner)
         _run_scripts(event, xml, config, log)
-    engine.perform(event.op, domain.uuid, event.vm, planner)
+    held = engine.perform(event.op, domain.uuid, event.vm, planner)
+    if event.op == "prepare":
+        notes.keep([*idle_events(domain, config, engine.host, held)])
 
 
 def _scripts(event: Event, config: "Config") -> list[str]:
@@ -99,6 +110,8 @@ def _end(event: Event, xml: bytes, places: Places, log: Log) -> None:
     except Exception as error:
         problems.append(error)
     problems += _run_last_scripts(event, xml, places, had_begun, log)
+    if event.op == "release":
+        Notes(places.folder(), places.config, event.vm).forget()
     if problems:
         raise HookError("; ".join(dict.fromkeys(map(told, problems))))
 
@@ -114,7 +127,8 @@ def _undo(event: Event, xml: bytes, places: Places, log: Log) -> bool:
     for uuid in changed:
         log.info(f"{event.vm}: {event.op} ({event.extra})", event.vm)
         engine.undo(event.op, uuid, event.vm)
-    if not changed and not folder.is_busy() and Ledger(folder).unfinished():
+    is_cut_off = folder.is_unsettled() or bool(Ledger(folder).unfinished())
+    if not changed and is_cut_off and not folder.is_busy():
         engine.recover()
     return bool(changed)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 
@@ -142,6 +143,43 @@ def test_a_script_may_use_what_is_in_usr_local(silent: Guest) -> None:
         ran = silent.run("cat /run/tool", check=False).stdout
         silent.run("rm -f /run/tool /usr/local/bin/vfio-hooks-test-tool")
         assert ran == "ran\n"
+
+
+LABEL = """\
+def plan(event, domain, options, host):
+    with open("/proc/self/attr/current") as label, open("/run/label", "a") as file:
+        file.write(f"{event.op} {label.read().strip()}\\n")
+    return ()
+"""
+
+
+def test_python_is_out_of_the_daemons_profile(silent: Guest) -> None:
+    """The hook's first half, a shell, is in it; what that becomes is not."""
+    domain = Domain("contract", ())
+    with managed_vm(silent, domain, ""):
+        silent.put(f"/etc/libvirt/hooks/qemu.d/{domain.name}/label.py", LABEL)
+        silent.start(domain.name)
+        seen = silent.read("/run/label").splitlines()
+        silent.run("rm /run/label")
+        assert seen == [f"{op} unconfined" for op in ("prepare", "start", "started")]
+
+
+def starts_python(guest: Guest, vm: str, op: str) -> bool:
+    call = f"sh -x /etc/libvirt/hooks/qemu {shlex.quote(vm)} {op} - -"
+    return "+ exec /usr/bin/python3" in guest.run(f"{call} 2>&1 < /dev/null").stdout
+
+
+def test_events_with_nothing_to_do_end_in_the_shell(silent: Guest) -> None:
+    domain = Domain("contract", ())
+    with managed_vm(silent, domain, WRITE):
+        folder = shlex.quote(f"/etc/libvirt/hooks/qemu.d/{domain.name}")
+        silent.run(f"touch -d '1 minute ago' {folder}/vm.toml {folder}")
+        silent.start(domain.name)
+        for vm, op in product(("other", domain.name), ("start", "started", "stopped")):
+            assert not starts_python(silent, vm, op), (vm, op)
+        assert not starts_python(silent, "other", "release")
+        silent.run(f"touch {folder}/vm.toml")
+        assert starts_python(silent, domain.name, "started")
 
 
 DISK = "/var/tmp/contract.qcow2"

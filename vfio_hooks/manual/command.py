@@ -44,7 +44,16 @@ _FILES = (
         "What is changed for a VM now, a line of JSON for each change; `base` is the value that "
         "the host had. The file is there before the change is, and gone after it is undone.",
     ),
-    (("`/run/vfio-hooks/lock`",), "Held while an event is handled."),
+    (
+        ("`/run/vfio-hooks/lock`",),
+        "Held while an event is handled, and not empty until it has ended: so an event that was "
+        "cut off is known, and the next event of a managed VM, or the end of any, undoes it.",
+    ),
+    (
+        ("`/run/vfio-hooks/idle/VM/`",),
+        "Notes of the events in which a running VM has nothing to do, for the hook to end there at "
+        "once. They count only while its configuration and the program are unchanged.",
+    ),
 )
 
 

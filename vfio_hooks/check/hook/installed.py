@@ -93,9 +93,10 @@ def link(patient: Patient) -> Iterator[Seen]:
 )
 def no_interpreter(patient: Patient) -> Iterator[Seen]:
     path = _hook(patient)
-    name = interpreter(text_of(path))
-    if name and not is_executable(patient.host.path(name)):
-        yield Seen(f"{path} is to be run by {name}, which is not there", _AGAIN)
+    text = text_of(path)
+    for name in filter(None, (interpreter(text), _named_python(text))):
+        if not is_executable(patient.host.path(name)):
+            yield Seen(f"{path} is to be run by {name}, which is not there", _AGAIN)
 
 
 @rule(
@@ -149,9 +150,15 @@ def modules(patient: Patient) -> Iterator[Seen]:
 def _python(patient: Patient) -> str | None:
     """What runs our hook on this machine; the command has the same."""
     text = text_of(_hook(patient))
-    name = interpreter(text)
+    name = _named_python(text)
     is_ours = patient.host.is_this_machine and "vfio_hooks" in text
     return name if is_ours and name and is_executable(name) else None
+
+
+def _named_python(text: str) -> str | None:
+    """What the first half of the hook, a shell's, becomes for the other one."""
+    found = re.search(r"^python=(\S+)$", text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def _lacks(python: str, modules: str) -> str:

@@ -1,0 +1,118 @@
+"""Notes of the later events in which a VM has nothing to do, made at `prepare`.
+
+They are for the first half of the hook, hooks/qemu, which ends such an event without starting
+Python. Each is an empty file, idle/<VM>/<operation> in the state folder. Beside them are the times
+at which what they rest on was last changed, as those of files; where one is not the same any more,
+the notes say nothing. They say nothing of the VM's executables: the hook looks for these itself.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from vfio_hooks.engine.state import StateFolder
+
+if TYPE_CHECKING:
+    # What handles events imports this module, and has to undo where these are broken.
+    from vfio_hooks.config import Config
+    from vfio_hooks.domain import Domain
+    from vfio_hooks.engine.journal import Claim
+    from vfio_hooks.host import Host
+
+_LATER = ("start", "started", "stopped")
+_PLANNED = ("start", "started")
+_RIPE = 2 * 10**9
+"""Nanoseconds. Two changes within one tick of a file system's clock, which may be as long as two
+seconds, have the same time; so nothing rests on a file that was changed only now."""
+
+
+class Notes:
+    """A VM's notes. What they rest on is looked at now, so before it is read."""
+
+    def __init__(self, folder: StateFolder, hooks: str, vm: str) -> None:
+        own = f"{hooks}/qemu.d/{vm}"
+        self._disk = folder.disk
+        self._place = f"{folder.path}/idle/{vm}"
+        self._is_safe = "/" not in vm
+        self._changed = {
+            "folder": _changed(own),
+            "vm.toml": _changed(f"{own}/vm.toml"),
+            "vfio-hooks.toml": _changed(f"{hooks}/vfio-hooks.toml"),
+            # An upgrade writes it anew, with the folder of its own version.
+            "hook": _changed(f"{hooks}/qemu"),
+        }
+
+    def keep(self, ops: Sequence[str]) -> None:
+        """Note that these events are idle; whoever dies on the way leaves none that is believed."""
+        times = {name: at for name, at in self._changed.items() if at is not None}
+        if not ops or max(times.values(), default=0) > time.time_ns() - _RIPE:
+            return
+        try:
+            os.makedirs(self._place, mode=0o700, exist_ok=True)
+            for name, at in (*times.items(), *((op, 0) for op in ops)):
+                self._disk.stamp(f"{self._place}/{name}", at)
+        except OSError:
+            # Without notes, every event is looked into.
+            self.forget()
+
+    def forget(self, *ops: str) -> None:
+        """Remove the notes of these events; without any, all, and then what they rest on."""
+        if not self._is_safe:
+            return
+        with suppress(OSError):
+            for name in ops or (*_LATER, *self._changed):
+                self._disk.remove(f"{self._place}/{name}")
+            if not ops:
+                os.rmdir(self._place)
+
+
+def idle_events(
+    domain: "Domain", config: "Config", host: "Host", held: Iterable["Claim"]
+) -> Iterator[str]:
+    """The later events in which a VM has nothing to do, whatever becomes of the host. `held` is
+    what it has after `prepare`. A module of the VM's own may do anything at any event."""
+    from vfio_hooks.host.network import is_vf_pool
+    from vfio_hooks.plugins.own import OwnPlugin
+
+    if any(isinstance(table.plugin, OwnPlugin) for table in config.tables):
+        return
+    # The function that comes out of a pool is in the domain's XML only at start.
+    if not any(is_vf_pool(host, network) for network in domain.networks):
+        yield from (op for op in _PLANNED if _plans_nothing(op, domain, config))
+    if all(claim.step.until != "stopped" for claim in held):
+        yield "stopped"
+
+
+class _UnknownHost:
+    """Stands for a host of which nothing is known yet; tells whether a plan depends on it."""
+
+    is_asked = False
+
+    def __getattr__(self, name: str) -> None:
+        self.is_asked = True
+        raise AttributeError(name)
+
+
+def _plans_nothing(op: str, domain: "Domain", config: "Config") -> bool:
+    """Whether all plans for an event are empty, without a look at the host."""
+    from vfio_hooks.event import Event
+
+    unknown = _UnknownHost()
+    host, event = cast("Host", unknown), Event(domain.name, op)
+    try:
+        for table in config.tables:
+            if list(table.plugin.plan(event, domain, table.options, host)):
+                return False
+    except Exception:
+        return False
+    return not unknown.is_asked
+
+
+def _changed(path: str) -> int | None:
+    """When a file was last changed, in nanoseconds since 1970; None where there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
