@@ -1,94 +1,174 @@
-"""What the hook costs: `python3 -m tests.bench.hook`, as root, out of the checkout.
+"""What an event costs: `python3 -m tests.bench.hook [TURNS [AN OLDER CHECKOUT]]`.
 
-Whole processes, each pair in turns in one run. The host is a folder bound over /sys in a mount
-namespace, so kernel time is not in these figures; tests/bench/cost.py has it.
+Whole processes, with all that they start, in turns of one run: events of a VM that is not managed,
+and of one that is, on a host of 16 CPUs which is a folder of plain files; so the kernel's own time
+is not in these figures, but it is in those of tests/bench/cost.py. Each is compared with a
+dispatcher in bash that does what the one of VFIO-Tools does, for a VM that it has nothing for.
 """
 
 import os
 import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.pairs import Command, compare
+from tests.bench.scale import build, put
 from tests.hosttree import domain_xml, gpu_host
-from tests.sealed import CHECKOUT, Sealed
+from vfio_hooks.engine.journal import Disk, Journal
+from vfio_hooks.knobs import File
+from vfio_hooks.sharing import Override
+from vfio_hooks.steps import Step
 
-HOOK = "/etc/libvirt/hooks/qemu"
+CHECKOUT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
-# The writes of a prepare with managed='no' to a host whose drivers all let go at once.
-SHELL = """
-for f in 0 1 2; do
-    d=/sys/bus/pci/devices/0000:04:00.$f
-    echo vfio-pci > $d/driver_override
-    echo 0000:04:00.$f > /sys/bus/pci/drivers_probe
-done
+OPS = ("prepare", "start", "started", "stopped", "release")
+TABLES = {
+    "pci, governor, hugepages": "[pci]\n[governor]\n[hugepages]\n",
+    "pci, cpus, irqs, governor, hugepages": "[pci]\n[cpus]\n[irqs]\n[governor]\n[hugepages]\n",
+}
+PAGES = (
+    "sys/devices/system/node/node0/hugepages/hugepages-2048kB",
+    "sys/kernel/mm/hugepages/hugepages-2048kB",
+)
+MORE = (
+    "<memory unit='KiB'>65536</memory><memoryBacking><hugepages/></memoryBacking>"
+    "<numatune><memory mode='strict' nodeset='0'/></numatune><vcpu>4</vcpu><cputune>"
+    + "".join(f"<vcpupin vcpu='{cpu}' cpuset='{cpu + 8}'/>" for cpu in range(4))
+    + "</cputune>"
+)
+RIVAL = """#!/bin/bash
+guest=$1 operation=$2 stage=$3
+xml=$(cat)
+place=$(dirname "$0")/qemu.d/$guest/$operation/$stage
+if [ -f "$place" ]; then
+    "$place" "$@" <<< "$xml"
+elif [ -d "$place" ]; then
+    find -L "$place" -maxdepth 1 -type f -executable -print | sort | while read -r program; do
+        "$program" "$@" <<< "$xml"
+    done
+fi
 """
 
 
-def inside(turns: int) -> None:
-    """The measurements, in the namespace."""
-    state = Path("/run/vfio-hooks")
+@dataclass(frozen=True)
+class Installed:
+    """A version of vfio-hooks with a host, a configuration and a state of its own below `root`."""
 
-    def forget() -> None:
-        shutil.rmtree(state, ignore_errors=True)
+    name: str
+    root: Path
 
-    floor = Command("python3 -I -S -c pass", [PYTHON, "-I", "-S", "-c", "pass"])
-    print("\nAn event of a VM that is not managed")
+    @property
+    def hook(self) -> Path:
+        return self.root / "etc/libvirt/hooks/qemu"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "run/vfio-hooks"
+
+    def event(self, vm: str, op: str, name: str = "") -> Command:
+        subop = "end" if op in ("stopped", "release") else "begin"
+        argv = [str(self.hook), vm, op, subop, "-"]
+        return Command(f"{self.name}{name or op}", argv, str(self.root / "domain.xml"))
+
+
+def install(checkout: Path, root: Path, name: str, tables: str) -> Installed:
+    """Put a checkout below a root, with every path in it led there."""
+    build(gpu_host(root), 16, 60)
+    for folder in PAGES:
+        for file in ("nr_hugepages", "free_hugepages", "surplus_hugepages", "resv_hugepages"):
+            put(root, f"{folder}/{file}", "0")
+    put(root, "sys/devices/system/node/node0/meminfo", "Node 0 MemTotal: 16777216 kB")
+    put(root, "proc/meminfo", "MemTotal: 16777216 kB\nHugepagesize: 2048 kB")
+    put(root, "sys/fs/cgroup/cgroup.controllers", "cpuset cpu memory pids")
+    put(root, "sys/devices/virtual/workqueue/cpumask", "ffff")
+    (root / "run/systemd/system").mkdir(parents=True)
+    put(root, "domain.xml", domain_xml(more=MORE))
+    put(root, "etc/libvirt/hooks/qemu.d/win11/vm.toml", tables)
+    put(root, "run/libvirt/qemu/win11.xml", "<domstatus/>")
+    library = root / "library"
+    shutil.copytree(checkout / "vfio_hooks", library / "vfio_hooks")
+    for source, target in (
+        (checkout / "hooks/qemu", root / "etc/libvirt/hooks/qemu"),
+        (checkout / "vfio_hooks/dispatch.py", library / "vfio_hooks/dispatch.py"),
+    ):
+        text = source.read_text().replace("/usr/local/lib/vfio-hooks", str(library))
+        for folder in ("/etc/libvirt/hooks", "/run/vfio-hooks", "/run/libvirt/qemu"):
+            text = text.replace(folder, f"{root}{folder}")
+        target.write_text(text.replace('STATE, "/")', f'STATE, "{root}")'))
+    subprocess.run([PYTHON, "-m", "compileall", "-q", str(library)], check=True)
+    installed = Installed(name, root)
+    installed.hook.chmod(0o755)
+    for path in (root / "etc").rglob("*"):
+        os.utime(path, (0, 0))
+    return installed
+
+
+def fill(installed: Installed, vms: int, claims: int) -> None:
+    """Journals of other VMs that run."""
+    installed.state.mkdir(mode=0o700, exist_ok=True)
+    for number in range(vms):
+        uuid = f"00000000-0000-0000-0000-{number:012}"
+        journal = Journal(f"{installed.state}/{uuid}.journal", uuid, f"vm{number}", Disk())
+        journal.begin("prepare", number * claims + 1)
+        for claim in range(claims):
+            step = Step("write", File(f"/sys/{number}/{claim}"), Override("1"))
+            journal.claim(number * claims + claim + 1, "prepare", 0, step, "0")
+        journal.end()
+        put(installed.root, f"run/libvirt/qemu/vm{number}.xml", "<domstatus/>")
+
+
+def idle(new: Installed, folder: Path, turns: int) -> None:
+    """What has nothing to do, beside the other dispatcher."""
+    rival = folder / "rival"
+    rival.write_text(RIVAL)
+    rival.chmod(0o755)
     compare(
         [
-            floor,
-            Command("hook, unmanaged VM, prepare", [HOOK, "other", "prepare", "begin", "-"]),
-            Command("hook, unmanaged VM, release", [HOOK, "other", "release", "end", "-"]),
+            Command("the dispatcher in bash", [str(rival), "other", "prepare", "begin", "-"]),
+            Command("python3 -IS -c pass", [PYTHON, "-IS", "-c", "pass"]),
+            new.event("other", "prepare", "not managed, prepare"),
+            new.event("other", "release", "not managed, release"),
+            new.event("win11", "prepare", "managed, prepare"),
+            new.event("other", "stopped", "not managed, stopped, beside it"),
+            new.event("win11", "start", "managed, start"),
+            new.event("win11", "stopped", "managed, stopped"),
+            new.event("win11", "release", "managed, release"),
         ],
         turns,
     )
-    print("\nThe events of a VM with three managed functions")
-    xml = "/run/domain.xml"
-    prepare = [HOOK, "win11", "prepare", "begin", "-"]
-
-    def prepared() -> None:
-        forget()
-        os.system(f"{' '.join(prepare)} < {xml}")
-
-    compare(
-        [
-            floor,
-            Command("the same writes in a shell loop", ["/bin/sh", "-c", SHELL]),
-            Command("prepare", prepare, xml, forget),
-            Command("start", [HOOK, "win11", "start", "begin", "-"], xml),
-            Command("release", [HOOK, "win11", "release", "end", "-"], xml, prepared),
-        ],
-        turns,
-    )
-    print("\nWhere a prepare's time goes (milliseconds of import, of the ten dearest)")
-    trace = f"{PYTHON} -X importtime -IS {HOOK} win11 prepare begin - < {xml} 2>&1"
-    lines = [line.split("|") for line in os.popen(trace) if line.startswith("import time:")]
-    costs = [(int(cost), name.strip()) for _, cost, name in lines[1:]]
-    for cost, name in sorted(costs, reverse=True)[:10]:
-        print(f"{name:44}{cost / 1000:>12.1f}")
 
 
-def main(turns: int = 40) -> None:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        root = Path(folder)
-        sealed = Sealed(gpu_host(root))
-        sealed.manage("win11")
-        # As install.sh leaves it: compiled, and not writable by a hook that is not root.
-        library = root / "run/library"
-        shutil.copytree(CHECKOUT / "vfio_hooks", library / "vfio_hooks")
-        sealed.install(Path("/run/library"))
-        sealed.run(PYTHON, "-m", "compileall", "-q", "/run/library")
-        # Nobody reads this log; its queue would fill and be waited for.
-        (root / "run/systemd/journal/socket").unlink()
-        (root / "run/domain.xml").write_text(domain_xml())
-        code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r});"
-        code += f"from tests.bench.hook import inside; inside({turns})"
-        result = sealed.run(PYTHON, "-c", code, seconds=600)
-        sys.stdout.write(result.stdout.decode())
-        sys.stderr.write(result.stderr)
-        sys.exit(result.code)
+def evenings(versions: list[Installed], turns: int) -> None:
+    """All five events of a VM's run, by one version or by two."""
+    spent = compare([one.event("win11", op) for one in versions for op in OPS], turns)
+    if len(versions) > 1:
+        ratios = [sum(turn[: len(OPS)]) / sum(turn[len(OPS) :]) for turn in spent]
+        print(f"all five, new to old: {statistics.median(ratios):.2f}")
+
+
+def main(turns: str = "20", older: str = "") -> None:
+    checkouts = {"": CHECKOUT, **({"old: ": Path(older)} if older else {})}
+    print(f"/bin/sh is {os.path.realpath('/bin/sh')}")
+    for title, tables in TABLES.items():
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            versions = [
+                install(path, Path(folder) / (name or "new"), name, tables)
+                for name, path in checkouts.items()
+            ]
+            if "cpus" not in title:
+                print("\nAn event with nothing to do")
+                idle(versions[0], Path(folder), int(turns))
+            print(f"\nA VM with {title}")
+            evenings(versions, int(turns))
+            for version in versions:
+                fill(version, vms=20, claims=1000)
+            print("\nThe same beside 20 VMs of 1000 values each")
+            evenings(versions, max(3, int(turns) // 5))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*sys.argv[1:])
