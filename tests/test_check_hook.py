@@ -3,7 +3,6 @@
 import os
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from vfio_hooks.check import Finding, examine, rules
 from vfio_hooks.check.rule import Patient
 from vfio_hooks.event import OPERATIONS
 from vfio_hooks.host import Host
+from vfio_hooks.record import replace
 
 HOOKS = "etc/libvirt/hooks"
 VM = f"{HOOKS}/qemu.d/win11"

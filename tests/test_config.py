@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -15,6 +15,7 @@ from vfio_hooks.config import Config, examine, examine_defaults, home, load
 from vfio_hooks.config.tables import Catalogue, General
 from vfio_hooks.errors import HookError
 from vfio_hooks.plugins import Plugin, pci
+from vfio_hooks.record import replace
 
 
 @dataclass(frozen=True)

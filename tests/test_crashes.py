@@ -4,7 +4,6 @@ import copy
 import getpass
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +54,7 @@ from vfio_hooks.knobs import (
     VfSetting,
     Watchdog,
 )
+from vfio_hooks.record import replace
 from vfio_hooks.sharing import (
     Add,
     AtLeast,

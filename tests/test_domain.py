@@ -1,7 +1,6 @@
 """What is read of a domain's XML, most of it as libvirt's own formatter writes it."""
 
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
@@ -14,6 +13,7 @@ from vfio_hooks.domain.devices import MemoryDevice
 from vfio_hooks.domain.tree import LARGEST
 from vfio_hooks.errors import HookError, Unread
 from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.record import fields
 
 libvirt = pytest.importorskip("libvirt")
 

@@ -3,7 +3,6 @@
 import errno
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.knobs import Frequency, Governor
 from vfio_hooks.plugins.governor import Options, plan
+from vfio_hooks.record import replace
 from vfio_hooks.steps import Step
 
 PREPARE = Event("vm", "prepare")

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from vfio_hooks.event import Event
 from vfio_hooks.host.memory import amount
 from vfio_hooks.knobs import Pages
 from vfio_hooks.plugins.hugepages import Options, plan
+from vfio_hooks.record import replace
 from vfio_hooks.sharing import Add
 from vfio_hooks.steps import Step
 

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.knobs import PciDriver
+from vfio_hooks.record import replace
 from vfio_hooks.sharing import Exclusive
 from vfio_hooks.steps import Step
 

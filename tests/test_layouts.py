@@ -1,6 +1,5 @@
 """Layouts: as text, as each display server has them, and changed as somebody wishes."""
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +15,7 @@ from vfio_hooks.layouts.arrange import arrange
 from vfio_hooks.layouts.cards import is_on_first_card, outputs_on
 from vfio_hooks.layouts.layout import REFLECTIONS, ROTATIONS, Layout, Output, Screen
 from vfio_hooks.layouts.xrandr import providers
+from vfio_hooks.record import replace
 
 BACK_ENDS = ("xrandr", "kscreen", "mutter", "wlroots")
 MODES = [(2560, 1440, 143.912), (1920, 1080, 60.0), (1920, 1080, 59.94), (1280, 720, 60.0)]

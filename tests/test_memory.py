@@ -1,6 +1,5 @@
 """The memory plugin: its names, what an empty table is, and that all of it comes back."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.plugins.memory import Options, plan
+from vfio_hooks.record import replace
 
 UUID = "00000000-0000-0000-0000-00000000000a"
 VM = Domain("vm", UUID)

@@ -1,6 +1,5 @@
 """Partitions for a VM's vCPUs: what is planned and when, what the kernel refuses, the undo."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.knobs import CpuMask, Partition
 from vfio_hooks.plugins import cpus
 from vfio_hooks.plugins.cpus import Options
+from vfio_hooks.record import replace
 from vfio_hooks.sharing import Include, Override
 from vfio_hooks.steps import Step
 

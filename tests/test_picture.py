@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -24,6 +23,7 @@ from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.picture import svg, text
 from vfio_hooks.picture.scene import Scene, scene
 from vfio_hooks.places import Places
+from vfio_hooks.record import replace
 
 GPU = "0000:41:00.0"
 PINNED = (

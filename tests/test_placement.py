@@ -1,7 +1,5 @@
 """The choice of CPUs: whole cores of one node, none of the host's, on hosts of every shape."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -13,6 +11,7 @@ from vfio_hooks.host.cpu import Topology, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.placement.choice import Placement, place
 from vfio_hooks.placement.wish import Wish
+from vfio_hooks.record import replace
 
 
 def seen(shape: Shape) -> Topology:

@@ -5,7 +5,6 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from vfio_hooks.host import WritableHost
 from vfio_hooks.host.shared import Access, Shared
 from vfio_hooks.knobs import SharedFile
 from vfio_hooks.plugins.shm import Options, notes, plan
+from vfio_hooks.record import replace
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 

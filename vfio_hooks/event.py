@@ -1,6 +1,6 @@
 """One call of the hook by libvirt. https://libvirt.org/hooks.html"""
 
-from dataclasses import dataclass
+from vfio_hooks.record import record
 
 PLANNED = ("prepare", "start", "started")
 """The operations that may change the host. They are also the only ones in which a failure is
@@ -15,7 +15,7 @@ OPERATIONS = {
 """Every operation that libvirt has, with the one sub-operation that it comes with."""
 
 
-@dataclass(frozen=True)
+@record
 class Event:
     """`object operation sub-operation extra`, "-" for none. Since libvirt 10.5 `extra` tells at
     release why the guest stopped."""

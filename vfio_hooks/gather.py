@@ -1,11 +1,11 @@
 """What the facilities that a VM uses want of the host, asked one after the other."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vfio_hooks.errors import HookError, of_table, raise_all
 from vfio_hooks.host import Host
 from vfio_hooks.log import Log
+from vfio_hooks.record import replace
 from vfio_hooks.steps import Step
 
 if TYPE_CHECKING:

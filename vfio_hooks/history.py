@@ -9,13 +9,13 @@ that root opened; in these may be lines of a command that an executable ran as a
 import json
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from vfio_hooks.commands import find
 from vfio_hooks.errors import HookError
 from vfio_hooks.log import IDENTIFIER, WARNING
 from vfio_hooks.programs import run
+from vfio_hooks.record import record
 
 MOST = 50_000
 """Lines of the journal that are read, the newest: a VM with thousands of interrupts logs a
@@ -35,7 +35,7 @@ _FIELDS = (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Line:
     """One line, with its time in microseconds since 1970; `output` is what an executable of the
     VM's own printed."""
@@ -46,7 +46,7 @@ class Line:
     output: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Past:
     """An event as it was handled. It may be that of another VM, `event_of`: what was cut off is
     undone by the next event of any VM."""

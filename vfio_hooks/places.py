@@ -1,12 +1,11 @@
 """Where a run of the program finds its configuration, its state and the host."""
 
-from dataclasses import dataclass
-
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Places:
     """The folder of the hooks' configuration, that of the journals, and the host's root."""
 

@@ -7,19 +7,19 @@ claim never been made; that is why undo is arithmetic and not a pile of saved va
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Override:
     """The newest claim holds; when it goes, the one below it holds again: a governor."""
 
     value: str
 
 
-@dataclass(frozen=True)
+@record
 class Exclusive:
     """One VM at a time: a PCI function's driver. Without a value libvirt sets it, and the claim
     only sees to it that the host gets it back."""
@@ -27,7 +27,7 @@ class Exclusive:
     value: str | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Subtract:
     """CPUs taken out of a set: what remains is the host's own less those of every VM.
 
@@ -39,33 +39,33 @@ class Subtract:
     spare: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Include:
     """CPUs put into a set: the host's own, and those of every VM."""
 
     cpus: str
 
 
-@dataclass(frozen=True)
+@record
 class Add:
     """A number put on top, as with hugepages: each VM adds and takes away its own."""
 
     count: int
 
 
-@dataclass(frozen=True)
+@record
 class AtLeast:
     """A number that must not be less, as of a network card's VFs: the highest claim holds."""
 
     count: int
 
 
-@dataclass(frozen=True)
+@record
 class Run:
     """Something done and its inverse, with no value to read: "done" and "undone"."""
 
 
-@dataclass(frozen=True)
+@record
 class Once:
     """Something that has no inverse: dropping caches, loading a module."""
 

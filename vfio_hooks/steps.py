@@ -6,12 +6,12 @@ configuration that they came from.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from vfio_hooks import sharing
 from vfio_hooks.errors import HookError
 from vfio_hooks.knobs import Knob, knob_class
+from vfio_hooks.record import fields, record
 from vfio_hooks.sharing import Share
 
 Until = Literal["stopped", "release"]
@@ -31,7 +31,7 @@ _SHARES = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class Step:
     """One change to the host. `until` is the libvirt event that undoes it: with "stopped" the
     guest is gone and its devices still on vfio-pci, with "release" libvirt gave them back.

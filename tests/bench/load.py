@@ -37,7 +37,7 @@ LOADED = '[ "$(pgrep --count stress-ng-cpu)" -ge {} ]'
 IDLE = """\
 import json, sys
 sys.path.insert(0, "/src")
-from dataclasses import asdict
+from vfio_hooks.record import asdict
 from vfio_hooks.host import Host
 from vfio_hooks.verify import disturbances
 from vfio_hooks.verify.window import watch

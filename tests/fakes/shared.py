@@ -1,9 +1,9 @@
 """Files with owners, in a kernel in memory."""
 
 import errno
-from dataclasses import replace
 
 from vfio_hooks.host.shared import OURS_ALONE, Access, Shared
+from vfio_hooks.record import replace
 
 PATH = "/dev/shm/looking-glass"
 

@@ -4,11 +4,12 @@ A base has no fault but those that `left` names. Addresses of the guest are as l
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hosttree import add_pci
 from tests.shapes import SHAPES
+from vfio_hooks.record import replace
 
 _NAMES = "relaxed vapic spinlocks vpindex runtime synic stimer frequencies tlbflush ipi"
 

@@ -11,7 +11,6 @@ import select
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from vfio_hooks.host import WritableHost, irq
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.knobs import IrqAffinity, IrqBalance
 from vfio_hooks.log import SystemdJournal
+from vfio_hooks.record import replace
 from vfio_hooks.steps import Step
 
 SECONDS = 1.0

@@ -4,10 +4,10 @@ import glob
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.captured.private import Scrubber
 from vfio_hooks.host import Host, kthread
+from vfio_hooks.record import record
 
 LARGEST = 4 << 20
 """No file that the program reads has this many bytes."""
@@ -57,7 +57,7 @@ _NEVER = ("/proc/sys/vm/stat_refresh",)
 _ONLY_NAMES = ("/sys/firmware/", "/dev/", "/sys/class/net/", "/run/udev/")
 
 
-@dataclass(frozen=True)
+@record
 class Entry:
     """A file by its name on the host: its text, or where a link leads; a folder has neither."""
 

@@ -5,7 +5,6 @@ A rule looks for one thing that is wrong or could be better. It reads, and chang
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import get_args
@@ -14,6 +13,7 @@ from vfio_hooks.check.rule import Area, Patient, Rule, Seen
 from vfio_hooks.domain import guarded
 from vfio_hooks.errors import HookError, Unread, reason
 from vfio_hooks.placement.kinds import Level
+from vfio_hooks.record import record, replace
 
 MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
@@ -36,7 +36,7 @@ RETIRED = frozenset(
 """Names of rules that are no more. A vm.toml may still silence them."""
 
 
-@dataclass(frozen=True)
+@record
 class Finding:
     """What a rule saw. `level` is the rule's, or "hint" where the rule could not look."""
 

@@ -1,19 +1,19 @@
 """A domain's XML made better by the findings that can, and as it was everywhere else."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 
 from vfio_hooks.check import Finding, examine
 from vfio_hooks.check.rule import Area, Guest, Patient
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.text import editable, element, written
+from vfio_hooks.record import record, replace
 
 _DOMAIN: tuple[Area, ...] = ("domain",)
 _ROUNDS = 5
 """One fix may bring what the next one is for: an iothread that is not pinned yet."""
 
 
-@dataclass(frozen=True)
+@record
 class Fixed:
     """The domain's XML before and after, what was mended, by the names of the findings, and what
     is still found that a fix was for. That is none, or this program has a defect."""

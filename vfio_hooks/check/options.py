@@ -1,13 +1,12 @@
 """The table [check] of the configuration files, which is no facility: it changes nothing."""
 
-from dataclasses import dataclass
-
 from vfio_hooks.nearest import nearest
+from vfio_hooks.record import record
 
 _ALL = "man vfio-hooks-check lists them all"
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`silence`: names of findings that `vfio-hooks check` is not to tell; those of the host-wide
     file and of vm.toml are added up."""

@@ -1,7 +1,6 @@
 """A rule, and what it finds."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +12,7 @@ from vfio_hooks.host.cpu import Topology, topology
 from vfio_hooks.placement import Fault, faults, room
 from vfio_hooks.placement.kinds import Level, Sure
 from vfio_hooks.places import Places
+from vfio_hooks.record import field, record
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Area = Literal["host", "hook", "domain"]
 
 
-@dataclass(frozen=True)
+@record
 class Guest:
     """The domain that is looked at: what the program reads of it, and its whole XML."""
 
@@ -29,7 +29,7 @@ class Guest:
     running: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Patient:
     """Everything that a rule may look at. `guest` is None where only the host is checked; rules
     of the area "domain" are then not asked. `tables` are the facilities that the VM's vm.toml
@@ -55,7 +55,7 @@ class Patient:
         return tuple(faults(room(self.host, self.topology, self.guest.domain, self.others)))
 
 
-@dataclass(frozen=True)
+@record
 class Seen:
     """One finding: `text` says what is seen and on which object, `do` the exact line to add or
     the command to type. `edits` are what makes the domain's XML better; `check --fix` leaves
@@ -77,7 +77,7 @@ class Seen:
         return "\n".join(filter(None, (shown(self.edits), self.do)))
 
 
-@dataclass(frozen=True)
+@record
 class Rule:
     """`name` is stable: vm.toml silences it, scripts look for it, the manual lists it. `why`
     is a sentence, `source` the document or manual page that it comes from."""

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from shlex import quote
 
 from vfio_hooks.cli import xml
@@ -11,12 +10,13 @@ from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.nearest import nearest
+from vfio_hooks.record import record, replace
 
 FOLDER = "/etc/libvirt/qemu"
 """Where libvirt keeps the XML of the domains that are defined."""
 
 
-@dataclass(frozen=True)
+@record
 class Defined:
     """A domain, its XML as it was read, and whether it runs, as far as that is known; `file` is
     the FILE of --xml that it is from."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +18,7 @@ from vfio_hooks.event import PLANNED, Event
 from vfio_hooks.gather import gather
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places
+from vfio_hooks.record import record
 from vfio_hooks.scripts import find
 from vfio_hooks.sharing import Once, is_shared
 from vfio_hooks.steps import Step
@@ -31,7 +31,7 @@ class NoState(StateFolder):
         return []
 
 
-@dataclass(frozen=True)
+@record
 class Notes:
     """A log whose warnings become notes of a forecast."""
 
@@ -44,7 +44,7 @@ class Notes:
         self.lines.append(text)
 
 
-@dataclass(frozen=True)
+@record
 class Outlook:
     """What one event would change, or why it would fail and change nothing. `scripts` are the
     VM's own executables, which run before: what they change is theirs to undo."""
@@ -62,7 +62,7 @@ class Outlook:
         return (self.failure,) if self.failure else ()
 
 
-@dataclass(frozen=True)
+@record
 class Forecast:
     """What a VM's events would do, in their order, up to the first that would fail; `notes` say
     what else there is to know."""

@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
 from vfio_hooks.cli.domains import Defined, add_sources, pick, sources
@@ -23,6 +22,7 @@ from vfio_hooks.init.cputune import repin
 from vfio_hooks.init.starter import Choice, choices, toml
 from vfio_hooks.placement.choice import Placement, place
 from vfio_hooks.placement.room import room
+from vfio_hooks.record import replace
 
 _EPILOG = """\
 The file has the tables that this VM calls for on this host, each with why. Nothing is overwritten

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.domains import Defined, add_sources, sources
@@ -15,6 +14,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.pci import Function, card, group_members
 from vfio_hooks.host.pci_traits import Traits, names, traits
 from vfio_hooks.knobs.pci_driver import PciDriver
+from vfio_hooks.record import asdict, field, record
 
 GROUPS = "/sys/kernel/iommu_groups"
 _WIDTH = 100
@@ -34,7 +34,7 @@ examples:
 """
 
 
-@dataclass(frozen=True)
+@record
 class Member:
     """A function of a group. `holder` is the VM that has it now, by its journal; `wanted_by` are
     those whose XML names it. `shares` says that a VM is given another function of the group
@@ -48,7 +48,7 @@ class Member:
     shares: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Group:
     """An IOMMU group; `kind` is the kernel's word for its translation: "DMA", "identity"."""
 

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from itertools import groupby
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
@@ -24,6 +23,7 @@ from vfio_hooks.migrate.aside import FOLDER, Change, carry_out, changes, put_bac
 from vfio_hooks.migrate.tables import Table, tables, toml
 from vfio_hooks.migrate.verdicts import Sort, Verdict
 from vfio_hooks.places import Places
+from vfio_hooks.record import asdict, replace
 
 _WORDS: dict[Sort, tuple[str, Style]] = {
     "table": ("", "green"),

@@ -3,7 +3,6 @@
 import argparse
 import re
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import groupby
 
@@ -16,6 +15,7 @@ from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.engine.plan import undo_text
 from vfio_hooks.engine.undoing import Undoing
 from vfio_hooks.errors import HookError
+from vfio_hooks.record import asdict, record, replace
 from vfio_hooks.sharing import Once, is_shared, shown, target
 
 _EPILOG = """\
@@ -29,7 +29,7 @@ examples:
 """
 
 
-@dataclass(frozen=True)
+@record
 class Standing:
     """One thing that a VM has changed. `restores` is what its end will make it: None where it
     will be left as it is, for the reason in `note`; which also tells of a value that somebody has
@@ -47,7 +47,7 @@ class Standing:
     note: str | None
 
 
-@dataclass(frozen=True)
+@record
 class Vm:
     """A VM with changes. `cut_off` is the event that began and never ended; `busy` says that it
     may be running right now."""

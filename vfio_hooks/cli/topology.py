@@ -1,7 +1,6 @@
 """`vfio-hooks topology`: the host and its VMs as one picture."""
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
@@ -10,6 +9,7 @@ from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.picture.scene import Scene, scene
+from vfio_hooks.record import asdict
 
 _STYLES: dict[str, Style] = {"bold": "bold", "dim": "dim", "wrong": "red", "note": "yellow"}
 _COLORS: tuple[Style, ...] = ("green", "cyan", "magenta", "blue")

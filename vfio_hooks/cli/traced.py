@@ -1,11 +1,11 @@
 """`vfio-hooks verify --trace` and `--compare`: how quiet a VM's CPUs are, measured and printed."""
 
 import json
-from dataclasses import asdict
 
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
+from vfio_hooks.record import asdict
 from vfio_hooks.trace.histogram import svg
 from vfio_hooks.trace.report import Culprit, OfCpu, Report, culprits, histogram, of_cpus
 from vfio_hooks.trace.timeline import stalls

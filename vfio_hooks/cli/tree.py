@@ -1,14 +1,15 @@
 """The command line as data: what its completions and its manual page are made of."""
 
 import argparse
-from dataclasses import dataclass
 from typing import Literal
+
+from vfio_hooks.record import record
 
 Kind = Literal["flag", "any", "words", "list", "file", "folder", "vm"]
 """What a value is: nothing, anything, one of some words, several of them with commas, ..."""
 
 
-@dataclass(frozen=True)
+@record
 class Argument:
     """An option, by its `flags`, or without any a positional argument. `words` are the values
     that it may have, where these are known."""
@@ -21,7 +22,7 @@ class Argument:
     optional: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Verb:
     """A verb, or with no name the command itself. `line` is for the list of verbs."""
 

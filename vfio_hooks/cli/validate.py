@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
@@ -11,6 +11,7 @@ from vfio_hooks.config import HOST_FILE, VM_FOLDERS, examine, examine_defaults, 
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.event import OPERATIONS, Event
 from vfio_hooks.nearest import nearest
+from vfio_hooks.record import asdict
 from vfio_hooks.scripts import find
 
 _EPILOG = """\

@@ -2,13 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, need_root, places
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.log import SystemdJournal
+from vfio_hooks.record import asdict
 from vfio_hooks.verify import Verdict, verify
 
 _COLORS: dict[str, Style] = {"ok": "green", "note": "yellow", "wrong": "red"}

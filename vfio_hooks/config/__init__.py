@@ -8,7 +8,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from vfio_hooks.config.options import keys
 from vfio_hooks.config.tables import Catalogue, General, Reader, Table
@@ -16,6 +15,7 @@ from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.nearest import nearest
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.plugins import own as own_modules
+from vfio_hooks.record import field, record
 from vfio_hooks.trust import trusted
 
 FOLDER = "/etc/libvirt/hooks"
@@ -26,7 +26,7 @@ VM_FILE = "vm.toml"
 BUILT_IN = Catalogue()
 
 
-@dataclass(frozen=True)
+@record
 class Config:
     """All that a VM's owner asked for: the tables in the order in which the plugins act, the
     keys outside of them, the findings of `check` that are silenced, and the VM's folder, which

@@ -8,11 +8,11 @@ import datetime
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vfio_hooks.config.tomlfile import LONGEST
+from vfio_hooks.record import fields, record
 
 _NAMES = {
     str: ("a string", "strings"),
@@ -23,7 +23,7 @@ _NAMES = {
 _INTEGERS = range(-(1 << 63), 1 << 63)
 
 
-@dataclass(frozen=True)
+@record
 class Key:
     """One key that a table may have, and whether it must."""
 
@@ -32,12 +32,12 @@ class Key:
 
 
 def keys(options: type[Any]) -> dict[str, Key]:
-    """The keys of a table, from its dataclass."""
+    """The keys of a table, from its dataclass or record."""
     hints = get_type_hints(options)
     return {
         field.name: Key(
             hints[field.name],
-            field.default is MISSING and field.default_factory is MISSING,
+            field.required,
         )
         for field in fields(options)
         if field.init

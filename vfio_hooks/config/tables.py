@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from vfio_hooks import plugins
@@ -12,6 +11,7 @@ from vfio_hooks.config.values import Expected, Values, construct, values_of
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.nearest import nearest
 from vfio_hooks.plugins import Plugin
+from vfio_hooks.record import record
 from vfio_hooks.trust import trusted
 
 CHECK = "check"
@@ -20,7 +20,7 @@ REQUIRED = "required"
 """A key that every table may have: false lets the VM start without what the table asks for."""
 
 
-@dataclass(frozen=True)
+@record
 class General:
     """The keys outside of the tables, in either file. `dry_run`: events only log their plan.
     `strict_started`: a failure at `started` is told to libvirt, which then kills the guest that
@@ -31,7 +31,7 @@ class General:
     script_timeout: float = 300.0
 
 
-@dataclass(frozen=True)
+@record
 class Table:
     """One table of vm.toml: a facility in use, and its validated options. What fails of one that
     is not `required` is logged, and the VM starts without it."""
@@ -42,7 +42,7 @@ class Table:
     required: bool = True
 
 
-@dataclass(frozen=True)
+@record
 class Catalogue:
     """The facilities that tables can name, in the order in which they act, and how to load one.
 

@@ -5,11 +5,11 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.plugins import BUILT_IN
+from vfio_hooks.record import record
 
 LARGEST = 1 << 20
 """No configuration has this many bytes."""
@@ -27,7 +27,7 @@ Path = tuple[str | int, ...]
 """The keys that lead to a value, and the positions in arrays: ("sriov", 0, "vlan")."""
 
 
-@dataclass(frozen=True)
+@record
 class TomlFile:
     """A file's name, its text and what that says."""
 

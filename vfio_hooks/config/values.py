@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from vfio_hooks.config.options import Key, choices, describe, fit, keys, show
 from vfio_hooks.config.tomlfile import Path, TomlFile
 from vfio_hooks.errors import HookError
 from vfio_hooks.nearest import did_you_mean, nearest
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Value:
     """A validated value, and the file and key that it comes from."""
 
@@ -23,7 +23,7 @@ class Value:
 Values = Mapping[str, Value]
 
 
-@dataclass(frozen=True)
+@record
 class Expected:
     """What a table may have: the keys of `options`, and some `more` that are none of its own.
     `instead` says what to do in place of a key that people look for, or give another meaning."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from vfio_hooks.domain import tree
@@ -22,12 +21,13 @@ from vfio_hooks.domain.devices import (
 )
 from vfio_hooks.errors import HookError, Unread
 from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.record import field, fields, record
 
 if TYPE_CHECKING:
     from vfio_hooks.domain.tree import Element, OneElement
 
 
-@dataclass(frozen=True)
+@record
 class PciFunction:
     """A host PCI function that the domain is given. With `managed` libvirt binds it to vfio-pci
     and gives it back; `driver` is the VFIO variant driver that the domain asks for."""
@@ -38,7 +38,7 @@ class PciFunction:
     driver: str | None = None
 
 
-@dataclass(frozen=True)
+@record
 class HugePages:
     """A <page> of <memoryBacking>. Without a size (KiB) the host's default is meant; `nodes`
     are guest NUMA nodes, None for all."""
@@ -47,7 +47,7 @@ class HugePages:
     nodes: CpuSet | None
 
 
-@dataclass(frozen=True)
+@record
 class Domain:
     """A domain's name and UUID, and what of it concerns the host. Memory is in KiB, and `memory`
     is all of it, that of memory devices included."""

@@ -3,10 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.record import record
 
 if TYPE_CHECKING:
     from vfio_hooks.domain.tree import Element
@@ -16,7 +16,7 @@ _MOST_THREADS = 65535  # QEMU has 16 bits for the number of a vCPU at most
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
-@dataclass(frozen=True)
+@record
 class UsbDevice:
     """A host USB device that the domain is given: by vendor and product, "046d:c52b", by bus and
     device number, by bus and port ("1-4.2"), or by several of these. An `optional` one may be
@@ -32,7 +32,7 @@ class UsbDevice:
         return " ".join(filter(None, (self.ids, number, self.path)))
 
 
-@dataclass(frozen=True)
+@record
 class SharedMemory:
     """Memory that guest and host share through a file or device node of the host, in bytes. Of
     `arguments` for QEMU libvirt knows nothing: it lets no security profile allow them."""
@@ -42,7 +42,7 @@ class SharedMemory:
     arguments: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class MemoryDevice:
     """Memory of the host that the guest has in slots of its NUMA node `cell`, in KiB: as much as
     it starts with. `page` is the size of its pages and `nodes` are the host's nodes, None where

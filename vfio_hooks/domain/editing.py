@@ -6,10 +6,10 @@ again, and changes nothing where that is gone.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vfio_hooks.domain import pci_functions
+from vfio_hooks.record import field, record
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -24,7 +24,7 @@ _ORDER = """
 _OWNER = re.compile(r"devices/(disk|hostdev)\(([^()]*)\)/?")
 
 
-@dataclass(frozen=True)
+@record
 class Edit:
     """A change of the element at `path`, which is made where it is missing.
 

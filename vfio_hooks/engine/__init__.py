@@ -7,7 +7,6 @@ event of any VM, or `undo`, finishes what was cut off before it does anything el
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger
@@ -18,6 +17,7 @@ from vfio_hooks.errors import HookError, Immovable
 from vfio_hooks.host import Seen, WritableHost
 from vfio_hooks.host.view import View
 from vfio_hooks.log import Folded, Log
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive, is_shared, target
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import Signals
@@ -25,7 +25,7 @@ from vfio_hooks.wait import Signals
 UNDOING_EVENTS = ("stopped", "release", "undo")
 
 
-@dataclass(frozen=True)
+@record
 class Given:
     """What a plan is made from, under the lock: the host as it is then, read once for the whole
     plan, and what is changed on it already. What a step changes is read anew before its write."""

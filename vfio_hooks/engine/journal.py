@@ -10,11 +10,11 @@ import errno
 import json
 import os
 import stat
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from vfio_hooks.errors import Gone, HookError, reason
+from vfio_hooks.record import record, replace
 from vfio_hooks.steps import Step
 
 VERSION = 1
@@ -35,7 +35,7 @@ class State(Enum):
 _RECORDS = {state.value: state for state in State if state is not State.PENDING}
 
 
-@dataclass(frozen=True)
+@record
 class Claim:
     """A step that a VM has had carried out. `number` orders the claims of all VMs; the clock
     does not, as it may jump. `base` is the host's own value, "" where there is none to read."""

@@ -1,13 +1,13 @@
 """A whole plan: what every step would change, and what must not be in one plan at all."""
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 
 from vfio_hooks.engine.journal import Claim, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.errors import Gone, HookError, of_table, raise_all
 from vfio_hooks.host import Host
 from vfio_hooks.knobs import Command
+from vfio_hooks.record import record
 from vfio_hooks.sharing import (
     Add,
     AtLeast,
@@ -29,7 +29,7 @@ _RUNNING = "/run/libvirt/qemu"
 """libvirt has a file NAME.xml there from when it starts QEMU, which has the devices by then."""
 
 
-@dataclass(frozen=True)
+@record
 class Change:
     """What one step does to its value, and what undoing it will do; or the `problem` for which
     a step that is not required is left out."""
@@ -153,7 +153,7 @@ def _to_come(step: Step, error: Gone, makers: Container[str]) -> Change:
     return Change(step, TO_COME, target(TO_COME, [step.share]), undo_text(step, TO_COME))
 
 
-@dataclass(frozen=True)
+@record
 class Own:
     """The host's own value beneath all claims, and the claims that still hold on it. `foreign`
     says that somebody else has changed it since: then it is theirs, and the claims are over."""

@@ -4,17 +4,16 @@ This is what has to work when nothing else does. It needs the journals and the k
 plugins, configuration, the domain's XML nor anything outside the standard library.
 """
 
-from dataclasses import dataclass
-
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import WritableHost
 from vfio_hooks.log import Log
+from vfio_hooks.record import record
 from vfio_hooks.sharing import UNDONE, Add, Exclusive, Once, Run, added, shown, target
 
 
-@dataclass(frozen=True)
+@record
 class Undoing:
     """Undoes claims on a host, knowing those of all the other VMs."""
 

@@ -5,7 +5,6 @@ files and drivers of devices; of everything else only the values themselves are 
 """
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import cast
 
 from vfio_hooks.engine.journal import Claim, Journal, State
@@ -26,6 +25,7 @@ from vfio_hooks.knobs import (
 )
 from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.log import Log
+from vfio_hooks.record import replace
 from vfio_hooks.sharing import is_shared
 
 _FILES = (CpuMask, File, GroupCpus, IrqAffinity, Partition)

@@ -4,16 +4,16 @@ import grp
 import os
 import pwd
 import stat
-from dataclasses import dataclass
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.nearest import nearest
+from vfio_hooks.record import record
 
 _ACL = "system.posix_acl_access"
 
 
-@dataclass(frozen=True)
+@record
 class Account:
     """A user, with all of the groups."""
 

@@ -7,12 +7,12 @@ old kernels have no lists, and Linux 3 has wrong ones for the caches of AMD's co
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import accumulate
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import CpuSet, parse_list, parse_mask
+from vfio_hooks.record import record
 
 CPUS = "/sys/devices/system/cpu"
 NODES = "/sys/devices/system/node"
@@ -21,7 +21,7 @@ _SAME_KIND = 0.9
 """CPUs whose speeds differ by less than a tenth are one kind: favoured cores boost higher."""
 
 
-@dataclass(frozen=True)
+@record
 class Node:
     """A NUMA node: its online CPUs, which may be none, its memory in KiB, which may be 0, and
     how far it is to each node (10 is itself)."""
@@ -32,7 +32,7 @@ class Node:
     distances: dict[int, int]
 
 
-@dataclass(frozen=True)
+@record
 class Cache:
     """A unified cache of level 2 or higher: the CPUs that share it, and its size in KiB."""
 
@@ -45,7 +45,7 @@ class Cache:
         return self.size * 3 <= size * 2 and self.size > 0
 
 
-@dataclass(frozen=True)
+@record
 class Topology:
     """What a host's online CPUs share. Each tuple of sets is disjoint, and ordered by the lowest
     CPU in each: a core's SMT siblings; the cores of a cluster (an Intel E-core module, an Arm

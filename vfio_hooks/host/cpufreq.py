@@ -3,16 +3,15 @@
 https://docs.kernel.org/admin-guide/pm/cpufreq.html
 """
 
-from dataclasses import dataclass
-
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.record import record
 
 FOLDER = "/sys/devices/system/cpu/cpufreq"
 _SELF_GOVERNED = ("intel_pstate", "amd-pstate-epp")
 
 
-@dataclass(frozen=True)
+@record
 class Policy:
     """A policy with a CPU online. Frequencies are in kHz, and `frequencies` are all there are,
     none where the driver has them without gaps. `preferences` are the values that

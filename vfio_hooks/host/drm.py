@@ -4,13 +4,13 @@ https://docs.kernel.org/gpu/drm-uapi.html
 """
 
 import re
-from dataclasses import dataclass
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Connector:
     """A socket for a monitor: the kernel's name, "HDMI-A-1", unique among all cards; `edid` is
     the monitor's description in hex, empty where none is connected."""

@@ -11,11 +11,11 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.devices import class_devices
 from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 # Their drivers wait for open files, or fail when unbound beneath them. An input device or a USB
@@ -32,7 +32,7 @@ Number = tuple[int, int]
 """Major and minor number of a device."""
 
 
-@dataclass(frozen=True)
+@record
 class Holder:
     """A process that has a file of the device open."""
 

@@ -1,9 +1,9 @@
 """Kernel threads that may be moved from one CPU to another."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.host import Host
+from vfio_hooks.record import record
 
 # include/linux/sched.h
 _PF_KTHREAD = 0x00200000
@@ -13,7 +13,7 @@ _FLAGS, _START = 6, 19
 """Positions in /proc/PID/stat after the name: proc_pid_stat(5) counts from 1, with the name 2."""
 
 
-@dataclass(frozen=True)
+@record
 class Thread:
     """A thread by number and start time in clock ticks since boot, which nobody has again."""
 

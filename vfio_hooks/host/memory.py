@@ -6,10 +6,10 @@ https://docs.kernel.org/admin-guide/mm/hugetlbpage.html and Documentation/filesy
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import Node
+from vfio_hooks.record import record
 
 NODES = "/sys/devices/system/node"
 POOLS = "/sys/kernel/mm/hugepages"
@@ -21,7 +21,7 @@ _USES = (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Pool:
     """The hugepages of one size on one node, or of a host without nodes.
 

@@ -6,9 +6,9 @@ https://docs.kernel.org/networking/proc_net_tcp.html; routes are in /proc/net/ro
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.host import Host
+from vfio_hooks.record import record
 
 _SSH = 22
 _SSHD = "/etc/ssh/sshd_config"
@@ -16,7 +16,7 @@ _PORT = re.compile(r"^\s*Port[\s=]+(\d+)", re.MULTILINE | re.IGNORECASE)
 _ESTABLISHED = "01"
 
 
-@dataclass(frozen=True)
+@record
 class Route:
     """A route of the main table: the bits of its network, how many of them count, its way out."""
 

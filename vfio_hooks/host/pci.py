@@ -3,10 +3,10 @@
 https://docs.kernel.org/driver-api/vfio.html, "Groups, Devices, and IOMMUs".
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vfio_hooks.host import Host
+from vfio_hooks.record import record
 
 if TYPE_CHECKING:
     from vfio_hooks.domain import Domain
@@ -21,7 +21,7 @@ _DISPLAY_CLASS = "0x03"
 _BRIDGE_CLASSES = ("0x0604", "0x0609")
 
 
-@dataclass(frozen=True)
+@record
 class Function:
     """A PCI function as the host has it: "0000:04:00.1", its driver, its IOMMU group's number."""
 

@@ -7,11 +7,11 @@ from the pci.ids of this machine, where it is installed (https://pci-ids.ucw.cz)
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.record import record
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
@@ -52,7 +52,7 @@ _BASES = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class Link:
     """A PCI Express link: gigatransfers a second (0 where unknown) and the number of lanes."""
 
@@ -63,7 +63,7 @@ class Link:
         return f"{self.speed:g} GT/s x{self.width}"
 
 
-@dataclass(frozen=True)
+@record
 class Traits:
     """`node` is None where the firmware names none. `link` is what was negotiated and `best`
     what the function could do; None for one that has no link. `resets` are the kernel's words,
@@ -107,7 +107,7 @@ def traits(host: Host, address: str) -> Traits:
     )
 
 
-@dataclass(frozen=True)
+@record
 class Hop:
     """The link between a device or switch, `below`, and the port above it: what it has negotiated,
     what the lower end could do, and what the port could."""

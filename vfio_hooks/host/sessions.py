@@ -9,11 +9,11 @@ import os
 import pwd
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from vfio_hooks import commands
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
+from vfio_hooks.record import record, replace
 
 FOLDER = "/run/systemd/sessions"
 GRAPHICAL = ("x11", "wayland", "mir")
@@ -28,7 +28,7 @@ VARIABLES = (
 """What is taken from the environment of a session's programs."""
 
 
-@dataclass(frozen=True)
+@record
 class Session:
     """One session. `type` is x11, wayland, mir, tty or unspecified; `kind` is logind's class:
     user, greeter, manager, lock-screen; `state` is active, online (in the background) or closing.

@@ -9,12 +9,13 @@ root can set (xattr(7), "trusted"), and that goes with the file.
 import errno
 import os
 import stat
-from dataclasses import dataclass
+
+from vfio_hooks.record import record
 
 MARK = "trusted.vfio-hooks"
 
 
-@dataclass(frozen=True)
+@record
 class Access:
     """Owner, group and permissions of a file; as text "64055:993 0660"."""
 
@@ -36,7 +37,7 @@ OURS_ALONE = Access(0, 0, 0o600)
 """As a file is made, before it is given to anybody."""
 
 
-@dataclass(frozen=True)
+@record
 class Shared:
     """What is at a path: a file of `size` bytes, made by vfio-hooks or not, a character device,
     or something else, in words: "a symbolic link"."""

@@ -5,17 +5,17 @@ https://docs.kernel.org/PCI/pci-iov-howto.html and Documentation/ABI/testing/sys
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.in_use import holders
 from vfio_hooks.host.network import uses
 from vfio_hooks.host.pci import DEVICES, is_for_guests
+from vfio_hooks.record import record
 
 _ADDRESS = re.compile(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 
 
-@dataclass(frozen=True)
+@record
 class Vf:
     """A VF by its PF's address, "0000:08:00.0", and its number there, from 0."""
 

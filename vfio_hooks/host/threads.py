@@ -4,16 +4,16 @@ https://docs.kernel.org/filesystems/proc.html, Documentation/scheduler/sched-sta
 """
 
 import re
-from dataclasses import dataclass
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.record import record
 
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of include/linux/sched.h
 _TICK = 10_000_000  # ns: USER_HZ is 100
 
 
-@dataclass(frozen=True)
+@record
 class Thread:
     """A thread at one moment: the CPU that it is or last was on, and how long it has run in all
     (ns). (pid, tid, name) is who it is."""

@@ -1,10 +1,9 @@
 """systemd's units as they are now. systemctl(1), "show", and org.freedesktop.systemd1(5)."""
 
-from dataclasses import dataclass
-
 from vfio_hooks.errors import Gone
 from vfio_hooks.host import Host
 from vfio_hooks.host.cgroup import ROOT
+from vfio_hooks.record import record
 
 _FOLDERS = (
     "/etc/systemd/system",
@@ -17,7 +16,7 @@ _FOLDERS = (
 _UP, _DOWN = ("active", "reloading", "refreshing"), ("inactive", "failed", "maintenance")
 
 
-@dataclass(frozen=True)
+@record
 class UnitState:
     """LoadState, ActiveState and SubState of a unit: "loaded", "active", "running"."""
 

@@ -8,9 +8,9 @@ their controllers were found, which the next boot may change; udev's ID_PATH has
 
 import os
 import re
-from dataclasses import dataclass
 
 from vfio_hooks.host import Host
+from vfio_hooks.record import record
 
 DEVICES = "/sys/bus/usb/devices"
 DRIVERS = "/sys/bus/usb/drivers"
@@ -20,7 +20,7 @@ ID_PATH = re.compile(r"(pci-[0-9a-f:.]+-usb)(?:v[23])?(-0:\d+(?:\.\d+)*)(?::(\d+
 IDS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 
 
-@dataclass(frozen=True)
+@record
 class Device:
     """A device: "1-4", "046d:c52b", its serial number ("" for none) and what it calls itself.
     `place` is udev's ID_PATH, "pci-0000:0b:00.3-usb-0:4"; "" where no PCI device has the bus."""

@@ -1,7 +1,6 @@
 """A first vm.toml: the tables that this VM calls for on this host, each with the reason."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from shlex import quote
 from textwrap import wrap
 
@@ -22,11 +21,12 @@ from vfio_hooks.host.pci import (
 )
 from vfio_hooks.host.pci_traits import traits
 from vfio_hooks.pinning import kept
+from vfio_hooks.record import record
 
 _WIDTH = 96
 
 
-@dataclass(frozen=True)
+@record
 class Choice:
     """A table, "[pci]": why it is there, and its lines. One without `chosen` is left out, for
     that reason, and stands in the file as a comment. `problems` are what the VM's owner has to

@@ -1,6 +1,5 @@
 """The CPUs that the processes of a systemd unit may use."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.tasks import give_offline_cpus
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 SECONDS = 10
@@ -20,7 +20,7 @@ _FOLDERS = ("/run/systemd/system.control", "/run/systemd/transient")
 _FILE = "50-AllowedCPUs.conf"
 
 
-@dataclass(frozen=True)
+@record
 class AllowedCpus(Knob):
     """AllowedCPUs of a top-level slice or scope, set for this boot only; the value is a CPU
     list, and "" where the unit has all CPUs, as it has unless somebody restricts it.

@@ -1,7 +1,6 @@
 """Whether programs are told that the host has a card."""
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -9,12 +8,13 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.udev import is_announced, settle
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 ANNOUNCED, WITHDRAWN = "announced", "withdrawn"
 
 
-@dataclass(frozen=True)
+@record
 class Announced(Knob):
     """A graphics or sound card, by its folder below a PCI function's: ".../drm/card1".
 

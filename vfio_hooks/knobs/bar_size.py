@@ -1,6 +1,5 @@
 """The size of one of a PCI function's memory windows (resizable BAR)."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -9,9 +8,10 @@ from vfio_hooks.host.pci import DEVICES, bar_size, is_for_guests
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.knobs.pci_driver import Binding, PciDriver
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class BarSize(Knob):
     """The size of BAR `bar` of a function, in MiB, a power of two.
 

@@ -1,16 +1,16 @@
 """What every knob can do."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.record import record
 from vfio_hooks.sharing import shown
 
 
-@dataclass(frozen=True)
+@record
 class Knob(ABC):
-    """One thing of the host with one value. Subclasses are frozen dataclasses of plain JSON
+    """One thing of the host with one value. Subclasses are records of plain JSON
     types, and are listed in KINDS."""
 
     kind: ClassVar[str]

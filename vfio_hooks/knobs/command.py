@@ -1,15 +1,15 @@
 """A command and the command that takes it back, for what has no value to read."""
 
 import shlex
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 from vfio_hooks.sharing import DONE
 
 
-@dataclass(frozen=True)
+@record
 class Command(Knob):
     """Two argument lists. `undo` also runs when a crash left open whether `do` did, so it has
     to succeed where there is nothing to take back. `title` and `undo_title` are what people are

@@ -1,6 +1,5 @@
 """The text console on the framebuffer."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError, Immovable
@@ -8,13 +7,14 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.console import framebuffer_switches
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 BOUND, UNBOUND = "bound", "unbound"
 _SOON = 3  # seconds: a driver makes its framebuffer while it takes the card
 
 
-@dataclass(frozen=True)
+@record
 class Console(Knob):
     """Whether the virtual terminals draw on a framebuffer: "bound" or "unbound".
 

@@ -1,18 +1,18 @@
 """Whether a control group hands a controller on to the groups below it."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Immovable
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file
+from vfio_hooks.record import record
 
 ON, OFF = "on", "off"
 
 
-@dataclass(frozen=True)
+@record
 class Controller(Knob):
     """One controller, "cpuset", in a group's cgroup.subtree_control: "on" or "off".
 

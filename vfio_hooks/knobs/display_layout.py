@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks import layouts
@@ -11,12 +10,13 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.sessions import as_user
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.layouts.layout import Layout, Screen
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 COMMAND_SECONDS = 10
 
 
-@dataclass(frozen=True)
+@record
 class DisplayLayout(Knob):
     """The layout as text. `environment` ("NAME=value") is all that the back end's program needs to
     reach the display, so that undo has to find nothing out. `seconds` is how long outputs may take

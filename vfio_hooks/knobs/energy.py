@@ -1,15 +1,15 @@
 """How a CPU that chooses its own frequency weighs speed against power."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.knobs.file import File, confirm
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class EnergyPreference(File):
     """An energy_performance_preference file.
 

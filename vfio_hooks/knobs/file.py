@@ -1,13 +1,13 @@
 """Values that are one file of sysfs, procfs or cgroupfs."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
@@ -33,7 +33,7 @@ def write_file(host: WritableHost, path: str, text: str) -> None:
         raise refused(f"write {text!r}", path, error) from None
 
 
-@dataclass(frozen=True)
+@record
 class File(Knob):
     """A file whose text is the value, with single blanks where the kernel prints tabs. Where it
     prints all choices with the one in force in brackets ("always [madvise] never"), the value
@@ -65,7 +65,7 @@ class File(Knob):
             )
 
 
-@dataclass(frozen=True)
+@record
 class CpuMask(Knob):
     """A file that holds a CPU set, as a list or (`mask`) in hex; the value is a list."""
 

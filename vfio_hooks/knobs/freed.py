@@ -1,17 +1,17 @@
 """A PCI function that no program has open any more."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import Holder, holders_after, told
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 
 FREE = "not in use"
 
 
-@dataclass(frozen=True)
+@record
 class Freed(Knob):
     """A function whose device nodes have to have no holder. What a display manager's sessions
     leave behind may take some seconds to end.

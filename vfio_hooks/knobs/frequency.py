@@ -1,15 +1,15 @@
 """The lowest or highest frequency of a CPU frequency policy."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs.file import File, write_file
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 
-@dataclass(frozen=True)
+@record
 class Frequency(File):
     """scaling_min_freq or scaling_max_freq, in kHz. The kernel takes a write at once, and carries
     it out, and shows it, a moment later. https://docs.kernel.org/admin-guide/pm/cpufreq.html"""

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs.file import File, write_file
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Governor(File):
     """A scaling_governor file; the value is the governor's name, and where it has tunables these
     too: "ondemand (sampling_rate=4000, up_threshold=95)". A name alone leaves them as they are.

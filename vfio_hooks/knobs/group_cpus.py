@@ -1,7 +1,6 @@
 """The CPUs of a cgroup v2 that no systemd looks after."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone
@@ -10,9 +9,10 @@ from vfio_hooks.host.cpu import possible
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import confirm, write_file
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class GroupCpus(Knob):
     """cpuset.cpus of one group; the value is a CPU list, and "" where it has none of its own, as
     is the case as long as the controller is off.

@@ -1,7 +1,6 @@
 """The CPUs of programs that are in no control group but the top one, which has all CPUs."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -12,13 +11,14 @@ from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.host.kthread import is_kernels
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import confirm, read_file, write_file
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 SECONDS = 10
 """How long programs that keep starting others are followed."""
 
 
-@dataclass(frozen=True)
+@record
 class HostTasks(Knob):
     """A group "vfio-hooks" below `top`, where cpusets are, that takes these programs in; the value
     is its CPU list, and "" while there is no such group and they are where they came from.

@@ -1,7 +1,6 @@
 """The CPUs that an interrupt may go to."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError, Immovable
@@ -9,9 +8,10 @@ from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class IrqAffinity(Knob):
     """smp_affinity_list of one interrupt; the value is its CPU list.
 

@@ -1,7 +1,6 @@
 """The CPUs that irqbalance spreads interrupts over."""
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -10,11 +9,12 @@ from vfio_hooks.host.cpu import possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
 from vfio_hooks.host.irq import BALANCER
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 
 _ASKED = f"{BALANCER}/vfio-hooks"
 
 
-@dataclass(frozen=True)
+@record
 class IrqBalance(Knob):
     """The CPUs that one running irqbalance has not banned, as a list; told and asked through its
     control socket, whose name has its process in it. irqbalance(1), "API".

@@ -1,6 +1,5 @@
 """What power/control of a PCI function is, which vfio-pci changes."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
@@ -8,9 +7,10 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import stuck_writer
 from vfio_hooks.host.pci import is_for_guests
 from vfio_hooks.knobs.file import File
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class LentPower(File):
     """The power/control of a function that a VM gets. vfio-pci lets one that no guest uses sleep
     ("auto"), and when it lets go it forbids that ("on"), whatever was before: Linux's

@@ -1,6 +1,5 @@
 """Kernel modules."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
@@ -9,12 +8,13 @@ from vfio_hooks.host.in_use import driver_users, told
 from vfio_hooks.host.pci import DEVICES, PROBE
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 LOADED, ABSENT = "loaded", "not loaded"
 
 
-@dataclass(frozen=True)
+@record
 class Module(Knob):
     """A kernel module, loaded with what it needs, with its options of modprobe.d and `options`:
     "size=4".

@@ -1,6 +1,5 @@
 """Hugepages of one size on one NUMA node."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -8,10 +7,11 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.memory import NODES, amount, node_of, pool_at, use
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 
-@dataclass(frozen=True)
+@record
 class Pages(Knob):
     """A nr_hugepages file, of one node as a rule; the value is a number.
 

@@ -1,17 +1,17 @@
 """Whether a control group's CPUs are a partition of the kernel's, apart from all others."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file, write_file
+from vfio_hooks.record import record
 
 MEMBER = "member"
 
 
-@dataclass(frozen=True)
+@record
 class Partition(Knob):
     """cpuset.cpus.partition of one group: "member", "root" or "isolated".
 

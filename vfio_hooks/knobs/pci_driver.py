@@ -5,7 +5,6 @@ https://docs.kernel.org/PCI/sysfs-pci.html and Documentation/ABI/testing/sysfs-b
 
 import errno
 import re
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -14,12 +13,13 @@ from vfio_hooks.host.in_use import holders, holders_after, stuck_writer, told, w
 from vfio_hooks.host.pci import DEVICES, DRIVERS, PROBE, is_for_guests
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 NONE = "no driver"
 
 
-@dataclass(frozen=True)
+@record
 class Binding:
     """A function's driver and its driver_override, either of which may be absent."""
 
@@ -38,7 +38,7 @@ class Binding:
         return cls(None if found[1] == NONE else found[1], found[2])
 
 
-@dataclass(frozen=True)
+@record
 class PciDriver(Knob):
     """The binding of one function, "0000:04:00.0", as text: "vfio-pci (override vfio-pci)".
 

@@ -1,7 +1,6 @@
 """That a PCI function comes back to the driver it had, if need be by way of the whole bus."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
@@ -10,12 +9,13 @@ from vfio_hooks.host.in_use import stuck_writer, writer_name
 from vfio_hooks.host.pci import BUS, DEVICES, PROBE, is_for_guests
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.pci_driver import NONE
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 ABSENT = "not on the bus"
 
 
-@dataclass(frozen=True)
+@record
 class PciReturn(Knob):
     """The driver of a function, "0000:04:00.0", for a claim that only looks after its return.
 

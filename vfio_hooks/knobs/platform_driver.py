@@ -1,7 +1,6 @@
 """The driver of a platform device, such as the framebuffer that the firmware set up."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -9,11 +8,12 @@ from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.framebuffer import PLATFORM
 from vfio_hooks.host.in_use import writer_name
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 
 NONE = "no driver"
 
 
-@dataclass(frozen=True)
+@record
 class PlatformDriver(Knob):
     """The driver of a platform device, "efi-framebuffer.0"; "no driver" for none.
 

@@ -1,6 +1,5 @@
 """Who may use a file or device node that memory is shared through."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -8,6 +7,7 @@ from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.shared import OURS_ALONE, Access, Shared
 from vfio_hooks.host.udev import settle
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 ABSENT = "absent"
@@ -16,7 +16,7 @@ _APPEARS = 10
 """Seconds that a module's device node may take to appear, and udev to have its way with it."""
 
 
-@dataclass(frozen=True)
+@record
 class SharedFile(Knob):
     """A file in /dev/shm, or (`device`) the node of a kvmfr device; the value is its owner, group
     and permissions: "64055:993 0660".

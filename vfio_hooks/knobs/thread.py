@@ -2,7 +2,6 @@
 
 import errno
 import re
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError, Immovable
@@ -12,9 +11,10 @@ from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.host.kthread import started
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class ThreadAffinity(Knob):
     """sched_setaffinity(2) of one thread; the value is the list of the online CPUs it may use:
     what a thread may do on the others is lost on Linux 6.1 with any change.

@@ -1,19 +1,19 @@
 """A program in a systemd unit of its own, which exists while the program runs."""
 
 import shlex
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, units
 from vfio_hooks.host.unit_syntax import no_variables
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 ABSENT = "not running"
 
 
-@dataclass(frozen=True)
+@record
 class Transient(Knob):
     """The service `unit` of systemd's system manager, made by systemd-run(1); the value is its
     command line while it runs. `properties` are "Name=value" of systemd.service(5) and its

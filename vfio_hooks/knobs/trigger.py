@@ -1,14 +1,14 @@
 """Files that make the kernel do something, and have no value."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Trigger(Knob):
     """A file that is only written, such as drop_caches. There is nothing to put back."""
 

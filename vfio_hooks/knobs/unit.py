@@ -1,18 +1,18 @@
 """Whether a systemd unit runs."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, units
 from vfio_hooks.host.units import UnitState
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 ACTIVE, INACTIVE = "active", "inactive"
 
 
-@dataclass(frozen=True)
+@record
 class Unit(Knob):
     """A unit, "gdm.service", as "active" or "inactive"; one that failed is inactive.
 

@@ -1,7 +1,6 @@
 """The driver that one interface of a USB device is bound to."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -9,12 +8,13 @@ from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.in_use import writer_name
 from vfio_hooks.host.usb import DEVICES, DRIVERS, find
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 NONE = "no driver"
 
 
-@dataclass(frozen=True)
+@record
 class UsbDriver(Knob):
     """The driver of interface "1.0" of the device at `path`, "1-4"; the value is its name, or "no
     driver".

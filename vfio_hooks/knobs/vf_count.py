@@ -1,7 +1,6 @@
 """How many VFs a physical function has."""
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
@@ -12,9 +11,10 @@ from vfio_hooks.host.udev import settle
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file
 from vfio_hooks.knobs.vf_setting import VfSetting, all_settings
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class VfCount(Knob):
     """The sriov_numvfs of a PF, "0000:08:00.0"; the value is a number.
 

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vfio_hooks.errors import Gone, HookError
@@ -12,11 +11,12 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.pci import DEVICES, is_for_guests
 from vfio_hooks.host.sriov import Vf, interface, vfs
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
 
 VLAN, MAC, TRUST, SPOOFCHK, RATE, STATE = "vlan", "mac", "trust", "spoofchk", "rate", "state"
 
 
-@dataclass(frozen=True)
+@record
 class VfSetting(Knob):
     """One `attribute` of VF number `vf` of a PF, "0000:08:00.0": ip-link(8), "vf NUM".
 

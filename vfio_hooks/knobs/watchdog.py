@@ -1,15 +1,15 @@
 """The kernel's lockup detectors."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs.file import File, confirm, write_file
+from vfio_hooks.record import record
 
 BOTH = "/proc/sys/kernel/watchdog"
 
 
-@dataclass(frozen=True)
+@record
 class Watchdog(File):
     """nmi_watchdog or soft_watchdog, "1" or "0".
 

@@ -1,10 +1,10 @@
 """A layout changed as somebody wishes: outputs off, on, elsewhere, and which is the primary one."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.layouts.layout import REFLECTIONS, ROTATIONS, Layout, Mode, Output, Screen
+from vfio_hooks.record import replace
 
 Wish = Mapping[str, str | int | float]
 """What one output is to be: WISHES has the keys."""
@@ -50,12 +50,12 @@ def arrange(
     return Layout.of(work.outputs.values())
 
 
-@dataclass
 class _Arranging:
     """A layout in the making."""
 
-    screen: Screen
-    outputs: dict[str, Output]
+    def __init__(self, screen: Screen, outputs: dict[str, Output]) -> None:
+        self.screen = screen
+        self.outputs = outputs
 
     def known(self, name: str) -> Output:
         """An output by its name."""

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
+
+from vfio_hooks.record import field, record, replace
 
 ROTATIONS = ("normal", "left", "inverted", "right")
 """Counterclockwise, in steps of 90 degrees; the order is that of wl_output's transforms."""
@@ -13,7 +14,7 @@ _PRIVATE = ("timing", "filter", "id", "monitor")
 """What a server chooses by itself where it is not told, and nobody can see."""
 
 
-@dataclass(frozen=True)
+@record
 class Output:
     """One connector, and what it shows; without a `mode` it is off.
 
@@ -82,7 +83,7 @@ class Output:
         )
 
 
-@dataclass(frozen=True)
+@record
 class Layout:
     """All connected outputs, in the order of their names."""
 
@@ -126,7 +127,7 @@ class Layout:
         return mine == others
 
 
-@dataclass(frozen=True)
+@record
 class Mode:
     """A mode that an output can have; `id` is the display server's own name of just this one."""
 
@@ -143,7 +144,7 @@ class Mode:
         return sum((one.name, one.rate) == (self.name, self.rate) for one in modes) > 1
 
 
-@dataclass(frozen=True)
+@record
 class Screen:
     """What a display server shows: the layout, and all that its outputs could be.
 

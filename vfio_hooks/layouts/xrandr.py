@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from vfio_hooks.layouts.layout import Layout, Mode, Output, Screen
+from vfio_hooks.record import record, replace
 
 PROGRAM = "xrandr"
 PACKAGE = "x11-xserver-utils"
@@ -30,7 +30,7 @@ _REFLECTING = {"": "normal", "x": "x", "y": "y", "xy": "xy"}
 _NO_PANNING = ("0x0+0+0", "0x0+0+0", "0/0/0/0")
 
 
-@dataclass(frozen=True)
+@record
 class Provider:
     """A graphics card as the X server has it; number 0 is the one that draws everything.
     `address` is its PCI address, which some drivers put into the name."""
@@ -67,7 +67,7 @@ def providers(text: str) -> list[Provider]:
     ]
 
 
-@dataclass(frozen=True)
+@record
 class _Section:
     """What --verbose says of one output."""
 

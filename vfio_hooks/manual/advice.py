@@ -4,10 +4,10 @@ They are "VFIO: Tuning your Windows gaming VM for optimal performance" and the f
 "Increasing VFIO VGA Performance".
 """
 
-from dataclasses import dataclass
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Advice:
     """A piece of advice: the findings that give it, by name, and what is to be said of the rest:
     who does it instead, or why no finding can."""

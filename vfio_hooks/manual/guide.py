@@ -4,10 +4,10 @@ The guide is "VFIO: Tuning your Windows gaming VM for optimal performance"; many
 after it, and hooks/qemu.d/VFIO-NoHide/vm.toml is its host.
 """
 
-from dataclasses import dataclass
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Line:
     """A line of a script, or several that are one step. `pause` is how long it sleeps, in
     seconds, whatever there is to wait for."""

@@ -3,11 +3,12 @@
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from vfio_hooks.config.options import Key, describe, keys, show
 from vfio_hooks.manual.roff import Page
+from vfio_hooks.record import MISSING, Field, fields
 
 
 @dataclass
@@ -53,11 +54,11 @@ def _sentences(options: type[Any]) -> Iterator[str]:
     yield from re.split(r"(?<=\.)\s+(?=[A-Z`])", " ".join(text.split()))
 
 
-def _tag(name: str, key: Key, of: "Field[Any]") -> str:
+def _tag(name: str, key: Key, of: Field) -> str:
     return f"`{name}` ({describe(key.kind)}; {_default(of)})"
 
 
-def _default(of: "Field[Any]") -> str:
+def _default(of: Field) -> str:
     value = of.default
     if value is MISSING:
         if of.default_factory is MISSING:

@@ -6,17 +6,17 @@ no table is proposed that might do twice what the script goes on doing.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.event import OPERATIONS
 from vfio_hooks.migrate.verdicts import Verdict, verdicts
+from vfio_hooks.record import record
 from vfio_hooks.shell.actions import Run
 
 _LARGEST = 1 << 20
 _SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
 
 
-@dataclass(frozen=True)
+@record
 class Script:
     """An executable of a VM, the operation of libvirt's that it is run at ("" for all of them),
     and what becomes of its lines and of those of the files that it calls."""

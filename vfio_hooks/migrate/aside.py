@@ -12,10 +12,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.migrate import Script
+from vfio_hooks.record import record
 
 FOLDER = ".migrated"
 _RECORD = "record.json"
@@ -27,7 +27,7 @@ _LARGER = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@record
 class Change:
     """What becomes of a script's file: it goes, or `text` takes its place."""
 

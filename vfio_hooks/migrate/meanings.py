@@ -5,15 +5,16 @@ writes a value into a file, "write VALUE > FILE". The first pattern that is foun
 """
 
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+from vfio_hooks.record import record
 
 Kind = Literal["table", "needless", "keep", "mistake"]
 """A table does it; nothing is needed in its place; only a script can do it; it does harm, or not
 what is meant."""
 
 
-@dataclass(frozen=True)
+@record
 class Meaning:
     """What a command is for. `table` is the facility, "" for none; `keys` name options of it,
     whose values are groups of `pattern`, or stand after a "="."""

@@ -4,11 +4,11 @@ import difflib
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
 
 from vfio_hooks.event import ENDING
 from vfio_hooks.migrate.meanings import Kind, Meaning, meaning
+from vfio_hooks.record import record, replace
 from vfio_hooks.shell.actions import UNKNOWN, Action, Run
 
 Sort = Kind | Literal["unread"]
@@ -40,7 +40,7 @@ _ALIKE = 0.85
 _HOST_FILES = ("/sys/", "/proc/", "/dev/", "/etc/")
 
 
-@dataclass(frozen=True)
+@record
 class Verdict:
     """A line, what is to become of it and why; `table` is the facility's name, "" for none, and
     `options` are keys of it with their values. `user` is whom the command runs as."""

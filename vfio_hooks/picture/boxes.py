@@ -1,15 +1,16 @@
 """Boxes of an SVG: what they are made of, and how they are put side by side or in each other."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from xml.sax.saxutils import escape
+
+from vfio_hooks.record import record
 
 INK = "#1c1c1c"
 PAD = 10
 GAP = 6
 
 
-@dataclass(frozen=True)
+@record
 class Box:
     """A part of the picture: its size, and its SVG at a place."""
 

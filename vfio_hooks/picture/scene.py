@@ -1,7 +1,6 @@
 """What the picture shows, as data: sockets, nodes, caches, cores, and who sits where."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, pci
@@ -11,9 +10,10 @@ from vfio_hooks.host.cpulist import CpuSet
 from vfio_hooks.host.pci_traits import Link, missing_lanes, names, traits
 from vfio_hooks.host.threads import interrupts_by_cpu
 from vfio_hooks.picture.wrong import Function, Problem, problems
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Vm:
     """A VM of the picture; `letter` stands for it in narrow places."""
 
@@ -24,7 +24,7 @@ class Vm:
     pinned: CpuSet
 
 
-@dataclass(frozen=True)
+@record
 class Seat:
     """What a VM has pinned to a CPU."""
 
@@ -34,7 +34,7 @@ class Seat:
     iothreads: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Cpu:
     """A CPU: who is on it, its part of all device interrupts since the boot (0 to 1, None where
     that is not known), and the numbers of the problems that concern it."""
@@ -45,7 +45,7 @@ class Cpu:
     wrong: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Group:
     """Cores of one kind that share a level 3 cache; its size is in KiB, 0 without one."""
 
@@ -58,7 +58,7 @@ class Group:
         return [cpu for core in self.cores for cpu in core]
 
 
-@dataclass(frozen=True)
+@record
 class Device:
     """A PCI function that a VM has or could have; `vms` are the letters of those that name it."""
 
@@ -74,7 +74,7 @@ class Device:
     wrong: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Node:
     """A NUMA node, or the part of one that is in a socket; memory in KiB."""
 
@@ -84,13 +84,13 @@ class Node:
     devices: tuple[Device, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Socket:
     number: int
     nodes: tuple[Node, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Scene:
     """All of it. `elsewhere` are nodes without CPUs, `homeless` devices of no known node."""
 

@@ -1,7 +1,6 @@
 """What is wrong with where VMs are, each with the CPUs and devices to mark."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -11,12 +10,13 @@ from vfio_hooks.host.cpu import Topology
 from vfio_hooks.host.cpulist import CpuSet
 from vfio_hooks.host.pci_traits import Traits
 from vfio_hooks.placement import Fault, faults, neighbours, room
+from vfio_hooks.record import record, replace
 
 Running = tuple[Domain, bool]
 """A domain, and whether it runs."""
 
 
-@dataclass(frozen=True)
+@record
 class Function:
     """A PCI function with what there is to know of it; `lanes` as `pci_traits.missing_lanes`."""
 
@@ -25,7 +25,7 @@ class Function:
     lanes: tuple[int, int] | None
 
 
-@dataclass(frozen=True)
+@record
 class Problem:
     """`number` is what the picture marks it with. A "wrong" costs time or fails; a "note" may be
     meant that way."""

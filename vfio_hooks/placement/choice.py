@@ -7,16 +7,16 @@ core is always the host's, as the kernel's own work is there, and whose cache is
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpu import NODES, Cache, Node, Topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.memory import amount, fits
 from vfio_hooks.placement.wish import Wish
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Placement:
     """A CPU for each vCPU, in their order; `threads` of them each share a core, and the guest
     should know. The emulator's threads and each I/O thread have CPUs of the host's side. `nodes`

@@ -1,17 +1,17 @@
 """What can be wrong with where a VM is: the names, and why each matters."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.domain.editing import Edit
 from vfio_hooks.host.cpulist import CpuSet
+from vfio_hooks.record import record
 
 Level = Literal["error", "warning", "hint"]
 """What does not work; what costs something; what may be better."""
 Sure = Literal["certain", "likely", "possible"]
 
 
-@dataclass(frozen=True)
+@record
 class Kind:
     """A kind of fault. `source` is the document that says `why`."""
 
@@ -21,7 +21,7 @@ class Kind:
     sure: Sure = "certain"
 
 
-@dataclass(frozen=True)
+@record
 class Fault:
     """A fault of a VM, by the name of its kind: what is seen, what to do, which edits of its XML
     mend it, and the CPUs and devices that it is about."""

@@ -1,7 +1,6 @@
 """A VM and the host that it is to be placed on, as all rules about its place see them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
 
@@ -13,11 +12,12 @@ from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.host.pci_traits import Traits, traits
 from vfio_hooks.placement.choice import Placement, place
 from vfio_hooks.placement.wish import Wish, taken
+from vfio_hooks.record import record
 
 AUTOSTART = "/etc/libvirt/qemu/autostart"
 
 
-@dataclass(frozen=True)
+@record
 class Room:
     """`devices` are the functions that the VM is given; `isolated` the CPUs that the kernel
     spreads no threads over; `starts` the names of the VMs that start with the host."""

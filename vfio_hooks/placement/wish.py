@@ -1,13 +1,13 @@
 """What is to be placed of a domain, beside the domains that there are."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.host.cpulist import CpuSet
+from vfio_hooks.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Wish:
     """What is to be placed. `node` is that of the VM's graphics card, None where that is not
     known; `taken` are the CPUs that other VMs have to themselves; `memory` is in KiB, 0 where

@@ -40,7 +40,7 @@ class Plugin(Protocol):
 
     @property
     def Options(self) -> type[Any]:
-        """A frozen dataclass: the keys of the plugin's TOML table, with types and defaults."""
+        """The keys of the plugin's table and their defaults, as a record or frozen dataclass."""
 
     def plan(self, event: Event, domain: Domain, options: Any, host: Host) -> Iterable[Step]:
         """The steps of one event (prepare, start or started), in their order. Raises HookError

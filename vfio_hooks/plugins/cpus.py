@@ -19,7 +19,6 @@ that are made meanwhile are not seen.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks import partition
@@ -41,6 +40,7 @@ from vfio_hooks.knobs import (
 )
 from vfio_hooks.knobs.controller import ON
 from vfio_hooks.pinning import SAID, Pin, own_cpus
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Override, Subtract
 from vfio_hooks.steps import Step
 
@@ -49,7 +49,7 @@ WORKQUEUES = "/sys/devices/virtual/workqueue"
 INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`also` names threads of the VM whose CPUs leave the host too: "emulatorpin", "iothreadpin".
     `kernel_threads` = false leaves work queues and kernel threads where they are. `partition`

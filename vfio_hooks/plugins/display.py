@@ -15,7 +15,6 @@ card alone from the start, monitors and all:
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
@@ -32,6 +31,7 @@ from vfio_hooks.layouts.arrange import arrange, check_wish
 from vfio_hooks.layouts.cards import is_on_first_card, outputs_on
 from vfio_hooks.layouts.layout import Screen
 from vfio_hooks.layouts.xrandr import providers
+from vfio_hooks.record import record, replace
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
@@ -52,7 +52,7 @@ _ELSEWHERE = (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`user` and `seat` say whose session is meant, where more than one is on a screen. `off` are
     outputs to switch off, besides those of the passed card; it also tells which of several that

@@ -8,7 +8,6 @@ and the one before it when that one stops.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.domain import Domain
@@ -21,13 +20,14 @@ from vfio_hooks.host.modules import is_known
 from vfio_hooks.knobs import EnergyPreference, File, Frequency, Governor, Module
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.pinning import SAID
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step
 
 INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`governor` is one of scaling_available_governors, or another one that the kernel has as a
     module; that module then stays loaded. `cpus` says whose: "pinned" means the CPUs that vCPUs

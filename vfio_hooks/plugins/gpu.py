@@ -10,7 +10,6 @@ card last, so that its other functions have their drivers by then.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal
 
 from vfio_hooks.domain import Domain
@@ -20,11 +19,12 @@ from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
 from vfio_hooks.host.pci import DEVICES, Function, bar_sizes, is_for_guests, passed_displays
 from vfio_hooks.knobs import BarSize, File, PciReturn
+from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Exclusive, Override
 from vfio_hooks.steps import Step
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`functions` are the PCI functions meant, ["0000:04:00.0"], of those that the domain is
     given; without it, all that are a graphics card. `rescan` says whether one that its driver

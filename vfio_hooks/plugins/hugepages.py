@@ -13,7 +13,6 @@ all: a host that needs them reserves them on the kernel's command line, and uses
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.domain import Domain, HugePages
 from vfio_hooks.domain.devices import MemoryDevice
@@ -25,6 +24,7 @@ from vfio_hooks.host.cpu import Node, nodes
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.host.memory import Pool, amount, pool
 from vfio_hooks.knobs import Pages
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Add
 from vfio_hooks.steps import Step
 
@@ -34,7 +34,7 @@ _SAID = "how many, <memory> in the VM's XML says, and how large, <hugepages> in 
 INSTEAD = dict.fromkeys(("pages", "nr_hugepages", "count", "size", "pagesize", "memory"), _SAID)
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`nodes`, such as "0" or "0-1", are the host's NUMA nodes to take the pages from, whatever
     the domain says. With `reuse` pages that are free already count as the VM's, and only what is

@@ -7,7 +7,6 @@ after a crash of QEMU or libvirt.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.beside import lifetime
@@ -16,6 +15,7 @@ from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, units
 from vfio_hooks.knobs import Transient
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
@@ -31,7 +31,7 @@ What = Literal[
 ]
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`what` the VM keeps from happening, by systemd-inhibit(1)'s names. "handle-lid-switch" is for
     laptops whose lid is closed while somebody plays."""

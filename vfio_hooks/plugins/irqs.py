@@ -18,7 +18,6 @@ irqbalance that is started anew, as when its package is upgraded.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from vfio_hooks.beside import argv, pidfile
@@ -31,13 +30,14 @@ from vfio_hooks.host.cpu import Node, nearest_first, nodes, online, possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import CpuMask, IrqAffinity, IrqBalance
 from vfio_hooks.pinning import SAID, Pin, kept, own_cpus
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Run, Subtract
 from vfio_hooks.steps import Step
 
 INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`also` names threads of the VM whose CPUs are kept free too: "emulatorpin", "iothreadpin".
     `irqbalance` = false leaves irqbalance alone; where it runs, it then moves interrupts to the
@@ -80,7 +80,7 @@ def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
             yield Step("irqs", knob, share_of(now), "stopped", required=False)
 
 
-@dataclass(frozen=True)
+@record
 class _Away:
     """How to keep a set of CPUs off certain others."""
 

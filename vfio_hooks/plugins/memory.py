@@ -10,7 +10,6 @@ it. A table with any key does just what it says.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.domain import Domain
@@ -18,6 +17,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.knobs import File, Trigger, Watchdog
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step
 
@@ -39,7 +39,7 @@ _COUNTERS = "/sys/bus/event_source/devices"
 _WATCHDOGS = ("nmi_watchdog", "soft_watchdog")
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`drop_caches` (1 page cache, 2 dentries and inodes, 3 both) and `compact_memory` are done
     once, before the VM starts; there is nothing to undo. `ksm` is the merging of equal pages:

@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -15,16 +14,17 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
+from vfio_hooks.record import record
 from vfio_hooks.steps import Step
 from vfio_hooks.trust import trusted
 
 
-@dataclass(frozen=True)
+@record
 class NoOptions:
     """The options of a module that defines none."""
 
 
-@dataclass(frozen=True)
+@record
 class OwnPlugin:
     """A module of a VM's folder, whose failures are told with their file and line."""
 

@@ -6,7 +6,6 @@ that it is the one from before. With managed='no' the plugin binds it, too.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.domain import Domain
@@ -26,6 +25,7 @@ from vfio_hooks.knobs import Announced, LentPower, Module, PciDriver, VfCount
 from vfio_hooks.knobs.announced import WITHDRAWN
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.knobs.pci_driver import Binding
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
@@ -34,7 +34,7 @@ _SAID = "<hostdev> in the VM's XML says which: virt-manager, Add Hardware, PCI H
 INSTEAD = dict.fromkeys(("devices", "device", "addresses", "address", "ids"), _SAID)
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`group` says what happens to functions that share an IOMMU group with a passed one and are
     in use by the host: "error", or "bind" to take them from the host for the VM's run.

@@ -19,7 +19,6 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal
 
 from vfio_hooks import beside
@@ -32,6 +31,7 @@ from vfio_hooks.host.accounts import Account, account, obstacle
 from vfio_hooks.host.sessions import Session, choose, environment, graphical
 from vfio_hooks.host.unit_syntax import quote, unit_name
 from vfio_hooks.knobs import Transient
+from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
@@ -41,7 +41,7 @@ _RESTART_AFTER = 3
 """Seconds; often enough for a person, and no burden where a program fails again and again."""
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`command` is the program and its arguments; a string is split at its blanks, as a shell
     would, and nothing in it is replaced. `user` is whom it runs as; by default the one who has the

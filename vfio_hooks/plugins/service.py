@@ -15,7 +15,6 @@ differently the last one to start has its way, and it is as before when the last
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.domain import Domain
@@ -23,6 +22,7 @@ from vfio_hooks.event import Event
 from vfio_hooks.host import Host, units
 from vfio_hooks.knobs import Command, Unit
 from vfio_hooks.knobs.unit import ACTIVE, INACTIVE
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Override, Run
 from vfio_hooks.steps import Step
 
@@ -31,7 +31,7 @@ _OURS = re.compile(r"(libvirtd|virtqemud|dbus|dbus-broker|systemd-journald)[-.].
 """What runs the hook, or what it needs."""
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`unit` is a unit of systemd's system manager; without a suffix it is a service. `action` is
     what happens to it before the VM starts: "stop", "start", or "restart", which does nothing to

@@ -19,7 +19,6 @@ check` with the VM's name says how.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.domain import Domain
@@ -36,6 +35,7 @@ from vfio_hooks.knobs.freed import FREE
 from vfio_hooks.knobs.module import ABSENT
 from vfio_hooks.knobs.platform_driver import NONE
 from vfio_hooks.knobs.unit import INACTIVE
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
@@ -44,7 +44,7 @@ _STAYS = "none"
 _NVIDIA = ("nvidia-persistenced.service", "nvidia-powerd.service")
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`manager` is the systemd unit of the display manager; without it, what
     /etc/systemd/system/display-manager.service points to, and none where that is not there; "none"

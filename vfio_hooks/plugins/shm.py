@@ -22,7 +22,6 @@ but nothing of <qemu:commandline>; a line "/dev/shm/NAME rw," or "/dev/kvmfr0 rw
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.domain.devices import KVMFR, SharedMemory
@@ -36,6 +35,7 @@ from vfio_hooks.host.shared import Access, Shared
 from vfio_hooks.knobs import Module, SharedFile
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.knobs.shared_file import shown
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step
 
@@ -46,7 +46,7 @@ _LOCAL_PROFILE = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
 _PROFILE = "/etc/apparmor.d/abstractions/libvirt-qemu"
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`name` is that of the file in /dev/shm, or "kvmfr0". `size` is in MiB; without it, the
     domain's. `owner` is the user who runs the program on the host, such as the Looking Glass

@@ -25,7 +25,6 @@ rw," in /etc/apparmor.d/local/abstractions/libvirt-qemu lets it have it.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.domain import Domain
@@ -38,13 +37,14 @@ from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.host.sriov import Vf
 from vfio_hooks.knobs import VfCount, VfSetting
 from vfio_hooks.knobs import vf_setting as attributes
+from vfio_hooks.record import record
 from vfio_hooks.sharing import AtLeast, Exclusive
 from vfio_hooks.steps import Step
 
 MULTIPLE = True
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`pf` is the card's network interface, or its PCI address ("0000:07:00.1"). `vf` is the
     number of a VF, from 0; it needs `pf`. `numvfs` is how many VFs the card has to have at least;

@@ -19,7 +19,6 @@ meanwhile, in another port too; a device that is gone is told in the log.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.domain.devices import UsbDevice
@@ -41,13 +40,14 @@ from vfio_hooks.host.usb import (
 )
 from vfio_hooks.knobs import UsbDriver
 from vfio_hooks.knobs.usb_driver import NONE
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive
 from vfio_hooks.steps import Step
 
 MULTIPLE = True
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`device` is a vendor and product number as lsusb shows them ("046d:c52b"), and stands for
     all devices that have them; or a place, "1-4", as in /sys/bus/usb/devices; or one interface of
@@ -92,7 +92,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             yield Step("usb", knob, Exclusive(value))
 
 
-@dataclass(frozen=True)
+@record
 class _Place:
     """Where a device is, in either notation, and the interface of it that is meant ("": all)."""
 

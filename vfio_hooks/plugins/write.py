@@ -16,13 +16,13 @@ of several VMs that want it differently the last one to start has its way.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.knobs import File, Trigger
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step
 
@@ -30,7 +30,7 @@ MULTIPLE = True
 _ALLOWED = ("/sys/", "/proc/sys/")
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """`path` is a file below /sys or /proc/sys, or the name of a sysctl, "vm.dirty_ratio". `value`
     is written the way the kernel shows it when the file is read ("Y", not 1, where it shows

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from vfio_hooks.record import record, replace
 from vfio_hooks.shell.grammar import Block, For, Function, Node, Pipe, Simple, parse
 from vfio_hooks.shell.tokens import Unreadable, Word
 
@@ -16,7 +17,7 @@ _MOST = 64
 _DEEPEST = 8
 
 
-@dataclass(frozen=True)
+@record
 class Action:
     """A command: the `file` and line where it stands, its words, the files that its output is
     written to, and what it reads from a command before it in a pipe, where that is constant.
@@ -59,7 +60,7 @@ class Run:
         self._values |= {"@": " ".join(arguments), "*": " ".join(arguments)}
 
 
-@dataclass(frozen=True)
+@record
 class _Walk:
     """A walk through one file's commands."""
 

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from vfio_hooks.record import record
 from vfio_hooks.shell.tokens import Operator, Piece, Token, Unreadable, Word, tokens
 
 _REDIRECTIONS = (">", ">>", "<", "<<", "<<-", "<<<", ">&", "<&", "&>", "&>>", ">|", "<>")
@@ -14,7 +14,7 @@ _UNREAD = ("select", "coproc")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=")
 
 
-@dataclass(frozen=True)
+@record
 class Simple:
     """A command: variables that it sets, its words, and (operator, file) of each redirection."""
 
@@ -25,14 +25,14 @@ class Simple:
     background: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Pipe:
     """Commands of which each reads what the one before prints."""
 
     commands: tuple["Node", ...]
 
 
-@dataclass(frozen=True)
+@record
 class Block:
     """Commands in between keywords or brackets: all branches of an `if`, the arms of a `case`.
     `kind` is the opening word, "(" or "{"."""
@@ -43,7 +43,7 @@ class Block:
     redirections: tuple[tuple[str, Word], ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class For:
     """The body once for each of the words; without words, for the arguments. `name` is "" in a
     for ((...))."""
@@ -54,7 +54,7 @@ class For:
     body: tuple["Node", ...]
 
 
-@dataclass(frozen=True)
+@record
 class Function:
     name: str
     body: tuple["Node", ...]

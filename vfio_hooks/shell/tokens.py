@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+from vfio_hooks.record import record
 
 _OPERATORS = ("<<-", "<<<", "&>>", "&&", "||", ";;", "<<", ">>", ">&", "<&", "&>", ">|", "<>")
 _SINGLE = ";&|<>()"
@@ -23,7 +24,7 @@ class Unreadable(Exception):
         self.why = why
 
 
-@dataclass(frozen=True)
+@record
 class Piece:
     """A part of a word: text as it stands, a variable's name, or code whose output it becomes.
     `other` is what a variable without a value is replaced with: ${NAME:-OTHER}."""
@@ -34,7 +35,7 @@ class Piece:
     other: str | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Word:
     line: int
     pieces: tuple[Piece, ...]
@@ -47,7 +48,7 @@ class Word:
         return None
 
 
-@dataclass(frozen=True)
+@record
 class Operator:
     """`glued`: no blank is before it, so a number there is a descriptor, as in 2>FILE."""
 

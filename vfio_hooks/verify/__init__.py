@@ -6,7 +6,6 @@ in /run, which process the VM is and what its domain says.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from vfio_hooks.beside import pidfile
@@ -17,6 +16,7 @@ from vfio_hooks.host.cpu import nodes, online
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
 from vfio_hooks.host.irq import DEFAULT, FOLDER
 from vfio_hooks.host.threads import Thread, allowed, memory_by_node, threads
+from vfio_hooks.record import record
 from vfio_hooks.verify.memory import far, homes, placed
 from vfio_hooks.verify.window import Watch, watch
 
@@ -27,7 +27,7 @@ _SHOWN = 5
 """How many tasks or interrupts a line names."""
 
 
-@dataclass(frozen=True)
+@record
 class Verdict:
     """One line: what it is about, how it is, and whether that is right. A note is for what may
     well be meant that way."""

@@ -2,11 +2,12 @@
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import CpuSet
 from vfio_hooks.host.threads import Thread, busy, interrupts, threads
+from vfio_hooks.record import replace
 from vfio_hooks.wait import until
 
 _UNSURE, _SHARE = 50_000_000, 0.05

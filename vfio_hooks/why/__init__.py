@@ -3,14 +3,14 @@ those that are known. An explanation claims no more than its line says."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 
+from vfio_hooks.record import record, replace
 from vfio_hooks.why.known import KNOWN, Known
 from vfio_hooks.why.lines import Line
 
 
-@dataclass(frozen=True)
+@record
 class Told:
     """A line, what is known of it, and how often it came; `known` is None for one that is shown
     as it is. `meaning` and `remedy` name the devices and numbers of the line."""

@@ -5,7 +5,7 @@ claims no more than its line says. The groups of a pattern, such as `device`, ca
 both texts. Lines of the last version that was looked at are in tests/corpus/why.json.
 """
 
-from dataclasses import dataclass
+from vfio_hooks.record import record
 
 _QEMU = "QEMU 10.0"
 _LINUX = "Linux 6.12"
@@ -14,7 +14,7 @@ _DEVICE = r"(?P<device>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
 _SHORT = r"(?P<device>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
 
 
-@dataclass(frozen=True)
+@record
 class Known:
     """A line that is known by a regular expression. `name` is stable, for programs. `boot` says
     that the line is a fault of the host also where no VM was started: `check` tells it, too."""

@@ -5,13 +5,13 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from vfio_hooks.commands import find, run
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.log import IDENTIFIER, WARNING
+from vfio_hooks.record import record, replace
 
 Source = Literal["kernel", "qemu", "libvirt", "hook"]
 QEMU_LOGS = "/var/log/libvirt/qemu"
@@ -32,7 +32,7 @@ _START = "starting up libvirt version"
 _LARGEST_RECORD = 8192  # CONSOLE_EXT_LOG_MAX of Linux
 
 
-@dataclass(frozen=True)
+@record
 class Line:
     """One line of a log; `time` is in seconds since 1970. Of the hook's and libvirt's lines,
     `is_warning` tells those that say that something went wrong."""

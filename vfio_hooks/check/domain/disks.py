@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import passed
@@ -10,6 +9,7 @@ from vfio_hooks.check.domain.kind import is_macos
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit
+from vfio_hooks.record import record
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -21,7 +21,7 @@ _UNSTABLE = re.compile(r"/dev/(sd[a-z]+|nvme\d+n\d+(p\d+)?|sd[a-z]+\d+|hd[a-z]\d
 """What the kernel counts as it finds disks, which is another order after some boots."""
 
 
-@dataclass(frozen=True)
+@record
 class Disk:
     """A hard disk of a domain, its <target> and the attributes of its <driver>."""
 

@@ -1,7 +1,6 @@
 """What several rules ask: what of the host the guest is given, and what QEMU can read."""
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vfio_hooks.check.rule import Guest, Patient
@@ -10,6 +9,7 @@ from vfio_hooks.domain.devices import number
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES, card
 from vfio_hooks.host.pci import function as host_function
+from vfio_hooks.record import record
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NVIDIA = "10de"
 
 
-@dataclass(frozen=True)
+@record
 class Slot:
     """Where the guest sees a device. Bus 0 is the root bus, others are those of <controller>s."""
 
@@ -27,7 +27,7 @@ class Slot:
     multifunction: bool
 
 
-@dataclass(frozen=True)
+@record
 class Passed:
     """A host PCI function that the guest sees as a device. `slot` is None where libvirt has yet
     to choose one; `kind` is the class that the host shows ("0x030000"), empty where it has no
@@ -126,7 +126,7 @@ def shows_files(host: Host) -> bool:
     return host.exists("/usr/share")
 
 
-@dataclass(frozen=True)
+@record
 class Closed:
     """A file, or a folder above it, that not everybody may use; `is_roots` where its owner and
     its group are root."""

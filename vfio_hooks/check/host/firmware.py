@@ -4,11 +4,11 @@ Documentation/ABI/testing/sysfs-bus-pci: boot_vga, resource, resourceN_resize
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.domain import pci_functions
 from vfio_hooks.host import Host, boot, pci
+from vfio_hooks.record import record
 
 _GUIDE = "guide: Host Configurations"
 _DISPLAY = "0x03"
@@ -123,7 +123,7 @@ def rebar(patient: Patient) -> Iterator[Seen]:
                 )
 
 
-@dataclass(frozen=True)
+@record
 class _Bar:
     """A 64-bit prefetchable memory window, if it `is_wide`; start and size in bytes."""
 

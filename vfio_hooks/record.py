@@ -1,0 +1,189 @@
+"""Frozen records: what `@dataclass(frozen=True)` makes, of a class's annotations.
+
+dataclasses compiles six methods for every class, and imports inspect, ast and dis for that: half
+of what an event with nothing to do cost. Here every record has the same six.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar, dataclass_transform
+
+    Class = TypeVar("Class", bound=type)
+    One = TypeVar("One")
+else:
+
+    def dataclass_transform(**_):
+        return lambda function: function
+
+
+MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING"})()
+"""The default of a field that has none."""
+_FIELDS = "__record_fields__"
+_DATACLASS = "__dataclass_fields__"
+_attribute = object.__getattribute__
+
+
+class Field:
+    """A field of a record. `compare`: it counts where two are compared."""
+
+    __slots__ = ("compare", "default", "default_factory", "init", "name")
+
+    def __init__(
+        self,
+        name: str,
+        default: Any = MISSING,
+        default_factory: Any = MISSING,
+        compare: bool = True,
+        init: bool = True,
+    ) -> None:
+        self.name = name
+        self.default = default
+        self.default_factory = default_factory
+        self.compare = compare
+        self.init = init
+
+    @property
+    def required(self) -> bool:
+        return self.default is MISSING and self.default_factory is MISSING
+
+
+def field(
+    *,
+    default: Any = MISSING,
+    default_factory: Callable[[], Any] = MISSING,
+    compare: bool = True,
+) -> Any:
+    """What a class says of a field in place of a default: a new value for each record, or that
+    two records are equal whatever it is."""
+    return Field("", default, default_factory, compare)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def record(of: Class) -> Class:
+    """Make a class one of frozen records, with an initializer, equality, a hash and a text. Its
+    fields are its annotations, but for ClassVar, and those of the records that it inherits from."""
+    found: dict[str, Field] = {}
+    for base in reversed(of.__mro__[1:]):
+        found.update(vars(base).get(_FIELDS, {}))
+    for name, annotation in of.__annotations__.items():
+        if not str(annotation).startswith(("ClassVar", "typing.ClassVar")):
+            found[name] = _field(of, name)
+    setattr(of, _FIELDS, found)
+    for name, shared in _SHARED.items():
+        if vars(of).get(name) is None:
+            setattr(of, name, shared)
+    # One by one, as positional patterns take them.
+    type.__setattr__(of, "__match_args__", tuple(found))
+    return of
+
+
+def _field(of: type, name: str) -> Field:
+    default = vars(of).get(name, MISSING)
+    if not isinstance(default, Field):
+        return Field(name, default)
+    delattr(of, name)
+    if default.default is not MISSING:
+        setattr(of, name, default.default)
+    return Field(name, default.default, default.default_factory, default.compare)
+
+
+def fields(of: Any) -> tuple[Field, ...]:
+    """The fields of a record, or of a dataclass; of one, or of its class."""
+    if not hasattr(of, _DATACLASS):
+        found: dict[str, Field] = getattr(of, _FIELDS)
+        return tuple(found.values())
+    import dataclasses
+
+    def ours(value: Any) -> Any:
+        return MISSING if value is dataclasses.MISSING else value
+
+    return tuple(
+        Field(one.name, ours(one.default), ours(one.default_factory), bool(one.compare), one.init)
+        for one in dataclasses.fields(of)
+    )
+
+
+def replace(of: One, /, **changes: Any) -> One:
+    """The same record, or dataclass, but for some fields."""
+    own = _attribute(of, "__dict__")
+    return type(of)(**{**{one.name: own[one.name] for one in fields(of)}, **changes})
+
+
+def asdict(of: Any) -> dict[str, Any]:
+    """A record, or dataclass, as a dictionary; with those in it, in lists and in tuples, too."""
+    return {one.name: _plain(getattr(of, one.name)) for one in fields(of)}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(type(value), _FIELDS) or hasattr(type(value), _DATACLASS):
+        return asdict(value)
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    if isinstance(value, dict):
+        return {key: _plain(inside) for key, inside in value.items()}
+    return value
+
+
+def _init(self: Any, /, *values: Any, **named: Any) -> None:
+    of = type(self)
+    known: dict[str, Field] = getattr(of, _FIELDS)
+    # Not by setattr, which a record refuses.
+    own: dict[str, Any] = _attribute(self, "__dict__")
+    own.update(zip(known, values, strict=False))
+    if len(values) > len(known) or own.keys() & named or named.keys() - known.keys():
+        raise TypeError(f"{of.__name__}() takes {', '.join(known) or 'nothing'}, each once")
+    own.update(named)
+    if len(own) < len(known):
+        _fill(of, own, known)
+    if hasattr(of, "__post_init__"):
+        self.__post_init__()
+
+
+def _fill(of: type, own: dict[str, Any], known: dict[str, Field]) -> None:
+    """Add the defaults."""
+    for name in known.keys() - own.keys():
+        one = known[name]
+        if one.required:
+            raise TypeError(f"{of.__name__}() needs {name}")
+        own[name] = one.default_factory() if one.default is MISSING else one.default
+
+
+def _values(self: Any) -> tuple[Any, ...]:
+    return tuple(
+        [getattr(self, name) for name, one in getattr(self, _FIELDS).items() if one.compare]
+    )
+
+
+def _eq(self: Any, other: object) -> Any:
+    return _values(self) == _values(other) if type(self) is type(other) else NotImplemented
+
+
+def _hash(self: Any) -> int:
+    return hash(_values(self))
+
+
+def _repr(self: Any) -> str:
+    inside = (f"{name}={getattr(self, name)!r}" for name in getattr(self, _FIELDS))
+    return f"{type(self).__qualname__}({', '.join(inside)})"
+
+
+def _setattr(self: Any, name: str, value: object) -> None:
+    raise AttributeError(f"cannot assign to field {name!r} of a record")
+
+
+def _delattr(self: Any, name: str) -> None:
+    raise AttributeError(f"cannot delete field {name!r} of a record")
+
+
+_SHARED = {
+    "__init__": _init,
+    "__eq__": _eq,
+    "__hash__": _hash,
+    "__repr__": _repr,
+    "__setattr__": _setattr,
+    "__delattr__": _delattr,
+    "__replace__": replace,
+}
