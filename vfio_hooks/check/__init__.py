@@ -17,7 +17,7 @@ from vfio_hooks.record import record, replace
 
 MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
-    *("host.isolation", "host.memory", "host.kvm"),
+    *("host.isolation", "host.tables", "host.memory", "host.kvm"),
     *("hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
     *("domain.machine", "domain.model", "domain.placement", "domain.threads", "domain.memory"),
     *("domain.slots", "domain.devices", "domain.resets", "domain.rom", "domain.links"),
@@ -28,9 +28,10 @@ MODULES = (
 
 RETIRED = frozenset(
     """
-    clock-tsc device-nvidia-hidden disk-io extra-sound hyperv-frequencies
+    clock-tsc device-nvidia-hidden disk-io extra-sound governor-not-set hyperv-frequencies
     hyperv-ipi hyperv-reenlightenment hyperv-relaxed hyperv-reset hyperv-runtime hyperv-spinlocks
-    hyperv-stimer hyperv-synic hyperv-tlbflush hyperv-vapic hyperv-vpindex machine-vmport
+    hyperv-stimer hyperv-synic hyperv-tlbflush hyperv-vapic hyperv-vpindex irqs-on-vm-cpus
+    kvm-ignore-msrs machine-vmport nmi-watchdog-on numa-balancing-on programs-on-vm-cpus
     """.split()
 )
 """Names of rules that are no more. A vm.toml may still silence them."""

@@ -37,7 +37,11 @@ GUIDE: dict[str, tuple[Advice, ...]] = {
             "unsafe-interrupts interrupt-remapping-off",
             "It does not change timing, and is only for hosts that cannot remap interrupts.",
         ),
-        advice("kvm.ignore_msrs=1", "kvm-ignore-msrs kvm-msrs-logged"),
+        advice(
+            "kvm.ignore_msrs=1",
+            "kvm-msrs-logged",
+            "Only for a guest that crashes without; nothing of the host tells that.",
+        ),
         advice("iommu=pt", "iommu-translates-host"),
         advice("VFIO's modules in the initramfs.", "vfio-missing vfio-too-late vfio-virqfd-gone"),
         advice(
@@ -60,7 +64,7 @@ GUIDE: dict[str, tuple[Advice, ...]] = {
     "Start VM script": (
         advice(
             "The governor performance.",
-            "governor-slow governor-not-set cpufreq-driver-missing cpufreq-driver-old",
+            "governor-slow vm-tables cpufreq-driver-missing cpufreq-driver-old",
         ),
         advice(
             "Another primary monitor, and the card's own off.",
@@ -72,7 +76,7 @@ GUIDE: dict[str, tuple[Advice, ...]] = {
             "device-not-managed vm-unmanaged",
             "[pci] waits for each instead of sleeping.",
         ),
-        advice("The VFIO interrupts onto the guest's CPUs.", "irqs-on-vm-cpus"),
+        advice("The VFIO interrupts onto the guest's CPUs.", "vm-tables"),
         advice(
             "Programs beside the VM, such as Barrier.",
             note="No finding: which is the user's choice. A table of vm.toml, or an executable "
@@ -80,11 +84,9 @@ GUIDE: dict[str, tuple[Advice, ...]] = {
         ),
         advice(
             "Host programs off the VM's CPUs (vfio-isolate).",
-            "programs-on-vm-cpus cpus-isolated-at-boot cgroup-v1 cgroup-no-cpusets",
+            "vm-tables cpus-isolated-at-boot cgroup-v1 cgroup-no-cpusets",
         ),
-        advice(
-            "Host interrupts off the VM's CPUs (vfio-isolate).", "irqs-on-vm-cpus nmi-watchdog-on"
-        ),
+        advice("Host interrupts off the VM's CPUs (vfio-isolate).", "vm-tables"),
         advice(
             "Hugepages when the VM starts, not at boot.",
             "hugepages-idle memory-pool thp-never",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from vfio_hooks.check.host.tables import SLOW_GOVERNORS
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import boot, cpufreq, processor
 from vfio_hooks.host.cpulist import format_list
@@ -9,7 +10,6 @@ from vfio_hooks.host.cpulist import format_list
 _CPUFREQ = "https://docs.kernel.org/admin-guide/pm/cpufreq.html"
 _CLOCK = "/sys/devices/system/clocksource/clocksource0"
 _VIRTUAL_CLOCKS = ("kvm-clock", "hyperv_clocksource_tsc_page", "xen")
-_SLOW_GOVERNORS = ("powersave", "conservative")
 
 
 @rule(
@@ -69,46 +69,17 @@ def old_driver(patient: Patient) -> Iterator[Seen]:
     source=f"{_CPUFREQ}; guide: Start VM script",
 )
 def slow(patient: Patient) -> Iterator[Seen]:
-    pinned = patient.guest.domain.pinned if patient.guest else frozenset[int]()
-    if "governor" in patient.tables:
+    # Of a VM's own CPUs the rule "vm-tables" tells.
+    if patient.guest is not None:
         return
     found: dict[tuple[str, str], set[int]] = {}
     for policy in cpufreq.policies(patient.host):
         # Its "powersave" is the usual one, in which the processor goes by load.
-        slow = policy.governor in _SLOW_GOVERNORS and not policy.is_self_governed
-        if slow and (policy.cpus & pinned or not pinned):
+        if policy.governor in SLOW_GOVERNORS and not policy.is_self_governed:
             found.setdefault((policy.governor, policy.driver), set()).update(policy.cpus)
     for (governor, driver), cpus in found.items():
-        whose = "the VM's CPUs" if pinned else "CPUs"
         yield Seen(
-            f"{whose} {format_list(cpus)} have the governor {governor} ({driver})",
-            'in vm.toml, below [governor]: governor = "performance"',
-        )
-
-
-@rule(
-    "governor-not-set",
-    "host",
-    "hint",
-    why="With the governor performance the pinned CPUs are at full speed when the guest needs "
-    "them, instead of some milliseconds later.",
-    source="guide: Start VM script",
-)
-def not_set(patient: Patient) -> Iterator[Seen]:
-    guest = patient.guest
-    if guest is None or "governor" in patient.tables:
-        return
-    others = {
-        policy.governor
-        for policy in cpufreq.policies(patient.host)
-        if policy.cpus & guest.domain.pinned
-        and "performance" in policy.governors
-        and policy.governor != "performance"
-        and (policy.is_self_governed or policy.governor not in _SLOW_GOVERNORS)
-    }
-    if others:
-        yield Seen(
-            f"while the VM runs its CPUs stay with the governor {', '.join(sorted(others))}",
+            f"CPUs {format_list(cpus)} have the governor {governor} ({driver})",
             'in vm.toml, below [governor]: governor = "performance"',
         )
 
@@ -135,4 +106,4 @@ def clock(patient: Patient) -> Iterator[Seen]:
     yield Seen(f"the host's clock is {current}, not tsc", do)
 
 
-RULES = (no_driver, old_driver, slow, not_set, clock)
+RULES = (no_driver, old_driver, slow, clock)

@@ -43,17 +43,26 @@ def legacy(patient: Patient) -> Iterator[Seen]:
     source=_GUIDE,
 )
 def boot_display(patient: Patient) -> Iterator[Seen]:
-    for element, function in pci_functions(patient.guest.xml) if patient.guest else ():
-        if patient.host.maybe(f"{pci.DEVICES}/{function.address}/boot_vga") != "1":
+    guest, host = patient.guest, patient.host
+    for element, function in pci_functions(guest.xml) if guest else ():
+        if host.maybe(f"{pci.DEVICES}/{function.address}/boot_vga") != "1":
             continue
+        others = pci.kept_displays(host, guest.domain) if guest else []
         helps = [] if "session" in patient.tables else ["[session] in vm.toml"]
-        if element.find("rom[@file]") is None:
-            helps.append("a ROM file in the XML, <rom file='/path/card.rom'/>")
-        yield Seen(
-            f"{function.address} is the display that this host boots with",
-            "choose the other card as the initial display in the firmware's setup"
-            + (f"; where there is none, it takes {', and '.join(helps)}" if helps else ""),
-        )
+        if element.find("rom[@file]") is None and not others:
+            helps.append("should it stay dark, a ROM file: <rom file='/path/card.rom'/>")
+        # With one card alone there is nothing else to choose.
+        if others:
+            yield Seen(
+                f"{function.address} is the display that this host boots with",
+                f"choose {others[0].address} as the initial display in the firmware's setup"
+                + (f"; else {', and '.join(helps)}" if helps else ""),
+            )
+        elif "session" not in patient.tables:
+            yield Seen(
+                f"{function.address} is the only display of this host, which boots with it",
+                "; ".join(helps),
+            )
 
 
 @rule(

@@ -73,7 +73,8 @@ def translates(patient: Patient) -> Iterator[Seen]:
     "host",
     "hint",
     why="The kernel does not know this value, or it is for processors of another maker. AMD's "
-    "IOMMU is on without any parameter, and Intel's needs intel_iommu=on.",
+    "IOMMU is on without any parameter. Intel's is in some kernels only with intel_iommu=on; "
+    "Debian's leaves out the integrated graphics unit without it.",
     source=f"{_PARAMETERS}, amd_iommu= and intel_iommu=",
 )
 def without_effect(patient: Patient) -> Iterator[Seen]:

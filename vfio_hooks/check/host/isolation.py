@@ -4,10 +4,6 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import boot
-from vfio_hooks.host.cpu import CPUS
-from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.host.irq import balancer
-from vfio_hooks.pinning import kept
 
 
 @rule(
@@ -48,47 +44,4 @@ def old_cgroups(patient: Patient) -> Iterator[Seen]:
         )
 
 
-@rule(
-    "irqs-on-vm-cpus",
-    "host",
-    "hint",
-    why="Each of the host's interrupts stops the guest on that CPU. irqbalance spreads them over "
-    "all CPUs, again and again, and without it they stay where the kernel put them.",
-    source="irqbalance(1); guide: vfio-isolate",
-)
-def interrupts(patient: Patient) -> Iterator[Seen]:
-    guest = patient.guest
-    if guest is None or not guest.domain.pinned or "irqs" in patient.tables:
-        return
-    if patient.host.names("/proc/irq") and kept(guest.domain, patient.topology.online):
-        runs = balancer(patient.host) is not None
-        yield Seen(
-            f"{'irqbalance moves' if runs else 'nothing keeps'} the host's interrupts "
-            f"{'onto' if runs else 'off'} the VM's CPUs",
-            "in vm.toml: [irqs]",
-        )
-
-
-@rule(
-    "programs-on-vm-cpus",
-    "host",
-    "hint",
-    why="While a program of the host runs on a vCPU's CPU, the guest stands still there.",
-    source="https://docs.kernel.org/admin-guide/cgroup-v2.html, Cpuset; guide: vfio-isolate",
-)
-def programs(patient: Patient) -> Iterator[Seen]:
-    guest = patient.guest
-    if guest is None or not guest.domain.pinned or "cpus" in patient.tables:
-        return
-    if not patient.host.names(CPUS):
-        return
-    own = kept(guest.domain, patient.topology.online)
-    left = own - parse_list(patient.host.maybe(f"{CPUS}/isolated") or "")
-    if left:
-        some = "" if left == own else f" {format_list(left)}"
-        yield Seen(
-            f"nothing keeps the host's programs off the VM's CPUs{some}", "in vm.toml: [cpus]"
-        )
-
-
-RULES = (no_cpusets, old_cgroups, interrupts, programs)
+RULES = (no_cpusets, old_cgroups)

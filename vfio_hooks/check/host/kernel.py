@@ -47,25 +47,6 @@ def static(patient: Patient) -> Iterator[Seen]:
 
 
 @rule(
-    "nmi-watchdog-on",
-    "host",
-    "hint",
-    why="The watchdog takes a performance counter of each CPU and interrupts it. Off, a host that "
-    "hangs is not noticed.",
-    source=f"{_SYSCTL}, nmi_watchdog",
-)
-def watchdog(patient: Patient) -> Iterator[Seen]:
-    guest = patient.guest
-    if guest is None or not guest.domain.pinned or "memory" in patient.tables:
-        return
-    if patient.host.maybe("/proc/sys/kernel/nmi_watchdog") == "1":
-        yield Seen(
-            "the NMI watchdog runs on the VM's CPUs",
-            "in vm.toml, below [memory]: nmi_watchdog = 0",
-        )
-
-
-@rule(
     "split-locks-slowed",
     "host",
     "hint",
@@ -86,4 +67,4 @@ def split_locks(patient: Patient) -> Iterator[Seen]:
         )
 
 
-RULES = (mitigations, static, watchdog, split_locks)
+RULES = (mitigations, static, split_locks)

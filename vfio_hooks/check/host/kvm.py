@@ -49,29 +49,6 @@ def paging(patient: Patient) -> Iterator[Seen]:
 
 
 @rule(
-    "kvm-ignore-msrs",
-    "host",
-    "hint",
-    why="Windows programs that read registers of the processor which KVM does not have crash the "
-    "guest, as in some versions of Windows 10 on EPYC's CPU model, unless KVM ignores that. Not "
-    "wanted where a guest should notice that a register is missing, as in tests of kernels.",
-    source=f"{_SOURCE}, kvm.ignore_msrs; guide: Boot and Kernel Parameters",
-    sure="possible",
-)
-def ignore_msrs(patient: Patient) -> Iterator[Seen]:
-    guest = patient.guest
-    # <hyperv> is for Windows, which is what the question is about.
-    if guest is None or guest.xml.find("features/hyperv") is None:
-        return
-    if boot.module_parameter(patient.host, "kvm", "ignore_msrs") == "N":
-        yield Seen(
-            "KVM does not ignore unknown registers (ignore_msrs=N)",
-            "if the guest crashes: in /etc/modprobe.d/kvm.conf: options kvm ignore_msrs=1 "
-            "report_ignored_msrs=0",
-        )
-
-
-@rule(
     "kvm-msrs-logged",
     "host",
     "hint",
@@ -163,4 +140,4 @@ def _conf(module: str, name: str, value: str) -> str:
     return f"in /etc/modprobe.d/kvm.conf: options {module} {name}={value}; then reboot"
 
 
-RULES = (off, paging, nested, ignore_msrs, logged, avic, halt_poll)
+RULES = (off, paging, nested, logged, avic, halt_poll)

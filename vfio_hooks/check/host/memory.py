@@ -44,22 +44,6 @@ def _arc_limit(host: Host) -> int:
 
 
 @rule(
-    "ksm-on",
-    "host",
-    "hint",
-    why="KSM reads all memory for equal pages and costs CPU time, and a page that was merged has "
-    "to be copied when the guest writes to it. It is for many small VMs.",
-    source="https://docs.kernel.org/admin-guide/mm/ksm.html",
-)
-def ksm(patient: Patient) -> Iterator[Seen]:
-    if patient.host.maybe("/sys/kernel/mm/ksm/run") == "1" and "memory" not in patient.tables:
-        yield Seen(
-            "KSM merges equal pages of memory",
-            "in vm.toml: [memory]; or <memoryBacking><nosharepages/></memoryBacking> in the XML",
-        )
-
-
-@rule(
     "hugepages-idle",
     "host",
     "hint",
@@ -111,22 +95,4 @@ def no_thp(patient: Patient) -> Iterator[Seen]:
         )
 
 
-@rule(
-    "numa-balancing-on",
-    "host",
-    "hint",
-    why="NUMA balancing takes pages away for a moment to see who uses them. The memory of a VM "
-    "that is pinned is where it belongs already.",
-    source="https://docs.kernel.org/admin-guide/sysctl/kernel.html, numa_balancing",
-)
-def balancing(patient: Patient) -> Iterator[Seen]:
-    host, guest = patient.host, patient.guest
-    if guest is None or not guest.domain.pinned or "memory" in patient.tables:
-        return
-    if host.maybe("/proc/sys/kernel/numa_balancing") in ("1", "3"):
-        yield Seen(
-            "the kernel balances the memory of a pinned VM between nodes", "in vm.toml: [memory]"
-        )
-
-
-RULES = (arc, ksm, idle, no_thp, balancing)
+RULES = (arc, idle, no_thp)

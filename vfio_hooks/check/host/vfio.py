@@ -43,7 +43,9 @@ def missing(patient: Patient) -> Iterator[Seen]:
 def too_late(patient: Patient) -> Iterator[Seen]:
     for ids, place in _ids(patient.host):
         for function in _with_ids(patient.host, ids):
-            if function.driver and "vfio" not in function.driver:
+            # One with VFs is asked for by mistake: its VFs have the same ids, and go with it.
+            vfs = patient.host.maybe(f"{pci.DEVICES}/{function.address}/sriov_numvfs") or "0"
+            if function.driver and "vfio" not in function.driver and vfs == "0":
                 yield Seen(
                     f"vfio-pci is to take {ids} ({place}), but {function.address} has "
                     f"{function.driver}",
