@@ -58,6 +58,17 @@ def test_what_else_there_is() -> None:
     ]
 
 
+def test_a_watch_begins_with_the_guest() -> None:
+    steps = list(gpu.plan(Event("vm", "started"), a_vm(CARD), Options(alive=90.0), a_host()))
+    (step,) = steps
+    assert (step.until, step.required) == ("stopped", False)
+    assert step.as_json()["knob"]["do"][-4:] == ("/run/libvirt/qemu/vm.pid", "90", "tell", CARD)
+    assert planned(a_host(), a_vm(CARD), alive=90.0) == planned(a_host(), a_vm(CARD))
+    for seconds in (0, 4, 3601):
+        with pytest.raises(ValueError, match="alive must be"):
+            Options(alive=seconds)
+
+
 def test_a_bar_is_resized_when_libvirt_has_the_card() -> None:
     kernel = a_host()
     assert planned(kernel, a_vm(CARD), op="start", bar_sizes={"0": 1024}) == [

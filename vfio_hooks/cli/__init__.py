@@ -28,6 +28,7 @@ _VERBS = (
     "verify",
     "log",
     "why",
+    "alive",
     "snapshot",
     "hook",
     "completion",

@@ -24,6 +24,11 @@ from vfio_hooks.pinning import kept
 from vfio_hooks.record import record
 
 _WIDTH = 96
+_WATCH = (
+    "# Tell, in the log and the session, when the guest's driver has not taken the card by then:",
+    "# alive = 90",
+)
+"""For a host with one card, whose owner sees nothing while the guest shows nothing."""
 
 
 @record
@@ -99,9 +104,8 @@ def _cards(domain: Domain, host: Host) -> Iterator[Choice]:
         )
         yield Choice("[session]", why)
     if passed:
-        yield Choice(
-            "[gpu]", "should its driver not take the card back after the VM, it is found anew"
-        )
+        why = "should its driver not take the card back after the VM, it is found anew"
+        yield Choice("[gpu]", why, () if others else _WATCH)
     functions = [one for one in domain.pci if host.link(f"{DEVICES}/{one.address}/physfn")]
     if functions:
         addresses = ", ".join(one.address for one in functions)

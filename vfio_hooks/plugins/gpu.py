@@ -12,6 +12,8 @@ card last, so that its other functions have their drivers by then.
 from collections.abc import Iterator
 from typing import Literal
 
+from vfio_hooks.beside import argv, pidfile
+from vfio_hooks.beside.service import service
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
@@ -20,7 +22,7 @@ from vfio_hooks.host import pci as host_pci
 from vfio_hooks.host.pci import DEVICES, Function, bar_sizes, is_for_guests, passed_displays
 from vfio_hooks.knobs import BarSize, File, PciReturn
 from vfio_hooks.record import field, record
-from vfio_hooks.sharing import Exclusive, Override
+from vfio_hooks.sharing import Exclusive, Override, Run
 from vfio_hooks.steps import Step
 
 
@@ -35,7 +37,14 @@ class Options:
     is while the guest runs: "on" keeps the card from sleeping, with "auto" it may. `bar_sizes` has
     sizes of resizable BARs in MiB, { 0 = 256 }, for guests that cannot use large ones: they hold
     while the card has no driver of the host's. `timeout`, in seconds, is how long a driver may
-    take to let a card go or to take it back."""
+    take to let a card go or to take it back.
+    `alive` is within how many seconds after the start the guest's driver has to take a card. Signs
+    of that are bus mastering and MSI, which a driver switches on, interrupts of the card, an answer
+    of the guest agent, and `vfio-hooks alive VM` by a person. Where there is none the log says so,
+    with what the logs tell, and so does a notification in the user's session. `alive_action` is
+    what is done then: "tell" does no more than that, "shutdown" and "destroy" end the VM, so that
+    the host gets its card and its desktop back. A VM that is paused, or writes to its disks, is
+    given more time; once alive it is not ended any more. A card that is lost later is told, too."""
 
     functions: tuple[str, ...] | None = None
     rescan: bool = True
@@ -44,8 +53,12 @@ class Options:
     power: Literal["on", "auto"] | None = None
     bar_sizes: dict[str, int] = field(default_factory=dict)
     timeout: float = 30.0
+    alive: float | None = None
+    alive_action: Literal["tell", "shutdown", "destroy"] = "tell"
 
     def __post_init__(self) -> None:
+        if self.alive is not None and not 5 <= self.alive <= 3600:
+            raise ValueError("alive must be a number of seconds from 5 to 3600, such as 90")
         if not all(bar in tuple("012345") for bar in self.bar_sizes):
             raise ValueError("bar_sizes are sizes of BARs 0 to 5, such as { 0 = 256 }")
 
@@ -53,6 +66,8 @@ class Options:
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
     if event.op not in ("prepare", "start", "started"):
         return
+    if event.op == "started" and options.alive is not None:
+        yield _watched(domain, options, options.alive, host)
     for function in _chosen(domain, options, host):
         match event.op:
             case "prepare":
@@ -69,6 +84,18 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
                 # vfio-pci sets it to auto when it takes a function, and to on when it lets go.
                 control = File(f"{DEVICES}/{function.address}/power/control")
                 yield Step("gpu", control, Override(options.power), until="stopped")
+
+
+def _watched(domain: Domain, options: Options, seconds: float, host: Host) -> Step:
+    addresses = [function.address for function in _chosen(domain, options, host)]
+    words = (pidfile(domain.name), f"{seconds:g}", options.alive_action, *addresses)
+    knob = service(
+        f"vfio-hooks-alive-{domain.uuid}",
+        f"Whether VM {domain.name} uses its graphics card",
+        argv("vfio_hooks.beside.alive", *words),
+        f"watches for {seconds:g} s whether the guest uses its card",
+    )
+    return Step("gpu", knob, Run(), until="stopped", required=False)
 
 
 def _before(function: Function, options: Options) -> Iterator[Step]:

@@ -1,0 +1,45 @@
+"""`vfio-hooks alive`: tell the watch of [gpu] alive that the guest shows something."""
+
+import argparse
+
+from vfio_hooks.cli.common import Verbs, add_verb, need_root
+from vfio_hooks.cli.terminal import clean, say
+from vfio_hooks.commands import run as run_command
+from vfio_hooks.engine.state import StateFolder
+from vfio_hooks.errors import HookError
+
+_EPILOG = """\
+`alive` in [gpu] of vm.toml watches whether the guest's driver takes the card. If you see the
+guest's picture, and the watch sees nothing, this tells it.
+
+examples:
+  sudo vfio-hooks alive win11
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "alive",
+        run,
+        line="tell the watch of [gpu] that the guest is alive",
+        description="Tell the watch of [gpu] in vm.toml that the guest is alive.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("vm", metavar="VM", help="name of a running VM")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    need_root("alive")
+    found = StateFolder().find(arguments.vm)
+    unit = f"vfio-hooks-alive-{found[0]}.service" if found else ""
+    try:
+        if not found:
+            raise HookError("")
+        run_command(["systemctl", "kill", "--kill-whom=main", "--signal=SIGUSR1", unit], 20)
+    except HookError:
+        raise HookError(
+            f"{arguments.vm} is not watched", "alive in [gpu] of vm.toml switches that on"
+        ) from None
+    say(f"{clean(arguments.vm)} is alive")
+    return 0

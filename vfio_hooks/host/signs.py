@@ -1,0 +1,83 @@
+"""Signs that a guest's driver has a PCI function: what it sets in the configuration space, and
+the function's interrupts.
+
+PCI Local Bus Specification 3.0, 6.2.2 (command register) and 6.7 (capabilities).
+"""
+
+import re
+from dataclasses import dataclass
+
+from vfio_hooks.errors import HookError, unreadable
+from vfio_hooks.host import Host
+from vfio_hooks.host.pci import DEVICES
+
+_COMMAND, _STATUS, _FIRST = 0x04, 0x06, 0x34
+_BUS_MASTER, _HAS_LIST = 1 << 2, 1 << 4
+_MSI, _MSIX = 0x05, 0x11
+_ENABLED = {_MSI: 1 << 0, _MSIX: 1 << 15}
+_MOST = 48
+"""Capabilities that fit into 256 bytes; a broken device may have a list without an end."""
+
+
+@dataclass(frozen=True)
+class Signs:
+    """`masters` tells whether the function may use memory by itself, `messages` whether MSI or
+    MSI-X is on; `interrupts` is how many it has had, its line's (INTx) included."""
+
+    masters: bool
+    messages: bool
+    interrupts: int
+
+    def __str__(self) -> str:
+        words = {True: "on", False: "off"}
+        return (
+            f"bus mastering {words[self.masters]}, MSI {words[self.messages]}, "
+            f"{self.interrupts} interrupts"
+        )
+
+
+def signs(host: Host, address: str) -> Signs:
+    """Raises HookError for a function that is not there, or does not answer any more."""
+    space = _space(host, address)
+    command = int.from_bytes(space[_COMMAND : _COMMAND + 2], "little")
+    return Signs(bool(command & _BUS_MASTER), _has_messages(space), _interrupts(host, address))
+
+
+def _space(host: Host, address: str) -> bytes:
+    path = host.path(f"{DEVICES}/{address}/config")
+    try:
+        with open(path, "rb") as file:
+            space = file.read(256)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if space[:4] == b"\xff\xff\xff\xff" or len(space) < 64:
+        raise HookError(f"{address} does not answer any more", "vfio-hooks why explains the logs")
+    return space
+
+
+def _has_messages(space: bytes) -> bool:
+    status = int.from_bytes(space[_STATUS : _STATUS + 2], "little")
+    place = space[_FIRST] & ~3 if status & _HAS_LIST else 0
+    for _ in range(_MOST):
+        if not place or place + 4 > len(space):
+            return False
+        kind, following = space[place], space[place + 1] & ~3
+        control = int.from_bytes(space[place + 2 : place + 4], "little")
+        if control & _ENABLED.get(kind, 0):
+            return True
+        place = following
+    return False
+
+
+def _interrupts(host: Host, address: str) -> int:
+    """The interrupts that VFIO has handled for a function: "vfio-msi[0](0000:04:00.0)"."""
+    total = 0
+    for line in host.lines("/proc/interrupts"):
+        if re.search(rf"vfio[\w-]*(?:\[\d+\])?\({re.escape(address)}\)", line):
+            counts = line.partition(":")[2].split()
+            # The counts come first, one for each CPU that is online.
+            for word in counts:
+                if not word.isdecimal():
+                    break
+                total += int(word)
+    return total
