@@ -34,6 +34,7 @@ use_prefix /usr/local
 
 DESTDIR=""
 DRY_RUN=false
+YES=false
 CHANGES=0
 SCRATCH=()
 GONE=()
@@ -76,10 +77,11 @@ OPTIONAL="sh"
 
 usage() {
     cat <<END
-usage: install.sh [--dry-run] [--destdir DIR] [--prefix DIR]   install, or upgrade in place
+usage: install.sh [--dry-run] [--yes] [--destdir DIR] [--prefix DIR]   install, or upgrade in place
        install.sh --uninstall [the same options]               take it off again
        install.sh --demo                                       see it work in an emulated host
 
+  --yes          go on without the lines that you have added to the hook of VFIO-Tools
   --dry-run      print what would be done, and do nothing
   --destdir DIR  put the files below DIR, for packages; nothing else on this machine is touched
   --prefix DIR   in place of /usr/local; packages have /usr
@@ -267,8 +269,34 @@ library_in_use() {
 }
 
 # The hook of VFIO-Tools, which most guides have: all it does is run the executables in
-# qemu.d/<VM>/<operation>/<sub-operation>, and so does ours.
-is_vfio_tools_hook() { [[ -f $1 ]] && grep -Eq 'qemu\.d/\$\{?GUEST_NAME\}?/\$\{?HOOK_NAME\}?' "$1"; }
+# qemu.d/<VM>/<operation>/<sub-operation>, and so does ours. Some have $1 and $2 there.
+is_vfio_tools_hook() { [[ -f $1 ]] && grep -Eq 'qemu\.d/"?\$\{?\w+\}?"?/"?\$\{?\w' "$1"; }
+
+# The lines with which that hook does more: what has a word that is none of its own.
+own_lines() {
+    local words="GUEST_NAME|HOOK_NAME|STATE_NAME|MISC|BASEDIR|HOOKPATH|qemu\.d|file|IFS|[0-9a-zA-Z]"
+    words+="|if|elif|then|else|fi|for|while|in|do|done|read|test|set|exit|shift|exec|eval|dirname"
+    words+="|basename|readlink|realpath|find|maxdepth|type|executable|print0?|sort"
+    local number
+    local -a numbers
+    mapfile -t numbers < <(sed -E "s/(^|[[:space:]])#.*//; s/\b($words)\b//g" "$1" | grep -n '[[:alnum:]]')
+    for number in "${numbers[@]%%:*}"; do
+        sed -n "${number}s/^/  line $number: /p" "$1"
+    done
+}
+
+# They would be run no more; and with the rest of that hook the VM's executables would run twice.
+give_up_own_lines() {
+    local lines answer=""
+    lines=$(own_lines "$1")
+    [[ -n $lines ]] || return 0
+    printf '%s\n' "attention: $HOOKS/qemu is the hook of VFIO-Tools with lines of your own, which will not run any more:" \
+        "$lines" \
+        "What they do belongs into an executable, $HOOKS/qemu.d/VM/prepare/begin/NAME or release/end/NAME, or into a table of vm.toml: man vfio-hooks-migration." >&2
+    ! $DRY_RUN && ! $YES || return 0
+    [[ ! -t 0 ]] || read -r -p "Go on without them? [y/N] " answer
+    [[ $answer == [yY]* ]] || die "nothing is changed; to go on without these lines, which stay in $HOOKS/qemu.replaced: --yes"
+}
 
 # Linked, not moved: at no moment is there no hook.
 keep_foreign_hook() {
@@ -277,6 +305,7 @@ keep_foreign_hook() {
         return 0
     fi
     if is_vfio_tools_hook "$hook"; then
+        give_up_own_lines "$hook"
         name=qemu.replaced
         why="vfio-hooks itself runs the executables in qemu.d"
     fi
@@ -570,6 +599,7 @@ main() {
         case $1 in
         --help | -h) usage && exit ;;
         --dry-run) DRY_RUN=true ;;
+        --yes) YES=true ;;
         --uninstall) task=uninstall ;;
         --demo) task=demo ;;
         --destdir)

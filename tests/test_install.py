@@ -16,8 +16,28 @@ HOOKS = "/etc/libvirt/hooks"
 FOREIGN = "#!/bin/sh\necho mine >&2\n"
 
 
-# All that is told of it by: the path that it runs.
-VFIO_TOOLS = '#!/bin/bash\nrun_all "$BASEDIR/qemu.d/$GUEST_NAME/$HOOK_NAME/$STATE_NAME"\n'
+# Told by the path that it runs.
+VFIO_TOOLS = """\
+#!/bin/bash
+# Runs what is in qemu.d.
+GUEST_NAME="$1"
+HOOK_NAME="$2"
+STATE_NAME="$3"
+MISC="${@:4}"
+BASEDIR="$(dirname $0)"
+HOOKPATH="$BASEDIR/qemu.d/$GUEST_NAME/$HOOK_NAME/$STATE_NAME"
+set -e # A script's failure is ours.
+if [ -f "$HOOKPATH" ] && [ -x "$HOOKPATH" ]; then
+    eval \\"$HOOKPATH\\" "$@"
+elif [ -d "$HOOKPATH" ]; then
+    while read file; do
+        [ -z "$file" ] || eval \\"$file\\" "$@"
+    done <<< "$(find -L "$HOOKPATH" -maxdepth 1 -type f -executable -print;)"
+fi
+"""
+
+
+BY_NUMBER = '#!/bin/sh\nfor file in "${0%/*}/qemu.d/$1/$2/$3"/*; do "$file" "$@"; done\n'
 
 
 class Target:
@@ -235,7 +255,7 @@ def test_a_foreign_hook_is_kept_and_put_back(target: Target) -> None:
     assert target.tree() == before
 
 
-@pytest.mark.parametrize("text", [VFIO_TOOLS, re.sub(r"\$(\w+)", r"${\1}", VFIO_TOOLS)])
+@pytest.mark.parametrize("text", [VFIO_TOOLS, re.sub(r"\$(\w+)", r"${\1}", VFIO_TOOLS), BY_NUMBER])
 def test_a_hook_that_does_no_more_than_ours_is_not_run_beside_it(target: Target, text: str) -> None:
     target.foreign(target.hook, text)
     before = target.tree()
@@ -244,6 +264,32 @@ def test_a_hook_that_does_no_more_than_ours_is_not_run_beside_it(target: Target,
     assert not target.kept.exists()
     target.install("--uninstall")
     assert target.tree() == before
+
+
+OWN_LINES = [
+    "systemctl set-property --runtime -- user.slice AllowedCPUs=0-3",
+    'if [[ $1 == win10 ]]; then echo "$2" >> /tmp/log; fi',
+    '"$BASEDIR/cpuset.sh" "$@"',
+]
+
+
+@pytest.mark.parametrize("line", OWN_LINES)
+def test_lines_added_to_that_hook_are_not_lost_in_silence(target: Target, line: str) -> None:
+    text = VFIO_TOOLS + f"# mine\n{line}\n"
+    target.foreign(target.hook, text)
+    before = target.tree()
+    done = target.run()
+    assert (done.returncode, done.stdout, target.tree()) == (1, "", before)
+    number = text.count("\n")
+    assert [one for one in done.stderr.splitlines() if one.startswith("  line ")] == [
+        f"  line {number}: {line}"
+    ]
+    assert done.stderr.splitlines()[-1].startswith("install.sh: nothing is changed; ")
+    dry = target.run("--dry-run")
+    assert (dry.returncode, line in dry.stderr, target.tree()) == (0, True, before)
+    assert target.run("--yes").returncode == 0
+    assert (target.hooks / "qemu.replaced").read_text() == text
+    assert not target.kept.exists()
 
 
 def test_of_two_hooks_of_yours_the_one_that_ran_comes_back(target: Target) -> None:
