@@ -16,6 +16,10 @@ GPU, AUDIO, OTHER = "0000:04:00.0", "0000:04:00.1", "0000:05:00.0"
 DISPLAY, SOUND, NET = "0x030000", "0x040300", "0x020000"
 CARD = function(GPU, DISPLAY, "amdgpu", "7")
 CARDS = {**CARD, **function(AUDIO, SOUND, "snd_hda_intel", "7", "1002:ab28")}
+CARD_IN_1 = function(GPU, DISPLAY, "vfio-pci", "1")
+RESERVED = "sys/kernel/iommu_groups/1/reserved_regions"
+RELAXABLE = "0x7d000000 0x7dffffff direct-relaxable\n0xfee00000 0xfeefffff msi"
+RMRR = f"{RELAXABLE}\n0x9d000000 0x9dffffff direct"
 MIXED = {**CARD, **function(OTHER, NET, "e1000e", "7", "8086:10d3")}
 STUB = {**CARD, **function(OTHER, NET, "pci-stub", "7", "8086:10d3")}
 GEFORCE = {**function(GPU, DISPLAY, "nvidia", ids="10de:2204"), "sys/module/nvidia_drm/": ""}
@@ -82,6 +86,7 @@ FOUND = [
     case("unsafe-interrupts", {**CARD, "proc/interrupts": REMAPPED, UNSAFE: "Y"}),
     case("group-shared", MIXED, win11(passed=(GPU,))),
     case("group-shared", MIXED, win11(passed=(GPU,)), "pci"),
+    case("group-direct-mapping", {**CARD_IN_1, RESERVED: RMRR}, win11(passed=(GPU,))),
     case("gpu-group-mixed", MIXED),
     case("acs-override", {"proc/cmdline": "quiet pcie_acs_override=downstream,multifunction"}),
     case(
@@ -165,6 +170,8 @@ SILENT = [
     case("group-shared", MIXED, win11(passed=(GPU, OTHER))),
     case("group-shared", MIXED, win11(passed=(GPU,)), "pci.group=bind"),
     case("group-shared", STUB, win11(passed=(GPU,))),
+    case("group-direct-mapping", {**CARD_IN_1, RESERVED: RELAXABLE}, win11(passed=(GPU,))),
+    case("group-direct-mapping", {**CARD_IN_1, RESERVED: RMRR}),
     case("gpu-group-mixed", CARDS),
     case("acs-override", {"proc/cmdline": "quiet"}),
     case(

@@ -480,6 +480,21 @@ def test_without_root_all_but_the_state_is_there(open_folder: Path) -> None:
 _FOLDERS = {"config": "hooks", "state": "state"}
 
 
+def test_a_device_that_the_firmware_reaches_memory_through(command: Command) -> None:
+    """A plan counts on an unpatched kernel."""
+    regions = command.host / "sys/kernel/iommu_groups/8/reserved_regions"
+    xml = domain_xml(functions=("0000:05:00.0",))
+    argv = ("plan", "--xml", "-", "--use", "pci")
+    for kind, code in (("direct-relaxable", 0), ("direct", 1)):
+        regions.write_text(f"0xbdf83000 0xbdf84fff {kind}\n0xfee00000 0xfeefffff msi\n")
+        result = command.here(*argv, stdin=xml)
+        assert result.code == code
+    assert result.err.startswith(
+        "vfio-hooks: prepare would fail: pci: 0000:05:00.0 (e1000e, 8086:10d3): the firmware wants "
+        "to reach memory through it at all times (RMRR, 0xbdf83000-0xbdf84fff), so the kernel"
+    )
+
+
 LOOKING_GLASS = """\
   <qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
     <qemu:arg value='-object'/>

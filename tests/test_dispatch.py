@@ -81,6 +81,15 @@ def test_a_device_of_another_vm_is_refused_by_its_name(sealed: Sealed) -> None:
     assert len(sealed.journals()) == 1
 
 
+def test_what_only_some_kernels_refuse_is_logged(sealed: Sealed) -> None:
+    """A patched one starts a VM with a device that the firmware reaches memory through."""
+    regions = sealed.root / "sys/kernel/iommu_groups/8/reserved_regions"
+    regions.write_text("0xbdf83000 0xbdf84fff direct\n")
+    sealed.manage("win11")
+    assert sealed.hook("win11", "prepare", domain_xml(functions=("0000:05:00.0",))).code == 0
+    assert sum("the firmware wants to reach memory" in line for line in sealed.logged()) == 1
+
+
 def test_a_failure_half_way_is_undone(sealed: Sealed) -> None:
     """The second function has no driver that would let go: in a folder nobody unbinds it."""
     add_pci(sealed.root, "0000:06:00.0", None, "9")

@@ -333,6 +333,61 @@ def test_two_tables_of_one_vm(memory: Path) -> None:
     check(both(vm(0, 1)), uuid(1), ledger, kernel)
 
 
+def a_card_in_a_group_of_its_own(kernel: Kernel) -> None:
+    kernel.links[f"{card.DEVICES}/{PF}/iommu_group"] = "30"
+    kernel.links[f"/sys/kernel/iommu_groups/30/devices/{PF}"] = PF
+    VfCount(PF).write(kernel, "2")
+
+
+def lend(kernel: Kernel, *addresses: str) -> list[Step]:
+    given = tuple(PciFunction(address, True, "hostdev") for address in addresses)
+    domain = Domain("router", uuid(1), pci=given)
+    return list(pci.plan(Event("router", "prepare"), domain, pci.Options(), kernel))
+
+
+def test_a_card_that_is_lent_with_its_vfs_has_them_again(memory: Path) -> None:
+    kernel, log = a_host(), Lines()
+    a_card_in_a_group_of_its_own(kernel)
+    for words in ("0 mac 52:54:00:00:00:07", "1 vlan 69 qos 3", "1 trust on", "1 spoofchk off"):
+        number, *setting = words.split()
+        card.ip(kernel, ["link", "set", "dev", NIC, "vf", number, *setting])
+    before = kernel.state()
+    engine = Engine(kernel, StateFolder(str(memory)), log)
+    steps = lend(kernel, PF)
+    engine.perform("prepare", uuid(1), "router", lambda _: steps)
+    assert "2 (they go with the card, and come back with it)" in "\n".join(log.infos)
+    with pytest.raises(HookError, match="which has it; stop router"):
+        engine.perform("prepare", uuid(2), "b", lambda _: [vf_step(3)])
+    kernel.bind_as_libvirt(PF)
+    kernel.files[f"{card.DEVICES}/{PF}/sriov_numvfs"] = card.set_count(kernel, "0") + "\n"
+    kernel.give_back_as_libvirt(PF)
+    assert engine.undo("release", uuid(1)) == []
+    assert kernel.state() == before
+    assert not log.warnings
+
+
+def vf_step(count: int) -> Step:
+    return Step("sriov", VfCount(PF), AtLeast(count))
+
+
+@pytest.mark.parametrize(
+    ("given", "driver", "told"),
+    [
+        ((PF,), "vfio-pci", "VF 1 (0000:08:10.2) is on vfio-pci"),
+        ((PF, "0000:08:10.2"), "igbvf", "VF 1 (0000:08:10.2) is given to this VM, too"),
+    ],
+)
+def test_a_card_whose_vfs_would_be_missed_is_not_lent(
+    given: tuple[str, ...], driver: str, told: str
+) -> None:
+    kernel = a_host()
+    a_card_in_a_group_of_its_own(kernel)
+    kernel.links[f"{card.DEVICES}/0000:08:10.2/driver"] = driver
+    with pytest.raises(HookError) as caught:
+        lend(kernel, *given)
+    assert f"2 virtual functions, which go with it, are in use: {told}" in str(caught.value)
+
+
 WISHES: tuple[dict[str, Any], ...] = (
     {"vf": 0},
     {"vf": 1, "vlan": 5},

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from vfio_hooks.event import Event
 
 
+def doubts(domain: "Domain", config: "Config", host: Host) -> list[HookError]:
+    """What the facilities that a VM uses expect to fail, though not on every host: a plan takes it
+    for a failure, and an event goes on."""
+    found: list[HookError] = []
+    for table in config.tables:
+        if tell := getattr(table.plugin, "doubts", None):
+            found += tell(domain, table.options, host)
+    return found
+
+
 def gather(event: "Event", domain: "Domain", config: "Config", host: Host, log: Log) -> list[Step]:
     """The steps of all the facilities that a VM uses, in the plugins' order.
 

@@ -12,7 +12,7 @@ from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.errors import HookError, Interrupted, Strict, told
 from vfio_hooks.event import ENDING, PLANNED, Event
-from vfio_hooks.gather import gather
+from vfio_hooks.gather import doubts, gather
 from vfio_hooks.idle import Notes, idle_events
 from vfio_hooks.log import Log
 from vfio_hooks.places import Places
@@ -64,6 +64,8 @@ def _perform(
 
     if event.op == "prepare":
         notes.forget()
+        for doubt in doubts(domain, config, engine.host):
+            log.warning(f"{event.vm}: {doubt}", event.vm)
     if config.general.dry_run:
         _run_scripts(event, xml, config, log)
         for change in engine.rehearse(event.op, domain.uuid, event.vm, planner):

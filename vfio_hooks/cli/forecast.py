@@ -13,9 +13,9 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import Change, check, preview
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.engine.undone import UndoneHost
-from vfio_hooks.errors import HookError, Several, Unread
+from vfio_hooks.errors import HookError, Several, Unread, raise_all
 from vfio_hooks.event import PLANNED, Event
-from vfio_hooks.gather import gather
+from vfio_hooks.gather import doubts, gather
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places
 from vfio_hooks.record import record
@@ -140,6 +140,8 @@ class _Ahead:
             # Only a plan of one event must not contradict itself; a later event may go on.
             check(planned, self._domain.uuid, self._ledger, self._host)
             changes = preview(steps, self._host, self._ledger)[len(self._steps) :]
+            if event.op == "prepare":
+                raise_all(doubts(self._domain, self._config, self._host))
         except HookError as error:
             return Outlook(event.op, failure=error)
         self._steps = steps

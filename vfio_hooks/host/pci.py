@@ -76,6 +76,15 @@ def group_members(host: Host, group: str) -> list[Function]:
     return [member for name in names if (member := function(host, name)) is not None]
 
 
+def direct_regions(host: Host, group: str) -> list[str]:
+    """The memory, "0x7d000000-0x7dffffff", that the firmware wants a group's devices to go on
+    reaching at its own address (Intel's RMRR). Most kernels refuse VFIO such a group; what they
+    call "direct-relaxable" they do not mind. Documentation/ABI/testing/sysfs-kernel-iommu_groups.
+    """
+    lines = map(str.split, host.lines(f"/sys/kernel/iommu_groups/{group}/reserved_regions"))
+    return [f"{line[0]}-{line[1]}" for line in lines if line[2:] == ["direct"]]
+
+
 def is_for_guests(driver: str | None) -> bool:
     """Whether a driver only keeps a function for a guest: vfio-pci, one of its variants such as
     mlx5_vfio_pci, or the older stubs."""

@@ -54,6 +54,13 @@ class VfCount(Knob):
         if (now := self.read(host)) != value:
             raise HookError(f"{self.pf}: {value} VFs were asked for, but the kernel shows {now}")
 
+    def is_lent(self, live: str, base: str, value: str | None) -> bool:
+        # A card that comes back has none.
+        return value is None and live == "0"
+
+    def lends(self, value: str) -> str:
+        return f"{value} (they go with the card, and come back with it)"
+
     def _make(self, host: WritableHost, value: str, kept: dict[VfSetting, str]) -> None:
         self._set(host, value)
         settle(host, self.seconds)

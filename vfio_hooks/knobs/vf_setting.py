@@ -65,6 +65,13 @@ class VfSetting(Knob):
                 f"shows {now}"
             )
 
+    def is_lent(self, live: str, base: str, value: str | None) -> bool:
+        # Of VFs that were made anew with their card.
+        return value is None
+
+    def lends(self, value: str) -> str:
+        return f"{value} (again when the card is back)"
+
     def is_back(self, host: Host, base: str) -> bool:
         address = vfs(host, self.pf).get(self.vf)
         driver = host.link(f"{DEVICES}/{address}/driver")

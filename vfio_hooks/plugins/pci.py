@@ -3,11 +3,15 @@
 A function with managed='yes' is bound to vfio-pci by libvirt, which gives it back to whatever
 driver then matches, or to none where that driver's module is not loaded; the plugin sees to it
 that it is the one from before. With managed='no' the plugin binds it, too.
+
+A card that has SR-IOV's virtual functions loses them with its driver. It is lent only while nobody
+uses one of them; and it has as many again afterwards, with their MACs, VLANs and other settings.
 """
 
 from collections.abc import Iterator
 from typing import Literal
 
+from vfio_hooks import lent_pf
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
@@ -88,6 +92,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     for driver in sorted(set(to_bind.values())):
         yield from _loaded(host, driver)
     for taken in (*passed.values(), *others):
+        yield from lent_pf.steps(taken, domain, host)
         yield from _before(host, taken)
     for address in (*passed, *makers, *(other.address for other in others)):
         bound = to_bind.get(address)
@@ -126,6 +131,20 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
             f"pci: {domain.name} is given no PCI device; "
             "add one: virt-manager, Add Hardware, PCI Host Device"
         )
+
+
+def doubts(domain: Domain, options: Options, host: Host) -> Iterator[HookError]:
+    """What the kernel refuses when QEMU starts, unless it has been patched for that."""
+    for passed in domain.pci:
+        found = host_pci.function(host, passed.address)
+        regions = host_pci.direct_regions(host, found.group) if found and found.group else []
+        if found and regions:
+            yield HookError(
+                f"pci: {found}: the firmware wants to reach memory through it at all times (RMRR, "
+                f"{', '.join(regions)}), so the kernel gives it to no VM",
+                "see whether the firmware, or a tool of the board's maker, can switch that off for "
+                "its slot; only a patched kernel starts the VM as it is",
+            )
 
 
 def _existing(host: Host, address: str) -> Function:

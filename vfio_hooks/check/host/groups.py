@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import Host, boot, pci
-from vfio_hooks.plugins.pci import Options
+from vfio_hooks.plugins.pci import Options, doubts
 
 _DISPLAY = "0x03"
 
@@ -46,6 +46,22 @@ def shared(patient: Patient) -> Iterator[Seen]:
                     else "No other slot helps, as they are of the same card."
                 ),
             )
+
+
+@rule(
+    "group-direct-mapping",
+    "host",
+    "error",
+    why="The firmware goes on reaching memory through such a device, at addresses that a guest "
+    "would have as well; so the kernel gives it to none: 'Firmware has requested this device "
+    "have a 1:1 IOMMU mapping'.",
+    source="Documentation/ABI/testing/sysfs-kernel-iommu_groups, reserved_regions; Intel VT-d "
+    "specification, RMRR",
+)
+def direct_mapping(patient: Patient) -> Iterator[Seen]:
+    domain = patient.guest.domain if patient.guest else None
+    for doubt in doubts(domain, Options(), patient.host) if domain else ():
+        yield Seen(doubt.problem.removeprefix("pci: "), doubt.hint)
 
 
 @rule(
@@ -98,4 +114,4 @@ def _group(host: Host, address: str) -> str | None:
     return host.link(f"{pci.DEVICES}/{address}/iommu_group")
 
 
-RULES = (shared, mixed, acs_override)
+RULES = (shared, direct_mapping, mixed, acs_override)

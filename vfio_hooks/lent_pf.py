@@ -1,0 +1,40 @@
+"""A card with virtual functions that is given to a VM as a whole.
+
+Its driver takes the VFs along when it lets go, whoever has them, and comes back with none.
+"""
+
+from collections.abc import Iterator
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.pci import Function, is_for_guests
+from vfio_hooks.host.sriov import users, vfs
+from vfio_hooks.knobs import VfCount
+from vfio_hooks.knobs.vf_setting import all_settings
+from vfio_hooks.sharing import Exclusive
+from vfio_hooks.steps import Step
+
+
+def steps(function: Function, domain: Domain, host: Host) -> Iterator[Step]:
+    """What brings the VFs back once their card has its driver again, so it has to be planned
+    before that is taken: their number first, and then their settings. Raises HookError where
+    somebody would miss them meanwhile."""
+    there = vfs(host, function.address)
+    if not there or is_for_guests(function.driver):
+        return
+    given = {passed.address for passed in domain.pci}
+    missed = [
+        f"VF {number} ({vf}) is given to this VM, too"
+        for number, vf in there.items()
+        if vf in given
+    ]
+    if missed := missed or list(users(host, function.address)):
+        raise HookError(
+            f"pci: {function} cannot be lent while its {len(there)} virtual functions, which go "
+            f"with it, are in use: {'; '.join(missed[:3])}",
+            "give the VM one of those instead, or end what uses them",
+        )
+    for setting in all_settings(host, function.address):
+        yield Step("pci", setting, Exclusive(), required=False)
+    yield Step("pci", VfCount(function.address), Exclusive())
