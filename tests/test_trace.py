@@ -25,7 +25,7 @@ from vfio_hooks.trace.report import (
     remedy,
 )
 from vfio_hooks.trace.timeline import Kind, Stall, stalls
-from vfio_hooks.trace.tracefs import Recording, record
+from vfio_hooks.trace.tracefs import Recording, trace
 from vfio_hooks.verify import own_cpus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -230,9 +230,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr("vfio_hooks.cli.verify.need_root", lambda what: None)
     monkeypatch.setattr(traced, "own_cpus", lambda host, vm: (CPUS, frozenset({VCPU})))
-    monkeypatch.setattr(
-        traced, "record", lambda cpus, seconds: Recording(lines, (), 10.0, 0.004, 7)
-    )
+    monkeypatch.setattr(traced, "trace", lambda cpus, seconds: Recording(lines, (), 10.0, 0.004, 7))
 
 
 @pytest.mark.usefixtures("measured")
@@ -287,7 +285,7 @@ def test_which_vm_has_to_be_said(command: Command) -> None:
 
 def test_a_kernel_without_a_tracer(tmp_path: Path) -> None:
     with pytest.raises(HookError, match="the kernel's tracer is not there"):
-        record(CPUS, 0.1, (str(tmp_path),))
+        trace(CPUS, 0.1, (str(tmp_path),))
 
 
 REAL = """
@@ -295,8 +293,8 @@ mount -t tracefs tracefs /sys/kernel/tracing || exit 77
 mkdir /sys/kernel/tracing/instances/vfio-hooks-4194305-cpus
 {python} - <<'END'
 import os
-from vfio_hooks.trace.tracefs import record
-made = record(frozenset([min(os.sched_getaffinity(0))]), 1)
+from vfio_hooks.trace.tracefs import trace
+made = trace(frozenset([min(os.sched_getaffinity(0))]), 1)
 assert any("sched_switch" in line for line in made.lines), made.lines[:3]
 assert made.seconds >= 1 and made.lost >= 0
 END

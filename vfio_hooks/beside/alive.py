@@ -25,6 +25,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.sessions import as_user, environment, graphical
 from vfio_hooks.host.signs import Signs, signs
 from vfio_hooks.log import SystemdJournal
+from vfio_hooks.record import record
 from vfio_hooks.why import explain, recognise
 from vfio_hooks.why.lines import KMSG, since
 
@@ -48,7 +49,7 @@ Ended = Callable[[float], bool]
 """Waits so many seconds at most, and says whether the VM has ended."""
 
 
-@dataclass(frozen=True)
+@record
 class Busy:
     """What libvirt says of a VM: whether it runs, not paused, and the bytes that it has written
     to its disks so far."""

@@ -9,7 +9,7 @@ from vfio_hooks.record import asdict
 from vfio_hooks.trace.histogram import svg
 from vfio_hooks.trace.report import Culprit, OfCpu, Report, culprits, histogram, of_cpus
 from vfio_hooks.trace.timeline import stalls
-from vfio_hooks.trace.tracefs import record
+from vfio_hooks.trace.tracefs import trace
 from vfio_hooks.verify import own_cpus
 
 _MOST = 12
@@ -19,7 +19,7 @@ _MOST = 12
 def measure(host: Host, vm: str, seconds: float) -> Report:
     """Raises HookError for a VM that does not run, and for a kernel that cannot trace."""
     cpus, vcpus = own_cpus(host, vm)
-    recording = record(cpus, seconds)
+    recording = trace(cpus, seconds)
     found = stalls(recording.lines, recording.senders, vcpus)
     return Report(
         vm,

@@ -5,11 +5,11 @@ PCI Local Bus Specification 3.0, 6.2.2 (command register) and 6.7 (capabilities)
 """
 
 import re
-from dataclasses import dataclass
 
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.record import record
 
 _COMMAND, _STATUS, _FIRST = 0x04, 0x06, 0x34
 _BUS_MASTER, _HAS_LIST = 1 << 2, 1 << 4
@@ -19,7 +19,7 @@ _MOST = 48
 """Capabilities that fit into 256 bytes; a broken device may have a list without an end."""
 
 
-@dataclass(frozen=True)
+@record
 class Signs:
     """`masters` tells whether the function may use memory by itself, `messages` whether MSI or
     MSI-X is on; `interrupts` is how many it has had, its line's (INTx) included."""

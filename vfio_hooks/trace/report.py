@@ -4,9 +4,9 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from vfio_hooks.host.cpulist import CpuSet, format_list
+from vfio_hooks.record import record
 from vfio_hooks.trace.timeline import Kind, Stall
 
 PERCENTILES = (50.0, 99.0, 99.9)
@@ -15,7 +15,7 @@ BOUNDS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 _OF_ONE_CPU = re.compile(r".+/\d+(?::\S+)?")
 
 
-@dataclass(frozen=True)
+@record
 class OfCpu:
     """One CPU: how often and how long it did something else (a part of the time), and the longest
     of these times, with its culprit. `percentiles` are those of PERCENTILES, in microseconds."""
@@ -28,7 +28,7 @@ class OfCpu:
     percentiles: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Culprit:
     """What had the VM's CPUs, how often, how long in all and at most (microseconds), on which of
     them, and what would take it away. `senders` sent its interrupts."""
@@ -43,7 +43,7 @@ class Culprit:
     senders: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Report:
     """A measurement of a VM's CPUs. `histogram` counts stalls by the columns of BOUNDS."""
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vfio_hooks.record import record
+
 Kind = Literal["task", "irq", "softirq", "timer", "ipi", "vector"]
 _LINE = re.compile(
     r"\s*(?P<comm>.+)-(?P<pid>\d+)\s+(?:\([^)]*\)\s+)?\[(?P<cpu>\d+)\]\s+\S+\s+"
@@ -22,7 +24,7 @@ _SOON = 0.001
 """How long before an interrupt arrives it may have been sent, in seconds."""
 
 
-@dataclass(frozen=True)
+@record
 class Stall:
     """A time in which a CPU did something else than run its vCPU. `microseconds` is how long,
     `name` who had it: a task, an interrupt's handlers, a timer's function. `sender` sent an
@@ -48,7 +50,7 @@ class _Cpu:
     named: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class _Sent:
     time: float
     cpu: int

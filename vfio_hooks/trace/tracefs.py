@@ -11,11 +11,11 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from types import FrameType
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host.cpulist import CpuSet, format_mask
+from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
@@ -39,7 +39,7 @@ _CHUNK = 1 << 20
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
-@dataclass(frozen=True)
+@record
 class Recording:
     """Lines of the trace and, apart, of who sent interrupts; how long it took, in seconds, which
     part of one CPU's time that cost, and how many events were lost."""
@@ -51,7 +51,7 @@ class Recording:
     lost: int
 
 
-def record(cpus: CpuSet, seconds: float, folders: Sequence[str] = FOLDERS) -> Recording:
+def trace(cpus: CpuSet, seconds: float, folders: Sequence[str] = FOLDERS) -> Recording:
     """Record what happens on some CPUs. Raises HookError where the kernel cannot be asked."""
     folder = _tracefs(folders)
     _remove_stale(folder)
