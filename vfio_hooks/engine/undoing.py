@@ -25,6 +25,7 @@ class Undoing:
         """Undo claims of one VM, the newest first. One that fails does not stop the others;
         returns what could not be put back, a line each."""
         problems: dict[int, str] = {}
+        self.host.tell = lambda text: self.log.info(f"{journal.vm}: {text}", journal.vm)
         for claim in reversed(claims):
             try:
                 self._revert(journal, journal.claims[claim.number])
