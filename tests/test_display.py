@@ -85,6 +85,12 @@ class Desktop:
     def lit(self) -> list[str]:
         return [name for name, one in self.shown.items() if one["mode"] is not None]
 
+    def change(self, name: str, **values: Any) -> None:
+        """Have a monitor be another, as far as these fields say."""
+        data = json.loads(self.state.read_text())
+        data["monitors"][name] |= values
+        self.state.write_text(json.dumps(data))
+
     def without(self, name: str) -> None:
         """Take an output away, or bring another one."""
         data = json.loads(self.state.read_text())
@@ -109,7 +115,9 @@ class Desktop:
         self.engine.perform("prepare", UUID, "win11", lambda _: self.plan(**options))
 
     def stop(self) -> list[str]:
-        return self.engine.undo("release", UUID)
+        """As the event of a new process, which knows nothing of the one that started it."""
+        host = Tree(str(self.root))
+        return Engine(host, self.engine.folder, self.log).undo("release", UUID)
 
 
 def two_cards() -> Server:
@@ -166,7 +174,10 @@ def test_the_same_on_wayland(
 ) -> None:
     desktop.add_gpu(("HDMI-A-1", "cc"))
     desktop.log_in(
-        Server.of(Monitor(output, MODES, 0, 0), Monitor("DP-1", MODES, 1, 2560, 300, primary=True)),
+        Server.of(
+            Monitor(output, MODES, 0, 0, priority=2),
+            Monitor("DP-1", MODES, 1, 2560, 300, primary=True, priority=1),
+        ),
         DESKTOP=desktop_name,
         **WAYLAND,
     )
@@ -202,6 +213,58 @@ def test_a_card_that_comes_back_under_another_number(desktop: Desktop) -> None:
     after = desktop.shown
     assert after["DisplayPort-1-3"] == {**before["DisplayPort-2-3"], "name": "DisplayPort-1-3"}
     assert after["HDMI-A-0"] == before["HDMI-A-0"]
+
+
+def test_a_mode_that_is_gone_is_told_and_the_others_restored(desktop: Desktop) -> None:
+    """Another monitor at the same connector, without an EDID."""
+    server = two_cards()
+    for monitor in server.monitors.values():
+        monitor.edid = ""
+    desktop.log_in(server)
+    desktop.start(off=["DisplayPort-2-3"], timeout=0.3)
+    desktop.change("DisplayPort-2-3", modes=[(640, 480, 60.0)])
+    assert desktop.stop() == []
+    assert desktop.lit == ["HDMI-A-0"] and desktop.shown["HDMI-A-0"]["x"] == 2560
+    told = "DisplayPort-2-3 has no mode 2560x1440 of 143.91 Hz any more: left as it is"
+    assert any(told in line for line in desktop.log.infos)
+
+
+def test_what_gnome_refuses_once_is_asked_for_again(desktop: Desktop) -> None:
+    """Hardware changed between the look at the screen and the call."""
+    desktop.add_gpu(("HDMI-A-1", "cc"))
+    left, right = Monitor("HDMI-1", MODES, 0, 0), Monitor("DP-1", MODES, 1, 2560, primary=True)
+    desktop.log_in(Server.of(left, right), DESKTOP="GNOME", **WAYLAND)
+    before = desktop.shown
+    program = desktop.state.parent / "bin/busctl"
+    stale = f'test -e {desktop.state}.1 || {{ touch {desktop.state}.1; sed -i \'s/"serial": 1/'
+    stale += f'"serial": 2/\' {desktop.state}; }}\n'
+    apply = f'case "$*" in *ApplyMonitorsConfig*) {stale.rstrip()} ;; esac\n'
+    program.write_text(program.read_text().replace("exec", f"{apply}exec", 1))
+    desktop.start()
+    assert desktop.lit == ["DP-1"] and json.loads(desktop.state.read_text())["serial"] == 2
+    assert any("Access denied: once more" in line for line in desktop.log.infos)
+    assert desktop.stop() == []
+    assert desktop.shown == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Call failed: The name org.gnome.Mutter.DisplayConfig was not provided by any .service",
+        "Call failed: The name is not activatable",
+        "Failed to connect to user scope bus via local transport: No such file or directory",
+    ],
+)
+def test_gnome_has_gone_with_any_bus(desktop: Desktop, words: str) -> None:
+    desktop.log_in(
+        Server.of(Monitor("HDMI-1", MODES, 0), Monitor("DP-1", MODES, 1, 2560)),
+        DESKTOP="GNOME",
+        **WAYLAND,
+    )
+    desktop.start(off=["HDMI-1"])
+    (desktop.state.parent / "bin/busctl").write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 1\n")
+    assert desktop.stop() == []
+    assert any("no display server answers: nothing to put back" in one for one in desktop.log.infos)
 
 
 def test_an_output_that_came_meanwhile_is_left_alone(desktop: Desktop) -> None:

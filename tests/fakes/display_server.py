@@ -1,5 +1,5 @@
-"""A display server in memory, and the programs that show and change it: what they print and take
-was seen on the emulated host (xrandr, wlr-randr), or is from their documentation (the others).
+"""A display server in memory, and the programs that show and change it. What they print and take
+was seen of the real ones, beside which tests/desktop/test_fakes.py puts them.
 
 Run as a program it is whichever it is called as, with its state in a file.
 """
@@ -34,7 +34,12 @@ class Monitor:
     crtc: int = 0
     edid: str = ""
     color_mode: int = 0
-    underscanning: bool = False
+    rgb_range: int | None = None
+    """Mutter 50 and newer have it."""
+    underscanning: bool | None = None
+    """None where the monitor cannot do it."""
+    first_id: int = 1
+    """KWin's number of the first mode."""
     stubborn: bool = False
     """It takes a change and does not do it."""
 
@@ -46,6 +51,12 @@ class Server:
     monitors: dict[str, Monitor] = field(default_factory=dict)
     providers: list[str] = field(default_factory=list)
     serial: int = 1
+    """Mutter's, which counts changes of the hardware."""
+    layout_mode: int = 1
+    fixed_mode: bool = False
+    """Mutter's layout mode: 1 is logical, 2 is physical; before 50 there may be no choice."""
+    plasma: str = "6.3"
+    """6.7 lets an output that is off keep its priority; until one is set they count from 0."""
     calls: list[list[str]] = field(default_factory=list)
 
     @classmethod
@@ -125,9 +136,9 @@ class Server:
             _, name, what, *rest = word.split(".")
             monitor, value = self.monitors[name], ".".join(rest)
             if what == "disable":
-                monitor.mode, monitor.priority = None, 0
+                monitor.mode = None
             elif what == "mode":
-                self._change(monitor, mode=int(value) - 1)
+                self._change(monitor, mode=int(value) - monitor.first_id)
             elif what == "position":
                 self._change(monitor, x=int(value.split(",")[0]), y=int(value.split(",")[1]))
             elif what == "rotation":
@@ -136,10 +147,26 @@ class Server:
                 reflect = "x" if value.startswith("flipped") else "normal"
                 self._change(monitor, rotate=rotate.get(turned, turned), reflect=reflect)
             elif what == "scale":
-                self._change(monitor, scale=float(value))
+                self._change(monitor, scale=round(float(value) * 120) / 120)
             elif what == "priority":
-                self._change(monitor, priority=int(value))
+                self._prioritize(monitor, int(value))
+        if self.plasma == "6.3":
+            self._prioritize()
         return ""
+
+    def _prioritize(self, moved: Monitor | None = None, number: int = 0) -> None:
+        """libkscreen's Config::setOutputPriority: the output is put into that place of the order,
+        and all that are on are counted anew."""
+        order = [one for one in self._all() if one.mode is not None]
+        order.sort(key=lambda one: one.priority or len(order) + 1)
+        if moved in order:
+            order.remove(moved)
+            order.insert(number - 1, moved)
+        for place, one in enumerate(order, 1):
+            one.priority = place
+        for one in self._all():
+            if one.mode is None and self.plasma == "6.3":
+                one.priority = 0
 
     def wlr_randr(self, arguments: list[str]) -> str:
         """wlr-randr 0.4."""
@@ -162,7 +189,7 @@ class Server:
                 y=int(y),
                 rotate=rotate,
                 reflect=reflect,
-                scale=float(settings["--scale"]),
+                scale=int(float(settings["--scale"]) * 256) / 256,
             )
         return ""
 
@@ -172,10 +199,13 @@ class Server:
         if method == "GetCurrentState":
             return json.dumps({"type": "u...", "data": self._mutter()})
         signature, serial, _, count, *words = words
-        assert (signature, serial) == ("uua(iiduba(ssa{sv}))a{sv}", str(self.serial))
-        self.serial += 1
+        assert signature == "uua(iiduba(ssa{sv}))a{sv}"
+        if serial != str(self.serial):
+            sys.exit("Call failed: Access denied")
         for monitor in self.monitors.values():
-            monitor.mode, monitor.color_mode, monitor.underscanning = None, 0, False
+            monitor.mode, monitor.color_mode = None, 0
+            monitor.rgb_range = None if monitor.rgb_range is None else 1
+            monitor.underscanning = None if monitor.underscanning is None else False
         for _ in range(int(count)):
             x, y, scale, transform, primary, number, *words = words
             for _ in range(int(number)):
@@ -183,7 +213,11 @@ class Server:
                 more = [words[3 * one : 3 * one + 3] for one in range(int(given))]
                 words = words[3 * len(more) :]
                 properties = {(key, kind): value for key, kind, value in more}
-                assert set(properties) <= {("color-mode", "u"), ("underscanning", "b")}
+                assert set(properties) <= {
+                    ("color-mode", "u"),
+                    ("rgb-range", "u"),
+                    ("underscanning", "b"),
+                }
                 monitor = self.monitors[name]
                 self._change(
                     monitor,
@@ -195,9 +229,14 @@ class Server:
                     reflect="x" if int(transform) > 3 else "normal",
                     primary=primary == "true",
                     color_mode=int(properties.get(("color-mode", "u"), 0)),
-                    underscanning=properties.get(("underscanning", "b")) == "true",
                 )
-        assert words == ["0"]
+                for value in filter(None, [properties.get(("rgb-range", "u"))]):
+                    self._change(monitor, rgb_range=int(value))
+                if ("underscanning", "b") in properties:
+                    self._change(monitor, underscanning=True)
+        assert words[:3] in (["0"], ["1", "layout-mode", "u"])
+        if not self.fixed_mode:
+            self.layout_mode = int(words[3]) if words[1:] else 1
         return ""
 
     def _mutter(self) -> list[Any]:
@@ -208,12 +247,15 @@ class Server:
             for number, (width, height, rate) in enumerate(one.modes):
                 flags = {"is-current": {"type": "b", "data": True}} if number == one.mode else {}
                 name = f"{width}x{height}@{rate:.3f}"
-                modes.append([name, width, height, rate, 1.0, [1.0, 2.0], flags])
+                modes.append([name, width, height, rate, 1.0, [1.0, 1.25, 2.0], flags])
             monitors.append([who, modes, _mutter_properties(one)])
             if one.mode is not None:
                 transform = ROTATIONS.index(one.rotate) + 4 * (one.reflect != "normal")
                 logical.append([one.x, one.y, one.scale, transform, one.primary, [who], {}])
-        return [self.serial, monitors, logical, {"layout-mode": {"type": "u", "data": 1}}]
+        properties: dict[str, Any] = {"layout-mode": {"type": "u", "data": self.layout_mode}}
+        if not self.fixed_mode:
+            properties["supports-changing-layout-mode"] = {"type": "b", "data": True}
+        return [self.serial, monitors, logical, properties]
 
     def _all(self) -> Iterator[Monitor]:
         return iter(self.monitors.values())
@@ -230,7 +272,10 @@ class Server:
 def _mutter_properties(one: Monitor) -> dict[str, Any]:
     properties: dict[str, Any] = {"is-builtin": {"type": "b", "data": False}}
     properties["color-mode"] = {"type": "u", "data": one.color_mode}
-    properties["is-underscanning"] = {"type": "b", "data": one.underscanning}
+    if one.underscanning is not None:
+        properties["is-underscanning"] = {"type": "b", "data": one.underscanning}
+    if one.rgb_range is not None:
+        properties["rgb-range"] = {"type": "u", "data": one.rgb_range}
     return properties
 
 
@@ -308,8 +353,8 @@ def _kscreen(number: int, one: Monitor) -> dict[str, Any]:
         "name": one.name,
         "connected": True,
         "enabled": one.mode is not None,
-        "currentModeId": "" if one.mode is None else str(one.mode + 1),
-        "preferredModes": ["1"],
+        "currentModeId": "" if one.mode is None else str(one.mode + one.first_id),
+        "preferredModes": [str(one.first_id)],
         "pos": {"x": one.x, "y": one.y},
         "rotation": rotation,
         "scale": one.scale,
@@ -321,7 +366,7 @@ def _kscreen(number: int, one: Monitor) -> dict[str, Any]:
                 "refreshRate": rate,
                 "size": {"width": width, "height": height},
             }
-            for position, (width, height, rate) in enumerate(one.modes, 1)
+            for position, (width, height, rate) in enumerate(one.modes, one.first_id)
         ],
     }
 

@@ -9,7 +9,7 @@ from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.sessions import as_user
 from vfio_hooks.knobs.base import Knob
-from vfio_hooks.layouts.layout import Layout, Screen
+from vfio_hooks.layouts.layout import Layout, Screen, with_strangers
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
@@ -82,16 +82,46 @@ class DisplayLayout(Knob):
         return self._run(host, host.show, arguments)
 
     def _set(self, host: WritableHost, screen: Screen, wanted: Layout) -> None:
+        """Have the server show a layout. What it refuses, or does in another way, is asked for a
+        second time: GNOME refuses what it is told of a state that is over, and labwc moves other
+        outputs than those it is told to."""
+        wanted, moved = with_strangers(screen, wanted)
+        for name in moved:
+            host.tell(f"{self.key}: {name} has come meanwhile: it goes to the right end")
+        try:
+            if self._try(host, screen, wanted, self.seconds / 3):
+                return
+        except Gone:
+            raise
+        except HookError as error:
+            host.tell(f"{error}: once more")
+        screen = self.screen(host)
+        wanted = self._possible(host, screen, wanted)
+        if not self._try(host, screen, wanted, self.seconds):
+            raise HookError(
+                f"{self.key}: {wanted} was asked for, but after {self.seconds:g} s it is "
+                f"{self.screen(host).layout.only(wanted.names)}"
+            )
+
+    def _try(self, host: WritableHost, screen: Screen, wanted: Layout, seconds: float) -> bool:
+        """Tell the server, and wait until it shows that. Raises Gone or HookError."""
         try:
             arguments = layouts.load(self.back_end).arguments(screen, wanted)
         except ValueError as error:
             raise HookError(f"{self.key}: {error}") from None
         self._run(host, host.run, arguments)
-        if not until(lambda: self.screen(host).layout.looks_like(wanted), self.seconds):
-            raise HookError(
-                f"{self.key}: {wanted} was asked for, but after {self.seconds:g} s it is "
-                f"{self.screen(host).layout.only(wanted.names)}"
-            )
+        return until(lambda: self.screen(host).layout.looks_like(wanted), seconds)
+
+    def _possible(self, host: WritableHost, screen: Screen, wanted: Layout) -> Layout:
+        """A layout without the outputs whose modes are not to be had any more; all of it where
+        nothing would be left on."""
+        modeless = {one.name for one in wanted.outputs if one.is_on and not screen.offers(one)}
+        kept = wanted.only(wanted.names - modeless)
+        if not modeless or not kept.lit:
+            return wanted
+        for one in wanted.only(modeless).outputs:
+            host.tell(f"{self.key}: {one.name} has no mode {one.mode_text} any more: left as it is")
+        return kept
 
     def _run(
         self, host: Host, run: Callable[[list[str], float], str], arguments: Sequence[str]

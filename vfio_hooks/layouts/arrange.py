@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.layouts.layout import REFLECTIONS, ROTATIONS, Layout, Mode, Output, Screen
+from vfio_hooks.layouts.geometry import closed_up
+from vfio_hooks.layouts.layout import REFLECTIONS, ROTATIONS, SETTINGS, Layout, Mode, Output, Screen
 from vfio_hooks.record import replace
 
 Wish = Mapping[str, str | int | float]
@@ -11,7 +12,7 @@ Wish = Mapping[str, str | int | float]
 _SIDES = ("right-of", "left-of", "above", "below", "same-as")
 WISHES = ("name", "mode", "rate", "position", "rotation", "reflection", "scale", *_SIDES)
 
-_OF_ANY_MODE = ("priority", "monitor", "color-mode", "rgb-range", "underscanning")
+_OF_ANY_MODE = ("monitor", *SETTINGS)
 
 
 def check_wish(wish: Wish) -> None:
@@ -36,7 +37,7 @@ def arrange(
     """The screen's layout with these changes. Raises HookError for what the screen cannot show.
 
     Where an output goes off, those behind it close the gap: no server lets the pointer jump over
-    one, and GNOME takes no layout that has any. All begins at 0,0 as X11 wants it.
+    one, or over a corner, and GNOME takes no layout like that. All begins at 0,0 as X11 wants it.
     """
     work = _Arranging(screen, {output.name: output for output in screen.layout.outputs})
     for name in off:
@@ -72,13 +73,9 @@ class _Arranging:
         )
 
     def close_gaps(self) -> None:
-        """Take out all columns and rows of the screen that no output is in."""
-        spans = {one.name: (one.x, one.x + self.screen.size_of(one)[0]) for one in self.on()}
-        for name, x in _packed(spans).items():
-            self.outputs[name] = replace(self.outputs[name], x=x)
-        spans = {one.name: (one.y, one.y + self.screen.size_of(one)[1]) for one in self.on()}
-        for name, y in _packed(spans).items():
-            self.outputs[name] = replace(self.outputs[name], y=y)
+        """Move together what the outputs that went off have left."""
+        for name, box in closed_up({one.name: self.screen.box(one) for one in self.on()}).items():
+            self.outputs[name] = replace(self.outputs[name], x=box.left, y=box.top)
 
     def grant(self, wish: Wish) -> None:
         """Make one output what is wished."""
@@ -88,7 +85,9 @@ class _Arranging:
             after,
             rotate=str(wish.get("rotation", after.rotate)),
             reflect=str(wish.get("reflection", after.reflect)),
-            scale=f"{wish['scale']:g}" if "scale" in wish else after.scale,
+            scale=self.screen.scale(after, float(wish["scale"]))
+            if "scale" in wish
+            else after.scale,
         )
         if not before.is_on:
             last = max((one.x + self.screen.size_of(one)[0] for one in self.on()), default=0)
@@ -146,17 +145,28 @@ class _Arranging:
             )
         if name is not None and not self.known(name).is_on:
             raise HookError(f"display: {name} cannot be the primary output: it is off")
+        if name is not None and not self.screen.has_primary:
+            raise HookError(
+                f"display: {name} cannot be the primary output: this compositor knows none",
+                "take primary out of [display]",
+            )
         if name is None:
-            had_one = any(output.primary for output in self.screen.layout.outputs)
-            if not had_one or any(output.primary for output in self.on()):
+            first = next((output for output in self.on() if output.primary), self.on()[0])
+            if not any(output.primary for output in self.screen.layout.outputs):
                 return
-            name = self.on()[0].name
+            name = first.name
+        places = [self._shared_place(self.known(name))] if self.screen.joined else []
         for output in self.on():
-            self.outputs[output.name] = replace(output, primary=output.name == name)
+            is_first = output.name == name or self._shared_place(output) in places
+            self.outputs[output.name] = replace(output, primary=is_first)
         self._renumber()
 
+    def _shared_place(self, output: Output) -> tuple[int, int]:
+        """What outputs that mirror one another have in common: for GNOME they are one monitor."""
+        return output.x, output.y
+
     def _renumber(self) -> None:
-        """Give KDE's priorities, which are 1 to n, in their old order but for the primary's."""
+        """Give KDE's priorities the numbers 1 to n, in their old order but for the primary's."""
         ranked = [output for output in self.on() if output.extra("priority")]
         ranked.sort(key=lambda output: (not output.primary, int(output.extra("priority"))))
         for number, output in enumerate(ranked, 1):
@@ -174,16 +184,6 @@ def _preferred(output: Output, modes: tuple[Mode, ...]) -> Mode:
     for mode in (*(mode for mode in modes if mode.preferred), *modes):
         return mode
     raise HookError(f"display: {output.name} has no mode at all", "is its monitor switched on?")
-
-
-def _packed(spans: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-    """Where each span begins once no gap is between any of them."""
-    begins, end, gap = {}, 0, 0
-    for name, (start, stop) in sorted(spans.items(), key=lambda item: item[1]):
-        gap += max(0, start - gap - end)
-        begins[name] = start - gap
-        end = max(end, stop - gap)
-    return begins
 
 
 def _position(wish: Wish) -> tuple[int, int]:

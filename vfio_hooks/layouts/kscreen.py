@@ -1,7 +1,9 @@
 """KDE on Wayland, through kscreen-doctor, which has its state as JSON.
 
 Positions are in logical pixels. Plasma 5.27 and newer know an order of outputs instead of a
-primary one: the primary is that of priority 1.
+primary one, by numbers that they call priorities: the lowest of those that are on is the primary.
+They count from 1, Plasma 6.7 from 0 until somebody has set one, and an output that is off may keep
+its number.
 """
 
 import json
@@ -34,9 +36,11 @@ def parse(text: str) -> Screen:
     """The screen from `kscreen-doctor --json`."""
     # Qt's own warnings come before it, and older versions print both on standard output.
     there = [one for one in json.loads(text[text.index("{") :])["outputs"] if one["connected"]]
+    first = min((one.get("priority") or 0 for one in there if one["enabled"]), default=0)
     return Screen(
-        Layout.of(map(_output, there)),
+        Layout.of(_output(one, first) for one in there),
         {str(one["name"]): tuple(_modes(one)) for one in there},
+        steps=(120,),
     )
 
 
@@ -46,10 +50,13 @@ def arguments(screen: Screen, wanted: Layout) -> list[str]:
     for output in wanted.outputs:
         settings = _settings(screen, output) if output.is_on else ["disable"]
         words += [f"output.{output.name}.{setting}" for setting in settings]
-    return words
+    # Each takes the first place, and moves the others back: so the last is the one to begin with.
+    ranked = [output for output in wanted.outputs if output.extra("priority")]
+    ranked.sort(key=lambda output: int(output.extra("priority")), reverse=True)
+    return words + [f"output.{output.name}.priority.1" for output in ranked]
 
 
-def _output(one: dict[str, Any]) -> Output:
+def _output(one: dict[str, Any], first: int) -> Output:
     modes = [mode for mode in _modes(one) if mode.id == str(one["currentModeId"])]
     if not one["enabled"] or not modes:
         return Output(one["name"])
@@ -63,8 +70,8 @@ def _output(one: dict[str, Any]) -> Output:
         y=one["pos"]["y"],
         rotate=rotate,
         reflect=reflect,
-        scale=f"{one['scale']:g}",
-        primary=priority == 1 if priority is not None else bool(one.get("primary")),
+        scale=f"{one['scale']:.9g}",
+        primary=priority == first if priority is not None else bool(one.get("primary")),
         more=() if priority is None else (("priority", str(priority)),),
     )
 
@@ -88,7 +95,5 @@ def _settings(screen: Screen, output: Output) -> Iterator[str]:
     yield f"position.{output.x},{output.y}"
     yield f"rotation.{_NAMES[output.rotate, output.reflect]}"
     yield f"scale.{output.scale}"
-    if output.extra("priority"):
-        yield f"priority.{output.extra('priority')}"
-    elif output.primary:
+    if output.primary and not output.extra("priority"):
         yield "primary"

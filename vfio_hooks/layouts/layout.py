@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote
 
+from vfio_hooks.layouts.geometry import Box, at_the_right_end
 from vfio_hooks.record import field, record, replace
 
 ROTATIONS = ("normal", "left", "inverted", "right")
@@ -12,6 +13,8 @@ REFLECTIONS = ("", "x", "y", "xy")
 _SAFE = "+,/-_.:()"
 _PRIVATE = ("timing", "filter", "id", "monitor")
 """What a server chooses by itself where it is not told, and nobody can see."""
+SETTINGS = ("priority", "layout-mode", "color-mode", "rgb-range", "underscanning")
+"""What every output has that is on, so that one which is lit anew has it without being told."""
 
 
 @record
@@ -37,6 +40,11 @@ class Output:
     def is_on(self) -> bool:
         """Whether it shows anything."""
         return bool(self.mode)
+
+    @property
+    def mode_text(self) -> str:
+        """The mode for people."""
+        return f"{self.mode} of {self.rate} Hz" if self.rate else self.mode
 
     def extra(self, key: str, default: str = "") -> str:
         """A value of `more`."""
@@ -117,14 +125,41 @@ class Layout:
         chosen = frozenset(names)
         return Layout(tuple(output for output in self.outputs if output.name in chosen))
 
-    def looks_like(self, other: "Layout") -> bool:
-        """Whether both show the same on the outputs that both have. Outputs that came or went
-        do not count: a monitor that is switched off is no change of the layout."""
-        both = self.names & other.names
-        mine, others = (
-            [output.visible for output in one.only(both).outputs] for one in (self, other)
+    def looks_like(self, wanted: "Layout") -> bool:
+        """Whether this shows what is `wanted`, on the outputs that both have. Outputs that came or
+        went do not count: a monitor that is switched off is no change of the layout. Nor do
+        settings that `wanted` does not speak of."""
+        both = self.names & wanted.names
+        asked = wanted.only(both).outputs
+        shown = self.only(both).outputs
+        kept = [_without_settings(one, other) for one, other in zip(shown, asked, strict=True)]
+        return [one.visible for one in _in_order(kept)] == [one.visible for one in _in_order(asked)]
+
+
+def _without_settings(output: Output, wanted: Output) -> Output:
+    """An output without the settings that the wanted one does not speak of."""
+    unasked = set(SETTINGS) - dict(wanted.more).keys()
+    return replace(output, more=tuple(pair for pair in output.more if pair[0] not in unasked))
+
+
+def _in_order(outputs: Iterable[Output]) -> list[Output]:
+    """The outputs with KDE's priorities as the numbers 1 to n: only their order says anything, as
+    Plasma counts from 0 or from 1, and leaves numbers out. The first is the primary one."""
+    counted = list(outputs)
+    numbers = sorted(int(one.extra("priority")) for one in counted if one.extra("priority"))
+    return [
+        replace(
+            one,
+            primary=one.extra("priority") == str(numbers[0]),
+            more=tuple(
+                (key, str(numbers.index(int(value)) + 1) if key == "priority" else value)
+                for key, value in one.more
+            ),
         )
-        return mine == others
+        if one.extra("priority")
+        else one
+        for one in counted
+    ]
 
 
 @record
@@ -138,6 +173,8 @@ class Mode:
     preferred: bool = False
     id: str = ""
     more: tuple[tuple[str, str], ...] = ()
+    scales: tuple[str, ...] = ()
+    """The only scales that it can have, where there are such."""
 
     def is_ambiguous(self, modes: Iterable["Mode"]) -> bool:
         """Whether others of an output's modes have the same name and rate."""
@@ -151,7 +188,10 @@ class Screen:
     `edids` is each monitor's EDID in hex, where the server tells; `serial` its own number of
     this state. `scaling` is the power of an output's scale by which its part of the screen grows: a
     scale of 2 makes it twice as wide for X11 (1), half as wide for most compositors (-1), or has
-    nothing to do with it (0).
+    nothing to do with it (0). A scale is rounded to multiples of 1/120, 1/256 as `steps` has them,
+    one after the other.
+    `has_primary` says whether an output can be the primary one, and `joined` whether each has to
+    touch another at an edge.
     """
 
     layout: Layout
@@ -159,6 +199,9 @@ class Screen:
     edids: Mapping[str, str] = field(default_factory=dict)
     serial: str = ""
     scaling: int = -1
+    steps: tuple[int, ...] = ()
+    has_primary: bool = True
+    joined: bool = False
 
     def mode_of(self, output: Output) -> Mode:
         """The mode that an output has or is to have: the very same, or else one of its name and
@@ -171,8 +214,12 @@ class Screen:
         same = [mode for mode in there if set(mode.more) <= set(output.more)]
         for mode in (*same, *there):
             return mode
-        rate = f" of {output.rate} Hz" if output.rate else ""
-        raise ValueError(f"{output.name} has no mode {output.mode}{rate}")
+        raise ValueError(f"{output.name} has no mode {output.mode_text}")
+
+    def offers(self, output: Output) -> bool:
+        """Whether an output still has the mode that it is to have."""
+        modes = self.modes.get(output.name, ())
+        return any((one.name, one.rate) == (output.mode, output.rate) for one in modes)
 
     def size_of(self, output: Output) -> tuple[int, int]:
         """Width and height of an output's part of the screen; nothing where it is off."""
@@ -183,6 +230,19 @@ class Screen:
         width = round(mode.width * float(across) ** self.scaling)
         height = round(mode.height * float(down or across) ** self.scaling)
         return (height, width) if output.rotate in ("left", "right") else (width, height)
+
+    def box(self, output: Output) -> Box:
+        """An output's part of the screen."""
+        width, height = self.size_of(output)
+        return Box(output.x, output.y, output.x + width, output.y + height)
+
+    def scale(self, output: Output, wanted: float) -> str:
+        """The scale nearest to the wanted one that an output can have."""
+        if offered := self.mode_of(output).scales:
+            return min(offered, key=lambda one: abs(float(one) - wanted))
+        for step in self.steps:
+            wanted = round(wanted * step) / step
+        return f"{wanted:.9g}"
 
     def monitor(self, name: str) -> str:
         """What tells an output's monitor from others, "" where the server does not say."""
@@ -207,3 +267,23 @@ class Screen:
             else replace(output, name=new.pop(output.extra("monitor"), output.name))
             for output in layout.outputs
         )
+
+
+def with_strangers(screen: Screen, wanted: Layout) -> tuple[Layout, list[str]]:
+    """A layout with those outputs that it does not know of and that it would lie over, or leave
+    without an edge in common where all need one. They go to its right end, in the order of their
+    names, which come second."""
+    known = [one for one in wanted.outputs if one.is_on and screen.offers(one)]
+    boxes = {one.name: screen.box(one) for one in known}
+    outputs, moved = list(wanted.outputs), list[str]()
+    for output in screen.layout.outputs:
+        if output.name in wanted.names or not output.is_on or not boxes:
+            continue
+        box = screen.box(output)
+        is_apart = screen.joined and not any(map(box.touches, boxes.values()))
+        if is_apart or any(map(box.overlaps, boxes.values())):
+            box = at_the_right_end(boxes, box)
+            outputs.append(replace(output, x=box.left, y=box.top, primary=False))
+            moved.append(output.name)
+        boxes[output.name] = box
+    return Layout.of(outputs), moved

@@ -15,14 +15,16 @@ PACKAGE = "systemd"
 _OBJECT = ("org.gnome.Mutter.DisplayConfig", "/org/gnome/Mutter/DisplayConfig")
 _CALL = ("--user", "--json=short", "--", "call", *_OBJECT, _OBJECT[0])
 QUERY = (*_CALL, "GetCurrentState")
-GONE = ("Failed to connect", "not provided by any", "NameHasNoOwner")
-_TEMPORARY, _PHYSICAL = "1", 2
-# What a monitor has besides its mode: the name when it is set, when it is shown, and the type.
-# What is not set again goes back to its default.
+# The last three are of dbus-daemon, of sd-bus and of dbus-broker.
+GONE = ("Failed to connect", "not provided by any", "NameHasNoOwner", "name is not activatable")
+_TEMPORARY = "1"
+_LAYOUT_MODES = {1: "logical", 2: "physical"}
+# What a monitor has besides its mode: the name when it is set, when it is shown, the type, and
+# the defaults, to which it goes back where it is not set again.
 _PROPERTIES = (
-    ("color-mode", "color-mode", "u"),
-    ("rgb-range", "rgb-range", "u"),
-    ("underscanning", "is-underscanning", "b"),
+    ("color-mode", "color-mode", "u", ("0",)),
+    ("rgb-range", "rgb-range", "u", ("0", "1")),
+    ("underscanning", "is-underscanning", "b", ("false",)),
 )
 
 
@@ -30,7 +32,8 @@ def parse(text: str) -> Screen:
     """The screen from the answer to GetCurrentState."""
     serial, monitors, logical, properties = json.loads(text)["data"]
     on = {name: one for one in logical for name in (monitor[0] for monitor in one[5])}
-    more = {monitor[0][0]: tuple(_more(monitor[2])) for monitor in monitors}
+    kept = tuple(_layout_mode(properties))
+    more = {monitor[0][0]: (*kept, *_more(monitor[2])) for monitor in monitors}
     modes = {monitor[0][0]: tuple(map(_mode, monitor[1])) for monitor in monitors}
     current = {
         monitor[0][0]: _mode(mode)
@@ -44,8 +47,9 @@ def parse(text: str) -> Screen:
         else Output(name)
         for name in more
     ]
-    scaling = 0 if properties.get("layout-mode", {}).get("data") == _PHYSICAL else -1
-    return Screen(Layout.of(outputs), modes, serial=str(serial), scaling=scaling)
+    is_physical = _LAYOUT_MODES.get(_value(properties, "layout-mode")) == "physical"
+    scaling = 0 if is_physical else -1
+    return Screen(Layout.of(outputs), modes, serial=str(serial), scaling=scaling, joined=True)
 
 
 def arguments(screen: Screen, wanted: Layout) -> list[str]:
@@ -61,11 +65,12 @@ def arguments(screen: Screen, wanted: Layout) -> list[str]:
         words += [*place, str(primary).lower(), str(len(outputs))]
         for output in outputs:
             words += [output.name, screen.mode_of(output).id, *_properties(output)]
-    return [*_CALL, "ApplyMonitorsConfig", "uua(iiduba(ssa{sv}))a{sv}", *words, "0"]
+    words += _mode_words(wanted)
+    return [*_CALL, "ApplyMonitorsConfig", "uua(iiduba(ssa{sv}))a{sv}", *words]
 
 
 def _mode(mode: list[Any]) -> Mode:
-    name, width, height, rate = mode[:4]
+    name, width, height, rate, _, scales = mode[:6]
     return Mode(
         name=f"{width}x{height}",
         rate=f"{rate:.3f}",
@@ -75,23 +80,48 @@ def _mode(mode: list[Any]) -> Mode:
         id=name,
         # Interlaced, or of a variable rate: "1920x1080@60.000+vrr".
         more=(("id", name),),
+        scales=tuple(f"{scale:.9g}" for scale in scales),
     )
 
 
+def _value(properties: dict[str, Any], name: str) -> Any:
+    """A value of an a{sv}, None where it is not there."""
+    return properties.get(name, {}).get("data")
+
+
 def _flag(mode: list[Any], name: str) -> bool:
-    return bool(mode[6].get(name, {}).get("data", False))
+    return bool(_value(mode[6], name))
+
+
+def _layout_mode(properties: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whether positions are in logical or physical pixels, where that can be chosen: the whole
+    screen's, and part of what each output needs to be where it was."""
+    name = _LAYOUT_MODES.get(_value(properties, "layout-mode"))
+    if name and _value(properties, "supports-changing-layout-mode"):
+        yield "layout-mode", name
+
+
+def _mode_words(wanted: Layout) -> list[str]:
+    """The last a{sv} of the call: without it Mutter takes its own choice of a layout mode."""
+    numbers = {name: number for number, name in _LAYOUT_MODES.items()}
+    for output in wanted.outputs:
+        if number := numbers.get(output.extra("layout-mode")):
+            return ["1", "layout-mode", "u", str(number)]
+    return ["0"]
 
 
 def _more(properties: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, shown, _ in _PROPERTIES:
-        if value := properties.get(shown, {}).get("data"):
+    for name, shown, _, _ in _PROPERTIES:
+        if (value := _value(properties, shown)) is not None:
             yield name, json.dumps(value)
 
 
 def _properties(output: Output) -> list[str]:
     """The a{sv} of a monitor, as busctl takes it."""
     given = [
-        (name, kind, output.extra(name)) for name, _, kind in _PROPERTIES if output.extra(name)
+        (name, kind, output.extra(name))
+        for name, _, kind, defaults in _PROPERTIES
+        if output.extra(name, defaults[0]) not in defaults
     ]
     return [str(len(given)), *(word for one in given for word in one)]
 

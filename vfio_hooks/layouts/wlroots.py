@@ -1,7 +1,8 @@
 """sway and other Wayland compositors, through wlr-randr and the protocol wlr-output-management.
 
 Its text is read rather than its JSON, which Debian 12's version has not. Positions are in logical
-pixels; there is no primary output.
+pixels; there is no primary output. A scale is a multiple of 1/256, which it prints cut to six
+digits: read back as printed it would be a lower one.
 """
 
 import re
@@ -17,6 +18,8 @@ GONE = ("failed to connect to display",)
 _HEADER = re.compile(r"^(\S+) .*\n", re.MULTILINE)
 _MODE = re.compile(r"^    (\d+)x(\d+) px(?:, ([\d.]+) Hz)?(?: \((.*)\))?", re.MULTILINE)
 _FIELD = re.compile(r"^  (\S[^:\n]*): *(.*)", re.MULTILINE)
+_STEPS = 256  # wl_fixed_t
+_SWAYS_STEPS = 120
 _DEGREES = {"90": "left", "180": "inverted", "270": "right"}
 
 
@@ -29,7 +32,7 @@ def parse(text: str) -> Screen:
         body = text[header.end() : end]
         outputs.append(_output(header[1], body))
         modes[header[1]] = tuple(map(_mode, _MODE.finditer(body)))
-    return Screen(Layout.of(outputs), modes)
+    return Screen(Layout.of(outputs), modes, steps=(_SWAYS_STEPS, _STEPS), has_primary=False)
 
 
 def arguments(screen: Screen, wanted: Layout) -> list[str]:
@@ -52,7 +55,7 @@ def _output(name: str, body: str) -> Output:
         y=int(y),
         rotate=_DEGREES.get(degrees, "normal"),
         reflect="x" if "flipped" in fields["Transform"] else "",
-        scale=f"{float(fields['Scale']):g}",
+        scale=_exact(fields["Scale"]),
     )
 
 
@@ -73,7 +76,12 @@ def _settings(screen: Screen, output: Output) -> Iterator[str]:
     is_known = (output.mode, output.rate) in listed and output.rate
     yield from ("--on", "--mode" if is_known else "--custom-mode", output.mode + rate)
     yield from ("--pos", f"{output.x},{output.y}", "--transform", _transform(output))
-    yield from ("--scale", output.scale)
+    yield from ("--scale", _exact(output.scale))
+
+
+def _exact(scale: str) -> str:
+    """The multiple of 1/256 that a scale stands for."""
+    return f"{round(float(scale) * _STEPS) / _STEPS:.9g}"
 
 
 def _transform(output: Output) -> str:
