@@ -326,6 +326,11 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("device-rom-owner", (), rom(0o644, folder=0o750, owner=1000)),
     ("device-rom-bar", (("<rom file", "<rom bar='off' file"),), None),
     (
+        "device-no-group",
+        (),
+        lambda root: (root / "sys/bus/pci/devices/0000:45:00.0/iommu_group").unlink(),
+    ),
+    (
         "device-mdev-absent",
         add(
             "devices",

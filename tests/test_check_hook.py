@@ -188,7 +188,13 @@ SILENT = [
     case("journal-damaged", {FILE: JOURNAL}),
     case("journal-stale", {FILE: JOURNAL, "run/libvirt/qemu/win11.xml": ""}),
 ]
-NOT_IN_A_TREE = {"hook-dependencies", "command-dependencies", "hook-not-seen", "config-unsafe"}
+NOT_IN_A_TREE = {
+    "start-refused",
+    "hook-dependencies",
+    "command-dependencies",
+    "hook-not-seen",
+    "config-unsafe",
+}
 """What the tests at the end of this file have the cases of, or one of them."""
 NAMES = {rule.name for rule in rules() if rule.area == "hook"}
 

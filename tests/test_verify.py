@@ -99,17 +99,27 @@ def test_a_vcpu_elsewhere_than_its_pin_says() -> None:
     assert "wrong vCPU 1: may use CPUs 2-3, ran on 2; pinned to 3" in told(host)
 
 
-def test_a_vcpu_without_a_pin_is_told_the_line_to_add() -> None:
-    host = a_host("<cputune><vcpupin vcpu='0' cpuset='2'/></cputune>")
-    note = "note vCPU 1: may use CPUs 3, ran on 3; not pinned: <vcpupin vcpu='1' cpuset='...'/>"
-    assert any(line.startswith(note) for line in told(host))
+def test_a_vcpu_without_a_pin() -> None:
+    host = a_host("<vcpu>2</vcpu><cputune><vcpupin vcpu='0' cpuset='2'/></cputune>")
+    lines = told(host)
+    assert "note vCPU 1: may use CPUs 3, ran on 3; not pinned" in lines
+    # As check has it.
+    assert "wrong pins-missing: of 2 vCPUs, 1 is not pinned" in lines
 
 
 def test_threads_of_qemu_on_the_vcpus_cpus() -> None:
     host = a_host()
     host.thread(QEMU, QEMU, "qemu-system-x86", "1-2", 2, 2)
-    note = "note emulator: may use CPUs 1-2, ran on 2; shares CPUs 2 with vCPUs"
-    assert note in told(host)
+    assert "wrong emulator: may use CPUs 1-2, ran on 2; shares CPUs 2 with vCPUs" in told(host)
+
+
+def test_an_iothread_without_work_disturbs_nobody() -> None:
+    thread = "IO iothread1: may use CPUs 2, ran on 2; shares CPUs 2 with vCPUs"
+    disk = "<devices><disk><driver iothread='1'/></disk></devices>"
+    for more, level in (("", "ok"), (disk, "wrong")):
+        host = a_host(f"<iothreads>1</iothreads>{PINS}{more}")
+        host.thread(QEMU, 101, "IO iothread1", "2", 2, 2)
+        assert f"{level} {thread.removeprefix('IO ')}" in told(host)
 
 
 CELLS = (

@@ -4,6 +4,7 @@ A rule looks for one thing that is wrong or could be better. It reads, and chang
 """
 
 import os
+import re
 from collections.abc import Collection
 from functools import cache
 from importlib import import_module
@@ -18,7 +19,7 @@ from vfio_hooks.record import record, replace
 MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
     *("host.isolation", "host.tables", "host.memory", "host.kvm"),
-    *("hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
+    *("hook.start", "hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
     *("domain.machine", "domain.model", "domain.placement", "domain.threads", "domain.memory"),
     *("domain.slots", "domain.devices", "domain.resets", "domain.rom", "domain.links"),
     *("domain.hyperv", "domain.clock", "domain.disks", "domain.iothreads", "domain.costs"),
@@ -66,7 +67,26 @@ def examine(
     if patient.guest is None:
         asked = [rule for rule in asked if rule.area != "domain"]
     found = [finding for rule in asked for finding in _ask(rule, patient)]
-    return sorted(found, key=_rank)
+    return sorted(_once(found), key=_rank)
+
+
+_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+
+
+def _once(found: list[Finding]) -> list[Finding]:
+    """Without what the plan says of devices that another error is about."""
+    told = {
+        address
+        for one in found
+        if one.level == "error" and one.rule.name != _PLAN
+        for address in _ADDRESS.findall(one.seen.text)
+    }
+
+    def is_told(one: Finding) -> bool:
+        addresses = set(_ADDRESS.findall(one.seen.text))
+        return one.rule.name == _PLAN and bool(addresses) and addresses <= told
+
+    return [one for one in found if not is_told(one)]
 
 
 def _ask(rule: Rule, patient: Patient) -> list[Finding]:
@@ -96,5 +116,8 @@ _UNSEEN = "see what is there; it may be right, and new to this version"
 _AREAS, _LEVELS = get_args(Area), get_args(Level)
 
 
-def _rank(finding: Finding) -> tuple[int, int]:
-    return _LEVELS.index(finding.level), _AREAS.index(finding.rule.area)
+_PLAN = "start-refused"
+
+
+def _rank(finding: Finding) -> tuple[bool, int, int]:
+    return finding.rule.name != _PLAN, _LEVELS.index(finding.level), _AREAS.index(finding.rule.area)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from vfio_hooks.domain import Domain
 from vfio_hooks.domain.editing import Edit
 from vfio_hooks.domain.shown import shown
+from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import Topology, topology
 from vfio_hooks.placement import Fault, faults, room
@@ -34,13 +35,15 @@ class Patient:
     """Everything that a rule may look at. `guest` is None where only the host is checked; rules
     of the area "domain" are then not asked. `tables` are the facilities that the VM's vm.toml
     has, with their options: what they change for the VM's run needs no advice. `others` are the
-    other domains that are defined, as far as they are known."""
+    other domains that are defined, as far as they are known; `refusals` is why the VM would not
+    start now, by its plan."""
 
     host: Host
     places: Places
     guest: Guest | None = None
     tables: Mapping[str, object] = field(default_factory=dict)
     others: tuple[Domain, ...] = ()
+    refusals: tuple[HookError, ...] = ()
 
     @cached_property
     def topology(self) -> Topology:

@@ -6,15 +6,19 @@ from shlex import quote
 from vfio_hooks.cli import findings, fix, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
 from vfio_hooks.cli.domains import defined, from_file, sources
+from vfio_hooks.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.check.rule import Guest
+    from vfio_hooks.config import Config
     from vfio_hooks.domain import Domain
     from vfio_hooks.host import Host
+    from vfio_hooks.places import Places
 
 _EPILOG = """\
-Errors are what does not work, warnings cost something, hints may make it better; the worst come
+With a domain it begins with what would keep it from starting today, as `plan` has it. Errors are
+what does not work, warnings cost something, hints may make it better; the worst come
 first. Each finding has a name. man vfio-hooks-check has them all; [check] in vm.toml or
 vfio-hooks.toml silences them: silence = ["name"]. Nothing is changed without --fix. Some things
 only root can see.
@@ -72,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     quiet = config.silenced if config else examine_defaults(here.config)[0]
     tables = {table.name: table.options for table in config.tables} if config else {}
     others = _others(arguments, guest, here.host()) if guest else ()
-    patient = Patient(here.host(), here, guest, tables, others)
+    refusals = _refusals(guest, config, here)
+    patient = Patient(here.host(), here, guest, tables, others, refusals)
     if arguments.fix:
         return fix.run(arguments, patient, quiet)
     found = examine(patient, quiet)
@@ -83,6 +88,22 @@ def run(arguments: argparse.Namespace) -> int:
         how = _how_to_fix(arguments, guest, here.host())
         findings.show(found, quiet, advice, how, arguments.why)
     return int(any(finding.level != "hint" for finding in found))
+
+
+def _refusals(
+    guest: "Guest | None", config: "Config | None", here: "Places"
+) -> "tuple[HookError, ...]":
+    """Why a start of the VM would be refused now; nothing for one that runs or is not managed."""
+    if guest is None or guest.running or config is None or not config.tables:
+        return ()
+    from vfio_hooks.cli.forecast import forecast
+    from vfio_hooks.event import PLANNED, Event
+
+    events = [Event(guest.domain.name, op) for op in PLANNED]
+    try:
+        return forecast(guest.domain, config, here, events).outlooks[-1].failures
+    except HookError as error:
+        return (error,)
 
 
 def _how_to_fix(arguments: argparse.Namespace, guest: "Guest | None", host: "Host") -> str:

@@ -12,10 +12,11 @@ from vfio_hooks.beside import pidfile
 from vfio_hooks.domain import Domain, guarded, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.cpu import nodes, online
+from vfio_hooks.host.cpu import nodes, online, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
 from vfio_hooks.host.irq import DEFAULT, FOLDER
 from vfio_hooks.host.threads import Thread, allowed, memory_by_node, threads
+from vfio_hooks.placement import faults, room
 from vfio_hooks.record import record
 from vfio_hooks.verify.memory import far, homes, placed
 from vfio_hooks.verify.window import Watch, watch
@@ -48,7 +49,8 @@ def verify(host: Host, vm: str, seconds: float) -> list[Verdict]:
     seen = watch(host, pid, own, seconds)
     verdicts = [
         *_vcpus(vcpus, may, seen, domain),
-        *_others(of_vm, may, seen, own),
+        *_others(of_vm, may, seen, own, domain),
+        *_place(host, domain),
         _memory(host, pid, domain, kept),
     ]
     if not own:
@@ -117,8 +119,7 @@ def _vcpus(
         pin = domain.vcpu_pins.get(number)
         text = _places(thread, cpus, seen)
         if pin is None:
-            hint = f"not pinned: <vcpupin vcpu='{number}' cpuset='...'/> in <cputune>"
-            yield Verdict("note", f"vCPU {number}", f"{text}; {hint}")
+            yield Verdict("note", f"vCPU {number}", f"{text}; not pinned")
         elif cpus != pin:
             yield Verdict("wrong", f"vCPU {number}", f"{text}; pinned to {format_list(pin)}")
         else:
@@ -126,9 +127,10 @@ def _vcpus(
 
 
 def _others(
-    of_vm: Sequence[Thread], may: dict[int, CpuSet], seen: Watch, own: CpuSet
+    of_vm: Sequence[Thread], may: dict[int, CpuSet], seen: Watch, own: CpuSet, domain: Domain
 ) -> Iterator[Verdict]:
     """The emulator, which is QEMU's main thread, and the I/O threads."""
+    idle = {f"IO iothread{one}" for one in domain.iothreads if one not in domain.working_iothreads}
     for thread in of_vm:
         name = "emulator" if thread.tid == thread.pid else thread.name.removeprefix("IO ")
         if thread.tid != thread.pid and not thread.name.startswith("IO "):
@@ -137,7 +139,15 @@ def _others(
         text = _places(thread, may[thread.tid], seen)
         if shared:
             text += f"; shares CPUs {format_list(shared)} with vCPUs"
-        yield Verdict("note" if shared else "ok", name, text)
+        yield Verdict("wrong" if shared and thread.name not in idle else "ok", name, text)
+
+
+def _place(host: Host, domain: Domain) -> Iterator[Verdict]:
+    """What the domain's place is wrong about, but for threads that were seen above."""
+    for fault in faults(room(host, topology(host), domain)):
+        if fault.name not in ("pins-emulator", "pins-iothread"):
+            level: Literal["note", "wrong"] = "note" if fault.kind.level == "hint" else "wrong"
+            yield Verdict(level, fault.name, fault.text)
 
 
 def _places(thread: Thread, cpus: CpuSet, seen: Watch) -> str:

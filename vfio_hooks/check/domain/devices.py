@@ -43,6 +43,28 @@ def absent(patient: Patient, guest: Guest) -> Iterator[Seen]:
 
 
 @guest_rule(
+    "device-no-group",
+    "error",
+    why="VFIO gives away IOMMU groups. A device in none stays with the host: it is behind no "
+    "IOMMU, or its driver of the firmware's keeps it out.",
+    source="https://docs.kernel.org/driver-api/vfio.html, Groups, Devices, and IOMMUs",
+)
+def no_group(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    host = patient.host
+    # Without any group the IOMMU is off, which is told by itself.
+    loose = [
+        device.address
+        for device in passed(patient, guest)
+        if device.kind and host.link(f"{DEVICES}/{device.address}/iommu_group") is None
+    ]
+    if loose and host.names("/sys/kernel/iommu_groups"):
+        yield Seen(
+            f"{', '.join(loose)} {'is' if len(loose) == 1 else 'are'} in no IOMMU group",
+            "try another slot; in the firmware's setup, VMD and the like are off",
+        )
+
+
+@guest_rule(
     "device-mdev-absent",
     "error",
     why="libvirt does not start a domain whose mediated device is not there, and the kernel "
@@ -167,4 +189,4 @@ def hidden(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-RULES = (absent, mdev, managed, iommufd, nvme, line_interrupts, hidden)
+RULES = (absent, no_group, mdev, managed, iommufd, nvme, line_interrupts, hidden)
