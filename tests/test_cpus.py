@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes import systemd
+from tests.fakes import hotplug, systemd, tasks
 from tests.fakes.death import Died, Fate, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.config import Config
@@ -21,7 +21,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.gather import gather
 from vfio_hooks.host import kthread
-from vfio_hooks.host.cgroup import ROOT, host_units
+from vfio_hooks.host.cgroup import ROOT, V1, host_units
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import AllowedCpus, GroupCpus, ThreadAffinity
 from vfio_hooks.pinning import Pin
@@ -129,11 +129,11 @@ def test_containers_beside_the_slices(memory: Path) -> None:
     for vm in vms:
         perform(kernel, memory, vm)
     for group in groups:
-        assert kernel.read(f"{group}/cpuset.cpus") == "0-3,6-7"
+        assert kernel.read(f"{group}/cpuset.cpus") == "0-3,6-15"
     for left in ("empty", "dev-hugepages.mount", "games"):
         assert not kernel.read(f"{ROOT}/{left}/cpuset.cpus")
     assert undo(kernel, memory, vms[0]) == []
-    assert kernel.read(f"{groups[0]}/cpuset.cpus") == "0-4,6-7"
+    assert kernel.read(f"{groups[0]}/cpuset.cpus") == "0-4,6-15"
     for name in [name for name in kernel.files if name.startswith(groups[1])]:
         del kernel.files[name]
         before.pop(name, None)
@@ -157,7 +157,7 @@ def test_which_cpus(also: tuple[Pin, ...], taken: str, memory: Path) -> None:
     Engine(kernel, StateFolder(str(memory)), Lines()).perform(
         "prepare", vm.uuid, vm.name, lambda _: steps
     )
-    left = format_list(parse_list("0-7") - parse_list(taken))
+    left = format_list(parse_list("0-15") - parse_list(taken))
     assert kernel.allowed == dict.fromkeys(UNITS, left)
 
 
@@ -193,9 +193,9 @@ def test_what_was_set_before_comes_back(memory: Path) -> None:
     before, vm = kernel.state(), domain("4", "5")
     perform(kernel, memory, vm)
     assert kernel.allowed == {
-        "init.scope": "0-3,6-7",
+        "init.scope": "0-3,6-15",
         "system.slice": "0-3,6-7",
-        "user.slice": "0-3,6-7",
+        "user.slice": "0-3,6-15",
     }
     assert undo(kernel, memory, vm) == []
     assert kernel.allowed == {"user.slice": "4-5", "system.slice": "0-7"}
@@ -258,6 +258,67 @@ def test_a_cpu_that_comes_after_a_vm_is_everybodys(memory: Path) -> None:
         assert kernel.files[f"/proc/{pid}/status"].endswith("\t0-15\n")
 
 
+@pytest.mark.parametrize("trims", [False, True], ids=["Linux 6.12", "Linux 6.1"])
+@pytest.mark.parametrize(
+    ("begin", "during", "end"),
+    [
+        ("0-7", "0-6", "0-7"),
+        ("0-7", "0-6", "0-6"),
+        ("0-7", "0-3,6-7", "0-4,6"),
+        ("0-6", "0-7", "0-7"),
+        ("0-5,7", "0-3,6-7", "0-6"),
+    ],
+)
+def test_cpus_that_come_and_go(
+    begin: str, during: str, end: str, trims: bool, memory: Path
+) -> None:
+    kernel, vms = busy_host(empties=False), [domain("4", name="one"), domain("5", name="two")]
+    kernel.trims = trims
+    kernel.files["/proc/sys/kernel/osrelease"] = "6.1.0-57-amd64\n" if trims else "6.12.118\n"
+    for name in [name for name in kernel.files if name.startswith(V1)]:
+        del kernel.files[name]
+    kernel.add_thread(16, "kcompactd1", "4-7")
+    kernel.add_thread(17, "own", "2-5")
+    hotplug.set_online(kernel, begin)
+    before = kernel.state()
+    for vm in vms:
+        perform(kernel, memory, vm)
+    hotplug.set_online(kernel, during)
+    assert undo(kernel, memory, vms[0]) == []
+    hotplug.set_online(kernel, end)
+    assert undo(kernel, memory, vms[1]) == []
+    hotplug.set_online(kernel, begin)
+    assert not list(memory.glob("*.journal"))
+    after = kernel.state()
+    if trims:
+        # Linux 6.1 takes from a thread the CPUs that are offline when it is changed.
+        threads = [f"/proc/{pid}/status" for pid in (11, 13, 16, 17, 77)]
+        for name in threads:
+            cpus = [parse_list(state.pop(name).split()[-1]) for state in (before, after)]
+            assert cpus[0] & parse_list(begin) & parse_list(end) <= cpus[1]
+    assert after == before
+
+
+def test_a_thread_that_the_kernel_resets_meanwhile(memory: Path) -> None:
+    kernel, vms = host(), [domain("4", name="one"), domain("5", name="two"), domain("6")]
+    kernel.add_thread(16, "kcompactd1", "4-7")
+    before = kernel.state()
+    for vm in vms[:2]:
+        perform(kernel, memory, vm)
+    hotplug.set_online(kernel, "0-6")
+    hotplug.set_online(kernel, "0-7")
+    assert kernel.files["/proc/16/status"].endswith("\t4-7\n")
+    perform(kernel, memory, vms[2])
+    assert kernel.files["/proc/16/status"].endswith("\t7\n")
+    # As Linux 7 does when the CPUs of the second VM become an isolated partition.
+    tasks.allow(kernel, "16", "4,6-7")
+    assert undo(kernel, memory, vms[0]) == []
+    assert kernel.files["/proc/16/status"].endswith("\t4,7\n")
+    for vm in vms[1:]:
+        assert undo(kernel, memory, vm) == []
+    assert kernel.state() == before
+
+
 def test_a_file_of_systemds_that_says_nothing_is_no_limit(memory: Path) -> None:
     kernel, vm = host(), domain("4", "5")
     kernel.files[systemd.DROP_IN.format("user.slice")] = "[Slice]\nAllowedCPUs=\n"
@@ -277,7 +338,7 @@ def test_a_thread_that_ends_stops_nothing(memory: Path) -> None:
     # Another thread with the number of one that was moved is not touched.
     kernel.files["/proc/11/stat"] = kernel.files["/proc/11/stat"].replace(" 110 ", " 999 ")
     assert engine.undo("release", vm.uuid) == []
-    assert "0-3,6-7" in kernel.files["/proc/11/status"]
+    assert "0-3,6-15" in kernel.files["/proc/11/status"]
 
 
 def test_steps_that_need_not_succeed_stay_so() -> None:
@@ -308,7 +369,7 @@ def test_any_order_of_stops(pins: list[CpuSet]) -> None:
 
 
 def _check(kernel: Kernel, running: Sequence[CpuSet]) -> None:
-    left = frozenset(range(8)) - frozenset[int]().union(*running)
+    left = frozenset(range(16)) - frozenset[int]().union(*running)
     for unit in UNITS:
         assert AllowedCpus(unit).read(kernel) == (format_list(left) if running else "")
     thread = next(thread for thread in kthread.movable(kernel) if thread.name == "kswapd1")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fakes import hotplug
 from tests.fakes.cpufreq import FOLDER, add_policy
 from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.domain import Domain
@@ -71,6 +72,39 @@ def test_a_policy_whose_cpus_are_offline_is_left_out() -> None:
     kernel = a_host()
     kernel.files[f"{FOLDER}/policy1/affected_cpus"] = "\n"
     assert planned(kernel, a_vm(0, 2)) == ["policy0/scaling_governor=performance"]
+
+
+@pytest.mark.parametrize("same_vm", [False, True])
+def test_a_policy_that_is_offline_at_the_end_of_a_vm(same_vm: bool, memory: Path) -> None:
+    kernel, log = a_host(), Lines()
+    kernel.files[hotplug.ONLINE] = "0-7\n"
+    uuid = "00000000-0000-0000-0000-00000000000{}"
+    vms = [replace(a_vm(0, 6), uuid=uuid.format(1)), replace(a_vm(2), uuid=uuid.format(2))]
+    before = kernel.state()
+    engine = Engine(kernel, StateFolder(str(memory)), log)
+    options = Options(min_freq=2800000)
+
+    def start(vm: Domain) -> None:
+        event = Event(vm.name, "prepare")
+        engine.perform(
+            "prepare", vm.uuid, vm.name, lambda _: list(plan(event, vm, options, kernel))
+        )
+
+    start(vms[0])
+    hotplug.set_online(kernel, "0-5")
+    problems = engine.undo("release", vms[0].uuid)
+    assert problems == [
+        f"{FOLDER}/policy3/{file}: its CPU is offline"
+        for file in ("scaling_min_freq", "scaling_governor")
+    ]
+    start(vms[not same_vm])
+    hotplug.set_online(kernel, "0-7")
+    if same_vm:
+        assert engine.undo("release", vms[0].uuid) == []
+    else:
+        assert engine.undo("release", vms[1].uuid) == []
+    assert kernel.state() == before
+    assert not list(memory.glob("*.journal"))
 
 
 def test_the_preference_is_set_before_performance_and_after_anything_else() -> None:

@@ -29,6 +29,10 @@ class Gone(HookError):
     """The object that a value belonged to is not there any more (a VF, an IRQ, a CPU)."""
 
 
+class Asleep(HookError):
+    """The CPU that a value belongs to is offline, so that nobody can read or set it."""
+
+
 class Immovable(HookError):
     """The kernel never lets this one be changed (a managed interrupt). Not a failure of a plan."""
 

@@ -6,7 +6,7 @@ at any time, in any order, and the value that stays is the one that would be the
 claim never been made; that is why undo is arithmetic and not a pile of saved values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.record import record
@@ -32,11 +32,13 @@ class Subtract:
     """CPUs taken out of a set: what remains is the host's own less those of every VM.
 
     Where nothing would remain, `spare` says where to go instead: CPU lists, nearest first, of
-    which the first that is not empty after the same subtraction is taken.
+    which the first that is not empty after the same subtraction is taken. CPUs that were `offline`
+    at the time of the claim are none to be left with.
     """
 
     cpus: str
     spare: tuple[str, ...] = ()
+    offline: str = ""
 
 
 @record
@@ -100,12 +102,22 @@ def target(base: str, shares: Sequence[Share]) -> str:
             return DONE
         case Include():
             return format_list(parse_list(base) | _named(shares))
-        case Subtract(spare=spare):
+        case Subtract(spare=spare, offline=offline):
             taken = _named(shares)
             for cpus in (base, *spare):
-                if left := parse_list(cpus) - taken:
+                left = parse_list(cpus) - taken
+                if left - parse_list(offline):
                     return format_list(left)
             raise ValueError(f"no CPU would be left of {shown(base)} without {format_list(taken)}")
+
+
+def known_values(base: str, shares: Sequence[Share], is_reset: bool) -> Iterator[str]:
+    """What a value may be with these claims on it and nobody else's hand in it. One that `is_reset`
+    the kernel may have put back, to the host's own or to what one VM needs."""
+    yield target(base, shares)
+    if is_reset:
+        yield base
+        yield from (target(base, [share]) for share in shares)
 
 
 def added(shares: Sequence[Share]) -> int:

@@ -13,6 +13,7 @@ from tests.fakes import (
     cgroups,
     cpufreq,
     display,
+    hotplug,
     hugepages,
     irqbalance,
     sriov,
@@ -62,7 +63,7 @@ class Kernel(Bus, Memory, WritableHost):
         self.broken: set[str] = set()
         self.removed: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
         self.banned = self.asked = ""
-        self.hands_on = self.empties = False
+        self.hands_on = self.empties = self.trims = False
         self.screen = Server()
 
     def state(self) -> dict[str, str]:
@@ -85,6 +86,7 @@ class Kernel(Bus, Memory, WritableHost):
         if "/task/" in name and name not in self.files:
             # A process that was given no threads has one.
             name = "/".join((*name.split("/")[:3], name.split("/")[-1]))
+        hotplug.check_policy(self, name)
         try:
             return self.files[name].strip()
         except KeyError:
@@ -110,6 +112,7 @@ class Kernel(Bus, Memory, WritableHost):
         text = text.strip()
         if name in self.refuses:
             raise OSError(errno.EINVAL, "Invalid argument", name)
+        hotplug.check_policy(self, name)
         if name in self.managed:
             raise OSError(errno.EPERM, "Operation not permitted", name)
         if name.startswith(usb.DRIVERS):
@@ -203,7 +206,7 @@ class Kernel(Bus, Memory, WritableHost):
         name = f"/proc/{pid}/status"
         if name not in self.files:
             raise ProcessLookupError(errno.ESRCH, "No such process", name)
-        self.files[name] = f"Name:\tkthread\nCpus_allowed_list:\t{format_list(cpus)}\n"
+        tasks.allow(self, str(pid), format_list(hotplug.allowed(self, frozenset(cpus), pid)))
 
     def _shown(self, name: str, text: str) -> str:
         """What a file shows after a write."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tests.fakes import tasks
 from vfio_hooks.errors import HookError
+from vfio_hooks.host.cgroup import V1
 from vfio_hooks.host.cpulist import format_list, parse_list
 
 ROOT = "/sys/fs/cgroup"
@@ -32,6 +33,7 @@ class Files(Protocol):
     """A kernel in memory."""
 
     files: dict[str, str]
+    trims: bool
     empties: bool
     """Whether a set with tasks in it can be emptied, as since Linux 7."""
     allowed: dict[str, str]
@@ -76,7 +78,8 @@ def set_property(kernel: Files, unit: str, assignment: str) -> None:
 
 def _groups(kernel: Files) -> list[str]:
     """The paths of the groups at the top, the oldest first; those of systemd's units and others."""
-    names = [name.removeprefix(f"{ROOT}/") for name in kernel.files if name.startswith(ROOT)]
+    paths = (name for name in kernel.files if name.startswith(ROOT) and not name.startswith(V1))
+    names = [path.removeprefix(f"{ROOT}/") for path in paths]
     groups = [name.removesuffix("/cgroup.procs") for name in names]
     return [
         f"{ROOT}/{name}" for name in groups if name + "/cgroup.procs" in names and "/" not in name
@@ -160,7 +163,8 @@ def write(kernel: Files, path: str, text: str) -> str:
 def settle(kernel: Files, group: str) -> None:
     """A group's own set has changed."""
     own = parse_list(kernel.files[f"{group}/cpuset.cpus"])
-    kernel.files[f"{group}/cpuset.cpus.effective"] = format_list(own & ALL or ALL) + "\n"
+    online = parse_list(kernel.files["/sys/devices/system/cpu/online"])
+    kernel.files[f"{group}/cpuset.cpus.effective"] = format_list(own & online or online) + "\n"
     tasks.confine(kernel, group)
 
 

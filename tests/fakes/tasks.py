@@ -1,8 +1,8 @@
 """Which CPUs the kernel lets tasks use as their control groups' sets change, in cgroup v2.
 
-As seen with Linux 6.12 and 7.2. When the cpuset controller goes off, the kernel moves all tasks in
-one go, and looks at the first alone: where the CPUs of its group, the oldest that has any task,
-do not change, every task keeps those that it has.
+As seen with Linux 6.1, 6.12 and 7.2. When the cpuset controller goes off, the kernel moves all
+tasks in one go, and looks at the first alone: where the CPUs of its group, the oldest that has
+any task, do not change, every task keeps those that it has. Linux 6.1 gives all of them all CPUs.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,8 @@ class Files(Protocol):
     """A kernel in memory."""
 
     files: dict[str, str]
+    trims: bool
+    """Whether this is Linux 6.1: of its new CPUs a thread gets those that are online."""
 
 
 def confine(kernel: Files, group: str) -> None:
@@ -31,7 +33,8 @@ def release(kernel: Files, effective: dict[str, str]) -> None:
     """The controller has gone off; these CPUs the top groups had, the oldest first."""
     everything = parse_list(kernel.files["/sys/devices/system/cpu/online"])
     first = next((group for group in effective if list(_tasks(kernel, group))), None)
-    if first is not None and parse_list(effective[first]) != everything:
+    changes = first is not None and parse_list(effective[first]) != everything
+    if changes or kernel.trims:
         for group in effective:
             for pid in _tasks(kernel, group):
                 allow(kernel, pid, kernel.files[POSSIBLE].strip())

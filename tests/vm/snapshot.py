@@ -128,6 +128,8 @@ def tasks() -> Iterator[tuple[str, str]]:
         except OSError:
             continue  # It has ended.
         cpus, name = status["Cpus_allowed_list"].strip(), status["Name"].strip()
+        if name.startswith("irq/"):
+            continue  # The kernel keeps it where its interrupt is.
         yield f"task {folder.name} since {start}", f"{cpus} ({name})"
         if group:
             groups.setdefault(group.partition("/")[0], set()).add(cpus)

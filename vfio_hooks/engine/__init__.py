@@ -126,6 +126,9 @@ class Engine:
             ending = _ending(journal, event) if event in UNDOING_EVENTS else journal.since_begin()
             Undoing(self.host, ledger, self.log).undo(journal, ending)
             self._close(ledger, journal)
+        for journal in [*ledger.journals.values()]:
+            if Undoing(self.host, ledger, self.log).wake(journal):
+                self._close(ledger, journal)
         for journal in ledger.blank:
             self._close(ledger, journal)
         ledger.settle()
@@ -202,7 +205,7 @@ class Engine:
         step.knob.ready(self.host)
         # Read again, now: an earlier step of this plan may have changed it.
         live = step.knob.read(self.host)
-        own = own_value(ledger, step, live)
+        own = own_value(ledger, step, live, self.host)
         if own.foreign:
             Undoing(self.host, ledger, self.log).give_up(step.key, live)
         wanted = target(own.base, [*own.shares, step.share])

@@ -28,6 +28,7 @@ class State(Enum):
     PENDING = "pending"  # journaled, the kernel write not known to be done
     HELD = "held"  # done
     UNDOING = "undoing"  # the write back not known to be done, or known to have failed
+    WAITING = "waiting"  # its undo was due, and has to wait until its CPU is online again
     LOST = "lost"  # somebody else changed the value since: it is theirs now
     UNDONE = "undone"
 

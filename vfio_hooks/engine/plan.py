@@ -20,6 +20,7 @@ from vfio_hooks.sharing import (
     Subtract,
     added,
     is_shared,
+    known_values,
     target,
 )
 from vfio_hooks.steps import Step
@@ -134,7 +135,7 @@ def _change(
         if not step.awaits:
             raise
         return _to_come(step, error, makers)
-    own = own_value(ledger, step, live)
+    own = own_value(ledger, step, live, host)
     earlier = [*own.shares, *ahead]
     try:
         old = target(own.base, earlier) if ahead else live
@@ -163,14 +164,15 @@ class Own:
     foreign: bool = False
 
 
-def own_value(ledger: Ledger, step: Step, live: str) -> Own:
+def own_value(ledger: Ledger, step: Step, live: str, host: Host) -> Own:
     """Tell the host's own part of a live value from that of the VMs."""
     claims = ledger.on(step.key)
     if not claims:
         return Own(live, [])
     base, shares = claims[-1].base, holding(claims)
     cut_off = any(claim.state is not State.HELD for claim in claims)
-    if cut_off or step.knob.same(live, target(base, shares)):
+    known = known_values(base, shares, step.knob.is_reset)
+    if cut_off or any(step.knob.same(live, value, host) for value in known):
         return Own(base, shares)
     if isinstance(step.share, Add) and (rest := int(live) - added(shares)) >= 0:
         # Numbers that are added up have room for everybody: only the difference is theirs.

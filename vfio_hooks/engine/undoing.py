@@ -6,11 +6,11 @@ plugins, configuration, the domain's XML nor anything outside the standard libra
 
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger, holding
-from vfio_hooks.errors import Gone, HookError, Immovable
+from vfio_hooks.errors import Asleep, Gone, HookError, Immovable
 from vfio_hooks.host import WritableHost
 from vfio_hooks.log import Log
 from vfio_hooks.record import record
-from vfio_hooks.sharing import UNDONE, Add, Exclusive, Once, Run, added, shown, target
+from vfio_hooks.sharing import UNDONE, Add, Exclusive, Once, Run, added, known_values, shown, target
 
 
 @record
@@ -43,6 +43,22 @@ class Undoing:
             if not self._came_right(journal, journal.claims[number])
         ]
 
+    def wake(self, journal: Journal) -> bool:
+        """Undo the claims that waited for a CPU, where that is back; whether there were any."""
+        waiting = [claim for claim in journal.live() if claim.state is State.WAITING]
+        awake = [claim for claim in waiting if self._is_awake(claim)]
+        self.undo(journal, awake)
+        return bool(awake)
+
+    def _is_awake(self, claim: Claim) -> bool:
+        try:
+            claim.step.knob.read(self.host)
+        except Asleep:
+            return False
+        except HookError:
+            return True
+        return True
+
     def _came_right(self, journal: Journal, claim: Claim) -> bool:
         """Whether a value that could not be put back is right after all: what was undone later,
         such as by a rescan of the bus, may be what it needed."""
@@ -50,7 +66,10 @@ class Undoing:
             live = claim.step.knob.read(self.host)
         except Exception:
             return False
-        if claim.state is not State.UNDOING or live != claim.goal:
+        goal = claim.goal
+        if claim.state is not State.UNDOING or goal is None:
+            return False
+        if not claim.step.knob.same(live, goal, self.host):
             return False
         self.log.info(f"{journal.vm}: {claim.step.key}: {live} after all", journal.vm)
         self._mark(journal, claim, State.UNDONE)
@@ -75,6 +94,9 @@ class Undoing:
             self.log.info(f"{journal.vm}: {error.problem}: nothing to put back", journal.vm)
             self._mark(journal, claim, State.UNDONE)
             return
+        except Asleep:
+            self._mark(journal, claim, State.WAITING)
+            raise
         goal = self.goal(claim, live)
         if goal is None:
             self.give_up(step.key, live)
@@ -108,7 +130,8 @@ class Undoing:
         ours = [c.step.share for c in claims if c is claim or c.state is State.HELD]
         if isinstance(step.share, Add):
             return _goal_of_sum(claim, step.share.count, int(live), int(goal), added(ours))
-        if any(step.knob.same(live, known) for known in (goal, target(claim.base, ours))):
+        known = (goal, *known_values(claim.base, ours, step.knob.is_reset))
+        if any(step.knob.same(live, value, self.host) for value in known):
             return goal
         cut_off = any(other.state is not State.HELD for other in claims)
         if cut_off and not step.knob.atomic:

@@ -8,7 +8,7 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.cpu_set import CpuSetKnob
 from vfio_hooks.knobs.tasks import give_offline_cpus
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
@@ -21,7 +21,7 @@ _FILE = "50-AllowedCPUs.conf"
 
 
 @record
-class AllowedCpus(Knob):
+class AllowedCpus(CpuSetKnob):
     """AllowedCPUs of a top-level slice or scope, set for this boot only; the value is a CPU
     list, and "" where the unit has all CPUs, as it has unless somebody restricts it.
 
@@ -44,12 +44,11 @@ class AllowedCpus(Knob):
             raise Gone(f"{self.unit}: there is no such unit any more")
         # Without the cpuset controller, which systemd switches on when it is needed, no file.
         cpus = parse_list(host.maybe(self.key) or "")
-        everything = online(host)
-        if cpus and not cpus >= everything:
+        if cpus and not cpus >= online(host):
             return format_list(cpus)
         # One that allows all CPUs is somebody's wish, and one that allows fewer is on its way.
         wished = any(map(partial(self._set_in, host), _FOLDERS))
-        return format_list(everything) if wished else ""
+        return format_list(cpus or possible(host)) if wished else ""
 
     def write(self, host: WritableHost, value: str) -> None:
         if value:
@@ -108,6 +107,8 @@ class AllowedCpus(Knob):
         now = parse_list(shown)
         everything = host.maybe(f"{ROOT}/cpuset.cpus.effective") or format_list(online(host))
         wanted = parse_list(value or everything)
+        if not wanted & online(host):
+            return  # Where none of them is there the kernel uses those of the group around it.
         if not now <= wanted or (not value and now != wanted):
             raise HookError(
                 f"{self.unit}: CPUs {format_list(wanted)} were asked for, but its tasks may "

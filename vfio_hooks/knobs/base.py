@@ -17,6 +17,8 @@ class Knob(ABC):
     """The name in the journal. Never reused for another meaning."""
     atomic: ClassVar[bool] = True
     """Whether a write that was cut off left either the old value or the new one."""
+    is_reset: ClassVar[bool] = False
+    """Whether the kernel itself may put back what one VM or all have changed."""
     repeated: ClassVar[bool] = False
     """Whether an undo that was cut off writes again what the value shows already: there may be
     more to do than it shows, and writing it twice does no harm."""
@@ -41,7 +43,7 @@ class Knob(ABC):
         """Make it so, and return when the host shows it. Raises HookError; Immovable, having
         changed nothing, where the kernel never lets this one be changed."""
 
-    def same(self, live: str, value: str) -> bool:
+    def same(self, live: str, value: str, host: Host) -> bool:
         """Whether `live` is what a write of `value` left, though it may by now read otherwise."""
         return live == value
 

@@ -7,6 +7,7 @@ from vfio_hooks.errors import Immovable
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file
+from vfio_hooks.knobs.tasks import give_offline_cpus
 from vfio_hooks.record import record
 
 ON, OFF = "on", "off"
@@ -42,3 +43,5 @@ class Controller(Knob):
                 # libvirt, for one, switches it on for the groups of its guests and leaves it so.
                 raise Immovable(f"{self.name} stays on: groups below hand it on") from None
             raise refused(f"switch {self.name} {value}", self._file, error) from None
+        if value == OFF:
+            give_offline_cpus(host)

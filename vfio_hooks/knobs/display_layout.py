@@ -40,7 +40,7 @@ class DisplayLayout(Knob):
     def read(self, host: Host) -> str:
         return str(self.screen(host).layout)
 
-    def same(self, live: str, value: str) -> bool:
+    def same(self, live: str, value: str, host: Host) -> bool:
         now, ours = Layout.parse(live), Layout.parse(value)
         # A desktop may light a monitor that comes back with its card by itself, and then has a
         # layout of its own choice.

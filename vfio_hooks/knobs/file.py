@@ -3,22 +3,30 @@
 import errno
 from typing import ClassVar
 
-from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.errors import Asleep, Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.cgroup import V1
+from vfio_hooks.host.cpu import CPUS
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.cpu_set import CpuSetKnob
 from vfio_hooks.record import record
 
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 
 def read_file(host: Host, path: str) -> str:
-    """The text of a file. Raises Gone or HookError."""
+    """The text of a file. Raises Gone, Asleep or HookError."""
     try:
         return host.read(path)
     except OSError as error:
         if error.errno in _GONE:
             raise Gone(f"{path}: no such file on this host") from None
+        if error.errno == errno.EBUSY and path.startswith(f"{CPUS}/"):
+            raise Asleep(
+                f"{path}: its CPU is offline",
+                "when that is online the next event of a VM with a vm.toml puts it back, or undo",
+            ) from None
         raise refused("read", path, error) from None
 
 
@@ -66,7 +74,7 @@ class File(Knob):
 
 
 @record
-class CpuMask(Knob):
+class CpuMask(CpuSetKnob):
     """A file that holds a CPU set, as a list or (`mask`) in hex; the value is a list."""
 
     path: str
@@ -85,8 +93,12 @@ class CpuMask(Knob):
             raise HookError(f"{self.path}: {error}") from None
 
     def write(self, host: WritableHost, value: str) -> None:
-        write_file(host, self.path, format_mask(parse_list(value)) if self.mask else value)
-        confirm(self.read(host), value, self.path)
+        cpus = parse_list(value)
+        if self.path.startswith(f"{V1}/"):
+            # Such a set takes no CPU that is offline.
+            cpus &= parse_list(host.maybe(f"{V1}/cpuset.cpus") or value)
+        write_file(host, self.path, format_mask(cpus) if self.mask else format_list(cpus))
+        self.confirm(host, value)
 
 
 def confirm(shown: str, wanted: str, path: str) -> None:

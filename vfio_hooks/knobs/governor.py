@@ -40,7 +40,7 @@ class Governor(File):
         if not kept:
             self._tune(host, name, dict(re.findall(r"(\w+)=([^,)]*)", value)))
 
-    def same(self, live: str, value: str) -> bool:
+    def same(self, live: str, value: str, host: Host) -> bool:
         return live == value or _name(live) == value
 
     def _tune(self, host: WritableHost, name: str, wanted: dict[str, str]) -> None:

@@ -7,13 +7,13 @@ from vfio_hooks.errors import Gone
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.cpu import possible
 from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.knobs.base import Knob
-from vfio_hooks.knobs.file import confirm, write_file
+from vfio_hooks.knobs.cpu_set import CpuSetKnob
+from vfio_hooks.knobs.file import write_file
 from vfio_hooks.record import record
 
 
 @record
-class GroupCpus(Knob):
+class GroupCpus(CpuSetKnob):
     """cpuset.cpus of one group; the value is a CPU list, and "" where it has none of its own, as
     is the case as long as the controller is off.
 
@@ -37,7 +37,7 @@ class GroupCpus(Knob):
     def write(self, host: WritableHost, value: str) -> None:
         if value:
             write_file(host, self.key, value)
-            confirm(self.read(host), value, self.key)
+            self.confirm(host, value)
             return
         try:
             host.write(self.key, "\n")

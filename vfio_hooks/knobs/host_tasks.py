@@ -9,8 +9,8 @@ from vfio_hooks.host.cgroup import OWN
 from vfio_hooks.host.cpu import online
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.host.kthread import is_kernels
-from vfio_hooks.knobs.base import Knob
-from vfio_hooks.knobs.file import confirm, read_file, write_file
+from vfio_hooks.knobs.cpu_set import CpuSetKnob
+from vfio_hooks.knobs.file import read_file, write_file
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
@@ -19,7 +19,7 @@ SECONDS = 10
 
 
 @record
-class HostTasks(Knob):
+class HostTasks(CpuSetKnob):
     """A group "vfio-hooks" below `top`, where cpusets are, that takes these programs in; the value
     is its CPU list, and "" while there is no such group and they are where they came from.
 
@@ -65,7 +65,7 @@ class HostTasks(Knob):
             # Only v1 has it at the top, and takes no task before a group has memory, too.
             write_file(host, f"{self._group}/cpuset.mems", nodes)
         write_file(host, self.key, cpus)
-        confirm(self.read(host), cpus, self.key)
+        self.confirm(host, cpus)
         self._move(host, self.top, self._group)
 
     def _let_go(self, host: WritableHost) -> None:

@@ -6,13 +6,13 @@ from typing import ClassVar
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.cpu_set import CpuSetKnob, running
 from vfio_hooks.knobs.file import read_file
 from vfio_hooks.record import record
 
 
 @record
-class IrqAffinity(Knob):
+class IrqAffinity(CpuSetKnob):
     """smp_affinity_list of one interrupt; the value is its CPU list.
 
     https://docs.kernel.org/core-api/irq/irq-affinity.html
@@ -29,8 +29,11 @@ class IrqAffinity(Knob):
         return format_list(parse_list(read_file(host, self.key)))
 
     def write(self, host: WritableHost, value: str) -> None:
+        there = running(host)
+        # Where none of its CPUs is online the kernel, too, lets it go to all that are.
+        cpus = value if parse_list(value) & there else format_list(there)
         try:
-            host.write(self.key, value)
+            host.write(self.key, cpus)
         except OSError as error:
             # A managed interrupt (nvme's queues) or a per-CPU one: EIO up to Linux 6.1 and
             # later EPERM.
@@ -42,5 +45,5 @@ class IrqAffinity(Knob):
             if error.errno == errno.ENOSPC:
                 hint = "the CPUs that would be left have no free interrupt vectors: leave more"
             raise refused(f"move to CPUs {value}", f"IRQ {self.number}", error, hint) from None
-        if (now := self.read(host)) != value:
-            raise HookError(f"IRQ {self.number}: CPUs {value} were asked for, it shows {now}")
+        if not self.same(now := self.read(host), cpus, host):
+            raise HookError(f"IRQ {self.number}: CPUs {cpus} were asked for, it shows {now}")

@@ -8,14 +8,14 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.cpu import possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
 from vfio_hooks.host.irq import BALANCER
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.cpu_set import CpuSetKnob
 from vfio_hooks.record import record
 
 _ASKED = f"{BALANCER}/vfio-hooks"
 
 
 @record
-class IrqBalance(Knob):
+class IrqBalance(CpuSetKnob):
     """The CPUs that one running irqbalance has not banned, as a list; told and asked through its
     control socket, whose name has its process in it. irqbalance(1), "API".
 

@@ -6,18 +6,19 @@ from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.boot import release
 from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.host.kthread import started
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.cpu_set import CpuSetKnob
 from vfio_hooks.knobs.file import read_file
 from vfio_hooks.record import record
 
 
 @record
-class ThreadAffinity(Knob):
-    """sched_setaffinity(2) of one thread; the value is the list of the online CPUs it may use:
-    what a thread may do on the others is lost on Linux 6.1 with any change.
+class ThreadAffinity(CpuSetKnob):
+    """sched_setaffinity(2) of one thread; the value is the list of the CPUs it may use. On Linux
+    6.1, which forgets those that are offline, it is every possible one where it may use all others.
 
     `start` is when it started, in clock ticks since boot: its number alone may be another
     thread's by the time of the undo.
@@ -27,6 +28,8 @@ class ThreadAffinity(Knob):
     start: int
     name: str
     kind: ClassVar[str] = "thread"
+    # When a CPU comes online, and since Linux 7 when an isolated partition is made or goes.
+    is_reset: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
@@ -40,11 +43,21 @@ class ThreadAffinity(Knob):
         )
         if not found:
             raise HookError(f"/proc/{self.pid}/status has no Cpus_allowed_list")
-        return format_list(parse_list(found[1]) & online(host))
+        cpus = parse_list(found[1])
+        if _loses_offline(host) and cpus >= online(host):
+            cpus = possible(host)
+        return format_list(cpus)
+
+    def same(self, live: str, value: str, host: Host) -> bool:
+        if super().same(live, value, host):
+            return True
+        # It may lack CPUs that were offline when it was set.
+        return _loses_offline(host) and parse_list(live) < parse_list(value)
 
     def write(self, host: WritableHost, value: str) -> None:
         cpus = parse_list(value)
-        if cpus == online(host):
+        if not cpus & online(host):
+            # The kernel, too, gives a thread all CPUs when the last of its own goes.
             cpus = possible(host)
         try:
             host.set_affinity(self.pid, cpus)
@@ -54,5 +67,10 @@ class ThreadAffinity(Knob):
             if error.errno == errno.EINVAL:
                 raise Immovable(f"thread {self.name} is bound by the kernel: it stays") from None
             raise refused(f"move to CPUs {value}", f"thread {self.name}", error) from None
-        if (now := self.read(host)) != value:
+        if not self.same(now := self.read(host), format_list(cpus), host):
             raise HookError(f"thread {self.name}: CPUs {value} were asked for, it shows {now}")
+
+
+def _loses_offline(host: Host) -> bool:
+    """Whether the kernel takes the CPUs that are offline out of every set that it is given."""
+    return release(host) < (6, 2)

@@ -10,6 +10,7 @@ beside machine.slice get AllowedCPUs without the VM's CPUs, until the next boot 
 set there before comes back when the VM stops. Several VMs add up: a CPU goes back to the host when
 the last VM that has it stops. Unbound work queues, writeback and the kernel threads that can be
 moved leave as well; those that belong to one CPU stay, and have nothing to do on a quiet one.
+A CPU that comes online meanwhile is the host's.
 Containers in groups that are none of systemd's, as LXC makes them, have their CPU set made smaller
 if they run when the VM starts.
 
@@ -27,7 +28,7 @@ from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, kthread
 from vfio_hooks.host.cgroup import ROOT, V1, groups_beside_units, host_groups, host_units, layout
-from vfio_hooks.host.cpu import online
+from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import (
     AllowedCpus,
@@ -80,8 +81,13 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def _without(knob: Knob, cpus: CpuSet, host: Host, required: bool = True) -> Step:
-    share = Subtract(format_list(cpus), (format_list(online(host)),))
-    return Step("cpus", knob, share, required=required)
+    """A set that has all CPUs keeps those that are offline: the host has them when they come."""
+    every = format_list(possible(host))
+    return Step("cpus", knob, _taken(cpus, host, every), required=required)
+
+
+def _taken(cpus: CpuSet, host: Host, *spare: str) -> Subtract:
+    return Subtract(format_list(cpus), spare, format_list(possible(host) - online(host)))
 
 
 def _programs(cpus: CpuSet, host: Host) -> Iterator[Step]:
@@ -122,11 +128,12 @@ def _cpusets(cpus: CpuSet, host: Host) -> Iterator[Step]:
                 "which cgroup v1 cannot do",
                 f"give {outer} a CPU that the VM leaves",
             )
-        share = Subtract(format_list(cpus), (around, format_list(online(host))))
+        share = _taken(cpus, host, around, format_list(online(host)))
         yield Step("cpus", CpuMask(f"{group}/cpuset.cpus"), share)
         if outer == V1 and host.maybe(f"{group}/cpuset.cpu_exclusive") == "1":
             reserved |= parse_list(own)
-    yield _without(HostTasks(V1), cpus | reserved, host)
+    share = _taken(cpus | reserved, host, format_list(online(host)))
+    yield Step("cpus", HostTasks(V1), share)
 
 
 def _work_queues(host: Host) -> Iterator[Knob]:

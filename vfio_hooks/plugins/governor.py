@@ -3,6 +3,8 @@
 An empty table sets the governor performance. CPUs that can only change their frequency together
 are one policy of the kernel, and are set together; every policy gets its own former values back,
 and its governor's tunables, which the kernel may have forgotten.
+A policy whose CPUs are offline when the VM stops gets its own values back when they are online,
+with the next event of a VM that has a vm.toml, or by vfio-hooks undo.
 When several VMs want a policy in different ways, the one that was started last has its way,
 and the one before it when that one stops.
 """

@@ -90,13 +90,11 @@ class _Away:
     nodes: tuple[Node, ...]
 
     def share(self, now: CpuSet) -> Subtract:
-        cpus = self.cpus
-        if not now & self.online - cpus:
-            # CPUs that are offline are none to go to; the kernel refuses a mask of only these.
-            cpus |= self.possible - self.online
         near = nearest_first(now & self.online, self.nodes)
         spare = (*map(format_list, near), format_list(self.online))
-        return Subtract(format_list(cpus), tuple(dict.fromkeys(spare)))
+        # CPUs that are offline are none to go to; the kernel refuses a mask of only these.
+        offline = format_list(self.possible - self.online)
+        return Subtract(format_list(self.cpus), tuple(dict.fromkeys(spare)), offline)
 
 
 def _own(domain: Domain, cpus: CpuSet) -> Step:

@@ -1,0 +1,37 @@
+"""Values that are sets of CPUs, on a host whose CPUs come and go."""
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.cpu import online
+from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.knobs.base import Knob
+
+_EVERY = frozenset(range(1 << 16))
+
+
+def running(host: Host) -> CpuSet:
+    """The CPUs that are online; every number on a host that does not show its CPUs."""
+    try:
+        return online(host)
+    except HookError:
+        return _EVERY
+
+
+class CpuSetKnob(Knob):
+    """A knob whose value is a CPU list, and "" where no set is made.
+
+    Of CPUs that are offline only what was written is known: cgroup v1, and the affinity of threads
+    before Linux 6.2, lose them, and everything else keeps them. So they are written, and do not
+    count when two values are compared.
+    """
+
+    def same(self, live: str, value: str, host: Host) -> bool:
+        if live == value:
+            return True
+        cpus = running(host)
+        return bool(live and value) and parse_list(live) & cpus == parse_list(value) & cpus
+
+    def confirm(self, host: Host, value: str) -> None:
+        """Raise HookError when the kernel took a write and shows something else."""
+        if not self.same(now := self.read(host), value, host):
+            raise HookError(f"{self.key}: wrote {value!r}, but the kernel shows {now!r}")
