@@ -81,6 +81,19 @@ def test_what_cannot_work_is_told_before_the_start(
         planned(host(), domain(*pins), "prepare", release)
 
 
+@pytest.mark.parametrize("op", ["prepare", "started"])
+def test_a_slice_that_is_a_partition_itself(op: str) -> None:
+    kernel, vm = host(), domain("4", "5")
+    running(kernel, vm)
+    kernel.files[f"{SLICE}/cpuset.cpus.partition"] = "root\n"
+    with pytest.raises(HookError) as caught:
+        planned(kernel, vm, op)
+    assert str(caught.value) == (
+        "cpus: machine.slice is a partition itself (root), and the kernel makes none of vCPUs "
+        "within it; take CPUSetPartition= out of machine.slice, or take partition out of [cpus]"
+    )
+
+
 def test_a_vcpu_without_a_group() -> None:
     kernel, vm = host(), domain("4")
     running(kernel, vm)

@@ -13,9 +13,10 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.boot import release
-from vfio_hooks.host.cgroup import ROOT, layout
+from vfio_hooks.host.cgroup import MACHINES, ROOT, layout
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.knobs import CpuMask, Partition
+from vfio_hooks.knobs.partition import MEMBER
 from vfio_hooks.sharing import Include, Override
 from vfio_hooks.steps import Step
 
@@ -33,6 +34,8 @@ def check(domain: Domain, host: Host) -> None:
             "vCPUs alone",
             _HINT,
         )
+    for name in MACHINES:
+        _refuse_within(name, host)
     for (one, cpus), (other, others) in combinations(sorted(domain.vcpu_pins.items()), 2):
         if shared := cpus & others:
             raise HookError(
@@ -59,6 +62,7 @@ def steps(kind: str, domain: Domain, host: Host) -> Iterator[Step]:
     cpus = format_list(domain.pinned)
     *outer, own = around.split("/")
     for depth in range(len(outer)):
+        _refuse_within("/".join(outer[: depth + 1]), host)
         # Other VMs are in these, too.
         yield Step("cpus", _exclusive("/".join(outer[: depth + 1])), Include(cpus))
     scope = "/".join((*outer, own))
@@ -70,6 +74,19 @@ def steps(kind: str, domain: Domain, host: Host) -> Iterator[Step]:
             continue  # It can be plugged in, and is not yet.
         yield Step("cpus", _exclusive(group), Override(format_list(pin)))
         yield Step("cpus", Partition(f"{ROOT}/{group}"), Override(kind))
+
+
+def _refuse_within(group: str, host: Host) -> None:
+    """Raise HookError for a group that is a partition itself: those of vCPUs, which are not right
+    below it, cannot be within one."""
+    partition = Partition(f"{ROOT}/{group}")
+    kind = partition.read(host) if host.exists(partition.key) else MEMBER
+    if kind != MEMBER:
+        raise HookError(
+            f"cpus: {group} is a partition itself ({kind}), and the kernel makes none of vCPUs "
+            "within it",
+            f"take CPUSetPartition= out of {group}, or {_HINT}",
+        )
 
 
 def _exclusive(group: str) -> CpuMask:
