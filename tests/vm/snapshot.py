@@ -138,7 +138,7 @@ def tasks() -> Iterator[tuple[str, str]]:
 
 
 def interrupts() -> Iterator[tuple[str, str]]:
-    """Which CPUs each interrupt in use may go to, named by device and use.
+    """Which CPUs each interrupt may go to, named by device and use.
 
     Not by number: a device that a driver lets go and takes back gets new numbers, but the
     same uses. Masks hold still only while irqbalance does; `Guest.calm` sees to that.
@@ -146,15 +146,19 @@ def interrupts() -> Iterator[tuple[str, str]]:
     devices: dict[str, str] = {}
     for folder in Path("/sys/bus/pci/devices").glob("*/msi_irqs"):
         devices |= {entry.name: folder.parent.name for entry in folder.iterdir()}
+    default = read(Path("/proc/irq/default_smp_affinity"))
     numbers = [path.name for path in Path("/proc/irq").iterdir() if path.name.isdigit()]
     for number in sorted(numbers, key=int):
         use = read(Path("/sys/kernel/irq") / number / "actions")
         if re.fullmatch(r"nvme[0-9]+q0", use):
             # The kernel chooses anew, by the node it probes on, when the driver comes back.
             continue
+        mask = read(Path("/proc/irq") / number / "smp_affinity_list")
         if use and use != "(null)" and not use.startswith("("):
-            name = f"irq {devices.get(number, number)} {use}"
-            yield name, read(Path("/proc/irq") / number / "smp_affinity_list")
+            yield f"irq {devices.get(number, number)} {use}", mask
+        elif number not in devices:
+            is_default = read(Path("/proc/irq") / number / "smp_affinity") == default
+            yield f"line {number}", "default" if is_default else mask
 
 
 def processors() -> Iterator[tuple[str, str]]:
@@ -234,6 +238,9 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]
     lines = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
+        if key.startswith("line "):
+            # A line that nobody uses is there once a device has had it.
+            old, new = old or "default", new or "default"
         if key.startswith("task "):
             # Tasks come and go, and change their names.
             if old and new and old.partition(" (")[0] != new.partition(" (")[0]:

@@ -1,0 +1,109 @@
+"""Rounds of a VM with all that moves tasks and interrupts, on a busy host whose CPUs come and go:
+every task and every interrupt has the CPUs afterwards that it had before.
+
+There are four kinds of rounds, and VFIO_HOOKS_ROUNDS says how many rounds in all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.direct import HOOKS
+from tests.vm.domains import Domain, HostDevice
+from tests.vm.guest import Guest
+from tests.vm.hardware import GPU, GPU_AUDIO, GPU_USB, NIC
+from tests.vm.release import USER
+from tests.vm.snapshot import difference
+
+ROUNDS = int(os.environ.get("VFIO_HOOKS_ROUNDS", "4"))
+NAME = "busy"
+TOML = """\
+[pci]
+[cpus]
+[irqs]
+[governor]
+[memory]
+[hugepages]
+"""
+# Programs in slices of the user's own, one within another; and groups as containers have.
+PROGRAMS = f"""\
+set -eu
+systemd-run --quiet --unit=rounds-a --slice=games.slice sleep infinity
+systemd-run --quiet --unit=rounds-b --slice=games-fps.slice sleep infinity
+systemd-run --quiet --unit=rounds-c --slice=user.slice sleep infinity
+systemd-run --quiet --unit=rounds-d --uid={USER} sleep infinity
+mkdir -p /sys/fs/cgroup/box/inner
+sleep infinity < /dev/null > /dev/null 2>&1 &
+echo $! > /sys/fs/cgroup/box/inner/cgroup.procs
+"""
+END = """\
+systemctl stop 'rounds-*' games.slice
+kill $(cat /sys/fs/cgroup/box/inner/cgroup.procs)
+until rmdir /sys/fs/cgroup/box/inner /sys/fs/cgroup/box; do sleep 0.1; done
+"""
+CPU = "/sys/devices/system/cpu/cpu{}/online"
+# Lets a card's driver go and take it again: it asks for its interrupts anew.
+AGAIN = f"""\
+set -eu
+echo {NIC} > /sys/bus/pci/drivers/e1000e/unbind
+echo {NIC} > /sys/bus/pci/drivers/e1000e/bind
+udevadm settle
+"""
+LINK = f'ip link set dev "$(ls /sys/bus/pci/devices/{NIC}/net)" {{}}'
+# A unit that is delegated the cpuset controller keeps it on for good.
+DELEGATED = "systemd-run --quiet --unit=rounds-e -p Delegate=cpuset sleep infinity"
+
+
+@pytest.fixture
+def busy(hooked: Guest) -> Iterator[Guest]:
+    domain = Domain(
+        NAME,
+        tuple(map(HostDevice, (GPU, GPU_AUDIO, GPU_USB))),
+        vcpus=2,
+        pins={0: "4", 1: "5"},
+        emulator_pin="0-1",
+        hugepages=2048,
+    )
+    hooked.run(f"{PROGRAMS}\n{LINK.format('up')}")
+    hooked.put(f"{HOOKS}/qemu.d/{NAME}/vm.toml", TOML)
+    hooked.define(domain)
+    yield hooked
+    hooked.remove(NAME)
+    hooked.run(f"rm -rf {HOOKS}/qemu.d/{NAME}; {LINK.format('down')}; {END}", check=False)
+
+
+def switch(guest: Guest, on: bool, *cpus: int) -> None:
+    for cpu in cpus:
+        guest.run(f"echo {int(on)} > {CPU.format(cpu)}")
+
+
+def test_all_is_as_before_after_every_round(busy: Guest) -> None:
+    for number in range(ROUNDS):
+        kind = ("back while it runs", "back later", "there later", "delegated")[number % 4]
+        if kind == "delegated":
+            busy.run(DELEGATED)
+        before = busy.snapshot()
+        if kind == "there later":
+            switch(busy, False, 7)
+        busy.start(NAME)
+        status = "/proc/$(systemctl show -P MainPID rounds-b)/status"
+        cpus = busy.run(f"grep Cpus_allowed_list {status}").stdout.split()[1]
+        assert cpus == ("0-3,6" if kind == "there later" else "0-3,6-7")
+        if kind == "there later":
+            switch(busy, True, 7)
+        else:
+            # One of the host's, and one of the VM's.
+            switch(busy, False, 7, 5)
+        busy.run(AGAIN + LINK.format("up"))
+        if kind == "back while it runs":
+            switch(busy, True, 7, 5)
+        busy.destroy(NAME)
+        switch(busy, True, 7, 5)
+        # What waited for a CPU is put back by the next event.
+        busy.run(f"vfio-hooks undo {NAME}")
+        assert busy.run("ls /run/vfio-hooks").stdout.split() == ["lock"]
+        assert difference(before, busy.snapshot()) == [], f"round {number}: {kind}"
+        busy.run("systemctl stop rounds-e", check=False)
