@@ -1,6 +1,7 @@
 """The irqs plugin: where interrupts go, what irqbalance is told, and the VM's own vectors."""
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -20,14 +21,14 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
 from vfio_hooks.host import irq
-from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.knobs import Command, CpuMask, IrqAffinity, IrqBalance
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
+from vfio_hooks.knobs import Command, IrqAffinity, IrqBalance, IrqDefault
 from vfio_hooks.plugins import irqs
 from vfio_hooks.plugins.irqs import Options
 from vfio_hooks.sharing import Run, Subtract, target
 from vfio_hooks.steps import Step
 
-GPU = "0000:04:00.0"
+GPU, GPU_AUDIO = "0000:04:00.0", "0000:04:00.1"
 BALANCER = IrqBalance(irqbalance.SOCKET)
 
 
@@ -81,7 +82,7 @@ def test_what_is_moved() -> None:
     steps = planned(host(), domain("4", "5"))
     assert [step.knob for step in steps] == [
         BALANCER,
-        CpuMask(irq.DEFAULT, mask=True),
+        IrqDefault(),
         *map(IrqAffinity, (24, 25, 26)),
     ]
     assert [step.required for step in steps] == [False, True, False, False, False]
@@ -310,7 +311,11 @@ def test_vectors_are_followed_until_the_vm_ends() -> None:
         return False
 
     told: list[str] = []
-    vectors.follow(kernel, [GPU], "4-5", ended, told.append)
+    kept: list[int] = []
+    kernel.files[f"/sys/bus/pci/devices/{GPU_AUDIO}/irq"] = "25\n"
+    kernel.files["/sys/kernel/irq/25/actions"] = f"vfio-intx({GPU_AUDIO})\n"
+    vectors.follow(kernel, [GPU, GPU_AUDIO], "4-5", ended, told.append, kept.append)
+    assert kept == [25]
     assert told == [irqbalance.SOCKET, "/run/irqbalance/irqbalance99.sock"]
     assert rounds == [{}, {24: "4-5", 26: "0-7"}, {24: "4-5", 26: "0-7"}]
 
@@ -368,8 +373,72 @@ def test_interrupts_that_somebody_took_back_are_one_line(memory: Path) -> None:
         kernel.files[f"/proc/irq/{number}/smp_affinity_list"] = f"{number % 4}\n"
     log = Lines()
     assert Engine(kernel, StateFolder(str(memory)), log).undo("release", vm.uuid) == []
-    assert len(log.warnings) == 2
-    assert log.warnings[1].endswith("left alone (and 28 more like it)")
+    assert not log.warnings
+    (told,) = [line for line in log.infos if "irqbalance has set" in line]
+    assert told.endswith("since, and goes on looking after it (and 29 more like it)")
+    # Without one it was somebody.
+    kernel = host()
+    del kernel.files[irqbalance.SOCKET]
+    perform(kernel, memory, vm)
+    kernel.files["/proc/irq/24/smp_affinity_list"] = "1\n"
+    Engine(kernel, StateFolder(str(memory)), log).undo("release", vm.uuid)
+    assert [line.partition(": ")[2] for line in log.warnings] == [
+        "/proc/irq/24/smp_affinity_list: somebody else has set it to 1 since: left alone"
+    ]
+
+
+def come_up(kernel: Kernel, number: int) -> None:
+    """As when a driver asks for an interrupt."""
+    default = parse_mask(kernel.read("/proc/irq/default_smp_affinity"))
+    kernel.files[f"/proc/irq/{number}/smp_affinity_list"] = format_list(default) + "\n"
+
+
+def masks(kernel: Kernel) -> dict[int, str]:
+    return {n: kernel.read(f"/proc/irq/{n}/smp_affinity_list") for n in irq.numbers(kernel)}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_an_interrupt_that_comes_up_while_vms_run(order: tuple[int, ...], memory: Path) -> None:
+    kernel = host()
+    kernel.files["/proc/irq/27/smp_affinity_list"] = "0-3,5-7\n"  # by its owner's choice
+    vms = [domain("4", name="one"), domain("5", name="two"), domain("6", name="three")]
+    before, new = masks(kernel), range(30, 34)
+    for number, vm in enumerate(vms):
+        come_up(kernel, new[number])
+        perform(kernel, memory, vm)
+    come_up(kernel, new[3])
+    running = set(order)
+    for one in order:
+        assert engine(kernel, memory).undo("stopped", vms[one].uuid) == []
+        running.discard(one)
+        left = format_list(frozenset(range(8)) - {4 + number for number in running})
+        assert {masks(kernel)[number] for number in new} == {left}
+    assert masks(kernel) == before | dict.fromkeys(new, "0-7")
+    assert not list(memory.glob("*.journal"))
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+@pytest.mark.parametrize("other", ["none", "before", "after"])
+def test_a_line_of_the_vms_comes_back(was_there: bool, other: str, memory: Path) -> None:
+    kernel, vm, second = host(), domain("4", "5"), domain("6", name="second")
+    if was_there:
+        come_up(kernel, 30)
+    if other == "before":
+        perform(kernel, memory, second)
+    perform(kernel, memory, vm)
+    if not was_there:
+        come_up(kernel, 30)
+    vectors.keep_line(engine(kernel, memory), vm.uuid, vm.name, "4-5", 30)
+    vectors.keep_line(engine(kernel, memory), vm.uuid, vm.name, "4-5", 30)
+    if other == "after":
+        perform(kernel, memory, second)
+    assert masks(kernel)[30] == "4-5"
+    assert engine(kernel, memory).undo("stopped", vm.uuid) == []
+    assert masks(kernel)[30] == ("0-7" if other == "none" else "0-5,7")
+    vectors.keep_line(engine(kernel, memory), vm.uuid, vm.name, "4-5", 30)
+    assert engine(kernel, memory).undo("stopped", second.uuid) == []
+    assert masks(kernel)[30] == "0-7"
+    assert not list(memory.glob("*.journal"))
 
 
 class Exhausted(Kernel):

@@ -25,4 +25,5 @@ def test_every_knob_is_one_that_a_journal_may_name() -> None:
 def test_only_the_knobs_that_are_needed_are_imported() -> None:
     modules = imported("import vfio_hooks.steps; from vfio_hooks.knobs import Pages")
     knobs = {name for name in modules if name.startswith("vfio_hooks.knobs.")}
-    assert knobs == {f"vfio_hooks.knobs.{name}" for name in ("base", "file", "pages")}
+    needed = ("base", "cpu_set", "file", "pages")
+    assert knobs == {f"vfio_hooks.knobs.{name}" for name in needed}

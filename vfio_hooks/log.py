@@ -33,6 +33,7 @@ class Folded:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._held: dict[tuple[str, str], list[str]] = {}
+        self._remarks: dict[tuple[str, str], list[str]] = {}
 
     def info(self, text: str, vm: str = "") -> None:
         self._log.info(text, vm)
@@ -45,14 +46,25 @@ class Folded:
             self._held[kind] = []
             self._log.warning(text, vm)
 
+    def remark(self, text: str, vm: str = "") -> None:
+        """Like `info`, but told by `flush`, and the first alone of those that differ in numbers."""
+        self._remarks.setdefault((vm, _NUMBERS.sub("#", text)), []).append(text)
+
     def flush(self) -> None:
         """Tell what was held back."""
+        for (vm, _), texts in self._remarks.items():
+            self._log.info(texts[0] + _more(len(texts) - 1), vm)
+        self._remarks.clear()
         for (vm, _), texts in self._held.items():
             if len(texts) > _FEW:
-                texts = [f"{texts[0]} (and {len(texts) - 1} more like it)"]
+                texts = [texts[0] + _more(len(texts) - 1)]
             for text in texts:
                 self._log.warning(text, vm)
         self._held.clear()
+
+
+def _more(count: int) -> str:
+    return f" (and {count} more like it)" if count else ""
 
 
 class SystemdJournal:

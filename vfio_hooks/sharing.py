@@ -42,6 +42,14 @@ class Subtract:
 
 
 @record
+class Only:
+    """The CPUs that a set is to have, whatever is taken out of it for others: those of the VM that
+    an interrupt belongs to."""
+
+    cpus: str
+
+
+@record
 class Include:
     """CPUs put into a set: the host's own, and those of every VM."""
 
@@ -74,21 +82,24 @@ class Once:
     value: str
 
 
-Share = Override | Exclusive | Subtract | Include | Add | AtLeast | Run | Once
+Share = Override | Exclusive | Subtract | Only | Include | Add | AtLeast | Run | Once
 
 DONE, UNDONE = "done", "undone"
 
 
 def target(base: str, shares: Sequence[Share]) -> str:
-    """What a value has to be with these claims on it, oldest first; all are of one kind.
+    """What a value has to be with these claims on it, oldest first; all are of one kind, but
+    that there may be both Subtract and Only.
 
     `base` and the result are canonical text: a CPU list for Subtract and Include, a number for
     Add and AtLeast. Raises ValueError for a CPU set that would be left empty, spare sets included.
     """
     if not shares:
         return base
-    newest = shares[-1]
+    newest = next((share for share in reversed(shares) if isinstance(share, Only)), shares[-1])
     match newest:
+        case Only(cpus):
+            return cpus
         case Override(value) | Once(value):
             return value
         case Exclusive(value):

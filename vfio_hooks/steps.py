@@ -22,6 +22,7 @@ _SHARES = {
         sharing.Override,
         sharing.Exclusive,
         sharing.Subtract,
+        sharing.Only,
         sharing.Include,
         sharing.Add,
         sharing.AtLeast,

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from vfio_hooks.beside import open_process
-from vfio_hooks.engine import Engine, Given
+from vfio_hooks.engine import Engine, Given, Planner
 from vfio_hooks.engine.journal import State
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
@@ -24,6 +24,7 @@ from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.knobs import IrqAffinity, IrqBalance
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.record import replace
+from vfio_hooks.sharing import Only
 from vfio_hooks.steps import Step
 
 SECONDS = 1.0
@@ -33,15 +34,21 @@ Ended = Callable[[float], bool]
 """Waits so many seconds at most, and says whether the VM has ended."""
 Tell = Callable[[str], None]
 """Takes the control socket of an irqbalance that was not there at the last look."""
+Keep = Callable[[int], None]
+"""Takes a line of the VM's devices, which will be there when the VM has ended."""
 
 
 def follow(
-    host: WritableHost, addresses: Sequence[str], cpus: str, ended: Ended, tell: Tell
+    host: WritableHost, addresses: Sequence[str], cpus: str, ended: Ended, tell: Tell, keep: Keep
 ) -> None:
     """Until the VM has ended: move every vector of these functions to the CPUs."""
     told: set[int] = set()
+    kept: set[int] = set()
     balancer = None
     while True:
+        for line in sorted(irq.lines(host, addresses) - kept):
+            kept.add(line)
+            keep(line)
         for number in sorted(irq.of_devices(host, addresses)):
             vector = IrqAffinity(number)
             try:
@@ -61,6 +68,20 @@ def follow(
             return
 
 
+def keep_line(engine: Engine, uuid: str, vm: str, cpus: str, line: int) -> None:
+    """Move a line of the VM's devices to the VM's CPUs, until the VM stops."""
+    step = Step("irqs", IrqAffinity(line), Only(cpus), "stopped", required=False)
+
+    def planner(given: Given) -> list[Step]:
+        # A VM that has ended has none any more, and nobody would undo this one.
+        journal = given.ledger.journals.get(uuid)
+        claims = given.ledger.on(step.key)
+        is_there = any(isinstance(c.step.share, Only) for c in claims if c.uuid == uuid)
+        return [step] if journal and journal.live() and not is_there else []
+
+    _perform(engine, uuid, vm, planner)
+
+
 def keep_off(engine: Engine, uuid: str, vm: str, socket: str) -> None:
     """Have another irqbalance keep off what the one at the VM's start had to; undone with that."""
 
@@ -72,6 +93,10 @@ def keep_off(engine: Engine, uuid: str, vm: str, socket: str) -> None:
         again = [replace(step, knob=IrqBalance(socket)) for step in told.values()]
         return [] if socket in told else again[:1]
 
+    _perform(engine, uuid, vm, planner)
+
+
+def _perform(engine: Engine, uuid: str, vm: str, planner: Planner) -> None:
     try:
         engine.perform("started", uuid, vm, planner)
     except Interrupted:
@@ -100,9 +125,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     host, vm = WritableHost(), Path(arguments.pidfile).stem
     engine = Engine(host, StateFolder(), SystemdJournal(event="started", event_of=vm))
     tell = partial(keep_off, engine, arguments.uuid, vm)
+    where = format_list(arguments.cpus)
+    keep = partial(keep_line, engine, arguments.uuid, vm, where)
     # An Interrupted is the end that systemd asked for.
     with suppress(Interrupted):
-        follow(host, arguments.address, format_list(arguments.cpus), ended, tell)
+        follow(host, arguments.address, where, ended, tell, keep)
     return 0
 
 

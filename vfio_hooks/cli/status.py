@@ -15,6 +15,7 @@ from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.engine.plan import undo_text
 from vfio_hooks.engine.undoing import Undoing
 from vfio_hooks.errors import HookError
+from vfio_hooks.log import Folded
 from vfio_hooks.record import asdict, record, replace
 from vfio_hooks.sharing import Once, is_shared, shown, target
 
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     known = names(here.host())
     for journal in ledger.journals.values():
         journal.rename(known.get(journal.uuid, journal.vm))
-    undoing = Undoing(here.host(), ledger, TerminalLog())
+    undoing = Undoing(here.host(), ledger, Folded(TerminalLog()))
     vms = [
         _vm(journal, undoing, busy)
         for journal in ledger.journals.values()

@@ -205,9 +205,9 @@ class Engine:
         step.knob.ready(self.host)
         # Read again, now: an earlier step of this plan may have changed it.
         live = step.knob.read(self.host)
-        own = own_value(ledger, step, live, self.host)
+        own = own_value(ledger, step, live, self.host, journal.opened)
         if own.foreign:
-            Undoing(self.host, ledger, self.log).give_up(step.key, live)
+            Undoing(self.host, ledger, self.log).give_up(step.knob, live)
         wanted = target(own.base, [*own.shares, step.share])
         claim = ledger.claim(journal, event, time.time(), step, own.base)
         if live != wanted:

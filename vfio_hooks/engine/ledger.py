@@ -1,8 +1,11 @@
 """All VMs' claims together: what is changed on this host now, by whom."""
 
+from math import inf
+
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.knobs.base import Knob
 from vfio_hooks.sharing import Share
 from vfio_hooks.steps import Step
 
@@ -74,6 +77,18 @@ class Ledger:
             for journal, number in self._by_key.get(key, ())
             if (claim := journal.claims[number]).state not in (State.UNDONE, State.LOST)
         ]
+
+    def counting(self, knob: Knob, since: float = inf) -> list[Claim]:
+        """The claims that a value comes of, oldest first: those on it, and of a VM that has none
+        those on the value that it began with. Of the latter none with the number `since` or a
+        higher one: it was there before these."""
+        own = self.on(knob.key)
+        above = self.on(knob.begins_as) if knob.begins_as else []
+        if own and above and own[-1].base != above[-1].base:
+            return own
+        known = {claim.uuid for claim in own}
+        inherited = [c for c in above if c.uuid not in known and c.number < since]
+        return sorted([*own, *inherited], key=lambda claim: claim.number)
 
     def lose(self, key: str) -> None:
         """Give a value up to whoever changed it: every claim on it ends."""

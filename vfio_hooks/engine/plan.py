@@ -1,6 +1,7 @@
 """A whole plan: what every step would change, and what must not be in one plan at all."""
 
 from collections.abc import Container, Sequence
+from math import inf
 
 from vfio_hooks.engine.journal import Claim, State
 from vfio_hooks.engine.ledger import Ledger, holding
@@ -14,6 +15,7 @@ from vfio_hooks.sharing import (
     Exclusive,
     Include,
     Once,
+    Only,
     Override,
     Run,
     Share,
@@ -69,7 +71,7 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger, host: Host) -> None:
         if first is not step:
             _check_pair(first, step)
         for claim in ledger.on(step.key):
-            if type(claim.step.share) is not type(step.share):
+            if not _fit(claim.step.share, step.share):
                 raise HookError(
                     f"{step.key}: {step.plugin} wants it in another way than "
                     f"{claim.step.plugin} of VM {claim.vm}, which has it",
@@ -164,9 +166,10 @@ class Own:
     foreign: bool = False
 
 
-def own_value(ledger: Ledger, step: Step, live: str, host: Host) -> Own:
-    """Tell the host's own part of a live value from that of the VMs."""
-    claims = ledger.on(step.key)
+def own_value(ledger: Ledger, step: Step, live: str, host: Host, since: float = inf) -> Own:
+    """Tell the host's own part of a live value from that of the VMs. `since` is the number of the
+    first claim of this plan, where a part of it is carried out already."""
+    claims = ledger.counting(step.knob, since)
     if not claims:
         return Own(live, [])
     base, shares = claims[-1].base, holding(claims)
@@ -177,7 +180,7 @@ def own_value(ledger: Ledger, step: Step, live: str, host: Host) -> Own:
     if isinstance(step.share, Add) and (rest := int(live) - added(shares)) >= 0:
         # Numbers that are added up have room for everybody: only the difference is theirs.
         return Own(str(rest), shares)
-    return Own(live, [], foreign=True)
+    return Own(live, [], foreign=bool(ledger.on(step.key)))
 
 
 def undo_text(step: Step, base: str) -> str:
@@ -190,6 +193,8 @@ def undo_text(step: Step, base: str) -> str:
         case Override() | Exclusive():
             was = step.knob.shows(base)
             return f"back to {was}, unless another VM or somebody else has it by then"
+        case Only(cpus):
+            return f"back to {base}, but for the CPUs of other VMs"
         case Subtract(cpus):
             return f"CPUs {cpus} come back, but for those of other VMs"
         case Include(cpus):
@@ -198,6 +203,12 @@ def undo_text(step: Step, base: str) -> str:
             return f"back to {base} when no VM needs more"
         case Add(count):
             return f"{count} are taken away again"
+
+
+def _fit(first: Share, second: Share) -> bool:
+    """Whether the two can be on one value."""
+    of_sets = isinstance(first, Subtract | Only) and isinstance(second, Subtract | Only)
+    return of_sets or type(first) is type(second)
 
 
 def _check_pair(first: Step, second: Step) -> None:

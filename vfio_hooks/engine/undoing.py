@@ -4,11 +4,14 @@ This is what has to work when nothing else does. It needs the journals and the k
 plugins, configuration, the domain's XML nor anything outside the standard library.
 """
 
+from contextlib import suppress
+
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.errors import Asleep, Gone, HookError, Immovable
 from vfio_hooks.host import WritableHost
-from vfio_hooks.log import Log
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.log import Folded
 from vfio_hooks.record import record
 from vfio_hooks.sharing import UNDONE, Add, Exclusive, Once, Run, added, known_values, shown, target
 
@@ -19,7 +22,7 @@ class Undoing:
 
     host: WritableHost
     ledger: Ledger
-    log: Log
+    log: Folded
 
     def undo(self, journal: Journal, claims: list[Claim]) -> list[str]:
         """Undo claims of one VM, the newest first. One that fails does not stop the others;
@@ -99,7 +102,7 @@ class Undoing:
             raise
         goal = self.goal(claim, live)
         if goal is None:
-            self.give_up(step.key, live)
+            self.give_up(step.knob, live)
             self._mark(journal, claim, State.UNDONE)
             return
         cut_off = claim.state is State.UNDOING and step.knob.repeated
@@ -120,11 +123,29 @@ class Undoing:
                 f"{journal.vm}: {step.plugin}: {step.key}: {shown(live)} → {shown(goal)}",
                 journal.vm,
             )
+        self._let_follow(journal, claim)
         self._mark(journal, claim, State.UNDONE)
+
+    def _let_follow(self, journal: Journal, claim: Claim) -> None:
+        """Change what came up with the value that was put back, and still has what it was."""
+        known = {other.step.key for other in journal.claims.values()}
+        for knob in claim.step.knob.followers(self.host):
+            claims = self.ledger.counting(knob)
+            rest = [other for other in claims if other.number != claim.number]
+            if knob.key in known or len(rest) == len(claims):
+                continue
+            others = holding(rest)
+            was, now = target(claim.base, [*others, claim.step.share]), target(claim.base, others)
+            with suppress(Gone, Immovable):
+                live = knob.read(self.host)
+                if live != now and knob.same(live, was, self.host):
+                    knob.write(self.host, now)
+                    text = f"{claim.step.plugin}: {knob.key}: {shown(live)} → {shown(now)}"
+                    self.log.info(f"{journal.vm}: {text}", journal.vm)
 
     def goal(self, claim: Claim, live: str) -> str | None:
         """What the value has to be without this claim; None where it is not ours any more."""
-        step, claims = claim.step, self.ledger.on(claim.step.key)
+        step, claims = claim.step, self.ledger.counting(claim.step.knob)
         others = [other for other in claims if other.number != claim.number]
         goal = target(claim.base, holding(others)) if claim.goal is None else claim.goal
         ours = [c.step.share for c in claims if c is claim or c.state is State.HELD]
@@ -142,14 +163,16 @@ class Undoing:
             return goal
         return None
 
-    def give_up(self, key: str, live: str) -> None:
+    def give_up(self, knob: Knob, live: str) -> None:
         """Leave a value to whoever changed it: the claims of all VMs on it are over."""
-        for claim in self.ledger.on(key):
-            self.log.warning(
-                f"{claim.vm}: {key}: somebody else has set it to {shown(live)} since: left alone",
-                claim.vm,
-            )
-        self.ledger.lose(key)
+        mover = knob.mover(self.host)
+        for claim in self.ledger.on(knob.key):
+            text = f"{claim.vm}: {knob.key}: {mover or 'somebody else'} has set it to {shown(live)}"
+            if mover:
+                self.log.remark(f"{text} since, and goes on looking after it", claim.vm)
+            else:
+                self.log.warning(f"{text} since: left alone", claim.vm)
+        self.ledger.lose(knob.key)
 
     def _mark(self, journal: Journal, claim: Claim, state: State, goal: str | None = None) -> None:
         """Note how far an undo is. Where the note cannot be written the undo goes on: all that

@@ -24,7 +24,7 @@ from vfio_hooks.knobs import (
     UsbDriver,
 )
 from vfio_hooks.knobs.pci_driver import Binding
-from vfio_hooks.log import Log
+from vfio_hooks.log import Folded, Log
 from vfio_hooks.record import replace
 from vfio_hooks.sharing import is_shared
 
@@ -55,7 +55,7 @@ class UndoneHost(Host):
         """Reckon with a VM's changes being undone, and forget its claims. What cannot be undone,
         or told ahead, stays as it is."""
         # A host that can only be read, so that a knob which wants to do more cannot.
-        undoing = Undoing(cast(WritableHost, self), ledger, log)
+        undoing = Undoing(cast(WritableHost, self), ledger, Folded(log))
         for claim in reversed(journal.live()):
             if is_shared(claim.step.share) and claim.state is not State.LOST:
                 with suppress(HookError, ValueError):

@@ -22,13 +22,19 @@ def numbers(host: Host) -> list[int]:
 def of_devices(host: Host, addresses: Iterable[str]) -> set[int]:
     """The interrupts of PCI functions that guests have: the message-signalled ones, as long as
     they are allocated, else the line, unless a device of the host shares it."""
-    found: set[int] = set()
+    addresses = tuple(addresses)
+    folders = (f"{DEVICES}/{address}/msi_irqs" for address in addresses)
+    return lines(host, addresses).union(*(map(int, host.names(folder)) for folder in folders))
+
+
+def lines(host: Host, addresses: Iterable[str]) -> set[int]:
+    """Of these interrupts the lines, which stay when the guest has ended."""
+    found = set()
     for address in addresses:
-        messages = host.names(f"{DEVICES}/{address}/msi_irqs")
         line = host.maybe(f"{DEVICES}/{address}/irq") or "0"
-        if messages:
-            found |= set(map(int, messages))
-        elif all("vfio" in action for action in _actions(host, line)):
+        if host.names(f"{DEVICES}/{address}/msi_irqs"):
+            continue
+        if all("vfio" in action for action in _actions(host, line)):
             found.add(int(line))
     return found
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vfio_hooks.knobs.governor import Governor
     from vfio_hooks.knobs.group_cpus import GroupCpus
     from vfio_hooks.knobs.host_tasks import HostTasks
-    from vfio_hooks.knobs.irq import IrqAffinity
+    from vfio_hooks.knobs.irq import IrqAffinity, IrqDefault
     from vfio_hooks.knobs.irqbalance import IrqBalance
     from vfio_hooks.knobs.lent_power import LentPower
     from vfio_hooks.knobs.module import Module
@@ -52,6 +52,7 @@ KINDS = {
     "file": "file.File",
     "cpus": "file.CpuMask",
     "irq": "irq.IrqAffinity",
+    "irq-default": "irq.IrqDefault",
     "pages": "pages.Pages",
     "module": "module.Module",
     "pci-driver": "pci_driver.PciDriver",
@@ -121,6 +122,7 @@ __all__ = [
     "HostTasks",
     "IrqAffinity",
     "IrqBalance",
+    "IrqDefault",
     "Knob",
     "LentPower",
     "Module",

@@ -1,6 +1,7 @@
 """What every knob can do."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar
 
 from vfio_hooks.host import Host, WritableHost
@@ -24,6 +25,9 @@ class Knob(ABC):
     more to do than it shows, and writing it twice does no harm."""
     left: ClassVar[str] = "cannot be undone: it stays"
     """What becomes of it where it is done once, for people."""
+
+    begins_as: ClassVar[str] = ""
+    """The key of another value, which this one has when it comes up; "" for none."""
 
     @property
     @abstractmethod
@@ -57,6 +61,14 @@ class Knob(ABC):
         """Whether what was lent to a guest that has started is the host's again, as after `virsh
         detach-device`. `base` is the host's own value."""
         return False
+
+    def mover(self, host: Host) -> str:
+        """The program that runs on this host and whose work it is to change this value, or ""."""
+        return ""
+
+    def followers(self, host: Host) -> "Iterable[Knob]":
+        """What may have come up with this value."""
+        return ()
 
     def shows(self, value: str) -> str:
         """A value for people."""

@@ -1,13 +1,15 @@
 """The CPUs that an interrupt may go to."""
 
 import errno
+from collections.abc import Iterator
 from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.host.irq import DEFAULT, balancer, numbers
 from vfio_hooks.knobs.cpu_set import CpuSetKnob, running
-from vfio_hooks.knobs.file import read_file
+from vfio_hooks.knobs.file import CpuMask, read_file
 from vfio_hooks.record import record
 
 
@@ -20,6 +22,7 @@ class IrqAffinity(CpuSetKnob):
 
     number: int
     kind: ClassVar[str] = "irq"
+    begins_as: ClassVar[str] = DEFAULT
 
     @property
     def key(self) -> str:
@@ -47,3 +50,18 @@ class IrqAffinity(CpuSetKnob):
             raise refused(f"move to CPUs {value}", f"IRQ {self.number}", error, hint) from None
         if not self.same(now := self.read(host), cpus, host):
             raise HookError(f"IRQ {self.number}: CPUs {cpus} were asked for, it shows {now}")
+
+    def mover(self, host: Host) -> str:
+        return "irqbalance" if balancer(host) else ""
+
+
+@record
+class IrqDefault(CpuMask):
+    """default_smp_affinity: the CPUs of every interrupt that comes up later."""
+
+    path: str = DEFAULT
+    mask: bool = True
+    kind: ClassVar[str] = "irq-default"
+
+    def followers(self, host: Host) -> Iterator[IrqAffinity]:
+        return map(IrqAffinity, numbers(host))

@@ -4,7 +4,8 @@ The VM's CPUs are those that its vCPUs are pinned to, with <vcpupin> or <vcpu cp
 that pins none there is an error that says what to add. Every interrupt that may go to one of them
 goes to the other CPUs it is allowed, or, where there are none, to the host's CPUs that are nearest
 in NUMA terms; so does every interrupt that comes up later. When the VM stops everything goes back,
-but for CPUs that another VM has.
+what came up meanwhile included, but for CPUs that another VM has. What irqbalance has placed
+meanwhile is left to it.
 
 Interrupts that the kernel places itself ("managed", as those of NVMe queues are) and those of a
 single CPU stay. A queue of one CPU has work of this CPU alone; but where a drive has fewer queues
@@ -28,7 +29,7 @@ from vfio_hooks.event import Event
 from vfio_hooks.host import Host, irq
 from vfio_hooks.host.cpu import Node, nearest_first, nodes, online, possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.knobs import CpuMask, IrqAffinity, IrqBalance
+from vfio_hooks.knobs import IrqAffinity, IrqBalance, IrqDefault
 from vfio_hooks.pinning import SAID, Pin, kept, own_cpus
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Run, Subtract
@@ -67,7 +68,7 @@ def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
         # Before the interrupts, or its next round could take them back.
         share = away.share(online(host))
         yield Step("irqs", IrqBalance(socket), share, "stopped", required=False)
-    default = CpuMask(irq.DEFAULT, mask=True)
+    default = IrqDefault()
     yield Step("irqs", default, away.share(parse_list(default.read(host))), "stopped")
     guests = irq.of_devices(host, irq.lent(host))
     for number in irq.numbers(host):
