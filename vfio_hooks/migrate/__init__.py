@@ -57,9 +57,13 @@ def _script(path: str, op: str, vm: str, root: str) -> Script:
         found = _text(os.path.join(root, name.lstrip("/")))
         return found if found is not None and _is_shell(found) else None
 
-    run = Run(read)
-    run.follow(path, text, [vm, *((op, OPERATIONS[op]) if op else ())])
-    return Script(path, op, text, tuple(verdicts(run, op)))
+    found: list[Verdict] = []
+    for each in [op] if op else OPERATIONS:
+        run = Run(read)
+        run.follow(path, text, [vm, each, OPERATIONS[each], "-"])
+        found += verdicts(run, each)
+    ordered = sorted(dict.fromkeys(found), key=lambda one: (one.file != path, one.file, one.line))
+    return Script(path, op, text, tuple(ordered) if not op else tuple(found))
 
 
 def _executables(place: str) -> Iterator[str]:

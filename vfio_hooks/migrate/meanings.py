@@ -132,7 +132,8 @@ MEANINGS = (
         "vfio's modules are loaded when a device needs them, and may stay",
     ),
     Meaning(
-        r"^modprobe\b.*\b(?:nvidia|amdgpu|radeon|nouveau|i915|xe|drm|snd_hda|i2c_nvidia|ucsi)",
+        r"^modprobe\b.*\b(?:nvidia|amdgpu|radeon|nouveau|i915|xe|drm|snd_hda|i2c_nvidia|ucsi|"
+        r"gpu_sched|ttm|i2c_algo_bit|backlight)",
         "needless",
         "session",
         "the host's drivers come back by themselves",
@@ -296,6 +297,12 @@ MEANINGS = (
         "irqbalance is told to keep off the VM's CPUs, and goes on running",
     ),
     Meaning(
+        rf"^write [01] ?> ?{_CPU}/online$",
+        "keep",
+        "",
+        "a CPU is switched off or on",
+    ),
+    Meaning(
         rf"^write (?P<governor>[\w*]+) ?> ?{_CPU}scaling_governor$",
         "table",
         "governor",
@@ -420,6 +427,12 @@ MEANINGS = (
     Meaning(
         r"^(?:touch|chown|chmod|chgrp|truncate|rm|install|setfacl)\b.*"
         r"(?P<path>/dev/(?:shm/\S+|kvmfr\d*))",
+        "table",
+        "shm",
+        "the shared memory is there with its owner, and is removed",
+    ),
+    Meaning(
+        r"^systemd-tmpfiles\b.*(?:looking-glass|scream|kvmfr)",
         "table",
         "shm",
         "the shared memory is there with its owner, and is removed",

@@ -38,6 +38,7 @@ _WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0}
 _USER = ("runuser", "su")
 _ALIKE = 0.85
 _HOST_FILES = ("/sys/", "/proc/", "/dev/", "/etc/")
+_LOGS = ("/dev/kmsg", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/console", "/proc/self/fd/2")
 
 
 @record
@@ -204,5 +205,8 @@ def _echoed(words: Sequence[str]) -> str:
 def _changes(text: str, words: Sequence[str]) -> bool:
     """Whether a command that no pattern knows may change the host or start something."""
     if text.startswith("write "):
-        return text.partition("> ")[2].startswith(_HOST_FILES)
-    return words[0].rpartition("/")[2] not in _IDLE and not _LOOKS.match(text)
+        target = text.partition("> ")[2]
+        return target.startswith(_HOST_FILES) and target not in _LOGS
+    program = words[0].rpartition("/")[2]
+    edits = program in ("sed", "perl") and any(word.startswith("-i") for word in words[1:])
+    return edits or (program not in _IDLE and not _LOOKS.match(text))

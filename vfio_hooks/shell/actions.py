@@ -3,13 +3,16 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from vfio_hooks.record import record, replace
-from vfio_hooks.shell.grammar import Block, For, Function, Node, Pipe, Simple, parse
+from vfio_hooks.shell.grammar import parse
 from vfio_hooks.shell.tokens import Unreadable, Word
+from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
 
 UNKNOWN = "*"
 """Stands in a word for what is known only when the script runs."""
+_TESTS = ("[", "[[", "test")
 _WRITES = (">", ">>", ">|", "&>", "&>>")
 _LISTS = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}|\{(\d+)\.\.(\d+)\}")
 _MOST = 64
@@ -49,11 +52,13 @@ class Run:
     _called: set[str] = field(default_factory=set)
 
     def follow(self, file: str, text: str, arguments: Sequence[str] = ()) -> None:
-        """Follow a script to its end, and then the functions that it never calls."""
+        """Follow a script to its end. What it never calls it does not do; but where it calls
+        something that is known only when it runs, that may be any of its functions."""
         self._set_arguments(arguments)
         _Walk(self, file).script(text)
-        for name in [name for name in self._functions if name not in self._called]:
-            _Walk(self, file).nodes(self._functions[name])
+        if any(action.words[0] == UNKNOWN for action in self.actions):
+            for name in [name for name in self._functions if name not in self._called]:
+                _Walk(self, file).nodes(self._functions[name])
 
     def _set_arguments(self, arguments: Sequence[str]) -> None:
         self._values |= {str(number): word for number, word in enumerate(arguments, 1)}
@@ -89,10 +94,46 @@ class _Walk:
                 self.run._functions[name] = body
             case For():
                 self._for(node)
+            case If(branches=branches):
+                self._if(branches)
+            case Case():
+                self._case(node)
             case Block(kind="while" | "until"):
                 replace(self, loop=True).nodes(node.body)
             case Block():
                 self.nodes(node.body)
+
+    def _if(self, branches: Sequence[tuple[Sequence[Node], Sequence[Node]]]) -> None:
+        """The branch that is taken, where that is known; else all that may be."""
+        for decides, body in branches:
+            self.nodes(decides)
+            holds = self._holds(decides)
+            if holds is not False:
+                self.nodes(body)
+            if holds or not decides:
+                return
+
+    def _holds(self, decides: Sequence[Node]) -> bool | None:
+        """Whether [ A = B ] or its like holds; None where that is known only at run time."""
+        node = decides[0] if len(decides) == 1 else None
+        if not isinstance(node, Simple) or not node.words or node.words[0].plain not in _TESTS:
+            return None
+        words = ["".join(self._words(word)) for word in node.words[1:]]
+        words = words[:-1] if words[-1:] in (["]"], ["]]"]) else words
+        if len(words) != 3 or any(UNKNOWN in word for word in (words[0], words[2])):
+            return None
+        same = words[0] == words[2]
+        return {"=": same, "==": same, "!=": not same}.get(words[1])
+
+    def _case(self, node: Case) -> None:
+        subject = " ".join(self._words(node.word))
+        for patterns, body in node.arms:
+            texts = ["".join(piece.text for piece in word.pieces) for word in patterns]
+            fits = any(fnmatchcase(subject, text) for text in texts)
+            if UNKNOWN in subject or fits:
+                self.nodes(body)
+            if fits and UNKNOWN not in subject:
+                return
 
     def _for(self, node: For) -> None:
         values = self.run._values

@@ -3,64 +3,14 @@
 import re
 from collections.abc import Collection
 
-from vfio_hooks.record import record
 from vfio_hooks.shell.tokens import Operator, Piece, Token, Unreadable, Word, tokens
+from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
 
 _REDIRECTIONS = (">", ">>", "<", "<<", "<<-", "<<<", ">&", "<&", "&>", "&>>", ">|", "<>")
 _SEPARATORS = ("\n", ";", "&", "&&", "||", "|")
-_BLOCKS = {"if": "fi", "while": "done", "until": "done"}
-_INNER = {"if": ("then", "elif", "else"), "while": ("do",), "until": ("do",)}
+_LOOPS = ("while", "until")
 _UNREAD = ("select", "coproc")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=")
-
-
-@record
-class Simple:
-    """A command: variables that it sets, its words, and (operator, file) of each redirection."""
-
-    line: int
-    assignments: tuple[tuple[str, Word], ...] = ()
-    words: tuple[Word, ...] = ()
-    redirections: tuple[tuple[str, Word], ...] = ()
-    background: bool = False
-
-
-@record
-class Pipe:
-    """Commands of which each reads what the one before prints."""
-
-    commands: tuple["Node", ...]
-
-
-@record
-class Block:
-    """Commands in between keywords or brackets: all branches of an `if`, the arms of a `case`.
-    `kind` is the opening word, "(" or "{"."""
-
-    line: int
-    kind: str
-    body: tuple["Node", ...]
-    redirections: tuple[tuple[str, Word], ...] = ()
-
-
-@record
-class For:
-    """The body once for each of the words; without words, for the arguments. `name` is "" in a
-    for ((...))."""
-
-    line: int
-    name: str
-    words: tuple[Word, ...]
-    body: tuple["Node", ...]
-
-
-@record
-class Function:
-    name: str
-    body: tuple["Node", ...]
-
-
-Node = Simple | Pipe | Block | For | Function
 
 
 def parse(text: str) -> tuple[tuple[Node, ...], Unreadable | None]:
@@ -110,8 +60,10 @@ class _Parser:
             return self._command()
         if keyword in _UNREAD:
             raise Unreadable(token.line, f"{keyword} is not read")
-        if keyword in _BLOCKS:
-            return self._block(token, _BLOCKS[keyword], _INNER[keyword])
+        if keyword == "if":
+            return self._if(token)
+        if keyword in _LOOPS:
+            return self._block(token, "done", ("do",))
         if keyword == "{":
             return self._block(token, "}", ())
         if keyword == "[[":
@@ -152,13 +104,35 @@ class _Parser:
         self.place += 1
         return Block(opening.line, "(", body, self._redirections())
 
+    def _if(self, opening: Word) -> If:
+        branches = []
+        while True:
+            self.place += 1
+            decides = self._body(opening.line, ("then",), ())
+            self.place += 1
+            branches.append((decides, self._body(opening.line, ("elif", "else", "fi"), ())))
+            keyword = self._keyword()
+            if keyword == "else":
+                self.place += 1
+                branches.append(((), self._body(opening.line, ("fi",), ())))
+            if keyword != "elif":
+                break
+        self.place += 1
+        self._redirections()
+        return If(opening.line, tuple(branches))
+
     def _condition(self, opening: Word) -> Simple:
-        """[[ ... ]], in which && and < are no operators of the shell's. It changes nothing."""
+        """[[ ... ]], in which && and < are no operators of the shell's: one that has any is kept
+        without its words."""
+        words: list[Word] = []
+        is_plain = True
         while self.place < len(self.tokens):
             token = self.tokens[self.place]
             self.place += 1
-            if isinstance(token, Word) and token.plain == "]]":
-                return Simple(opening.line, words=(opening,))
+            is_plain = is_plain and isinstance(token, Word)
+            words += [token] if isinstance(token, Word) else []
+            if words and words[-1].plain == "]]":
+                return Simple(opening.line, words=tuple(words) if is_plain else (opening,))
         raise Unreadable(opening.line, "no ]] closes this")
 
     def _sum(self, opening: Operator) -> Simple | None:
@@ -200,24 +174,26 @@ class _Parser:
         self._redirections()
         return For(head.line, head.name, head.words, body)
 
-    def _case(self, opening: Word) -> Block:
-        self.place += 2
+    def _case(self, opening: Word) -> Case:
+        self.place += 1
+        word = self._take_word()
         self._skip_newlines()
         if self._keyword() != "in":
             raise Unreadable(opening.line, "a case without in")
         self.place += 1
-        found: list[Node] = []
+        arms: list[tuple[tuple[Word, ...], tuple[Node, ...]]] = []
         while True:
             self._skip_newlines()
             if self._keyword() == "esac":
                 self.place += 1
-                return Block(opening.line, "case", tuple(found))
+                return Case(opening.line, word, tuple(arms))
+            patterns: list[Word] = []
             while self._operator() != ")":
-                # The pattern, with ( before it and | in it.
+                token = self._token()
+                patterns += [token] if isinstance(token, Word) else []
                 self.place += 1
-                self._token()
             self.place += 1
-            found += self._body(opening.line, (";;", "esac"), ())
+            arms.append((tuple(patterns), self._body(opening.line, (";;", "esac"), ())))
             if self._operator() == ";;":
                 self.place += 1
 
@@ -244,8 +220,12 @@ class _Parser:
             token = self.tokens[self.place]
             if isinstance(token, Operator):
                 if token.text not in _REDIRECTIONS:
-                    if token.text == "(" and assignments and not words:
-                        self._array(assignments)
+                    if token.text == "(" and token.glued and assignments and not words:
+                        assignments[-1] = (assignments[-1][0], self._array(assignments[-1][1]))
+                        continue
+                    if token.text == "(" and token.glued and words:
+                        # local NAME=(a b)
+                        words[-1] = self._array(words[-1])
                         continue
                     break
                 if token.glued and words and (words[-1].plain or "").isdecimal():
@@ -260,9 +240,8 @@ class _Parser:
                 self.place += 1
         return Simple(first.line, tuple(assignments), tuple(words), tuple(redirections))
 
-    def _array(self, assignments: list[tuple[str, Word]]) -> None:
-        """NAME=(a b c), as a list of words."""
-        name, opened = assignments.pop()
+    def _array(self, opened: Word) -> Word:
+        """NAME=(a b c), as one word with blanks."""
         self.place += 1
         pieces = list(opened.pieces)
         while self._operator() != ")":
@@ -271,7 +250,7 @@ class _Parser:
             if isinstance(token, Word):
                 pieces += (*token.pieces, Piece("text", " "))
         self.place += 1
-        assignments.append((name, Word(opened.line, tuple(pieces))))
+        return Word(opened.line, tuple(pieces))
 
     def _redirections(self) -> tuple[tuple[str, Word], ...]:
         found = []
