@@ -44,6 +44,25 @@ def silent(hooked: Guest) -> Iterator[Guest]:
     hooked.run(f"rm -f {NOTES} /var/tmp/saved")
 
 
+def test_a_script_that_fails_is_told_by_virsh(silent: Guest) -> None:
+    """With its last words, or why it cannot be run; one without a first line is bash's."""
+    domain = Domain("contract", (), memory=16)
+    begin = f"/etc/libvirt/hooks/qemu.d/{domain.name}/prepare/begin"
+    with managed_vm(silent, domain, ""):
+        for text, told in (
+            ("#!/bin/sh\necho no >&2\necho such card >&2\nexit 3\n", "exit code 3: such card;"),
+            ("#!/bin/sh\r\nexit 0\r\n", "its lines end as on Windows"),
+            ("#!/usr/local/bin/none\n", "its first line wants /usr/local/bin/none"),
+            ("[[ -n $BASH_VERSION ]] && echo bash >&2\nexit 4\n", "exit code 4: bash;"),
+        ):
+            silent.put(f"{begin}/one.sh", text, "0755")
+            failed = silent.start(domain.name, check=False)
+            assert failed.returncode
+            assert f"{begin}/one.sh: " in failed.stderr
+            assert told in failed.stderr
+        assert "such card" in silent.run(f"vfio-hooks log {domain.name}").stdout
+
+
 def test_save_and_restore_with_scripts_that_print(silent: Guest) -> None:
     domain = Domain("contract", (), memory=16)
     with managed_vm(silent, domain, ""):

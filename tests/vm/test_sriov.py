@@ -83,6 +83,32 @@ def test_two_vms_share_a_card(hooked: Guest, card: str) -> None:
         vms.forget()
 
 
+def test_a_card_that_is_lent_with_its_vfs(hooked: Guest, card: str) -> None:
+    """igb takes them along when it lets go, and comes back with none. Without a link igb takes no
+    rate, and the card comes back with its interface down."""
+    hooked.run(
+        f"echo 2 > {PF}/sriov_numvfs; udevadm settle; ip link set {card} vf 0 vlan 7 qos 2; "
+        f"ip link set {card} vf 1 mac 52:54:00:00:00:07; ip link set {card} vf 1 trust on; "
+        f"ip link set {card} vf 1 spoofchk off"
+    )
+    before = settings(hooked, card)
+    vms = Direct(hooked)
+    vms.manage(Domain("router", (HostDevice(SRIOV_PF, managed=False),)), "[pci]\n")
+    vms.manage(Domain("both", (HostDevice(SRIOV_PF), HostDevice(VFS[1]))), "[pci]\n")
+    try:
+        assert f"VF 1 ({VFS[1]}) is given to this VM, too" in vms.start("both")
+        assert vms.start("router") == ""
+        assert drivers(hooked, SRIOV_PF) == lent(SRIOV_PF)
+        assert not hooked.run(f"ls -d {PF}/virtfn*", check=False).stdout
+        vms.stop("router")
+        assert count(hooked) == "2"
+        assert without_address(settings(hooked, card)) == without_address(before)
+        assert settings(hooked, card)[1]["address"] == "52:54:00:00:00:07"
+        assert "could not" not in "\n".join(hooked.log().splitlines()[-40:])
+    finally:
+        vms.forget()
+
+
 def test_a_vf_that_is_made_for_a_vm(hooked: Guest, card: str) -> None:
     domain = Domain("gaming", (HostDevice(VFS[1]),))
     toml = f'[pci]\n[[sriov]]\npf = "{card}"\nvlan = 69\n'
