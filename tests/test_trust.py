@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,24 @@ def test_a_link_is_as_good_as_all_that_it_leads_through(hooks: Path, tmp_path: P
     # Nobody but its owner can move a folder away from a sticky one.
     open_folder.chmod(0o1777)
     trusted(f"{hooks}/qemu.d/win11", str(hooks))
+
+
+def test_a_file_in_somebody_s_home_is_to_be_copied(hooks: Path, tmp_path: Path) -> None:
+    """To have root own what the link leads through would lock that user out."""
+    home = tmp_path / "home/alice"
+    (home / "hooks").mkdir(parents=True)
+    (home / "hooks/start.sh").write_text("#!/bin/sh\n")
+    script = hooks / "qemu.d/win10/start.sh"
+    script.symlink_to(home / "hooks/start.sh")
+    home.chmod(0o777)
+    with pytest.raises(HookError) as caught:
+        trusted(str(script), str(hooks))
+    assert caught.value.problem.startswith(f"{home}: others than its owner")
+    for what in ("chown", "chmod", f" {home}"):
+        assert what not in caught.value.hint
+    subprocess.run(caught.value.hint.partition("link: ")[2], shell=True, check=True, umask=0o022)
+    assert script.read_text() == "#!/bin/sh\n"
+    trusted(str(script), str(hooks))
 
 
 def test_a_link_in_between_is_looked_at_too(hooks: Path, tmp_path: Path) -> None:

@@ -17,23 +17,40 @@ def trusted(path: str, folder: str) -> None:
     Looked at are `folder`, everything from there down to `path`, and everything on the way to
     where a symbolic link leads; links are allowed. Besides root it may be the calling user.
     """
+    inside = os.path.realpath(folder)
+    link = ""
     for name in _way(path, folder):
         try:
             seen = os.lstat(name)
         except OSError as error:
             raise unreadable(name, error) from None
+        is_inside = name == inside or name.startswith(f"{inside}/")
+        link = name if is_inside and stat.S_ISLNK(seen.st_mode) else link
         if seen.st_uid not in (0, os.geteuid()):
             raise HookError(
                 f"{name}: belongs to user {seen.st_uid}, not to root",
-                f"see what is in it, then: chown root: {shlex.quote(name)}",
+                _mending("chown root:", name) if is_inside else _copying(link),
             )
         # In a sticky folder (/tmp, /nix/store) nobody can replace what belongs to root.
         sticky = stat.S_ISDIR(seen.st_mode) and seen.st_mode & stat.S_ISVTX
         if seen.st_mode & 0o022 and not stat.S_ISLNK(seen.st_mode) and not sticky:
             raise HookError(
                 f"{name}: others than its owner may write there",
-                f"see what is in it, then: chmod go-w {shlex.quote(name)}",
+                _mending("chmod go-w", name) if is_inside else _copying(link),
             )
+
+
+def _mending(command: str, name: str) -> str:
+    return f"see what is in it, then: {command} {shlex.quote(name)}"
+
+
+def _copying(link: str) -> str:
+    """What is outside of the hooks' folder may be somebody's home, and has to stay theirs."""
+    place = shlex.quote(link)
+    return (
+        "see what is in it, then put a copy of root's in place of the link: "
+        f"cp -rL {place} {place}.new; rm {place}; mv {place}.new {place}"
+    )
 
 
 def _way(path: str, folder: str) -> Iterator[str]:

@@ -1,9 +1,11 @@
 """A PCI function that no program has open any more."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.freeing import is_desktops, service_of
 from vfio_hooks.host.in_use import Holder, holders_after, told
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.record import record
@@ -17,12 +19,14 @@ class Freed(Knob):
     leave behind may take some seconds to end.
 
     With `end` programs of user sessions that are left after a third of `seconds` are asked to
-    end, and after two thirds are killed; services of the system never are.
+    end, and after two thirds are killed; services of the system never are. Where `desktop_stays`
+    that is not advised.
     """
 
     address: str
     seconds: float = 30
     end: bool = False
+    desktop_stays: bool = False
     kind: ClassVar[str] = "freed"
     left: ClassVar[str] = "nothing to undo"
 
@@ -40,11 +44,17 @@ class Freed(Knob):
                     self._signal(host, holder, signal)
         seconds = self.seconds / 3 if self.end else self.seconds
         if found := holders_after(host, self.address, seconds):
-            advice = "" if self.end else ', or set leftovers = "end" in [session]'
             raise HookError(
                 f"{self.address}: still in use after {self.seconds:g} s: {told(found)}",
-                f"end it before the VM starts{advice}",
+                service_of(host, found) or self._advice(found),
             )
+
+    def _advice(self, found: Sequence[Holder]) -> str:
+        if self.desktop_stays and is_desktops(found):
+            return "the desktop is to stay: [display] in vm.toml has it close the card"
+        if self.end or self.desktop_stays:
+            return "end it before the VM starts"
+        return 'end it before the VM starts, or set leftovers = "end" in [session]'
 
     def shows(self, value: str) -> str:
         return "waited for until no program has them open"

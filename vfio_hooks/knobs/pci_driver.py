@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.host.freeing import how_to_free
 from vfio_hooks.host.in_use import holders, holders_after, stuck_writer, told, writer_name
 from vfio_hooks.host.pci import DEVICES, DRIVERS, PROBE, is_for_guests
 from vfio_hooks.knobs.base import Knob
@@ -79,7 +80,7 @@ class PciDriver(Knob):
         if found := holders_after(host, self.address, self.seconds):
             raise HookError(
                 f"{self.address}: still in use after {self.seconds:g} s: {told(found)}",
-                'close it; or set in_use = "take" in [pci] to unbind it all the same',
+                how_to_free(host, found),
             )
 
     def write(self, host: WritableHost, value: str) -> None:

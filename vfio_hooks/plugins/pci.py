@@ -167,7 +167,7 @@ def _check_losses(host: Host, address: str) -> None:
     if lost:
         raise HookError(
             f"pci: {address}: the host would lose what it needs: {', '.join(lost)}",
-            'move that elsewhere first; or set in_use = "take" in [pci]',
+            "move that elsewhere first",
         )
 
 

@@ -80,7 +80,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     stays, ends = options.manager == _STAYS, options.leftovers == "end"
     # A sound server that stays is told by [pci] that its card goes, and waited for there.
     for function in _with_companions(host, domain, cards) if ends and not stays else cards:
-        freed = Freed(function.address, options.timeout, ends)
+        freed = Freed(function.address, options.timeout, ends, stays)
         yield Step("session", freed, Once(FREE), required=function in cards)
     if not stays:
         yield from _console(host, unloading)

@@ -1,0 +1,68 @@
+"""What is advised about programs that have a device open, by who they are."""
+
+from pathlib import Path
+
+import pytest
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.freeing import how_to_free
+from vfio_hooks.host.in_use import Holder
+from vfio_hooks.knobs import Freed, freed
+
+USERS = "0::/user.slice/user-1000.slice/user@1000.service/session.slice/kwin.service"
+CASES = {
+    "a desktop": (USERS, "/dev/dri/card1", "[display] in vm.toml"),
+    "a game": (USERS, "/dev/dri/renderD128", "end it before the VM starts"),
+    "a sound server": (USERS, "/dev/snd/controlC1", "end it before the VM starts"),
+    "a program for lamps": (USERS, "/dev/i2c-7", 'in_use = "take"'),
+    "a daemon": ("0::/system.slice/ollama.service", "/dev/nvidia0", 'unit = "ollama.service"'),
+    "one of several": (
+        "0::/system.slice/system-a.slice/a@b.service/sub",
+        "/dev/nvme0",
+        'unit = "a@b.service"',
+    ),
+    "a container": ("0::/system.slice/docker-12ab.scope", "/dev/nvidia0", "a container or a VM"),
+    "another VM": ("0::/machine.slice/machine-qemu.scope", "/dev/vfio/1", "a container or a VM"),
+    "of an old host": ("", "/dev/nvidia0", "end it before the VM starts"),
+}
+
+
+def a_host(folder: Path, groups: str) -> Host:
+    (folder / "proc/77").mkdir(parents=True)
+    (folder / "proc/77/cgroup").write_text(f"{groups}\n")
+    return Host(str(folder))
+
+
+@pytest.mark.parametrize(("groups", "file", "hint"), CASES.values(), ids=CASES)
+def test_what_is_advised_does_no_harm(tmp_path: Path, groups: str, file: str, hint: str) -> None:
+    """To unbind a card, or its sound, under a program that draws or plays crashes it, or hangs."""
+    told = how_to_free(a_host(tmp_path, groups), [Holder(77, "x", file)])
+    assert hint in told
+    assert ("take" in told) == (hint == 'in_use = "take"')
+
+
+@pytest.mark.parametrize(
+    ("groups", "file", "stays", "hint"),
+    [
+        (USERS, "/dev/dri/card0", False, 'leftovers = "end"'),
+        (USERS, "/dev/dri/card0", True, "the desktop is to stay: [display] in vm.toml"),
+        (USERS, "/dev/nvidia0", True, "end it before the VM starts"),
+        ("0::/system.slice/ollama.service", "/dev/nvidia0", False, 'unit = "ollama.service"'),
+    ],
+)
+def test_leftovers_are_ended_where_they_are_some(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    groups: str,
+    file: str,
+    stays: bool,
+    hint: str,
+) -> None:
+    """A desktop that stays is none, and services are never ended that way."""
+    host = a_host(tmp_path, groups)
+    monkeypatch.setattr(freed, "holders_after", lambda *_: [Holder(77, "x", file)])
+    with pytest.raises(HookError) as caught:
+        Freed("0000:04:00.0", desktop_stays=stays).write(host, freed.FREE)  # type: ignore[arg-type]
+    assert hint in caught.value.hint
+    assert ("leftovers" in caught.value.hint) == (hint == 'leftovers = "end"')
