@@ -18,7 +18,7 @@ _MEMORY = 0x200  # IORESOURCE_MEM, of a line's third number
 def firmware_framebuffers(host: Host, address: str) -> list[str]:
     """The platform devices that draw on a PCI function's memory: "efi-framebuffer.0"."""
     here = os.path.realpath(host.path(f"{DEVICES}/{address}"))
-    claimed = _is_claimed(host, address)
+    claimed = bool(users_of_memory(host, address))
     return [
         device
         for device in _displays(host)
@@ -37,13 +37,17 @@ def _displays(host: Host) -> Iterator[str]:
             yield device
 
 
-def _is_claimed(host: Host, address: str) -> bool:
-    """Whether somebody else than the function's own driver uses part of its memory."""
+def users_of_memory(host: Host, address: str) -> list[str]:
+    """Who but the function's own driver uses part of its memory, as /proc/iomem calls them:
+    "BOOTFB"."""
     own = (address, host.link(f"{DEVICES}/{address}/driver"))
-    claims = [(start, end) for start, end, name in _regions(host) if name not in own]
-    return any(
-        low <= start and end <= high for low, high in _bars(host, address) for start, end in claims
+    bars = list(_bars(host, address))
+    found = (
+        name
+        for start, end, name in (_regions(host) if bars else ())
+        if name not in own and any(low <= start and end <= high for low, high in bars)
     )
+    return list(dict.fromkeys(found))
 
 
 def _bars(host: Host, address: str) -> Iterator[tuple[int, int]]:

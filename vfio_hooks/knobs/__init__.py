@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vfio_hooks.knobs.allowed_cpus import AllowedCpus
     from vfio_hooks.knobs.announced import Announced
     from vfio_hooks.knobs.bar_size import BarSize
+    from vfio_hooks.knobs.boot_picture import BootPicture
     from vfio_hooks.knobs.command import Command
     from vfio_hooks.knobs.console import Console
     from vfio_hooks.knobs.controller import Controller
@@ -83,6 +84,7 @@ KINDS = {
     "transient-unit": "transient.Transient",
     "announced": "announced.Announced",
     "lent-power": "lent_power.LentPower",
+    "boot-picture": "boot_picture.BootPicture",
 }
 """The module and the class of each kind that a journal may name."""
 
@@ -108,6 +110,7 @@ __all__ = [
     "AllowedCpus",
     "Announced",
     "BarSize",
+    "BootPicture",
     "Command",
     "Console",
     "Controller",

@@ -4,6 +4,9 @@ A function with managed='yes' is bound to vfio-pci by libvirt, which gives it ba
 driver then matches, or to none where that driver's module is not loaded; the plugin sees to it
 that it is the one from before. With managed='no' the plugin binds it, too.
 
+A graphics card that vfio-pci has had since boot may still have the firmware's picture on it (efifb,
+simpledrm, or BOOTFB in /proc/iomem), and QEMU cannot have its memory then: that is taken off first.
+
 A card that has SR-IOV's virtual functions loses them with its driver. It is lent only while nobody
 uses one of them; and it has as many again afterwards, with their MACs, VLANs and other settings.
 """
@@ -18,6 +21,7 @@ from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
 from vfio_hooks.host.console import is_console
+from vfio_hooks.host.framebuffer import firmware_framebuffers, users_of_memory
 from vfio_hooks.host.in_use import holders, told
 from vfio_hooks.host.losses import losses
 from vfio_hooks.host.modules import is_known, is_loaded
@@ -25,10 +29,19 @@ from vfio_hooks.host.network import is_vf_pool
 from vfio_hooks.host.pci import Function, is_for_guests
 from vfio_hooks.host.sriov import vf_at
 from vfio_hooks.host.udev import announced_cards
-from vfio_hooks.knobs import Announced, LentPower, Module, PciDriver, VfCount
+from vfio_hooks.knobs import (
+    Announced,
+    BootPicture,
+    LentPower,
+    Module,
+    PciDriver,
+    PlatformDriver,
+    VfCount,
+)
 from vfio_hooks.knobs.announced import WITHDRAWN
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.knobs.pci_driver import Binding
+from vfio_hooks.knobs.platform_driver import NONE as NO_DRIVER
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
@@ -93,6 +106,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         yield from _loaded(host, driver)
     for taken in (*passed.values(), *others):
         yield from lent_pf.steps(taken, domain, host)
+        yield from _picture(host, taken, options.timeout)
         yield from _before(host, taken)
     for address in (*passed, *makers, *(other.address for other in others)):
         bound = to_bind.get(address)
@@ -110,6 +124,17 @@ def _before(host: Host, function: Function) -> Iterator[Step]:
         yield Step("pci", Announced(card), Override(WITHDRAWN))
 
 
+def _picture(host: Host, function: Function, seconds: float) -> Iterator[Step]:
+    """What takes the firmware's picture off a card that none of the host's drivers took it from:
+    one that vfio-pci has had since boot, as a rule, or that no driver is for."""
+    if not function.is_display or not (function.driver is None or is_for_guests(function.driver)):
+        return
+    for device in firmware_framebuffers(host, function.address):
+        yield Step("pci", PlatformDriver(device, seconds), Override(NO_DRIVER))
+    if function.driver and users_of_memory(host, function.address):
+        yield Step("pci", BootPicture(function.address, seconds), Once("none"))
+
+
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     """What an empty plan is no answer to; a loss that is meant, as a rule; and who will be waited
     for."""
@@ -121,7 +146,12 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
                 f"pci: {passed.address} is in use now, and a start waits for up to "
                 f"{options.timeout:g} s: {told(users)}"
             )
-        if is_console(host, passed.address):
+        if is_console(host, passed.address) and is_for_guests(driver):
+            yield (
+                f"pci: {passed.address} is the boot display, and the firmware's picture, with the "
+                "text console, stays on it until the VM starts: after that the host has no screen"
+            )
+        elif is_console(host, passed.address):
             yield (
                 f"pci: {passed.address} is the boot display, with the text console on it: the host "
                 "has no screen until the VM ends; [session] takes desktop and console off it first"

@@ -83,8 +83,8 @@ KNOWN = (
         rf"{_DEVICE}: BAR (?P<bar>\d): can't reserve \[(?:mem|io) ",
         "Something else on the host uses this memory of {device}; often it is the framebuffer "
         "that the firmware set up.",
-        "the lines below this range in /proc/iomem (read it with sudo) name the user; with "
-        "[session] in vm.toml the hook releases a framebuffer",
+        "the lines below this range in /proc/iomem (read it with sudo) name the user; with [pci] "
+        "in vm.toml the hook takes the firmware's framebuffer off it",
         f"{_LINUX}, drivers/pci/pci.c",
     ),
     Known(

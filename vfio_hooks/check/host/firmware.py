@@ -80,7 +80,7 @@ def efifb(patient: Patient) -> Iterator[Seen]:
     if asked and any(name.startswith("simple-framebuffer") for name in devices):
         yield Seen(
             "video=efifb:off is on the kernel's command line, and simple-framebuffer is there",
-            "instead of it: initcall_blacklist=sysfb_init",
+            "nothing in its place: [pci] in vm.toml takes the picture off the card that is lent",
         )
 
 

@@ -1,0 +1,51 @@
+"""The firmware's picture on a card that vfio-pci has."""
+
+from typing import ClassVar
+
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.framebuffer import users_of_memory
+from vfio_hooks.host.pci import is_for_guests
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.pci_driver import Binding, PciDriver
+from vfio_hooks.record import record
+
+
+@record
+class BootPicture(Knob):
+    """What the kernel keeps of a card's memory for the firmware's picture, "BOOTFB" in /proc/iomem,
+    where a driver for guests has had the card since before that: QEMU cannot map the memory then.
+
+    Since Linux 6.0 the kernel gives it up whenever vfio-pci takes a card, so that is done anew. It
+    does not come back before the next boot, which the card could show no better.
+    """
+
+    address: str
+    seconds: float = 30
+    kind: ClassVar[str] = "boot-picture"
+    left: ClassVar[str] = "nothing to undo: the host has no picture on this card"
+
+    @property
+    def key(self) -> str:
+        return f"the firmware's picture on {self.address}"
+
+    def read(self, host: Host) -> str:
+        return ", ".join(users_of_memory(host, self.address)) or "none"
+
+    def write(self, host: WritableHost, value: str) -> None:
+        knob = PciDriver(self.address, self.seconds)
+        before = knob.read(host)
+        own = Binding.parse(before)
+        if self.read(host) != "none" and is_for_guests(own.driver):
+            knob.write(host, str(Binding(None, own.override)))
+            knob.write(host, before)
+        if (left := self.read(host)) != "none":
+            raise HookError(
+                f"{self.address}: its memory is still used by {left} (see /proc/iomem), so QEMU "
+                "cannot have it",
+                "have the firmware show its picture on another card; or boot without it: "
+                "initcall_blacklist=sysfb_init helps where the kernel is older than 6.0",
+            )
+
+    def shows(self, value: str) -> str:
+        return "given up"
