@@ -116,7 +116,7 @@ PLANS = {
     "subtract, list": [step(IRQ, Subtract("4-7"))],
     "subtract, emptied": [step(IrqAffinity(25), Subtract("4-7", ("0-3",)))],
     "subtract, mask": [step(IrqDefault(), Subtract("2,4"))],
-    "a line of the VM's own": [step(IRQ, Subtract("4-7")), step(IRQ, Only("4-5"), until="stopped")],
+    "a line of the VM's own": [step(IRQ, Only("4-5"), until="stopped")],
     "subtract, managed by the kernel": [step(MANAGED_IRQ, Subtract("4-7"))],
     "performance, in active mode": mode(1, "performance", "performance"),
     "an energy preference": mode(2, "powersave", "power"),

@@ -140,8 +140,10 @@ def _outcome(claim: Claim, undoing: Undoing) -> tuple[str | None, str | None, st
     restores = undoing.goal(claim, live)
     if restores is None:
         return live, None, "somebody else has changed it since: it will be left alone"
-    wanted = target(claim.base, holding(undoing.ledger.on(claim.step.key)))
-    gone = live == restores and live != wanted and claim.state is State.HELD
+    knob = claim.step.knob
+    wanted = target(claim.base, holding(undoing.ledger.counting(knob)))
+    is_as_left = knob.same(live, wanted, undoing.host)
+    gone = live == restores and not is_as_left and claim.state is State.HELD
     return live, restores, f"it is no longer {wanted}" if gone else None
 
 

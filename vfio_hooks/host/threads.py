@@ -39,7 +39,12 @@ def threads(host: Host, pid: int | None = None) -> dict[int, Thread]:
 
 def allowed(host: Host, thread: Thread) -> CpuSet:
     """The CPUs that a thread may use, by its own affinity and its cgroup's."""
-    status = host.maybe(f"/proc/{thread.pid}/task/{thread.tid}/status") or ""
+    return allowed_by_number(host, thread.pid, thread.tid)
+
+
+def allowed_by_number(host: Host, pid: int, tid: int) -> CpuSet:
+    """The same of a thread that is known by its numbers; none where it has ended."""
+    status = host.maybe(f"/proc/{pid}/task/{tid}/status") or ""
     line = re.search(r"^Cpus_allowed_list:\s*(\S+)", status, re.MULTILINE)
     return parse_list(line[1]) if line else frozenset()
 

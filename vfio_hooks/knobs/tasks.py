@@ -1,9 +1,12 @@
 """What tasks may use once no cpuset confines them."""
 
-from vfio_hooks.host import WritableHost, threads
+from contextlib import suppress
+
+from vfio_hooks.host import WritableHost, kthread
 from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import parse_list
+from vfio_hooks.host.threads import allowed_by_number
 from vfio_hooks.wait import until
 
 _SECONDS = 2
@@ -19,12 +22,12 @@ def give_offline_cpus(host: WritableHost) -> None:
     running, every = online(host), possible(host)
     if running == every or _is_needed(host) or not until(lambda: not _is_on(host), _SECONDS):
         return
-    for thread in threads.threads(host).values():
-        if not thread.is_kernels and threads.allowed(host, thread) == running:
-            try:
-                host.set_affinity(thread.tid, every)
-            except OSError:
-                pass  # It has ended.
+    for pid in map(int, filter(str.isdecimal, host.names("/proc"))):
+        for tid in map(int, host.names(f"/proc/{pid}/task")):
+            is_left = allowed_by_number(host, pid, tid) == running
+            if is_left and not kthread.is_kernels(host, pid):
+                with suppress(OSError):  # It may end at any time.
+                    host.set_affinity(tid, every)
 
 
 def _is_on(host: WritableHost) -> bool:

@@ -10,7 +10,9 @@ beside machine.slice get AllowedCPUs without the VM's CPUs, until the next boot 
 set there before comes back when the VM stops. Several VMs add up: a CPU goes back to the host when
 the last VM that has it stops. Unbound work queues, writeback and the kernel threads that can be
 moved leave as well; those that belong to one CPU stay, and have nothing to do on a quiet one.
-A CPU that comes online meanwhile is the host's.
+A CPU that comes online meanwhile is the host's. Before Linux 6.2 the kernel forgets which CPUs a
+program had chosen, as with taskset, whenever the set around it changes; and its own threads lose
+the CPUs that are offline when the VM stops.
 Containers in groups that are none of systemd's, as LXC makes them, have their CPU set made smaller
 if they run when the VM starts.
 
