@@ -190,6 +190,7 @@ SILENT = [
 ]
 NOT_IN_A_TREE = {
     "start-refused",
+    "script-doubles-table",
     "hook-dependencies",
     "command-dependencies",
     "hook-not-seen",

@@ -314,8 +314,9 @@ def test_what_takes_a_card_off_nvidia_depends_on_the_others(
 
 
 def test_every_rule_has_both() -> None:
-    assert {one[0] for one in FOUND} == NAMES
-    assert {one[0] for one in SILENT} == NAMES
+    # The log is this machine's, and so in tests/test_check_logs.py.
+    assert {one[0] for one in FOUND} | {"kernel-said"} == NAMES
+    assert {one[0] for one in SILENT} | {"kernel-said"} == NAMES
 
 
 GUIDE = {

@@ -18,8 +18,9 @@ from vfio_hooks.record import record, replace
 
 MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
-    *("host.isolation", "host.tables", "host.memory", "host.kvm"),
+    *("host.isolation", "host.tables", "host.memory", "host.kvm", "host.logged"),
     *("hook.start", "hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
+    "hook.doubled",
     *("domain.machine", "domain.model", "domain.placement", "domain.threads", "domain.memory"),
     *("domain.slots", "domain.devices", "domain.resets", "domain.rom", "domain.links"),
     *("domain.hyperv", "domain.clock", "domain.disks", "domain.iothreads", "domain.costs"),

@@ -1,0 +1,45 @@
+"""Scripts of a VM that do what a table of its vm.toml does, too."""
+
+import os
+from collections.abc import Iterator
+from shlex import quote
+
+from vfio_hooks.check.hook import managed
+from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.migrate import scripts
+
+
+@rule(
+    "script-doubles-table",
+    "hook",
+    "warning",
+    why="What is done twice comes to twice as much, as with hugepages, or is undone by one while "
+    "the other still wants it.",
+    source="vfio-hooks-migration(7)",
+    sure="likely",
+)
+def doubled(patient: Patient) -> Iterator[Seen]:
+    guest = patient.guest
+    if guest is None or guest.domain.name not in managed(patient):
+        return
+    vm = guest.domain.name
+    try:
+        found = scripts(patient.places.config, vm, patient.places.root)
+    except OSError:
+        # Another rule tells of what cannot be read.
+        return
+    lines: dict[str, list[str]] = {}
+    for script in found:
+        for one in script.verdicts:
+            if one.kind == "table" and one.table in patient.tables:
+                where = f"{os.path.basename(one.file)}:{one.line}"
+                lines.setdefault(one.table, []).append(where)
+    for table, places in lines.items():
+        where = ", ".join(dict.fromkeys(places))
+        yield Seen(
+            f"{where}: the script does what [{table}] does, too",
+            f"take that out of the script: vfio-hooks migrate {quote(vm)} shows how",
+        )
+
+
+RULES = (doubled,)
