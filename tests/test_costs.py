@@ -1,0 +1,87 @@
+"""What the events of a VM cost, in what does not depend on the machine: processes, opened files,
+modules. What they take of its time is in tests/bench/hook.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.hook import CHECKOUT, OPS, TABLES, Installed, install
+
+_LISTED = """
+import sys
+sys.argv = sys.argv[1:]
+try:
+    exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
+except SystemExit as ended:
+    print(*sys.modules, file=sys.stderr)
+    sys.exit(ended.code)
+"""
+_TRACE = ("strace", "-f", "-e", "trace=execve,fork,vfork,clone,clone3,open,openat", "-o")
+SLOW = {"dataclasses", "inspect", "ast", "dis", "subprocess", "site", "asyncio"}
+"""What takes long to import, or long to make classes with."""
+
+
+OPENS = {
+    "pci, governor, hugepages": {"prepare": 600, "release": 250},
+    "pci, cpus, irqs, governor, hugepages": {
+        "prepare": 1200,
+        "started": 300,
+        "stopped": 600,
+        "release": 250,
+    },
+}
+"""The most that an event may open, a Python's start and its modules included."""
+IDLE = 8
+MODULES = {"prepare": 200, "start": 200, "started": 200, "stopped": 130, "release": 130}
+"""The most that Python may have after an event, whether it had something to do or not."""
+
+
+@pytest.fixture(params=OPENS)
+def tables(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def installed(memory: Path, tables: str) -> Installed:
+    return install(CHECKOUT, memory, "", TABLES[tables])
+
+
+def run(installed: Installed, op: str, *under: str, started: tuple[str, ...] = ()) -> str:
+    """Handle an event, and return what is printed on standard error."""
+    command = installed.event("win11", op)
+    with Path(command.stdin).open("rb") as xml:
+        done = subprocess.run(
+            [*under, *started, *command.argv],
+            stdin=xml,
+            capture_output=True,
+            text=True,
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+            timeout=120,
+        )
+    assert (done.returncode, done.stdout) == (0, "")
+    return done.stderr
+
+
+def test_processes_and_opened_files(installed: Installed, tables: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    for op in OPS:
+        assert run(installed, op, *_TRACE, str(trace)) == ""
+        calls = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines()]
+        children = [call for call in calls if call.startswith(("fork", "vfork", "clone"))]
+        opens = [call for call in calls if call.startswith("open")]
+        assert not children, op
+        assert len(opens) <= OPENS[tables].get(op, IDLE), op
+
+
+def test_modules(installed: Installed) -> None:
+    """Each event by Python, idle or not, and none with a module that Python does not come with."""
+    for op in OPS:
+        python = ("/usr/bin/python3", "-IS", "-c", _LISTED)
+        modules = run(installed, op, started=python).split()
+        names = {module.partition(".")[0] for module in modules}
+        assert names <= {*sys.stdlib_module_names, "vfio_hooks", "__main__"}
+        assert not SLOW & set(modules), op
+        assert len(modules) <= MODULES[op], op
