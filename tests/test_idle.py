@@ -4,7 +4,6 @@ import copy
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from vfio_hooks.handling import handle
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.idle import idle_events
 from vfio_hooks.places import Places
+from vfio_hooks.record import field, record
 
 GOVERNOR = "[governor]\n"
 IRQS = "[irqs]\nvectors = false\n"
@@ -33,7 +33,7 @@ PINNED = (
 POOL = "<devices><interface type='network'><source network='pool'/></interface></devices>"
 
 
-@dataclass(frozen=True)
+@record
 class Mortal(Places):
     """Places whose writer dies at its fate's moment."""
 
