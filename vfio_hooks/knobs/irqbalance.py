@@ -12,6 +12,8 @@ from vfio_hooks.knobs.cpu_set import CpuSetKnob
 from vfio_hooks.record import record
 
 _ASKED = f"{BALANCER}/vfio-hooks"
+_UNKNOWN = "?"
+"""What it was asked for by a process that died at that."""
 
 
 @record
@@ -45,13 +47,16 @@ class IrqBalance(CpuSetKnob):
         banned = format_list(possible(host) - parse_list(value))
         shown = self._shown(host)
         # Should we die before the second note, the first says that nobody knows what was asked.
-        host.store(_ASKED, f"{self.socket} ? from {shown}\n")
+        host.store(_ASKED, f"{self.socket} {_UNKNOWN} from {shown}\n")
         # NULL gives the choice back to its configuration, which had banned none.
         host.ask(self.socket, f"settings cpus {banned or 'NULL'}")
         if value == shown:
             host.remove(_ASKED)
         else:
             host.store(_ASKED, f"{self.socket} {value} from {shown}\n")
+
+    def same(self, live: str, value: str, host: Host) -> bool:
+        return _UNKNOWN not in (live, value) and super().same(live, value, host)
 
     def _shown(self, host: Host) -> str:
         return format_list(possible(host) - self._banned(host))
