@@ -128,15 +128,39 @@ def test_what_cannot_be_put_back_is_a_failure_and_stays_on_record(changed: Comma
     surplus.write_text("3\n")
     put(changed, pages="17")
     result = changed.here("undo", "win11")
-    assert (result.code, result.out) == (1, "win11: governor: /governor: performance → powersave\n")
+    assert result.code == 1
+    assert result.out.splitlines() == [
+        "win11: governor: /governor: performance → powersave",
+        f"win11: {POOL}: 7 of 10 pages at once: looking for more",
+    ]
     warning, summary = result.err.splitlines()
     assert warning.startswith("vfio-hooks: win11: hugepages: this host: only ")
-    assert summary == "vfio-hooks: 1 of the changes could not be put back"
+    assert summary.startswith("vfio-hooks: 1 of the changes could not be put back; try again once")
     assert UUID in journals(changed)
     surplus.unlink()
     put(changed, pages="14")
     assert changed.here("undo", "win11").code == 0
     assert (read(changed, "pages"), journals(changed)) == ("10", [OTHER])
+
+
+def test_what_cannot_be_put_back_can_be_given_up(changed: Command) -> None:
+    prepare(changed, UUID, "win11", Step("hugepages", Pages(POOL), Add(4)), GOVERNOR)
+    (changed.host / POOL.strip("/").replace("nr_", "surplus_")).write_text("3\n")
+    put(changed, pages="17")
+    result = changed.here("undo", "--forget", "win11")
+    assert result.code == 0
+    assert result.out.splitlines()[-1].startswith(f"win11: forgotten: {POOL} stays ")
+    assert result.out.endswith(" (its own is 2)\n")
+    assert (read(changed, "governor"), journals(changed)) == ("powersave", [OTHER])
+    assert changed.here("undo", "win11").out == "nothing to undo for win11\n"
+
+
+def test_a_damaged_journal_can_be_given_up(changed: Command) -> None:
+    (changed.state / f"{UUID}.journal").write_text("nonsense\n")
+    assert changed.here("undo", UUID).code == 1
+    result = changed.here("undo", "--forget", UUID)
+    assert result.code == 0 and result.out.endswith(": removed; what it had changed stays\n")
+    assert journals(changed) == [OTHER] and read(changed, "governor") == "performance"
 
 
 def test_an_event_that_was_cut_off_is_undone(command: Command) -> None:

@@ -22,6 +22,7 @@ examples:
   vfio-hooks status                            what is there to undo?
   vfio-hooks undo win11
   vfio-hooks undo --all
+  vfio-hooks undo win11 --forget               give up what cannot be put back
 """
 
 
@@ -39,6 +40,11 @@ def register(verbs: Verbs) -> None:
     which.add_argument("--all", action="store_true", help="undo the changes of all VMs")
     parser.add_argument(
         "--force", action="store_true", help="even while the VM runs: PCI devices stay with it"
+    )
+    parser.add_argument(
+        "--forget",
+        action="store_true",
+        help="what cannot be put back stays as it is, and is forgotten",
     )
     add_places(parser, "root", "state-dir")
 
@@ -62,12 +68,19 @@ def run(arguments: argparse.Namespace) -> int:
         before = _values(journals.get(uuid), here.host())
         engine = Engine(here.host(), here.folder(), TerminalLog())
         failed = engine.undo("undo", uuid, known.get(uuid, ""))
+        if failed and arguments.forget:
+            for line in engine.forget(uuid):
+                say(clean(line))
+            continue
         problems += failed
         if uuid in journals and not failed:
             _tell_end(journals[uuid], before, here.host())
     if problems:
         # Each has been told already, with what to do about it.
-        raise HookError(f"{len(problems)} of the changes could not be put back")
+        raise HookError(
+            f"{len(problems)} of the changes could not be put back",
+            "try again once that is mended, or give them up with --forget",
+        )
     return 0
 
 

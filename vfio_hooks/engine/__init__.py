@@ -90,6 +90,22 @@ class Engine:
             journal.rename(vm or journal.vm)
             return problems + self._undo_event(ledger, journal, event, _ending(journal, event))
 
+    def forget(self, uuid: str) -> list[str]:
+        """Give up what a VM still has changed, without touching it; a line for each, with the value
+        that stays and the host's own. A journal that cannot be understood is given up as a whole.
+        """
+        with self._locked():
+            ledger = self._open("")
+            if uuid in ledger.damaged:
+                self.folder.create(uuid, "?").remove()
+                return [f"{ledger.damaged[uuid].problem}: removed; what it had changed stays"]
+            journal = ledger.journals.get(uuid)
+            claims = journal.live() if journal else []
+            told = [f"{claim.vm}: forgotten: {_standing(claim, self.host)}" for claim in claims]
+            if journal:
+                journal.remove()
+            return told
+
     def _planned(
         self, event: str, uuid: str, vm: str, planner: Planner
     ) -> tuple[Ledger, list[Change]]:
@@ -251,3 +267,14 @@ def _ending(journal: Journal, event: str) -> list[Claim]:
     return [
         claim for claim in journal.live() if event != "stopped" or claim.step.until == "stopped"
     ]
+
+
+def _standing(claim: Claim, host: WritableHost) -> str:
+    """A change that stays, for people."""
+    knob = claim.step.knob
+    try:
+        now = knob.shows(knob.read(host))
+    except HookError:
+        now = "as it is"
+    was = f" (its own is {knob.shows(claim.base)})" if is_shared(claim.step.share) else ""
+    return f"{claim.step.key} stays {now}{was}"
