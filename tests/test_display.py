@@ -23,7 +23,8 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.plugins.display import Options, plan
+from vfio_hooks.knobs import DisplayLayout
+from vfio_hooks.plugins.display import Options, notes, plan
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
@@ -334,11 +335,44 @@ def test_a_wayland_session_that_has_gone(desktop: Desktop) -> None:
     program = desktop.state.parent / "bin/kscreen-doctor"
     program.write_text(
         '#!/bin/sh\ntest -z "$DISPLAY" -a "$QT_QPA_PLATFORM" = wayland || exit 1\n'
-        "echo 'This application failed to start.\n\nAvailable platform plugins are: xcb.' >&2\n"
+        "echo 'Could not load it.\n\nAvailable platform plugins are: xcb, wayland.' >&2\n"
         "kill -ABRT $$\n"
     )
     assert desktop.stop() == []
     assert any("no display server answers: nothing to put back" in one for one in desktop.log.infos)
+
+
+def test_a_plugin_of_qts_that_is_not_there_is_no_missing_compositor(desktop: Desktop) -> None:
+    desktop.log_in(two_cards(), **WAYLAND, DESKTOP="KDE")
+    program = desktop.state.parent / "bin/kscreen-doctor"
+    program.write_text(
+        "#!/bin/sh\necho 'Available platform plugins are: xcb.' >&2\nkill -ABRT $$\n"
+    )
+    for name in ("wlr-randr", "busctl"):
+        (desktop.state.parent / "bin" / name).write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(HookError, match=r"lacks what it needs for wayland; install qt6-wayland"):
+        desktop.plan(off=["HDMI-A-0"])
+
+
+def test_the_compositor_is_the_one_that_answers(desktop: Desktop) -> None:
+    """LXQt has any of them, and may put its name into XDG_CURRENT_DESKTOP."""
+    desktop.log_in(
+        Server.of(Monitor("HDMI-1", MODES, 0), Monitor("DP-1", MODES, 1, 2560)),
+        DESKTOP="LXQt:kwin_wayland",
+        **WAYLAND,
+    )
+    for name in ("wlr-randr", "busctl"):
+        text = "#!/bin/sh\necho no wlr-output-management-unstable-v1, not activatable >&2\nexit 1\n"
+        (desktop.state.parent / "bin" / name).write_text(text)
+    (step,) = desktop.plan(off=["HDMI-1"])
+    assert isinstance(step.knob, DisplayLayout) and step.knob.back_end == "kscreen"
+    domain = Domain("win11", UUID, pci=(PciFunction(GPU, True, "hostdev"),))
+    wish: dict[str, str | int | float] = {"name": "DP-1", "scale": 1.3}
+    told = list(notes(domain, Options(off=("HDMI-1",), outputs=(wish,)), desktop.host))
+    assert len(told) == 1 and "light it again with kscreen-doctor output.HDMI-1.enable" in told[0]
+    wish["scale"] = 1.003
+    told = list(notes(domain, Options(off=("HDMI-1",), outputs=(wish,)), desktop.host))
+    assert told[0] == "display: DP-1 cannot have the scale 1.003: it gets 1"
 
 
 def test_a_server_that_does_not_do_it_fails_the_start(desktop: Desktop) -> None:
@@ -401,8 +435,9 @@ def test_sessions_that_cannot_be_reached(
 
 
 def test_a_compositor_without_the_protocol_is_named(desktop: Desktop) -> None:
-    program = desktop.state.parent / "bin/wlr-randr"
-    program.write_text("#!/bin/sh\necho no wlr-output-management-unstable-v1 here >&2\nexit 1\n")
+    for name in ("wlr-randr", "busctl", "kscreen-doctor"):
+        text = "#!/bin/sh\necho no wlr-output-management-unstable-v1 here >&2\nexit 1\n"
+        (desktop.state.parent / "bin" / name).write_text(text)
     desktop.add_gpu()
     desktop.log_in(two_cards(), **WAYLAND)
     with pytest.raises(HookError, match="its compositor is not supported; supported are X11"):

@@ -1,5 +1,6 @@
 """The layout of a user's monitors, as the display server of that user's session has it."""
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -135,8 +136,12 @@ class DisplayLayout(Knob):
         try:
             return run(argv, COMMAND_SECONDS)
         except HookError as error:
-            if any(sign in error.problem for sign in back_end.GONE):
+            if any(re.search(sign, error.problem) for sign in back_end.GONE):
                 raise Gone(f"{self.key}: no display server answers") from None
+            for sign, package in back_end.LACKS:
+                if sign in error.problem:
+                    what = f"{back_end.PROGRAM} lacks what it needs for {self.display}"
+                    raise HookError(what, f"install {package}") from None
             if "exit code 127" in error.problem:
                 what = f"{back_end.PROGRAM}: no such program"
                 raise HookError(what, f"install {back_end.PACKAGE}") from None

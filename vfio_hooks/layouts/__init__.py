@@ -20,7 +20,9 @@ class BackEnd(Protocol):
     QUERY: tuple[str, ...]
     """The arguments with which it shows the screen."""
     GONE: tuple[str, ...]
-    """Parts of what it says when there is no display server (any more)."""
+    """What it says when there is no display server (any more), as regular expressions."""
+    LACKS: tuple[tuple[str, str], ...]
+    """The same for what else it needs, with the packages of that."""
 
     def parse(self, text: str) -> Screen:
         """The screen from the program's answer. Raises ValueError, KeyError or IndexError."""
@@ -31,15 +33,18 @@ class BackEnd(Protocol):
 
 SUPPORTED = "X11, and on Wayland KDE, GNOME, and compositors with wlr-output-management (sway)"
 _DESKTOPS = {"KDE": "kscreen", "GNOME": "mutter"}
+# kscreen-doctor is the last: it waits for ever where KWin is not the compositor.
+_ON_WAYLAND = ("wlroots", "mutter", "kscreen")
 
 
-def back_end_for(session_type: str, desktop: str) -> str | None:
-    """The back end for a session of a type ("wayland") with a desktop as XDG_CURRENT_DESKTOP names
-    it ("ubuntu:GNOME"), or None. What else is on Wayland may speak wlroots' protocol."""
+def back_ends_for(session_type: str, desktop: str) -> tuple[str, ...]:
+    """The back ends to ask for a session of a type ("wayland") with a desktop as
+    XDG_CURRENT_DESKTOP names it ("ubuntu:GNOME"), the likeliest first. Which compositor it is says
+    only an answer: "LXQt:kwin_wayland" and the like have several."""
     if session_type == "wayland":
-        names = (_DESKTOPS.get(part.upper()) for part in desktop.split(":"))
-        return next(filter(None, names), "wlroots")
-    return "xrandr" if session_type == "x11" else None
+        named = (_DESKTOPS.get(part.upper()) for part in desktop.split(":"))
+        return tuple(dict.fromkeys([*filter(None, named), *_ON_WAYLAND]))
+    return ("xrandr",) if session_type == "x11" else ()
 
 
 def load(name: str) -> BackEnd:

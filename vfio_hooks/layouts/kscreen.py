@@ -13,10 +13,13 @@ from typing import Any
 from vfio_hooks.layouts.layout import ROTATIONS, Layout, Mode, Output, Screen
 
 PROGRAM = "kscreen-doctor"
-PACKAGE = "libkscreen or kscreen"
+PACKAGE = "libkscreen-bin (Debian; in 12 libkf5screen-bin), libkscreen or kscreen"
 QUERY = ("--json",)
-# The last is Qt's, which ends by SIGABRT then.
-GONE = ("could not connect to display", "Invalid config", "Available platform plugins are")
+# The last is Qt's, which ends by SIGABRT then: it has the plugin for Wayland, and no compositor.
+GONE = ("could not connect to display", "Invalid config", "platform plugins are: .*wayland")
+LACKS = (
+    ("Available platform plugins are", "qt6-wayland (Debian), qt6-qtwayland or Plasma 5's own"),
+)
 
 # KScreen::Output::Rotation, https://api.kde.org/libkscreen-index.html
 _TURNS = {1 << number: (ROTATIONS[number % 4], "x" * (number > 3)) for number in range(8)}

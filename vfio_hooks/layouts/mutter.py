@@ -17,6 +17,7 @@ _CALL = ("--user", "--json=short", "--", "call", *_OBJECT, _OBJECT[0])
 QUERY = (*_CALL, "GetCurrentState")
 # The last three are of dbus-daemon, of sd-bus and of dbus-broker.
 GONE = ("Failed to connect", "not provided by any", "NameHasNoOwner", "name is not activatable")
+LACKS = ()
 _TEMPORARY = "1"
 _LAYOUT_MODES = {1: "logical", 2: "physical"}
 # What a monitor has besides its mode: the name when it is set, when it is shown, the type, and

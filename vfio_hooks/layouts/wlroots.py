@@ -14,6 +14,7 @@ PROGRAM = "wlr-randr"
 PACKAGE = "wlr-randr"
 QUERY = ()
 GONE = ("failed to connect to display",)
+LACKS = ()
 
 _HEADER = re.compile(r"^(\S+) .*\n", re.MULTILINE)
 _MODE = re.compile(r"^    (\d+)x(\d+) px(?:, ([\d.]+) Hz)?(?: \((.*)\))?", re.MULTILINE)

@@ -7,9 +7,10 @@ from vfio_hooks.layouts.layout import Layout, Mode, Output, Screen
 from vfio_hooks.record import record, replace
 
 PROGRAM = "xrandr"
-PACKAGE = "x11-xserver-utils"
+PACKAGE = "x11-xserver-utils (Debian), xrandr or xorg-xrandr"
 QUERY = ("--verbose",)
 GONE = ("Can't open display",)
+LACKS = ()
 
 _HEADER = re.compile(
     r"^(?P<name>\S+) (?P<state>connected|disconnected|unknown connection)(?P<primary> primary)?"

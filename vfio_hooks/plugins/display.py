@@ -26,10 +26,10 @@ from vfio_hooks.host.sessions import Session, choose, environment
 from vfio_hooks.host.udev import announced_cards
 from vfio_hooks.knobs import Announced, DisplayLayout
 from vfio_hooks.knobs.announced import WITHDRAWN
-from vfio_hooks.layouts import SUPPORTED, back_end_for
+from vfio_hooks.layouts import SUPPORTED, back_ends_for
 from vfio_hooks.layouts.arrange import arrange, check_wish
 from vfio_hooks.layouts.cards import is_on_first_card, outputs_on
-from vfio_hooks.layouts.layout import Screen
+from vfio_hooks.layouts.layout import Layout, Screen
 from vfio_hooks.layouts.xrandr import providers
 from vfio_hooks.record import record, replace
 from vfio_hooks.sharing import Override
@@ -83,10 +83,51 @@ class Options:
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
     if event.op != "prepare":
         return
+    change = _change(domain, options, host)
+    if change.layout is not None:
+        # Of a card whose outputs are not known `off` has the names.
+        darkened = tuple(sorted(change.screen.layout.lit & (change.on_cards or set(options.off))))
+        knob = replace(change.knob, darkened=darkened)
+        yield Step("display", knob, Override(str(change.layout)))
+    for card in change.cards if options.release else ():
+        yield Step("display", Announced(card), Override(WITHDRAWN))
+
+
+def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
+    """What a plan has to say besides its steps."""
+    try:
+        change = _change(domain, options, host)
+    except HookError:
+        return  # The plan itself says why.
+    granted = {one.name: one for one in change.layout.outputs} if change.layout else {}
+    for wish in options.outputs:
+        got = granted[str(wish["name"])].scale
+        if "scale" in wish and abs(float(got.partition("x")[0]) - float(wish["scale"])) > 0.001:
+            yield f"display: {wish['name']} cannot have the scale {wish['scale']:g}: it gets {got}"
+    dark = sorted(change.screen.layout.lit - change.layout.lit) if change.layout else []
+    if dark and change.knob.back_end == "kscreen":
+        words = " ".join(f"output.{name}.enable" for name in dark)
+        yield (
+            f"display: KWin remembers that {', '.join(dark)} was off: should the host crash while "
+            f"the VM runs, light it again with kscreen-doctor {words}"
+        )
+
+
+@record
+class _Change:
+    """What the display is, and is to be; no `layout` where that stays. `on_cards` are the outputs
+    of the passed cards, `cards` the folders of these that udev knows."""
+
+    knob: DisplayLayout
+    screen: Screen
+    layout: Layout | None
+    on_cards: set[str]
+    cards: list[str]
+
+
+def _change(domain: Domain, options: Options, host: Host) -> _Change:
     session = choose(host, options.user, options.seat)
-    knob = _knob(host, session, options.timeout)
-    screen = _screen(host, knob, session)
-    off = set(options.off)
+    knob, screen = _found(host, session, options.timeout)
     on_cards: set[str] = set()
     cards: list[str] = []
     for function in domain.pci:
@@ -97,25 +138,35 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             _check_not_first(host, knob, function.address, outputs, about.boot_vga)
             on_cards |= set(outputs)
             cards += announced_cards(host, function.address, "drm")
-    off |= on_cards
-    if off or options.primary or options.outputs:
-        layout = arrange(screen, sorted(off), options.primary, options.outputs)
-        # Of a card whose outputs are not known `off` has the names.
-        darkened = tuple(sorted(screen.layout.lit & (on_cards or off)))
-        yield Step("display", replace(knob, darkened=darkened), Override(str(layout)))
-    for card in cards if options.release else ():
-        yield Step("display", Announced(card), Override(WITHDRAWN))
+    off = sorted({*options.off, *on_cards})
+    is_changed = off or options.primary or options.outputs
+    layout = arrange(screen, off, options.primary, options.outputs) if is_changed else None
+    return _Change(knob, screen, layout, on_cards, cards)
 
 
-def _knob(host: Host, session: Session, seconds: float) -> DisplayLayout:
+def _found(host: Host, session: Session, seconds: float) -> tuple[DisplayLayout, Screen]:
+    """The layout of the session's display, by the first back end that gets an answer."""
     variables = environment(host, session)
-    back_end = back_end_for(session.type, variables.get("XDG_CURRENT_DESKTOP", ""))
+    refused: list[HookError] = []
+    for back_end in back_ends_for(session.type, variables.get("XDG_CURRENT_DESKTOP", "")):
+        knob = _knob(session, back_end, variables, seconds)
+        try:
+            return knob, knob.screen(host)
+        except HookError as error:
+            refused.append(error)
+    if not refused:
+        problem = f"sessions of type {session.type} are not supported"
+    elif "wlr-output-management" in refused[0].problem:
+        problem = "its compositor is not supported"
+    else:
+        raise refused[0]
+    raise HookError(f"display: {session}: {problem}", f"supported are {SUPPORTED}")
+
+
+def _knob(
+    session: Session, back_end: str, variables: dict[str, str], seconds: float
+) -> DisplayLayout:
     needed = "DISPLAY" if back_end == "xrandr" else "XDG_RUNTIME_DIR"
-    if back_end is None:
-        raise HookError(
-            f"display: {session}: sessions of type {session.type} are not supported",
-            f"supported are {SUPPORTED}",
-        )
     if needed not in variables:
         raise HookError(f"display: {session}: none of its programs knows its {needed}")
     if back_end != "xrandr":
@@ -124,17 +175,6 @@ def _knob(host: Host, session: Session, seconds: float) -> DisplayLayout:
     known = tuple(f"{name}={variables[name]}" for name in _NEEDED if variables.get(name))
     name = variables["DISPLAY"] if back_end == "xrandr" else variables.get("WAYLAND_DISPLAY")
     return DisplayLayout(back_end, session.user, name or session.type, known, seconds)
-
-
-def _screen(host: Host, knob: DisplayLayout, session: Session) -> Screen:
-    try:
-        return knob.screen(host)
-    except HookError as error:
-        if "wlr-output-management" in error.problem:
-            raise HookError(
-                f"display: {session}: its compositor is not supported", f"supported are {SUPPORTED}"
-            ) from None
-        raise
 
 
 def _check_not_first(
