@@ -372,7 +372,9 @@ def test_what_was_cut_off_does_not_fail_the_plan_as_it_does_not_the_start(comman
     other = domain_xml(name="b", uuid="00000000-0000-0000-0000-00000000000b")
     command.here("hook", "b", "prepare", "begin", "-", stdin=other)
     (journal,) = command.state.glob("*.journal")
-    journal.write_text(journal.read_text().replace('{"record":"end"}\n', ""))
+    *lines, end = journal.read_text().splitlines(keepends=True)
+    assert '"end"' in end
+    journal.write_text("".join(lines))
     result = command.here("plan", "--xml", "-", stdin=domain_xml())
     assert result.code == 0
     assert "note: prepare of b is being handled now, or was cut off: then a start" in result.out

@@ -8,7 +8,8 @@ import pytest
 
 from tests.half import SHELLS, Half
 from vfio_hooks import dispatch
-from vfio_hooks.engine.journal import Disk, Journal
+from vfio_hooks.engine.disk import Disk
+from vfio_hooks.engine.journal import Journal
 from vfio_hooks.engine.state import StateFolder
 
 OPS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect")

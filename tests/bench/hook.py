@@ -18,7 +18,8 @@ from pathlib import Path
 from tests.bench.pairs import Command, compare
 from tests.bench.scale import build, put
 from tests.hosttree import domain_xml, gpu_host
-from vfio_hooks.engine.journal import Disk, Journal
+from vfio_hooks.engine.disk import Disk
+from vfio_hooks.engine.journal import Journal
 from vfio_hooks.knobs import File
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step

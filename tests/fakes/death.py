@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tests.fakes.kernel import Kernel
-from vfio_hooks.engine.journal import Disk
+from vfio_hooks.engine.disk import Disk
 from vfio_hooks.host.shared import Access
 
 
@@ -84,19 +84,21 @@ class MortalKernel(Kernel):
 
 
 class MortalDisk(Disk):
-    """A disk whose writer may die before, in the middle of and after each journal record."""
+    """A disk whose writer may die before, in the middle of, between and after records."""
 
     def __init__(self, fate: Fate) -> None:
+        super().__init__()
         self.fate = fate
 
-    def append(self, path: str, line: bytes) -> None:
+    def append(self, path: str, lines: bytes) -> None:
         self.fate.moves_on()
-        try:
-            self.fate.moves_on()
-        except Died:
-            super().append(path, line[: len(line) // 2])
-            raise
-        super().append(path, line)
+        for part in sorted({len(lines) // 2, lines.find(b"\n") + 1} - {len(lines)}):
+            try:
+                self.fate.moves_on()
+            except Died:
+                super().append(path, lines[:part])
+                raise
+        super().append(path, lines)
         self.fate.moves_on()
 
     def remove(self, path: str) -> None:

@@ -213,7 +213,7 @@ def _show_outlook(outlook: Outlook) -> None:
 
 def _ledger(folder: StateFolder) -> tuple[Ledger, list[str]]:
     try:
-        return Ledger(folder), []
+        return Ledger(folder).read_all(), []
     except PermissionError:
         note = (
             f"{folder.path} is only for root to read: this plan does not know what other VMs hold"

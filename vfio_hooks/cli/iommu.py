@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 def holders(folder: StateFolder) -> dict[str, str]:
     """The VM that has a function now, by address, as far as this user may read that."""
     try:
-        journals = Ledger(folder).journals.values()
+        journals = Ledger(folder).read_all().journals.values()
     except OSError:
         return {}
     return {

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     here = places(arguments)
     folder = here.folder()
     try:
-        ledger = Ledger(folder)
+        ledger = Ledger(folder).read_all()
         busy = folder.is_busy()
     except PermissionError:
         raise HookError(f"{folder.path} is only for root to read", "try again with sudo") from None

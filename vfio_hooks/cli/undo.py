@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         need_root("undo")
     known = names(here.host())
     uuids = here.folder().uuids() if arguments.all else _find(arguments.vm, here, known)
-    ledger = Ledger(here.folder())
+    ledger = Ledger(here.folder()).read_all()
     journals = ledger.journals
     for uuid, journal in journals.items():
         journal.rename(known.get(uuid, journal.vm))
@@ -117,7 +117,7 @@ def _find(vm: str, here: Places, known: dict[str, str]) -> list[str]:
             f"{len(found)} VMs named {vm} have changes", f"give one's UUID: {', '.join(found)}"
         )
     if not found:
-        ledger = Ledger(folder)
+        ledger = Ledger(folder).read_all()
         # The journal that is meant may be among them.
         ledger.require_whole()
         refuse_mistyped(vm, ledger, here)
@@ -127,7 +127,7 @@ def _find(vm: str, here: Places, known: dict[str, str]) -> list[str]:
 def _refuse_running(uuids: list[str], here: Places) -> None:
     """A running VM's devices must not be taken from under it."""
     host: Host = here.host()
-    for uuid, journal in Ledger(here.folder()).journals.items():
+    for uuid, journal in Ledger(here.folder()).read_all().journals.items():
         if uuid in uuids and (file := runs(host, uuid, journal.vm)):
             raise HookError(
                 f"{file.rpartition('/')[2].removesuffix('.xml')} is running ({file} is there)",

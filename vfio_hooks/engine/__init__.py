@@ -83,7 +83,7 @@ class Engine:
         """
         with self._locked():
             ledger = self._open("")
-            journal = ledger.journals.get(uuid)
+            journal = ledger.find(uuid)
             problems = [ledger.damaged[uuid].problem] if uuid in ledger.damaged else []
             if journal is None:
                 return problems
@@ -156,8 +156,8 @@ class Engine:
         lent = (change.step.key for change in changes if isinstance(change.step.share, Exclusive))
         for key in lent:
             for claim in ledger.on(key):
-                if claim.uuid != uuid and is_detached(claim, ledger, self.host):
-                    journal = ledger.journals[claim.uuid]
+                journal = ledger.find(claim.uuid)
+                if journal and claim.uuid != uuid and is_detached(claim, ledger, self.host):
                     Undoing(self.host, ledger, self.log).undo(journal, [claim])
                     self._close(ledger, journal)
 
@@ -179,6 +179,7 @@ class Engine:
                 except Immovable as error:
                     immovable.append(error.problem)
             self.signals.check()
+            journal.end()
         except Exception as error:
             problems = Undoing(self.host, ledger, self.log).undo(journal, journal.since_begin())
             self._close(ledger, journal)
@@ -186,7 +187,6 @@ class Engine:
                 hint = f"could not be put back: {'; '.join(problems)}"
                 raise HookError(str(error), hint) from error
             raise
-        journal.end()
         ledger.settle()
         if immovable:
             told = ", ".join(immovable[:3]) + (" and so on" if immovable[3:] else "")
@@ -252,7 +252,7 @@ class Engine:
         try:
             if not journal.live():
                 journal.remove()
-            elif journal.event is not None:
+            else:
                 journal.end()
         except HookError as error:
             self.log.warning(str(error), journal.vm)

@@ -1,24 +1,30 @@
 """What vfio-hooks has changed for a VM, on disk before it is changed.
 
-A journal is lines of JSON that are only ever appended, each in one write and synced. The claim
-of a step is written before its kernel write, so whatever a crash left undone or half done can
-be told from the file alone. A last line that a crash tore is ignored. Nothing in a journal is
-evaluated or imported.
+A journal is lines of JSON that are only ever appended, and synced. The claim of a step is written
+before its kernel write, so whatever a crash left undone or half done can be told from the file
+alone. That a write is done is written together with the next record: until then the file says that
+a crash may have left the value anywhere on the way, and undoing is right for that, too. A last
+line that a crash tore is ignored. Nothing in a journal is evaluated or imported.
 """
 
-import errno
 import json
 import os
-import stat
 from enum import Enum
 from typing import Any
+from zlib import crc32
 
-from vfio_hooks.errors import Gone, HookError, reason
+from vfio_hooks.engine.disk import Disk, read
+from vfio_hooks.errors import HookError, reason
 from vfio_hooks.record import record, replace
 from vfio_hooks.steps import Step
 
 VERSION = 1
 SUFFIX = ".journal"
+BEGIN = b'{"record":"begin",'
+CLAIM = b'{"record":"claim","key":'
+END = b'{"record":"end","last":'
+SUM = b',"sum":'
+"""How records of these kinds begin in the file, and where the last one has its checksum."""
 
 
 class State(Enum):
@@ -33,6 +39,7 @@ class State(Enum):
     UNDONE = "undone"
 
 
+_LATE = (State.HELD, State.UNDONE)
 _RECORDS = {state.value: state for state in State if state is not State.PENDING}
 
 
@@ -52,42 +59,28 @@ class Claim:
     goal: str | None = None
     """What an undo that began was going to write; None when none has begun."""
 
+    def marked(self, record: dict[str, Any]) -> "Claim":
+        """The claim after a record of how it went on."""
+        return replace(self, state=_RECORDS[record["record"]], goal=record["goal"])
 
-class Disk:
-    """The ways in which the files of a state folder change."""
 
-    def append(self, path: str, line: bytes) -> None:
-        """Add a line and wait until it is on disk. Raises OSError."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                # A crash tore the last line. Cut it off, or this record would become part of it.
-                whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
-                os.ftruncate(descriptor, whole)
-            if os.write(descriptor, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def as_claim(record: dict[str, Any], uuid: str, vm: str) -> Claim:
+    """The claim that was written as this record. Raises HookError and whatever else a record that
+    is none leads to."""
+    return Claim(
+        number=int(record["number"]),
+        vm=vm,
+        uuid=uuid,
+        event=str(record["event"]),
+        time=float(record["time"]),
+        step=Step.from_json(record["step"]),
+        base=str(record["base"]),
+    )
 
-    def remove(self, path: str) -> None:
-        """Remove a file that may be gone already. Raises OSError."""
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
 
-    def stamp(self, path: str, at: int) -> None:
-        """Make an empty file with a time of change (ns since 1970). Raises OSError."""
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        os.utime(path, ns=(at, at))
-
-    def resize(self, path: str, size: int) -> None:
-        """Give a file this many bytes, zeros where it had fewer: they take no room, so this works
-        on a full disk, too. Raises OSError."""
-        os.truncate(path, size)
+def encoded(value: Any) -> bytes:
+    """JSON as it is in a journal."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class Journal:
@@ -107,28 +100,26 @@ class Journal:
         """The number of the first claim that the event which began last could have made."""
         self.has_started = False
         """Whether the guest runs, or has run, with what was claimed for it."""
+        self._sum = 0
+        """The checksum of the file's whole lines."""
+        self._waiting = b""
+        """Records that are written together with the next one."""
 
     @classmethod
     def load(cls, path: str, disk: Disk) -> "Journal":
         """Read a journal. Raises HookError for one that cannot be understood, and Gone where it is
         not there any more: who reads without the lock may meet the end of a VM."""
-        uuid = os.path.basename(path).removesuffix(SUFFIX)
-        try:
-            with open(path, encoding="utf-8", opener=_open_plain) as file:
-                text = file.read()
-        except FileNotFoundError:
-            raise Gone(f"{path}: there is no such journal") from None
-        except (OSError, UnicodeDecodeError) as error:
-            why = reason(error) if isinstance(error, OSError) else "it is not UTF-8"
-            raise HookError(
-                f"{path}: cannot read the journal: {why}", "see what it is, then remove it"
-            ) from None
+        return cls.understood(path, read(path), disk)
+
+    @classmethod
+    def understood(cls, path: str, data: bytes, disk: Disk) -> "Journal":
+        """The journal with these bytes. Raises HookError."""
+        journal = cls(path, os.path.basename(path).removesuffix(SUFFIX), "?", disk)
         # Not splitlines: in names and values may be what that takes for the end of a line.
-        *whole, _torn = text.split("\n")
-        journal = cls(path, uuid, "?", disk)
+        *whole, torn = data.split(b"\n")
         for number, line in enumerate(whole, 1):
             try:
-                journal._replay(json.loads(line))
+                journal._replay(json.loads(line.decode()))
             except HookError as error:
                 raise HookError(f"{path}:{number}: {error.problem}", error.hint) from None
             except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -136,6 +127,7 @@ class Journal:
                     f"{path}:{number}: damaged journal ({type(error).__name__}: {error})",
                     "its file says what was changed; put that back by hand, then remove it",
                 ) from None
+        journal._sum = crc32(data[: len(data) - len(torn)])
         return journal
 
     def rename(self, vm: str) -> None:
@@ -165,13 +157,17 @@ class Journal:
         )
 
     def end(self) -> None:
-        self.append({"record": "end"})
+        """End the event, with a checksum of all that is in the file before it."""
+        last = max(self.claims, default=0)
+        total = crc32(self._waiting + END + str(last).encode(), self._sum)
+        self.append({"record": "end", "last": last, "sum": f"{total:08x}"})
 
     def claim(self, number: int, event: str, time: float, step: Step, base: str) -> Claim:
         """Put a claim on disk, before anything is written to the kernel for it."""
-        self.append(
+        self._write(
             {
                 "record": "claim",
+                "key": step.key,
                 "number": number,
                 "event": event,
                 "time": time,
@@ -179,30 +175,44 @@ class Journal:
                 "base": base,
             }
         )
-        return self.claims[number]
+        claim = Claim(number, self.vm, self.uuid, event, time, step, base)
+        self.claims[number] = claim
+        return claim
 
     def mark(self, claim: Claim, state: State, goal: str | None = None) -> None:
-        self.append({"record": state.value, "number": claim.number, "goal": goal})
+        """Note how a claim went on. Raises HookError."""
+        record = {"record": state.value, "number": claim.number, "goal": goal}
+        if state in _LATE:
+            self._waiting += encoded(record) + b"\n"
+            self._replay(record)
+        else:
+            self.append(record)
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one record and wait until it is on disk. Raises HookError."""
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
+        self._write(record)
+        self._replay(record)
+
+    def remove(self) -> None:
+        """Remove the file; the next record makes a new one. Raises HookError."""
         try:
-            self._disk.append(self.path, line.encode())
+            self._disk.remove(self.path)
+            self._sum, self._waiting = 0, b""
+        except OSError as error:
+            raise HookError(f"{self.path}: cannot be removed: {reason(error)}") from None
+        self.event = None
+
+    def _write(self, record: dict[str, Any]) -> None:
+        lines = self._waiting + encoded(record) + b"\n"
+        try:
+            self._disk.append(self.path, lines)
         except OSError as error:
             raise HookError(
                 f"{self.path}: cannot write the journal: {reason(error)}",
                 "nothing is changed without one; make room or mend the folder",
             ) from None
-        self._replay(record)
-
-    def remove(self) -> None:
-        """Remove the file. Raises HookError."""
-        try:
-            self._disk.remove(self.path)
-        except OSError as error:
-            raise HookError(f"{self.path}: cannot be removed: {reason(error)}") from None
-        self.event = None
+        self._sum = crc32(lines, self._sum)
+        self._waiting = b""
 
     def _replay(self, record: dict[str, Any]) -> None:
         kind = record["record"]
@@ -222,27 +232,8 @@ class Journal:
         elif kind == "end":
             self.event = None
         elif kind == "claim":
-            number = int(record["number"])
-            self.claims[number] = Claim(
-                number=number,
-                vm=self.vm,
-                uuid=self.uuid,
-                event=str(record["event"]),
-                time=float(record["time"]),
-                step=Step.from_json(record["step"]),
-                base=str(record["base"]),
-            )
+            claim = as_claim(record, self.uuid, self.vm)
+            self.claims[claim.number] = claim
         else:
             number = int(record["number"])
-            self.claims[number] = replace(
-                self.claims[number], state=_RECORDS[kind], goal=record["goal"]
-            )
-
-
-def _open_plain(path: str, flags: int) -> int:
-    """Open a regular file, and no link or device that was put in its place."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", path)
-    return descriptor
+            self.claims[number] = self.claims[number].marked(record)

@@ -3,6 +3,7 @@
 from math import inf
 
 from vfio_hooks.engine.journal import Claim, Journal, State
+from vfio_hooks.engine.sealed import Sealed
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.knobs.base import Knob
@@ -11,11 +12,14 @@ from vfio_hooks.steps import Step
 
 
 class Ledger:
-    """The journals of a state folder, and an index of their claims by key."""
+    """The journals of a state folder, and an index of their claims by key. One that is sealed is
+    asked for the claims on a key, and read whole only where more than that is needed of it."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
         self.journals: dict[str, Journal] = {}
+        """Those that have been read whole."""
+        self._sealed: dict[str, Sealed] = {}
         self.damaged: dict[str, HookError] = {}
         """Journals that cannot be understood, by UUID. Undoing goes on without them; starting
         does not, since what they hold is not known."""
@@ -27,29 +31,50 @@ class Ledger:
         self._last = 0
         for uuid in folder.uuids():
             try:
-                journal = folder.load(uuid)
+                found = folder.look(uuid)
             except Gone:
                 continue
             except HookError as error:
                 self.damaged[uuid] = error
                 continue
-            if not journal.names:
-                self.blank.append(journal)
-                continue
-            self.journals[uuid] = journal
-            for claim in journal.claims.values():
-                self._index(journal, claim)
+            if isinstance(found, Sealed):
+                self._sealed[uuid] = found
+                self._last = max(self._last, found.last)
+            elif found.names:
+                self._add(found)
+            else:
+                self.blank.append(found)
+
+    def read_all(self) -> "Ledger":
+        """Read all journals whole, for who shows what is in them."""
+        for uuid in [*self._sealed]:
+            self.find(uuid)
+        return self
 
     def require_whole(self) -> None:
         """Raise HookError for a damaged journal."""
         for error in self.damaged.values():
             raise error
 
+    def find(self, uuid: str) -> Journal | None:
+        """The journal of a VM; None where there is none, or none that can be understood."""
+        if uuid in self._sealed:
+            del self._sealed[uuid]
+            try:
+                self._add(self._folder.load(uuid))
+            except Gone:
+                pass
+            except HookError as error:
+                self.damaged[uuid] = error
+        return self.journals.get(uuid)
+
     def journal(self, uuid: str, vm: str) -> Journal:
         """The journal of a VM, a new one where it has none yet."""
-        journal = self.journals.setdefault(uuid, self._folder.create(uuid, vm))
-        journal.rename(vm)
-        return journal
+        found = self.find(uuid)
+        if found is None:
+            found = self.journals[uuid] = self._folder.create(uuid, vm)
+        found.rename(vm)
+        return found
 
     def next_number(self) -> int:
         return self._last + 1
@@ -72,11 +97,11 @@ class Ledger:
 
     def on(self, key: str) -> list[Claim]:
         """The claims that count on a key, oldest first: neither undone nor lost."""
-        return [
-            claim
-            for journal, number in self._by_key.get(key, ())
-            if (claim := journal.claims[number]).state not in (State.UNDONE, State.LOST)
-        ]
+        claims = [journal.claims[number] for journal, number in self._by_key.get(key, ())]
+        for other in self._sealed.values():
+            claims += other.on(key)
+        counting = (claim for claim in claims if claim.state not in (State.UNDONE, State.LOST))
+        return sorted(counting, key=lambda claim: claim.number)
 
     def counting(self, knob: Knob, since: float = inf) -> list[Claim]:
         """The claims that a value comes of, oldest first: those on it, and of a VM that has none
@@ -93,7 +118,8 @@ class Ledger:
     def lose(self, key: str) -> None:
         """Give a value up to whoever changed it: every claim on it ends."""
         for claim in self.on(key):
-            self.journals[claim.uuid].mark(claim, State.LOST)
+            if journal := self.find(claim.uuid):
+                journal.mark(claim, State.LOST)
 
     def unfinished(self) -> list[Journal]:
         """The journals of VMs whose last event was cut off by a crash."""
@@ -105,10 +131,13 @@ class Ledger:
         for keyed in self._by_key.values():
             keyed[:] = [entry for entry in keyed if entry[0].uuid != uuid]
 
+    def _add(self, journal: Journal) -> None:
+        self.journals[journal.uuid] = journal
+        for claim in journal.claims.values():
+            self._index(journal, claim)
+
     def _index(self, journal: Journal, claim: Claim) -> None:
-        keyed = self._by_key.setdefault(claim.step.key, [])
-        keyed.append((journal, claim.number))
-        keyed.sort(key=lambda entry: entry[1])
+        self._by_key.setdefault(claim.step.key, []).append((journal, claim.number))
         self._last = max(self._last, claim.number)
 
 

@@ -92,7 +92,8 @@ def is_detached(claim: Claim, ledger: Ledger, host: Host) -> bool:
     """Whether a device was taken away from a VM that runs, which no event of libvirt's tells: it is
     the host's again. Before the guest has started, it may be so and yet be promised to that; where
     that event had nothing to do, no journal tells of it, but libvirt's own file of the guest."""
-    has_started = ledger.journals[claim.uuid].has_started
+    journal = ledger.find(claim.uuid)
+    has_started = journal is not None and journal.has_started
     return (
         (has_started or host.exists(f"{_RUNNING}/{claim.vm}.xml"))
         and claim.state is State.HELD

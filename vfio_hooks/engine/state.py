@@ -11,7 +11,9 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from vfio_hooks.engine.journal import SUFFIX, Disk, Journal
+from vfio_hooks.engine.disk import Disk, read
+from vfio_hooks.engine.journal import SUFFIX, Journal
+from vfio_hooks.engine.sealed import Sealed, sealed
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.wait import until
 
@@ -76,6 +78,7 @@ class StateFolder:
                 )
             yield
         finally:
+            self.disk.close()
             os.close(descriptor)
 
     def is_busy(self) -> bool:
@@ -141,6 +144,13 @@ class StateFolder:
 
     def load(self, uuid: str) -> Journal:
         return Journal.load(self._file(uuid), self.disk)
+
+    def look(self, uuid: str) -> Journal | Sealed:
+        """A journal, understood only where that has to be: after a crash, and with damage, of
+        which the HookError tells."""
+        path = self._file(uuid)
+        data = read(path)
+        return sealed(uuid, data) or Journal.understood(path, data, self.disk)
 
     def create(self, uuid: str, vm: str) -> Journal:
         return Journal(self._file(uuid), uuid, vm, self.disk)

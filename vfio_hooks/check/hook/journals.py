@@ -19,7 +19,7 @@ _SOURCE = "vfio-hooks(1), FILES"
     source=_SOURCE,
 )
 def damaged(patient: Patient) -> Iterator[Seen]:
-    for error in Ledger(patient.places.folder()).damaged.values():
+    for error in Ledger(patient.places.folder()).read_all().damaged.values():
         yield Seen(error.problem, error.hint)
 
 
@@ -37,7 +37,7 @@ def stale(patient: Patient) -> Iterator[Seen]:
     if not host.exists(RUNNING) or not os.access(folder.path, os.R_OK) or folder.is_busy():
         return
     known = names(host)
-    for journal in Ledger(folder).journals.values():
+    for journal in Ledger(folder).read_all().journals.values():
         journal.rename(known.get(journal.uuid, journal.vm))
         if journal.live() and not runs(host, journal.uuid, journal.vm):
             yield Seen(

@@ -1,0 +1,74 @@
+"""Other VMs' journals, understood no further than a plan needs them.
+
+A host may have dozens of VMs with thousands of claims, and an event of one more VM shares a few
+values with them, or none. The record that ends an event has a checksum of all bytes before it. So
+damage anywhere in a file is found without understanding a line of it; and a file whose checksum
+is right is searched for single keys, of which only the claims are built. A file without one, as
+version 0.1.0 wrote it, or with a wrong one is read line by line, which tells what is wrong where.
+"""
+
+import json
+from functools import cached_property
+from zlib import crc32
+
+from vfio_hooks.engine.journal import BEGIN, CLAIM, END, SUM, VERSION, Claim, as_claim, encoded
+
+
+class Sealed:
+    """A journal whose last event has ended, and whose bytes are those that were written."""
+
+    def __init__(self, uuid: str, vm: str, data: bytes, last: int) -> None:
+        self.uuid = uuid
+        self.last = last
+        """The highest number of a claim."""
+        self._data = data
+        self._vm = vm
+        self._claims: dict[str, list[Claim]] = {}
+
+    def on(self, key: str) -> list[Claim]:
+        """The claims on a key, oldest first. Raises HookError for what is not known here."""
+        if key not in self._claims:
+            lines = self._by_key.get(encoded(key), ())
+            self._claims[key] = [self._claim(line) for line in lines]
+        return self._claims[key]
+
+    @cached_property
+    def _by_key(self) -> dict[bytes, list[bytes]]:
+        """The records of claims by key, both as in the file."""
+        found: dict[bytes, list[bytes]] = {}
+        for piece in self._data.split(b"\n" + CLAIM)[1:]:
+            line = piece.partition(b"\n")[0]
+            found.setdefault(line.partition(b',"number":')[0], []).append(line)
+        return found
+
+    @cached_property
+    def _marks(self) -> dict[bytes, bytes]:
+        """The last record of each claim's number, but for the claim itself."""
+        marks = {}
+        for line in self._data.split(b"\n"):
+            if not line.startswith((CLAIM, BEGIN, END)):
+                marks[line.partition(b'"number":')[2].partition(b",")[0]] = line
+        return marks
+
+    def _claim(self, line: bytes) -> Claim:
+        claim = as_claim(json.loads(CLAIM + line), self.uuid, self._vm)
+        mark = self._marks.get(str(claim.number).encode())
+        return claim.marked(json.loads(mark)) if mark else claim
+
+
+def sealed(uuid: str, data: bytes) -> Sealed | None:
+    """The journal with these bytes, if it need not be read line by line."""
+    start = data.rfind(b"\n", 0, -1) + 1
+    if not data.startswith(BEGIN) or not data.startswith(END, start) or not data.endswith(b"\n"):
+        return None
+    try:
+        end = json.loads(data[start:])
+        if end["sum"] != f"{crc32(memoryview(data)[: data.rfind(SUM)]):08x}":
+            return None
+        begin = json.loads(data[data.rfind(BEGIN) :].partition(b"\n")[0])
+        found = Sealed(uuid, begin["vm"], data, int(end["last"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+    # Claims without a key are an older version's.
+    keyed = data.count(b'{"record":"claim"') == data.count(CLAIM)
+    return found if keyed and begin["journal"] == VERSION else None
