@@ -2,14 +2,17 @@
 
 import fcntl
 import re
+from collections import Counter
 from pathlib import Path
+
+import pytest
 
 from tests.command import UUID, Command, as_nobody, needs_root
 from tests.hosttree import domain_xml
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.journal import Journal
 from vfio_hooks.engine.state import StateFolder
-from vfio_hooks.host import WritableHost
+from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs import Command as Program
 from vfio_hooks.knobs import CpuMask, File, IrqAffinity, Module, Pages
 from vfio_hooks.log import SystemdJournal
@@ -268,3 +271,21 @@ def test_without_root_it_says_so(command: Command) -> None:
     assert done.stderr == (
         f"vfio-hooks: {command.state} is only for root to read; try again with sudo\n"
     )
+
+
+def test_a_value_that_all_share_is_read_once(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(command, governor="powersave", pages="2")
+    for number, uuid in enumerate((UUID, OTHER)):
+        prepare(command, uuid, f"vm{number}", GOVERNOR)
+    reads: Counter[str] = Counter()
+    read_it = Host.read
+
+    def counted(host: Host, name: str) -> str:
+        reads[name] += 1
+        return read_it(host, name)
+
+    monkeypatch.setattr(Host, "read", counted)
+    assert command.here("status").out.count("/governor: ") == 2
+    assert reads["/governor"] == 1

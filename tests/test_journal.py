@@ -152,7 +152,7 @@ def test_a_journal_without_a_record_is_none(folder: Path, torn: str) -> None:
     journal = folder / f"{VM}.journal"
     assert not journal.exists()
     journal.write_text(torn)
-    assert not Ledger(StateFolder(str(folder))).journals
+    assert not Ledger(StateFolder(str(folder))).read_all().journals
     engine, _ = start(folder, OTHER)
     assert not journal.exists()
     journal.write_text(torn)

@@ -22,7 +22,17 @@ from vfio_hooks.engine.sealed import Sealed, sealed
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.knobs import File, IrqAffinity, PciDriver
-from vfio_hooks.sharing import Exclusive, Override, Subtract
+from vfio_hooks.sharing import (
+    Add,
+    AtLeast,
+    Exclusive,
+    Include,
+    Override,
+    Share,
+    Subtract,
+    target,
+    without_each,
+)
 from vfio_hooks.steps import Step
 
 SHARED = File("/sys/shared")
@@ -234,3 +244,23 @@ def test_a_step_costs_one_write_and_an_event_one_open(
     engine.undo("release", VICTIM)
     assert len(written) <= len(plan) + 1
     assert len(opened) == 2
+
+
+CPUS = st.sampled_from(["4", "4-5", "5-7", "0-7", "6"])
+OF_ONE_KIND = st.one_of(
+    st.lists(st.builds(Subtract, CPUS, st.tuples(CPUS)), max_size=6),
+    st.lists(st.builds(Include, CPUS), max_size=6),
+    st.lists(st.builds(Add, st.integers(0, 9)), max_size=6),
+    st.lists(st.builds(AtLeast, st.integers(0, 9)), max_size=6),
+    st.lists(st.builds(Override, CPUS), max_size=6),
+    st.lists(st.builds(Exclusive, st.none() | CPUS), max_size=6),
+)
+
+
+@settings(max_examples=300)
+@given(OF_ONE_KIND)
+def test_one_claim_stands_for_all_others(shares: list[Share]) -> None:
+    base = "3" if shares and isinstance(shares[0], Add | AtLeast) else "0-31"
+    for place, other_share in enumerate(without_each(shares)):
+        others = [*shares[:place], *shares[place + 1 :]]
+        assert target(base, [other_share] if other_share else []) == target(base, others)

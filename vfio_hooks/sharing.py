@@ -6,10 +6,12 @@ at any time, in any order, and the value that stays is the one that would be the
 claim never been made; that is why undo is arithmetic and not a pile of saved values.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.record import record
+from vfio_hooks.record import record, replace
 
 
 @record
@@ -136,6 +138,32 @@ def added(shares: Sequence[Share]) -> int:
     return sum(share.count for share in shares if isinstance(share, Add))
 
 
+def without_each(shares: Sequence[Share]) -> list[Share | None]:
+    """For each claim, one that does what all the others do together; None where there is no other.
+
+    As `target` wants them, oldest first and of one kind. It takes a time linear in their number.
+    """
+    if len(shares) < 2:
+        return [None] * len(shares)
+    newest = [shares[-1]] * (len(shares) - 1) + [shares[-2]]
+    match shares[-1]:
+        case Subtract() | Include():
+            return [
+                replace(other, cpus=cpus)
+                for other, cpus in zip(newest, _named_without_each(shares), strict=True)
+                if isinstance(other, Subtract | Include)
+            ]
+        case Add():
+            total = added(shares)
+            return [Add(total - share.count) for share in shares if isinstance(share, Add)]
+        case AtLeast():
+            counts = [share.count for share in shares if isinstance(share, AtLeast)]
+            second, highest = sorted(counts)[-2:]
+            return [AtLeast(second if count == highest else highest) for count in counts]
+        case _:
+            return [*newest]
+
+
 def is_shared(share: Share) -> bool:
     """Whether the claim is on a value that can be read, compared and be another VM's too."""
     return not isinstance(share, Run | Once)
@@ -144,6 +172,14 @@ def is_shared(share: Share) -> bool:
 def shown(value: str) -> str:
     """A value for people, to whom an empty one has to be told."""
     return value or "(not set)"
+
+
+def _named_without_each(shares: Sequence[Share]) -> list[str]:
+    """The CPUs that all claims but each one name."""
+    each = [parse_list(share.cpus) for share in shares if isinstance(share, Subtract | Include)]
+    times = Counter(chain.from_iterable(each))
+    every = frozenset(times)
+    return [format_list(every - {cpu for cpu in cpus if times[cpu] == 1}) for cpus in each]
 
 
 def _named(shares: Sequence[Share]) -> CpuSet:

@@ -80,12 +80,5 @@ def _fields(flat: Knob | Share) -> dict[str, Any]:
 
 def _build(kinds: Callable[[str], type[Any]], data: dict[str, Any]) -> Any:
     kind = kinds(data["kind"])
-    return kind(
-        **{
-            field.name: tuple(data[field.name])
-            if isinstance(data[field.name], list)
-            else data[field.name]
-            for field in fields(kind)
-            if field.name in data
-        }
-    )
+    given = {name: data[name] for name in kind.__match_args__ if name in data}
+    return kind(**{name: tuple(one) if type(one) is list else one for name, one in given.items()})

@@ -4,20 +4,22 @@ import argparse
 import re
 from collections.abc import Hashable, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import groupby
 
 from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places, refuse_mistyped
 from vfio_hooks.cli.folding import common_key, grouped
-from vfio_hooks.cli.terminal import TerminalLog, clean, complain, paint, say, say_json
+from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.domain.files import names
 from vfio_hooks.engine.journal import Claim, Journal, State
-from vfio_hooks.engine.ledger import Ledger, holding
+from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import undo_text
-from vfio_hooks.engine.undoing import Undoing
+from vfio_hooks.engine.value import Value
 from vfio_hooks.errors import HookError
-from vfio_hooks.log import Folded
-from vfio_hooks.record import asdict, record, replace
-from vfio_hooks.sharing import Once, is_shared, shown, target
+from vfio_hooks.host import Host
+from vfio_hooks.knobs import Knob
+from vfio_hooks.record import asdict, record
+from vfio_hooks.sharing import Once, is_shared, shown
 
 _EPILOG = """\
 Every line is "what: the host's own value → the value now", with what the VM's end will make it.
@@ -28,6 +30,9 @@ examples:
   vfio-hooks status win11
   vfio-hooks status --json | jq '.vms[].changes[].key'
 """
+
+
+_DIGIT = re.compile("[0-9]")
 
 
 @record
@@ -85,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     known = names(here.host())
     for journal in ledger.journals.values():
         journal.rename(known.get(journal.uuid, journal.vm))
-    undoing = Undoing(here.host(), ledger, Folded(TerminalLog()))
+    values = _Values(here.host(), ledger)
     vms = [
-        _vm(journal, undoing, busy)
+        _vm(journal, values, busy)
         for journal in ledger.journals.values()
         if arguments.vm in (None, journal.vm, journal.uuid, *journal.names)
     ]
@@ -104,18 +109,43 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bool(damaged))
 
 
-def _vm(journal: Journal, undoing: Undoing, busy: bool) -> Vm:
-    changes = tuple(_standing(claim, undoing) for claim in journal.live())
+class _Values:
+    """The values that VMs have changed, each read once, as all VMs may share one."""
+
+    def __init__(self, host: Host, ledger: Ledger) -> None:
+        self._host = host
+        self._ledger = ledger
+        self._known: dict[tuple[str, str], Value | HookError] = {}
+
+    def of(self, knob: Knob) -> Value:
+        """Raises HookError where it cannot be read."""
+        place = knob.kind, knob.key
+        if place not in self._known:
+            try:
+                self._known[place] = self._read(knob)
+            except HookError as error:
+                self._known[place] = error
+        found = self._known[place]
+        if isinstance(found, HookError):
+            raise found
+        return found
+
+    def _read(self, knob: Knob) -> Value:
+        return Value(knob.read(self._host), self._ledger.counting(knob), self._host)
+
+
+def _vm(journal: Journal, values: _Values, busy: bool) -> Vm:
+    changes = tuple(_standing(claim, values) for claim in journal.live())
     return Vm(journal.vm, journal.uuid, journal.event, busy, changes)
 
 
-def _standing(claim: Claim, undoing: Undoing) -> Standing:
-    live, restores, note = _outcome(claim, undoing)
+def _standing(claim: Claim, values: _Values) -> Standing:
+    live, restores, note = _outcome(claim, values)
     return Standing(
         plugin=claim.step.plugin,
         key=claim.step.key,
         event=claim.event,
-        since=datetime.fromtimestamp(claim.time).astimezone().isoformat(" ", "seconds"),
+        since=_date(int(claim.time)),
         until=claim.step.until,
         state=claim.state.value,
         base=claim.base if is_shared(claim.step.share) else None,
@@ -125,25 +155,29 @@ def _standing(claim: Claim, undoing: Undoing) -> Standing:
     )
 
 
-def _outcome(claim: Claim, undoing: Undoing) -> tuple[str | None, str | None, str | None]:
+@cache
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
+
+
+def _outcome(claim: Claim, values: _Values) -> tuple[str | None, str | None, str | None]:
     """The value now, what the VM's end will make it, and why it will not be changed."""
     if isinstance(claim.step.share, Once):
         return None, None, undo_text(claim.step, "")
     if not is_shared(claim.step.share):
         return None, undo_text(claim.step, ""), None
     try:
-        live = claim.step.knob.read(undoing.host)
+        value = values.of(claim.step.knob)
     except HookError as error:
         return None, None, error.problem
+    live = value.live
     if claim.state is State.LOST:
         return live, None, "somebody else has changed it since: it is left alone"
-    restores = undoing.goal(claim, live)
+    restores = value.without(claim)
     if restores is None:
         return live, None, "somebody else has changed it since: it will be left alone"
-    knob = claim.step.knob
-    wanted = target(claim.base, holding(undoing.ledger.counting(knob)))
-    is_as_left = knob.same(live, wanted, undoing.host)
-    gone = live == restores and not is_as_left and claim.state is State.HELD
+    wanted = value.wanted(claim.base)
+    gone = live == restores and claim.state is State.HELD and not value.shows(claim.step.knob, wanted)
     return live, restores, f"it is no longer {wanted}" if gone else None
 
 
@@ -165,7 +199,8 @@ def _show(vms: Sequence[Vm], wanted: str | None) -> None:
 
 def _likeness(change: Standing) -> Hashable:
     """The same for changes that differ in a number of their keys alone, and maybe in their time."""
-    return re.split("[0-9]", change.key)[0], replace(change, key="", since="")
+    about = _DIGIT.split(change.key, 1)[0], change.plugin, change.event, change.until, change.state
+    return about, change.base, change.live, change.restores, change.note
 
 
 def _show_change(change: Standing, key: str) -> None:

@@ -61,7 +61,8 @@ class Claim:
 
     def marked(self, record: dict[str, Any]) -> "Claim":
         """The claim after a record of how it went on."""
-        return replace(self, state=_RECORDS[record["record"]], goal=record["goal"])
+        own = self.number, self.vm, self.uuid, self.event, self.time, self.step, self.base
+        return Claim(*own, _RECORDS[record["record"]], record["goal"])
 
 
 def as_claim(record: dict[str, Any], uuid: str, vm: str) -> Claim:

@@ -1,5 +1,6 @@
 """All VMs' claims together: what is changed on this host now, by whom."""
 
+from collections.abc import Sequence
 from math import inf
 
 from vfio_hooks.engine.journal import Claim, Journal, State
@@ -141,6 +142,6 @@ class Ledger:
         self._last = max(self._last, claim.number)
 
 
-def holding(claims: list[Claim]) -> list[Share]:
+def holding(claims: Sequence[Claim]) -> list[Share]:
     """The shares of the claims that have their value now."""
     return [claim.step.share for claim in claims if claim.state is State.HELD]

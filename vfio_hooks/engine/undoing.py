@@ -8,12 +8,13 @@ from contextlib import suppress
 
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger, holding
+from vfio_hooks.engine.value import Value
 from vfio_hooks.errors import Asleep, Gone, HookError, Immovable
 from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.log import Folded
 from vfio_hooks.record import record
-from vfio_hooks.sharing import UNDONE, Add, Exclusive, Once, Run, added, known_values, shown, target
+from vfio_hooks.sharing import UNDONE, Once, Run, shown, target
 
 
 @record
@@ -145,23 +146,8 @@ class Undoing:
 
     def goal(self, claim: Claim, live: str) -> str | None:
         """What the value has to be without this claim; None where it is not ours any more."""
-        step, claims = claim.step, self.ledger.counting(claim.step.knob)
-        others = [other for other in claims if other.number != claim.number]
-        goal = target(claim.base, holding(others)) if claim.goal is None else claim.goal
-        ours = [c.step.share for c in claims if c is claim or c.state is State.HELD]
-        if isinstance(step.share, Add):
-            return _goal_of_sum(claim, step.share.count, int(live), int(goal), added(ours))
-        known = (goal, *known_values(claim.base, ours, step.knob.is_reset))
-        if any(step.knob.same(live, value, self.host) for value in known):
-            return goal
-        cut_off = any(other.state is not State.HELD for other in claims)
-        if cut_off and not step.knob.atomic:
-            return goal
-        if isinstance(step.share, Exclusive) and step.knob.is_lent(
-            live, claim.base, step.share.value
-        ):
-            return goal
-        return None
+        claims = self.ledger.counting(claim.step.knob)
+        return Value(live, claims, self.host).without(claim)
 
     def give_up(self, knob: Knob, live: str) -> None:
         """Leave a value to whoever changed it: the claims of all VMs on it are over."""
@@ -181,10 +167,3 @@ class Undoing:
             journal.mark(claim, state, goal)
         except HookError as error:
             self.log.warning(str(error), journal.vm)
-
-
-def _goal_of_sum(claim: Claim, count: int, live: int, goal: int, ours: int) -> str | None:
-    """What a number has to be without this claim's part, others' changes to it left in place."""
-    if claim.state is not State.HELD and goal <= live <= goal + count:
-        return str(goal)
-    return str(live - count) if live >= ours else None

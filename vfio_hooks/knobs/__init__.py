@@ -9,6 +9,7 @@ Every event of a managed VM comes through here, and needs a few of them: each is
 is asked for.
 """
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,7 @@ KINDS = {
 """The module and the class of each kind that a journal may name."""
 
 
+@cache
 def knob_class(kind: str) -> type[Knob]:
     """The class of a kind. Raises KeyError for one that this version does not know."""
     module, _, name = KINDS[kind].partition(".")

@@ -1,0 +1,85 @@
+"""What a value would be without one of the claims on it."""
+
+from collections.abc import Sequence
+
+from vfio_hooks.engine.journal import Claim, State
+from vfio_hooks.engine.ledger import holding
+from vfio_hooks.host import Host
+from vfio_hooks.knobs import Knob
+from vfio_hooks.sharing import Add, Exclusive, Share, added, known_values, target, without_each
+
+
+class Value:
+    """A value of the host as it is now, `live`, with the claims that count on it, oldest first."""
+
+    def __init__(self, live: str, claims: Sequence[Claim], host: Host) -> None:
+        self.live = live
+        self._host = host
+        self._claims = claims
+        held = [claim.number for claim in claims if claim.state is State.HELD]
+        self._shares = holding(claims)
+        self._others = dict(zip(held, without_each(self._shares), strict=True))
+        """For each claim that is held, what all the others that are do together."""
+        self._cut_off = len(held) < len(claims)
+        self._wanted: dict[str, str] = {}
+        self._is_wanted: dict[str, bool] = {}
+
+    def wanted(self, base: str) -> str:
+        """What it has to be with all claims that are held, on that value of the host's own."""
+        if base not in self._wanted:
+            self._wanted[base] = target(base, self._shares)
+        return self._wanted[base]
+
+    def shows(self, knob: Knob, value: str) -> bool:
+        """Whether it is what a write of this left."""
+        return knob.same(self.live, value, self._host)
+
+    def without(self, claim: Claim) -> str | None:
+        """What it has to be without this claim; None where it is not ours any more."""
+        step, live = claim.step, self.live
+        goal = self._left(claim) if claim.goal is None else claim.goal
+        if isinstance(step.share, Add):
+            ours = added(self._with(claim))
+            return _goal_of_sum(claim, step.share.count, int(live), int(goal), ours)
+        if self.shows(step.knob, goal) or self._is_made(claim):
+            return goal
+        if self._cut_off and not step.knob.atomic:
+            return goal
+        if isinstance(step.share, Exclusive) and step.knob.is_lent(
+            live, claim.base, step.share.value
+        ):
+            return goal
+        return None
+
+    def _left(self, claim: Claim) -> str:
+        """What the other claims make of it."""
+        if claim.number not in self._others:
+            return self.wanted(claim.base)
+        other = self._others[claim.number]
+        return target(claim.base, [other] if other else [])
+
+    def _is_made(self, claim: Claim) -> bool:
+        """Whether it may be so because of this claim and the others."""
+        if claim.number not in self._others:
+            return self._is_known(claim, self._with(claim))
+        if claim.base not in self._is_wanted:
+            self._is_wanted[claim.base] = self._is_known(claim, self._shares)
+        return self._is_wanted[claim.base]
+
+    def _is_known(self, claim: Claim, shares: Sequence[Share]) -> bool:
+        knob = claim.step.knob
+        known = known_values(claim.base, shares, knob.is_reset)
+        return any(self.shows(knob, value) for value in known)
+
+    def _with(self, claim: Claim) -> list[Share]:
+        if claim.number in self._others:
+            return self._shares
+        both = (one for one in self._claims if one is claim or one.number in self._others)
+        return [one.step.share for one in both]
+
+
+def _goal_of_sum(claim: Claim, count: int, live: int, goal: int, ours: int) -> str | None:
+    """What a number has to be without this claim's part, others' changes to it left in place."""
+    if claim.state is not State.HELD and goal <= live <= goal + count:
+        return str(goal)
+    return str(live - count) if live >= ours else None
