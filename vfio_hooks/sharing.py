@@ -138,30 +138,30 @@ def added(shares: Sequence[Share]) -> int:
     return sum(share.count for share in shares if isinstance(share, Add))
 
 
-def without_each(shares: Sequence[Share]) -> list[Share | None]:
-    """For each claim, one that does what all the others do together; None where there is no other.
+def without_each(shares: Sequence[Share]) -> list[list[Share]]:
+    """For each claim, what does the same to a value as all the others together, and is one claim
+    where these are of one kind; nothing where there is no other.
 
-    As `target` wants them, oldest first and of one kind. It takes a time linear in their number.
+    As `target` wants them, oldest first. It takes a time linear in their number.
     """
     if len(shares) < 2:
-        return [None] * len(shares)
+        return [[] for _ in shares]
     newest = [shares[-1]] * (len(shares) - 1) + [shares[-2]]
+    if len({*map(type, shares)}) > 1:
+        return [[*shares[:place], *shares[place + 1 :]] for place in range(len(shares))]
     match shares[-1]:
         case Subtract() | Include():
-            return [
-                replace(other, cpus=cpus)
-                for other, cpus in zip(newest, _named_without_each(shares), strict=True)
-                if isinstance(other, Subtract | Include)
-            ]
+            named = zip(newest, _named_without_each(shares), strict=True)
+            return [[replace(other, cpus=cpus)] for other, cpus in named]
         case Add():
             total = added(shares)
-            return [Add(total - share.count) for share in shares if isinstance(share, Add)]
+            return [[Add(total - share.count)] for share in shares if isinstance(share, Add)]
         case AtLeast():
             counts = [share.count for share in shares if isinstance(share, AtLeast)]
             second, highest = sorted(counts)[-2:]
-            return [AtLeast(second if count == highest else highest) for count in counts]
+            return [[AtLeast(second if count == highest else highest)] for count in counts]
         case _:
-            return [*newest]
+            return [[other] for other in newest]
 
 
 def is_shared(share: Share) -> bool:

@@ -19,7 +19,7 @@ class Value:
         held = [claim.number for claim in claims if claim.state is State.HELD]
         self._shares = holding(claims)
         self._others = dict(zip(held, without_each(self._shares), strict=True))
-        """For each claim that is held, what all the others that are do together."""
+        """For each claim that is held, what does the same as all the others that are."""
         self._cut_off = len(held) < len(claims)
         self._wanted: dict[str, str] = {}
         self._is_wanted: dict[str, bool] = {}
@@ -55,8 +55,7 @@ class Value:
         """What the other claims make of it."""
         if claim.number not in self._others:
             return self.wanted(claim.base)
-        other = self._others[claim.number]
-        return target(claim.base, [other] if other else [])
+        return target(claim.base, self._others[claim.number])
 
     def _is_made(self, claim: Claim) -> bool:
         """Whether it may be so because of this claim and the others."""
