@@ -1,10 +1,14 @@
 """vfio-hooks undo: putting back by hand what no event of libvirt's put back."""
 
+import os
+import signal
+
 import pytest
 
 from tests.command import UUID, Command, as_nobody, needs_root
 from tests.hosttree import domain_xml
 from tests.test_cli_status import GOVERNOR, OTHER, POOL, cut_off, prepare, put, read
+from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs import File, Pages
 from vfio_hooks.sharing import Add, Once
 from vfio_hooks.steps import Step
@@ -47,6 +51,24 @@ def test_all_vms(changed: Command) -> None:
     ]
     assert journals(changed) == []
     assert changed.here("undo", "--all").out == "nothing to undo\n"
+
+
+@needs_root
+def test_a_signal_ends_it_between_two_vms(
+    changed: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = WritableHost.write
+
+    def interrupted(host: WritableHost, name: str, text: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        write(host, name, text)
+
+    monkeypatch.setattr(WritableHost, "write", interrupted)
+    result = changed.here("undo", "--all")
+    assert result.code == 130
+    assert result.out == f"b: hugepages: {POOL}: 10 → 2\n"
+    assert (read(changed, "governor"), read(changed, "pages")) == ("performance", "2")
+    assert journals(changed) == [UUID]
 
 
 ONCE = Step("memory", File("/once"), Once("1"))

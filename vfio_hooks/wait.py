@@ -32,7 +32,8 @@ class Signals:
 
     A signal must not split a rollback, and between a journal record and its kernel write it
     would leave work for `undo`; so nothing is raised from the handler. The engine asks between
-    two steps, with `check`.
+    two steps, with `check`. One that nobody asked for by the end is sent again, once it can do no
+    harm: it is meant for what comes next, too, such as the undo of the next VM.
     """
 
     CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -49,7 +50,7 @@ class Signals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Hold the signals back while the block runs."""
+        """Hold the signals back while the block runs, and let the last of them through then."""
 
         def remember(number: int, _frame: FrameType | None) -> None:
             self._seen = number
@@ -60,3 +61,6 @@ class Signals:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if self._seen is not None:
+                seen, self._seen = self._seen, None
+                signal.raise_signal(seen)

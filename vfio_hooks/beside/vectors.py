@@ -103,8 +103,6 @@ def _perform(engine: Engine, uuid: str, vm: str, planner: Planner) -> None:
         raise
     except HookError as error:
         print(error, flush=True)
-    # Asked to end while the engine did not look any more.
-    engine.signals.check()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
