@@ -23,6 +23,7 @@ SUFFIX = ".journal"
 BEGIN = b'{"record":"begin",'
 CLAIM = b'{"record":"claim","key":'
 END = b'{"record":"end","last":'
+WAITING = b'{"record":"waiting",'
 SUM = b',"sum":'
 """How records of these kinds begin in the file, and where the last one has its checksum."""
 

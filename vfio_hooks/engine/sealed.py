@@ -11,7 +11,17 @@ import json
 from functools import cached_property
 from zlib import crc32
 
-from vfio_hooks.engine.journal import BEGIN, CLAIM, END, SUM, VERSION, Claim, as_claim, encoded
+from vfio_hooks.engine.journal import (
+    BEGIN,
+    CLAIM,
+    END,
+    SUM,
+    VERSION,
+    WAITING,
+    Claim,
+    as_claim,
+    encoded,
+)
 
 
 class Sealed:
@@ -69,6 +79,8 @@ def sealed(uuid: str, data: bytes) -> Sealed | None:
         found = Sealed(uuid, begin["vm"], data, int(end["last"]))
     except (ValueError, KeyError, TypeError):
         return None
+    if WAITING in data:
+        return None  # Every event looks whether it can be undone now.
     # Claims without a key are an older version's.
     keyed = data.count(b'{"record":"claim"') == data.count(CLAIM)
     return found if keyed and begin["journal"] == VERSION else None
