@@ -47,6 +47,8 @@ class Kernel(Bus, Memory, WritableHost):
         """Paths whose writes fail with EINVAL."""
         self.managed: set[str] = set()
         """Affinities of managed interrupts: writes fail with EPERM, as on Linux 6.12."""
+        self.turns: dict[tuple[str, str], str] = {}
+        """What a write of a text to a path makes of it instead."""
         self.remembered: dict[str, str] = {}
         self.per_policy = False
         self.free_pages = 1 << 20
@@ -210,6 +212,7 @@ class Kernel(Bus, Memory, WritableHost):
 
     def _shown(self, name: str, text: str) -> str:
         """What a file shows after a write."""
+        text = self.turns.get((name, text), text)
         if name.startswith(cpufreq.FOLDER):
             return cpufreq.shown(self, name, text)
         if name.endswith("/driver_override"):

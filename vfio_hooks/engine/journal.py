@@ -32,7 +32,7 @@ class State(Enum):
     """Where a claim stands. While it is PENDING or UNDOING a crash may have left its
     value anywhere on the way."""
 
-    PENDING = "pending"  # journaled, the kernel write not known to be done
+    PENDING = "pending"  # journaled, the write not known to be done, or known to have failed
     HELD = "held"  # done
     UNDOING = "undoing"  # the write back not known to be done, or known to have failed
     WAITING = "waiting"  # its undo was due, and has to wait until its CPU is online again
@@ -41,7 +41,7 @@ class State(Enum):
 
 
 _LATE = (State.HELD, State.UNDONE)
-_RECORDS = {state.value: state for state in State if state is not State.PENDING}
+_RECORDS = {state.value: state for state in State}
 
 
 @record

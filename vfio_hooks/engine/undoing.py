@@ -108,7 +108,9 @@ class Undoing:
             return
         cut_off = claim.state is State.UNDOING and step.knob.repeated
         if live != goal or cut_off:
-            self._mark(journal, claim, State.UNDOING, goal)
+            if claim.state is not State.PENDING or not step.knob.atomic:
+                # A claim that is pending says already that the value may be anything of ours.
+                self._mark(journal, claim, State.UNDOING, goal)
             try:
                 step.knob.write(self.host, goal)
             except Immovable as error:
@@ -117,8 +119,7 @@ class Undoing:
                 return
             except HookError:
                 if step.knob.atomic:
-                    # Still ours and untouched: it goes on counting, and can be tried again.
-                    self._mark(journal, claim, State.HELD)
+                    self._mark(journal, claim, self._after_failure(claim, live))
                 raise
             self.log.info(
                 f"{journal.vm}: {step.plugin}: {step.key}: {shown(live)} → {shown(goal)}",
@@ -126,6 +127,16 @@ class Undoing:
             )
         self._let_follow(journal, claim)
         self._mark(journal, claim, State.UNDONE)
+
+    def _after_failure(self, claim: Claim, before: str) -> State:
+        """Where a claim stands whose value could not be put back: an untouched one goes on
+        counting, and of one that the kernel turned into another value that is our doing."""
+        try:
+            untouched = claim.step.knob.read(self.host) == before
+        except HookError:
+            untouched = False
+        was_held = claim.state is not State.PENDING
+        return State.HELD if untouched and was_held else State.PENDING
 
     def _let_follow(self, journal: Journal, claim: Claim) -> None:
         """Change what came up with the value that was put back, and still has what it was."""

@@ -21,6 +21,8 @@ class Value:
         self._others = dict(zip(held, without_each(self._shares), strict=True))
         """For each claim that is held, what does the same as all the others that are."""
         self._cut_off = len(held) < len(claims)
+        # The kernel may have made of a write what nobody asked for.
+        self._unsure = any(claim.state is State.PENDING for claim in claims)
         self._wanted: dict[str, str] = {}
         self._is_wanted: dict[str, bool] = {}
 
@@ -43,7 +45,7 @@ class Value:
             return _goal_of_sum(claim, step.share.count, int(live), int(goal), ours)
         if self.shows(step.knob, goal) or self._is_made(claim):
             return goal
-        if self._cut_off and not step.knob.atomic:
+        if self._unsure or (self._cut_off and not step.knob.atomic):
             return goal
         if isinstance(step.share, Exclusive) and step.knob.is_lent(
             live, claim.base, step.share.value

@@ -44,8 +44,9 @@ class Knob(ABC):
 
     @abstractmethod
     def write(self, host: WritableHost, value: str) -> None:
-        """Make it so, and return when the host shows it. Raises HookError; Immovable, having
-        changed nothing, where the kernel never lets this one be changed."""
+        """Make it so, and return when the host shows it. Raises HookError, whatever the host shows
+        then: the engine puts back what it was. Raises Immovable, having changed nothing, where the
+        kernel never lets this one be changed."""
 
     def same(self, live: str, value: str, host: Host) -> bool:
         """Whether `live` is what a write of `value` left, though it may by now read otherwise."""

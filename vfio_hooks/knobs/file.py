@@ -62,11 +62,8 @@ class File(Knob):
         return chosen if in_brackets and after[:1] in ("", " ") else text
 
     def write(self, host: WritableHost, value: str) -> None:
-        before = self.read(host)
         write_file(host, self.path, value)
         if (shown := self.read(host)) != value:
-            # Neither the old value nor the one that was asked for: undo would not know it.
-            write_file(host, self.path, before)
             raise HookError(
                 f"{self.path}: wrote {value!r}, but the kernel shows {shown!r}",
                 "give the value as the kernel shows it",

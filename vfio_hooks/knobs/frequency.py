@@ -18,9 +18,7 @@ class Frequency(File):
     kind: ClassVar[str] = "frequency"
 
     def write(self, host: WritableHost, value: str) -> None:
-        before = self.read(host)
         write_file(host, self.path, value)
         if not until(lambda: self.read(host) == value, self.seconds):
             shown = self.read(host)
-            write_file(host, self.path, before)
             raise HookError(f"{self.path}: wrote {value!r}, but the kernel shows {shown!r}")

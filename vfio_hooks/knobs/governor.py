@@ -35,7 +35,6 @@ class Governor(File):
         kept = before != name and self._folder(host, name) is not None
         write_file(host, self.path, name)
         if (shown := _name(self.read(host))) != name:
-            write_file(host, self.path, before)
             raise HookError(f"{self.path}: wrote {name!r}, but the kernel shows {shown!r}")
         if not kept:
             self._tune(host, name, dict(re.findall(r"(\w+)=([^,)]*)", value)))
