@@ -177,7 +177,9 @@ def _outcome(claim: Claim, values: _Values) -> tuple[str | None, str | None, str
     if restores is None:
         return live, None, "somebody else has changed it since: it will be left alone"
     wanted = value.wanted(claim.base)
-    gone = live == restores and claim.state is State.HELD and not value.shows(claim.step.knob, wanted)
+    gone = (
+        live == restores and claim.state is State.HELD and not value.shows(claim.step.knob, wanted)
+    )
     return live, restores, f"it is no longer {wanted}" if gone else None
 
 
