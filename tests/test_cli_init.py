@@ -17,6 +17,8 @@ from vfio_hooks.errors import HookError
 VCPUS = "  <vcpu>4</vcpu>\n"
 PINS = "".join(f"<vcpupin vcpu='{number}' cpuset='{number + 4}'/>" for number in range(4))
 TUNED = f"{VCPUS}  <cputune>{PINS}</cputune>\n"
+POOL = "sys/devices/system/node/node0/hugepages/hugepages-2048kB"
+CARD = ("0000:04:00.0", "0000:04:00.1", "0000:04:00.2")
 OTHER = "00000000-7c5e-4d0f-9a55-3f1d2a9a7c11"
 
 
@@ -28,6 +30,12 @@ def laptop(command: Command) -> Command:
     for name, text in (
         ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu"),
         ("run/systemd/system/x", ""),
+        ("proc/irq/default_smp_affinity", "ff"),
+        ("proc/meminfo", "Hugepagesize: 2048 kB"),
+        ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0"),
+        (f"{POOL}/nr_hugepages", "0"),
+        (f"{POOL}/free_hugepages", "0"),
+        (f"{POOL}/surplus_hugepages", "0"),
         (f"{policy}/scaling_governor", "schedutil"),
         (f"{policy}/scaling_available_governors", "performance schedutil"),
         (f"{policy}/scaling_driver", "acpi-cpufreq"),
@@ -55,7 +63,9 @@ def tables(command: Command) -> list[str]:
     [
         ("", (), ["governor"]),
         (VCPUS, ("0000:05:00.0",), ["governor", "inhibit", "pci"]),
-        (VCPUS, ("0000:04:00.0",), ["governor", "gpu", "inhibit", "pci", "session"]),
+        (VCPUS, CARD, ["governor", "gpu", "inhibit", "pci", "session"]),
+        # Its other functions are left to the host, so [pci] would keep the VM from starting.
+        (VCPUS, CARD[:1], ["governor", "gpu", "inhibit", "session"]),
         (TUNED, ("0000:05:00.0",), ["cpus", "governor", "inhibit", "irqs", "memory", "pci"]),
         (
             "<memory>4194304</memory><memoryBacking><hugepages/></memoryBacking>",
@@ -78,18 +88,52 @@ def test_on_a_host_that_shows_nothing_the_file_is_valid(command: Command) -> Non
         path.chmod(0o755)
     result = command.here("init", "--xml", "-", stdin=domain_xml(more=TUNED))
     assert result.code == 0
-    assert sorted(tables(command)) == ["gpu", "irqs", "memory", "pci", "session"]
+    assert sorted(tables(command)) == ["gpu", "memory", "pci", "session"]
+    assert "- [irqs] the host's interrupts keep off CPUs 4-7; but with it a start" in result.err
     assert "this host has no CPU frequency control" in result.err
 
 
 def test_cgroups_of_the_first_version_are_cpusets_too(command: Command) -> None:
     for path in (command.hooks, command.hooks / "qemu.d"):
         path.chmod(0o755)
+    SHAPES["laptop"].write(command.host)
     cpuset = command.host / "sys/fs/cgroup/cpuset"
     cpuset.mkdir(parents=True)
     (cpuset / "cpuset.cpus").write_text("0-7\n")
-    assert command.here("init", "--xml", "-", stdin=domain_xml(more=TUNED)).code == 0
-    assert "cpus" in tables(command)
+    result = command.here("init", "--xml", "-", stdin=domain_xml(more=TUNED))
+    assert "[cpus] its vCPUs are pinned to CPUs 4-7, which become its own" in result.err
+
+
+SHMEM = "<devices><shmem name='looking-glass'><size unit='M'>64</size></shmem></devices>"
+
+
+def test_what_is_shared_with_the_host_has_its_table(laptop: Command) -> None:
+    usb = (
+        "<hostdev type='usb'><source><vendor id='0x046d'/><product id='0xc52b'/></source></hostdev>"
+    )
+    xml = domain_xml(functions=()).replace("  </devices>", f"{SHMEM[9:-10]}{usb}</devices>")
+    result = laptop.here("init", "--xml", "-", stdin=xml)
+    assert "+ [[shm]] it shares /dev/shm/looking-glass" in result.err
+    assert "- [[usb]] QEMU takes the drivers off 046d:c52b by itself" in result.err
+    assert "shm" in tables(laptop)
+
+
+def test_vfs_that_are_not_there_yet_are_made(laptop: Command) -> None:
+    folder = laptop.host / "sys/bus/pci/devices/0000:05:00.0"
+    for name, text in (("totalvfs", "4"), ("numvfs", "0"), ("offset", "16"), ("stride", "1")):
+        (folder / f"sriov_{name}").write_text(f"{text}\n")
+    result = laptop.here("init", "--xml", "-", stdin=domain_xml(functions=("0000:05:02.0",)))
+    assert "+ [[sriov]] it makes 0000:05:02.0, which are not there yet" in result.err
+
+
+def test_a_table_whose_plan_fails_is_a_comment_with_the_reason(laptop: Command) -> None:
+    result = laptop.here("init", "--xml", "-", stdin=domain_xml(functions=CARD[:1]))
+    text = (laptop.hooks / "qemu.d/win11/vm.toml").read_text()
+    assert "\n# [pci]\n" in text
+    assert "with it a start would be refused today" in " ".join(text.split("\n# "))
+    assert '"bind"' in result.err
+    plan = laptop.here("plan", "--xml", "-", stdin=domain_xml(functions=CARD[:1]))
+    assert plan.code == 0
 
 
 def test_a_desktop_on_another_card_goes_on(laptop: Command) -> None:
@@ -171,7 +215,7 @@ def test_pins_of_a_file_are_printed_as_xml(laptop: Command) -> None:
 def test_memory_on_another_node_is_told(command: Command) -> None:
     SHAPES["2 sockets"].write(command.host)
     for more, told in (
-        ("", "its memory is on any node; near to these CPUs it is with <numatune>"),
+        ("", "its memory is on any node, and is bound to node 1 with these pins"),
         ("<numatune><memory nodeset='0'/></numatune>", "its memory is on another node"),
         ("<numatune><memory nodeset='1'/></numatune>", ""),
     ):
@@ -180,9 +224,24 @@ def test_memory_on_another_node_is_told(command: Command) -> None:
         assert "4 vCPUs to CPUs 12 13 14 15" in result.err
         assert told in result.err
         assert bool(told) == ("its memory is" in result.err)
+        added = [line for line in result.out.splitlines() if line.startswith("+")]
+        assert bool(told) == any("strict" in line and "nodeset='1'" in line for line in added)
     xml = domain_xml(more=f"<memory unit='GiB'>15</memory>{VCPUS}")
     result = command.here("init", "--pins", "--dry-run", "--xml", "-", stdin=xml)
     assert "near to these CPUs there is too little: 16 GiB in all" in result.err
+
+
+def test_pins_leave_the_domain_whole(command: Command) -> None:
+    """vCPUs that are off have none, and the cores that the guest sees fit the rest."""
+    SHAPES["ryzen"].write(command.host)
+    (command.host / "proc/cpuinfo").write_text("vendor_id : AuthenticAMD\nflags : topoext\n")
+    vcpus = "<os><type arch='x86_64' machine='q35'>hvm</type></os><vcpu current='4'>8</vcpu>"
+    cpu = "<cpu mode='host-passthrough'><topology sockets='8' cores='1' threads='1'/></cpu>"
+    words = "init", "--pins", "--xml", "-", "--config-dir", str(command.hooks)
+    new = command.here(*words, stdin=domain_xml(more=f"{vcpus}{cpu}")).out.replace('"', "'")
+    assert new.count("<vcpupin") == 4
+    assert "<topology sockets='1' cores='4' threads='2'/>" in new
+    assert "<feature name='topoext' policy='require'/>" in new
 
 
 def test_several_vms_are_told_apart(laptop: Command, tmp_path: Path) -> None:

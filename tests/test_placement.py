@@ -47,6 +47,26 @@ def test_the_common_hosts() -> None:
         assert found == (expected, threads, emulator), name
 
 
+def test_caches_of_three_cores_share_the_load() -> None:
+    """2 and 2 rather than 3 and 1."""
+    chosen = place(seen(regular(1, 1, 4, 3, 2)), Wish("win11", 8))
+    assert format_list(chosen.vcpus) == "4-5,7-8,16-17,19-20"
+    assert any("6 vCPUs would all be on one" in reason for reason in chosen.reasons)
+
+
+def test_a_large_cache_is_the_guests_alone() -> None:
+    files = SHAPES["ryzen"].files()
+    large = {f"/sys/devices/system/cpu/cpu{cpu}/cache/index3/size": "98304K" for cpu in X3D}
+    kernel = Kernel()
+    kernel.files = files | large
+    chosen = place(topology(kernel), Wish("win11", 8, iothreads=1))
+    assert frozenset(chosen.vcpus) <= X3D
+    assert not chosen.emulator.union(*chosen.iothreads) & X3D
+
+
+X3D = parse_list("0-7,16-23")
+
+
 def check(found: Topology, wish: Wish, chosen: Placement) -> None:
     """What always holds."""
     vcpus = frozenset(chosen.vcpus)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from vfio_hooks.check import Finding, examine
+from vfio_hooks.check import Finding, examine, rules
 from vfio_hooks.check.rule import Area, Guest, Patient
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.text import editable, element, written
@@ -22,6 +22,16 @@ class Fixed:
     after: bytes
     names: tuple[str, ...]
     left: tuple[str, ...] = ()
+
+
+PLACE = ("node-memory", "cpu-topology", "cpu-topoext")
+"""The findings that go with new pins: where the memory is, and which cores the guest sees."""
+
+
+def consistent(patient: Patient, xml: bytes) -> bytes:
+    """A domain's XML that has new pins, with what else has to go with them."""
+    others = {rule.name for rule in rules()} - set(PLACE)
+    return mend(patient, xml, others).after
 
 
 def mend(patient: Patient, xml: bytes, silenced: Collection[str] = ()) -> Fixed:

@@ -10,6 +10,7 @@ from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
 from vfio_hooks.cli.domains import Defined, add_sources, pick, sources
 from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
 from vfio_hooks.cli.terminal import clean, paint
+from vfio_hooks.cli.trial import tried
 from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.domain import Domain, parse
@@ -25,10 +26,12 @@ from vfio_hooks.placement.room import room
 from vfio_hooks.record import replace
 
 _EPILOG = """\
-The file has the tables that this VM calls for on this host, each with why. Nothing is overwritten
-without asking. With --pins, vCPUs come to whole cores: of one NUMA node, the graphics card's, and
-of one L3 cache, as far as they fit; the core of CPU 0 stays with the host, and the emulator's and
-I/O threads go to the host's CPUs beside. CPUs of other VMs are left to these.
+The file has the tables that this VM calls for on this host, each with why; one with which a start
+would be refused today is a comment, with the reason. Nothing is overwritten without asking. With
+--pins, vCPUs come to whole cores: of one NUMA node, the graphics card's, and of one L3 cache, as
+far as they fit; the core of CPU 0 stays with the host, and the emulator's and I/O threads go to the
+host's CPUs beside. The memory goes to the same node, and the guest is told which threads share a
+core. CPUs of other VMs are left to these.
 
 With --xml nothing is asked of libvirt, and the XML with new pins is printed on standard output.
 
@@ -82,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         domain = replace(
             domain, vcpu_pins={v: frozenset({cpu}) for v, cpu in enumerate(placement.vcpus)}
         )
-    made = list(choices(domain, host))
+    made = tried(domain, list(choices(domain, host)), here)
     _tell(made)
     path = f"{here.config}/{VM_FOLDERS}/{domain.name}/{VM_FILE}"
     if arguments.dry_run:
@@ -122,21 +125,27 @@ def _place(chosen: Defined, others: Sequence[Domain], host: Host) -> Placement:
 
 def _pin(chosen: Defined, placement: Placement, arguments: argparse.Namespace, host: Host) -> bool:
     """Put the pins into the domain; False where the user does not want that."""
-    if arguments.xml or not host.is_this_machine:
-        if arguments.dry_run:
-            show_difference(chosen.xml, repin(chosen.xml, placement))
-        else:
-            sys.stdout.write(repin(chosen.xml, placement).decode())
-        return True
     if arguments.dry_run:
-        show_difference(chosen.xml, repin(chosen.xml, placement))
+        show_difference(chosen.xml, _placed(chosen.xml, placement, arguments))
+        return True
+    if arguments.xml or not host.is_this_machine:
+        sys.stdout.write(_placed(chosen.xml, placement, arguments).decode())
         return True
     vm = chosen.domain.uuid
     old = whole_xml(vm, arguments.connect)
     if parse(old) != chosen.domain:
         raise HookError(f"{chosen.domain.name} was changed just now", "try again")
-    new = repin(old, placement)
+    new = _placed(old, placement, arguments)
     return redefine(vm, old, new, yes=arguments.force, uri=arguments.connect)
+
+
+def _placed(xml: bytes, placement: Placement, arguments: argparse.Namespace) -> bytes:
+    """The domain with its pins, and with the memory and the cores that go with them."""
+    from vfio_hooks.check.fixing import consistent
+    from vfio_hooks.check.rule import Patient
+
+    here = places(arguments)
+    return consistent(Patient(here.host(), here), repin(xml, placement))
 
 
 def _tell_placement(domain: Domain, placement: Placement) -> None:
@@ -150,7 +159,7 @@ def _tell_placement(domain: Domain, placement: Placement) -> None:
 
 
 def _tell_memory(domain: Domain, placement: Placement, host: Host) -> None:
-    """Where the VM's memory had better be; that is not ours to change, as it may be too large."""
+    """Where the VM's memory is to be, and why it cannot."""
     numbers = frozenset(placement.nodes)
     known = [node for node in nodes(host) if node.memory]
     if len(known) < 2 or domain.cell_nodes or domain.numa_nodes == numbers:
@@ -158,8 +167,7 @@ def _tell_memory(domain: Domain, placement: Placement, host: Host) -> None:
     where = "is on any node" if domain.numa_nodes is None else "is on another node"
     homes = [node for node in known if node.number in numbers]
     if fits(domain.memory, homes):
-        text = f"<numatune><memory mode='strict' nodeset='{format_list(numbers)}'/></numatune>"
-        _say(f"  - its memory {where}; near to these CPUs it is with {text}")
+        _say(f"  - its memory {where}, and is bound to node {format_list(numbers)} with these pins")
     else:
         here = amount(sum(node.memory for node in homes))
         _say(f"  - its memory {where}; near to these CPUs there is too little: {here} in all")

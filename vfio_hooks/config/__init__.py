@@ -125,6 +125,22 @@ def examine(
     return Config(tuple(tables), General(**general), silenced, own_folder), []
 
 
+def of_text(text: str, path: str, catalogue: Catalogue = BUILT_IN) -> Config:
+    """The configuration that a VM would have with this text in its file, without defaults.
+
+    Raises HookError for the first of what is wrong with it.
+    """
+    import tomllib
+
+    from vfio_hooks.config.tomlfile import TomlFile
+
+    reader = Reader(catalogue)
+    tables = reader.tables(TomlFile(path, text, tomllib.loads(text)), {})
+    if reader.problems:
+        raise reader.problems[0]
+    return Config(tuple(tables))
+
+
 def general(folder: str, vm: str) -> General:
     """A VM's keys outside of the tables: those that are right, whatever else is wrong."""
     reader = Reader(BUILT_IN)

@@ -5,7 +5,7 @@ https://libvirt.org/formatdomain.html#cpu-tuning. Comments and layout stay as th
 
 from typing import TYPE_CHECKING
 
-from vfio_hooks.domain.devices import iothread_ids
+from vfio_hooks.domain.devices import idle_vcpus, iothread_ids
 from vfio_hooks.domain.editing import add, reach, remove
 from vfio_hooks.domain.text import editable, written
 from vfio_hooks.host.cpulist import format_list
@@ -23,7 +23,9 @@ def repin(xml: bytes, chosen: Placement) -> bytes:
     for tag in ("vcpupin", "emulatorpin", "iothreadpin"):
         for old in tune.findall(tag):
             remove(old)
-    for vcpu, cpu in enumerate(chosen.vcpus):
+    idle = idle_vcpus(root, _count(root))
+    running = (vcpu for vcpu in range(_count(root)) if vcpu not in idle)
+    for vcpu, cpu in zip(running, chosen.vcpus, strict=True):
         _pin(tune, "vcpupin", vcpu=str(vcpu), cpuset=str(cpu))
     _pin(tune, "emulatorpin", cpuset=format_list(chosen.emulator))
     for number, cpus in zip(iothread_ids(root), chosen.iothreads, strict=True):
@@ -34,6 +36,10 @@ def repin(xml: bytes, chosen: Placement) -> bytes:
         vcpu_element.set("placement", "static")
     _tell_cores(root, chosen)
     return written(root, xml)
+
+
+def _count(root: "_Element") -> int:
+    return int(root.findtext("vcpu") or 1)
 
 
 def _pin(tune: "_Element", tag: str, **attributes: str) -> None:
@@ -48,12 +54,13 @@ def _tell_cores(root: "_Element", chosen: Placement) -> None:
     cpu = root.find("cpu")
     if cpu is None or cpu.find("numa") is not None:
         return
-    if cpu.find("topology") is None and chosen.threads == 1:
+    if (cpu.find("topology") is None and chosen.threads == 1) or _count(root) % chosen.threads:
         return
     topology = reach(cpu, "topology")
     topology.set("sockets", "1")
     for name in ("dies", "clusters"):
         if topology.get(name):
             topology.set(name, "1")
-    topology.set("cores", str(len(chosen.vcpus) // chosen.threads))
+    # vCPUs that are off have their cores, too.
+    topology.set("cores", str(_count(root) // chosen.threads))
     topology.set("threads", str(chosen.threads))

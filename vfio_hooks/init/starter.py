@@ -20,6 +20,7 @@ from vfio_hooks.host.pci import (
     passed_displays,
 )
 from vfio_hooks.host.pci_traits import traits
+from vfio_hooks.host.sriov import vf_at
 from vfio_hooks.pinning import kept
 from vfio_hooks.record import record
 
@@ -51,6 +52,7 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
         yield Choice("[inhibit]", why)
     yield from _cards(domain, host)
     yield from _pci(domain, host)
+    yield from _shared(domain, host)
     if domain.hugepages is not None:
         yield Choice("[hugepages]", f"its {amount(domain.memory)} are backed by hugepages")
     else:
@@ -81,8 +83,8 @@ def toml(domain: Domain, made: Sequence[Choice]) -> str:
     )
     for choice in made:
         lines += ["", *_wrapped(choice.why[:1].upper() + choice.why[1:] + ".")]
-        lines.append(choice.table if choice.chosen else f"# {choice.table}")
-        lines += choice.lines
+        told = (choice.table, *choice.lines)
+        lines += told if choice.chosen else [f"# {line.removeprefix('# ')}" for line in told]
     return "\n".join(lines) + "\n"
 
 
@@ -106,8 +108,17 @@ def _cards(domain: Domain, host: Host) -> Iterator[Choice]:
     if passed:
         why = "should its driver not take the card back after the VM, it is found anew"
         yield Choice("[gpu]", why, () if others else _WATCH)
+    yield from _virtual(domain, host)
+
+
+def _virtual(domain: Domain, host: Host) -> Iterator[Choice]:
+    """The VFs of network cards: those that are not there yet are made."""
+    missing = [one for one in domain.pci if not host.exists(f"{DEVICES}/{one.address}")]
+    to_come = [one.address for one in missing if vf_at(host, one.address)]
     functions = [one for one in domain.pci if host.link(f"{DEVICES}/{one.address}/physfn")]
-    if functions:
+    if to_come:
+        yield Choice("[[sriov]]", f"it makes {', '.join(to_come)}, which are not there yet")
+    elif functions:
         addresses = ", ".join(one.address for one in functions)
         why = f"of virtual functions ({addresses}), a table makes them and sets their VLAN and more"
         yield Choice("[[sriov]]", why, chosen=False)
@@ -164,6 +175,24 @@ def _beside(passed: Sequence[str], host: Host) -> list[str]:
         for member in group_members(host, group)
         if member.address not in passed and member.is_hosts
     )
+
+
+def _shared(domain: Domain, host: Host) -> Iterator[Choice]:
+    """Memory and USB devices that guest and host have in turns."""
+    if domain.shared:
+        paths = ", ".join(one.path for one in domain.shared)
+        yield Choice(
+            "[[shm]]",
+            f"it shares {paths} with a program of the host, such as the Looking Glass client",
+            ("# Who runs that program:", '# owner = "alice"'),
+        )
+    if domain.usb:
+        names = ", ".join(map(str, domain.usb))
+        why = (
+            f"QEMU takes the drivers off {names} by itself when the guest opens them; a table "
+            "keeps them off before"
+        )
+        yield Choice("[[usb]]", why, chosen=False)
 
 
 def _cpus(pinned: CpuSet, host: Host) -> Iterator[Choice]:

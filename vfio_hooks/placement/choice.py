@@ -151,13 +151,26 @@ def _cores(
         if len(groups) > 1 and found.l3:
             reasons.append(f"all share one L3 cache{why}")
         return _last(group, vcpus)
-    chosen: list[CpuSet] = []
-    for group in sorted(groups, key=_room, reverse=True):
-        if (left := vcpus - _room(chosen)) > 0:
-            chosen += _last(group, left)
+    chosen = _spread(sorted(groups, key=_room, reverse=True), vcpus)
     if len(groups) > 1:
-        reasons.append("no L3 cache is shared by enough free cores, so several are used")
+        most = max(map(_room, groups))
+        reasons.append(
+            "no L3 cache is shared by enough free cores, so several are used: "
+            f"{most} vCPUs would all be on one"
+        )
     return sorted(chosen, key=min)
+
+
+def _spread(groups: Sequence[list[CpuSet]], vcpus: int) -> list[CpuSet]:
+    """Cores of as few groups as are enough, of each about as many: 2 and 2 rather than 3 and 1."""
+    count = next(n for n in range(1, len(groups) + 1) if sum(map(_room, groups[:n])) >= vcpus)
+    chosen: list[CpuSet] = []
+    # The smallest first, so that what it has not the larger ones give.
+    for number, group in enumerate(sorted(groups[:count], key=_room)):
+        left = vcpus - _room(chosen)
+        share = -(-left // (count - number))
+        chosen += _last(group, min(share, _room(group)))
+    return chosen
 
 
 def _cache(found: Topology, groups: Sequence[list[CpuSet]]) -> tuple[list[CpuSet], str]:
@@ -206,6 +219,9 @@ def _helpers(found: Topology, ours: CpuSet, wish: Wish) -> tuple[CpuSet, tuple[C
     """CPUs for the emulator and for each I/O thread, near to the VM's own. A core each as far
     as there are some; the host's first core is the last choice."""
     caches = [cache.cpus for cache in found.l3 if cache.cpus & ours]
+    # A large cache (X3D) is for the guest alone.
+    largest = max((cache.size for cache in found.l3 if cache.cpus & ours), default=0)
+    keeps = any(cache.is_dwarfed(largest) for cache in found.l3)
     homes = [node for node in found.nodes if node.cpus & ours]
 
     def far(core: CpuSet) -> tuple[bool, int, bool, int]:
@@ -216,7 +232,7 @@ def _helpers(found: Topology, ours: CpuSet, wish: Wish) -> tuple[CpuSet, tuple[C
             if core & node.cpus
         )
         shared = any(core & cache for cache in caches)
-        return core is found.cores[0], distance, not shared, min(core)
+        return core is found.cores[0], distance, shared is keeps, min(core)
 
     others = [core for core in found.cores if not core & ours]
     # Another VM may have been given all the rest, the host's first core included.

@@ -1,0 +1,54 @@
+"""A first vm.toml on trial: what of it would keep the VM from starting is left out of it."""
+
+from collections.abc import Sequence
+
+from vfio_hooks.cli.forecast import forecast
+from vfio_hooks.config import VM_FILE, of_text
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.event import PLANNED, Event
+from vfio_hooks.init.starter import Choice, toml
+from vfio_hooks.places import Places
+from vfio_hooks.record import replace
+
+_NOWHERE = "/nonexistent"
+
+
+def tried(domain: Domain, made: Sequence[Choice], here: Places) -> list[Choice]:
+    """The same tables, with those left out, and why, that the plan on this host refuses."""
+    choices, events = list(made), [Event(domain.name, op) for op in PLANNED]
+    for _ in made:
+        failures = _failures(domain, choices, here, events)
+        refused = {failure.problem.partition(":")[0]: failure for failure in failures}
+        found = [one for one in choices if one.chosen and _name(one) in refused]
+        if not found:
+            break
+        choices = [_without(one, refused[_name(one)]) if one in found else one for one in choices]
+    return choices
+
+
+def _failures(
+    domain: Domain, choices: Sequence[Choice], here: Places, events: Sequence[Event]
+) -> tuple[HookError, ...]:
+    try:
+        config = of_text(toml(domain, choices), VM_FILE)
+        # What another VM holds now is no matter for a file.
+        places = replace(here, state=_NOWHERE)
+        return forecast(domain, config, places, events).outlooks[-1].failures
+    except HookError as error:
+        return (error,)
+
+
+def _name(choice: Choice) -> str:
+    return choice.table.strip("[]")
+
+
+def _without(choice: Choice, failure: HookError) -> Choice:
+    problem = failure.problem.partition(": ")[2]
+    why = f"{choice.why}; but with it a start would be refused today: {problem}"
+    return replace(choice, why=why, chosen=False, problems=choice.problems or (_said(failure),))
+
+
+def _said(failure: HookError) -> str:
+    problem = failure.problem.partition(": ")[2]
+    return f"{problem}: {failure.hint}" if failure.hint else problem
