@@ -6,11 +6,15 @@ import select
 import time
 from collections.abc import Mapping, Sequence
 
+from vfio_hooks.wait import POLL, until
+
 _IGNORED = (13, 25)
 """SIGPIPE and SIGXFSZ: Python ignores them, and what it starts would go on doing so."""
 _KILL = 9
 _MOST = 1 << 20
 """More than a pipe holds: one read of this many bytes empties it."""
+_SHORT = 0.0005
+"""Seconds from the first look at a program to the second."""
 _GRACE = 1.0
 """Seconds for a killed program to end. One that waits in the kernel may never do."""
 
@@ -28,16 +32,19 @@ def spawn(
     program can be given.
     """
     stdin, outputs = os.open(os.devnull, os.O_RDONLY), [os.pipe(), os.pipe()]
-    ends = (stdin, *(end for _, end in outputs))
-    actions = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate(ends)]
+    ours, theirs = zip(*outputs, strict=True)
+    actions = [(os.POSIX_SPAWN_DUP2, end, to) for to, end in enumerate((stdin, *theirs))]
     try:
-        pid = os.posix_spawn(
-            argv[0], argv, environment, file_actions=actions, setsid=True, setsigdef=_IGNORED
-        )
-        # Their ends stay open here, too: nothing waits for the end of an output.
-        return _wait(pid, [end for end, _ in outputs], time.monotonic() + seconds)
+        try:
+            pid = os.posix_spawn(
+                argv[0], argv, environment, file_actions=actions, setsid=True, setsigdef=_IGNORED
+            )
+        finally:
+            for descriptor in (stdin, *theirs):
+                os.close(descriptor)
+        return _wait(pid, ours, time.monotonic() + seconds)
     finally:
-        for descriptor in (stdin, *outputs[0], *outputs[1]):
+        for descriptor in ours:
             os.close(descriptor)
 
 
@@ -55,33 +62,35 @@ def ending(code: int) -> str:
 def _wait(pid: int, outputs: Sequence[int], deadline: float) -> tuple[int, bytes, bytes]:
     """The exit code of a process, and what it printed. Raises TimeoutError, and then the process
     is killed."""
-    handle = os.pidfd_open(pid)
     printed = {output: bytearray() for output in outputs}
-    ready: list[int] = []
+    still, pause = list(outputs), _SHORT
     try:
-        while handle not in ready:
-            left = deadline - time.monotonic()
-            ready, _, _ = select.select([handle, *outputs], [], [], max(left, 0))
-            # Looked at once more after the deadline: the machine may have stood still.
-            if handle not in ready and left <= 0:
+        while True:
+            late = time.monotonic() >= deadline
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            # Only now: what it printed is all there when it has ended.
+            opened = [output for output in still if _take(output, printed[output])]
+            if ended:
+                out, errors = map(bytes, printed.values())
+                return os.waitstatus_to_exitcode(status), out, errors
+            if late:
                 raise TimeoutError
-            for output, text in printed.items():
-                text += _read(output)
+            # Most programs end at once when they have closed their outputs.
+            pause = _SHORT if opened != still else min(2 * pause, POLL)
+            still = opened
+            select.select(still, [], [], pause)
     except BaseException:
         os.killpg(pid, _KILL)
-        select.select([handle], [], [], _GRACE)
-        os.waitpid(pid, os.WNOHANG)
+        until(lambda: bool(os.waitpid(pid, os.WNOHANG)[0]), _GRACE)
         raise
-    finally:
-        os.close(handle)
-    out, errors = map(bytes, printed.values())
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), out, errors
 
 
-def _read(output: int) -> bytes:
-    """What is in a pipe now."""
+def _take(output: int, into: bytearray) -> bool:
+    """Read what is in a pipe now. Returns whether more can come."""
     os.set_blocking(output, False)
     try:
-        return os.read(output, _MOST)
+        part = os.read(output, _MOST)
     except BlockingIOError:
-        return b""
+        return True
+    into += part
+    return bool(part)
