@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -68,7 +69,10 @@ from vfio_hooks.sharing import (
     Share,
     Subtract,
 )
-from vfio_hooks.steps import Step, Until
+from vfio_hooks.steps import Step
+
+if TYPE_CHECKING:
+    from vfio_hooks.steps import Until
 
 BOUND = "vfio-pci (override vfio-pci)"
 AUTO = ("0000:0d:00.0", "0000:0d:00.1")
@@ -86,7 +90,7 @@ SCREEN = DisplayLayout("xrandr", getpass.getuser(), ":0", ("DISPLAY=:0",))
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
 
-def step(knob: Knob, share: Share, until: Until = "release") -> Step:
+def step(knob: Knob, share: Share, until: "Until" = "release") -> Step:
     return Step("test", knob, share, until)
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,10 @@ from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.knobs import Command, CpuMask, File, IrqAffinity, Pages, PciDriver
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.sharing import Add, AtLeast, Exclusive, Include, Override, Run, Share, Subtract
-from vfio_hooks.steps import Step, Until
+from vfio_hooks.steps import Step
+
+if TYPE_CHECKING:
+    from vfio_hooks.steps import Until
 
 GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")
 IRQ = IrqAffinity(24)
@@ -37,7 +41,7 @@ VFS = File("/test/vfs")
 LAMPS = [Command(("switch", f"lamp{vm}", "on"), ("switch", f"lamp{vm}", "off")) for vm in range(4)]
 
 
-def wanted(knob: Knob, share: Share, until: Until = "release") -> Step:
+def wanted(knob: Knob, share: Share, until: "Until" = "release") -> Step:
     return Step("test", knob, share, until)
 
 

@@ -1,10 +1,16 @@
 """External commands: an argument list, a time limit, no standard input, a known locale."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping
 
 from vfio_hooks.errors import HookError, reason
+from vfio_hooks.quoting import joined
 from vfio_hooks.spawn import ending, spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # libvirt hands a hook only what its own daemon was started with: PATH may be absent.
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -58,20 +64,13 @@ def absent(argv: list[str]) -> HookError:
 
 
 def late(argv: list[str], seconds: float) -> HookError:
-    return HookError(f"{shown(argv)}: not done after {seconds:g} s, so it was killed")
+    return HookError(f"{joined(argv)}: not done after {seconds:g} s, so it was killed")
 
 
 def unfit(argv: list[str], error: Exception) -> HookError:
-    return HookError(f"{shown(argv)}: no program can be given that: {error}")
+    return HookError(f"{joined(argv)}: no program can be given that: {error}")
 
 
 def failed(argv: list[str], how: str, stderr: bytes) -> HookError:
     lines = stderr.decode(errors="replace").strip().splitlines()
-    return HookError(f"{shown(argv)}: {how}{': ' + lines[-1] if lines else ''}")
-
-
-def shown(argv: list[str]) -> str:
-    """A command line for people, as a shell takes it."""
-    from shlex import join
-
-    return join(argv)
+    return HookError(f"{joined(argv)}: {how}{': ' + lines[-1] if lines else ''}")

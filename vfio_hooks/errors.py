@@ -1,7 +1,12 @@
 """The one kind of failure that a user meets."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class HookError(Exception):

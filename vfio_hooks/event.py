@@ -1,5 +1,7 @@
 """One call of the hook by libvirt. https://libvirt.org/hooks.html"""
 
+from __future__ import annotations
+
 from vfio_hooks.record import record
 
 PLANNED = ("prepare", "start", "started")

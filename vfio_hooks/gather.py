@@ -1,21 +1,22 @@
 """What the facilities that a VM uses want of the host, asked one after the other."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 from vfio_hooks.errors import HookError, of_table, raise_all
-from vfio_hooks.host import Host
-from vfio_hooks.log import Log
 from vfio_hooks.record import replace
-from vfio_hooks.steps import Step
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     # What handles events imports this module, and has to undo where these are broken.
     from vfio_hooks.config import Config
     from vfio_hooks.domain import Domain
     from vfio_hooks.event import Event
+    from vfio_hooks.host import Host
+    from vfio_hooks.log import Log
+    from vfio_hooks.steps import Step
 
 
-def doubts(domain: "Domain", config: "Config", host: Host) -> list[HookError]:
+def doubts(domain: Domain, config: Config, host: Host) -> list[HookError]:
     """What the facilities that a VM uses expect to fail, though not on every host: a plan takes it
     for a failure, and an event goes on."""
     found: list[HookError] = []
@@ -25,7 +26,7 @@ def doubts(domain: "Domain", config: "Config", host: Host) -> list[HookError]:
     return found
 
 
-def gather(event: "Event", domain: "Domain", config: "Config", host: Host, log: Log) -> list[Step]:
+def gather(event: Event, domain: Domain, config: Config, host: Host, log: Log) -> list[Step]:
     """The steps of all the facilities that a VM uses, in the plugins' order.
 
     Raises HookError for all tables that cannot be planned; one that is not required is logged.

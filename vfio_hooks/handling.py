@@ -4,8 +4,9 @@ The configuration, and with it the plugins, is imported only where it is needed:
 work without, in a package that is half upgraded or beside a module that cannot be imported.
 """
 
+from __future__ import annotations
+
 import os
-from typing import TYPE_CHECKING
 
 from vfio_hooks.domain import identify, parse
 from vfio_hooks.engine import Engine, Given
@@ -14,12 +15,13 @@ from vfio_hooks.errors import HookError, Interrupted, Strict, told
 from vfio_hooks.event import ENDING, PLANNED, Event
 from vfio_hooks.gather import doubts, gather
 from vfio_hooks.idle import Notes, idle_events
-from vfio_hooks.log import Log
-from vfio_hooks.places import Places
-from vfio_hooks.steps import Step
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.config import Config
+    from vfio_hooks.log import Log
+    from vfio_hooks.places import Places
+    from vfio_hooks.steps import Step
 
 
 def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
@@ -48,7 +50,7 @@ def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
 
 
 def _perform(
-    event: Event, xml: bytes, config: "Config", places: Places, log: Log, notes: Notes
+    event: Event, xml: bytes, config: Config, places: Places, log: Log, notes: Notes
 ) -> None:
     domain = parse(xml)
     engine = Engine(places.host(), places.folder(), log)
@@ -81,7 +83,7 @@ def _perform(
         notes.keep([*idle_events(domain, config, engine.host, held)])
 
 
-def _scripts(event: Event, config: "Config") -> list[str]:
+def _scripts(event: Event, config: Config) -> list[str]:
     if not os.path.exists(f"{config.folder}/{event.op}"):
         return []
     from vfio_hooks.scripts import find
@@ -89,7 +91,7 @@ def _scripts(event: Event, config: "Config") -> list[str]:
     return find(config.folder, event)
 
 
-def _run_scripts(event: Event, xml: bytes, config: "Config", log: Log) -> None:
+def _run_scripts(event: Event, xml: bytes, config: Config, log: Log) -> None:
     """Run the VM's executables, or with dry_run tell which these are."""
     paths = _scripts(event, config)
     if config.general.dry_run:

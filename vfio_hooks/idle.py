@@ -6,19 +6,22 @@ at which what they rest on was last changed, as those of files; where one is not
 the notes say nothing. They say nothing of the VM's executables: the hook looks for these itself.
 """
 
+from __future__ import annotations
+
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
 
-from vfio_hooks.engine.state import StateFolder
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     # What handles events imports this module, and has to undo where these are broken.
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
     from vfio_hooks.config import Config
     from vfio_hooks.domain import Domain
     from vfio_hooks.engine.journal import Claim
+    from vfio_hooks.engine.state import StateFolder
     from vfio_hooks.host import Host
 
 _LATER = ("start", "started", "stopped")
@@ -68,9 +71,7 @@ class Notes:
                 os.rmdir(self._place)
 
 
-def idle_events(
-    domain: "Domain", config: "Config", host: "Host", held: Iterable["Claim"]
-) -> Iterator[str]:
+def idle_events(domain: Domain, config: Config, host: Host, held: Iterable[Claim]) -> Iterator[str]:
     """The later events in which a VM has nothing to do, whatever becomes of the host. `held` is
     what it has after `prepare`. A module of the VM's own may do anything at any event."""
     from vfio_hooks.host.network import is_vf_pool
@@ -95,12 +96,13 @@ class _UnknownHost:
         raise AttributeError(name)
 
 
-def _plans_nothing(op: str, domain: "Domain", config: "Config") -> bool:
+def _plans_nothing(op: str, domain: Domain, config: Config) -> bool:
     """Whether all plans for an event are empty, without a look at the host."""
     from vfio_hooks.event import Event
 
     unknown = _UnknownHost()
-    host, event = cast("Host", unknown), Event(domain.name, op)
+    host: Any = unknown
+    event = Event(domain.name, op)
     try:
         for table in config.tables:
             if list(table.plugin.plan(event, domain, table.options, host)):

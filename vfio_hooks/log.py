@@ -3,6 +3,8 @@
 https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
 """
 
+from __future__ import annotations
+
 import re
 import socket
 import struct

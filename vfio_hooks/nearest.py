@@ -1,7 +1,12 @@
 """Help for a mistyped name."""
 
+from __future__ import annotations
+
 import difflib
-from collections.abc import Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def meant(name: str, allowed: Iterable[str]) -> str | None:

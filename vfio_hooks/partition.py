@@ -5,13 +5,12 @@ such a group can be a partition wherever it is, when all groups around it leave 
 https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpuset.cpus.exclusive"
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from itertools import combinations
 
 from vfio_hooks.beside import pidfile
-from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host
 from vfio_hooks.host.boot import release
 from vfio_hooks.host.cgroup import MACHINES, ROOT, layout
 from vfio_hooks.host.cpulist import format_list
@@ -19,6 +18,13 @@ from vfio_hooks.knobs import CpuMask, Partition
 from vfio_hooks.knobs.partition import MEMBER
 from vfio_hooks.sharing import Include, Override
 from vfio_hooks.steps import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.domain import Domain
+    from vfio_hooks.host import Host
 
 _FIRST = (6, 7)
 _HINT = "take partition out of [cpus]"

@@ -1,5 +1,7 @@
 """Where a run of the program finds its configuration, its state and the host."""
 
+from __future__ import annotations
+
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
 from vfio_hooks.record import record

@@ -6,12 +6,17 @@ at any time, in any order, and the value that stays is the one that would be the
 claim never been made; that is why undo is arithmetic and not a pile of saved values.
 """
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.record import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 @record

@@ -1,5 +1,7 @@
 """Daemons that are asked through a stream socket."""
 
+from __future__ import annotations
+
 import os
 import socket
 import struct

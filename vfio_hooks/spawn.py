@@ -1,12 +1,17 @@
 """A program, started and waited for. Most of what an event starts ends sooner than the module
 subprocess is imported."""
 
+from __future__ import annotations
+
 import os
 import select
 import time
-from collections.abc import Mapping, Sequence
 
 from vfio_hooks.wait import POLL, until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _IGNORED = (13, 25)
 """SIGPIPE and SIGXFSZ: Python ignores them, and what it starts would go on doing so."""

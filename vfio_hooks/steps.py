@@ -5,16 +5,21 @@ out, and read back from there by a later process which may know neither the plug
 configuration that they came from.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from __future__ import annotations
 
 from vfio_hooks import sharing
 from vfio_hooks.errors import HookError
 from vfio_hooks.knobs import Knob, knob_class
 from vfio_hooks.record import fields, record
-from vfio_hooks.sharing import Share
 
-Until = Literal["stopped", "release"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal
+
+    from vfio_hooks.sharing import Share
+
+    Until = Literal["stopped", "release"]
 
 _SHARES = {
     kind.__name__.lower(): kind
@@ -60,7 +65,7 @@ class Step:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Step":
+    def from_json(cls, data: dict[str, Any]) -> Step:
         """The step that `as_json` was made of. Raises HookError for what this version of the
         program does not know, which a newer one may have written."""
         try:

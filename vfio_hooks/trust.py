@@ -1,11 +1,16 @@
 """Whether what root is about to obey can only have been written by root."""
 
+from __future__ import annotations
+
 import os
 import shlex
 import stat
-from collections.abc import Iterator
 
 from vfio_hooks.errors import HookError, unreadable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LINKS = 40
 """As many symbolic links as the kernel follows in one path."""

@@ -1,12 +1,17 @@
 """Waiting for a condition: polled, with a deadline, and cut short by a signal."""
 
+from __future__ import annotations
+
 import signal
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from vfio_hooks.errors import Interrupted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 POLL = 0.05  # seconds between two looks at a condition
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from vfio_hooks.config import FOLDER, home
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import FOLDER as STATE
-from vfio_hooks.engine.state import UUID
+from vfio_hooks.engine.state import is_uuid
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.nearest import did_you_mean
@@ -100,7 +100,7 @@ def refuse_mistyped(vm: str, ledger: Ledger, here: Places) -> None:
     """Raise HookError for a name without changes that is nearly the name of a VM with some, and
     that no managed VM has."""
     guess = did_you_mean(vm, {journal.vm for journal in ledger.journals.values()})
-    if guess and not UUID.fullmatch(vm.lower()) and home(here.config, vm) is None:
+    if guess and not is_uuid(vm.lower()) and home(here.config, vm) is None:
         raise HookError(f"nothing is changed by {vm}", guess)
 
 

@@ -8,7 +8,7 @@ from vfio_hooks.domain.files import names, runs
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.journal import Journal
 from vfio_hooks.engine.ledger import Ledger
-from vfio_hooks.engine.state import UUID
+from vfio_hooks.engine.state import is_uuid
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places
@@ -109,7 +109,7 @@ def _find(vm: str, here: Places, known: dict[str, str]) -> list[str]:
     """The UUID of the journal that is meant, if there is one: by the VM's name now, or else by the
     one that it was started with."""
     folder = here.folder()
-    if UUID.fullmatch(vm.lower()):
+    if is_uuid(vm.lower()):
         return [uuid for uuid in folder.uuids() if uuid == vm.lower()]
     found = [uuid for uuid in folder.uuids() if known.get(uuid) == vm] or folder.find(vm)
     if len(found) > 1:

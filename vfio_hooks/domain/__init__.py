@@ -1,8 +1,8 @@
 """What vfio-hooks reads of a domain's XML. https://libvirt.org/formatdomain.html"""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
 
 from vfio_hooks.domain import tree
 from vfio_hooks.domain.devices import (
@@ -23,7 +23,11 @@ from vfio_hooks.errors import HookError, Unread
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.record import field, fields, record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Literal
+
     from vfio_hooks.domain.tree import Element, OneElement
 
 
@@ -134,7 +138,7 @@ def parse(xml: bytes) -> Domain:
     return of_element(tree.read(xml))
 
 
-def of_element(root: "Element") -> Domain:
+def of_element(root: Element) -> Domain:
     """`parse`, of a <domain> that has been read."""
     name = root.findtext("name")
     if not name:
@@ -157,7 +161,7 @@ def _made_up(name: str) -> str:
     return str(uuid5(NAMESPACE_DNS, name))
 
 
-def pci_functions(root: "OneElement") -> "Iterator[tuple[OneElement, PciFunction]]":
+def pci_functions(root: OneElement) -> Iterator[tuple[OneElement, PciFunction]]:
     """What a domain is given of the host, and the <hostdev>, <interface> or <source> that says so.
 
     A network interface whose network is a pool of VFs has its function only at start and started,
@@ -174,7 +178,7 @@ def pci_functions(root: "OneElement") -> "Iterator[tuple[OneElement, PciFunction
 
 
 def _function(
-    device: "Element", managed: str | None, origin: Literal["hostdev", "interface", "disk"]
+    device: Element, managed: str | None, origin: Literal["hostdev", "interface", "disk"]
 ) -> PciFunction:
     address = device.find("address" if device.tag == "source" else "source/address")
     if address is None:
@@ -191,22 +195,22 @@ def _function(
     )
 
 
-def _vcpus(root: "Element") -> int:
+def _vcpus(root: Element) -> int:
     return count(root, "vcpu", 1)
 
 
-def _cells(root: "Element") -> dict[int, "Element"]:
+def _cells(root: Element) -> dict[int, Element]:
     cells = enumerate(root.iterfind("cpu/numa/cell"))
     return {int(cell.get("id", str(position))): cell for position, cell in cells}
 
 
-def _around(root: "Element") -> CpuSet | None:
+def _around(root: Element) -> CpuSet | None:
     """The CPUs of all threads that have no pin of their own, where no numad chooses them."""
     vcpu = root.find("vcpu")
     return None if _attribute(vcpu, "placement") == "auto" else _cpus(vcpu, "cpuset")
 
 
-def _pins(root: "Element", tag: str, number: str, every: Iterable[int]) -> dict[int, CpuSet]:
+def _pins(root: Element, tag: str, number: str, every: Iterable[int]) -> dict[int, CpuSet]:
     around = _around(root)
     own = {
         int(pin.get(number, "0")): parse_list(pin.get("cpuset", ""))
@@ -215,16 +219,16 @@ def _pins(root: "Element", tag: str, number: str, every: Iterable[int]) -> dict[
     return dict.fromkeys(every, around) | own if around else own
 
 
-def _cpus(element: "Element | None", attribute: str) -> CpuSet | None:
+def _cpus(element: Element | None, attribute: str) -> CpuSet | None:
     text = _attribute(element, attribute)
     return None if text is None else parse_list(text)
 
 
-def _attribute(element: "Element | None", name: str) -> str | None:
+def _attribute(element: Element | None, name: str) -> str | None:
     return None if element is None else element.get(name)
 
 
-def _hugepages(root: "Element") -> tuple[HugePages, ...] | None:
+def _hugepages(root: Element) -> tuple[HugePages, ...] | None:
     backing = root.find("memoryBacking/hugepages")
     if backing is None:
         return None
@@ -235,7 +239,7 @@ def _hugepages(root: "Element") -> tuple[HugePages, ...] | None:
     return pages or (HugePages(None, None),)
 
 
-_PARTS: dict[str, Callable[["Element"], Any]] = {
+_PARTS: dict[str, Callable[[Element], Any]] = {
     "memory": lambda root: kibibytes(root.find("memory")),
     "vcpus": _vcpus,
     "idle_vcpus": lambda root: idle_vcpus(root, _vcpus(root)),

@@ -1,14 +1,15 @@
 """What of the host a domain uses besides PCI functions, read from its XML."""
 
-import json
-import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.record import record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
     from vfio_hooks.domain.tree import Element
 
 KVMFR = "/dev/kvmfr"
@@ -54,7 +55,7 @@ class MemoryDevice:
     nodes: CpuSet | None = None
 
 
-def usb_devices(root: "Element") -> Iterator[UsbDevice]:
+def usb_devices(root: Element) -> Iterator[UsbDevice]:
     for source in root.iterfind("devices/hostdev[@type='usb']/source"):
         vendor, product, address = map(source.find, ("vendor", "product", "address"))
         ids = [number(part.get("id", "0")) for part in (vendor, product) if part is not None]
@@ -71,7 +72,7 @@ def usb_devices(root: "Element") -> Iterator[UsbDevice]:
         )
 
 
-def shared_memories(root: "Element") -> Iterator[SharedMemory]:
+def shared_memories(root: Element) -> Iterator[SharedMemory]:
     """Those of <shmem>, but for one with a server, and of QEMU arguments that libvirt passes on."""
     for device in root.iterfind("devices/shmem"):
         if device.find("server") is None:
@@ -85,11 +86,10 @@ def shared_memories(root: "Element") -> Iterator[SharedMemory]:
         words = _object(value) if "memory-backend-file" in value else {}
         path = words.get("mem-path", "")
         if words.get("kind") == "memory-backend-file" and path.startswith(("/dev/shm/", KVMFR)):
-            found = re.fullmatch(r"(\d+)([a-zA-Z]*)", words.get("size", ""))
-            yield SharedMemory(path, _bytes(*found.groups()) if found else 0, arguments=True)
+            yield SharedMemory(path, _size(words.get("size", "")), arguments=True)
 
 
-def memory_devices(root: "Element") -> Iterator[MemoryDevice]:
+def memory_devices(root: Element) -> Iterator[MemoryDevice]:
     """DIMMs, and what is requested of virtio-mem; NVDIMMs and their like are files of their own.
     https://libvirt.org/formatdomain.html#memory-devices"""
     for tag, model in (("size", "dimm"), ("requested", "virtio-mem")):
@@ -112,13 +112,15 @@ def _object(text: str) -> dict[str, str]:
     return {"kind": kind} | dict(word.partition("=")[::2] for word in rest)
 
 
-_STRING = re.compile(r"""'((?:[^'\\]|\\.)*)'|"(?:[^"\\]|\\.)*\"""")
+_STRING = r"""'((?:[^'\\]|\\.)*)'|"(?:[^"\\]|\\.)*\""""
 _REQUOTED = {"\\'": "'", '"': '\\"'}
 
 
 def qemu_json(text: str) -> dict[str, Any]:
     """An object in QEMU's JSON, which has strings in single quotes, too: qobject/json-lexer.c in
     its sources. Raises ValueError."""
+    import json
+    import re
 
     def double_quoted(found: re.Match[str]) -> str:
         if found[1] is None:
@@ -127,12 +129,18 @@ def qemu_json(text: str) -> dict[str, Any]:
         return f'"{inside}"'
 
     try:
-        found = json.loads(_STRING.sub(double_quoted, text))
+        found = json.loads(re.sub(_STRING, double_quoted, text))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the QEMU argument {text} is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"the QEMU argument {text} is no JSON object")
     return found
+
+
+def _size(text: str) -> int:
+    """A number with a unit, "64M", in bytes; 0 for what is none."""
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    return _bytes(digits, text[len(digits) :]) if digits.isdecimal() else 0
 
 
 def _bytes(number: str, unit: str) -> int:
@@ -145,7 +153,7 @@ def _bytes(number: str, unit: str) -> int:
     return total
 
 
-def iothread_ids(root: "Element") -> list[int]:
+def iothread_ids(root: Element) -> list[int]:
     """The numbers of a domain's I/O threads: the named ones, and the rest counted from 1.
 
     Raises ValueError for what is no number.
@@ -156,7 +164,7 @@ def iothread_ids(root: "Element") -> list[int]:
     return sorted([*named, *list(free)[: total - len(named)]])
 
 
-def count(root: "Element", tag: str, default: int) -> int:
+def count(root: Element, tag: str, default: int) -> int:
     """How many threads a domain has of a kind. Raises ValueError for no number that it can have."""
     found = int(root.findtext(tag) or default)
     if not 0 <= found <= _MOST_THREADS:
@@ -164,14 +172,14 @@ def count(root: "Element", tag: str, default: int) -> int:
     return found
 
 
-def working_iothreads(root: "Element") -> frozenset[int]:
+def working_iothreads(root: Element) -> frozenset[int]:
     """The I/O threads that a disk or a controller is given to."""
     found = [one.get("iothread") for one in root.iterfind("devices//driver")]
     found += [one.get("id") for one in root.iterfind("devices//driver/iothreads/iothread")]
     return frozenset(int(text) for text in found if text and text.isascii() and text.isdecimal())
 
 
-def idle_vcpus(root: "Element", most: int) -> CpuSet:
+def idle_vcpus(root: Element, most: int) -> CpuSet:
     """The vCPUs that are off when the domain starts: <vcpu current=>, <vcpus><vcpu enabled=>.
     https://libvirt.org/formatdomain.html#cpu-allocation"""
     single = list(root.iterfind("vcpus/vcpu"))
@@ -195,7 +203,7 @@ _UNITS |= {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20}
 _UNITS |= {"g": 1 << 30, "gib": 1 << 30, "t": 1 << 40, "tib": 1 << 40}
 
 
-def kibibytes(element: "Element | None", amount: str | None = None) -> int:
+def kibibytes(element: Element | None, amount: str | None = None) -> int:
     if element is None:
         return 0
     unit = element.get("unit", "KiB").lower()

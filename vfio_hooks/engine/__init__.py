@@ -4,6 +4,8 @@ Whatever kills this process, and wherever, the journals on disk tell what was ch
 event of any VM, or `undo`, finishes what was cut off before it does anything else.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,6 @@ from contextlib import contextmanager
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import Change, check, is_detached, own_value, preview, undo_text
-from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.engine.undoing import Undoing
 from vfio_hooks.errors import HookError, Immovable
 from vfio_hooks.host import Seen, WritableHost
@@ -21,6 +22,10 @@ from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive, is_shared, target
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.engine.state import StateFolder
 
 UNDOING_EVENTS = ("stopped", "release", "undo")
 

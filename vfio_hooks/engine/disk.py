@@ -1,5 +1,7 @@
 """The files of journals: read whole, and appended to so that nothing is lost in a crash."""
 
+from __future__ import annotations
+
 import errno
 import os
 import stat

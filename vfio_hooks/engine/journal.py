@@ -7,16 +7,21 @@ a crash may have left the value anywhere on the way, and undoing is right for th
 line that a crash tore is ignored. Nothing in a journal is evaluated or imported.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from enum import Enum
-from typing import Any
 from zlib import crc32
 
 from vfio_hooks.engine.disk import Disk, read
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.record import record, replace
 from vfio_hooks.steps import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 VERSION = 1
 SUFFIX = ".journal"
@@ -60,7 +65,7 @@ class Claim:
     goal: str | None = None
     """What an undo that began was going to write; None when none has begun."""
 
-    def marked(self, record: dict[str, Any]) -> "Claim":
+    def marked(self, record: dict[str, Any]) -> Claim:
         """The claim after a record of how it went on."""
         own = self.number, self.vm, self.uuid, self.event, self.time, self.step, self.base
         return Claim(*own, _RECORDS[record["record"]], record["goal"])
@@ -108,13 +113,13 @@ class Journal:
         """Records that are written together with the next one."""
 
     @classmethod
-    def load(cls, path: str, disk: Disk) -> "Journal":
+    def load(cls, path: str, disk: Disk) -> Journal:
         """Read a journal. Raises HookError for one that cannot be understood, and Gone where it is
         not there any more: who reads without the lock may meet the end of a VM."""
         return cls.understood(path, read(path), disk)
 
     @classmethod
-    def understood(cls, path: str, data: bytes, disk: Disk) -> "Journal":
+    def understood(cls, path: str, data: bytes, disk: Disk) -> Journal:
         """The journal with these bytes. Raises HookError."""
         journal = cls(path, os.path.basename(path).removesuffix(SUFFIX), "?", disk)
         # Not splitlines: in names and values may be what that takes for the end of a line.

@@ -1,15 +1,21 @@
 """All VMs' claims together: what is changed on this host now, by whom."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from math import inf
 
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.sealed import Sealed
-from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.knobs.base import Knob
-from vfio_hooks.sharing import Share
-from vfio_hooks.steps import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vfio_hooks.engine.state import StateFolder
+    from vfio_hooks.knobs.base import Knob
+    from vfio_hooks.sharing import Share
+    from vfio_hooks.steps import Step
 
 
 class Ledger:
@@ -46,7 +52,7 @@ class Ledger:
             else:
                 self.blank.append(found)
 
-    def read_all(self) -> "Ledger":
+    def read_all(self) -> Ledger:
         """Read all journals whole, for who shows what is in them."""
         for uuid in [*self._sealed]:
             self.find(uuid)

@@ -1,12 +1,12 @@
 """A whole plan: what every step would change, and what must not be in one plan at all."""
 
-from collections.abc import Container, Sequence
+from __future__ import annotations
+
 from math import inf
 
 from vfio_hooks.engine.journal import Claim, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.errors import Gone, HookError, of_table, raise_all
-from vfio_hooks.host import Host
 from vfio_hooks.knobs import Command
 from vfio_hooks.record import record
 from vfio_hooks.sharing import (
@@ -25,7 +25,13 @@ from vfio_hooks.sharing import (
     known_values,
     target,
 )
-from vfio_hooks.steps import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from vfio_hooks.host import Host
+    from vfio_hooks.steps import Step
 
 TO_COME = "not there yet"
 _RUNNING = "/run/libvirt/qemu"

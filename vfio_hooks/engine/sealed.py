@@ -7,6 +7,8 @@ is right is searched for single keys, of which only the claims are built. A file
 version 0.1.0 wrote it, or with a wrong one is read line by line, which tells what is wrong where.
 """
 
+from __future__ import annotations
+
 import json
 from functools import cached_property
 from zlib import crc32

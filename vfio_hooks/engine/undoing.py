@@ -4,17 +4,22 @@ This is what has to work when nothing else does. It needs the journals and the k
 plugins, configuration, the domain's XML nor anything outside the standard library.
 """
 
+from __future__ import annotations
+
 from contextlib import suppress
 
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.engine.value import Value
 from vfio_hooks.errors import Asleep, Gone, HookError, Immovable
-from vfio_hooks.host import WritableHost
-from vfio_hooks.knobs.base import Knob
-from vfio_hooks.log import Folded
 from vfio_hooks.record import record
 from vfio_hooks.sharing import UNDONE, Once, Run, shown, target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import WritableHost
+    from vfio_hooks.knobs.base import Knob
+    from vfio_hooks.log import Folded
 
 
 @record

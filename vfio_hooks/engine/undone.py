@@ -4,14 +4,14 @@ A plan is made after that undo, from what its plugins read of the host then. The
 files and drivers of devices; of everything else only the values themselves are known ahead.
 """
 
+from __future__ import annotations
+
 from contextlib import suppress
-from typing import cast
 
 from vfio_hooks.engine.journal import Claim, Journal, State
-from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.undoing import Undoing
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.knobs import (
     CpuMask,
@@ -27,6 +27,12 @@ from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.log import Folded, Log
 from vfio_hooks.record import replace
 from vfio_hooks.sharing import is_shared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from vfio_hooks.engine.ledger import Ledger
 
 _FILES = (CpuMask, File, GroupCpus, IrqAffinity, Partition)
 """Knobs whose write is a write of files, with an effect on nothing else."""
@@ -55,7 +61,8 @@ class UndoneHost(Host):
         """Reckon with a VM's changes being undone, and forget its claims. What cannot be undone,
         or told ahead, stays as it is."""
         # A host that can only be read, so that a knob which wants to do more cannot.
-        undoing = Undoing(cast(WritableHost, self), ledger, Folded(log))
+        host: Any = self
+        undoing = Undoing(host, ledger, Folded(log))
         for claim in reversed(journal.live()):
             if is_shared(claim.step.share) and claim.state is not State.LOST:
                 with suppress(HookError, ValueError):

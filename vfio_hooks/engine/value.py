@@ -1,12 +1,17 @@
 """What a value would be without one of the claims on it."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
 from vfio_hooks.engine.journal import Claim, State
 from vfio_hooks.engine.ledger import holding
-from vfio_hooks.host import Host
-from vfio_hooks.knobs import Knob
 from vfio_hooks.sharing import Add, Exclusive, Share, added, known_values, target, without_each
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vfio_hooks.host import Host
+    from vfio_hooks.knobs import Knob
 
 
 class Value:

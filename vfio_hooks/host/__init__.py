@@ -4,16 +4,19 @@
 that vfio-hooks makes to a host goes through its methods.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.wait import POLL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from vfio_hooks.host.in_use import Opened
     from vfio_hooks.host.shared import Access, Shared
 
@@ -93,7 +96,7 @@ class Host:
         except OSError:
             return None
 
-    def look(self, name: str) -> "Shared | None":
+    def look(self, name: str) -> Shared | None:
         """What is at a path, as `shared.look`. Raises OSError."""
         from vfio_hooks.host.shared import look
 
@@ -211,7 +214,7 @@ class WritableHost(Host):
 
         make(self.path(name), size)
 
-    def give(self, name: str, access: "Access") -> None:
+    def give(self, name: str, access: Access) -> None:
         """Set a file's owner, group and permissions, as `shared.give`. Raises OSError."""
         from vfio_hooks.host.shared import give
 

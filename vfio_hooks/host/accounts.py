@@ -1,14 +1,19 @@
 """User accounts of the host, and what they may execute."""
 
+from __future__ import annotations
+
 import grp
 import os
 import pwd
 import stat
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host
 from vfio_hooks.nearest import nearest
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 _ACL = "system.posix_acl_access"
 

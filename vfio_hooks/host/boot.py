@@ -3,9 +3,13 @@
 https://docs.kernel.org/admin-guide/kernel-parameters.html, modprobe.d(5)
 """
 
+from __future__ import annotations
+
 import re
 
-from vfio_hooks.host import Host
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 _FOLDERS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 

@@ -3,9 +3,15 @@
 https://docs.kernel.org/admin-guide/cgroup-v2.html and libvirt's cgroups.html.
 """
 
-from typing import Literal
+from __future__ import annotations
 
-from vfio_hooks.host import Host
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from vfio_hooks.host import Host
+
+    Layout = Literal["systemd", "v2", "v1", "none"]
 
 ROOT = "/sys/fs/cgroup"
 V1 = "/sys/fs/cgroup/cpuset"
@@ -14,8 +20,6 @@ MACHINES = ("machine.slice", "machine")
 OWN = "vfio-hooks"
 """The group that we make where systemd has none for the host's programs."""
 _UNITS = (".slice", ".scope", ".service", ".socket", ".mount", ".swap")
-
-Layout = Literal["systemd", "v2", "v1", "none"]
 
 
 def layout(host: Host) -> Layout:

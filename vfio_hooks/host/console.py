@@ -1,8 +1,13 @@
 """The kernel's text consoles. Documentation/driver-api/console.rst in the kernel's sources."""
 
-from vfio_hooks.host import Host
+from __future__ import annotations
+
 from vfio_hooks.host.framebuffer import firmware_framebuffers
 from vfio_hooks.host.pci import DEVICES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 FOLDER = "/sys/class/vtconsole"
 _ON_FRAMEBUFFER = "frame buffer device"

@@ -5,14 +5,20 @@ and Documentation/ABI/stable/sysfs-devices-system-cpu. Masks are read, not the l
 old kernels have no lists, and Linux 3 has wrong ones for the caches of AMD's compute units.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import CpuSet, parse_list, parse_mask
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from vfio_hooks.host import Host
 
 CPUS = "/sys/devices/system/cpu"
 NODES = "/sys/devices/system/node"

@@ -3,9 +3,14 @@
 https://docs.kernel.org/admin-guide/pm/cpufreq.html
 """
 
-from vfio_hooks.host import Host
+from __future__ import annotations
+
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 FOLDER = "/sys/devices/system/cpu/cpufreq"
 _SELF_GOVERNED = ("intel_pstate", "amd-pstate-epp")

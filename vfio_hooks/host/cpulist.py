@@ -3,8 +3,13 @@
 https://docs.kernel.org/admin-guide/cputopology.html and bitmap_parse in lib/bitmap-str.c.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
 from functools import lru_cache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CpuSet = frozenset[int]
 # A host has thousands of interrupts and few different masks.

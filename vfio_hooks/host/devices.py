@@ -1,10 +1,15 @@
 """The devices below a folder of sysfs: what a function or an interface is to programs."""
 
+from __future__ import annotations
+
 import os
 import re
-from collections.abc import Iterator
 
-from vfio_hooks.host import Host
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.host import Host
 
 _NVME_SUBSYSTEMS = "/sys/class/nvme-subsystem"
 

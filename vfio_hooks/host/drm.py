@@ -3,11 +3,16 @@
 https://docs.kernel.org/gpu/drm-uapi.html
 """
 
+from __future__ import annotations
+
 import re
 
-from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 
 @record

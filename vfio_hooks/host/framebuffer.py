@@ -5,11 +5,17 @@ Linux 6.9 on that device is below the card's own folder; before, only the memory
 driver has claimed part of one of the card's BARs in /proc/iomem.
 """
 
-import os
-from collections.abc import Iterator
+from __future__ import annotations
 
-from vfio_hooks.host import Host
+import os
+
 from vfio_hooks.host.pci import DEVICES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.host import Host
 
 PLATFORM = "/sys/bus/platform"
 _MEMORY = 0x200  # IORESOURCE_MEM, of a line's third number

@@ -1,10 +1,15 @@
 """What to do about programs that have a device open: whatever is advised must do no harm."""
 
-import re
-from collections.abc import Sequence
+from __future__ import annotations
 
-from vfio_hooks.host import Host
-from vfio_hooks.host.in_use import Holder
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vfio_hooks.host import Host
+    from vfio_hooks.host.in_use import Holder
 
 _SERVICE = re.compile(r"0::/system\.slice/(?:.*/)?([^/]+\.service)(?:/|$)", re.MULTILINE)
 _CONTAINER = re.compile(r"0::/.*\b(docker|libpod|lxc|machine)\b", re.MULTILINE)

@@ -7,16 +7,22 @@ All processes are looked at in one go, and what was seen counts for a second: a 
 of functions, and the host thousands of processes.
 """
 
+from __future__ import annotations
+
 import os
 import stat
 import time
-from collections.abc import Iterator
 
-from vfio_hooks.host import Host
 from vfio_hooks.host.devices import class_devices
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.host import Host
 
 # Their drivers wait for open files, or fail when unbound beneath them. An input device or a USB
 # serial port does not mind; nor does a DisplayPort's drm_dp_aux_dev, which waits only for a

@@ -3,11 +3,17 @@
 https://docs.kernel.org/core-api/irq/irq-affinity.html and Documentation/ABI/testing/sysfs-bus-pci.
 """
 
-import re
-from collections.abc import Iterable
+from __future__ import annotations
 
-from vfio_hooks.host import Host
+import re
+
 from vfio_hooks.host.pci import DEVICES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vfio_hooks.host import Host
 
 FOLDER = "/proc/irq"
 DEFAULT = "/proc/irq/default_smp_affinity"

@@ -1,9 +1,14 @@
 """Kernel threads that may be moved from one CPU to another."""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-from vfio_hooks.host import Host
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.host import Host
 
 # include/linux/sched.h
 _PF_KTHREAD = 0x00200000

@@ -2,13 +2,18 @@
 away without asking.
 """
 
+from __future__ import annotations
+
 import errno
 import os
-from collections.abc import Iterator
 
 from vfio_hooks.host import Host, network
 from vfio_hooks.host.devices import class_devices
 from vfio_hooks.host.pci import DEVICES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def losses(host: Host, address: str) -> list[str]:

@@ -4,12 +4,18 @@ https://docs.kernel.org/admin-guide/mm/hugetlbpage.html and Documentation/filesy
 "meminfo". Sizes are in KiB, as the kernel's own are.
 """
 
-import re
-from collections.abc import Iterable
+from __future__ import annotations
 
-from vfio_hooks.host import Host
-from vfio_hooks.host.cpu import Node
+import re
+
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vfio_hooks.host import Host
+    from vfio_hooks.host.cpu import Node
 
 NODES = "/sys/devices/system/node"
 POOLS = "/sys/kernel/mm/hugepages"

@@ -1,6 +1,10 @@
 """Which kernel modules this host has, loaded or not, and what stands on what."""
 
-from vfio_hooks.host import Host
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 
 def is_loaded(host: Host, name: str) -> bool:

@@ -4,11 +4,17 @@ https://docs.kernel.org/networking/proc_net_tcp.html; routes are in /proc/net/ro
 /proc/net/ipv6_route, with all numbers in hex.
 """
 
-import re
-from collections.abc import Iterator
+from __future__ import annotations
 
-from vfio_hooks.host import Host
+import re
+
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.host import Host
 
 _SSH = 22
 _SSHD = "/etc/ssh/sshd_config"

@@ -3,13 +3,14 @@
 https://docs.kernel.org/driver-api/vfio.html, "Groups, Devices, and IOMMUs".
 """
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
-from vfio_hooks.host import Host
 from vfio_hooks.record import record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.domain import Domain
+    from vfio_hooks.host import Host
 
 BUS = "/sys/bus/pci"
 DEVICES = f"{BUS}/devices"
@@ -92,13 +93,13 @@ def is_for_guests(driver: str | None) -> bool:
     return driver is not None and (driver in known or ("vfio" in driver and "/" not in driver))
 
 
-def passed_displays(host: Host, domain: "Domain") -> list[Function]:
+def passed_displays(host: Host, domain: Domain) -> list[Function]:
     """The graphics cards of this host among what a domain is given."""
     found = (function(host, passed.address) for passed in domain.pci)
     return [one for one in found if one is not None and one.is_display]
 
 
-def kept_displays(host: Host, domain: "Domain") -> list[Function]:
+def kept_displays(host: Host, domain: Domain) -> list[Function]:
     """The graphics cards that a host keeps while a domain runs: neither given to that nor, by
     their driver, meant for another."""
     given = {passed.address for passed in domain.pci}

@@ -4,14 +4,19 @@ https://docs.kernel.org/PCI/sysfs-pci.html and Documentation/ABI/testing/sysfs-b
 from the pci.ids of this machine, where it is installed (https://pci-ids.ucw.cz).
 """
 
+from __future__ import annotations
+
 import os
 import re
-from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")

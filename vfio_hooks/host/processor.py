@@ -3,9 +3,13 @@
 https://docs.kernel.org/filesystems/proc.html
 """
 
+from __future__ import annotations
+
 import re
 
-from vfio_hooks.host import Host
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 AMD, INTEL = "AuthenticAMD", "GenuineIntel"
 

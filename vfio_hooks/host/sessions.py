@@ -5,15 +5,21 @@ sd_session_get_type(3) and its like; so do we, as that needs no bus and works be
 logind is not told, a session's programs know: their environment is read from /proc.
 """
 
+from __future__ import annotations
+
 import os
 import pwd
 import re
-from collections.abc import Iterator
 
 from vfio_hooks import commands
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host
 from vfio_hooks.record import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.host import Host
 
 FOLDER = "/run/systemd/sessions"
 GRAPHICAL = ("x11", "wayland", "mir")

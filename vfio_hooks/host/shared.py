@@ -6,6 +6,8 @@ is followed, what is opened is looked at again, and a file of ours is known by a
 root can set (xattr(7), "trusted"), and that goes with the file.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
@@ -27,7 +29,7 @@ class Access:
         return f"{self.uid}:{self.gid} {self.mode:04o}"
 
     @classmethod
-    def parse(cls, text: str) -> "Access":
+    def parse(cls, text: str) -> Access:
         owner, mode = text.split(" ")
         uid, gid = owner.split(":")
         return cls(int(uid), int(gid), int(mode, 8))

@@ -4,12 +4,17 @@ the function's interrupts.
 PCI Local Bus Specification 3.0, 6.2.2 (command register) and 6.7 (capabilities).
 """
 
+from __future__ import annotations
+
 import re
 
 from vfio_hooks.errors import HookError, unreadable
-from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 _COMMAND, _STATUS, _FIRST = 0x04, 0x06, 0x34
 _BUS_MASTER, _HAS_LIST = 1 << 2, 1 << 4

@@ -3,14 +3,20 @@
 https://docs.kernel.org/PCI/pci-iov-howto.html and Documentation/ABI/testing/sysfs-bus-pci.
 """
 
-import re
-from collections.abc import Iterator
+from __future__ import annotations
 
-from vfio_hooks.host import Host
+import re
+
 from vfio_hooks.host.in_use import holders
 from vfio_hooks.host.network import uses
 from vfio_hooks.host.pci import DEVICES, is_for_guests
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.host import Host
 
 _ADDRESS = re.compile(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 

@@ -3,11 +3,16 @@
 https://docs.kernel.org/filesystems/proc.html, Documentation/scheduler/sched-stats.rst
 """
 
+from __future__ import annotations
+
 import re
 
-from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of include/linux/sched.h
 _TICK = 10_000_000  # ns: USER_HZ is 100

@@ -1,9 +1,14 @@
 """What udev has told programs of devices: it keeps a record of each that it has announced."""
 
+from __future__ import annotations
+
 import re
 
-from vfio_hooks.host import Host
 from vfio_hooks.host.pci import DEVICES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 
 def announced_cards(host: Host, address: str, subsystem: str) -> list[str]:

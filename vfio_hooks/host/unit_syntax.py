@@ -1,5 +1,7 @@
 """How systemd writes the names of units, and command lines in them."""
 
+from __future__ import annotations
+
 import string
 
 _PLAIN = frozenset((string.ascii_letters + string.digits + ":_.").encode())

@@ -1,9 +1,14 @@
 """systemd's units as they are now. systemctl(1), "show", and org.freedesktop.systemd1(5)."""
 
+from __future__ import annotations
+
 from vfio_hooks.errors import Gone
-from vfio_hooks.host import Host
 from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 _FOLDERS = (
     "/etc/systemd/system",

@@ -6,11 +6,16 @@ https://docs.kernel.org/driver-api/usb/usb.html. Buses have their numbers in the
 their controllers were found, which the next boot may change; udev's ID_PATH has the controller.
 """
 
+from __future__ import annotations
+
 import os
 import re
 
-from vfio_hooks.host import Host
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 DEVICES = "/sys/bus/usb/devices"
 DRIVERS = "/sys/bus/usb/drivers"

@@ -1,12 +1,17 @@
 """A host as it is while one plan is made."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from __future__ import annotations
 
 from vfio_hooks.host import Host
-from vfio_hooks.host.shared import Shared
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from vfio_hooks.host.shared import Shared
+
+    _T = TypeVar("_T")
 
 
 class View(Host):

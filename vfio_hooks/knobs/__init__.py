@@ -9,12 +9,14 @@ Every event of a managed VM comes through here, and needs a few of them: each is
 is asked for.
 """
 
+from __future__ import annotations
+
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from vfio_hooks.knobs.base import Knob
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.knobs.allowed_cpus import AllowedCpus
     from vfio_hooks.knobs.announced import Announced

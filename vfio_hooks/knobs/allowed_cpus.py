@@ -1,10 +1,10 @@
 """The CPUs that the processes of a systemd unit may use."""
 
+from __future__ import annotations
+
 from functools import partial
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import format_list, parse_list
@@ -12,6 +12,10 @@ from vfio_hooks.knobs.cpu_set import CpuSetKnob
 from vfio_hooks.knobs.tasks import give_offline_cpus
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 SECONDS = 10
 """systemd applies a property after it has answered; on a busy host that may take seconds."""
@@ -30,10 +34,10 @@ class AllowedCpus(CpuSetKnob):
     """
 
     unit: str
-    kind: ClassVar[str] = "allowed-cpus"
-    atomic: ClassVar[bool] = False
+    kind = "allowed-cpus"
+    atomic = False
     # An undo that was cut off may have left no more than a file that says nothing.
-    repeated: ClassVar[bool] = True
+    repeated = True
 
     @property
     def key(self) -> str:

@@ -1,15 +1,19 @@
 """Whether programs are told that the host has a card."""
 
+from __future__ import annotations
+
 from contextlib import suppress
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.udev import is_announced, settle
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 ANNOUNCED, WITHDRAWN = "announced", "withdrawn"
 
@@ -26,7 +30,7 @@ class Announced(Knob):
 
     folder: str
     seconds: float = 10
-    kind: ClassVar[str] = "announced"
+    kind = "announced"
 
     @property
     def key(self) -> str:

@@ -1,14 +1,17 @@
 """The size of one of a PCI function's memory windows (resizable BAR)."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.pci import DEVICES, bar_size, is_for_guests
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.knobs.pci_driver import Binding, PciDriver
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -24,8 +27,8 @@ class BarSize(Knob):
     address: str
     bar: int
     seconds: float = 30
-    kind: ClassVar[str] = "bar-size"
-    atomic: ClassVar[bool] = False
+    kind = "bar-size"
+    atomic = False
 
     @property
     def key(self) -> str:

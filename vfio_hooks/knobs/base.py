@@ -1,12 +1,18 @@
 """What every knob can do."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import ClassVar
+from __future__ import annotations
 
-from vfio_hooks.host import Host, WritableHost
+from abc import ABC, abstractmethod
+
 from vfio_hooks.record import record
 from vfio_hooks.sharing import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import ClassVar
+
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -67,7 +73,7 @@ class Knob(ABC):
         """The program that runs on this host and whose work it is to change this value, or ""."""
         return ""
 
-    def followers(self, host: Host) -> "Iterable[Knob]":
+    def followers(self, host: Host) -> Iterable[Knob]:
         """What may have come up with this value."""
         return ()
 

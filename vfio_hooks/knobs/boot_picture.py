@@ -1,14 +1,17 @@
 """The firmware's picture on a card that vfio-pci has."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.framebuffer import users_of_memory
 from vfio_hooks.host.pci import is_for_guests
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.pci_driver import Binding, PciDriver
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -22,8 +25,8 @@ class BootPicture(Knob):
 
     address: str
     seconds: float = 30
-    kind: ClassVar[str] = "boot-picture"
-    left: ClassVar[str] = "nothing to undo: the host has no picture on this card"
+    kind = "boot-picture"
+    left = "nothing to undo: the host has no picture on this card"
 
     @property
     def key(self) -> str:

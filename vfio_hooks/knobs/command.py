@@ -1,12 +1,15 @@
 """A command and the command that takes it back, for what has no value to read."""
 
-import shlex
-from typing import ClassVar
+from __future__ import annotations
 
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.quoting import joined
 from vfio_hooks.record import record
 from vfio_hooks.sharing import DONE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -20,16 +23,16 @@ class Command(Knob):
     seconds: float = 30
     title: str = ""
     undo_title: str = ""
-    kind: ClassVar[str] = "command"
-    atomic: ClassVar[bool] = False
+    kind = "command"
+    atomic = False
 
     @property
     def key(self) -> str:
-        return shlex.join(self.do)
+        return joined(self.do)
 
     @property
     def undo_text(self) -> str:
-        return self.undo_title or shlex.join(self.undo)
+        return self.undo_title or joined(self.undo)
 
     def read(self, host: Host) -> str:
         return ""

@@ -1,14 +1,17 @@
 """The text console on the framebuffer."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import HookError, Immovable
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.console import framebuffer_switches
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 BOUND, UNBOUND = "bound", "unbound"
 _SOON = 3  # seconds: a driver makes its framebuffer while it takes the card
@@ -23,7 +26,7 @@ class Console(Knob):
     """
 
     seconds: float = 15
-    kind: ClassVar[str] = "console"
+    kind = "console"
 
     @property
     def key(self) -> str:

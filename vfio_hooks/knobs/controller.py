@@ -1,7 +1,8 @@
 """Whether a control group hands a controller on to the groups below it."""
 
+from __future__ import annotations
+
 import errno
-from typing import ClassVar
 
 from vfio_hooks.errors import Immovable
 from vfio_hooks.host import Host, WritableHost, refused
@@ -22,7 +23,7 @@ class Controller(Knob):
 
     group: str
     name: str
-    kind: ClassVar[str] = "controller"
+    kind = "controller"
 
     @property
     def key(self) -> str:

@@ -1,10 +1,15 @@
 """Values that are sets of CPUs, on a host whose CPUs come and go."""
 
+from __future__ import annotations
+
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import online
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.knobs.base import Knob
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host
 
 _EVERY = frozenset(range(1 << 16))
 

@@ -1,18 +1,23 @@
 """The layout of a user's monitors, as the display server of that user's session has it."""
 
+from __future__ import annotations
+
 import re
-import shlex
-from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from vfio_hooks import layouts
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.sessions import as_user
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.layouts.layout import Layout, Screen, with_strangers
+from vfio_hooks.quoting import joined
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vfio_hooks.host import Host, WritableHost
 
 COMMAND_SECONDS = 10
 
@@ -30,9 +35,9 @@ class DisplayLayout(Knob):
     environment: tuple[str, ...]
     seconds: float = 15
     darkened: tuple[str, ...] = ()
-    kind: ClassVar[str] = "display-layout"
+    kind = "display-layout"
     # Most servers set one output after the other.
-    atomic: ClassVar[bool] = False
+    atomic = False
 
     @property
     def key(self) -> str:
@@ -145,5 +150,5 @@ class DisplayLayout(Knob):
             if "exit code 127" in error.problem:
                 what = f"{back_end.PROGRAM}: no such program"
                 raise HookError(what, f"install {back_end.PACKAGE}") from None
-            told = error.problem.replace(shlex.join(argv), shlex.join(argv[-1 - len(arguments) :]))
+            told = error.problem.replace(joined(argv), joined(argv[-1 - len(arguments) :]))
             raise HookError(f"{self.key}: {told}", error.hint) from None

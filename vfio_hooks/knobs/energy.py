@@ -1,7 +1,8 @@
 """How a CPU that chooses its own frequency weighs speed against power."""
 
+from __future__ import annotations
+
 import errno
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
@@ -18,7 +19,7 @@ class EnergyPreference(File):
     https://docs.kernel.org/admin-guide/pm/intel_pstate.html and amd-pstate.html
     """
 
-    kind: ClassVar[str] = "epp"
+    kind = "epp"
 
     def read(self, host: Host) -> str:
         try:

@@ -1,7 +1,8 @@
 """Values that are one file of sysfs, procfs or cgroupfs."""
 
+from __future__ import annotations
+
 import errno
-from typing import ClassVar
 
 from vfio_hooks.errors import Asleep, Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
@@ -48,7 +49,7 @@ class File(Knob):
     is that one."""
 
     path: str
-    kind: ClassVar[str] = "file"
+    kind = "file"
 
     @property
     def key(self) -> str:
@@ -76,7 +77,7 @@ class CpuMask(CpuSetKnob):
 
     path: str
     mask: bool = False
-    kind: ClassVar[str] = "cpus"
+    kind = "cpus"
 
     @property
     def key(self) -> str:

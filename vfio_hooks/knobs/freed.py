@@ -1,14 +1,18 @@
 """A PCI function that no program has open any more."""
 
-from collections.abc import Sequence
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.freeing import is_desktops, service_of
 from vfio_hooks.host.in_use import Holder, holders_after, told
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vfio_hooks.host import Host, WritableHost
 
 FREE = "not in use"
 
@@ -27,8 +31,8 @@ class Freed(Knob):
     seconds: float = 30
     end: bool = False
     desktop_stays: bool = False
-    kind: ClassVar[str] = "freed"
-    left: ClassVar[str] = "nothing to undo"
+    kind = "freed"
+    left = "nothing to undo"
 
     @property
     def key(self) -> str:

@@ -1,12 +1,15 @@
 """The lowest or highest frequency of a CPU frequency policy."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs.file import File, write_file
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import WritableHost
 
 
 @record
@@ -15,7 +18,7 @@ class Frequency(File):
     it out, and shows it, a moment later. https://docs.kernel.org/admin-guide/pm/cpufreq.html"""
 
     seconds: float = 5
-    kind: ClassVar[str] = "frequency"
+    kind = "frequency"
 
     def write(self, host: WritableHost, value: str) -> None:
         write_file(host, self.path, value)

@@ -1,13 +1,18 @@
 """What chooses the frequency of a CPU frequency policy."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterator
-from typing import ClassVar
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs.file import File, write_file
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -19,9 +24,9 @@ class Governor(File):
     https://docs.kernel.org/admin-guide/pm/cpufreq.html
     """
 
-    kind: ClassVar[str] = "governor"
+    kind = "governor"
     # The governor is there a moment before its tunables are.
-    atomic: ClassVar[bool] = False
+    atomic = False
 
     def read(self, host: Host) -> str:
         name = super().read(host)

@@ -1,7 +1,8 @@
 """The CPUs of a cgroup v2 that no systemd looks after."""
 
+from __future__ import annotations
+
 import errno
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone
 from vfio_hooks.host import Host, WritableHost, refused
@@ -21,9 +22,9 @@ class GroupCpus(CpuSetKnob):
     """
 
     group: str
-    kind: ClassVar[str] = "group-cpus"
+    kind = "group-cpus"
     # What cannot be emptied is set to all CPUs, so a cut off undo may show either.
-    atomic: ClassVar[bool] = False
+    atomic = False
 
     @property
     def key(self) -> str:

@@ -1,7 +1,8 @@
 """The CPUs of programs that are in no control group but the top one, which has all CPUs."""
 
+from __future__ import annotations
+
 import errno
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
@@ -29,9 +30,9 @@ class HostTasks(CpuSetKnob):
     """
 
     top: str
-    kind: ClassVar[str] = "host-tasks"
+    kind = "host-tasks"
     # The group is made, filled and emptied one task after the other.
-    atomic: ClassVar[bool] = False
+    atomic = False
 
     @property
     def key(self) -> str:

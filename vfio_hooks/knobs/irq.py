@@ -1,8 +1,8 @@
 """The CPUs that an interrupt may go to."""
 
+from __future__ import annotations
+
 import errno
-from collections.abc import Iterator
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
@@ -11,6 +11,10 @@ from vfio_hooks.host.irq import DEFAULT, balancer, numbers
 from vfio_hooks.knobs.cpu_set import CpuSetKnob, running
 from vfio_hooks.knobs.file import CpuMask, read_file
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @record
@@ -21,8 +25,8 @@ class IrqAffinity(CpuSetKnob):
     """
 
     number: int
-    kind: ClassVar[str] = "irq"
-    begins_as: ClassVar[str] = DEFAULT
+    kind = "irq"
+    begins_as = DEFAULT
 
     @property
     def key(self) -> str:
@@ -61,7 +65,7 @@ class IrqDefault(CpuMask):
 
     path: str = DEFAULT
     mask: bool = True
-    kind: ClassVar[str] = "irq-default"
+    kind = "irq-default"
 
     def followers(self, host: Host) -> Iterator[IrqAffinity]:
         return map(IrqAffinity, numbers(host))

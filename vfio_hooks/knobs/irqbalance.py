@@ -1,15 +1,19 @@
 """The CPUs that irqbalance spreads interrupts over."""
 
+from __future__ import annotations
+
 import re
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.cpu import possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
 from vfio_hooks.host.irq import BALANCER
 from vfio_hooks.knobs.cpu_set import CpuSetKnob
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 _ASKED = f"{BALANCER}/vfio-hooks"
 _UNKNOWN = "?"
@@ -30,8 +34,8 @@ class IrqBalance(CpuSetKnob):
     """
 
     socket: str
-    kind: ClassVar[str] = "irqbalance"
-    atomic: ClassVar[bool] = False
+    kind = "irqbalance"
+    atomic = False
 
     @property
     def key(self) -> str:

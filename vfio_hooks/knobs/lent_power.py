@@ -1,13 +1,16 @@
 """What power/control of a PCI function is, which vfio-pci changes."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import stuck_writer
 from vfio_hooks.host.pci import is_for_guests
 from vfio_hooks.knobs.file import File
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -16,7 +19,7 @@ class LentPower(File):
     ("auto"), and when it lets go it forbids that ("on"), whatever was before: Linux's
     drivers/vfio/pci/vfio_pci_core.c. What it is while the guest runs is another claim's."""
 
-    kind: ClassVar[str] = "lent-power"
+    kind = "lent-power"
 
     @property
     def key(self) -> str:

@@ -1,15 +1,18 @@
 """Kernel modules."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import driver_users, told
 from vfio_hooks.host.pci import DEVICES, PROBE
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 LOADED, ABSENT = "loaded", "not loaded"
 
@@ -27,7 +30,7 @@ class Module(Knob):
     functions: tuple[str, ...] = ()
     seconds: float = 30
     options: tuple[str, ...] = ()
-    kind: ClassVar[str] = "module"
+    kind = "module"
 
     @property
     def key(self) -> str:

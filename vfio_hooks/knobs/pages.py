@@ -1,14 +1,17 @@
 """Hugepages of one size on one NUMA node."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.memory import NODES, amount, node_of, pool_at, use
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -23,8 +26,8 @@ class Pages(Knob):
 
     path: str
     seconds: float = 0
-    kind: ClassVar[str] = "pages"
-    atomic: ClassVar[bool] = False
+    kind = "pages"
+    atomic = False
 
     @property
     def key(self) -> str:

@@ -1,12 +1,15 @@
 """Whether a control group's CPUs are a partition of the kernel's, apart from all others."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file, write_file
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 MEMBER = "member"
 
@@ -21,7 +24,7 @@ class Partition(Knob):
     """
 
     group: str
-    kind: ClassVar[str] = "partition"
+    kind = "partition"
 
     @property
     def key(self) -> str:

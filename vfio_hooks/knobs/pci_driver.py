@@ -3,9 +3,10 @@
 https://docs.kernel.org/PCI/sysfs-pci.html and Documentation/ABI/testing/sysfs-bus-pci.
 """
 
+from __future__ import annotations
+
 import errno
 import re
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
@@ -31,7 +32,7 @@ class Binding:
         return (self.driver or NONE) + (f" (override {self.override})" if self.override else "")
 
     @classmethod
-    def parse(cls, text: str) -> "Binding":
+    def parse(cls, text: str) -> Binding:
         """The binding that was printed as `text`. Raises ValueError."""
         found = re.fullmatch(r"(no driver|\S+)(?: \(override (.+)\))?", text)
         if not found:
@@ -50,9 +51,9 @@ class PciDriver(Knob):
     address: str
     seconds: float = 30
     wait: bool = True
-    kind: ClassVar[str] = "pci-driver"
+    kind = "pci-driver"
     # Between unbind and probe a function has neither the old driver nor the new one.
-    atomic: ClassVar[bool] = False
+    atomic = False
 
     @property
     def key(self) -> str:

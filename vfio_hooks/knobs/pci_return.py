@@ -1,7 +1,8 @@
 """That a PCI function comes back to the driver it had, if need be by way of the whole bus."""
 
+from __future__ import annotations
+
 import errno
-from typing import ClassVar
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost, refused
@@ -28,9 +29,9 @@ class PciReturn(Knob):
 
     address: str
     seconds: float = 30
-    kind: ClassVar[str] = "pci-return"
+    kind = "pci-return"
     # Between remove and rescan there is no such device.
-    atomic: ClassVar[bool] = False
+    atomic = False
 
     @property
     def key(self) -> str:

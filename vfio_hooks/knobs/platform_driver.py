@@ -1,7 +1,8 @@
 """The driver of a platform device, such as the framebuffer that the firmware set up."""
 
+from __future__ import annotations
+
 import errno
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
@@ -23,7 +24,7 @@ class PlatformDriver(Knob):
 
     device: str
     seconds: float = 30
-    kind: ClassVar[str] = "platform-driver"
+    kind = "platform-driver"
 
     @property
     def key(self) -> str:

@@ -1,6 +1,6 @@
 """Who may use a file or device node that memory is shared through."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
@@ -29,9 +29,9 @@ class SharedFile(Knob):
     path: str
     size: int = 0
     device: bool = False
-    kind: ClassVar[str] = "shared-file"
+    kind = "shared-file"
     # A file is first made, and then given to its owner.
-    atomic: ClassVar[bool] = False
+    atomic = False
 
     @property
     def key(self) -> str:

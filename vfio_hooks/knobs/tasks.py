@@ -1,5 +1,7 @@
 """What tasks may use once no cpuset confines them."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 
 from vfio_hooks.host import WritableHost, kthread

@@ -1,8 +1,9 @@
 """The CPUs that a kernel thread may run on."""
 
+from __future__ import annotations
+
 import errno
 import re
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
@@ -27,9 +28,9 @@ class ThreadAffinity(CpuSetKnob):
     pid: int
     start: int
     name: str
-    kind: ClassVar[str] = "thread"
+    kind = "thread"
     # When a CPU comes online, and since Linux 7 when an isolated partition is made or goes.
-    is_reset: ClassVar[bool] = True
+    is_reset = True
 
     @property
     def key(self) -> str:

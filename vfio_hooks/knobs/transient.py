@@ -1,12 +1,12 @@
 """A program in a systemd unit of its own, which exists while the program runs."""
 
-import shlex
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, units
 from vfio_hooks.host.unit_syntax import no_variables
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.quoting import joined, quoted
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
@@ -30,7 +30,7 @@ class Transient(Knob):
     environment: tuple[str, ...] = ()
     seconds: float = 10
     title: str = ""
-    kind: ClassVar[str] = "transient-unit"
+    kind = "transient-unit"
 
     @property
     def key(self) -> str:
@@ -39,7 +39,7 @@ class Transient(Knob):
     @property
     def value(self) -> str:
         """What `read` shows while it runs."""
-        return shlex.join(self.command)
+        return joined(self.command)
 
     def shows(self, value: str) -> str:
         return f"running ({self.title})" if self.title and value == self.value else value
@@ -75,7 +75,7 @@ class Transient(Knob):
             raise HookError(
                 f"{self.unit}: {self.command[0]} cannot be run"
                 + ("" if why.startswith("See ") else f": {why}"),
-                f"journalctl -u {shlex.quote(self.unit)}",
+                f"journalctl -u {quoted(self.unit)}",
             ) from None
 
     def _stop(self, host: WritableHost) -> None:

@@ -1,11 +1,14 @@
 """Files that make the kernel do something, and have no value."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -13,7 +16,7 @@ class Trigger(Knob):
     """A file that is only written, such as drop_caches. There is nothing to put back."""
 
     path: str
-    kind: ClassVar[str] = "trigger"
+    kind = "trigger"
 
     @property
     def key(self) -> str:

@@ -1,13 +1,16 @@
 """Whether a systemd unit runs."""
 
-from typing import ClassVar
+from __future__ import annotations
 
 from vfio_hooks.errors import HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, units
-from vfio_hooks.host.units import UnitState
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host.units import UnitState
 
 ACTIVE, INACTIVE = "active", "inactive"
 
@@ -22,7 +25,7 @@ class Unit(Knob):
 
     name: str
     seconds: float = 100
-    kind: ClassVar[str] = "unit"
+    kind = "unit"
 
     @property
     def key(self) -> str:

@@ -1,7 +1,8 @@
 """The driver that one interface of a USB device is bound to."""
 
+from __future__ import annotations
+
 import errno
-from typing import ClassVar
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
@@ -31,9 +32,9 @@ class UsbDriver(Knob):
     serial: str = ""
     seconds: float = 10
     place: str = ""
-    kind: ClassVar[str] = "usb-driver"
+    kind = "usb-driver"
     # Between unbind and bind an interface has neither the old driver nor the new one.
-    atomic: ClassVar[bool] = False
+    atomic = False
 
     @property
     def key(self) -> str:

@@ -1,7 +1,8 @@
 """How many VFs a physical function has."""
 
+from __future__ import annotations
+
 import errno
-from typing import ClassVar
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost, refused
@@ -28,8 +29,8 @@ class VfCount(Knob):
 
     pf: str
     seconds: float = 30
-    kind: ClassVar[str] = "vf-count"
-    atomic: ClassVar[bool] = False
+    kind = "vf-count"
+    atomic = False
 
     @property
     def key(self) -> str:

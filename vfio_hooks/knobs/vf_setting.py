@@ -1,17 +1,23 @@
 """What a physical function's driver is told about one of its VFs, by iproute2."""
 
+from __future__ import annotations
+
 import json
 import re
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ClassVar
 
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.pci import DEVICES, is_for_guests
 from vfio_hooks.host.sriov import Vf, interface, vfs
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from vfio_hooks.host import Host, WritableHost
 
 VLAN, MAC, TRUST, SPOOFCHK, RATE, STATE = "vlan", "mac", "trust", "spoofchk", "rate", "state"
 
@@ -32,7 +38,7 @@ class VfSetting(Knob):
     vf: int
     attribute: str
     lent: bool = False
-    kind: ClassVar[str] = "vf-setting"
+    kind = "vf-setting"
 
     @property
     def key(self) -> str:

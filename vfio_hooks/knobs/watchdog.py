@@ -1,10 +1,13 @@
 """The kernel's lockup detectors."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs.file import File, confirm, write_file
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import WritableHost
 
 BOTH = "/proc/sys/kernel/watchdog"
 
@@ -18,7 +21,7 @@ class Watchdog(File):
     switched on again before that is, and no read may come in between.
     """
 
-    kind: ClassVar[str] = "watchdog"
+    kind = "watchdog"
 
     def write(self, host: WritableHost, value: str) -> None:
         if value == "1":
