@@ -62,10 +62,8 @@ class Undoing:
     def _is_awake(self, claim: Claim) -> bool:
         try:
             claim.step.knob.read(self.host)
-        except Asleep:
-            return False
-        except HookError:
-            return True
+        except HookError as error:
+            return not isinstance(error, Asleep)
         return True
 
     def _came_right(self, journal: Journal, claim: Claim) -> bool:
