@@ -387,33 +387,43 @@ def test_interrupts_that_somebody_took_back_are_one_line(memory: Path) -> None:
     ]
 
 
-def come_up(kernel: Kernel, number: int) -> None:
-    """As when a driver asks for an interrupt."""
-    default = parse_mask(kernel.read("/proc/irq/default_smp_affinity"))
-    kernel.files[f"/proc/irq/{number}/smp_affinity_list"] = format_list(default) + "\n"
+NEAR = frozenset(range(4, 8))
+
+
+def come_up(kernel: Kernel, number: int, near: bool = False) -> None:
+    """As when a driver asks for an interrupt; that of a device which is `near` the second node."""
+    mask = parse_mask(kernel.read("/proc/irq/default_smp_affinity"))
+    if near:
+        kernel.files[f"/proc/irq/{number}/node"] = "1\n"
+        mask = mask & NEAR or mask
+    kernel.files[f"/proc/irq/{number}/smp_affinity_list"] = format_list(mask) + "\n"
 
 
 def masks(kernel: Kernel) -> dict[int, str]:
     return {n: kernel.read(f"/proc/irq/{n}/smp_affinity_list") for n in irq.numbers(kernel)}
 
 
+@pytest.mark.parametrize("near", [False, True])
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_an_interrupt_that_comes_up_while_vms_run(order: tuple[int, ...], memory: Path) -> None:
+def test_an_interrupt_that_comes_up_while_vms_run(
+    order: tuple[int, ...], near: bool, memory: Path
+) -> None:
     kernel = host()
     kernel.files["/proc/irq/27/smp_affinity_list"] = "0-3,5-7\n"  # by its owner's choice
     vms = [domain("4", name="one"), domain("5", name="two"), domain("6", name="three")]
     before, new = masks(kernel), range(30, 34)
     for number, vm in enumerate(vms):
-        come_up(kernel, new[number])
+        come_up(kernel, new[number], near)
         perform(kernel, memory, vm)
-    come_up(kernel, new[3])
+    come_up(kernel, new[3], near)
     running = set(order)
     for one in order:
         assert engine(kernel, memory).undo("stopped", vms[one].uuid) == []
         running.discard(one)
-        left = format_list(frozenset(range(8)) - {4 + number for number in running})
+        every = NEAR if near else frozenset(range(8))
+        left = format_list(every - {4 + number for number in running})
         assert {masks(kernel)[number] for number in new} == {left}
-    assert masks(kernel) == before | dict.fromkeys(new, "0-7")
+    assert masks(kernel) == before | dict.fromkeys(new, "4-7" if near else "0-7")
     assert not list(memory.glob("*.journal"))
 
 

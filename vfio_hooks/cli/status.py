@@ -131,7 +131,7 @@ class _Values:
         return found
 
     def _read(self, knob: Knob) -> Value:
-        return Value(knob.read(self._host), self._ledger.counting(knob), self._host)
+        return Value(knob.read(self._host), self._ledger.counting(knob, self._host), self._host)
 
 
 def _vm(journal: Journal, values: _Values, busy: bool) -> Vm:

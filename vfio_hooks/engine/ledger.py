@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vfio_hooks.engine.state import StateFolder
+    from vfio_hooks.host import Host
     from vfio_hooks.knobs.base import Knob
     from vfio_hooks.sharing import Share
     from vfio_hooks.steps import Step
@@ -110,14 +111,16 @@ class Ledger:
         counting = (claim for claim in claims if claim.state not in (State.UNDONE, State.LOST))
         return sorted(counting, key=lambda claim: claim.number)
 
-    def counting(self, knob: Knob, since: float = inf) -> list[Claim]:
+    def counting(self, knob: Knob, host: Host, since: float = inf) -> list[Claim]:
         """The claims that a value comes of, oldest first: those on it, and of a VM that has none
         those on the value that it began with. Of the latter none with the number `since` or a
         higher one: it was there before these."""
         own = self.on(knob.key)
         above = self.on(knob.begins_as) if knob.begins_as else []
-        if own and above and own[-1].base != above[-1].base:
-            return own
+        if own and above:
+            base = above[-1].base
+            if own[-1].base not in (base, knob.begun(base, host)):
+                return own
         known = {claim.uuid for claim in own}
         inherited = [c for c in above if c.uuid not in known and c.number < since]
         return sorted([*own, *inherited], key=lambda claim: claim.number)

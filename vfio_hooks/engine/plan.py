@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from vfio_hooks.host import Host
+    from vfio_hooks.knobs.base import Knob
     from vfio_hooks.steps import Step
 
 TO_COME = "not there yet"
@@ -176,10 +177,12 @@ class Own:
 def own_value(ledger: Ledger, step: Step, live: str, host: Host, since: float = inf) -> Own:
     """Tell the host's own part of a live value from that of the VMs. `since` is the number of the
     first claim of this plan, where a part of it is carried out already."""
-    claims = ledger.counting(step.knob, since)
+    claims = ledger.counting(step.knob, host, since)
     if not claims:
         return Own(live, [])
     base, shares = claims[-1].base, holding(claims)
+    if all(claim.step.key != step.key for claim in claims):
+        return _inherited(step.knob, base, shares, live, host)
     cut_off = any(claim.state is not State.HELD for claim in claims)
     known = known_values(base, shares, step.knob.is_reset)
     if cut_off or any(step.knob.same(live, value, host) for value in known):
@@ -187,7 +190,15 @@ def own_value(ledger: Ledger, step: Step, live: str, host: Host, since: float = 
     if isinstance(step.share, Add) and (rest := int(live) - added(shares)) >= 0:
         # Numbers that are added up have room for everybody: only the difference is theirs.
         return Own(str(rest), shares)
-    return Own(live, [], foreign=bool(ledger.on(step.key)))
+    return Own(live, [], foreign=True)
+
+
+def _inherited(knob: Knob, base: str, shares: list[Share], live: str, host: Host) -> Own:
+    """The same of a value that nobody has claimed, but what it began with has been."""
+    for own in (base, knob.begun(base, host)):
+        if knob.same(live, target(own, shares), host):
+            return Own(own, shares)
+    return Own(live, [])
 
 
 def undo_text(step: Step, base: str) -> str:

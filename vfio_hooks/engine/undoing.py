@@ -145,22 +145,26 @@ class Undoing:
         """Change what came up with the value that was put back, and still has what it was."""
         known = {other.step.key for other in journal.claims.values()}
         for knob in claim.step.knob.followers(self.host):
-            claims = self.ledger.counting(knob)
-            rest = [other for other in claims if other.number != claim.number]
-            if knob.key in known or len(rest) == len(claims):
-                continue
-            others = holding(rest)
-            was, now = target(claim.base, [*others, claim.step.share]), target(claim.base, others)
-            with suppress(Gone, Immovable):
-                live = knob.read(self.host)
-                if live != now and knob.same(live, was, self.host):
-                    knob.write(self.host, now)
-                    text = f"{claim.step.plugin}: {knob.key}: {shown(live)} → {shown(now)}"
-                    self.log.info(f"{journal.vm}: {text}", journal.vm)
+            claims = self.ledger.counting(knob, self.host)
+            others = [other for other in claims if other.number != claim.number]
+            if knob.key not in known and len(others) < len(claims):
+                with suppress(Gone, Immovable):
+                    self._follow(claim, knob, others)
+
+    def _follow(self, claim: Claim, knob: Knob, others: list[Claim]) -> None:
+        live, shares = knob.read(self.host), holding(others)
+        known = [other.base for other in others if other.step.key == knob.key]
+        for base in known[-1:] or (claim.base, knob.begun(claim.base, self.host)):
+            was, now = target(base, [*shares, claim.step.share]), target(base, shares)
+            if live != now and knob.same(live, was, self.host):
+                knob.write(self.host, now)
+                text = f"{claim.step.plugin}: {knob.key}: {shown(live)} → {shown(now)}"
+                self.log.info(f"{claim.vm}: {text}", claim.vm)
+                return
 
     def goal(self, claim: Claim, live: str) -> str | None:
         """What the value has to be without this claim; None where it is not ours any more."""
-        claims = self.ledger.counting(claim.step.knob)
+        claims = self.ledger.counting(claim.step.knob, self.host)
         return Value(live, claims, self.host).without(claim)
 
     def give_up(self, knob: Knob, live: str) -> None:

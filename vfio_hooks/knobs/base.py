@@ -73,6 +73,10 @@ class Knob(ABC):
         """The program that runs on this host and whose work it is to change this value, or ""."""
         return ""
 
+    def begun(self, value: str, host: Host) -> str:
+        """What this shows that came up when what it begins as had that value."""
+        return value
+
     def followers(self, host: Host) -> Iterable[Knob]:
         """What may have come up with this value."""
         return ()

@@ -6,7 +6,8 @@ import errno
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.host.cpu import NODES
+from vfio_hooks.host.cpulist import format_list, parse_list, parse_mask
 from vfio_hooks.host.irq import DEFAULT, balancer, numbers
 from vfio_hooks.knobs.cpu_set import CpuSetKnob, running
 from vfio_hooks.knobs.file import CpuMask, read_file
@@ -54,6 +55,12 @@ class IrqAffinity(CpuSetKnob):
             raise refused(f"move to CPUs {value}", f"IRQ {self.number}", error, hint) from None
         if not self.same(now := self.read(host), cpus, host):
             raise HookError(f"IRQ {self.number}: CPUs {cpus} were asked for, it shows {now}")
+
+    def begun(self, value: str, host: Host) -> str:
+        """The kernel takes the CPUs of the device's NUMA node alone, where any is in the mask."""
+        node = host.maybe(f"/proc/irq/{self.number}/node") or ""
+        near = parse_mask(host.maybe(f"{NODES}/node{node}/cpumap") or "0")
+        return format_list(parse_list(value) & near) or value
 
     def mover(self, host: Host) -> str:
         return "irqbalance" if balancer(host) else ""
