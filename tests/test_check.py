@@ -10,7 +10,7 @@ import pytest
 from tests.command import Command
 from tests.hosttree import add_cpus, domain_xml
 from tests.test_manual import plain
-from vfio_hooks.check import RETIRED, Finding, examine, rules
+from vfio_hooks.check import FIRST_RANK, RETIRED, Finding, examine, rules
 from vfio_hooks.check.rule import Patient, Rule, Seen, rule
 from vfio_hooks.cli import findings
 from vfio_hooks.errors import HookError
@@ -46,6 +46,13 @@ def test_a_rule_is_told_in_the_manual(one: Rule) -> None:
     assert one.why.endswith(".")
     assert one.source
     assert f"{one.name} (" in plain("vfio-hooks-check")
+
+
+def test_the_first_rank_is_of_rules_that_cost_or_stop() -> None:
+    known = {one.name: one for one in rules()}
+    assert len(set(FIRST_RANK)) == len(FIRST_RANK)
+    assert all(known[name].level != "hint" for name in FIRST_RANK)
+    assert all(name in plain("vfio-hooks-check") for name in FIRST_RANK)
 
 
 def test_names_are_unique() -> None:

@@ -13,6 +13,7 @@ from tests.defects import (
     UNPINNED,
     Change,
     Edits,
+    add,
     edited,
     line,
     other,
@@ -27,6 +28,7 @@ from vfio_hooks.domain.text import element
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.places import Places
+from vfio_hooks.plugins import load
 
 OURS: tuple[Rule, ...] = tuple(rule for rule in rules() if rule.area == "domain")
 AREAS: tuple[Area, ...] = ("domain",)
@@ -97,7 +99,8 @@ def test_where_it_does_not_apply_a_rule_is_silent(
 
 def test_every_rule_has_its_defect() -> None:
     """And is silent about the good domain, which has a test above."""
-    of_tables = {"device-reset-method"}
+    of_tables = {"device-reset-method", "sound-session", "xml-unknown"}
+    of_tables |= {"machine-type-gone", "machine-type-old"}
     assert {one[0] for one in DEFECTS} | of_tables == {rule.name for rule in OURS}
     assert {one[0] for one in SILENT} <= {rule.name for rule in OURS}
 
@@ -222,6 +225,69 @@ def test_a_captured_host_lacks_no_files(tmp_path: Path) -> None:
     root = guides_host(tmp_path)
     found = seen(root, (DOMAINS / "forum.xml").read_text())
     assert not found & {"machine-firmware-file", "device-rom-file"}
+
+
+SESSION = "<audio id='1' type='pipewire'/>"
+
+
+def test_what_vm_toml_has_to_do_with_the_domain(host: Path) -> None:
+    """Each is found with one option of a table, and not with the other."""
+    folder = "sys/bus/pci/devices/0000:45:00.0"
+    write(f"{folder}/reset_method", "bus")(host)
+    xml = edited(add("devices", SESSION)).encode()
+    guest = Guest(parse(xml), element(xml))
+    for name, table, wrong, right in (
+        ("device-reset-method", "gpu", {"reset_method": "device_specific"}, {}),
+        ("sound-session", "session", {}, {"manager": "none"}),
+    ):
+        for options, is_wrong in ((wrong, True), (right, False)):
+            tables = {table: load(table).Options(**options)}
+            patient = Patient(Host(str(host)), Places(config=str(host)), guest, tables)
+            found = {one.rule.name for one in examine(patient, areas=AREAS)}
+            assert (name in found) == is_wrong
+
+
+MACHINES = """Supported machines are:
+pc-q35-10.0          Standard PC (Q35 + ICH9, 2009)
+pc-q35-7.0           Standard PC (Q35 + ICH9, 2009) (deprecated)
+q35                  Standard PC (Q35 + ICH9, 2009) (alias of pc-q35-10.0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("type_", "found"),
+    [
+        ("pc-q35-4.2", {"machine-type-gone"}),
+        ("pc-q35-7.0", {"machine-type-old"}),
+        ("pc-q35-10.0", set()),
+        ("q35", set()),
+    ],
+)
+def test_machine_types_of_this_hosts_qemu(
+    type_: str, found: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = tmp_path / "qemu"
+    emulator.write_text(f"#!/bin/sh\ncat <<'END'\n{MACHINES}END\n")
+    emulator.chmod(0o755)
+    more = (
+        *add("devices", f"<emulator>{emulator}</emulator>"),
+        ("machine='q35'", f"machine='{type_}'"),
+    )
+    xml = edited(more if type_ != "q35" else more[:1]).encode()
+    guest = Guest(parse(xml), element(xml))
+    patient = Patient(Host("/"), Places(config=str(tmp_path)), guest)
+    told = {one.rule.name for one in examine(patient, areas=AREAS)}
+    assert {name for name in told if name.startswith("machine-type")} == found
+
+
+def test_what_libvirts_schema_does_not_know_is_named(host: Path) -> None:
+    for path in ("usr/bin/virt-xml-validate", "usr/share/libvirt/schemas"):
+        (host / path).parent.mkdir(parents=True, exist_ok=True)
+    (host / "usr/bin/virt-xml-validate").write_text("")
+    (host / "usr/share/libvirt/schemas").symlink_to("/usr/share/libvirt/schemas")
+    assert "xml-unknown" not in seen(host, GOOD)
+    wrong = found_of("xml-unknown", host, (("<acpi/>", "<acpi/><acpy/>"),))
+    assert "<features><acpy>" in wrong.text
 
 
 @pytest.mark.parametrize("text", ["", "no XML", "<network/>", "<domain type='kvm'/>"])

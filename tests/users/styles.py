@@ -167,9 +167,14 @@ def _base(root: Path, shape: str, maker: str, *cards: str) -> Path:
         (root / name).write_text(text + "\n")
     for card in cards:
         ids = "1002:73bf" if maker == "AuthenticAMD" else "10de:2684"
-        add_pci(root, f"0000:{card}.0", "vfio-pci", card[:2], "0x030000", ids)
-        add_pci(root, f"0000:{card}.1", "vfio-pci", card[:2], "0x040300", ids)
+        add_pci(root, f"0000:{card}.0", "vfio-pci", _group(card), "0x030000", ids)
+        add_pci(root, f"0000:{card}.1", "vfio-pci", _group(card), "0x040300", ids)
     return root
+
+
+def _group(card: str) -> str:
+    """The number of its IOMMU group."""
+    return str(int(card[:2], 16))
 
 
 def ryzen(root: Path) -> Path:
@@ -341,7 +346,7 @@ STYLES: dict[str, Style] = {
         ),
         epyc,
     ),
-    "macOS": Style(str(_MAC), ryzen, frozenset({"cpu-override"})),
+    "macOS": Style(str(_MAC), ryzen),
     "Linux guest": Style(str(_LINUX), ryzen),
     "evdev": Style(str(replace(Parts(), console=EVDEV)), ryzen),
     "Looking Glass, shmem": Style(str(replace(Parts(), balloon=Parts.balloon + _SHMEM)), ryzen),

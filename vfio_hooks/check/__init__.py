@@ -21,12 +21,35 @@ MODULES = (
     *("host.isolation", "host.tables", "host.memory", "host.kvm", "host.logged"),
     *("hook.start", "hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
     "hook.doubled",
-    *("domain.machine", "domain.model", "domain.placement", "domain.threads", "domain.memory"),
+    *(
+        "domain.machine",
+        "domain.qemu",
+        "domain.model",
+        "domain.placement",
+        "domain.threads",
+        "domain.memory",
+    ),
     *("domain.slots", "domain.devices", "domain.resets", "domain.rom", "domain.links"),
     *("domain.hyperv", "domain.clock", "domain.disks", "domain.iothreads", "domain.costs"),
 )
 """The modules of this package whose RULES are asked, in the order in which the manual has them."""
 
+
+FIRST_RANK = tuple(
+    """
+    start-refused device-absent device-no-group device-mdev-absent device-not-managed
+    device-rom-file group-shared iommu-off iommufd-missing disk-nvme-apparmor memory-host
+    memory-limit memory-shared memory-pool memory-page-size memory-kvmfr console-without-spice
+    cpu-topology-product machine-type-gone machine-firmware-file disk-io-cache pci-no-function-0
+    pci-multifunction hyperv-evmcs-on-amd pins-offline cpu-override cpu-hypervisor-off cpu-mode
+    cpu-topology cpu-topoext hyperv-off clock-hyperv pins-none pins-all pins-twice pins-siblings
+    pins-isolated pins-realtime pins-emulator node-pins node-memory pci-behind-bridge pci-root-bus
+    device-function-left disk-unstable-name disk-cache-unsafe disk-bus iothreads-unused
+    memory-balloon machine-q35 machine-tpm
+    """.split()
+)
+"""What is always told where it is there: it keeps the VM from starting, loses data, or costs most
+of what passthrough is for."""
 
 RETIRED = frozenset(
     """

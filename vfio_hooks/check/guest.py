@@ -1,6 +1,8 @@
 """What no rule can see, as it is inside of the guest: the text that `check` ends with."""
 
 ADVICE: tuple[str, ...] = (
+    "Drivers: since libvirt 12.7 and with QEMU's guest agent, `virsh guestinfo VM --devices` lists "
+    "the guest's devices with their drivers.",
     "Interrupts: message-signalled ones (MSI, MSI-X) stutter less than line interrupts that "
     "devices share. Windows: device manager, View, Resources by type: a negative number is MSI; "
     "the MSI utility of the guru3d forum switches it on, also for a graphics card's sound. Linux: "

@@ -1,7 +1,7 @@
 """vfio-hooks-check(7), out of the rules."""
 
 from vfio_hooks import __version__
-from vfio_hooks.check import guest, rules
+from vfio_hooks.check import FIRST_RANK, guest, rules
 from vfio_hooks.check.rule import Area, Rule
 from vfio_hooks.manual.advice import Advice
 from vfio_hooks.manual.advice_guide import GUIDE
@@ -20,8 +20,11 @@ vfio-hooks.toml for all:
     [check]
     silence = ["name", "other-name"]
 
-Each finding says where it comes from. There "guide" is "VFIO: Tuning your Windows gaming VM for
-optimal performance", and "forum" the thread "Increasing VFIO VGA Performance".
+These are of the first rank: what they name keeps the VM from starting, loses data, or costs most
+of what passthrough is for. {first}
+
+With --why each finding says where it comes from. There "guide" is "VFIO: Tuning your Windows
+gaming VM for optimal performance", and "forum" the thread "Increasing VFIO VGA Performance".
 
 Parameters of the kernel's command line are written into /etc/default/grub, GRUB_CMDLINE_LINUX,
 followed by update-grub, or wherever the boot loader has them. After a change below
@@ -46,7 +49,7 @@ def page() -> str:
         "vfio-hooks-check", 7, f"vfio-hooks {__version__}", "what vfio-hooks check can find"
     )
     made.section("DESCRIPTION")
-    made.prose(_DESCRIPTION)
+    made.prose(_DESCRIPTION.format(first=", ".join(f"`{name}`" for name in FIRST_RANK) + "."))
     for area, title in _TITLES:
         made.section(title)
         for rule in rules():

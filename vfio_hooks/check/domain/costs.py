@@ -84,4 +84,26 @@ def spice(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-RULES = (spice, tablet, video)
+@guest_rule(
+    "sound-session",
+    "warning",
+    why="The sound goes to a server that a user's session runs. [session] ends that session when "
+    "the VM starts, and QEMU then finds no server, or loses it.",
+    source="https://libvirt.org/formatdomain.html#audio-backends",
+    sure="likely",
+)
+def sound(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    options = patient.tables.get("session")
+    if options is None or getattr(options, "manager", None) == "none":
+        return
+    kinds = [one.get("type") for one in guest.xml.iterfind("devices/audio")]
+    found = [kind for kind in kinds if kind in ("pipewire", "pulseaudio", "jack")]
+    if found:
+        yield Seen(
+            f"the guest's sound goes through a user's {found[0]}, and [session] ends the session",
+            "pass a sound card or a USB one; or keep that user's services running: "
+            "loginctl enable-linger USER",
+        )
+
+
+RULES = (spice, sound, tablet, video)

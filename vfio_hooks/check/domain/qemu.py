@@ -1,0 +1,112 @@
+"""What this host's own QEMU and libvirt make of the domain."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vfio_hooks.check.domain.kind import machine
+from vfio_hooks.check.domain.rule import guest_rule
+from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.commands import run
+from vfio_hooks.errors import HookError
+
+if TYPE_CHECKING:
+    from lxml.etree import RelaxNG, _Element
+
+_SOURCE = "https://www.qemu.org/docs/master/about/deprecated.html; QEMU's own -machine help"
+_SECONDS = 20.0
+_VALIDATOR = "/usr/bin/virt-xml-validate"
+_SCHEMA = "/usr/share/libvirt/schemas/domain.rng"
+
+
+@guest_rule(
+    "machine-type-gone",
+    "error",
+    why="libvirt neither defines nor starts a domain whose machine type its QEMU does not have: "
+    "QEMU takes away those of six years ago and more.",
+    source=_SOURCE,
+)
+def gone(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    name, types = machine(guest), _types(patient, guest)
+    if name and types and name not in types:
+        yield Seen(f"this host's QEMU has no machine type {name}", f"machine='{_newest(name)}'")
+
+
+@guest_rule(
+    "machine-type-old",
+    "hint",
+    why="QEMU takes this machine type away in one of its next versions. Windows finds most of its "
+    "devices anew with another one, once.",
+    source=_SOURCE,
+)
+def old(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    name = machine(guest)
+    if "(deprecated)" in _types(patient, guest).get(name, ""):
+        yield Seen(
+            f"the machine type {name} is deprecated by this host's QEMU",
+            f"machine='{_newest(name)}'; libvirt makes that the newest one there is",
+        )
+
+
+def _newest(name: str) -> str:
+    return "q35" if "q35" in name else "pc" if "i440fx" in name else name.rpartition("-")[0]
+
+
+def _types(patient: Patient, guest: Guest) -> dict[str, str]:
+    """The machine types of the domain's QEMU and what it says of each; nothing where it cannot
+    be asked."""
+    emulator = (guest.xml.findtext("devices/emulator") or "").strip()
+    if not emulator.startswith("/") or not patient.host.is_this_machine:
+        return {}
+    if not patient.host.exists(emulator):
+        return {}
+    try:
+        lines = run([emulator, "-machine", "help"], _SECONDS).splitlines()
+    except HookError:
+        return {}
+    return {line.split()[0]: line for line in lines[1:] if line.strip()}
+
+
+@guest_rule(
+    "xml-unknown",
+    "hint",
+    why="What libvirt does not know it refuses, or drops without a word when it writes the domain "
+    "again.",
+    source="virt-xml-validate(1), by the schema of this host's libvirt",
+    sure="likely",
+)
+def unknown(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    host = patient.host
+    if not host.exists(_VALIDATOR) or not host.exists(_SCHEMA):
+        return
+    from lxml import etree
+
+    schema = etree.RelaxNG(etree.parse(host.path(_SCHEMA)))
+    if not schema.validate(guest.xml):
+        path = "".join(f"<{one.tag}>" for one in _culprit(schema, guest.xml)) or "<domain>"
+        yield Seen(
+            f"the schema of this host's libvirt has not what is in {path}", "virt-xml-validate FILE"
+        )
+
+
+def _culprit(schema: "RelaxNG", root: "_Element") -> "list[_Element]":
+    """The elements, each in the one before, that the schema takes the domain without."""
+    from copy import deepcopy
+
+    copy, path = deepcopy(root), list["_Element"]()
+    place = copy
+    while True:
+        for child in list(place):
+            at, tail = place.index(child), child.tail
+            place.remove(child)
+            if schema.validate(copy):
+                place.insert(at, child)
+                path.append(child)
+                place = child
+                break
+            place.insert(at, child)
+            child.tail = tail
+        else:
+            return path
+
+
+RULES = (gone, old, unknown)
