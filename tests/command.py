@@ -1,9 +1,13 @@
 """The vfio-hooks command in this process, on a host, a configuration and a state of the test's."""
 
+import atexit
+import functools
 import io
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +90,24 @@ class Command:
         return text
 
 
+@functools.cache
+def _package_for_all() -> str:
+    """A copy of the package that everybody may read: the checkout may be in root's home."""
+    folder = tempfile.mkdtemp(prefix="vfio-hooks-package.", dir="/dev/shm")
+    atexit.register(shutil.rmtree, folder)
+    package = Path(__file__).parents[1] / "vfio_hooks"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, f"{folder}/vfio_hooks", ignore=ignored)
+    for path in (Path(folder), *Path(folder).rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder
+
+
 def as_nobody(*argv: str) -> "subprocess.CompletedProcess[str]":
     """The command as a process of its own, run by a user who may change nothing."""
     return subprocess.run(
         ["/usr/bin/python3", "-m", "vfio_hooks", *argv],
-        cwd=Path(__file__).parents[1],
+        cwd=_package_for_all(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
