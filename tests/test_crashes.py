@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.effort import effort
 from tests.fakes import irqbalance, sriov
 from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
@@ -331,7 +332,9 @@ def moments(world: World) -> Iterator[int]:
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 def test_dying_at_any_moment_leaves_nothing(memory: Path, plan: list[Step], others: int) -> None:
     begin = World(memory / "begin", plan, others)
-    for moment in moments(begin):
+    # All in the three runs together: how many others there are hardly matters.
+    every = effort(3, 1)
+    for moment in list(moments(begin))[others % every :: every]:
         world = begin.twin(str(moment))
         with pytest.raises(Died):
             world.live_through(Fate(moment))
@@ -347,12 +350,14 @@ def test_dying_at_any_moment_leaves_nothing(memory: Path, plan: list[Step], othe
         assert not world.journals()
 
 
-@pytest.mark.parametrize("plan", ["a whole evening", "two plugins on one value"])
-def test_dying_again_while_being_undone(memory: Path, plan: str) -> None:
+@pytest.mark.parametrize(
+    ("plan", "every"), [("a whole evening", effort(21, 7)), ("two plugins on one value", 7)]
+)
+def test_dying_again_while_being_undone(memory: Path, plan: str, every: int) -> None:
     """The undo of a crash is itself cut off at every moment, and then finished by another VM."""
     begin = World(memory / "begin", PLANS[plan], 1)
     count = 0
-    for first in list(moments(begin))[::7]:
+    for first in list(moments(begin))[::every]:
         second = 0
         while True:
             world = begin.twin(f"{first}-{second}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import effort
 from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
@@ -241,7 +242,9 @@ def uuid(vm: int) -> str:
     return f"00000000-0000-0000-0000-00000000000{vm}"
 
 
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=effort(2_000, 10_000), deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(st.lists(OPS, min_size=2, max_size=12))
 def test_every_interleaving_is_right_throughout(ops: Sequence[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
