@@ -1,110 +1,173 @@
-"""Fixtures for tests in the emulated host, one boot for all tests of a release."""
+"""Fixtures for tests in the emulated host: on which releases, in which guest, what they leave.
+
+A process has one guest at a time. It goes on from a saved one for the first test on a release, and
+after a test that has left it changed.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.vm import build, machine
+from tests.vm import machine, saved
 from tests.vm.guest import Guest
-from tests.vm.release import RELEASES
+from tests.vm.process import VmError
+from tests.vm.release import RELEASES, TESTING
 from tests.vm.snapshot import State, difference
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options that only tests in the emulated host have."""
-    group = parser.getgroup("emulated host")
-    group.addoption("--guest", choices=RELEASES, help="only the tests of this release")
-    group.addoption(
-        "--running-guest",
-        action="store_true",
-        help="use the guests that `python3 -m tests.vm boot` left running",
-    )
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that wants a guest once for each release."""
-    if "guest" in metafunc.fixturenames:
-        # The option is unknown when pytest was started without naming this folder.
-        chosen = metafunc.config.getoption("--guest", None)
-        releases = [chosen] if chosen else list(RELEASES)
-        # With `-n 2 --dist loadgroup` each release gets a process, and so a boot, of its own.
-        marked = [
-            pytest.param(release, marks=(pytest.mark.vm, pytest.mark.xdist_group(release)))
-            for release in releases
-        ]
-        metafunc.parametrize("guest", marked, indirect=True, scope="session")
+    """Run a test that wants a guest on the first release, or on all: see `every_release`."""
+    if "release" not in metafunc.fixturenames:
+        return
+    chosen = metafunc.config.getoption("--guest")
+    matrix = metafunc.config.getoption("--matrix")
+    everywhere = matrix or metafunc.definition.get_closest_marker("every_release")
+    releases = [chosen] if chosen else RELEASES if everywhere else RELEASES[:1]
+    # With `--dist loadgroup` all processes share the files of one release, then of the next.
+    marked = [
+        pytest.param(
+            release,
+            marks=(
+                pytest.mark.vm,
+                pytest.mark.xdist_group(f"{metafunc.module.__name__}-{release}"),
+            ),
+        )
+        for release in releases
+    ]
+    metafunc.parametrize("release", marked, scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One release after the other, because to change to another one costs seconds."""
+
+    def place(item: pytest.Item) -> int:
+        chosen = getattr(item, "callspec", None)
+        release = chosen.params.get("release") if chosen else None
+        if release is None:
+            # Those that boot a host of their own come last.
+            return len(RELEASES) if item.get_closest_marker("vm") else -1
+        return RELEASES.index(release)
+
+    items.sort(key=place)
+
+
+class Keeper:
+    """The guest that this process has, and how its host was seen last."""
+
+    def __init__(self, running: bool) -> None:
+        self._running = running
+        self._unbuilt: dict[str, str] = {}
+        self.guest: Guest | None = None
+        self.state: State = {}
+        self.denials = 0
+
+    def get(self, release: str) -> Guest:
+        """The guest of a release, started now if there is another one, or none."""
+        if self.guest is None or self.guest.release != release:
+            self.drop()
+            self.guest = self._found(release) if self._running else self._resumed(release)
+            self.state, refused = self.guest.observe()
+            self.denials = len(refused)
+        return self.guest
+
+    def hooked(self, guest: Guest) -> Guest:
+        """The guest with vfio-hooks, which this one has lost: a saved one, or this one again."""
+        if self._running:
+            guest.install()
+            return guest
+        self.drop()
+        return self.get(guest.release)
+
+    def drop(self) -> None:
+        """End the guest, or look anew at one that somebody else has started."""
+        if self.guest is not None and not self._running:
+            self.guest.machine.stop()
+        self.guest = None
+
+    def look(self) -> tuple[list[str], tuple[str, ...]]:
+        """What is not as it was at the last look, and what AppArmor has refused since."""
+        assert self.guest
+        before, known = self.state, self.denials
+        self.state, refused = self.guest.observe(before)
+        self.denials = len(refused)
+        return difference(before, self.state), refused[known:]
+
+    def _found(self, release: str) -> Guest:
+        found = machine.find(release)
+        if found is None:
+            pytest.fail(f"{release} does not run: python3 -m tests.vm boot --guest {release}")
+        guest = Guest(found)
+        guest.calm()
+        return guest
+
+    def _resumed(self, release: str) -> Guest:
+        # What has failed once is not tried again for each test, which would take hours.
+        if release in self._unbuilt and release == TESTING:
+            pytest.skip(f"{release} moves, and cannot be had today: {self._unbuilt[release]}")
+        if release in self._unbuilt:
+            pytest.fail(f"no guest of {release}: {self._unbuilt[release]}", pytrace=False)
+        try:
+            saved.provide(release, installed=False)
+        except VmError as error:
+            self._unbuilt[release] = str(error)
+            return self._resumed(release)
+        # Killed by the kernel when this process ends, in whatever way it ends.
+        return Guest(saved.resume(release, f"pytest-{os.getpid()}-{release}"))
 
 
 @pytest.fixture(scope="session")
-def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
-    """A booted emulated host of the release that the test runs for."""
-    suite = request.param
-    if request.config.getoption("--running-guest", False):
-        running = machine.find(suite)
-        if running is None:
-            pytest.fail(f"{suite} does not run: python3 -m tests.vm boot --guest {suite}")
-        yield _calmed(running)
-        return
-    # Killed by the kernel when this process ends, in whatever way it ends.
-    started = machine.boot(build.image(suite), f"pytest-{os.getpid()}-{suite}")
-    try:
-        yield _calmed(started)
-    finally:
-        started.stop()
-
-
-def _calmed(running: machine.Machine) -> Guest:
-    guest = Guest(running)
-    guest.calm()
-    return guest
+def _keeper(request: pytest.FixtureRequest) -> Iterator[Keeper]:
+    keeper = Keeper(request.config.getoption("--running-guest"))
+    yield keeper
+    keeper.drop()
 
 
 @pytest.fixture
-def hooked(guest: Guest) -> Guest:
-    """The guest with vfio-hooks installed, once for all tests."""
-    if guest.run("test -x /etc/libvirt/hooks/qemu", check=False).returncode:
-        guest.install()
-    return guest
+def guest(release: str, _keeper: Keeper) -> Guest:
+    """An emulated host of the release that the test runs for."""
+    return _keeper.get(release)
 
 
-@dataclass
-class _Seen:
-    """What the last test left: the next one starts from it, so one snapshot serves both."""
+@pytest.fixture
+def hooked(guest: Guest, _keeper: Keeper) -> Guest:
+    """The guest with vfio-hooks installed, by whatever means is the faster one."""
+    if guest.run("test -x /etc/libvirt/hooks/qemu", check=False).returncode == 0:
+        return guest
+    return _keeper.hooked(guest)
 
-    state: dict[str, State] = field(default_factory=dict)
-    denials: dict[str, int] = field(default_factory=dict)
+
+_FAILED = pytest.StashKey[bool]()
 
 
-@pytest.fixture(scope="session")
-def _seen() -> _Seen:
-    return _Seen()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that a test has failed."""
+    report = yield
+    item.stash[_FAILED] = report.failed or item.stash.get(_FAILED, False)
+    return report
 
 
 @pytest.fixture(autouse=True)
-def host_unchanged(request: pytest.FixtureRequest, _seen: _Seen) -> Iterator[None]:
+def host_unchanged(request: pytest.FixtureRequest, _keeper: Keeper) -> Iterator[None]:
     """Fail a test that leaves the host other than it was, or that AppArmor had to stop.
 
     A test marked `denials` expects AppArmor to refuse something.
     """
-    if "guest" not in request.fixturenames:
+    if "release" not in request.fixturenames:
         yield
         return
-    guest: Guest = request.getfixturevalue("guest")
-    name = guest.release
-    if name not in _seen.state:
-        state, denials = guest.observe()
-        _seen.state[name], _seen.denials[name] = state, len(denials)
-    before, denied_before = _seen.state[name], _seen.denials[name]
+    request.getfixturevalue("guest")
     yield
-    after, denials = guest.observe()
-    _seen.state[name], _seen.denials[name] = after, len(denials)
-    changes = difference(before, after)
+    changes, refused = _keeper.look()
+    if changes or request.node.stash.get(_FAILED, False):
+        _keeper.drop()
     if changes:
         pytest.fail("the host is not as it was:\n  " + "\n  ".join(changes), pytrace=False)
-    new = denials[denied_before:]
-    if new and not request.node.get_closest_marker("denials"):
-        pytest.fail("AppArmor refused:\n  " + "\n  ".join(new), pytrace=False)
+    if refused and not request.node.get_closest_marker("denials"):
+        pytest.fail("AppArmor refused:\n  " + "\n  ".join(refused), pytrace=False)

@@ -11,6 +11,7 @@ from tests.vm.release import USER
 RUNTIME = "/run/user/1000"
 _FOLDER = "/tmp/desktop"
 _COOKIE = f"{RUNTIME}/Xauthority"
+_LOGGED_OUT = f'test -z "$(ls /run/systemd/sessions)" -a ! -e {RUNTIME}'
 # Three outputs without any hardware; dummy's later ones are there once they have a mode.
 _XORG = """\
 Section "Device"
@@ -50,9 +51,12 @@ class Desktop:
         self._session("x11", {"DISPLAY": display, "XAUTHORITY": _COOKIE}, "sleep infinity")
         self.guest.run(
             f"cd {_FOLDER} && cookie=$(mcookie) && touch root && xauth -q -f root add {display} . "
-            f"$cookie && cp root {_COOKIE} && chown {USER}: {_COOKIE} && systemd-run --quiet "
-            f"--collect --unit=test-xorg Xorg {display} -config {_FOLDER}/xorg.conf -auth "
-            f"{_FOLDER}/root -noreset -nolisten tcp -sharevts -novtswitch"
+            f"$cookie && cp root {_COOKIE} && chown {USER}: {_COOKIE}"
+        )
+        self.guest.start_unit(
+            "test-xorg",
+            f"Xorg {display} -config {_FOLDER}/xorg.conf -auth {_FOLDER}/root -noreset "
+            "-nolisten tcp -sharevts -novtswitch",
         )
         self.guest.wait(f"test -S /tmp/.X11-unix/X{display[1:]}")
         self.guest.wait(self.inside("xrandr", DISPLAY=display, XAUTHORITY=_COOKIE))
@@ -71,7 +75,7 @@ class Desktop:
             f"rm -rf {_FOLDER}",
             check=False,
         )
-        self.guest.wait('test -z "$(ls /run/systemd/sessions)" -a ! -e /run/user/1000')
+        self.guest.wait(_LOGGED_OUT)
 
     def inside(self, command: str, **variables: str) -> str:
         """A shell command line as the user runs it on the desktop."""
@@ -92,8 +96,11 @@ class Desktop:
         """A program as the leader of a session on seat0, which PAM tells logind of."""
         settings = {"XDG_SESSION_TYPE": kind, "XDG_SEAT": "seat0", "XDG_VTNR": "7", **variables}
         words = " ".join(f"-E {name}={shlex.quote(value)}" for name, value in settings.items())
-        self.guest.run(
-            f"systemd-run --quiet --collect --unit=test-session -p PAMName=login -p User={USER} "
-            f"{words} {command}"
+        self.guest.wait(_LOGGED_OUT)  # in whatever test he was there
+        self.guest.start_unit(
+            "test-session", f"{words} {command}", f"-p PAMName=login -p User={USER}"
         )
-        self.guest.wait(f"grep -qx TYPE={kind} /run/systemd/sessions/*[0-9]")
+        # logind writes the session down first, and mounts the user's folder then.
+        self.guest.wait(
+            f"grep -qx TYPE={kind} /run/systemd/sessions/*[0-9] && mountpoint -q {RUNTIME}"
+        )

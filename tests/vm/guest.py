@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
+from functools import cached_property
 
 from tests.vm.domains import Domain
 from tests.vm.machine import Machine
+from tests.vm.observer import Observer
 from tests.vm.process import VmError, last_line
 from tests.vm.snapshot import State
 from tests.vm.ssh import Result
 
 CHECKOUT = "/root/checkout"
+# As a user would, out of a copy of his own.
+INSTALLING = (
+    f"rm -rf {CHECKOUT} && mkdir {CHECKOUT} && tar --create --directory /src --exclude-vcs"
+    " --exclude='.*_cache' --exclude=__pycache__ . | tar --extract --no-same-owner"
+    f" --directory {CHECKOUT} && cd {CHECKOUT} && ./install.sh"
+)
 # irqbalance moves masks every ten seconds, so no two snapshots would be the same. With an
 # hour between its moves it still runs, listens on its socket and obeys its configuration.
 CALM = """\
@@ -75,13 +82,8 @@ class Guest:
         return self.run(f"cat {shlex.quote(path)}").stdout
 
     def install(self, *arguments: str) -> Result:
-        """Install the checkout, as a user would out of a copy of his own."""
-        self.run(
-            f"rm -rf {CHECKOUT} && mkdir {CHECKOUT} && tar --create --directory /src"
-            " --exclude-vcs --exclude='.*_cache' --exclude=__pycache__ ."
-            f" | tar --extract --no-same-owner --directory {CHECKOUT}"
-        )
-        return self.run(f"cd {CHECKOUT} && ./install.sh {shlex.join(arguments)}", timeout=300)
+        """Install the checkout."""
+        return self.run(f"{INSTALLING} {shlex.join(arguments)}", timeout=600)
 
     def virsh(self, *words: str, check: bool = True, timeout: float = 180) -> Result:
         """Run one virsh command."""
@@ -109,6 +111,14 @@ class Guest:
         quoted = shlex.quote(name)
         self.run(f"virsh -q destroy {quoted}; virsh -q undefine {quoted}", check=False)
 
+    def start_unit(self, name: str, command: str, options: str = "") -> None:
+        """Start a command as a service, once the last one of that name is gone.
+
+        Its stop returns before systemd has forgotten it.
+        """
+        self.wait(f"[ $(systemctl show --property=LoadState --value {name}) = not-found ]")
+        self.run(f"systemd-run --quiet --collect --unit={name} {options} {command}")
+
     def wait(self, condition: str, deadline: float = 180) -> None:
         """Wait until a shell command succeeds in the guest (s); it is tried once more after the
         deadline, as the machine below may have stood still."""
@@ -127,17 +137,16 @@ class Guest:
         """What hooks have logged since the boot, with what is still on its way."""
         return self.run("journalctl --sync; journalctl -t vfio-hooks --boot -o cat").stdout
 
-    def observe(self) -> tuple[State, tuple[str, ...]]:
-        """A snapshot and AppArmor's refusals so far, in one round trip."""
-        end = "--end of the snapshot--"
-        refusals = "dmesg --notime | { grep 'apparmor=\"DENIED\"' || true; }"
-        told = self.run(
-            "udevadm settle --timeout=60; python3 -I -S /src/tests/vm/snapshot.py"
-            f" && echo {shlex.quote(end)} && {refusals}"
-        ).stdout
-        text, _, denials = told.partition(end)
-        state: State = json.loads(text)
-        return state, tuple(denials.split("\n")[1:-1])
+    @cached_property
+    def _observer(self) -> Observer:
+        return Observer(self.machine.ssh)
+
+    def observe(self, expected: State | None = None) -> tuple[State, tuple[str, ...]]:
+        """The state of all that hooks may touch, and AppArmor's refusals since the boot.
+
+        It has settled, or is the one expected.
+        """
+        return self._observer.look(expected)
 
     def snapshot(self) -> State:
         """The state of all that hooks may touch, after the dust of hotplug has settled."""

@@ -36,6 +36,11 @@ DRIVERS = {
     SRIOV_PF: "igb",
 }
 NVME_SERIALS = ("vfio-hooks-nvme-a", "vfio-hooks-nvme-b")
+# Plugged in when the host is up: QEMU cannot save a guest that has one.
+NVME_DEVICES = tuple(
+    {"driver": "nvme", "bus": f"port{slot}", "drive": f"nvme{index}", "serial": serial}
+    for index, (slot, serial) in enumerate(zip((6, 7), NVME_SERIALS, strict=True))
+)
 SRIOV_VFS = 4
 # On a busy machine the emulated timer may not tick in the moment that the kernel grants it.
 # The kernel then panics, or mistrusts its clock, unless told not to look.
@@ -72,7 +77,10 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Media:
-    """The files that a boot is given; `disk` is never written unless `keep_writes`."""
+    """The files that a boot is given; `disk` is never written unless `keep_writes`.
+
+    With `memory`, the memory of a saved guest, it is no boot: that guest goes on.
+    """
 
     kernel: Path
     initrd: Path
@@ -81,6 +89,7 @@ class Media:
     acpi_table: Path
     source: Path
     keep_writes: bool = False
+    memory: Path | None = None
 
 
 def _quoted(path: Path) -> str:
@@ -109,11 +118,13 @@ def _processors(hardware: Hardware, model: str) -> list[str]:
 
 def _devices(media: Media) -> list[str]:
     snapshot = "off" if media.keep_writes else "on"
-    fast = "format=raw,if=none,cache=unsafe,discard=unmap"
+    format = "qcow2" if media.disk.suffix == ".qcow2" else "raw"
+    fast = "if=none,cache=unsafe,discard=unmap"
+    system = f"id=system,file={_quoted(media.disk)},format={format},snapshot={snapshot}"
     backends = [
-        ("-drive", f"id=system,file={_quoted(media.disk)},snapshot={snapshot},{fast}"),
-        ("-drive", f"id=nvme0,file={_quoted(media.nvme[0])},{fast}"),
-        ("-drive", f"id=nvme1,file={_quoted(media.nvme[1])},{fast}"),
+        ("-drive", f"{system},{fast}"),
+        ("-drive", f"id=nvme0,file={_quoted(media.nvme[0])},format=raw,{fast}"),
+        ("-drive", f"id=nvme1,file={_quoted(media.nvme[1])},format=raw,{fast}"),
         ("-audiodev", "none,id=silence"),
         (
             "-fsdev",
@@ -121,6 +132,7 @@ def _devices(media: Media) -> list[str]:
         ),
     ]
     # Port number -> the functions behind it; no romfile: an option ROM only costs boot time.
+    # The ports of NVME_DEVICES are empty.
     slots = {
         1: ["VGA,vgamem_mb=16"],
         2: ["virtio-blk-pci,drive=system,serial=system"],
@@ -131,8 +143,8 @@ def _devices(media: Media) -> list[str]:
             "qemu-xhci,addr=0.2,id=gpuusb",
         ],
         5: ["e1000e,romfile=,mac=52:54:00:00:05:00"],
-        6: [f"nvme,drive=nvme0,serial={NVME_SERIALS[0]}"],
-        7: [f"nvme,drive=nvme1,serial={NVME_SERIALS[1]}"],
+        6: [],
+        7: [],
         8: ["igb,romfile=,mac=52:54:00:00:08:00"],
         9: ["virtio-9p-pci,fsdev=source,mount_tag=src"],
         10: ["qemu-xhci,id=usb"],
@@ -174,4 +186,5 @@ def arguments(hardware: Hardware, media: Media, release: Release, *, port: int) 
         *("-serial", "file:console.log", "-monitor", "none", "-qmp", "unix:qmp,server,wait=off"),
         *("-kernel", str(media.kernel), "-initrd", str(media.initrd)),
         *("-append", " ".join(kernel)),
+        *(("-incoming", f"file:{media.memory}") if media.memory else ()),
     ]

@@ -37,3 +37,25 @@ class Image:
     def known_hosts(self) -> Path:
         """The guest's own ssh host key, under the name of its release."""
         return self.folder / "known_hosts"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A guest that was put aside while it ran."""
+
+    folder: Path
+
+    @property
+    def disk(self) -> Path:
+        """What it has written, on top of the disk that it was booted from."""
+        return self.folder / "disk.qcow2"
+
+    @property
+    def memory(self) -> Path:
+        """Its memory, and the state of its devices."""
+        return self.folder / "memory"
+
+    @property
+    def versions(self) -> Path:
+        """The versions of the packages that matter, see versions.py."""
+        return self.folder / "versions"

@@ -63,9 +63,7 @@ def at_home(*addresses: str) -> dict[str, str]:
 @contextlib.contextmanager
 def held_open(guest: Guest, node: str, options: str = "") -> Iterator[None]:
     """Somebody has a device node open until the block ends."""
-    guest.run(
-        f"systemd-run --quiet --collect --unit=holder {options} sh -c 'exec sleep infinity <{node}'"
-    )
+    guest.start_unit("holder", f"sh -c 'exec sleep infinity <{node}'", options)
     guest.wait(f"fuser --silent {node}")
     try:
         yield

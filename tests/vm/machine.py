@@ -8,10 +8,10 @@ import shutil
 import socket
 import subprocess
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tests.vm import cache, cpufreq, emulator, hardware, tools
+from tests.vm import cache, cpufreq, emulator, hardware, qmp, tools
 from tests.vm.identity import kill, start_time
 from tests.vm.image import Image
 from tests.vm.process import VmError, last_line, poll
@@ -25,6 +25,14 @@ BOOT_DEADLINE = 420.0
 # timer, or nothing works without one. Both happen while the CPUs are started.
 HOPELESS = ("Possible timer handling issue", "Kernel panic")
 SILENT = 180.0  # s without a first line on the console: on a machine at rest it takes 5
+# Succeeds when both drives can be used.
+PLUGGED_IN = """\
+end=$((SECONDS + 120))
+until [ -b /dev/nvme0n1 ] && [ -b /dev/nvme1n1 ]; do
+    [ "$SECONDS" -lt "$end" ] || { ls /dev/nvme* >&2; exit 1; }
+    sleep 0.1
+done
+"""
 
 
 class Stalled(VmError):
@@ -96,6 +104,14 @@ class Machine:
                 f"{last_line(state.stderr)}; its console said last: {last_line(self.console())}"
             )
 
+    def plug_in(self) -> None:
+        """Give a guest that is up the devices that can be plugged in only then."""
+        for device in hardware.NVME_DEVICES:
+            qmp.ask(self.folder, "device_add", **device)
+        done = self.ssh.run(PLUGGED_IN, timeout=180)
+        if done.returncode != 0:
+            raise Stalled(f"{self.name}: its drives do not come: {last_line(done.stderr)}")
+
     def why_dead(self) -> str:
         """QEMU's own last words."""
         return last_line(_text(self.folder / "qemu.log"))
@@ -144,10 +160,13 @@ def start(
     source: Path = CHECKOUT,
     keep_writes: bool = False,
     die_with_me: bool = True,
+    disk: Path | None = None,
+    memory: Path | None = None,
 ) -> Machine:
     """Start the emulated host; the caller then waits for it with `wait_ready`.
 
-    With `die_with_me` QEMU is killed by the kernel when the calling *thread* ends.
+    With `die_with_me` QEMU is killed by the kernel when the calling *thread* ends. `disk` stands
+    in for the image's; with the `memory` of a saved guest that one goes on, see saved.py.
     """
     with cache.locked("run"):
         running = find(name)
@@ -158,7 +177,12 @@ def start(
         here = folder(name)
         shutil.rmtree(here, ignore_errors=True)
         here.mkdir(parents=True)
-        media = _media(image, here, qemu, shape, source, keep_writes)
+        media = replace(
+            _media(image, here, qemu, shape, source),
+            keep_writes=keep_writes,
+            disk=disk or image.disk,
+            memory=memory,
+        )
         tools.ensure("ssh", "setpriv")
         port = _free_port()
         release = Release(image.suite)
@@ -190,6 +214,7 @@ def boot(
     wanted: hardware.Hardware | None = None,
     keep_writes: bool = False,
     die_with_me: bool = True,
+    deadline: float = BOOT_DEADLINE,
     attempts: int = 3,
 ) -> Machine:
     """Start the emulated host and wait until it is up; a stalled boot is tried again."""
@@ -198,7 +223,8 @@ def boot(
             image, name, wanted=wanted, keep_writes=keep_writes, die_with_me=die_with_me
         )
         try:
-            machine.wait_ready()
+            machine.wait_ready(deadline)
+            machine.plug_in()
             return machine
         except BaseException as error:
             log = cache.root() / f"{name}-console.log"
@@ -217,7 +243,6 @@ def _media(
     qemu: emulator.Emulator,
     shape: hardware.Hardware,
     source: Path,
-    keep_writes: bool,
 ) -> hardware.Media:
     for path in (image.identity, image.known_hosts):
         shutil.copy(path, here)
@@ -232,5 +257,4 @@ def _media(
         nvme=drives,
         acpi_table=cpufreq.compiled(qemu, shape.topology.cpus, here),
         source=source,
-        keep_writes=keep_writes,
     )

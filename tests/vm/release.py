@@ -1,4 +1,4 @@
-"""The two guests: which packages they have and which files are put into them.
+"""The guests: which packages they have and which files are put into them.
 
 All of it is data. Its hash names the built image, so any change here builds a new one.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-RELEASES = ("trixie", "bookworm")
+RELEASES = ("trixie", "bookworm", "forky")
+# Moves every day: where it cannot be installed or booted, that is no fault of a change here.
+TESTING = "forky"
 USER = "grassyloki"
 SSH_MAC = "52:54:00:00:03:00"
 
@@ -77,7 +79,13 @@ class Release:
     @property
     def packages(self) -> tuple[str, ...]:
         """What is installed on top of Debian's minimal base."""
-        return tuple(PACKAGES)
+        # Else dracut would come, which has other settings.
+        return (*PACKAGES, "initramfs-tools") if self.suite == TESTING else tuple(PACKAGES)
+
+    @property
+    def apt_options(self) -> tuple[str, ...]:
+        """Settings of apt: a mirror may be behind with testing, whose lists hold for a week."""
+        return ('Acquire::Check-Valid-Until "false"',) if self.suite == TESTING else ()
 
     def files(self) -> dict[str, str]:
         """Configuration, by path below the guest's root, in place before the packages."""

@@ -63,6 +63,7 @@ def _bootstrap(release: Release, work: Path, log: Path) -> None:
     words = [tools.program("mmdebstrap"), "--mode=root", "--variant=minbase"]
     words += ["--format=directory", f"--include={','.join(release.packages)}"]
     words += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
+    words += [f"--aptopt={option}" for option in release.apt_options]
     words += [
         # Before the packages, so that the kernel's initrd is made once, with our settings.
         f'--essential-hook=cp -r --preserve=mode {work / "overlay"}/. "$1"/',

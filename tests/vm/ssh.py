@@ -94,6 +94,20 @@ class Ssh:
         )
         return done.returncode
 
+    def open(self, command: str) -> subprocess.Popen[bytes]:
+        """Start a command that is spoken to; it ends when its stdin does."""
+        return subprocess.Popen(
+            [*self.command("root"), "--", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=self.folder,
+        )
+
+    def close(self) -> None:
+        """End the shared connection; the next command opens another."""
+        words = [*self.command("root"), "-O", "exit"]
+        subprocess.run(words, cwd=self.folder, capture_output=True, timeout=60)
+
     def answers(self) -> bool:
         """Whether an ssh server speaks: QEMU accepts a connection long before one does."""
         try:

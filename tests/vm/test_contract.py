@@ -63,6 +63,7 @@ def test_a_script_that_fails_is_told_by_virsh(silent: Guest) -> None:
         assert "such card" in silent.run(f"vfio-hooks log {domain.name}").stdout
 
 
+@pytest.mark.every_release
 def test_save_and_restore_with_scripts_that_print(silent: Guest) -> None:
     domain = Domain("contract", (), memory=16)
     with managed_vm(silent, domain, ""):
@@ -81,6 +82,7 @@ def test_save_and_restore_with_scripts_that_print(silent: Guest) -> None:
         assert "this is not XML" in silent.log()
 
 
+@pytest.mark.every_release
 def test_two_guests_live_through_a_restart_of_the_daemon(silent: Guest) -> None:
     """Their reconnect scripts even fail, which by itself would have libvirt kill them."""
     one, two = Domain("one", (HostDevice(NIC),)), Domain("two", ())
@@ -102,6 +104,7 @@ def test_two_guests_live_through_a_restart_of_the_daemon(silent: Guest) -> None:
         assert drivers(silent, NIC) == at_home(NIC)
 
 
+@pytest.mark.every_release
 def test_a_guest_that_dies_while_the_daemon_is_down(silent: Guest) -> None:
     domain = Domain("contract", (HostDevice(NIC, managed=False),))
     with managed_vm(silent, domain):
@@ -241,6 +244,7 @@ def test_snapshots(silent: Guest) -> None:
         silent.run(f"rm -f {DISK}")
 
 
+@pytest.mark.every_release
 def test_a_device_that_comes_while_the_vm_runs(silent: Guest) -> None:
     """No hook is told of it; libvirt shows it at the end, when it is libvirt's to give back.
 
@@ -259,16 +263,15 @@ def test_a_device_that_comes_while_the_vm_runs(silent: Guest) -> None:
         silent.run("rm /run/device.xml")
 
 
+@pytest.mark.every_release
 def test_the_daemon_is_stopped_while_a_hook_runs(silent: Guest) -> None:
     """It waits for the hook, and the VM then runs or is off, with the host as that needs it."""
     domain = Domain("contract", (HostDevice(NIC, managed=False),))
     with managed_vm(silent, domain):
         path = f"/etc/libvirt/hooks/qemu.d/{domain.name}/prepare/begin"
         silent.put(path, "#!/bin/sh\ntouch /run/here\nuntil [ -e /run/go ]; do :; done\n", "0755")
-        silent.run(
-            "rm -f /run/here /run/go; systemd-run --quiet --collect --unit=starter"
-            f" virsh start {domain.name}"
-        )
+        silent.run("rm -f /run/here /run/go")
+        silent.start_unit("starter", f"virsh start {domain.name}")
         silent.wait("test -e /run/here")
         silent.run("systemctl --no-block restart libvirtd")
         silent.wait("systemctl is-active libvirtd | grep -qx deactivating")
@@ -287,6 +290,7 @@ def test_the_daemon_is_stopped_while_a_hook_runs(silent: Guest) -> None:
         assert drivers(silent, NIC) == at_home(NIC)
 
 
+@pytest.mark.every_release
 def test_qemu_dies(silent: Guest) -> None:
     domain = Domain("contract", (HostDevice(NIC, managed=False),))
     with managed_vm(silent, domain):

@@ -73,6 +73,7 @@ def vms(hooked: Guest) -> Iterator[Direct]:
     direct.forget()
 
 
+@pytest.mark.every_release
 @pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
 def test_two_vms_that_share_a_cpu(vms: Direct, order: tuple[str, str]) -> None:
     before = look(vms.guest)
@@ -90,6 +91,7 @@ def test_two_vms_that_share_a_cpu(vms: Direct, order: tuple[str, str]) -> None:
     assert after == before
 
 
+@pytest.mark.every_release
 def test_what_was_set_before_comes_back(vms: Direct) -> None:
     guest = vms.guest
     guest.run("systemctl set-property --runtime user.slice AllowedCPUs=2-6")

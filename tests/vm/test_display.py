@@ -147,6 +147,7 @@ def test_what_happens_to_the_desktop_meanwhile(x11: Desktop) -> None:
         direct.forget()
 
 
+@pytest.mark.every_release
 def test_sway(desktop: Desktop) -> None:
     if desktop.guest.release == "bookworm":
         pytest.skip("sway 1.7 applies no change to outputs that are headless")
@@ -177,7 +178,7 @@ def test_the_desktop_closes_the_passed_card(x11: Desktop) -> None:
     card = guest.run(f"basename /sys/bus/pci/devices/{GPU}/drm/card*").stdout.strip()
     node = f"/dev/dri/{card}"
     guest.put("/tmp/compositor.py", COMPOSITOR)
-    guest.run(f"systemd-run --quiet --unit=compositor python3 /tmp/compositor.py {card}")
+    guest.start_unit("compositor", f"python3 /tmp/compositor.py {card}")
     try:
         guest.wait(f"fuser --silent {node}")
         domain = Domain("gaming", given(*GPU_GROUP, managed=False))

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.vm
 DEVICES = "/sys/bus/pci/devices"
 
 
+@pytest.mark.every_release
 def test_two_nodes_of_two_cores_with_two_threads_each(guest: Guest) -> None:
     """The guide's host: pins, siblings and nodes all differ."""
     online = guest.run("cat /sys/devices/system/node/node[0-9]*/cpulist").stdout.split()
@@ -36,12 +37,14 @@ def test_two_nodes_of_two_cores_with_two_threads_each(guest: Guest) -> None:
     assert caches == ["0-3", "4-7"]
 
 
+@pytest.mark.every_release
 def test_the_gpu_is_a_group_of_three(guest: Guest) -> None:
     """GPU, sound and USB have to be passed through together, and nothing else with them."""
     group = guest.run(f"ls {DEVICES}/{GPU}/iommu_group/devices").stdout.split()
     assert tuple(group) == GPU_GROUP
 
 
+@pytest.mark.every_release
 def test_other_devices_have_groups_of_their_own(guest: Guest) -> None:
     """A NIC, a drive or the SR-IOV card can go to a VM alone."""
     for address in set(DRIVERS) - set(GPU_GROUP):
@@ -49,6 +52,7 @@ def test_other_devices_have_groups_of_their_own(guest: Guest) -> None:
         assert group == [address]
 
 
+@pytest.mark.every_release
 def test_devices_are_driven_by_the_host(guest: Guest) -> None:
     """Taking a device from its driver, and giving it back, is what the hooks are about."""
     for address, driver in DRIVERS.items():
@@ -56,12 +60,14 @@ def test_devices_are_driven_by_the_host(guest: Guest) -> None:
         assert link.endswith(f"/{driver}"), address
 
 
+@pytest.mark.every_release
 def test_the_boot_display_is_another_one(guest: Guest) -> None:
     """The console does not hang on the GPU that is passed through."""
     assert guest.read(f"{DEVICES}/{BOOT_VGA}/boot_vga").strip() == "1"
     assert "frame buffer device" in guest.run("cat /sys/class/vtconsole/*/name").stdout
 
 
+@pytest.mark.every_release
 def test_two_drives_can_be_told_apart(guest: Guest) -> None:
     """By their serial numbers, because the kernel numbers them in any order."""
     found = {
@@ -71,6 +77,7 @@ def test_two_drives_can_be_told_apart(guest: Guest) -> None:
     assert found == dict(zip(NVME, NVME_SERIALS, strict=True))
 
 
+@pytest.mark.every_release
 def test_a_virtual_function_comes_and_goes(guest: Guest) -> None:
     """The SR-IOV card makes VFs, takes a VLAN for one, and makes them vanish again."""
     pf = f"{DEVICES}/{SRIOV_PF}"
@@ -87,6 +94,7 @@ def test_a_virtual_function_comes_and_goes(guest: Guest) -> None:
         guest.run(f"echo 0 > {pf}/sriov_numvfs")
 
 
+@pytest.mark.every_release
 def test_each_cpu_has_a_governor_to_choose(guest: Guest) -> None:
     """acpi_cpufreq took the table that the emulated machine was given."""
     folder = "/sys/devices/system/cpu/cpufreq"
@@ -96,17 +104,20 @@ def test_each_cpu_has_a_governor_to_choose(guest: Guest) -> None:
     assert len(guest.run(f"ls -d {folder}/policy*").stdout.split()) == 8
 
 
+@pytest.mark.every_release
 def test_cgroups_are_version_2(guest: Guest) -> None:
     """systemd moves tasks by AllowedCPUs, which needs the cpuset controller."""
     assert "cpuset" in guest.read("/sys/fs/cgroup/cgroup.controllers").split()
 
 
+@pytest.mark.every_release
 def test_irqbalance_runs_and_listens(guest: Guest) -> None:
     """It is what undoes a mask that a hook writes behind its back."""
     guest.run("systemctl is-active irqbalance.service")
     assert guest.run("ls /run/irqbalance/").stdout.strip()
 
 
+@pytest.mark.every_release
 def test_apparmor_confines_libvirtd(guest: Guest) -> None:
     """A hook runs under this profile, so what it may not do has to show here."""
     label = guest.run("cat /proc/$(pidof libvirtd)/attr/current").stdout.strip()
@@ -144,6 +155,7 @@ def test_a_domain_takes_the_gpu_and_gives_it_back(guest: Guest) -> None:
         guest.remove(domain.name)
 
 
+@pytest.mark.every_release
 def test_the_snapshot_sees_a_change(guest: Guest) -> None:
     """Else the check after each test would pass whatever a hook leaves behind."""
     governor = "/sys/devices/system/cpu/cpufreq/policy3/scaling_governor"

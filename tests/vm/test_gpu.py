@@ -48,6 +48,7 @@ def test_a_device_that_its_driver_refuses(vms: Direct, rescan: bool) -> None:
     guest.wait(f"ls {DEVICE}/net | grep -qv ^eth")
 
 
+@pytest.mark.every_release
 def test_resets_and_power(vms: Direct) -> None:
     guest = vms.guest
     files = f"cd {DEVICE} && paste reset_method d3cold_allowed power/control"

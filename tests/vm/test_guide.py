@@ -88,6 +88,7 @@ def primary(desktop: Desktop) -> str:
     return name
 
 
+@pytest.mark.every_release
 def test_the_whole_day(hooked: Guest, desktop: Desktop, guide_vm: Domain) -> None:
     governors = hooked.run(LOOK.partition("\n")[0]).stdout.split()
     hooked.start(NAME)

@@ -73,7 +73,7 @@ def test_pages_that_a_program_still_uses_go_when_it_ends(vms: Direct) -> None:
     vms.manage(Domain("near", memory=16, hugepages=SMALL, nodes="0"), "[hugepages]")
     vms.manage(Domain("far", memory=16, hugepages=SMALL, nodes="1"), "[hugepages]")
     assert vms.start("near") == ""
-    guest.run("systemd-run --quiet --collect --unit=holder python3 /tmp/hold.py")
+    guest.start_unit("holder", "python3 /tmp/hold.py")
     guest.wait("test -e /tmp/held")
     vms.stop("near")
     assert pools(guest) == (9, 0)
@@ -106,6 +106,7 @@ def test_too_few_pages_are_told_and_given_back(vms: Direct) -> None:
     assert pools(vms.guest) == (3, 0)
 
 
+@pytest.mark.every_release
 def test_a_domain_really_starts_on_them(host: Guest) -> None:
     """Pinned, and without <numatune>: with it, AppArmor of Debian 12 keeps QEMU 7.2 from reading
     which CPUs a node has, and no domain on hugepages starts there."""

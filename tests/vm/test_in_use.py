@@ -23,6 +23,7 @@ def test_a_sound_card_that_does_not_let_go(hooked: Guest) -> None:
         assert f"has {sound} open" in failed.stderr
 
 
+@pytest.mark.every_release
 @pytest.mark.parametrize("managed", [True, False], ids=["managed", "unmanaged"])
 def test_a_sound_card_that_is_taken(hooked: Guest, managed: bool) -> None:
     """Left to a child in the kernel, marked, and put right as soon as it is free."""

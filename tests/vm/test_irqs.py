@@ -101,6 +101,7 @@ def test_two_vms_that_share_a_cpu(vms: Direct) -> None:
     assert masks(vms.guest)[0] == before
 
 
+@pytest.mark.every_release
 def test_irqbalance_keeps_off(vms: Direct) -> None:
     """Its round is a second here, so this is more than a minute of its usual ten."""
     guest = vms.guest
@@ -119,6 +120,7 @@ def test_irqbalance_keeps_off(vms: Direct) -> None:
         guest.calm()
 
 
+@pytest.mark.every_release
 def test_a_vm_that_runs(vms: Direct) -> None:
     """All of it together: cpus and irqs, passed-through devices, libvirt's own pinning, a vector
     that the guest asks for later, and an irqbalance that is started anew."""

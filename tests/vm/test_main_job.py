@@ -29,6 +29,7 @@ def vf(hooked: Guest) -> Iterator[str]:
     hooked.run(f"echo 0 > {folder}/sriov_numvfs; udevadm settle")
 
 
+@pytest.mark.every_release
 @pytest.mark.parametrize("managed", [True, False], ids=["managed", "unmanaged"])
 def test_a_gpu_and_a_vf(hooked: Guest, vf: str, managed: bool) -> None:
     before = drivers(hooked, vf)
@@ -70,7 +71,7 @@ def test_a_prepare_that_fails_half_way(hooked: Guest) -> None:
 def waiting_hook(guest: Guest, domain: Domain) -> None:
     """Start a domain whose second function is held open, and return when the hook waits."""
     start = f"virsh start {domain.name} 2>/run/said"
-    guest.run(f"systemd-run --quiet --collect --unit=starter sh -c '{start}'")
+    guest.start_unit("starter", f"sh -c '{start}'")
     guest.wait(f"test $(readlink /sys/bus/pci/devices/{NIC}/driver | xargs basename) = vfio-pci")
 
 
@@ -87,6 +88,7 @@ def test_the_hook_killed_half_way(hooked: Guest) -> None:
         assert drivers(hooked, NIC, GPU) == at_home(NIC, GPU)
 
 
+@pytest.mark.every_release
 @pytest.mark.parametrize("then", ["undo", "start"])
 def test_libvirtd_killed_during_prepare(hooked: Guest, then: str) -> None:
     """Nobody tells the hook that its VM never came to be; it does its work and is gone."""

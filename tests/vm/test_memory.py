@@ -73,6 +73,7 @@ def values(vms: Direct) -> dict[str, str]:
     return found
 
 
+@pytest.mark.every_release
 def test_everything_is_set_and_comes_back(vms: Direct) -> None:
     before = values(vms)
     assert before == {path: old for path, (old, _) in WANTED.items()}

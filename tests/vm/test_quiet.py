@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 
+import pytest
+
 from tests.bench.load import TOML, VM, measure
 from tests.vm.direct import Direct
 from tests.vm.domains import Domain
@@ -26,6 +28,7 @@ print(group.read(WritableHost()))
 PARTITIONED = 'partition = "isolated"\n'
 
 
+@pytest.mark.every_release
 def test_nothing_of_the_host_comes_to_its_cpus(hooked: Guest) -> None:
     """Also a [verify] of its own, which does not delay the start."""
     before, during, after = measure(hooked, 3, TOML + "[verify]\nseconds = 1\n")
@@ -39,6 +42,7 @@ def test_nothing_of_the_host_comes_to_its_cpus(hooked: Guest) -> None:
     hooked.wait("journalctl -qt vfio-hooks | grep -q 'quiet: verify: ok: vCPU 0: may use CPUs 4,'")
 
 
+@pytest.mark.every_release
 def test_a_partition(hooked: Guest) -> None:
     """Of the vCPUs alone: the emulator stays where it was. Debian 12's kernel cannot do it."""
     if hooked.release == "bookworm":
@@ -71,6 +75,7 @@ def test_a_partition(hooked: Guest) -> None:
         hooked.run(f"rm -r {folder}")
 
 
+@pytest.mark.every_release
 def test_offline_cpus_and_late_interrupts(hooked: Guest) -> None:
     """A CPU of the host goes offline and comes back while a VM has others; a device that is
     plugged in meanwhile has its interrupts on the CPUs that are left."""

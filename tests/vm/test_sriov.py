@@ -49,6 +49,7 @@ def count(guest: Guest) -> str:
     return guest.read(f"{PF}/sriov_numvfs").strip()
 
 
+@pytest.mark.every_release
 def test_two_vms_share_a_card(hooked: Guest, card: str) -> None:
     """Hooks alone: VFs come, are set up, and go with the last VM that has one."""
     vms = Direct(hooked)

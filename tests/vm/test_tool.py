@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.vm import build, cache, cpufreq, identity, machine
+from tests.vm import build, cache, cpufreq, identity, machine, qmp, saved, versions
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.hardware import GPU_GROUP, Hardware, Media, Topology, arguments
+from tests.vm.image import Saved
+from tests.vm.machine import CHECKOUT
 from tests.vm.process import VmError, poll, run
 from tests.vm.release import RELEASES, Release
 from tests.vm.snapshot import difference
@@ -111,6 +117,72 @@ def test_a_comma_in_a_path_does_not_end_an_option() -> None:
     media = _media(Path("/with,comma"))
     words = arguments(Hardware(), media, Release("trixie"), port=1)
     assert any("path=/with,,comma," in word for word in words)
+
+
+def test_a_saved_guest_goes_on_with_its_own_disk() -> None:
+    """And no controller that cannot be saved is among its devices when it starts."""
+    own = Saved(Path("/saved"))
+    media = replace(_media(Path("/source")), disk=own.disk, memory=own.memory)
+    line = " ".join(arguments(Hardware(), media, Release("trixie"), port=1))
+    assert "file=/saved/disk.qcow2,format=qcow2,snapshot=on" in line
+    assert line.endswith(" -incoming file:/saved/memory")
+    assert "nvme,drive" not in line
+
+
+@pytest.mark.parametrize("name", ["install.sh", "hooks/qemu", "vfio_hooks/engine/__init__.py"])
+def test_another_package_is_another_saved_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A change to any file that is installed; one to a test is none."""
+    for top in saved.INSTALLED:
+        source, copy = CHECKOUT / top, tmp_path / top
+        copy.parent.mkdir(exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+    before = saved.fingerprint()
+    monkeypatch.setattr(saved, "CHECKOUT", tmp_path)
+    assert saved.fingerprint() == before
+    with (tmp_path / name).open("a") as file:
+        file.write("# another version\n")
+    assert saved.fingerprint() != before
+
+
+def test_versions_that_moved_are_told_until_all_tests_pass_again(own_cache: Path) -> None:
+    """Nothing is told before there was a good run."""
+    now = own_cache / "booted-forky-1" / "versions"
+    now.parent.mkdir()
+    now.write_text("systemd 262-1\npython3 3.14.7\n")
+    assert versions.changes("forky") == []
+    versions.keep("forky")
+    assert versions.changes("forky") == []
+    now.write_text("systemd 263-1\nsway 1.12-1\n")
+    moved = ["systemd 262-1 -> 263-1", "python3 3.14.7 -> absent", "sway absent -> 1.12-1"]
+    assert versions.changes("forky") == moved
+    versions.keep("forky")
+    assert versions.changes("forky") == []
+
+
+def test_qemu_s_refusal_is_told(tmp_path: Path) -> None:
+    """An event may come before the answer."""
+    answers = (
+        b'{"return": {}}\n',
+        b'{"event": "STOP"}\n{"error": {"desc": "no such device"}}\n',
+    )
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "qmp"))
+        server.listen()
+
+        def serve() -> None:
+            with server.accept()[0] as connection, connection.makefile("rb") as commands:
+                connection.sendall(b'{"QMP": {}}\n')
+                for answer in answers:
+                    commands.readline()
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(VmError, match="QEMU refuses device_add: no such device"):
+            qmp.ask(tmp_path, "device_add", driver="none")
+        thread.join(10)
 
 
 def test_a_domain_says_what_it_was_told() -> None:

@@ -104,6 +104,7 @@ def test_plugged_in_again_on_another_bus(vms: Direct) -> None:
     assert drivers(guest) == dict.fromkeys(moved, "usbhid")
 
 
+@pytest.mark.every_release
 def test_a_device_that_the_domain_is_given(hooked: Guest) -> None:
     """QEMU opens it, and is killed; the host's driver is back."""
     before = drivers(hooked)

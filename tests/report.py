@@ -1,0 +1,88 @@
+"""What a run of the tests tells beside pytest's own words: options, progress, versions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.vm import versions
+from tests.vm.release import RELEASES
+
+EVERY = 60.0  # s between two lines of progress
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options for the tests in the emulated host."""
+    group = parser.getgroup("emulated host")
+    group.addoption("--guest", choices=RELEASES, help="all tests, on this release only")
+    group.addoption("--matrix", action="store_true", help="all tests on all releases")
+    group.addoption(
+        "--running-guest",
+        action="store_true",
+        help="use the guests that `python3 -m tests.vm boot` left running",
+    )
+
+
+@dataclass
+class Progress:
+    """A line a minute: a test in the emulated host takes half of one, and a dot says little."""
+
+    reporter: pytest.TerminalReporter
+    total: int = 0
+    ended: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    began: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
+
+    def pytest_collection_modifyitems(self, items: Sequence[pytest.Item]) -> None:
+        """Without workers this process runs the tests itself."""
+        self.total = len(items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Every worker collects the same tests."""
+        self.total = len(ids)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note how a test, or its preparation, ended."""
+        if report.failed:
+            self.failed.add(report.nodeid)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Tell what is done, when it is time to."""
+        self.ended.add(nodeid)
+        now = time.monotonic()
+        if now - self.told < EVERY:
+            return
+        self.told = now
+        done = f"{(now - self.began) / 60:.0f} min: {len(self.ended)} of {self.total} tests"
+        failures = f", {len(self.failed)} failed" if self.failed else ""
+        self.reporter.ensure_newline()
+        self.reporter.write_line(f"[{done}{failures}; last {nodeid.partition('@')[0]}]")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only the process that people look at tells its progress."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(reporter), "progress")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what a release has that it had not when all its tests passed last."""
+    reports = [
+        report
+        for kind in ("passed", "failed", "error")
+        for report in terminalreporter.getreports(kind)
+    ]
+    for release in RELEASES:
+        own = [report for report in reports if f"[{release}" in report.nodeid]
+        if not own:
+            continue
+        for line in versions.changes(release):
+            terminalreporter.write_line(f"{release}, since all its tests passed: {line}")
+        if all(report.passed for report in own):
+            versions.keep(release)
