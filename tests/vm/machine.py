@@ -20,7 +20,7 @@ from tests.vm.ssh import Ssh
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NVME_SIZE = 256 << 20
-BOOT_DEADLINE = 420.0
+BOOT_DEADLINE = 900.0
 # What the kernel says when a boot on a busy machine went wrong for good: a CPU lost its
 # timer, or nothing works without one. Both happen while the CPUs are started.
 HOPELESS = ("Possible timer handling issue", "Kernel panic")

@@ -18,12 +18,14 @@ from tests.vm import build, cache, cpufreq, emulator, machine, qmp, tools, versi
 from tests.vm.guest import CALM, INSTALLING, Guest
 from tests.vm.hardware import Hardware, Media, arguments
 from tests.vm.image import Image, Saved
-from tests.vm.machine import CHECKOUT, Machine
+from tests.vm.machine import CHECKOUT, Machine, Stalled
 from tests.vm.process import VmError, poll, progress, run
 from tests.vm.release import Release
 
 # Raise it when the code that makes a saved guest changes what is in it.
 SAVED_VERSION = "2"
+BOOTS = 3
+"""How often a boot that stalls is tried."""
 INSTALLED = ("install.sh", "hooks/qemu", "vfio_hooks")
 """What of the checkout an installed guest has."""
 BEFORE = "umount /src && udevadm settle --timeout=60 && sync"
@@ -64,16 +66,25 @@ def _booted(image: Image) -> Saved:
     # The image's time, because one that is built anew has its old name.
     parts = [SAVED_VERSION, qemu, *words, cpufreq.source(shape.topology.cpus), CALM]
     saved = _entry("booted", image, [*parts, str(image.disk.stat().st_mtime_ns)])
-    if not saved.folder.exists():
-        with _making("booting", saved, image, image.disk) as (work, name):
-            running = machine.start(image, name, keep_writes=True, disk=work.disk)
-            with _ended(running):
-                running.wait_ready()
-                guest = Guest(running)
-                guest.calm()
-                work.versions.write_text(guest.run(versions.COMMAND).stdout, encoding="utf-8")
-                _save(running, work.memory)
+    for remaining in reversed(range(BOOTS)):
+        try:
+            if not saved.folder.exists():
+                _boot(image, saved)
+        except Stalled:
+            if not remaining:
+                raise
     return saved
+
+
+def _boot(image: Image, saved: Saved) -> None:
+    with _making("booting", saved, image, image.disk) as (work, name):
+        running = machine.start(image, name, keep_writes=True, disk=work.disk)
+        with _ended(running):
+            running.wait_ready()
+            guest = Guest(running)
+            guest.calm()
+            work.versions.write_text(guest.run(versions.COMMAND).stdout, encoding="utf-8")
+            _save(running, work.memory)
 
 
 def _installed(image: Image) -> Saved:
