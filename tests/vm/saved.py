@@ -61,11 +61,13 @@ def _booted(image: Image) -> Saved:
     qemu = run([*emulator.provide().qemu, "-version"], "ask QEMU for its version", timeout=30)
     shape = Hardware()
     nothing = Path("/")
-    media = Media(nothing, nothing, image.disk, (nothing, nothing), nothing, nothing)
+    # No paths, so that a cache may be moved.
+    media = Media(nothing, nothing, nothing, (nothing, nothing), nothing, nothing)
     words = arguments(shape, media, Release(image.suite), port=0)
     # The image's time, because one that is built anew has its old name.
-    parts = [SAVED_VERSION, qemu, *words, cpufreq.source(shape.topology.cpus), CALM]
-    saved = _entry("booted", image, [*parts, str(image.disk.stat().st_mtime_ns)])
+    parts = [image.folder.name, str(image.disk.stat().st_mtime_ns)]
+    parts += [SAVED_VERSION, qemu, *words, cpufreq.source(shape.topology.cpus), CALM]
+    saved = _entry("booted", image, parts)
     for remaining in reversed(range(BOOTS)):
         try:
             if not saved.folder.exists():
