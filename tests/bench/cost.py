@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.vm import build, machine
+from tests.vm import saved
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import GPU_GROUP
@@ -40,11 +40,9 @@ print(json.dumps(spent))
 @contextmanager
 def emulated_host(suite: str) -> Iterator[Guest]:
     """One with vfio-hooks installed, ended afterwards."""
-    started = machine.boot(build.image(suite), f"bench-{os.getpid()}-{suite}")
+    started = saved.resume(suite, f"bench-{os.getpid()}-{suite}")
     try:
         guest = Guest(started)
-        guest.calm()
-        guest.install()
         yield guest
     finally:
         started.stop()

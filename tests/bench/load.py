@@ -13,7 +13,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from tests.vm import build, machine
+from tests.vm import saved
 from tests.vm.direct import HOOKS
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
@@ -100,11 +100,9 @@ def look(guest: Guest, seconds: float, line: str, program: str | None = None) ->
 
 
 def main(suite: str = "trixie") -> None:
-    running = machine.boot(build.image(suite), f"load-{os.getpid()}-{suite}")
+    running = saved.resume(suite, f"load-{os.getpid()}-{suite}")
     try:
         guest = Guest(running)
-        guest.calm()
-        guest.install()
         for title, seen in zip(("before", "with", "after"), measure(guest, 10), strict=True):
             print(f"\n{title} vfio-hooks' work, all CPUs loaded, 10 s ({suite})")
             for line in seen.disturbances:

@@ -20,7 +20,7 @@ import tempfile
 from base64 import b64encode
 from dataclasses import dataclass, field
 
-from tests.vm import build, machine
+from tests.vm import saved
 from tests.vm.direct import HOOKS, Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
@@ -129,11 +129,9 @@ def main(suite: str = "trixie") -> None:
     unpack = f"mkdir -p {FOLDER} && base64 --decode | tar --extract --gzip --directory {FOLDER}"
     try:
         for rival in compared:
-            running = machine.boot(build.image(suite), f"rivals-{os.getpid()}-{suite}")
+            running = saved.resume(suite, f"rivals-{os.getpid()}-{suite}")
             try:
                 guest = Guest(running)
-                guest.calm()
-                guest.install()
                 guest.run(unpack, input=packed)
                 Direct(guest).manage(VM, TOML)
                 measure(guest, rival)

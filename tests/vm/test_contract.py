@@ -104,7 +104,6 @@ def test_two_guests_live_through_a_restart_of_the_daemon(silent: Guest) -> None:
         assert drivers(silent, NIC) == at_home(NIC)
 
 
-@pytest.mark.every_release
 def test_a_guest_that_dies_while_the_daemon_is_down(silent: Guest) -> None:
     domain = Domain("contract", (HostDevice(NIC, managed=False),))
     with managed_vm(silent, domain):
@@ -263,7 +262,6 @@ def test_a_device_that_comes_while_the_vm_runs(silent: Guest) -> None:
         silent.run("rm /run/device.xml")
 
 
-@pytest.mark.every_release
 def test_the_daemon_is_stopped_while_a_hook_runs(silent: Guest) -> None:
     """It waits for the hook, and the VM then runs or is off, with the host as that needs it."""
     domain = Domain("contract", (HostDevice(NIC, managed=False),))

@@ -73,7 +73,6 @@ def vms(hooked: Guest) -> Iterator[Direct]:
     direct.forget()
 
 
-@pytest.mark.every_release
 @pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
 def test_two_vms_that_share_a_cpu(vms: Direct, order: tuple[str, str]) -> None:
     before = look(vms.guest)

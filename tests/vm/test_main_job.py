@@ -88,7 +88,6 @@ def test_the_hook_killed_half_way(hooked: Guest) -> None:
         assert drivers(hooked, NIC, GPU) == at_home(NIC, GPU)
 
 
-@pytest.mark.every_release
 @pytest.mark.parametrize("then", ["undo", "start"])
 def test_libvirtd_killed_during_prepare(hooked: Guest, then: str) -> None:
     """Nobody tells the hook that its VM never came to be; it does its work and is gone."""

@@ -60,7 +60,6 @@ def units(guest: Guest) -> list[str]:
     return guest.run(UNITS).stdout.split()
 
 
-@pytest.mark.every_release
 def test_a_helper_for_the_life_of_a_vm(hooked: Guest, vm: Domain) -> None:
     hooked.start(NAME)
     unit = r"vfio-hooks-my\x2dvm\x201-{}.service"
