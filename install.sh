@@ -585,6 +585,10 @@ uninstall_all() {
     ! is_our_command "$DESTDIR$COMMAND" || remove "" "$COMMAND"
     remove_documents
     remove_old_versions
+    if exists "$DESTDIR$BACKUPS/devices"; then
+        remove "what is known of the VMs' devices, " "$BACKUPS/devices"
+        ! is_empty "$DESTDIR$BACKUPS" || remove "" "$BACKUPS"
+    fi
     remove_folders_made
     [[ ! -d $DESTDIR$STATE ]] || act "remove $STATE" remove_state
     ((CHANGES == 0)) || tell_what_is_left

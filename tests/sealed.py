@@ -1,8 +1,8 @@
 """The real dispatcher, as libvirt runs it, sealed off from this machine.
 
-A mount namespace of its own has a folder of the test's bound over /etc/libvirt, /run and /sys, so
-hooks/qemu and the package run unchanged, at their real paths, and can reach nothing else of what
-they would change.
+A mount namespace of its own has a folder of the test's bound over /etc/libvirt, /run, /sys and
+/var/lib, so hooks/qemu and the package run unchanged, at their real paths, and can reach nothing
+else of what they would change.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 _ENTER = """
 set -e
-for name in etc/libvirt run sys; do mount --bind "$1/$name" "/$name"; done
+for name in etc/libvirt run sys var/lib; do mount --bind "$1/$name" "/$name"; done
 shift
 exec "$@"
 """
@@ -41,6 +41,7 @@ class Sealed:
         (self.hooks / "qemu.d").mkdir(parents=True)
         (root / "run/systemd/journal").mkdir(parents=True)
         (root / "sys").mkdir(exist_ok=True)
+        (root / "var/lib").mkdir(parents=True, exist_ok=True)
         Path("/etc/libvirt").mkdir(exist_ok=True)
         self._journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._journal.bind(str(root / "run/systemd/journal/socket"))

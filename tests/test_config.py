@@ -178,17 +178,17 @@ WRONG = {
     "unknown key": (
         '[pci]\n# which driver\ndrivr = "vfio-pci"\n',
         f'{VM}:3: unknown key "drivr" in [pci]; did you mean driver? '
-        "allowed: driver, group, in_use, required, timeout",
+        "allowed: driver, expected, group, in_use, required, timeout",
     ),
     "unknown dotted key": (
         "\npci.drivr = 1\n",
         f'{VM}:2: unknown key "drivr" in [pci]; did you mean driver? '
-        "allowed: driver, group, in_use, required, timeout",
+        "allowed: driver, expected, group, in_use, required, timeout",
     ),
     "key in upper case": (
         "[pci]\nTIMEOUT = 1\n",
         f'{VM}:2: unknown key "TIMEOUT" in [pci]; did you mean timeout? '
-        "allowed: driver, group, in_use, required, timeout",
+        "allowed: driver, expected, group, in_use, required, timeout",
     ),
     "switch inside a table": (
         "[pci]\ndry_run = true\n",

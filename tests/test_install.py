@@ -292,6 +292,17 @@ def test_lines_added_to_that_hook_are_not_lost_in_silence(target: Target, line: 
     assert not target.kept.exists()
 
 
+def test_what_is_known_of_devices_goes_too(target: Target) -> None:
+    target.install()
+    for name in ("devices/6b7b8a1e", "win11.xml"):
+        file = target.root / "var/lib/vfio-hooks" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    target.install("--uninstall", "--dry-run")
+    assert "leave what is yours: /var/lib/vfio-hooks\n" in target.install("--uninstall")
+    assert [one.name for one in (target.root / "var/lib/vfio-hooks").iterdir()] == ["win11.xml"]
+
+
 def test_of_two_hooks_of_yours_the_one_that_ran_comes_back(target: Target) -> None:
     target.foreign(target.hook, VFIO_TOOLS)
     target.install()

@@ -19,6 +19,8 @@ from vfio_hooks.idle import Notes, idle_events
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.config import Config
+    from vfio_hooks.domain import Domain
+    from vfio_hooks.host import WritableHost
     from vfio_hooks.log import Log
     from vfio_hooks.places import Places
     from vfio_hooks.steps import Step
@@ -81,6 +83,19 @@ def _perform(
     held = engine.perform(event.op, domain.uuid, event.vm, planner)
     if event.op == "prepare":
         notes.keep([*idle_events(domain, config, engine.host, held)])
+        _after_start(event, domain, config, engine.host, log)
+
+
+def _after_start(
+    event: Event, domain: Domain, config: Config, host: WritableHost, log: Log
+) -> None:
+    """Let the facilities note what a start that has come this far has taught them."""
+    for table in config.tables:
+        if tell := getattr(table.plugin, "after_start", None):
+            try:
+                tell(domain, table.options, host)
+            except OSError as error:
+                log.info(f"{event.vm}: {table.name}: nothing is noted: {error}", event.vm)
 
 
 def _scripts(event: Event, config: Config) -> list[str]:

@@ -11,7 +11,6 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.pci import Function, is_for_guests
 from vfio_hooks.host.sriov import users, vfs
 from vfio_hooks.knobs import VfCount
-from vfio_hooks.knobs.vf_setting import all_settings
 from vfio_hooks.sharing import Exclusive
 from vfio_hooks.steps import Step
 
@@ -35,6 +34,8 @@ def steps(function: Function, domain: Domain, host: Host) -> Iterator[Step]:
             f"with it, are in use: {'; '.join(missed[:3])}",
             "give the VM one of those instead, or end what uses them",
         )
+    from vfio_hooks.knobs.vf_setting import all_settings
+
     for setting in all_settings(host, function.address):
         yield Step("pci", setting, Exclusive(), required=False)
     yield Step("pci", VfCount(function.address), Exclusive())

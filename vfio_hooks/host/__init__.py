@@ -192,6 +192,15 @@ class WritableHost(Host):
         except OSError as error:
             raise refused("write", name, error) from None
 
+    def keep(self, name: str, text: str) -> None:
+        """Make or replace a file of ours that outlasts the boot, with its folders: whole, or as it
+        was. Raises OSError."""
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(f"{path}.new", path)
+
     def remove(self, name: str) -> None:
         """Remove a file, and its folder when that leaves it empty. Raises OSError."""
         os.unlink(self.path(name))

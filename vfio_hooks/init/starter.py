@@ -8,6 +8,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, cgroup, cpufreq
 from vfio_hooks.host.cpu import CPUS
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.host.identity import identity
 from vfio_hooks.host.memory import amount
 from vfio_hooks.host.pci import (
     DEVICES,
@@ -163,7 +164,18 @@ def _pci(domain: Domain, host: Host) -> Iterator[Choice]:
             '# "bind" takes them while the VM runs.',
             '# group = "error"',
         ]
+    lines += _expected(passed, host)
     yield Choice("[pci]", f"it is given {kinds}", tuple(lines), problems=tuple(problems))
+
+
+def _expected(passed: Sequence[str], host: Host) -> Iterator[str]:
+    """What is at each address now, which another card may change."""
+    there = {address: found for address in passed if (found := identity(host, address))}
+    if there:
+        yield "# What these devices are: with something else at an address the VM does not start."
+        yield "[pci.expected]"
+    for address, found in there.items():
+        yield f'"{address}" = "{found}"'
 
 
 def _beside(passed: Sequence[str], host: Host) -> list[str]:

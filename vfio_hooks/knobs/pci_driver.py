@@ -10,7 +10,6 @@ import re
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.host.freeing import how_to_free
 from vfio_hooks.host.in_use import holders, holders_after, stuck_writer, told, writer_name
 from vfio_hooks.host.pci import DEVICES, DRIVERS, PROBE, is_for_guests
 from vfio_hooks.knobs.base import Knob
@@ -79,6 +78,8 @@ class PciDriver(Knob):
         if not self.wait or is_for_guests(host.link(self.key)):
             return
         if found := holders_after(host, self.address, self.seconds):
+            from vfio_hooks.host.freeing import how_to_free
+
             raise HookError(
                 f"{self.address}: still in use after {self.seconds:g} s: {told(found)}",
                 how_to_free(host, found),

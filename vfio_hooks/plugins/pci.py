@@ -14,11 +14,11 @@ uses one of them; and it has as many again afterwards, with their MACs, VLANs an
 from collections.abc import Iterator
 from typing import Literal
 
-from vfio_hooks import lent_pf
+from vfio_hooks import familiar, lent_pf
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.host import Host
+from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host import pci as host_pci
 from vfio_hooks.host.console import is_console
 from vfio_hooks.host.framebuffer import firmware_framebuffers, users_of_memory
@@ -42,7 +42,7 @@ from vfio_hooks.knobs.announced import WITHDRAWN
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.knobs.platform_driver import NONE as NO_DRIVER
-from vfio_hooks.record import record
+from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
@@ -59,12 +59,16 @@ class Options:
     programs may take to close a function, and a driver to let it go or to take it. `in_use` says
     what happens to a function that the host uses: with "wait" one whose loss would cost the host
     a mounted file system or its network is an error, and programs that have it open are waited
-    for; with "take" it is taken from them."""
+    for; with "take" it is taken from them. `expected` says what is at each address: vendor and
+    device, the board's vendor and device, and where the kernel tells it a serial number, such as
+    { "0000:04:00.0" = "1002:73bf 1da2:e438" }. The VM does not start with anything else there.
+    What is not in it is noted at the first start, in /var/lib/vfio-hooks/devices."""
 
     group: Literal["error", "bind"] = "error"
     in_use: Literal["wait", "take"] = "wait"
     driver: str = "vfio-pci"
     timeout: float = 30.0
+    expected: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not is_for_guests(self.driver):
@@ -77,6 +81,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     # A pool's VF appears at start, when it is libvirt's already, which chose it and gives it back.
     if event.op != "prepare":
         return
+    familiar.check(domain, options.expected, host)
     makers = {
         wanted.address: VfCount(vf.pf).key
         for wanted in domain.pci
@@ -161,6 +166,11 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
             f"pci: {domain.name} is given no PCI device; "
             "add one: virt-manager, Add Hardware, PCI Host Device"
         )
+
+
+def after_start(domain: Domain, options: Options, host: WritableHost) -> None:
+    """Note the devices, when all of a start's changes are made. Raises OSError."""
+    familiar.note(domain, options.expected, host)
 
 
 def doubts(domain: Domain, options: Options, host: Host) -> Iterator[HookError]:

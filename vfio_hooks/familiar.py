@@ -1,0 +1,64 @@
+"""Which devices a VM was given before, so that another one at the same address is not taken for it.
+
+They are in vm.toml, where `vfio-hooks init` writes them; else the first good start notes them in a
+file of the VM's below /var/lib, as a hook writes nothing into /etc.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.identity import Identity, identity, places
+
+FOLDER = "/var/lib/vfio-hooks/devices"
+
+
+def check(domain: Domain, expected: Mapping[str, str], host: Host) -> None:
+    """Raise HookError where a device that the VM is given is none that it had there before."""
+    noted = _noted(domain, host)
+    for passed in domain.pci:
+        text = expected.get(passed.address) or noted.get(passed.address)
+        now = identity(host, passed.address)
+        if text is None or now is None or Identity.parse(text).may_be(now):
+            continue
+        own = Identity.parse(text)
+        moved = places(host, own)
+        where = f"is {' or '.join(moved)} now" if moved else "is not on this host any more"
+        forget = "expected in [pci]" if passed.address in expected else _file(domain)
+        raise HookError(
+            f"pci: {passed.address} is another device than before: a {_kind(host, passed.address)} "
+            f"({now}); the one that {domain.name} had there ({own}) {where}",
+            "correct the address in the domain (virsh edit); if it is to have this one: take the "
+            f"line out of {forget}",
+        )
+
+
+def note(domain: Domain, expected: Iterable[str], host: WritableHost) -> None:
+    """Note the VM's devices that vm.toml does not name, after a start with them. Raises OSError."""
+    noted = _noted(domain, host)
+    now = {
+        passed.address: str(there)
+        for passed in domain.pci
+        if passed.address not in expected and (there := identity(host, passed.address))
+    }
+    # What is known of a device may grow with the kernel: once it tells the serial number.
+    if {**noted, **now} != noted:
+        lines = (f"{address} {text}\n" for address, text in sorted({**noted, **now}.items()))
+        host.keep(_file(domain), "".join(lines))
+
+
+def _file(domain: Domain) -> str:
+    return f"{FOLDER}/{domain.uuid}"
+
+
+def _noted(domain: Domain, host: Host) -> dict[str, str]:
+    pairs = (line.partition(" ") for line in host.lines(_file(domain)))
+    return {address: text for address, _, text in pairs if text}
+
+
+def _kind(host: Host, address: str) -> str:
+    from vfio_hooks.host.pci_traits import traits
+
+    driver = host.link(f"/sys/bus/pci/devices/{address}/driver")
+    return f"{traits(host, address).kind} device" + (f" with the driver {driver}" if driver else "")
