@@ -5,10 +5,14 @@ https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
 
 from __future__ import annotations
 
-import re
-import socket
+import _socket as socket  # socket itself makes enums of all constants, and imports selectors
 import struct
-from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "vfio-hooks"
@@ -16,7 +20,6 @@ WARNING, INFO = 4, 6  # syslog(3) priorities
 _FEW = 2
 _TIMEOUT = struct.pack("ll", 1, 0)
 """A second, as the struct timeval of socket(7). It costs no poll(2) a line, as settimeout does."""
-_NUMBERS = re.compile(r"[0-9][0-9,-]*")
 
 
 class Log(Protocol):
@@ -41,7 +44,7 @@ class Folded:
         self._log.info(text, vm)
 
     def warning(self, text: str, vm: str = "") -> None:
-        kind = (vm, _NUMBERS.sub("#", text))
+        kind = (vm, _without_numbers(text))
         if kind in self._held:
             self._held[kind].append(text)
         else:
@@ -50,7 +53,7 @@ class Folded:
 
     def remark(self, text: str, vm: str = "") -> None:
         """Like `info`, but told by `flush`, and the first alone of those that differ in numbers."""
-        self._remarks.setdefault((vm, _NUMBERS.sub("#", text)), []).append(text)
+        self._remarks.setdefault((vm, _without_numbers(text)), []).append(text)
 
     def flush(self) -> None:
         """Tell what was held back."""
@@ -67,6 +70,12 @@ class Folded:
 
 def _more(count: int) -> str:
     return f" (and {count} more like it)" if count else ""
+
+
+def _without_numbers(text: str) -> str:
+    import re
+
+    return re.sub(r"[0-9][0-9,-]*", "#", text)
 
 
 class SystemdJournal:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -11,8 +9,10 @@ if TYPE_CHECKING:
 
 def meant(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name that `name` is probably a mistyping of."""
+    from difflib import get_close_matches
+
     lower = {known.lower(): known for known in sorted(allowed, reverse=True)}
-    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    close = get_close_matches(name.lower(), lower, n=1)
     return lower[close[0]] if close else None
 
 

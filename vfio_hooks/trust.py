@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 
 from vfio_hooks.errors import HookError, unreadable
+from vfio_hooks.quoting import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def trusted(path: str, folder: str) -> None:
 
 
 def _mending(command: str, name: str) -> str:
-    return f"see what is in it, then: {command} {shlex.quote(name)}"
+    return f"see what is in it, then: {command} {quoted(name)}"
 
 
 def _copying(link: str) -> str:
     """What is outside of the hooks' folder may be somebody's home, and has to stay theirs."""
-    place = shlex.quote(link)
+    place = quoted(link)
     return (
         "see what is in it, then put a copy of root's in place of the link: "
         f"cp -rL {place} {place}.new; rm {place}; mv {place}.new {place}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from contextlib import contextmanager
 
@@ -10,8 +9,12 @@ from vfio_hooks.errors import Interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterator
     from types import FrameType
+else:
+    # signal itself makes enums of all its constants first.
+    import _signal as signal
 
 POLL = 0.05  # seconds between two looks at a condition
 
@@ -49,7 +52,9 @@ class Signals:
     def check(self) -> None:
         """Raise `Interrupted` when a signal has come since the last check."""
         if self._seen is not None:
-            name = signal.Signals(self._seen).name
+            from signal import Signals as Names
+
+            name = Names(self._seen).name
             self._seen = None
             raise Interrupted(f"stopped by {name}", "what was done so far has been undone")
 

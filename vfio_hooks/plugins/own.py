@@ -5,7 +5,6 @@ A module is used because it is there; its table in vm.toml, of the same name, ha
 
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -99,7 +98,9 @@ def _told(path: str, error: BaseException) -> HookError:
     line: int | None = None
     if isinstance(error, SyntaxError):
         line = error.lineno
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename == path:
-            line = frame.lineno
+    frame = error.__traceback__
+    while frame:
+        if frame.tb_frame.f_code.co_filename == path:
+            line = frame.tb_lineno
+        frame = frame.tb_next
     return HookError(f"{path}:{line or '?'}: {type(error).__name__}: {error}")
