@@ -71,8 +71,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Progress(reporter), "progress")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Tell what a release has that it had not when all its tests passed last."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    whole = whole and not config.option.markexpr and not config.option.keyword
     reports = [
         report
         for kind in ("passed", "failed", "error")
@@ -84,5 +88,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             continue
         for line in versions.changes(release):
             terminalreporter.write_line(f"{release}, since all its tests passed: {line}")
-        if all(report.passed for report in own):
+        if whole and all(report.passed for report in own):
             versions.keep(release)

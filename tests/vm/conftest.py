@@ -164,7 +164,12 @@ def host_unchanged(request: pytest.FixtureRequest, _keeper: Keeper) -> Iterator[
         return
     request.getfixturevalue("guest")
     yield
-    changes, refused = _keeper.look()
+    try:
+        changes, refused = _keeper.look()
+    except VmError:
+        # The next test is not to meet a guest that does not answer.
+        _keeper.drop()
+        raise
     if changes or request.node.stash.get(_FAILED, False):
         _keeper.drop()
     if changes:
