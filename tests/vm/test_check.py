@@ -52,6 +52,7 @@ def test_an_installed_host(host: Guest) -> None:
     assert set(check(host)) == HOST
 
 
+@pytest.mark.matrix_only
 def test_what_a_vm_makes_of_it(host: Guest) -> None:
     whole = Domain(VM.name, tuple(map(HostDevice, GPU_GROUP)), vcpus=2, pins=VM.pins)
     assert set(check(host, whole)) - WITH_VM == {
@@ -80,6 +81,7 @@ def test_a_domain_as_libvirt_has_it(host: Guest) -> None:
     assert absent.stderr.startswith("vfio-hooks: libvirt knows no domain no-such-vm")
 
 
+@pytest.mark.matrix_only
 def test_what_people_do_to_their_hooks(host: Guest) -> None:
     host.put(f"{FOLDER}/vm.toml", "[pc1]\n", mode="0666")
     host.put(SCRIPT, "#!/bin/sh\nvirsh dumpxml $1\n", mode="0755")

@@ -119,6 +119,7 @@ def test_a_guest_that_dies_while_the_daemon_is_down(silent: Guest) -> None:
         assert drivers(silent, NIC) == at_home(NIC)
 
 
+@pytest.mark.matrix_only
 def test_a_daemon_of_a_user_s_own(silent: Guest) -> None:
     """qemu:///session runs the same hook, as the user, for a VM of a managed VM's name."""
     domain = Domain("contract", ())
@@ -137,6 +138,7 @@ def test_a_daemon_of_a_user_s_own(silent: Guest) -> None:
 STARTED_FAILS = "#!/bin/sh\nexit 3\n"
 
 
+@pytest.mark.matrix_only
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_failure_at_started(silent: Guest, strict: bool) -> None:
     """The guest runs already; only an owner who asked for it loses it."""
@@ -152,6 +154,7 @@ def test_a_failure_at_started(silent: Guest, strict: bool) -> None:
             assert f"{path}: exit code 3" in started.stderr
 
 
+@pytest.mark.matrix_only
 def test_a_script_may_use_what_is_in_usr_local(silent: Guest) -> None:
     """libvirtd's AppArmor profile allows the hook itself nothing there."""
     domain = Domain("contract", (HostDevice("0000:99:00.0"),))
@@ -212,6 +215,7 @@ SWAPPINESS = "/proc/sys/vm/swappiness"
 WRITE = f'[[write]]\npath = "{SWAPPINESS}"\nvalue = "7"\n'
 
 
+@pytest.mark.matrix_only
 def test_snapshots(silent: Guest) -> None:
     """Taking one is no event; reverting to one is a stop and a start, and what the VM wants of
     the host holds all the while that it runs."""

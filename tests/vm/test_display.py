@@ -113,6 +113,7 @@ def test_a_vms_life_leaves_the_layout_as_it_was(x11: Desktop) -> None:
         guest.run(f"rm -rf {HOOKS}/qemu.d/gaming")
 
 
+@pytest.mark.matrix_only
 def test_what_happens_to_the_desktop_meanwhile(x11: Desktop) -> None:
     direct = Direct(x11.guest)
     try:

@@ -78,6 +78,7 @@ def test_three_vms_with_overlapping_cpus(vms: Direct, order: str) -> None:
     assert policies(vms) == host
 
 
+@pytest.mark.matrix_only
 def test_what_the_driver_has_not(vms: Direct) -> None:
     one = Domain("fast", vcpus=1, pins={0: "1"})
     vms.manage(one, '[governor]\ngovernor = "warp"')

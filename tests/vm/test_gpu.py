@@ -62,6 +62,7 @@ def test_resets_and_power(vms: Direct) -> None:
     assert guest.run(files).stdout == before
 
 
+@pytest.mark.matrix_only
 def test_a_reset_that_there_is_not(vms: Direct) -> None:
     manage(vms, 'reset_method = "device_specific"')
     assert f"{DEVICE}/reset_method: cannot write 'device_specific': Invalid" in vms.start("gaming")

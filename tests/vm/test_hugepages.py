@@ -66,6 +66,7 @@ def test_vms_and_a_stranger_on_the_same_nodes(vms: Direct) -> None:
     vms.guest.run(f"echo 0 > {FILE.format(1)}")
 
 
+@pytest.mark.matrix_only
 def test_pages_that_a_program_still_uses_go_when_it_ends(vms: Direct) -> None:
     """And do not confuse what is counted on the other node, as Linux 6.1 would."""
     guest = vms.guest
@@ -86,6 +87,7 @@ def test_pages_that_a_program_still_uses_go_when_it_ends(vms: Direct) -> None:
     assert pools(guest) == (3, 0)
 
 
+@pytest.mark.matrix_only
 def test_too_few_pages_are_told_and_given_back(vms: Direct) -> None:
     """The kernel keeps some of each node's memory, and has none of 1 GiB in one piece."""
     options = "[hugepages]\ntimeout = 0"

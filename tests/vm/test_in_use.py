@@ -56,6 +56,7 @@ def test_a_program_with_an_apparmor_profile_of_its_own(hooked: Guest) -> None:
     assert f"{GPU_AUDIO}: still in use after 3 s: sleep (pid " in failed.stderr
 
 
+@pytest.mark.matrix_only
 def test_what_the_host_would_lose(hooked: Guest) -> None:
     """Swap space and the route out: told before anything is touched."""
     disks = hooked.run(f"ls /sys/bus/pci/devices/{NVME[0]}/nvme/*/").stdout.split()
@@ -78,6 +79,7 @@ def test_what_the_host_would_lose(hooked: Guest) -> None:
         assert drivers(hooked, NIC, NVME[0]) == at_home(NIC, NVME[0])
 
 
+@pytest.mark.matrix_only
 def test_a_driver_that_does_not_take_its_device_again(hooked: Guest) -> None:
     """Told, after which the other device is back all the same; put right when the driver is."""
     domain = Domain("gaming", given(NIC, NVME[1], managed=False))

@@ -173,6 +173,7 @@ def test_a_foreign_hook_goes_on_being_run(host: Host) -> None:
     assert f"{HOOKS}/qemu|back prepare begin -" in host.run("cat /tmp/foreign.log")
 
 
+@pytest.mark.matrix_only
 def test_executables_are_run_once_after_vfio_tools(host: Host) -> None:
     """Its hook and its users' folders were there before; ours does its work now."""
     host.run(f"cat > {HOOKS}/qemu; chmod 755 {HOOKS}/qemu", VFIO_TOOLS)
@@ -190,6 +191,7 @@ def test_executables_are_run_once_after_vfio_tools(host: Host) -> None:
     ]
 
 
+@pytest.mark.matrix_only
 def test_uninstall_is_refused_while_a_device_is_lent(managed: Host) -> None:
     managed.event("prepare begin")
     assert managed.run(DRIVER).strip() == "vfio-pci"
@@ -219,6 +221,7 @@ def test_an_upgrade_while_hooks_run(managed: Host) -> None:
     assert managed.run(DRIVER).strip() == DRIVERS[NIC]
 
 
+@pytest.mark.matrix_only
 def test_a_vm_that_started_before_an_upgrade_ends_after_it(managed: Host) -> None:
     managed.event("prepare begin")
     managed.run(f"{OTHER} {QUICKLY}")
@@ -227,6 +230,7 @@ def test_a_vm_that_started_before_an_upgrade_ends_after_it(managed: Host) -> Non
     assert managed.run(DRIVER).strip() == DRIVERS[NIC]
 
 
+@pytest.mark.matrix_only
 def test_a_broken_package_is_told_and_mended(managed: Host) -> None:
     managed.run(f"find {LIBRARIES} -name dispatch.py -exec rm {{}} +")
     told = managed.event("prepare begin", check=False)

@@ -52,6 +52,7 @@ def test_a_start_and_an_end_are_told(host: Guest) -> None:
     assert times[0] == 0 < times[-1] < 120_000
 
 
+@pytest.mark.matrix_only
 def test_who_may_not_read_the_journal_is_told(host: Guest) -> None:
     done = host.run(f"setpriv --reuid nobody --regid nogroup --clear-groups {LOG}", check=False)
     assert (done.returncode, done.stdout) == (1, "")

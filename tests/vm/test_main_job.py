@@ -44,6 +44,7 @@ def test_a_gpu_and_a_vf(hooked: Guest, vf: str, managed: bool) -> None:
         assert "nothing is changed" in hooked.run("vfio-hooks status").stdout
 
 
+@pytest.mark.matrix_only
 def test_two_vms_at_the_same_moment(hooked: Guest) -> None:
     one = Domain("one", given(NIC, managed=False))
     two = Domain("two", given(NVME[1]))

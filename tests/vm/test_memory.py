@@ -95,6 +95,7 @@ def test_everything_is_set_and_comes_back(vms: Direct) -> None:
     assert values(vms) == before
 
 
+@pytest.mark.matrix_only
 def test_what_cannot_be_written(vms: Direct) -> None:
     table = '[[write]]\npath = "{}"\nvalue = "{}"\n'
     for path, value, words in (

@@ -38,6 +38,7 @@ def driver(guest: Guest) -> str:
     return guest.run(f"basename $(readlink /sys/bus/pci/devices/{NIC}/driver)").stdout.strip()
 
 
+@pytest.mark.matrix_only
 def test_a_package_s_life(host: Guest) -> None:
     host.put(f"{HOOKS}/qemu", FOREIGN, "0755")
     host.run(INSTALL)

@@ -97,6 +97,7 @@ def test_a_helper_for_the_life_of_a_vm(hooked: Guest, vm: Domain) -> None:
     hooked.run("! pgrep --full [/]usr/local/bin/helper")
 
 
+@pytest.mark.matrix_only
 def test_a_crash_of_qemu_while_libvirt_is_away(hooked: Guest, vm: Domain) -> None:
     hooked.start(NAME)
     sockets = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
@@ -115,6 +116,7 @@ def _kill(hooked: Guest) -> None:
     hooked.run("! pgrep --full [/]usr/local/bin/helper")
 
 
+@pytest.mark.matrix_only
 def test_what_cannot_be_executed(hooked: Guest, vm: Domain) -> None:
     table = '[inhibit]\n[[process]]\nuser = "{}"\ncommand = "{}"\n'
     hooked.put("/root/secret", "#!/bin/sh\n", "0755")

@@ -72,6 +72,7 @@ def test_what_was_stopped_stays_stopped(vms: Direct) -> None:
     assert active(guest) == ["inactive", "inactive", "inactive"]
 
 
+@pytest.mark.matrix_only
 def test_what_is_not_there(vms: Direct) -> None:
     vms.manage(Domain("one"), '[inhibit]\n[[service]]\nunit = "nonesuch"\n')
     assert "nonesuch.service: systemd has no such unit" in vms.start("one")

@@ -124,6 +124,7 @@ def hold(guest: Guest, slice_: str) -> None:
     guest.wait(f"[ $(fuser {card(guest)} 2>/dev/null | wc -w) -ge 2 ]")
 
 
+@pytest.mark.matrix_only
 def test_a_service_that_does_not_let_go(desktop: Direct) -> None:
     guest = desktop.guest
     hold(guest, "system.slice")
@@ -144,6 +145,7 @@ def test_a_program_of_a_session_that_does_not_let_go(desktop: Direct) -> None:
     is_back(desktop.guest)
 
 
+@pytest.mark.matrix_only
 def test_a_failure_after_all_of_it_brings_the_desktop_back(desktop: Direct) -> None:
     desktop.manage(a_vm(), '[session]\nmodules = ["bochs"]\n[pci]\n')
     desktop.guest.put(f"{HOOKS}/qemu.d/gaming/late.py", REFUSED)

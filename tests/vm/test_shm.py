@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.vm.direct import Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
@@ -44,6 +46,7 @@ def test_qemu_opens_a_file_that_is_a_user_s(hooked: Guest) -> None:
         hooked.run(f"rm -f /dev/shm/{SCREAM} /dev/shm/{GLASS}")
 
 
+@pytest.mark.matrix_only
 def test_what_a_user_has_prepared(hooked: Guest) -> None:
     """Anybody may put a file there, and keep it open; or a link to what only root may change."""
     vms = Direct(hooked)

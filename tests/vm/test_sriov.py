@@ -134,6 +134,7 @@ def other() -> str:
     return Domain("other", (HostDevice(VFS[3]),)).xml()
 
 
+@pytest.mark.matrix_only
 def test_a_vf_out_of_a_pool(hooked: Guest, card: str) -> None:
     """Which VF it is libvirt says at start; it clears the VLAN before, and puts its own back."""
     hooked.run(f"echo 2 > {PF}/sriov_numvfs; udevadm settle; ip link set {card} vf 0 vlan 7")

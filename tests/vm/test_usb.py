@@ -79,6 +79,7 @@ def test_a_port_by_what_udev_calls_it(vms: Direct) -> None:
     assert drivers(guest) == before
 
 
+@pytest.mark.matrix_only
 def test_plugged_in_again_on_another_bus(vms: Direct) -> None:
     """The controller goes, and comes back with the numbers of another one's buses."""
     guest = vms.guest
