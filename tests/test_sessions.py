@@ -69,6 +69,59 @@ def test_not_just_one_session_is_told(
     assert words in str(caught.value)
 
 
+# As systemd 262 writes it: a pidfd's number beside the pid, and no FIFO and no file.ref.
+OF_262 = """\
+# This is private data. Do not parse.
+UID=1000
+ACTIVE=1
+IS_DISPLAY=1
+STATE=active
+REMOTE=0
+LEADER_FD_SAVED=1
+USER=ada
+TYPE=wayland
+ORIGINAL_TYPE=wayland
+CLASS={kind}
+SCOPE=session-2.scope
+SEAT=seat0
+SERVICE=login
+DESKTOP=KDE
+POSITION=1
+LEADER=700
+LEADER_PIDFDID=4711
+REALTIME=1795269437838503
+MONOTONIC=59221
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_users"),
+    [
+        ("user", True),
+        ("user-early", True),
+        ("user-light", True),
+        ("user-early-light", True),
+        # It asks for the password still.
+        ("user-incomplete", False),
+        ("greeter", False),
+        ("lock-screen", False),
+        ("background", False),
+        ("background-light", False),
+        ("manager", False),
+        ("manager-early", False),
+    ],
+)
+def test_the_classes_of_sessions_of_systemd_262(tmp_path: Path, kind: str, is_users: bool) -> None:
+    folder = tmp_path / "run/systemd/sessions"
+    folder.mkdir(parents=True)
+    (folder / "2").write_text(OF_262.format(kind=kind))
+    # Each user who has one has another one, of the user's manager.
+    (folder / "1").write_text(OF_262.format(kind="manager").replace("session-2.scope", ""))
+    host = Host(str(tmp_path))
+    assert [one.kind for one in sessions(host)] == ["manager", kind]
+    assert [one.id for one in graphical(host)] == (["2"] if is_users else [])
+
+
 def test_startx_is_an_x11_session_and_a_shell_is_none(tmp_path: Path) -> None:
     add_session(tmp_path, "2", TYPE="tty")
     add_session(tmp_path, "3", TYPE="tty")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
 FOLDER = "/run/systemd/sessions"
+# Of sd_session_get_class(3), with those of systemd 262. "user-incomplete" is still to log in.
+_USERS = ("user", "user-early", "user-light", "user-early-light")
 GRAPHICAL = ("x11", "wayland", "mir")
 VARIABLES = (
     "DISPLAY",
@@ -37,8 +39,9 @@ VARIABLES = (
 @record
 class Session:
     """One session. `type` is x11, wayland, mir, tty or unspecified; `kind` is logind's class:
-    user, greeter, manager, lock-screen; `state` is active, online (in the background) or closing.
-    A locked session is like any other here: its display server goes on taking commands."""
+    user, user-light, greeter, manager, lock-screen; `state` is active, online (in the background)
+    or closing. A locked session is like any other here: its display server goes on taking
+    commands."""
 
     id: str
     user: str
@@ -57,7 +60,7 @@ class Session:
     @property
     def is_users(self) -> bool:
         """Whether a person has logged in here, as opposed to a login screen or a user manager."""
-        return self.kind.startswith("user") and self.state != "closing" and not self.remote
+        return self.kind in _USERS and self.state != "closing" and not self.remote
 
     def __str__(self) -> str:
         where = f" on {self.seat}" if self.seat else ""
@@ -185,7 +188,7 @@ def _first(host: Host, folder: str, pattern: str) -> str | None:
 def _of_programs(host: Host, session: Session) -> dict[str, str]:
     """The variables of the first program that knows the session's display."""
     needed = {"x11": "DISPLAY", "wayland": "WAYLAND_DISPLAY"}.get(session.type, "DISPLAY")
-    for pid in _programs(host, session):
+    for pid in programs(host, session):
         found = _environ(host, pid)
         if needed in found and found.get("XDG_SESSION_ID", session.id) == session.id:
             return found
@@ -193,7 +196,7 @@ def _of_programs(host: Host, session: Session) -> dict[str, str]:
 
 
 def _type_of_programs(host: Host, session: Session) -> str:
-    for pid in _programs(host, session):
+    for pid in programs(host, session):
         found = _environ(host, pid)
         if "WAYLAND_DISPLAY" in found:
             return "wayland"
@@ -203,7 +206,7 @@ def _type_of_programs(host: Host, session: Session) -> str:
     return session.type
 
 
-def _programs(host: Host, session: Session) -> Iterator[str]:
+def programs(host: Host, session: Session) -> Iterator[str]:
     """The user's processes, those of the session first, then those that the user's manager runs,
     among which are all of a desktop that is started as systemd units."""
     scopes: list[str] = []
