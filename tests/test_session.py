@@ -14,8 +14,9 @@ from tests.hosttree import add_pci
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.errors import HookError, Immovable
 from vfio_hooks.event import Event
-from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host import Host, WritableHost, in_use
 from vfio_hooks.host.framebuffer import firmware_framebuffers
+from vfio_hooks.host.in_use import Holder
 from vfio_hooks.host.modules import stack
 from vfio_hooks.knobs import Console, Freed, Module
 from vfio_hooks.knobs.freed import FREE
@@ -83,6 +84,37 @@ def test_options_go_before_what_is_found() -> None:
     steps = told(planned(a_desktop(), CARD, manager="ly.service", modules=("nvidia_drm",)))
     assert steps[0] == "unit ly.service=inactive"
     assert steps[-1] == "/sys/module/nvidia_drm=not loaded"
+
+
+def test_a_desktop_without_the_card_while_the_vm_runs() -> None:
+    """Started once the card is the VM's, stopped before it is back, and then started with all."""
+    kernel = a_desktop()
+    wish = Options(restart="without-card")
+    assert told(planned(kernel, CARD, restart="without-card")) == told(planned(kernel, CARD))
+    given = Domain("win11", "-", pci=(PciFunction(CARD, True, "hostdev"),))
+    (again,) = session.plan(Event("win11", "started"), given, wish, kernel)
+    assert (again.key, again.until, again.required) == ("unit gdm.service", "stopped", False)
+    assert told([again]) == ["unit gdm.service=active"]
+    assert not list(session.plan(Event("win11", "started"), given, Options(), kernel))
+    with pytest.raises(HookError, match='manager = "none" leaves no display manager'):
+        planned(kernel, CARD, restart="without-card", manager="none")
+    others = [one for one in kernel.links if one.endswith("/driver") and CARD not in one]
+    for link in others:
+        del kernel.links[link]
+    with pytest.raises(HookError, match="keeps no other graphics card with a driver"):
+        planned(kernel, CARD, restart="without-card")
+
+
+def test_who_is_ended_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = a_desktop()
+    kernel.files["/proc/7/cgroup"] = "0::/user.slice/user-1000.slice/session-2.scope\n"
+    kernel.files["/proc/8/cgroup"] = "0::/system.slice/ollama.service\n"
+    held = [Holder(7, "sway", "/dev/dri/card0"), Holder(8, "ollama", "/dev/nvidia0")]
+    monkeypatch.setattr(in_use, "holders", lambda host, address: held)
+    domain = Domain("win11", "-", pci=(PciFunction(CARD, True, "hostdev"),))
+    (line,) = session.notes(domain, Options(), kernel)
+    assert "programs of the session end, sway (pid 7) among them; so do the user's PipeWire" in line
+    assert not list(session.notes(domain, Options(manager="none"), kernel))
 
 
 def test_a_host_without_a_display_manager() -> None:

@@ -82,6 +82,18 @@ def driver_users(host: Host, module: str) -> list[Holder]:
     return _holding(host, nodes)
 
 
+def is_users(host: Host, pid: int) -> bool:
+    """Whether a process is of a user's session, as opposed to a service of the system."""
+    return "/user.slice/" in (host.maybe(f"/proc/{pid}/cgroup") or "")
+
+
+def unit_of(host: Host, pid: int) -> str | None:
+    """The system's service that a process belongs to, or None. cgroups(7), systemd.slice(5)"""
+    group = (host.maybe(f"/proc/{pid}/cgroup") or "").rpartition(":")[2]
+    parts = [part for part in group.split("/") if part.endswith(".service")]
+    return parts[0] if parts and "/system.slice/" in group else None
+
+
 def told(found: list[Holder]) -> str:
     """Holders, as a clause of an error."""
     return ", ".join(map(str, found[:3])) or "no process is seen to have it open"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.freeing import is_desktops, service_of
-from vfio_hooks.host.in_use import Holder, holders_after, told
+from vfio_hooks.host.in_use import Holder, holders_after, is_users, told
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.record import record
 
@@ -64,7 +64,7 @@ class Freed(Knob):
         return "waited for until no program has them open"
 
     def _signal(self, host: WritableHost, holder: Holder, signal: str) -> None:
-        if "/user.slice/" not in (host.maybe(f"/proc/{holder.pid}/cgroup") or ""):
+        if not is_users(host, holder.pid):
             return
         host.tell(f"{self.address}: {holder}: {signal}")
         try:

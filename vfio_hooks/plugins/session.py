@@ -12,6 +12,11 @@ what is open. The VM may be started from the desktop all the same: libvirt goes 
 when the program that asked for it is gone. The card itself is given to the VM with <hostdev>, and
 [pci] brings its drivers back.
 
+With restart = "without-card" the display manager is started again once the VM runs, on the cards
+that the host keeps: for a desktop that lets no card go, as with nvidia's driver. Log in anew then.
+It is stopped once more when the VM ends, with what is open in it, and starts with all cards. Nobody
+is logged in automatically: no setting for that outlives a power cut, as none is made.
+
 An nvidia card beside the desktop's own, as [display] is for, needs only the last of this: with
 manager = "none" the desktop and the text console stay. Where the desktop is on another card of
 nvidia's, the modules stay as well, and vfio-pci has to have the VM's card from boot on: `vfio-hooks
@@ -24,17 +29,17 @@ from typing import Literal
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.host import Host, modules, pci
+from vfio_hooks.host import Host, in_use, modules, pci
 from vfio_hooks.host.console import can_be_bound_again, framebuffer_switches
 from vfio_hooks.host.framebuffer import firmware_framebuffers
-from vfio_hooks.host.pci import Function, is_for_guests, passed_displays
+from vfio_hooks.host.pci import Function, is_for_guests, kept_displays, passed_displays
 from vfio_hooks.host.units import is_installed
 from vfio_hooks.knobs import Console, Freed, Module, PlatformDriver, Unit
 from vfio_hooks.knobs.console import UNBOUND
 from vfio_hooks.knobs.freed import FREE
 from vfio_hooks.knobs.module import ABSENT
 from vfio_hooks.knobs.platform_driver import NONE
-from vfio_hooks.knobs.unit import INACTIVE
+from vfio_hooks.knobs.unit import ACTIVE, INACTIVE
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
@@ -54,15 +59,19 @@ class Options:
     sessions that still have the card open when the display manager has stopped: with "wait" they
     are waited for until `timeout`, in seconds, and then the VM does not start; with "end" they
     are asked to end after a third of that time, and killed after two thirds. Services of the
-    system are never killed."""
+    system are never killed. `restart` says when the display manager is started again: when the VM
+    has ended, or "without-card", also while it runs."""
 
     manager: str | None = None
     modules: tuple[str, ...] | None = None
     leftovers: Literal["wait", "end"] = "wait"
+    restart: Literal["after-vm", "without-card"] = "after-vm"
     timeout: float = 30.0
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op == "started" and options.restart == "without-card":
+        yield from _again(host, options)
     if event.op != "prepare":
         return
     cards = passed_displays(host, domain)
@@ -74,6 +83,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     cards = [card for card in cards if not is_for_guests(card.driver)]
     if not cards:
         return  # The host has no part in it since boot.
+    if options.restart == "without-card":
+        _check_another_card(host, domain, options)
     unloading = _unloading(host, cards, options)
     for unit in _units(host, options, unloading):
         yield Step("session", Unit(unit), Override(INACTIVE))
@@ -92,6 +103,40 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         own = (card for card in cards if modules.of_driver(host, card.driver or "") == module)
         knob = Module(module, tuple(card.address for card in own), options.timeout)
         yield Step("session", knob, Override(ABSENT))
+
+
+def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
+    """Whom the start would end, by name."""
+    if options.manager == _STAYS or not (cards := passed_displays(host, domain)):
+        return
+    held = [holder for card in cards for holder in in_use.holders(host, card.address)]
+    told = {f"{one.name} (pid {one.pid})": None for one in held if in_use.is_users(host, one.pid)}
+    also = f", {', '.join(told)} among them" if told else ""
+    yield (
+        f"session: all programs of the session end{also}; so do the user's PipeWire, and a "
+        "[[process]] that runs in it"
+    )
+
+
+def _check_another_card(host: Host, domain: Domain, options: Options) -> None:
+    """Raise HookError where no desktop could be shown while the VM runs."""
+    if options.manager == _STAYS:
+        raise HookError(
+            'session: manager = "none" leaves no display manager to start again',
+            "take restart or manager out of [session]",
+        )
+    if not any(card.driver for card in kept_displays(host, domain)):
+        raise HookError(
+            'session: restart = "without-card", but the host keeps no other graphics card with a '
+            "driver",
+            "take restart out of [session]: the desktop is back when the VM has ended",
+        )
+
+
+def _again(host: Host, options: Options) -> Iterator[Step]:
+    """The display manager's start beside the VM: until that stops, and before the card is back."""
+    for unit in _units(host, options, [])[:1]:
+        yield Step("session", Unit(unit), Override(ACTIVE), "stopped", required=False)
 
 
 def _with_companions(host: Host, domain: Domain, cards: list[Function]) -> list[Function]:
