@@ -29,6 +29,7 @@ _VERBS = (
     "log",
     "why",
     "alive",
+    "desktop",
     "snapshot",
     "hook",
     "completion",

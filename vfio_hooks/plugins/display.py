@@ -6,12 +6,34 @@ modes, rates, positions, rotation, scale and the primary output. The commands ru
 user. X11 is spoken to with xrandr, KDE's Wayland session with kscreen-doctor, GNOME's over D-Bus,
 and sway and its like with wlr-randr. A locked session is as good as any.
 
-A desktop has all cards open that it has found, with a monitor or without. So udev is made to tell
-that the passed one has gone: X11, KDE and sway close it then, and use it again after the VM. GNOME
-does not; with this line in a file of /etc/udev/rules.d, and the card's address in it, it leaves the
-card alone from the start, monitors and all:
+A desktop has all cards open that it has found, with a monitor or without. How it lets one go is
+a ladder, and `vfio-hooks plan` tells the rung for each program that has the card open:
 
-    SUBSYSTEM=="drm", KERNELS=="0000:0b:00.0", TAG+="mutter-device-ignore"
+    1. udev is made to tell that the card has gone: the desktop closes it, and uses it again
+       after the VM.
+    2. The desktop is told at login to leave the card alone: `vfio-hooks desktop VM` shows how,
+       and writes it with --write.
+    3. The session ends: [session], with restart = "without-card" for a desktop on another card.
+    4. A service of the system has it: [[service]] stops that.
+
+    desktop    rung  setting of rung 2                      layouts tried on
+    X11        1     AutoAddGPU "false" in xorg.conf.d      Xorg 21.1
+    KDE        1     KWIN_DRM_DEVICES                       KWin 6.3, 6.7
+    GNOME      2     udev's tag mutter-device-ignore        mutter 48, 50
+    sway       1     WLR_DRM_DEVICES                        sway 1.10, 1.12
+    labwc      1     WLR_DRM_DEVICES                        labwc 0.8, 0.20
+    Hyprland   1     AQ_DRM_DEVICES                         -
+    niri       2     debug { ignore-drm-device "..." }      -
+    nvidia's   3     __EGL_VENDOR_LIBRARY_FILENAMES         -
+
+Layouts were tried on these versions themselves, without hardware. The rungs are from the programs'
+sources and documentation: none was tried on a real card yet. niri's setting is not written.
+
+sway and labwc take variables from what starts them; below ~/.config/environment.d they are seen
+only by what systemd's user manager starts, as it does KWin.
+
+KWin remembers for good that a monitor was off. Should the host crash while the VM runs, the
+monitor stays dark after it: `kscreen-doctor output.DP-1.enable` lights it again.
 """
 
 from collections.abc import Iterator
@@ -20,7 +42,9 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
+from vfio_hooks.host.desktops import rungs
 from vfio_hooks.host.drm import connectors
+from vfio_hooks.host.pci import passed_displays
 from vfio_hooks.host.pci_traits import traits
 from vfio_hooks.host.sessions import Session, choose, environment
 from vfio_hooks.host.udev import announced_cards
@@ -94,7 +118,10 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """What a plan has to say besides its steps."""
+    """What a plan has to say besides its steps: first, by which rung of the ladder each program
+    that has a passed card open lets go of it."""
+    for card in passed_displays(host, domain):
+        yield from (f"display: {rung}" for rung in rungs(host, card.address))
     try:
         change = _change(domain, options, host)
     except HookError:

@@ -1,0 +1,188 @@
+"""How programs let go of a graphics card, and what has a desktop never open one."""
+
+import getpass
+import pwd
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command
+from tests.fakes.logind import add_program, add_session
+from tests.hosttree import add_pci, domain_xml
+from tests.patient import patient
+from vfio_hooks.check.domain import holders
+from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, WritableHost, desktops
+from vfio_hooks.host.desktops import COMPOSITORS, rungs
+from vfio_hooks.host.in_use import Holder
+from vfio_hooks.host.sessions import choose
+from vfio_hooks.leaving import Setting, is_written, remove, settings, write
+
+PASSED, KEPT = "0000:0b:00.0", "0000:09:00.0"
+ME = getpass.getuser()
+UID = pwd.getpwnam(ME).pw_uid
+DOMAIN = Domain("win11", "-", pci=(PciFunction(PASSED, True, "hostdev"),))
+CARD, NVIDIA = "/dev/dri/card1", "/dev/nvidia0"
+
+
+def in_group(root: Path, pid: int, group: str) -> None:
+    (root / f"proc/{pid}").mkdir(parents=True)
+    (root / f"proc/{pid}/cgroup").write_text(f"0::{group}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "group", "number", "words"),
+    [
+        ("kwin_wayland", CARD, "/user.slice/x", 1, "it closes the card when [display]"),
+        # A display manager may have the X server in its own service.
+        ("Xorg", CARD, "/system.slice/lightdm.service", 1, "it closes the card when [display]"),
+        ("gnome-shell", CARD, "/user.slice/x", 2, "udev's tag mutter-device-ignore"),
+        ("niri", CARD, "/user.slice/x", 2, "ignore-drm-device"),
+        ("sway", NVIDIA, "/user.slice/x", 3, 'restart = "without-card"'),
+        ("firefox", CARD, "/user.slice/x", 3, "close it before the VM starts"),
+        ("ollama", NVIDIA, "/system.slice/ollama.service", 4, '"ollama.service" stops it'),
+    ],
+)
+def test_the_rung_of_each_program(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    file: str,
+    group: str,
+    number: int,
+    words: str,
+) -> None:
+    in_group(tmp_path, 7, group)
+    found = [Holder(7, name, CARD), Holder(7, name, file)]
+    monkeypatch.setattr(desktops, "holders", lambda host, address: found)
+    (rung,) = rungs(Host(str(tmp_path)), PASSED)
+    assert (rung.number, rung.holder.file) == (number, file)
+    assert words in rung.text and str(rung).startswith(f"{name} (pid 7) has {file} open: ")
+
+
+@pytest.mark.parametrize(
+    ("tables", "running", "seen"),
+    [("", False, 1), ("display", False, 0), ("session", False, 0), ("", True, 0)],
+)
+def test_check_tells_who_has_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: str, running: bool, seen: int
+) -> None:
+    add_pci(tmp_path, PASSED, "amdgpu")
+    in_group(tmp_path, 7, "/user.slice/x")
+    monkeypatch.setattr(desktops, "holders", lambda host, address: [Holder(7, "sway", CARD)])
+    whole = patient(tmp_path, domain_xml(functions=(PASSED,)), tables)
+    assert whole.guest is not None
+    guest = type(whole.guest)(whole.guest.domain, whole.guest.xml, running)
+    found = list(holders.in_use.look(type(whole)(whole.host, whole.places, guest, whole.tables)))
+    assert len(found) == seen
+    assert all(one.text == f"{PASSED}: sway (pid 7) has {CARD} open" for one in found)
+
+
+def a_desktop(root: Path, program: str, kept: str = "amdgpu", ids: str = "1002:73bf") -> Host:
+    add_pci(root, PASSED, "vfio-pci", ids=ids)
+    add_pci(root, KEPT, kept, "2")
+    kind = "x11" if program == "Xorg" else "wayland"
+    add_session(root, "2", ME, str(UID), TYPE=kind)
+    add_program(root, 700, uid=UID, WAYLAND_DISPLAY="wayland-1")
+    (root / "proc/700/comm").write_text(f"{program}\n")
+    (root / "etc").mkdir()
+    (root / "etc/passwd").write_text(f"{ME}:x:{UID}:{UID}::/home/me:/bin/sh\n")
+    (root / "etc/group").write_text("")
+    return Host(str(root))
+
+
+USERS = "/home/me/.config/environment.d/72-vfio-hooks.conf"
+RULES = "/etc/udev/rules.d/72-vfio-hooks.rules"
+LINK = "/dev/dri/vfio-hooks-0000-09-00-0"
+MESA = "__EGL_VENDOR_LIBRARY_FILENAMES=/usr/share/glvnd/egl_vendor.d/50_mesa.json"
+
+
+@pytest.mark.parametrize(
+    ("program", "ids", "expected"),
+    [
+        ("gnome-shell", "1002:73bf", {RULES: f'"{PASSED}", TAG+="mutter-device-ignore"'}),
+        ("gnome-shell", "10de:2204", {RULES: "mutter-device-ignore", USERS: MESA}),
+        ("Xorg", "1002:73bf", {"/etc/X11/xorg.conf.d/72-vfio-hooks.conf": '"AutoAddGPU" "false"'}),
+        (
+            "kwin_wayland",
+            "1002:73bf",
+            {
+                RULES: f'KERNELS=="{KEPT}", SYMLINK+="{LINK[5:]}"',
+                USERS: f"KWIN_DRM_DEVICES={LINK}\n",
+            },
+        ),
+        ("sway", "10de:2204", {RULES: LINK[5:], USERS: f"WLR_DRM_DEVICES={LINK}\n{MESA}\n"}),
+        ("Hyprland", "1002:73bf", {RULES: LINK[5:], USERS: f"AQ_DRM_DEVICES={LINK}\n"}),
+    ],
+)
+def test_what_has_a_desktop_never_open_the_card(
+    tmp_path: Path, program: str, ids: str, expected: dict[str, str]
+) -> None:
+    host = a_desktop(tmp_path, program, ids=ids)
+    found = settings(host, DOMAIN, choose(host))
+    assert [one.path for one in found] == list(expected)
+    for one in found:
+        assert expected[one.path] in one.text
+        assert one.user == (ME if one.path == USERS else "")
+        # These variables are lists, and a colon would begin another card.
+        listed = [line for line in one.text.splitlines() if "_DEVICES=" in line]
+        assert not any(":" in line for line in listed)
+
+
+@pytest.mark.parametrize(
+    ("program", "kept", "words"),
+    [
+        ("niri", "amdgpu", 'ignore-drm-device "/dev/dri/by-path/pci-0000:0b:00.0-card" }'),
+        ("weston", "amdgpu", "its compositor is none that is known"),
+        ("gnome-shell", "vfio-pci", "the host keeps no graphics card but those of win11"),
+    ],
+)
+def test_what_is_not_written(tmp_path: Path, program: str, kept: str, words: str) -> None:
+    host = a_desktop(tmp_path, program, kept)
+    with pytest.raises(HookError) as caught:
+        settings(host, DOMAIN, choose(host))
+    assert words in str(caught.value)
+
+
+class Tree(WritableHost):
+    """Files below a root, but commands of this machine."""
+
+    def run(self, argv: list[str], seconds: float = 30) -> str:
+        return Host("/").show(argv, seconds)
+
+
+def test_a_setting_is_written_and_taken_back(tmp_path: Path) -> None:
+    host = Tree(str(tmp_path))
+    text = "# Written by vfio-hooks desktop, which takes it back with --remove.\nA='b c'\n"
+    for one in (Setting("/etc/x/a.rules", text), Setting("/home/me/.config/e/a.conf", text, ME)):
+        assert not is_written(host, one)
+        write(host, one)
+        write(host, one)
+        assert is_written(host, one) and (tmp_path / one.path[1:]).read_text() == text
+        assert remove(host, one) and not remove(host, one)
+        (tmp_path / one.path[1:]).write_text("somebody's own\n")
+        with pytest.raises(HookError, match="is there, and not of ours; move it away"):
+            write(host, one)
+        assert not remove(host, one) and (tmp_path / one.path[1:]).exists()
+
+
+def test_the_command_shows_what_would_be_written(command: Command) -> None:
+    a_desktop(command.host, "kwin_wayland")
+    words = ["desktop", "--xml", "-", "--root", str(command.host)]
+    xml = domain_xml(functions=(PASSED,))
+    result = command(*words, stdin=xml)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[0].endswith("(wayland, active) is drawn by kwin_wayland")
+    assert f"{USERS} would have:" in result.out
+    # The host of the command's tests has one more card.
+    (line,) = [line for line in result.out.splitlines() if "KWIN_DRM_DEVICES=" in line]
+    assert LINK in line.partition("=")[2].split(":")
+    refused = command(*words, "--write", "--yes", stdin=xml)
+    assert refused.code == 1 and "nothing is written on another host" in refused.err
+    none = command(*words, stdin=domain_xml(functions=()))
+    assert "passes no graphics card of this host through" in none.err
+
+
+def test_names_are_what_the_kernel_shows_of_them() -> None:
+    assert all(len(name) <= 15 for name in COMPOSITORS)

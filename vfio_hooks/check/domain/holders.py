@@ -1,0 +1,31 @@
+"""The programs that have a passed graphics card open now, and how each lets go of it."""
+
+from collections.abc import Iterator
+
+from vfio_hooks.check.domain.rule import guest_rule
+from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.host.desktops import rungs
+from vfio_hooks.host.pci import passed_displays
+
+# By which tables a rung is taken care of.
+_TAKEN_CARE_OF = {1: ("display", "session"), 2: ("session",), 3: ("session",), 4: ("service",)}
+
+
+@guest_rule(
+    "card-in-use",
+    "hint",
+    why="A card is given to a VM only when no program has it open. Desktops differ in how they "
+    "let go of one: most close it when udev says that it has gone, some have to leave it alone "
+    "from their start on, and with nvidia's driver some keep it until they end.",
+    source="vfio-hooks.toml(5), [display] and [session]",
+)
+def in_use(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if guest.running:
+        return
+    for card in passed_displays(patient.host, guest.domain):
+        for rung in rungs(patient.host, card.address):
+            if not any(name in patient.tables for name in _TAKEN_CARE_OF[rung.number]):
+                yield Seen(f"{card.address}: {rung.holder}", rung.text)
+
+
+RULES = (in_use,)

@@ -1,0 +1,89 @@
+"""How a program lets go of a graphics card: the rungs of a ladder, of which the lowest that holds
+is told.
+
+1. It closes the card when udev says that the card has gone, and opens it when that is back.
+2. It has to be told from its start on to leave the card alone.
+3. It keeps the card for as long as it runs: its session has to end.
+4. It is a service of the system, which can be stopped meanwhile.
+
+What the programs do is from their sources and documentation: none was tried on a real card yet.
+"""
+
+from collections.abc import Iterator
+
+from vfio_hooks.host import Host
+from vfio_hooks.host.in_use import Holder, holders, unit_of
+from vfio_hooks.record import record
+
+
+@record
+class Compositor:
+    """A program that draws a desktop. `closes` says whether it closes a card on udev's word; `how`
+    has it leave a card alone from its start on: `variable` is the list of the cards that it is to
+    use, or else `how` is the way to write that down."""
+
+    name: str
+    closes: bool
+    how: str
+    variable: str = ""
+
+
+_WLROOTS = "WLR_DRM_DEVICES"
+COMPOSITORS = {
+    "Xorg": Compositor("X11", True, 'Option "AutoAddGPU" "false"'),
+    "X": Compositor("X11", True, 'Option "AutoAddGPU" "false"'),
+    "kwin_wayland": Compositor("KDE", True, "", "KWIN_DRM_DEVICES"),
+    "gnome-shell": Compositor("GNOME", False, "udev's tag mutter-device-ignore"),
+    "sway": Compositor("sway", True, "", _WLROOTS),
+    "labwc": Compositor("labwc", True, "", _WLROOTS),
+    "wayfire": Compositor("Wayfire", True, "", _WLROOTS),
+    "river": Compositor("river", True, "", _WLROOTS),
+    "Hyprland": Compositor("Hyprland", True, "", "AQ_DRM_DEVICES"),
+    "niri": Compositor("niri", False, 'debug { ignore-drm-device "/dev/dri/..." }'),
+}
+"""By the name of the process, as the kernel has it."""
+MESA_ONLY = "__EGL_VENDOR_LIBRARY_FILENAMES"
+"""What keeps libglvnd from loading nvidia's EGL into every program that draws."""
+
+
+@record
+class Rung:
+    """What will work for one program that has a card open: the rung's number, and a clause."""
+
+    holder: Holder
+    number: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.holder}: {self.text}"
+
+
+def rungs(host: Host, address: str) -> list[Rung]:
+    """For each program that has a graphics card open, by which rung it lets go of it."""
+    return [Rung(holder, *_rung(host, holder)) for holder in _once(holders(host, address))]
+
+
+def _once(found: list[Holder]) -> Iterator[Holder]:
+    """One node of each program; nvidia's before others, as they are the ones that it keeps."""
+    best: dict[int, Holder] = {}
+    for holder in found:
+        if holder.pid not in best or holder.file.startswith("/dev/nvidia"):
+            best[holder.pid] = holder
+    yield from best.values()
+
+
+def _rung(host: Host, holder: Holder) -> tuple[int, str]:
+    compositor = COMPOSITORS.get(holder.name)
+    unit = unit_of(host, holder.pid)
+    if compositor is None and unit is not None:
+        return 4, f'it is a service: [[service]] with unit = "{unit}" stops it meanwhile'
+    if compositor is None:
+        return 3, "close it before the VM starts; [session] ends it with its session"
+    if holder.file.startswith("/dev/nvidia"):
+        return 3, (
+            f"nvidia's driver lets no running program go; told from its login on by {MESA_ONLY}, "
+            '(vfio-hooks desktop), or ended by [session], with restart = "without-card"'
+        )
+    if compositor.closes:
+        return 1, "it closes the card when [display] has udev say that it has gone"
+    return 2, f"it has to leave the card alone from its login on: {compositor.how}"

@@ -1,0 +1,131 @@
+"""What has a desktop leave a VM's graphics card alone from its login on, as files to write.
+
+A compositor reads such a setting once, when it starts. Where it is a list of the cards to use these
+are named by links of ours: card numbers change, and the kernel's own links have colons in them,
+which such a list is separated by.
+"""
+
+import os
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.errors import HookError, reason
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.accounts import account
+from vfio_hooks.host.desktops import COMPOSITORS, MESA_ONLY
+from vfio_hooks.host.pci import Function, kept_displays, passed_displays
+from vfio_hooks.host.sessions import Session, as_user, programs
+from vfio_hooks.record import record
+
+_NAME = "72-vfio-hooks"
+_RULES = f"/etc/udev/rules.d/{_NAME}.rules"
+_XORG = f"/etc/X11/xorg.conf.d/{_NAME}.conf"
+_MESA = "/usr/share/glvnd/egl_vendor.d/50_mesa.json"
+_MARK = "# Written by vfio-hooks desktop, which takes it back with --remove.\n"
+_WRITE = 'umask 022; mkdir -p "${1%/*}" && printf %s "$2" >"$1"'
+
+
+@record
+class Setting:
+    """A file and its text; of a `user` where it is in that one's home, else root's."""
+
+    path: str
+    text: str
+    user: str = ""
+
+
+def compositor(host: Host, session: Session) -> str:
+    """The name of the process that draws a session. Raises HookError where none is known."""
+    if session.type == "x11":
+        return "Xorg"
+    for pid in programs(host, session):
+        name = host.maybe(f"/proc/{pid}/comm")
+        if name in COMPOSITORS:
+            return name
+    raise HookError(
+        f"{session}: its compositor is none that is known", f"known are {', '.join(COMPOSITORS)}"
+    )
+
+
+def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
+    """The files with which a session's desktop never opens the domain's graphics cards. Raises
+    HookError where it has to be told by hand."""
+    name = compositor(host, session)
+    passed, kept = passed_displays(host, domain), kept_displays(host, domain)
+    if not kept:
+        raise HookError(
+            f"the host keeps no graphics card but those of {domain.name}",
+            "end the desktop meanwhile: [session] in vm.toml",
+        )
+    if name == "gnome-shell":
+        found = [Setting(_RULES, _MARK + "".join(map(_ignored, passed)))]
+    elif name == "Xorg":
+        found = [Setting(_XORG, _MARK + _without_others())]
+    elif name == "niri":
+        raise HookError(
+            "niri has its own file, which is not written here",
+            'in ~/.config/niri/config.kdl: debug { ignore-drm-device "/dev/dri/by-path/'
+            f'pci-{passed[0].address}-card" }} (from its manual, not tried)',
+        )
+    else:
+        found = [Setting(_RULES, _MARK + "".join(map(_linked, kept)))]
+    if lines := _variables(name, passed, kept):
+        path = f"{account(host, session.user).home}/.config/environment.d/{_NAME}.conf"
+        found.append(Setting(path, _MARK + "".join(lines), session.user))
+    return found
+
+
+def is_written(host: Host, setting: Setting) -> bool:
+    """Whether the file has that text."""
+    return host.maybe(setting.path) == setting.text.strip()
+
+
+def write(host: WritableHost, setting: Setting) -> None:
+    """Write the file, as the user whose it is. Raises HookError for one that is not of ours."""
+    there = host.maybe(setting.path)
+    if there is not None and not there.startswith(_MARK.strip()):
+        raise HookError(f"{setting.path} is there, and not of ours", "move it away")
+    argv = ["sh", "-c", _WRITE, "sh", host.path(setting.path), setting.text]
+    host.run(as_user(setting.user, {}, argv) if setting.user else argv)
+
+
+def remove(host: WritableHost, setting: Setting) -> bool:
+    """Remove the file where it is one of ours; whether it was. Raises HookError."""
+    if not (host.maybe(setting.path) or "").startswith(_MARK.strip()):
+        return False
+    argv = ["rm", "--", host.path(setting.path)]
+    if setting.user:
+        host.run(as_user(setting.user, {}, argv))
+        return True
+    try:
+        os.unlink(host.path(setting.path))
+    except OSError as error:
+        raise HookError(f"{setting.path}: cannot be removed: {reason(error)}") from None
+    return True
+
+
+def _variables(name: str, passed: list[Function], kept: list[Function]) -> list[str]:
+    lines = []
+    if variable := COMPOSITORS[name].variable:
+        lines.append(f"{variable}={':'.join(map(_link, kept))}\n")
+    if all(card.driver != "nvidia" for card in kept) and any(
+        card.ids.startswith("10de:") for card in passed
+    ):
+        lines.append(f"{MESA_ONLY}={_MESA}\n")
+    return lines
+
+
+def _link(card: Function) -> str:
+    return f"/dev/dri/vfio-hooks-{card.address.replace(':', '-').replace('.', '-')}"
+
+
+def _linked(card: Function) -> str:
+    link = _link(card).removeprefix("/dev/")
+    return f'SUBSYSTEM=="drm", KERNEL=="card[0-9]*", KERNELS=="{card.address}", SYMLINK+="{link}"\n'
+
+
+def _ignored(card: Function) -> str:
+    return f'SUBSYSTEM=="drm", KERNELS=="{card.address}", TAG+="mutter-device-ignore"\n'
+
+
+def _without_others() -> str:
+    return 'Section "ServerFlags"\n  Option "AutoAddGPU" "false"\nEndSection\n'
