@@ -388,6 +388,7 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("disk-unstable-name", (("dev='/dev/vg/games'", "dev='/dev/sda'"),), None),
     ("disk-unstable-name", (("dev='/dev/vg/games'", "dev='/dev/nvme0n1p2'"),), None),
     ("iothreads-unused", attribute("iothread"), None),
+    ("iothreads-unused", (*attribute("iothread"), ("bus='virtio'", "bus='sata'")), None),
     ("disk-discard", attribute("discard"), None),
     ("nic-model", (("model type='virtio'", "model type='e1000e'"),), None),
     (
@@ -440,6 +441,12 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ("cpu-topoext", (*OVERRIDE, *line("<feature policy")), None, frozenset()),
     ("cpu-cache", (*OVERRIDE, *line("<cache")), None, frozenset()),
     ("hyperv-off", MACOS, None, frozenset()),
+    (
+        "hyperv-passthrough",
+        (*NO_BIT, ("hyperv mode='custom'", "hyperv mode='passthrough'")),
+        None,
+        frozenset(),
+    ),
     ("clock-hpet", (*MACOS, *line("<timer name='hpet'")), None, frozenset()),
     ("disk-bus", (*MACOS, ("bus='virtio'", "bus='sata'")), None, frozenset()),
     (

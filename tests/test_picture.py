@@ -165,6 +165,7 @@ def test_a_large_host_is_folded_where_no_vm_is() -> None:
             ["note a: the vCPUs are split between 2 L3 caches (7,23 and 8,24), and would fit on o"],
         ),
         ("epyc", [near(vm("a", "4 132 5 133", 2))], 0, []),
+        ("ryzen", [vm("a", "0 16 1 17", 2, emulator="8")], 0, ["note a: vCPU 0 may use CPU 0"]),
         ("hybrid", [vm("a", "2 3", 2)], 0, []),
         (
             "hybrid",
@@ -262,6 +263,16 @@ def test_an_svg_names_every_vm_of_a_device() -> None:
     host.add_pci(GPU, "vfio-pci", "19")
     domains = [(vm(name, "", gpu=True), False) for name in ("B-side", "for A", "c")]
     assert "for B-side+for A+c" in svg.draw(scene(host, domains))
+
+
+def test_cpu_0_is_not_given_up_for_a_small_cache() -> None:
+    whole = " ".join(f"{cpu} {cpu + 16}" for cpu in range(8))
+    for size, told in (("32768K", 1), ("98304K", 0)):
+        host = kernel(SHAPES["ryzen"])
+        for cpu in parse_list("0-7,16-23"):
+            host.files[f"/sys/devices/system/cpu/cpu{cpu}/cache/index3/size"] = size
+        drawn = scene(host, [(vm("a", whole, 2, emulator="8"), True)])
+        assert len([one for one in drawn.problems if "CPU 0" in one.text]) == told
 
 
 def test_two_running_vms_in_one_place_are_wrong_and_defined_ones_a_note() -> None:

@@ -158,7 +158,7 @@ def half_core(room: Room) -> Iterator[Fault]:
 
 def cpu_0(room: Room) -> Iterator[Fault]:
     first = min(room.host.online)
-    if first in room.own and room.better and room.host.online - room.own:
+    if first in room.own and room.is_no_worse and room.host.online - room.own:
         vcpu = min(vcpu for vcpu, cpus in room.pins.items() if first in cpus)
         yield Fault(
             "pins-cpu-0",

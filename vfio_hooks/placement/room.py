@@ -7,7 +7,7 @@ from shlex import quote
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.cpu import CPUS, Node, Topology
+from vfio_hooks.host.cpu import CPUS, Cache, Node, Topology
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.host.pci_traits import Traits, traits
 from vfio_hooks.placement.choice import Placement, place
@@ -87,6 +87,23 @@ class Room:
     def better(self) -> CpuSet:
         """The CPUs that it had better be pinned to; none where no place is better."""
         return frozenset(self.best.vcpus) if isinstance(self.best, Placement) else frozenset()
+
+    @property
+    def is_no_worse(self) -> bool:
+        """Whether these are on as few nodes, caches and kinds of cores as those that it has, and
+        on caches as large."""
+        groups = [
+            *(node.cpus for node in self.host.nodes),
+            *(cache.cpus for cache in self.host.l3),
+            *self.host.kinds.values(),
+        ]
+        spread = [sum(bool(cpus & group) for group in groups) for cpus in (self.better, self.own)]
+        here, there = (
+            min((cache.size for cache in self.host.l3 if cache.cpus & cpus), default=0)
+            for cpus in (self.own, self.better)
+        )
+        is_small = Cache(3, self.better, there).is_dwarfed(here)
+        return bool(self.better) and spread[0] <= spread[1] and not is_small
 
     @property
     def advice(self) -> str:

@@ -122,7 +122,7 @@ def avic(patient: Patient, guest: Guest) -> Iterator[Seen]:
 )
 def passthrough(patient: Patient, guest: Guest) -> Iterator[Seen]:
     lines = [one.tag for one in guest.xml.iterfind(f"{_HYPERV}/*") if isinstance(one.tag, str)]
-    if attribute(guest, _HYPERV, "mode") == "passthrough" and lines and own_cpu(guest) is None:
+    if attribute(guest, _HYPERV, "mode") == "passthrough" and lines and sees_lights(guest):
         yield Seen(
             f"with mode='passthrough', {len(lines)} lines of <hyperv> have no effect: "
             f"{', '.join(lines)}",

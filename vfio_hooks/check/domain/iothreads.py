@@ -25,7 +25,7 @@ _OF_QEMU = ("block", "file", "network", "volume")
 def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
     idle = sorted(set(iothread_ids(guest.xml)) - working_iothreads(guest.xml))
     takers = [one.name for one in _without(guest)]
-    if not idle or (not takers and not _scsi(guest)):
+    if not idle:
         return
     shown = ", ".join(map(str, idle))
     yield Seen(
