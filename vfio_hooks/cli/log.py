@@ -13,7 +13,7 @@ from vfio_hooks.history import MOST, Line, Past, events, read
 _EPILOG = f"""\
 It is in the systemd journal, of which the newest {MOST} lines of vfio-hooks are read. Every line
 has its time and the milliseconds since the event's begin. What the VM's own executables printed
-is after a "|".
+is after a "|". An event in which there was nothing to do is not there.
 
 examples:
   vfio-hooks log win11
