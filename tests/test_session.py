@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import display
-from tests.fakes.kernel import Kernel, a_host
+from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.hosttree import add_pci
 from vfio_hooks.domain import Domain, PciFunction
+from vfio_hooks.engine import Engine, Planner
+from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Immovable
-from vfio_hooks.event import Event
+from vfio_hooks.event import PLANNED, Event
 from vfio_hooks.host import Host, WritableHost, in_use
 from vfio_hooks.host.framebuffer import firmware_framebuffers
 from vfio_hooks.host.in_use import Holder
@@ -103,6 +105,28 @@ def test_a_desktop_without_the_card_while_the_vm_runs() -> None:
         del kernel.links[link]
     with pytest.raises(HookError, match="keeps no other graphics card with a driver"):
         planned(kernel, CARD, restart="without-card")
+
+
+def test_the_manager_over_the_life_of_a_vm(memory: Path) -> None:
+    """Each event is a process of its own. The card is libvirt's from the first to the last."""
+    kernel, uuid = a_desktop(), "00000000-0000-0000-0000-000000000001"
+    given = Domain("win11", uuid, pci=(PciFunction(CARD, True, "hostdev"),))
+    wish, folder = Options(restart="without-card"), StateFolder(str(memory))
+
+    def units(event: str) -> Planner:
+        steps = session.plan(Event("win11", event), given, wish, kernel)
+        chosen = [step for step in steps if step.key.startswith("unit ")]
+        return lambda _: chosen
+
+    seen = []
+    for event in ("prepare", "started", "stopped", "release"):
+        engine = Engine(kernel, folder, Lines())
+        if event in PLANNED:
+            engine.perform(event, uuid, "win11", units(event))
+        else:
+            assert engine.undo(event, uuid) == []
+        seen.append(kernel.units["gdm.service"])
+    assert seen == ["inactive", "active", "inactive", "active"]
 
 
 def test_who_is_ended_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ class Desktop(WritableHost):
         super().__init__(str(tree))
         self.program = program
         self._leader = leader
+        self._client = program.client
         self.told: list[str] = []
         self.tell = self.told.append
 
@@ -53,11 +54,28 @@ class Desktop(WritableHost):
 
     def show(self, argv: list[str], seconds: float = 30) -> str:
         spaces = ["nsenter", f"--target={self._leader}", "--mount", "--net", "--ipc", "--uts"]
-        inside = ["chroot", self.root, *_AS_USER, *_env(self.program.client)]
+        inside = ["chroot", self.root, *_AS_USER, *_env(self._client)]
         return commands.run([*spaces, *inside, *argv], seconds)
 
     def run(self, argv: list[str], seconds: float = 30) -> str:
         return self.show(argv, seconds)
+
+    def beside(self, client: dict[str, str]) -> Desktop:
+        """The same desktop for programs with another environment."""
+        other = Desktop(Path(self.root), self.program, self._leader)
+        other._client = client
+        return other
+
+    @property
+    def wayland(self) -> str:
+        """The name of its socket for Wayland."""
+        found = self.show(["sh", "-c", f"cd {RUNTIME}; ls -d wayland-?"])
+        return found.split()[0]
+
+    def sway(self, command: str) -> str:
+        """What swaymsg prints."""
+        find = f"SWAYSOCK=$(ls {RUNTIME}/sway-ipc.*.sock) exec swaymsg {command}"
+        return self.show(["sh", "-c", find])
 
     def answers(self) -> bool:
         """Whether the program shows its three outputs."""

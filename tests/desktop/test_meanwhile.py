@@ -1,0 +1,89 @@
+"""What happens to a real desktop between a VM's start and its end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.desktop.session import Desktop
+from tests.desktop.test_layouts import light
+from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.layouts import load
+from vfio_hooks.layouts.arrange import arrange
+from vfio_hooks.layouts.layout import Layout
+from vfio_hooks.record import replace
+
+# Sockets at which nobody listens, for each program that asks.
+NOWHERE = {
+    "DISPLAY": ":99",
+    "WAYLAND_DISPLAY": "wayland-99",
+    "QT_QPA_PLATFORM": "wayland",
+    "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/user/1000/nobody",
+}
+
+
+def test_a_desktop_that_has_gone_is_known(desktop: Desktop) -> None:
+    nowhere = desktop.beside(NOWHERE)
+    with pytest.raises(Gone, match="no display server answers"):
+        desktop.layout.read(nowhere)
+
+
+@pytest.mark.only("mutter")
+def test_a_bus_that_gnome_is_not_on(desktop: Desktop) -> None:
+    back_end = load("mutter")
+    words = [word.replace("org.gnome.Mutter", "org.gnome.Nobody") for word in back_end.QUERY]
+    with pytest.raises(Gone, match="no display server answers"):
+        desktop.layout.ask(desktop, *words)
+
+
+@pytest.mark.only("kwin", "mutter")
+def test_other_compositors_say_that_they_are_no_wlroots(desktop: Desktop) -> None:
+    client = {"WAYLAND_DISPLAY": desktop.wayland}
+    with pytest.raises(HookError, match="wlr-output-management"):
+        replace(desktop.layout, back_end="wlroots").read(desktop.beside(client))
+
+
+@pytest.mark.only("sway")
+def test_an_output_that_came_meanwhile_goes_to_the_right_end(desktop: Desktop) -> None:
+    knob = desktop.layout
+    names = sorted(knob.screen(desktop).layout.names)
+    light(desktop, names)
+    before = knob.read(desktop)
+    knob.write(desktop, str(arrange(knob.screen(desktop), names[1:2], None, ())))
+    desktop.sway("create_output")
+    try:
+        (new,) = knob.screen(desktop).layout.names - set(names)
+        desktop.sway(f"output {new} position 1280 0")
+        knob.write(desktop, before)
+        after = knob.screen(desktop)
+        assert after.layout.only(names) == Layout.parse(before)
+        assert {one.name: one.x for one in after.layout.outputs}[new] == 3 * 1280
+        assert any(
+            f"{new} has come meanwhile: it goes to the right end" in one for one in desktop.told
+        )
+    finally:
+        for output in json.loads(desktop.sway("-t get_outputs -r")):
+            if output["name"] not in names:
+                desktop.sway(f"output {output['name']} unplug")
+
+
+@pytest.mark.only("mutter")
+def test_gnomes_layout_mode_stays(desktop: Desktop) -> None:
+    knob = desktop.layout
+    names = sorted(knob.screen(desktop).layout.names)
+    light(desktop, names)
+    screen = knob.screen(desktop)
+    if not screen.layout.outputs[0].extra("layout-mode"):
+        pytest.skip("before version 50 it cannot be chosen without a setting of GNOME's")
+    other = [replace(one, more=(("layout-mode", "physical"),)) for one in screen.layout.outputs]
+    try:
+        knob.write(desktop, str(Layout.of(other)))
+        before = knob.read(desktop)
+        assert before.count("layout-mode=physical") == 3
+        knob.write(desktop, str(arrange(knob.screen(desktop), names[:1], None, ())))
+        assert knob.read(desktop).count("layout-mode=physical") == 2
+        knob.write(desktop, before)
+        assert knob.read(desktop) == before
+    finally:
+        knob.write(desktop, str(screen.layout))
