@@ -143,6 +143,9 @@ def _picture(host: Host, function: Function, seconds: float) -> Iterator[Step]:
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     """What an empty plan is no answer to; a loss that is meant, as a rule; and who will be waited
     for."""
+    from vfio_hooks.given import told as told_of_given
+
+    yield from told_of_given(domain, host)
     for passed in domain.pci:
         driver = host.link(f"{host_pci.DEVICES}/{passed.address}/driver")
         waits = options.in_use == "wait" and not is_for_guests(driver)

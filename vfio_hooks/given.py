@@ -1,0 +1,46 @@
+"""What a plan says of the devices that a VM is given, so that a wrong one is seen."""
+
+from collections.abc import Iterator
+
+from vfio_hooks.domain import Domain, parse
+from vfio_hooks.domain.files import DEFINED
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.attached import Attached, attached, only_inputs
+from vfio_hooks.host.pci import function
+from vfio_hooks.host.pci_traits import names, traits
+
+
+def told(domain: Domain, host: Host) -> Iterator[str]:
+    """A line for each device that this machine has a name for, as lspci has it, or that others go
+    with; and for a keyboard or mouse that the host has no other of."""
+    found = [one for passed in domain.pci if (one := function(host, passed.address))]
+    known = names(one.ids for one in found)
+    others = _others(domain, host)
+    for one in found:
+        with_it = ", ".join(_whose(device, others) for device in attached(host, one.address))
+        if with_it or one.ids in known:
+            name = f"{traits(host, one.address).kind}, {known.get(one.ids, one.ids)}"
+            yield f"pci: {one.address} is {name}" + (f"; with {with_it}" if with_it else "")
+    for kind in only_inputs(host, [one.address for one in found]):
+        yield f"pci: the host's only {kind} goes with these: until the VM ends it has none"
+
+
+def _whose(device: Attached, others: dict[str, str]) -> str:
+    vm = others.get(device.ids) if device.ids else None
+    return f"{device}, which VM {vm} is given" if vm else str(device)
+
+
+def _others(domain: Domain, host: Host) -> dict[str, str]:
+    """The other domains that are given a USB device, by the device's numbers, as far as this user
+    may read libvirt's files."""
+    found: dict[str, str] = {}
+    for name in host.names(DEFINED):
+        text = host.maybe(f"{DEFINED}/{name}") if name.endswith(".xml") else None
+        try:
+            other = parse(text.encode()) if text else None
+        except HookError:
+            continue
+        if other and other.uuid != domain.uuid:
+            found |= {usb.ids: other.name for usb in other.usb if usb.ids}
+    return found
