@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from tests.defects import edited
 from tests.users.cases import CASES
@@ -13,11 +14,17 @@ from tests.users.styles import STYLES, Style
 from vfio_hooks.check import Finding, examine
 from vfio_hooks.check.fixing import mend
 from vfio_hooks.check.rule import Area, Guest, Patient
+from vfio_hooks.cli.forecast import forecast
+from vfio_hooks.cli.trial import tried
+from vfio_hooks.config import of_text
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.text import element
+from vfio_hooks.event import PLANNED, Event
 from vfio_hooks.host import Host
+from vfio_hooks.init.starter import choices, toml
 from vfio_hooks.places import Places
 
+SCHEMA = "/usr/share/libvirt/schemas/domain.rng"
 AREAS: tuple[Area, ...] = ("domain",)
 
 
@@ -68,6 +75,35 @@ def test_planted_faults_are_found_and_nothing_else(
     fixed = mend(patient, xml.encode())
     assert fixed.left == ()
     assert mend(patient, fixed.after).names == ()
+
+
+@pytest.fixture(scope="module")
+def schema() -> etree.RelaxNG:
+    return etree.RelaxNG(etree.parse(SCHEMA))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: ", ".join(case))
+def test_what_libvirt_takes_it_takes_mended_too(
+    case: tuple[str, str, str, str], host: Callable[[Style], Path], schema: etree.RelaxNG
+) -> None:
+    style = STYLES[case[0]]
+    xml = edited([edit for name in case[1:] for edit in FAULTS[name].edits], style.xml).encode()
+    patient = Patient(Host(str(host(style))), Places(config=str(host(style))))
+    if schema.validate(element(xml)):
+        assert schema.validate(element(mend(patient, xml).after)), schema.error_log
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_what_init_writes_starts(name: str, host: Callable[[Style], Path]) -> None:
+    """On hosts that lack most of what the tables need: those are left out, with the reason."""
+    style = STYLES[name]
+    here = Places(f"{host(style)}/hooks", "/nonexistent", str(host(style)))
+    domain = parse(style.xml.encode())
+    made = tried(domain, list(choices(domain, here.host())), here)
+    config = of_text(toml(domain, made), "vm.toml")
+    events = [Event(domain.name, op) for op in PLANNED]
+    assert forecast(domain, config, here, events).outlooks[-1].failures == ()
+    assert all(one.problems for one in made if "would be refused" in one.why)
 
 
 def test_every_fault_is_planted_and_has_its_source() -> None:

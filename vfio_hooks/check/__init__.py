@@ -25,6 +25,7 @@ MODULES = (
         "domain.machine",
         "domain.qemu",
         "domain.model",
+        "domain.cores",
         "domain.placement",
         "domain.threads",
         "domain.memory",
