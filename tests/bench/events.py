@@ -2,7 +2,7 @@
 
 The host is a folder bound over /sys and /proc/irq in namespaces of its own, with as many idle
 processes as a row says. CPU is user and system time of the whole process tree; instructions are
-valgrind's, system calls and opens strace's, where these are installed.
+valgrind's, of the first VM only, system calls and opens strace's, where these are installed.
 """
 
 import os
@@ -83,18 +83,16 @@ def run(argv: list[str], stdin: str) -> float:
     return 1000 * spent
 
 
-def counted(argv: list[str], stdin: str, tool: str) -> list[list[str]]:
+STRACE = ("strace", "-c", "-f", "-o", "/run/told")
+CALLGRIND = ("--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes")
+VALGRIND = ("valgrind", *CALLGRIND, "--log-file=/run/told.%p")
+
+
+def counted(argv: list[str], stdin: str, tool: tuple[str, ...]) -> list[list[str]]:
     """The words of each line that strace -c or valgrind tells; none where it is missing."""
-    wrapped = {
-        "strace": ["strace", "-c", "-f", "-o", "/run/told"],
-        "valgrind": ["valgrind", "--tool=none", "--log-file=/run/told"],
-    }
-    if tool == "valgrind":
-        options = ("--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes")
-        wrapped["valgrind"] = ["valgrind", *options, "--log-file=/run/told.%p"]
-    if not shutil.which(tool):
+    if not shutil.which(tool[0]):
         return []
-    run([*wrapped[tool], *argv], stdin)
+    run([*tool, *argv], stdin)
     lines = []
     for told in Path("/run").glob("told*"):
         lines += [line.split() for line in told.read_text().splitlines()]
@@ -108,7 +106,7 @@ def call(vm: str, op: str) -> tuple[list[str], str]:
     return [HOOK, vm, op, subop, "-"], f"/run/{vm}.xml"
 
 
-def measured(vm: str, op: str, turns: int) -> Cost:
+def measured(vm: str, op: str, turns: int, instructions: bool) -> Cost:
     """One event of a VM, each time after those that come before it in a VM's life."""
 
     def ready() -> None:
@@ -122,12 +120,12 @@ def measured(vm: str, op: str, turns: int) -> Cost:
         ready()
         spent.append(run(*call(vm, op)))
     ready()
-    table = {words[-1]: words for words in counted(*call(vm, op), "strace") if len(words) > 3}
+    table = {words[-1]: words for words in counted(*call(vm, op), STRACE) if len(words) > 3}
     ready()
-    told = counted(*call(vm, op), "valgrind")
-    instructions = sum(int(words[-1]) for words in told if "Collected" in words)
+    told = counted(*call(vm, op), VALGRIND) if instructions else []
+    executed = sum(int(words[-1]) for words in told if "Collected" in words)
     calls, opens = (int(table[name][3]) if name in table else 0 for name in ("total", "openat"))
-    return Cost(statistics.median(spent), instructions / 1e6, calls, opens)
+    return Cost(statistics.median(spent), executed / 1e6, calls, opens)
 
 
 @contextmanager
@@ -155,11 +153,11 @@ def show(title: str, cost: Cost) -> None:
     )
 
 
-def live(title: str, vm: str, turns: int) -> None:
+def live(title: str, vm: str, turns: int, instructions: bool = False) -> None:
     """All events of a VM."""
     total = Cost(0)
     for op in EVENTS:
-        cost = measured(vm, op, turns)
+        cost = measured(vm, op, turns, instructions)
         show(f"{title}: {op}", cost)
         total = Cost(
             total.cpu + cost.cpu,
@@ -193,7 +191,7 @@ def inside(turns: int) -> None:
     print(f"{'':52}{'CPU ms':>10}{'M instr.':>10}{'calls':>10}{'opens':>8}")
     os.makedirs(STATE, mode=0o700)
     with processes(350):
-        live("pci, cpus, irqs, governor, hugepages", "win11", turns)
+        live("pci, cpus, irqs, governor, hugepages", "win11", turns, instructions=True)
     with processes(2000):
         live("64 functions, 2,000 processes", "many", turns)
     live("alone", "quiet", turns)
