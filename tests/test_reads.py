@@ -1,12 +1,16 @@
 """How often the host is read for an event: each file once for the plan, and anew for a write."""
 
+import json
 import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.bench.scale import build
 from tests.fakes.kernel import Kernel, Lines, a_host
+from tests.imports import CHECKOUT
 from tests.test_in_use import needs_root
 from vfio_hooks.config import Config
 from vfio_hooks.domain import Domain
@@ -151,3 +155,55 @@ def test_another_look_after_a_write_has_left_one_behind(tmp_path: Path) -> None:
     assert pipe.read_text() == "x"
     assert until(lambda: os.waitpid(-1, os.WNOHANG)[0] != 0, 30)
     assert stuck_writer(host, "test:03.0") is None
+
+
+EVENT = """\
+import json
+from collections import Counter
+from vfio_hooks.config import Config
+from vfio_hooks.domain import Domain
+from vfio_hooks.engine import Engine
+from vfio_hooks.engine.state import StateFolder
+from vfio_hooks.event import Event
+from vfio_hooks.gather import gather
+from vfio_hooks.host import WritableHost
+from vfio_hooks.log import SystemdJournal
+
+root, state, uuid = sys.argv[2:]
+opened = Counter()
+def count(event, arguments):
+    if event == "open" and str(arguments[0]).startswith(root):
+        opened[str(arguments[0]).removeprefix(root)] += 1
+    elif event == "socket.__new__":
+        opened["socket"] += 1
+sys.addaudithook(count)
+vm = Domain("vm", uuid, vcpus=2, vcpu_pins={0: frozenset({8}), 1: frozenset({9})})
+config, log = Config.use(["irqs", "governor"]), SystemdJournal(root + "/no/socket")
+engine = Engine(WritableHost(root), StateFolder(state), log)
+def planner(given):
+    return gather(Event("vm", "prepare"), vm, config, given.host, log)
+engine.perform("prepare", uuid, "vm", planner)
+prepared = dict(opened)
+opened.clear()
+engine.undo("release", uuid)
+print(json.dumps([prepared, opened]))
+"""
+
+
+def test_what_an_event_opens_on_a_host_of_files(memory: Path) -> None:
+    build(memory, cpus=16, irqs=20)
+    program = f"import sys; sys.path.insert(0, sys.argv[1])\n{EVENT}"
+    argv = ["/usr/bin/python3", "-IS", "-c", program, str(CHECKOUT), str(memory)]
+    done = subprocess.run([*argv, f"{memory}/state", VM], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    prepared, undone = json.loads(done.stdout)
+    for opened in (prepared, undone):
+        # The journal is looked at, and kept open from its first record on.
+        assert opened.pop(f"/state/{VM}.journal") <= 2
+        assert opened.pop("socket", 0) <= 1
+        irqs = [count for name, count in opened.items() if name.startswith("/proc/irq/")]
+        # Planned, captured, written, read back.
+        assert len(irqs) == 21 and max(irqs) <= 4
+        # Which CPUs are online is asked anew for every write of an interrupt: they come and go.
+        assert opened.pop("/sys/devices/system/cpu/online") <= 1 + 2 * len(irqs)
+        assert max(opened.values()) <= 5

@@ -55,7 +55,8 @@ class Disk:
 def read(path: str) -> bytes:
     """The bytes of a journal. Raises HookError, and Gone where there is none any more."""
     try:
-        with open(path, "rb", buffering=0, opener=_open_plain) as file:
+        descriptor = _open_plain(path)
+        with open(descriptor, "rb", buffering=0) as file:
             return file.readall()
     except FileNotFoundError:
         raise Gone(f"{path}: there is no such journal") from None
@@ -80,9 +81,9 @@ def _open_whole(path: str) -> int:
     return descriptor
 
 
-def _open_plain(path: str, flags: int) -> int:
+def _open_plain(path: str) -> int:
     """Open a regular file, and no link or device that was put in its place."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", path)

@@ -66,12 +66,9 @@ class Ledger:
 
     def find(self, uuid: str) -> Journal | None:
         """The journal of a VM; None where there is none, or none that can be understood."""
-        if uuid in self._sealed:
-            del self._sealed[uuid]
+        if found := self._sealed.pop(uuid, None):
             try:
-                self._add(self._folder.load(uuid))
-            except Gone:
-                pass
+                self._add(self._folder.understand(uuid, found.data))
             except HookError as error:
                 self.damaged[uuid] = error
         return self.journals.get(uuid)

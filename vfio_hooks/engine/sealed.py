@@ -33,7 +33,7 @@ class Sealed:
         self.uuid = uuid
         self.last = last
         """The highest number of a claim."""
-        self._data = data
+        self.data = data
         self._vm = vm
         self._claims: dict[str, list[Claim]] = {}
 
@@ -48,7 +48,7 @@ class Sealed:
     def _by_key(self) -> dict[bytes, list[bytes]]:
         """The records of claims by key, both as in the file."""
         found: dict[bytes, list[bytes]] = {}
-        for piece in self._data.split(b"\n" + CLAIM)[1:]:
+        for piece in self.data.split(b"\n" + CLAIM)[1:]:
             line = piece.partition(b"\n")[0]
             found.setdefault(line.partition(b',"number":')[0], []).append(line)
         return found
@@ -57,7 +57,7 @@ class Sealed:
     def _marks(self) -> dict[bytes, bytes]:
         """The last record of each claim's number, but for the claim itself."""
         marks = {}
-        for line in self._data.split(b"\n"):
+        for line in self.data.split(b"\n"):
             if not line.startswith((CLAIM, BEGIN, END)):
                 marks[line.partition(b'"number":')[2].partition(b",")[0]] = line
         return marks

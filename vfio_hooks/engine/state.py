@@ -152,9 +152,12 @@ class StateFolder:
     def look(self, uuid: str) -> Journal | Sealed:
         """A journal, understood only where that has to be: after a crash, and with damage, of
         which the HookError tells."""
-        path = self._file(uuid)
-        data = read(path)
-        return sealed(uuid, data) or Journal.understood(path, data, self.disk)
+        data = read(self._file(uuid))
+        return sealed(uuid, data) or self.understand(uuid, data)
+
+    def understand(self, uuid: str, data: bytes) -> Journal:
+        """The journal with these bytes. Raises HookError."""
+        return Journal.understood(self._file(uuid), data, self.disk)
 
     def create(self, uuid: str, vm: str) -> Journal:
         return Journal(self._file(uuid), uuid, vm, self.disk)
