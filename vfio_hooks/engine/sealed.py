@@ -10,6 +10,7 @@ version 0.1.0 wrote it, or with a wrong one is read line by line, which tells wh
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from zlib import crc32
 
@@ -24,6 +25,9 @@ from vfio_hooks.engine.journal import (
     as_claim,
     encoded,
 )
+
+FEW = 16
+"""The keys that a file is searched for, one by one; for more an index is made."""
 
 
 class Sealed:
@@ -40,9 +44,24 @@ class Sealed:
     def on(self, key: str) -> list[Claim]:
         """The claims on a key, oldest first. Raises HookError for what is not known here."""
         if key not in self._claims:
-            lines = self._by_key.get(encoded(key), ())
+            start = encoded(key)
+            lines = self._search(start) if self._is_asked_little else self._by_key.get(start, ())
             self._claims[key] = [self._claim(line) for line in lines]
         return self._claims[key]
+
+    @property
+    def _is_asked_little(self) -> bool:
+        """Whether to search the file for every key, and not make an index of all of it."""
+        return len(self._claims) < FEW
+
+    def _search(self, key: bytes) -> Iterator[bytes]:
+        """What `_by_key` has for a key."""
+        start = b"\n" + CLAIM + key + b',"number":'
+        place = self.data.find(start)
+        while place >= 0:
+            place += 1 + len(CLAIM)
+            yield self.data[place : self.data.index(b"\n", place)]
+            place = self.data.find(start, place)
 
     @cached_property
     def _by_key(self) -> dict[bytes, list[bytes]]:
@@ -62,9 +81,18 @@ class Sealed:
                 marks[line.partition(b'"number":')[2].partition(b",")[0]] = line
         return marks
 
+    def _mark(self, number: bytes) -> bytes | None:
+        """What `_marks` has for a number."""
+        if not self._is_asked_little:
+            return self._marks.get(number)
+        place = self.data.rfind(b'"number":' + number + b',"goal":')
+        if place < 0:
+            return None
+        return self.data[self.data.rfind(b"\n", 0, place) + 1 : self.data.index(b"\n", place)]
+
     def _claim(self, line: bytes) -> Claim:
         claim = as_claim(json.loads(CLAIM + line), self.uuid, self._vm)
-        mark = self._marks.get(str(claim.number).encode())
+        mark = self._mark(str(claim.number).encode())
         return claim.marked(json.loads(mark)) if mark else claim
 
 
