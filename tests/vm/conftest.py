@@ -60,7 +60,8 @@ class Keeper:
 
     def __init__(self, running: bool) -> None:
         self._running = running
-        self._unbuilt: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
+        self._absent: set[str] = set()
         self.guest: Guest | None = None
         self.state: State = {}
         self.denials = 0
@@ -69,8 +70,13 @@ class Keeper:
         """The guest of a release, started now if there is another one, or none."""
         if self.guest is None or self.guest.release != release:
             self.drop()
-            self.guest = self._found(release) if self._running else self._resumed(release)
-            self.state, refused = self.guest.observe()
+            guest = self._found(release) if self._running else self._resumed(release)
+            self.guest = guest
+            try:
+                self.state, refused = guest.observe()
+            except VmError:
+                self.drop()
+                raise
             self.denials = len(refused)
         return self.guest
 
@@ -106,17 +112,21 @@ class Keeper:
 
     def _resumed(self, release: str) -> Guest:
         # What has failed once is not tried again for each test, which would take hours.
-        if release in self._unbuilt and release == TESTING:
-            pytest.skip(f"{release} moves, and cannot be had today: {self._unbuilt[release]}")
-        if release in self._unbuilt:
-            pytest.fail(f"no guest of {release}: {self._unbuilt[release]}", pytrace=False)
-        try:
-            saved.provide(release, installed=False)
-        except VmError as error:
-            self._unbuilt[release] = str(error)
-            return self._resumed(release)
-        # Killed by the kernel when this process ends, in whatever way it ends.
-        return Guest(saved.resume(release, f"pytest-{os.getpid()}-{release}"))
+        if release not in self._failures:
+            try:
+                saved.provide(release, installed=False)
+            except VmError as error:
+                self._failures[release] = str(error)
+                self._absent.add(release)
+        if release in self._absent and release == TESTING:
+            pytest.skip(f"{release} moves, and cannot be had today: {self._failures[release]}")
+        if release not in self._failures:
+            try:
+                # Killed by the kernel when this process ends, in whatever way it ends.
+                return Guest(saved.resume(release, f"pytest-{os.getpid()}-{release}"))
+            except VmError as error:
+                self._failures[release] = str(error)
+        pytest.fail(f"no guest of {release}: {self._failures[release]}", pytrace=False)
 
 
 @pytest.fixture(scope="session")
