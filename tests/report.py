@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in sets
 class Progress:
     """A line a minute: a test in the emulated host takes half of one, and a dot says little."""
 
@@ -65,6 +65,7 @@ class Progress:
         self.reporter.write_line(f"[{done}{failures}; last {nodeid.partition('@')[0]}]")
 
 
+@pytest.hookimpl(trylast=True)  # after pytest's own, which makes the reporter
 def pytest_configure(config: pytest.Config) -> None:
     """Only the process that people look at tells its progress."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.report import EVERY, Progress
 
 
@@ -19,6 +21,11 @@ class Reporter:
 class Report:
     def __init__(self, nodeid: str, failed: bool) -> None:
         self.nodeid, self.failed = nodeid, failed
+
+
+def test_a_process_that_people_look_at_has_it(pytestconfig: pytest.Config) -> None:
+    manager = pytestconfig.pluginmanager
+    assert manager.has_plugin("progress") != hasattr(pytestconfig, "workerinput")
 
 
 def test_a_line_now_and_then() -> None:
