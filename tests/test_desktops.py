@@ -17,7 +17,7 @@ from vfio_hooks.host import Host, WritableHost, desktops
 from vfio_hooks.host.desktops import COMPOSITORS, rungs
 from vfio_hooks.host.in_use import Holder
 from vfio_hooks.host.sessions import choose
-from vfio_hooks.leaving import Setting, is_written, remove, settings, write
+from vfio_hooks.leaving import Setting, is_in_force, is_written, remove, settings, write
 
 PASSED, KEPT = "0000:0b:00.0", "0000:09:00.0"
 ME = getpass.getuser()
@@ -59,6 +59,39 @@ def test_the_rung_of_each_program(
     (rung,) = rungs(Host(str(tmp_path)), PASSED)
     assert (rung.number, rung.holder.file) == (number, file)
     assert words in rung.text and str(rung).startswith(f"{name} (pid 7) has {file} open: ")
+
+
+def test_gnome_that_is_told_already_takes_a_new_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = a_desktop(tmp_path, "gnome-shell")
+    monkeypatch.setattr(desktops, "holders", lambda *_: [Holder(700, "gnome-shell", CARD)])
+    (before,) = rungs(host, PASSED)
+    for one in settings(host, DOMAIN, choose(host)):
+        write(Tree(str(tmp_path)), one)
+    (after,) = rungs(host, PASSED)
+    assert (before.number, after.number) == (2, 2)
+    assert "has to leave the card alone" in before.text
+    assert after.text.endswith(f"({RULES}), and will from the next login on")
+
+
+@pytest.mark.parametrize(
+    ("environment", "in_force"),
+    [
+        ({}, False),
+        ({"KWIN_DRM_DEVICES": "/dev/dri/card0"}, False),
+        ({"KWIN_DRM_DEVICES": "/dev/dri/vfio-hooks-0000-09-00-0"}, True),
+    ],
+)
+def test_whether_the_running_desktop_has_the_setting(
+    tmp_path: Path, environment: dict[str, str], in_force: bool
+) -> None:
+    host = a_desktop(tmp_path, "kwin_wayland")
+    text = "".join(f"{name}={value}\0" for name, value in {"HOME": "/", **environment}.items())
+    (tmp_path / "proc/700/environ").write_text(text)
+    rules, variables = settings(host, DOMAIN, choose(host))
+    assert is_in_force(host, choose(host), variables) == in_force
+    assert not is_in_force(host, choose(host), rules)
 
 
 @pytest.mark.parametrize(

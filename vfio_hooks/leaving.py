@@ -11,13 +11,12 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.accounts import account
-from vfio_hooks.host.desktops import COMPOSITORS, MESA_ONLY
+from vfio_hooks.host.desktops import COMPOSITORS, MESA_ONLY, RULES
 from vfio_hooks.host.pci import Function, kept_displays, passed_displays
 from vfio_hooks.host.sessions import Session, as_user, programs
 from vfio_hooks.record import record
 
 _NAME = "72-vfio-hooks"
-_RULES = f"/etc/udev/rules.d/{_NAME}.rules"
 _XORG = f"/etc/X11/xorg.conf.d/{_NAME}.conf"
 _MESA = "/usr/share/glvnd/egl_vendor.d/50_mesa.json"
 _MARK = "# Written by vfio-hooks desktop, which takes it back with --remove.\n"
@@ -35,12 +34,15 @@ class Setting:
 
 def compositor(host: Host, session: Session) -> str:
     """The name of the process that draws a session. Raises HookError where none is known."""
-    if session.type == "x11":
-        return "Xorg"
+    return "Xorg" if session.type == "x11" else _process(host, session)[1]
+
+
+def _process(host: Host, session: Session) -> tuple[str, str]:
+    """The pid and name of a session's compositor. Raises HookError where none is known."""
     for pid in programs(host, session):
         name = host.maybe(f"/proc/{pid}/comm")
         if name in COMPOSITORS:
-            return name
+            return pid, name
     raise HookError(
         f"{session}: its compositor is none that is known", f"known are {', '.join(COMPOSITORS)}"
     )
@@ -57,7 +59,7 @@ def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
             "end the desktop meanwhile: [session] in vm.toml",
         )
     if name == "gnome-shell":
-        found = [Setting(_RULES, _MARK + "".join(map(_ignored, passed)))]
+        found = [Setting(RULES, _MARK + "".join(map(_ignored, passed)))]
     elif name == "Xorg":
         found = [Setting(_XORG, _MARK + _without_others())]
     elif name == "niri":
@@ -67,7 +69,7 @@ def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
             f'pci-{passed[0].address}-card" }} (from its manual, not tried)',
         )
     else:
-        found = [Setting(_RULES, _MARK + "".join(map(_linked, kept)))]
+        found = [Setting(RULES, _MARK + "".join(map(_linked, kept)))]
     if lines := _variables(name, passed, kept):
         path = f"{account(host, session.user).home}/.config/environment.d/{_NAME}.conf"
         found.append(Setting(path, _MARK + "".join(lines), session.user))
@@ -77,6 +79,17 @@ def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
 def is_written(host: Host, setting: Setting) -> bool:
     """Whether the file has that text."""
     return host.maybe(setting.path) == setting.text.strip()
+
+
+def is_in_force(host: Host, session: Session, setting: Setting) -> bool:
+    """Whether the compositor that runs was started with a setting's variables; for one that has
+    none only the cards that it has open can tell."""
+    if not setting.user or session.type == "x11":
+        return False
+    pid, _ = _process(host, session)
+    known = (host.maybe(f"/proc/{pid}/environ") or "").split("\0")
+    lines = setting.text.splitlines()
+    return all(line in known for line in lines if not line.startswith("#"))
 
 
 def write(host: WritableHost, setting: Setting) -> None:

@@ -12,7 +12,7 @@ from vfio_hooks.host import WritableHost
 from vfio_hooks.host.desktops import rungs
 from vfio_hooks.host.pci import passed_displays
 from vfio_hooks.host.sessions import choose
-from vfio_hooks.leaving import Setting, compositor, is_written, remove, settings, write
+from vfio_hooks.leaving import Setting, compositor, is_in_force, is_written, remove, settings, write
 
 _EPILOG = """\
 Most desktops close a card when [display] has udev tell that it has gone; this is for one that does
@@ -77,7 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
         for rung in rungs(host, card):
             say(clean(str(rung)))
     say(clean(f"{session} is drawn by {compositor(host, session)}"))
-    return _write(host, wanted, arguments) if wanted else 0
+    for setting in wanted:
+        if setting.user and is_written(host, setting):
+            has = "has it" if is_in_force(host, session, setting) else "takes it at a new login"
+            say(clean(f"{setting.path} is written: the desktop {has}"))
+    return _write(host, wanted, arguments)
 
 
 def _write(host: WritableHost, wanted: list[Setting], arguments: argparse.Namespace) -> int:

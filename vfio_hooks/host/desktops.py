@@ -42,6 +42,8 @@ COMPOSITORS = {
     "niri": Compositor("niri", False, 'debug { ignore-drm-device "/dev/dri/..." }'),
 }
 """By the name of the process, as the kernel has it."""
+RULES = "/etc/udev/rules.d/72-vfio-hooks.rules"
+"""Where `vfio-hooks desktop` has rules of udev for cards."""
 MESA_ONLY = "__EGL_VENDOR_LIBRARY_FILENAMES"
 """What keeps libglvnd from loading nvidia's EGL into every program that draws."""
 
@@ -60,7 +62,10 @@ class Rung:
 
 def rungs(host: Host, address: str) -> list[Rung]:
     """For each program that has a graphics card open, by which rung it lets go of it."""
-    return [Rung(holder, *_rung(host, holder)) for holder in _once(holders(host, address))]
+    found = [Rung(holder, *_rung(host, holder)) for holder in _once(holders(host, address))]
+    is_told = f'"{address}", TAG+="mutter-device-ignore"' in (host.maybe(RULES) or "")
+    written = f"it is told to leave the card alone ({RULES}), and will from the next login on"
+    return [Rung(one.holder, 2, written) if one.number == 2 and is_told else one for one in found]
 
 
 def _once(found: list[Holder]) -> Iterator[Holder]:
