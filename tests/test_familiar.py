@@ -96,6 +96,14 @@ def test_a_hook_notes_devices_and_refuses_others(memory: Path) -> None:
     add_pci(sealed.root, "0000:06:00.0", "e1000e", "9", "0x020000", "8086:10d3")
     refused = sealed.hook("win11", "prepare", xml)
     assert "(8086:10d3) is 0000:06:00.0 now; correct" in refused.stderr
+    moved = domain_xml(functions=("0000:07:00.0",))
+    noted.write_text("0000:07:00.0 8086:10d3\n")
+    refused = sealed.hook("win11", "prepare", moved)
+    assert "there is no device any more; the one that was there is 0000:06:00.0 now" in (
+        refused.stderr
+    )
+    noted.write_text("0000:07:00.0 8086:dead\n")
+    assert "this host has no such device" in sealed.hook("win11", "prepare", moved).stderr
     noted.unlink()
     assert sealed.hook("win11", "prepare", xml).code == 0
 

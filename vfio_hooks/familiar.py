@@ -10,6 +10,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.identity import Identity, identity, places
+from vfio_hooks.host.sriov import vf_at
 
 FOLDER = "/var/lib/vfio-hooks/devices"
 
@@ -20,10 +21,13 @@ def check(domain: Domain, expected: Mapping[str, str], host: Host) -> None:
     for passed in domain.pci:
         text = expected.get(passed.address) or noted.get(passed.address)
         now = identity(host, passed.address)
-        if text is None or now is None or Identity.parse(text).may_be(now):
+        if text is None or (now and Identity.parse(text).may_be(now)):
             continue
         own = Identity.parse(text)
         moved = places(host, own)
+        if now is None:
+            _refuse_absent(passed.address, moved, host)
+            continue
         where = f"is {' or '.join(moved)} now" if moved else "is not on this host any more"
         forget = "expected in [pci]" if passed.address in expected else _file(domain)
         raise HookError(
@@ -31,6 +35,17 @@ def check(domain: Domain, expected: Mapping[str, str], host: Host) -> None:
             f"({now}); the one that {domain.name} had there ({own}) {where}",
             "correct the address in the domain (virsh edit); if it is to have this one: take the "
             f"line out of {forget}",
+        )
+
+
+def _refuse_absent(address: str, moved: list[str], host: Host) -> None:
+    """Raise HookError where a device is elsewhere now. Of a virtual function that is yet to be made
+    there may be others; and what is nowhere is told by who misses it."""
+    if moved and vf_at(host, address) is None:
+        raise HookError(
+            f"pci: {address}: there is no device any more; the one that was there is "
+            f"{' or '.join(moved)} now",
+            "correct the address in the domain (virsh edit)",
         )
 
 
