@@ -46,7 +46,8 @@ after the built-in ones, and has the same interface. Its options are in the tabl
 vm.toml, which may be missing. The name must not be that of a built-in table.
 
 A module changes nothing itself. It says what it wants, as steps, and vfio-hooks checks, shows,
-does and undoes these with all others. This is a whole module, sound.py:
+does and undoes these with all others. It may import whatever is installed for the Python of the
+distribution; the rest of the hook imports nothing of that. This is a whole module, sound.py:
 """
 _INTERFACE = (
     (
