@@ -128,7 +128,6 @@ def managed(host: Host) -> Host:
     return host
 
 
-@pytest.mark.every_release
 def test_libvirt_runs_the_hook_and_a_second_run_changes_nothing(bare: Host) -> None:
     told = bare.run(INSTALL).splitlines()
     assert told[-2] == TRIED_OUT
