@@ -50,6 +50,11 @@ _FILES = (
         "cut off is known, and the next event of a managed VM, or the end of any, undoes it.",
     ),
     (
+        ("`/var/lib/vfio-hooks/devices/UUID`",),
+        "What the VM's PCI devices were when it was first started with them, a line each. With "
+        "another one at an address it does not start; without the line it does.",
+    ),
+    (
         ("`/run/vfio-hooks/idle/VM/`",),
         "Notes of the events in which a running VM has nothing to do, for the hook to end there at "
         "once. They count only while its configuration and the program are unchanged.",
