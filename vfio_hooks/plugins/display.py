@@ -81,12 +81,13 @@ class Options:
     """`user` and `seat` say whose session is meant, where more than one is on a screen. `off` are
     outputs to switch off, besides those of the passed card; it also tells which of several that
     have the same monitor is on it. `primary` is the output that becomes the primary one; where that
-    would be off, the leftmost does. `outputs` are others to change, a table each: { name =
-    "HDMI-1", mode = "1920x1080", rate = 60, right-of = "DP-1" }. Such a table can have a position
-    ("1920,0") or one of right-of, left-of, above, below and same-as; a rotation (normal, left,
-    inverted, right), a reflection (x, y, xy) and a scale. `release` says whether the desktop is
-    told that the passed card has gone, to close it. `timeout`, in seconds, is how long the display
-    server may take, and afterwards the card's outputs to come back."""
+    would be off, the leftmost does. Sway and its like know no primary output. `outputs` are others
+    to change, a table each: { name = "HDMI-1", mode = "1920x1080", rate = 60, right-of = "DP-1" }.
+    Such a table can have a position ("1920,0") or one of right-of, left-of, above, below and
+    same-as; a rotation (normal, left, inverted, right), a reflection (x, y, xy) and a scale, which
+    becomes the nearest that the output can have. `release` says whether the desktop is told that
+    the passed card has gone, to close it. `timeout`, in seconds, is how long the display server may
+    take, and afterwards the card's outputs to come back."""
 
     user: str | None = None
     seat: str | None = None
