@@ -17,6 +17,7 @@ from vfio_hooks.engine.plan import undo_text
 from vfio_hooks.engine.value import Value
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
+from vfio_hooks.host.view import View
 from vfio_hooks.knobs import Knob
 from vfio_hooks.record import asdict, record
 from vfio_hooks.sharing import Once, is_shared, shown
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     known = names(here.host())
     for journal in ledger.journals.values():
         journal.rename(known.get(journal.uuid, journal.vm))
-    values = _Values(here.host(), ledger)
+    values = _Values(View(here.host()), ledger)
     vms = [
         _vm(journal, values, busy)
         for journal in ledger.journals.values()
