@@ -13,19 +13,19 @@ from vfio_hooks.placement.room import Room
 def offline(room: Room) -> Iterator[Fault]:
     vm = room.vm
     pins = {
-        "vCPUs are": frozenset[int]().union(*room.pins.values()),
-        "iothreads are": frozenset[int]().union(*vm.iothread_pins.values()),
-        "the emulator is": vm.emulator_pin or frozenset(),
+        "vCPUs": frozenset[int]().union(*room.pins.values()),
+        "iothreads": frozenset[int]().union(*vm.iothread_pins.values()),
+        "emulator": vm.emulator_pin or frozenset(),
     }
     gone = {what: cpus - room.host.online for what, cpus in pins.items()}
     found = frozenset[int]().union(*gone.values())
     if found:
-        names = " and ".join(what for what, cpus in gone.items() if cpus)
+        names = ", ".join(what for what, cpus in gone.items() if cpus)
         yield Fault(
             "pins-offline",
-            f"{_cpus(found)} {_are(found)} not running on this host, and {names} pinned to "
-            f"{'them' if len(found) > 1 else 'it'}",
-            f"pin to some of {format_list(room.host.online)}",
+            f"{_cpus(found)} {_are(found)} not running on this host, and there are pins to "
+            f"{'them' if len(found) > 1 else 'it'} ({names})",
+            room.advice if room.better else f"pin to some of {format_list(room.host.online)}",
             cpus=found,
         )
 

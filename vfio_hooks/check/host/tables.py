@@ -48,7 +48,8 @@ def _helpful(patient: Patient, guest: Guest) -> Iterator[tuple[str, str]]:
     host = patient.host
     own = frozenset[int]()
     with suppress(HookError):  # a host that shows no CPU
-        own = kept(guest.domain, patient.topology.online)
+        running = patient.topology.online
+        own = kept(guest.domain, running) & running
     if own - parse_list(host.maybe(f"{CPUS}/isolated") or ""):
         yield "[cpus]", "the host's programs use its CPUs"
     if own and host.names("/proc/irq"):
