@@ -60,7 +60,8 @@ class Signals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Hold the signals back while the block runs, and let the last of them through then."""
+        """Hold the signals back while the block runs, and let the last of them through then; where
+        the block fails, that is told instead."""
 
         def remember(number: int, _frame: FrameType | None) -> None:
             self._seen = number
@@ -68,6 +69,9 @@ class Signals:
         before = {number: signal.signal(number, remember) for number in self.CAUGHT}
         try:
             yield
+        except BaseException:
+            self._seen = None
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
