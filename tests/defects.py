@@ -357,7 +357,7 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("link-slot", (), link(4, 16.0, port_width=4)),
     *(
         ("hyperv-off", hyperv(name), None)
-        for name in "relaxed vapic spinlocks vpindex runtime synic frequencies tlbflush ipi".split()
+        for name in "relaxed vapic spinlocks vpindex synic tlbflush ipi".split()
     ),
     ("hyperv-off", (("relaxed state='on'", "relaxed state='off'"),), None),
     ("hyperv-off", ((r"/<hyperv(?s:.)*?</hyperv>/", ""),), None),
@@ -441,6 +441,17 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ("cpu-topoext", (*OVERRIDE, *line("<feature policy")), None, frozenset()),
     ("cpu-cache", (*OVERRIDE, *line("<cache")), None, frozenset()),
     ("hyperv-off", MACOS, None, frozenset()),
+    ("hyperv-off", (*hyperv("runtime"), *hyperv("frequencies")), None, frozenset()),
+    (
+        "extra-video",
+        add(
+            "devices",
+            "<video><model type='vga'/></video><shmem name='looking-glass'>"
+            "<size unit='M'>64</size></shmem>",
+        ),
+        None,
+        frozenset(),
+    ),
     (
         "hyperv-passthrough",
         (*NO_BIT, ("hyperv mode='custom'", "hyperv mode='passthrough'")),

@@ -43,7 +43,10 @@ def tablet(patient: Patient, guest: Guest) -> Iterator[Seen]:
 )
 def video(patient: Patient, guest: Guest) -> Iterator[Seen]:
     model = attribute(guest, "devices/video/model", "type")
-    if model not in (None, "none") and _has_gpu(patient, guest):
+    # Looking Glass shows what is on a plain VGA while its own picture is not there yet.
+    if model in (None, "none") or (model == "vga" and guest.domain.shared):
+        return
+    if _has_gpu(patient, guest):
         yield Seen(
             f"beside its graphics card the guest has an emulated one ({model})",
             "once the guest shows a picture without it",

@@ -27,6 +27,8 @@ _LIGHTS: dict[str, dict[str, str]] = {
     "ipi": {},
 }
 """What Windows uses on any processor, in an order in which each comes after what it needs."""
+_SMALL = frozenset({"runtime", "frequencies"})
+"""What by itself is not worth a line."""
 
 
 def _has_all(guest: Guest) -> bool:
@@ -51,7 +53,7 @@ def off(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not sees_lights(guest) or _has_all(guest):
         return
     left = [name for name in _LIGHTS if _state(guest, name) != "on"]
-    if left:
+    if not _SMALL.issuperset(left):
         one = len(left) == 1
         yield Seen(
             f"{', '.join(left)} {'is' if one else 'are'} not on for Windows",

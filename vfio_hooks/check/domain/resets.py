@@ -33,7 +33,11 @@ def left(patient: Patient, guest: Guest) -> Iterator[Seen]:
             if one not in given
             and _group(patient.host, one) != _group(patient.host, device.address)
         ]
-        if others and not _resets_alone(patient.host, device):
+        # A kernel before 5.15 does not tell; most other devices than graphics cards can.
+        is_told = device.is_gpu or patient.host.exists(
+            f"{pci.DEVICES}/{device.address}/reset_method"
+        )
+        if others and is_told and not _resets_alone(patient.host, device):
             yield Seen(
                 f"{device} is passed, and {', '.join(others)} of its slot not, in another IOMMU "
                 "group",
