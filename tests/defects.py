@@ -179,6 +179,7 @@ def hyperv(name: str) -> Edits:
 
 
 # Each: the rule, what is wrong in the domain, what is wrong on the host.
+STIMER = (r"/<stimer(?s:.)*?</stimer>/", "")
 DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("machine-hypervisor", (("type='kvm'", "type='xen'"),), None),
     ("machine-hypervisor", ((" type='kvm'", ""),), None),
@@ -357,7 +358,7 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("link-slot", (), link(4, 16.0, port_width=4)),
     *(
         ("hyperv-off", hyperv(name), None)
-        for name in "relaxed vapic spinlocks vpindex synic tlbflush ipi".split()
+        for name in "relaxed vapic spinlocks tlbflush ipi".split()
     ),
     ("hyperv-off", (("relaxed state='on'", "relaxed state='off'"),), None),
     ("hyperv-off", ((r"/<hyperv(?s:.)*?</hyperv>/", ""),), None),
@@ -374,7 +375,10 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ),
     ("clock-hpet", line("<timer name='hpet'"), None),
     ("clock-hpet", (("'hpet' present='no'", "'hpet' present='yes'"),), None),
-    ("clock-hyperv", line("<timer name='hypervclock'"), None),
+    ("clock-hyperv", (*line("<timer name='hypervclock'"), STIMER), None),
+    ("hyperv-requirements", line("<timer name='hypervclock'"), None),
+    ("hyperv-requirements", hyperv("vpindex"), None),
+    ("hyperv-requirements", hyperv("synic"), None),
     ("clock-offset", (("localtime", "utc"),), None),
     ("clock-ticks", (*NO_BIT, *line("<timer name='rtc'")), None),
     ("clock-ticks", (*NO_BIT, *attribute("tickpolicy")), None),

@@ -149,7 +149,9 @@ FAULTS: dict[str, Fault] = {
     "iothread anywhere": _fault("pins-iothread", f"{_FORMAT}#cpu-tuning", _line("<iothreadpin")),
     "HPET": _fault("clock-hpet", f"{_FORMAT}#time-keeping", _line("<timer name='hpet'")),
     "no hypervclock": _fault(
-        "clock-hyperv", f"{_FORMAT}#time-keeping", _line("<timer name='hypervclock'")
+        "hyperv-requirements",
+        "QEMU, system/i386/hyperv: hv-stimer requires hv-time",
+        _line("<timer name='hypervclock'"),
     ),
     "few enlightenments": _fault(
         "hyperv-off",

@@ -43,7 +43,8 @@ FIRST_RANK = tuple(
     device-rom-file group-shared iommu-off iommufd-missing disk-nvme-apparmor memory-host
     memory-limit memory-shared memory-pool memory-page-size memory-kvmfr console-without-spice
     cpu-topology-product machine-type-gone machine-firmware-file disk-io-cache pci-no-function-0
-    pci-multifunction hyperv-evmcs-on-amd pins-offline cpu-override cpu-hypervisor-off cpu-mode
+    pci-multifunction hyperv-evmcs-on-amd hyperv-requirements pins-offline cpu-override
+    cpu-hypervisor-off cpu-mode
     cpu-topology cpu-topoext hyperv-off clock-hyperv pins-none pins-all pins-twice pins-siblings
     pins-isolated pins-realtime pins-emulator node-pins node-memory pci-behind-bridge pci-root-bus
     device-function-left disk-unstable-name disk-cache-unsafe disk-bus iothreads-unused

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from vfio_hooks.check.domain.facts import passed
+from vfio_hooks.check.domain.hyperv import has_all
 from vfio_hooks.check.domain.kind import attribute, is_windows, is_x86, sees_lights
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
@@ -44,6 +45,9 @@ def hpet(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source="time-keeping",
 )
 def hyperv(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    # Those two modes have it, and with stimer it is an error.
+    if has_all(guest) or attribute(guest, "features/hyperv/stimer", "state") == "on":
+        return
     if sees_lights(guest) and attribute(guest, _timer("hypervclock"), "present") != "yes":
         yield Seen("the guest has no hypervclock", edits=_told(guest, "hypervclock", present="yes"))
 

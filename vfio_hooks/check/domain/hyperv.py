@@ -27,11 +27,20 @@ _LIGHTS: dict[str, dict[str, str]] = {
     "ipi": {},
 }
 """What Windows uses on any processor, in an order in which each comes after what it needs."""
+CLOCK = "hypervclock"
+TIMER = f"clock/timer[@name='{CLOCK}']"
+_NEEDS = {
+    "synic": ("vpindex",),
+    "stimer": ("vpindex", "synic", CLOCK),
+    "tlbflush": ("vpindex",),
+    "ipi": ("vpindex",),
+    "evmcs": ("vapic",),
+}
 _SMALL = frozenset({"runtime", "frequencies"})
 """What by itself is not worth a line."""
 
 
-def _has_all(guest: Guest) -> bool:
+def has_all(guest: Guest) -> bool:
     """Whether QEMU or libvirt switches on all that there is. libvirt 11.9 has host-model."""
     return attribute(guest, _HYPERV, "mode") in ("passthrough", "host-model")
 
@@ -50,17 +59,64 @@ def _state(guest: Guest, name: str) -> str | None:
     source=_SOURCE,
 )
 def off(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not sees_lights(guest) or _has_all(guest):
+    if not sees_lights(guest) or has_all(guest):
         return
-    left = [name for name in _LIGHTS if _state(guest, name) != "on"]
+    # What others need is an error of its own.
+    needed = {need for needs in _missing(guest).values() for need in needs}
+    left = [name for name in _LIGHTS if _state(guest, name) != "on" and name not in needed]
     if not _SMALL.issuperset(left):
         one = len(left) == 1
+        clock = [CLOCK] if "stimer" in left and not _is_there(guest, CLOCK) else []
         yield Seen(
             f"{', '.join(left)} {'is' if one else 'are'} not on for Windows",
-            edits=tuple(
-                Edit(f"{_HYPERV}/{name}", {"state": "on"} | _LIGHTS[name]) for name in left
-            ),
+            edits=tuple(edit for name in (*left, *clock) for edit in _switched_on(guest, name)),
         )
+
+
+@guest_rule(
+    "hyperv-requirements",
+    "error",
+    why="QEMU does not start with an enlightenment that needs another one which is off; since "
+    "12.1 libvirt does not even define it.",
+    source="QEMU's target/i386/kvm/kvm.c, hv_cpuid_check_and_set; libvirt's news of 12.1",
+)
+def requirements(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if not is_kvm(guest) or own_cpu(guest) is not None or has_all(guest):
+        return
+    missing = _missing(guest)
+    if missing:
+        told = "; ".join(f"{name} needs {' and '.join(needs)}" for name, needs in missing.items())
+        wanted = dict.fromkeys(need for needs in missing.values() for need in needs)
+        edits = [edit for need in wanted for edit in _switched_on(guest, need)]
+        yield Seen(
+            f"{told}, which {'is' if len(wanted) == 1 else 'are'} not on", edits=tuple(edits)
+        )
+
+
+def _missing(guest: Guest) -> dict[str, list[str]]:
+    """What enlightenments that are on need, and is not."""
+    missing = {
+        name: [need for need in needs if not _is_there(guest, need)]
+        for name, needs in _NEEDS.items()
+        if _state(guest, name) == "on"
+    }
+    return {name: needs for name, needs in missing.items() if needs}
+
+
+def _is_there(guest: Guest, name: str) -> bool:
+    if name == CLOCK:
+        return attribute(guest, TIMER, "present") == "yes"
+    return _state(guest, name) == "on"
+
+
+def _switched_on(guest: Guest, name: str) -> Iterator[Edit]:
+    if name != CLOCK:
+        yield Edit(f"{_HYPERV}/{name}", {"state": "on"} | _LIGHTS[name])
+        return
+    # The schema wants an offset of each <clock>; UTC is what is meant without one.
+    if attribute(guest, "clock", "offset") is None:
+        yield put("clock", offset="utc")
+    yield put(TIMER, present="yes")
 
 
 @guest_rule(
@@ -71,7 +127,7 @@ def off(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="possible",
 )
 def nested(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not sees_lights(guest) or _has_all(guest) or vendor(patient.host) != INTEL:
+    if not sees_lights(guest) or has_all(guest) or vendor(patient.host) != INTEL:
         return
     # Who has put "off" there for one that few need has thought of it.
     if policy(guest, "vmx") in ("require", "force") and _state(guest, "evmcs") is None:
@@ -89,7 +145,7 @@ def nested(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source=_SOURCE,
 )
 def direct(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not sees_lights(guest) or _has_all(guest) or _state(guest, "stimer") != "on":
+    if not sees_lights(guest) or has_all(guest) or _state(guest, "stimer") != "on":
         return
     if attribute(guest, f"{_HYPERV}/stimer/direct", "state") != "on":
         yield Seen(
@@ -107,7 +163,7 @@ def direct(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="likely",
 )
 def avic(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not sees_lights(guest) or _has_all(guest):
+    if not sees_lights(guest) or has_all(guest):
         return
     modules = ("kvm_amd", "avic"), ("kvm_intel", "enable_apicv")
     used = any(module_parameter(patient.host, *one) in ("Y", "1") for one in modules)
@@ -149,4 +205,4 @@ def evmcs(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-RULES = (evmcs, off, direct, avic, nested, passthrough)
+RULES = (evmcs, requirements, off, direct, avic, nested, passthrough)
