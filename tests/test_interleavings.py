@@ -221,9 +221,11 @@ class World:
         if knob is PAGES:
             self.model.base[knob.key] = str(int(self.model.base[knob.key]) + number)
         else:
-            fresh = 100 + len(self.host.ran)
+            fresh = len(self.host.ran)
             self.host.ran.append([])
-            self.model.base[knob.key] = f"set-{fresh}" if knob is GOVERNOR else str(fresh)
+            # CPUs that run: for others the kernel would take all that do.
+            cpus = {0, 7} | {cpu for place, cpu in enumerate((1, 2, 3, 5)) if fresh >> place & 1}
+            self.model.base[knob.key] = f"set-{fresh}" if knob is GOVERNOR else format_list(cpus)
             self.model.claims.pop(knob.key, None)
         Kernel.write(self.host, knob.key, self.model.value(knob.key))
 
