@@ -32,10 +32,6 @@ BAD_XML = {
     "another root": b"<network><name>x</name></network>",
     "no name": b"<domain><uuid>6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11</uuid></domain>",
     "an address of nonsense": domain_xml().replace("0x04", "four").encode(),
-    "a pin of nonsense": domain_xml(
-        more="<cputune><vcpupin vcpu='0' cpuset='9-1'/></cputune>"
-    ).encode(),
-    "a unit of nonsense": domain_xml(more="<memory unit='bushel'>1</memory>").encode(),
 }
 
 
@@ -64,6 +60,21 @@ def test_bad_xml(sealed: Sealed, xml: bytes) -> None:
     assert "root:" not in result.stderr
     assert len(result.stderr) < 400
     assert sealed.hook("win11", "release", xml).code == 0
+
+
+PIN = "<cputune><vcpupin vcpu='0' cpuset='9-1'/></cputune>"
+UNIT = "<memory unit='bushel'>1</memory><memoryBacking><hugepages/></memoryBacking>"
+
+
+@needs_seal
+@pytest.mark.parametrize(("more", "table"), [(PIN, "irqs"), (UNIT, "hugepages")])
+def test_nonsense_in_a_part_that_a_table_needs(sealed: Sealed, more: str, table: str) -> None:
+    """It keeps only those VMs from starting that have such a table."""
+    xml = domain_xml(more=more).encode()
+    assert sealed.hook("win11", "prepare", xml).code == 0
+    assert sealed.hook("win11", "release", xml).code == 0
+    sealed.manage("win11", f"[{table}]\n")
+    assert is_one_line(sealed.hook("win11", "prepare", xml))
 
 
 @needs_seal

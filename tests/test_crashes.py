@@ -24,6 +24,7 @@ from vfio_hooks.knobs import (
     AllowedCpus,
     Announced,
     BarSize,
+    BootPicture,
     Command,
     Console,
     Controller,
@@ -194,6 +195,7 @@ PLANS = {
     "a monitor off": [step(SCREEN, Override("DP-1 off; DP-2 1920x1080@60.00 at=0,0 primary"))],
     "once, a trigger": [step(Trigger("/proc/sys/vm/drop_caches"), Once("3"))],
     "once": [step(Module("kvmfr"), Once("loaded"))],
+    "the firmware's picture": [step(BootPicture("0000:06:00.0"), Once("none"))],
     "a helper program": [step(HELPER, Override(HELPER.value))],
     "a whole evening": [
         step(PciDriver("0000:04:00.0"), Exclusive(BOUND)),
