@@ -76,7 +76,10 @@ def values(vms: Direct) -> dict[str, str]:
 @pytest.mark.every_release
 def test_everything_is_set_and_comes_back(vms: Direct) -> None:
     before = values(vms)
-    assert before == {path: old for path, (old, _) in WANTED.items()}
+    # Newer kernels have other values of their own, of which the test needs only that they change.
+    if vms.guest.release != "forky":
+        assert before == {path: old for path, (old, _) in WANTED.items()}
+    assert not [path for path, (_, new) in WANTED.items() if before[path] == new]
     vms.manage(Domain("quiet"), TOML)
     vms.manage(Domain("empty", pins={0: "1"}), "[memory]\n")
     assert vms.start("empty") == ""
