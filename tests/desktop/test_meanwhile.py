@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.desktop.session import Desktop
+from tests.desktop.session import Desktop, running
 from tests.desktop.test_layouts import light
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.layouts import load
@@ -27,6 +28,21 @@ def test_a_desktop_that_has_gone_is_known(desktop: Desktop) -> None:
     nowhere = desktop.beside(NOWHERE)
     with pytest.raises(Gone, match="no display server answers"):
         desktop.layout.read(nowhere)
+
+
+@pytest.mark.not_on("xorg")
+def test_what_it_has_placed_itself_comes_back(desktop: Desktop, tmp_path: Path) -> None:
+    """Nobody has set anything yet: KWin 6.7 counts from 0, and labwc moves a third output when one
+    goes off."""
+    with running(Path(desktop.root), desktop.program, tmp_path / "log") as fresh:
+        knob = fresh.layout
+        before = knob.screen(fresh).layout
+        for name in sorted(before.names):
+            without = arrange(knob.screen(fresh), [name], None, ())
+            knob.write(fresh, str(without))
+            assert knob.screen(fresh).layout.looks_like(without)
+            knob.write(fresh, str(before))
+            assert knob.screen(fresh).layout.looks_like(before)
 
 
 @pytest.mark.only("mutter")
