@@ -247,6 +247,14 @@ def test_what_vm_toml_has_to_do_with_the_domain(host: Path) -> None:
             assert (name in found) == is_wrong
 
 
+def test_a_host_that_shows_no_cpu_is_told_of_once(tmp_path: Path) -> None:
+    xml = GOOD.encode()
+    guest = Guest(parse(xml), element(xml))
+    found = examine(Patient(Host(str(tmp_path)), Places(config=str(tmp_path)), guest), areas=AREAS)
+    unseen = [one.seen.text for one in found if "could not be looked at" in one.seen.text]
+    assert len(unseen) == 1
+
+
 MACHINES = """Supported machines are:
 pc-q35-10.0          Standard PC (Q35 + ICH9, 2009)
 pc-q35-7.0           Standard PC (Q35 + ICH9, 2009) (deprecated)

@@ -10,6 +10,7 @@ from vfio_hooks.check.domain.model import WHOLE, is_told, mode_of
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit, put
+from vfio_hooks.errors import HookError
 from vfio_hooks.host.processor import AMD, flags, vendor
 
 _GUIDE = "guide: CPU mode"
@@ -54,9 +55,12 @@ def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
     # A guest with nodes of its own is told where its cores are by these, too.
     if guest.xml.find("cpu/numa") is not None:
         return
-    threads, most = _host_threads(patient, guest), max(map(len, patient.topology.cores))
     sockets = domain.vcpus if told is None else whole(told.get("sockets"), 1)
     given = 1 if told is None else whole(told.get("threads"), 1)
+    try:
+        threads, most = _host_threads(patient, guest), max(map(len, patient.topology.cores))
+    except HookError:  # a host that shows no CPU
+        threads, most = None, given
     if told is not None and _product(guest) != domain.vcpus:
         return
     if is_windows(guest) and sockets > _MOST_SOCKETS:
