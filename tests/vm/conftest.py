@@ -45,12 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One release after the other, because to change to another one costs seconds."""
 
     def place(item: pytest.Item) -> int:
+        if not item.get_closest_marker("vm"):
+            # Others may have a parameter of that name, too.
+            return -1
         chosen = getattr(item, "callspec", None)
         release = chosen.params.get("release") if chosen else None
-        if release is None:
-            # Those that boot a host of their own come last.
-            return len(RELEASES) if item.get_closest_marker("vm") else -1
-        return RELEASES.index(release)
+        # Those that boot a host of their own come last.
+        return RELEASES.index(release) if release else len(RELEASES)
 
     items.sort(key=place)
 
