@@ -199,7 +199,7 @@ def test_the_histogram_has_each_stall_once() -> None:
         ("irq", "39 eth0", "[irqs]"),
         ("irq", "72 nvme1q1", "isolcpus=managed_irq,4-5 at boot"),
         ("timer", "tick_nohz_handler", "nohz_full=4-5 at boot"),
-        ("timer", "watchdog_timer_fn", "[memory] soft_watchdog = 0"),
+        ("timer", "watchdog_timer_fn", "soft_watchdog = 0 in [memory]"),
         ("timer", "hrtimer_wakeup", "[cpus]: a program set this timer on the CPU"),
         ("softirq", "RCU", "rcu_nocbs=4-5 at boot"),
         ("ipi", "call_function", "[cpus]: the programs that send it then run elsewhere"),

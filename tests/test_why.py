@@ -29,6 +29,7 @@ vfio-pci 0000:03:00.0: not ready 1023ms after FLR; waiting
 vfio-pci 0000:03:00.0: ready 2047ms after FLR
 pci 0000:03:00.0: BAR 0 [mem 0xc0000000-0xcfffffff 64bit pref]: assigned
 pcieport 0000:00:01.1: AER: enabled with IRQ 26
+pcieport 0000:00:05.0: Data Link Layer Link Active not set in 1000 msec
 pcieport 0000:00:01.1: AER: device recovery successful
 HugeTLB: registered 2.00 MiB page size, pre-allocated 0 pages
 DMAR: Intel(R) Virtualization Technology for Directed I/O
@@ -130,6 +131,9 @@ def test_a_vm_that_qemu_never_ran(tmp_path: Path, text: str | None) -> None:
     assert qemu_log("win11", str(tmp_path)) == []
 
 
+LIBVIRT = {"_SYSTEMD_UNIT": "libvirtd.service"}
+
+
 def entry(text: str, identifier: str = "kernel", **fields: str) -> dict[str, str]:
     """A line of journalctl's."""
     when = str(int(BEGIN * 1_000_000) + 3_000_000)
@@ -167,6 +171,8 @@ def test_a_start_is_explained_in_the_order_of_time(command: Command, journal: An
         entry("other: going on", "vfio-hooks", VFIO_HOOKS_VM="other"),
         entry("win11: forged", "vfio-hooks", VFIO_HOOKS_VM="win11", _UID="1000"),
         entry("usb 1-4: something else"),
+        # As libvirt writes to the journal by itself.
+        entry("PCI device 0000:03:00.0 is in use by driver QEMU, domain b", "", **LIBVIRT),
     ]
     result = command("why", "win11")
     assert (result.code, result.err) == (0, "")
@@ -179,9 +185,10 @@ def test_a_start_is_explained_in_the_order_of_time(command: Command, journal: An
         "qemu    shutting down, reason=failed",
         "kernel  vfio-pci 0000:03:00.0: BAR 0: can't reserve [mem 0xc0000000-0xcfffffff 64bit]",
         "hook    going on without it",
+        "libvirt PCI device 0000:03:00.0 is in use by driver QEMU, domain b",
     ]
-    assert result.out.count("  means: ") == result.out.count("  do:    ") == 2
-    assert result.out.endswith("2 explained since the last start of win11\n")
+    assert result.out.count("  means: ") == result.out.count("  do:    ") == 3
+    assert result.out.endswith("3 explained since the last start of win11\n")
 
 
 def test_programs_get_the_names_of_what_is_known(command: Command, journal: Any) -> None:

@@ -32,7 +32,7 @@ from vfio_hooks.why.lines import KMSG, since
 ACTIONS = ("tell", "shutdown", "destroy")
 LOST = (
     *("device-inaccessible", "aer-uncorrectable", "aer-not-recovered", "dpc-contained"),
-    *("not-ready-after-reset", "link-not-up", "usb-controller-dead"),
+    *("not-ready-after-reset", "usb-controller-dead"),
 )
 """What is known of lines that say that a passed device is lost: vfio_hooks.why.known."""
 _LOOK = 1.0

@@ -125,7 +125,7 @@ def remedy(kind: Kind, name: str, cpus: CpuSet) -> str:
         return _of_task(name, own)
     for part, text in (
         ("tick", f"nohz_full={own} at boot"),
-        ("watchdog_timer_fn", "[memory] soft_watchdog = 0"),
+        ("watchdog_timer_fn", "soft_watchdog = 0 in [memory]"),
         ("clocksource_watchdog", "tsc=reliable at boot, if the processor's is"),
         ("RCU", f"rcu_nocbs={own} at boot"),
         ("NET", "[irqs]"),

@@ -410,13 +410,6 @@ KNOWN = (
         f"{_LINUX}, drivers/pci/pci.c",
     ),
     Known(
-        "link-not-up",
-        rf"{_DEVICE}: Data Link Layer Link Active not set in (?P<time>\d+) msec",
-        "The PCIe link below {device} did not come up within {time} ms.",
-        "switch the host off and on; a fixed link speed in the firmware may help",
-        f"{_LINUX}, drivers/pci/pci.c",
-    ),
-    Known(
         "reset-with-pending-transactions",
         rf"{_DEVICE}: timed out waiting for pending transaction; performing (?:AF )?function level "
         "reset anyway",
@@ -452,8 +445,8 @@ KNOWN = (
         "soft-lockup",
         r"BUG: soft lockup - CPU#(?P<cpu>\d+) stuck for (?P<time>\d+)s! \[(?P<task>[^\]]*)\]",
         "CPU {cpu} ran nothing but {task} in the kernel for {time} s.",
-        "if the task is one of QEMU's vCPUs on an isolated CPU, the watchdog is misled: in vm.toml "
-        "below [memory], soft_watchdog = 0 switches it off while the VM runs",
+        "if the task is one of QEMU's vCPUs on an isolated CPU, the watchdog is misled, and "
+        "soft_watchdog = 0 in [memory] of vm.toml switches it off while the VM runs",
         f"{_LINUX}, kernel/watchdog.c",
         boot=True,
     ),

@@ -19,11 +19,12 @@ KMSG = "/dev/kmsg"
 MOST = 50_000
 """Lines of the journal that are read, the newest."""
 _SECONDS = 60
-_FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,VFIO_HOOKS_VM,_TRANSPORT,_UID"
+_FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,VFIO_HOOKS_VM,_SYSTEMD_UNIT,_UID"
 _KERNEL = "_TRANSPORT=kernel"
 # AppArmor and SELinux tell the audit system where that runs, and the kernel's log elsewhere.
 _AUDIT = "_TRANSPORT=audit"
-_DAEMONS = ("libvirtd", "virtqemud")
+# libvirt's lines have no identifier.
+_DAEMONS = ("libvirtd.service", "virtqemud.service")
 _NEWEST = 4 << 20
 """How much of the end of QEMU's log is read, in bytes."""
 # "2026-11-29 21:00:00.123+0000: starting up", and "2026-11-29T21:00:00.123456Z qemu-system-..."
@@ -50,7 +51,7 @@ def since(start: float, vm: str) -> list[Line]:
         return [line for line in kernel_buffer() if line.time >= start]
     wanted = [_KERNEL, "+", _AUDIT, "+", f"SYSLOG_IDENTIFIER={IDENTIFIER}"]
     for daemon in _DAEMONS:
-        wanted += ["+", f"SYSLOG_IDENTIFIER={daemon}"]
+        wanted += ["+", f"_SYSTEMD_UNIT={daemon}"]
     return list(_entries(_journalctl(f"--since=@{start:.6f}", *wanted), vm))
 
 
@@ -137,11 +138,11 @@ def _entries(text: str, vm: str) -> Iterator[Line]:
 
 
 def _of_entry(entry: dict[str, Any]) -> Line:
-    identifier = _field(entry, "SYSLOG_IDENTIFIER")
     source: Source = "kernel"
-    if identifier == IDENTIFIER:
+    if _field(entry, "SYSLOG_IDENTIFIER") == IDENTIFIER:
+        # It is run in libvirt's unit.
         source = "hook"
-    elif identifier in _DAEMONS:
+    elif _field(entry, "_SYSTEMD_UNIT") in _DAEMONS:
         source = "libvirt"
     priority = _field(entry, "PRIORITY")
     is_warning = int(priority) <= WARNING if priority.isdecimal() else False
