@@ -104,7 +104,7 @@ class Engine:
             if uuid in ledger.damaged:
                 self.folder.create(uuid, "?").remove()
                 return [f"{ledger.damaged[uuid].problem}: removed; what it had changed stays"]
-            journal = ledger.journals.get(uuid)
+            journal = ledger.find(uuid)
             claims = journal.live() if journal else []
             told = [f"{claim.vm}: forgotten: {_standing(claim, self.host)}" for claim in claims]
             if journal:
