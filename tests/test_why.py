@@ -207,9 +207,7 @@ def test_a_start_that_was_refused_before_qemu_ran(
     monkeypatch.setattr(verb, "read", lambda since: past + "\n")
     result = command("why", "win11")
     assert "stuck in D3" not in result.out
-    assert result.out == (
-        "nothing that is known to be a fault was logged since the last start of win11\n"
-    )
+    assert result.out == ("nothing since the last start of win11 is known to be a fault\n")
 
 
 def test_without_a_vm_both_boots_are_explained(command: Command, journal: Any) -> None:
@@ -220,6 +218,18 @@ def test_without_a_vm_both_boots_are_explained(command: Command, journal: Any) -
     assert result.out.count("Marking TSC unstable") == 2
     assert "healthy" not in result.out
     assert result.out.endswith("2 explained in this boot and the last\n")
+
+
+def test_what_virsh_said_is_explained(command: Command) -> None:
+    said = "error: PCI device 0000:05:00.0 is in use by driver QEMU, domain b\n"
+    result = command("why", "--file", "-", stdin=f"error: Failed to start domain 'a'\n{said}")
+    assert (result.code, result.err) == (0, "")
+    assert "means: The VM b has 0000:05:00.0." in result.out
+    assert result.out.endswith("1 explained of that\n")
+    assert command("why", "--file", "-", stdin="hello\n").out == (
+        "nothing of that is known to be a fault\n"
+    )
+    assert command("why", "win11", "--file", "-").code == 1
 
 
 def test_a_vm_that_was_never_started(command: Command, journal: Any) -> None:

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from time import time
 
 from vfio_hooks.cli import domains, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_verb
@@ -27,8 +28,11 @@ as they are.
 Without a VM it reads the kernel's log of this boot and the one before, and shows only the lines
 that are known. Where there is no systemd journal, only this boot's kernel log can be read.
 
+libvirt tells some failures only to who asked for the start; --file explains these.
+
 examples:
   vfio-hooks why win11
+  virsh start win11 2>&1 | vfio-hooks why --file -
   vfio-hooks why                           after a crash of the host
   vfio-hooks why win11 --json | jq '.lines[] | select(.name).name'
 """
@@ -45,16 +49,34 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar="VM", nargs="?", help="name of the VM")
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        help='explain the lines of a file, such as what virsh said; "-": standard input',
+    )
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    told = _of_vm(arguments.vm) if arguments.vm else _of_host()
+    if arguments.vm and arguments.file:
+        raise HookError("a VM and a file are two questions", "leave one of them out")
+    if arguments.file:
+        told, of = _of_file(arguments.file), "of that"
+    elif arguments.vm:
+        told, of = _of_vm(arguments.vm), f"since the last start of {clean(arguments.vm)}"
+    else:
+        told, of = _of_host(), "in this boot and the last"
     if arguments.json:
         say_json({"vm": arguments.vm, "lines": [_as_json(one) for one in told]})
     else:
-        _show(told, arguments.vm)
+        _show(told, of)
     return 0
+
+
+def _of_file(path: str) -> list[Told]:
+    text = xml.from_file(path).decode(errors="replace")
+    lines = (Line(time(), "text", line.strip()) for line in text.splitlines())
+    return [one for one in explain(lines) if one.known]
 
 
 def _of_host() -> list[Told]:
@@ -99,15 +121,14 @@ def _devices(vm: str) -> list[str]:
     return []
 
 
-def _show(told: Sequence[Told], vm: str | None) -> None:
-    of = f"since the last start of {clean(vm)}" if vm else "in this boot and the last"
+def _show(told: Sequence[Told], of: str) -> None:
     for one in told:
         _show_line(one)
     known = sum(one.known is not None for one in told)
     if known:
         say(f"{known} explained {of}")
     else:
-        say(f"nothing that is known to be a fault was logged {of}")
+        say(f"nothing {of} is known to be a fault")
 
 
 def _show_line(one: Told) -> None:

@@ -114,7 +114,7 @@ KNOWN = (
     ),
     Known(
         "group-busy",
-        r"failed to open (?P<node>/dev/vfio/\d+): Device or resource busy",
+        r"(?:failed to|Could not) open '?(?P<node>/dev/vfio/\d+)'?: Device or resource busy",
         "Another program has {node} open, most likely another VM.",
         "sudo fuser -v {node} names it",
         f"{_QEMU}, hw/vfio/container.c",

@@ -13,7 +13,7 @@ from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.log import IDENTIFIER, WARNING
 from vfio_hooks.record import record, replace
 
-Source = Literal["kernel", "qemu", "libvirt", "hook"]
+Source = Literal["kernel", "qemu", "libvirt", "hook", "text"]
 QEMU_LOGS = "/var/log/libvirt/qemu"
 KMSG = "/dev/kmsg"
 MOST = 50_000
