@@ -1,6 +1,5 @@
 """What a write that lasts has to say goes to the log of the event that waits for it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fakes.kernel import Kernel, Lines
@@ -8,13 +7,14 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs import File
+from vfio_hooks.record import record
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
 UUID = "00000000-0000-0000-0000-00000000000a"
 
 
-@dataclass(frozen=True)
+@record
 class Talkative(File):
     """A value that takes its time."""
 

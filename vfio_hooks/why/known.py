@@ -492,7 +492,6 @@ KNOWN = (
         "The processor's virtualisation is off in the firmware, or not there.",
         "switch it on in the firmware: AMD calls it SVM, Intel VT-x",
         f"{_LINUX}, arch/x86/kvm/svm/svm.c and vmx/vmx.c; before 6.3, x86.c",
-        boot=True,
     ),
     Known(
         "usb-controller-dead",
