@@ -55,7 +55,8 @@ class Desktop(WritableHost):
     def show(self, argv: list[str], seconds: float = 30) -> str:
         spaces = ["nsenter", f"--target={self._leader}", "--mount", "--net", "--ipc", "--uts"]
         inside = ["chroot", self.root, *_AS_USER, *_env(self._client)]
-        return commands.run([*spaces, *inside, *argv], seconds)
+        # On a busy machine a program answers late, which is nobody's fault.
+        return commands.run([*spaces, *inside, *argv], max(seconds, _PATIENCE))
 
     def run(self, argv: list[str], seconds: float = 30) -> str:
         return self.show(argv, seconds)
@@ -88,6 +89,10 @@ class Desktop(WritableHost):
     @property
     def _query(self) -> tuple[str, ...]:
         return load(self.program.back_end).QUERY
+
+
+_PATIENCE = 120.0
+"""Seconds that a command may take here at least."""
 
 
 @contextmanager
