@@ -33,6 +33,8 @@ exec chroot "$@"
 # Another user's process forgets what unshare has told the kernel to send it at its own end.
 _LEADER = "setpriv --reuid=1000 --regid=1000 --clear-groups --pdeathsig=KILL --".split()
 _AS_USER = "setpriv --reuid=1000 --regid=1000 --clear-groups --".split()
+_PATIENCE = 120.0
+"""Seconds that a command may take here at least."""
 _VARIABLES = {"PATH": "/usr/bin", "HOME": f"/home/{USER}", "XDG_RUNTIME_DIR": RUNTIME}
 
 
@@ -89,10 +91,6 @@ class Desktop(WritableHost):
     @property
     def _query(self) -> tuple[str, ...]:
         return load(self.program.back_end).QUERY
-
-
-_PATIENCE = 120.0
-"""Seconds that a command may take here at least."""
 
 
 @contextmanager
