@@ -36,7 +36,7 @@ def find(folder: str, event: Event) -> list[str]:
     Raises HookError for one that somebody else than root could have written, and for a link that
     leads nowhere.
     """
-    found = list(_executables(f"{folder}/{event.op}/{event.subop}"))
+    found = list(executables(f"{folder}/{event.op}/{event.subop}"))
     for path in found:
         _check(path, folder)
     return found
@@ -59,7 +59,7 @@ def run_all(folder: str, event: Event, xml: bytes, seconds: float, log: Log) -> 
     """Run a VM's executables for an event that nothing can stop: each that root alone can have
     written, whatever becomes of the others. Returns what failed."""
     problems = []
-    for path in _executables(f"{folder}/{event.op}/{event.subop}"):
+    for path in executables(f"{folder}/{event.op}/{event.subop}"):
         try:
             _check(path, folder)
             run([path], event, xml, seconds, log)
@@ -196,7 +196,8 @@ class _Errors:
         return ([line for line in lines if line] or [""])[-1][:_LONGEST]
 
 
-def _executables(place: str) -> Iterator[str]:
+def executables(place: str) -> Iterator[str]:
+    """What is to be run of a file, or of a folder of files, in the order of their names' bytes."""
     if os.path.isdir(place):
         for name in sorted(os.listdir(place), key=os.fsencode):
             # An editor's backup is not a second script.

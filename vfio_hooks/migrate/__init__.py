@@ -5,11 +5,11 @@ no table is proposed that might do twice what the script goes on doing.
 """
 
 import os
-from collections.abc import Iterator
 
 from vfio_hooks.event import OPERATIONS
 from vfio_hooks.migrate.verdicts import Verdict, verdicts
 from vfio_hooks.record import record
+from vfio_hooks.scripts import executables
 from vfio_hooks.shell.actions import Run
 
 _LARGEST = 1 << 20
@@ -43,7 +43,7 @@ def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
     home = f"{hooks}/qemu.d/{vm}"
     places = [(f"{home}/{op}/{subop}", op) for op, subop in OPERATIONS.items()]
     places += [(f"{hooks}/qemu.kept", ""), (f"{hooks}/qemu.d", "")]
-    return [_script(path, op, vm, root) for place, op in places for path in _executables(place)]
+    return [_script(path, op, vm, root) for place, op in places for path in executables(place)]
 
 
 def _script(path: str, op: str, vm: str, root: str) -> Script:
@@ -64,17 +64,6 @@ def _script(path: str, op: str, vm: str, root: str) -> Script:
         found += verdicts(run, each)
     ordered = sorted(dict.fromkeys(found), key=lambda one: (one.file != path, one.file, one.line))
     return Script(path, op, text, tuple(ordered) if not op else tuple(found))
-
-
-def _executables(place: str) -> Iterator[str]:
-    if os.path.isfile(place) and os.access(place, os.X_OK):
-        yield place
-    elif os.path.isdir(place):
-        for name in sorted(os.listdir(place), key=os.fsencode):
-            path = f"{place}/{name}"
-            hidden = name.startswith(".") or name.endswith("~")
-            if not hidden and os.path.isfile(path) and os.access(path, os.X_OK):
-                yield path
 
 
 def _text(path: str) -> str | None:
