@@ -17,7 +17,8 @@ _SHORT = r"(?P<device>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
 @record
 class Known:
     """A line that is known by a regular expression. `name` is stable, for programs. `boot` says
-    that the line is a fault of the host also where no VM was started: `check` tells it, too."""
+    that the line is a fault of the host, also where no VM was started, that `check` sees in no
+    other way: it tells it, too."""
 
     name: str
     pattern: str
@@ -483,7 +484,6 @@ KNOWN = (
         "clock more slowly.",
         "look for a firmware update; after a suspend, reboot",
         f"{_LINUX}, arch/x86/kernel/tsc.c and kernel/time/clocksource.c",
-        boot=True,
     ),
     Known(
         "kvm-off-in-firmware",
