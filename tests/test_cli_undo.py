@@ -165,6 +165,14 @@ def test_what_cannot_be_put_back_is_a_failure_and_stays_on_record(changed: Comma
     assert (read(changed, "pages"), journals(changed)) == ("10", [OTHER])
 
 
+def test_the_notes_of_idle_events_go_as_well(changed: Command) -> None:
+    notes = changed.state / "idle/win11"
+    notes.mkdir(parents=True)
+    (notes / "start").touch()
+    assert changed.here("undo", "win11").code == 0
+    assert not notes.exists()
+
+
 def test_what_cannot_be_put_back_can_be_given_up(changed: Command) -> None:
     prepare(changed, UUID, "win11", Step("hugepages", Pages(POOL), Add(4)), GOVERNOR)
     (changed.host / POOL.strip("/").replace("nr_", "surplus_")).write_text("3\n")

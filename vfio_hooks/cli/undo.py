@@ -11,6 +11,7 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import is_uuid
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
+from vfio_hooks.idle import Notes
 from vfio_hooks.places import Places
 from vfio_hooks.sharing import Run, is_shared
 
@@ -74,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         problems += failed
         if uuid in journals and not failed:
+            Notes(here.folder(), here.config, journals[uuid].vm).forget()
             _tell_end(journals[uuid], before, here.host())
     if problems:
         # Each has been told already, with what to do about it.
