@@ -85,7 +85,7 @@ def test_everything_is_set_and_comes_back(vms: Direct) -> None:
     assert vms.start("empty") == ""
     assert vms.start("quiet") == ""
     assert values(vms) == {path: new for path, (_, new) in WANTED.items()}
-    vms.guest.run("sysctl -a > /dev/null 2>&1")
+    vms.guest.run("sysctl -a > /dev/null 2>&1 || true")
     vms.stop("quiet")
     changed = {path: value for path, value in values(vms).items() if value != before[path]}
     assert changed == {
