@@ -8,7 +8,7 @@ from vfio_hooks.check.rule import Guest, Patient
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.text import element
 from vfio_hooks.host import Host
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 from vfio_hooks.plugins import load
 
 Tree = Mapping[str, str]
@@ -58,9 +58,9 @@ def patient(
 ) -> Patient:
     """The host below `root`, whose hook and journals are below it, too. `tables` are names; with
     a key: "pci.group=bind"."""
-    places = Places(f"{root}/etc/libvirt/hooks", f"{root}/{state}", str(root))
+    paths = Paths(f"{root}/etc/libvirt/hooks", f"{root}/{state}", str(root))
     options = dict(map(_options, tables.split()))
-    return Patient(Host(str(root)), places, guest(xml) if xml else None, options)
+    return Patient(Host(str(root)), paths, guest(xml) if xml else None, options)
 
 
 def _options(word: str) -> tuple[str, object]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.command import Command
-from vfio_hooks.beside import alive
-from vfio_hooks.beside.alive import Busy, Watch, losses
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.signs import signs
+from vfio_hooks.services import alive
+from vfio_hooks.services.alive import Busy, Watch, losses
 
 GPU = "0000:03:00.0"
 HEAD = "            CPU0       CPU1\n"

@@ -18,7 +18,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.manual.advice import Advice
 from vfio_hooks.manual.advice_guide import GUIDE
 from vfio_hooks.manual.advice_thread import THREAD
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 from vfio_hooks.plugins import BUILT_IN
 
 PIECES = [piece for document in (GUIDE, THREAD) for part in document.values() for piece in part]
@@ -74,7 +74,7 @@ def test_what_cannot_be_looked_at_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> 
     )
     made = tuple(map(failing, errors))
     monkeypatch.setattr("vfio_hooks.check.rules", lambda: made)
-    found = examine(Patient(Host("/nonexistent"), Places()))
+    found = examine(Patient(Host("/nonexistent"), Paths()))
     assert [finding.level for finding in found] == ["hint"] * 4
     assert found[0].seen.text == "this could not be looked at: /proc/x: Permission denied"
     assert "'x' is no number" in found[1].seen.text
@@ -113,7 +113,7 @@ def test_worst_first_and_by_area(monkeypatch: pytest.MonkeyPatch) -> None:
         made("e", "host", "warning"),
     )
     monkeypatch.setattr("vfio_hooks.check.rules", lambda: unordered)
-    found = examine(Patient(Host("/nonexistent"), Places()), {"e"})
+    found = examine(Patient(Host("/nonexistent"), Paths()), {"e"})
     assert [finding.rule.name for finding in found] == ["c", "a", "b"]
 
 

@@ -27,7 +27,7 @@ from vfio_hooks.domain import parse
 from vfio_hooks.domain.text import element
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 from vfio_hooks.plugins import load
 
 OURS: tuple[Rule, ...] = tuple(rule for rule in rules() if rule.area == "domain")
@@ -52,7 +52,7 @@ def seen(
     guest = Guest(parse(xml.encode()), element(xml.encode()), running)
     others = tuple(one.domain for one in captured(Host(str(root))))
     patient = Patient(
-        Host(str(root)), Places(config=str(root)), guest, dict.fromkeys(tables), others
+        Host(str(root)), Paths(config=str(root)), guest, dict.fromkeys(tables), others
     )
     found = examine(patient, areas=AREAS)
     unseen = [one.seen.text for one in found if "could not be looked at" in one.seen.text]
@@ -180,7 +180,7 @@ def test_an_old_machine_gets_no_root_port(host: Path) -> None:
         (apart, ("machine='q35'", "machine='pc'"), *line("<controller type='pci' index='0'"))
     )
     guest = Guest(parse(plain.encode()), element(plain.encode()))
-    found = examine(Patient(Host(str(host)), Places(config=str(host)), guest), areas=AREAS)
+    found = examine(Patient(Host(str(host)), Paths(config=str(host)), guest), areas=AREAS)
     (one,) = [one for one in found if one.rule.name == "pci-functions-apart"]
     assert not one.seen.edits
 
@@ -189,7 +189,7 @@ def found_of(name: str, host: Path, edits: Edits) -> Seen:
     xml = edited(edits).encode()
     others = tuple(one.domain for one in captured(Host(str(host))))
     guest = Guest(parse(xml), element(xml))
-    patient = Patient(Host(str(host)), Places(config=str(host)), guest, others=others)
+    patient = Patient(Host(str(host)), Paths(config=str(host)), guest, others=others)
     (one,) = [one for one in examine(patient, areas=AREAS) if one.rule.name == name]
     return one.seen
 
@@ -242,7 +242,7 @@ def test_what_vm_toml_has_to_do_with_the_domain(host: Path) -> None:
     ):
         for options, is_wrong in ((wrong, True), (right, False)):
             tables = {table: load(table).Options(**options)}
-            patient = Patient(Host(str(host)), Places(config=str(host)), guest, tables)
+            patient = Patient(Host(str(host)), Paths(config=str(host)), guest, tables)
             found = {one.rule.name for one in examine(patient, areas=AREAS)}
             assert (name in found) == is_wrong
 
@@ -250,7 +250,7 @@ def test_what_vm_toml_has_to_do_with_the_domain(host: Path) -> None:
 def test_a_host_that_shows_no_cpu_is_told_of_once(tmp_path: Path) -> None:
     xml = GOOD.encode()
     guest = Guest(parse(xml), element(xml))
-    found = examine(Patient(Host(str(tmp_path)), Places(config=str(tmp_path)), guest), areas=AREAS)
+    found = examine(Patient(Host(str(tmp_path)), Paths(config=str(tmp_path)), guest), areas=AREAS)
     unseen = [one.seen.text for one in found if "could not be looked at" in one.seen.text]
     assert len(unseen) == 1
 
@@ -283,7 +283,7 @@ def test_machine_types_of_this_hosts_qemu(
     )
     xml = edited(more if type_ != "q35" else more[:1]).encode()
     guest = Guest(parse(xml), element(xml))
-    patient = Patient(Host("/"), Places(config=str(tmp_path)), guest)
+    patient = Patient(Host("/"), Paths(config=str(tmp_path)), guest)
     told = {one.rule.name for one in examine(patient, areas=AREAS)}
     assert {name for name in told if name.startswith("machine-type")} == found
 

@@ -21,7 +21,7 @@ from vfio_hooks.domain import parse
 from vfio_hooks.domain.text import element
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 
 SCHEMA = "/usr/share/libvirt/schemas/domain.rng"
 BROKEN = [edits for _, edits, change in DEFECTS if edits and not change]
@@ -30,7 +30,7 @@ BROKEN = [edits for _, edits, change in DEFECTS if edits and not change]
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Patient:
     root = str(guides_host(tmp_path_factory.mktemp("host")))
-    return Patient(Host(root), Places(config=root))
+    return Patient(Host(root), Paths(config=root))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_any_defects_together(patient: Patient, some: list[Any]) -> None:
 def test_what_a_host_calls_for_is_valid_too(tmp_path: Path, schema: etree.RelaxNG) -> None:
     root = guides_host(tmp_path)
     write("sys/module/kvm_amd/parameters/avic", "Y")(root)
-    good = mended(Patient(Host(str(root)), Places(config=str(root))), GOOD)
+    good = mended(Patient(Host(str(root)), Paths(config=str(root))), GOOD)
     assert "<avic state='on'/>" in good
     assert schema.validate(element(good.encode())), schema.error_log
 
@@ -87,7 +87,7 @@ def test_a_device_that_nobody_binds_is_left_to_libvirt(tmp_path: Path) -> None:
     root = guides_host(tmp_path)
     (root / "sys/bus/pci/devices/0000:45:00.1/driver").unlink()
     bad = GOOD.replace("managed='yes'", "managed='no'")
-    patient = Patient(Host(str(root)), Places(config=str(root)))
+    patient = Patient(Host(str(root)), Paths(config=str(root)))
     fixed = mend(patient, bad.encode())
     assert (fixed.names, fixed.left) == (("device-not-managed",), ())
     # The others are bound to vfio-pci already, whoever did that.
@@ -189,7 +189,7 @@ def test_garbled_domains_never_break_it(patient: Patient, data: st.DataObject) -
     except HookError as error:
         assert "\n" not in str(error)
         return
-    found = examine(Patient(patient.host, patient.places, guest), areas=AREAS)
+    found = examine(Patient(patient.host, patient.paths, guest), areas=AREAS)
     assert all(one.seen.text and one.seen.advice for one in found)
     fixed = mend(patient, text)
     assert parse(fixed.after).name == guest.domain.name

@@ -14,7 +14,7 @@ import pytest
 from tests.command import Command
 from tests.hosttree import domain_xml
 from vfio_hooks import __version__
-from vfio_hooks.cli.common import add_places, places
+from vfio_hooks.cli.common import add_paths, paths
 from vfio_hooks.config import Config, usable
 from vfio_hooks.errors import HookError
 
@@ -302,16 +302,16 @@ def test_another_host_has_folders_of_its_own(tmp_path: Path) -> None:
     """An undo on a tree once emptied this machine's journal."""
     (tmp_path / "sys/devices").mkdir(parents=True)
     options = argparse.ArgumentParser()
-    add_places(options, "root", "config-dir", "state-dir")
-    own = places(options.parse_args([]))
+    add_paths(options, "root", "config-dir", "state-dir")
+    own = paths(options.parse_args([]))
     assert (own.config, own.state) == ("/etc/libvirt/hooks", "/run/vfio-hooks")
-    found = places(options.parse_args([f"--root={tmp_path}"]))
+    found = paths(options.parse_args([f"--root={tmp_path}"]))
     assert (found.config, found.state) == (
         f"{tmp_path}/etc/libvirt/hooks",
         f"{tmp_path}/run/vfio-hooks",
     )
     # Also where it is named, and not just the default.
-    named = places(options.parse_args([f"--root={tmp_path}", "--config-dir=/etc/libvirt/hooks"]))
+    named = paths(options.parse_args([f"--root={tmp_path}", "--config-dir=/etc/libvirt/hooks"]))
     assert named.config == "/etc/libvirt/hooks"
-    chosen = places(options.parse_args([f"--root={tmp_path}", "--config-dir=/x", "--state-dir=/y"]))
+    chosen = paths(options.parse_args([f"--root={tmp_path}", "--config-dir=/x", "--state-dir=/y"]))
     assert (chosen.config, chosen.state) == ("/x", "/y")

@@ -8,7 +8,8 @@ from typing import Protocol
 
 import pytest
 
-from vfio_hooks import commands, programs
+from vfio_hooks import commands
+from vfio_hooks.commands import by_sh
 from vfio_hooks.errors import HookError
 from vfio_hooks.wait import until
 
@@ -24,7 +25,7 @@ class Run(Protocol):
 def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
     if "without" in request.param:
         monkeypatch.setitem(sys.modules, "sh", None)
-    return commands.run if request.param == "event" else programs.run
+    return commands.run if request.param == "event" else by_sh.run
 
 
 RIGHT = {
@@ -118,7 +119,7 @@ def test_what_is_too_slow_goes_with_all_its_children(tmp_path: Path) -> None:
 
 ALONE = """
 import os
-from vfio_hooks.spawn import spawn
+from vfio_hooks.commands.spawn import spawn
 before = os.listdir("/proc/self/fd")
 for argv, seconds in ((["/bin/true"], 60), (["/bin/sleep", "300"], 0.1), (["/"], 1)):
     try:

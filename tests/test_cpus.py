@@ -19,14 +19,14 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.gather import gather
+from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.host import kthread
 from vfio_hooks.host.cgroup import ROOT, V1, host_units
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import AllowedCpus, GroupCpus, ThreadAffinity
-from vfio_hooks.pinning import Pin
 from vfio_hooks.plugins import cpus
 from vfio_hooks.plugins.cpus import Options
+from vfio_hooks.plugins.pinning import Pin
 from vfio_hooks.steps import Step
 
 ONLINE = "/sys/devices/system/cpu/online"
@@ -344,7 +344,7 @@ def test_a_thread_that_ends_stops_nothing(memory: Path) -> None:
 def test_steps_that_need_not_succeed_stay_so() -> None:
     kernel, vm = host(), domain("4")
     contained(kernel, "docker")
-    steps = gather(Event("vm", "prepare"), vm, Config.use(["cpus"]), kernel, Lines())
+    steps = plan_all(Event("vm", "prepare"), vm, Config.use(["cpus"]), kernel, Lines())
     assert {type(step.knob) for step in steps if not step.required} == {ThreadAffinity, GroupCpus}
 
 

@@ -11,13 +11,13 @@ from tests.fakes.logind import add_program, add_session
 from tests.hosttree import add_pci, domain_xml
 from tests.patient import patient
 from vfio_hooks.check.domain import holders
+from vfio_hooks.cli.desktop_files import Setting, is_in_force, is_written, remove, settings, write
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost, desktops
 from vfio_hooks.host.desktops import COMPOSITORS, rungs
 from vfio_hooks.host.in_use import Holder
 from vfio_hooks.host.sessions import choose
-from vfio_hooks.leaving import Setting, is_in_force, is_written, remove, settings, write
 
 PASSED, KEPT = "0000:0b:00.0", "0000:09:00.0"
 ME = getpass.getuser()
@@ -107,7 +107,7 @@ def test_check_tells_who_has_the_card(
     whole = patient(tmp_path, domain_xml(functions=(PASSED,)), tables)
     assert whole.guest is not None
     guest = type(whole.guest)(whole.guest.domain, whole.guest.xml, running)
-    found = list(holders.in_use.look(type(whole)(whole.host, whole.places, guest, whole.tables)))
+    found = list(holders.in_use.look(type(whole)(whole.host, whole.paths, guest, whole.tables)))
     assert len(found) == seen
     assert all(one.text == f"{PASSED}: sway (pid 7) has {CARD} open" for one in found)
 

@@ -8,7 +8,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.freeing import how_to_free
 from vfio_hooks.host.in_use import Holder
-from vfio_hooks.knobs import Freed, freed
+from vfio_hooks.knobs import Freed, not_in_use
 
 USERS = "0::/user.slice/user-1000.slice/user@1000.service/session.slice/kwin.service"
 CASES = {
@@ -61,8 +61,8 @@ def test_leftovers_are_ended_where_they_are_some(
 ) -> None:
     """A desktop that stays is none, and services are never ended that way."""
     host = a_host(tmp_path, groups)
-    monkeypatch.setattr(freed, "holders_after", lambda *_: [Holder(77, "x", file)])
+    monkeypatch.setattr(not_in_use, "holders_after", lambda *_: [Holder(77, "x", file)])
     with pytest.raises(HookError) as caught:
-        Freed("0000:04:00.0", desktop_stays=stays).write(host, freed.FREE)  # type: ignore[arg-type]
+        Freed("0000:04:00.0", desktop_stays=stays).write(host, not_in_use.FREE)  # type: ignore[arg-type]
     assert hint in caught.value.hint
     assert ("leftovers" in caught.value.hint) == (hint == 'leftovers = "end"')

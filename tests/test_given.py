@@ -6,8 +6,8 @@ import pytest
 
 from tests.hosttree import domain_xml, gpu_host
 from vfio_hooks.domain import parse
-from vfio_hooks.given import told
 from vfio_hooks.host import Host, pci_traits
+from vfio_hooks.plugins.pci.given import told
 
 USB, CARD = "0000:04:00.2", "0000:04:00.0"
 

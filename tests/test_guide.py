@@ -14,7 +14,7 @@ from vfio_hooks.domain import parse
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import check, preview
 from vfio_hooks.event import PLANNED, Event
-from vfio_hooks.gather import gather
+from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.manual import guide
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> str:
     config = load(str(folder), VM)
     assert config
     domain, ledger, log = parse(XML.read_bytes()), Ledger(NoState(str(folder))), Lines()
-    steps = [step for op in PLANNED for step in gather(Event(VM, op), domain, config, host, log)]
+    steps = [step for op in PLANNED for step in plan_all(Event(VM, op), domain, config, host, log)]
     check(steps, domain.uuid, ledger, host)
     assert log.warnings == []
     return "\n".join(line for line, _ in folded(preview(steps, host, ledger)))

@@ -18,10 +18,10 @@ from vfio_hooks.engine.journal import Journal
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.handling import handle
+from vfio_hooks.hook import handle
+from vfio_hooks.hook.idle import idle_events
 from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.idle import idle_events
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 from vfio_hooks.record import field, record
 
 GOVERNOR = "[governor]\n"
@@ -34,8 +34,8 @@ POOL = "<devices><interface type='network'><source network='pool'/></interface><
 
 
 @record
-class Mortal(Places):
-    """Places whose writer dies at its fate's moment."""
+class Mortal(Paths):
+    """Paths whose writer dies at its fate's moment."""
 
     kernel: MortalKernel = field(default_factory=MortalKernel)
     fate: Fate = field(default_factory=Fate)
@@ -63,12 +63,12 @@ class Evening:
         """What libvirt's call comes to. Returns whether Python was started for it."""
         if not self.half.starts_python(vm, op):
             return False
-        places = Mortal(
+        paths = Mortal(
             str(self.half.hooks), str(self.half.state), kernel=self.kernel, fate=fate or Fate()
         )
         subop = "end" if op in ("stopped", "release") else "begin"
         xml = self.xml if vm == "win11" else domain_xml(vm, OTHER, ())
-        handle(Event(vm, op, subop), xml.encode(), places, Lines())
+        handle(Event(vm, op, subop), xml.encode(), paths, Lines())
         return True
 
     def evening(self, fate: Fate | None = None) -> None:

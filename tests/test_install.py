@@ -409,7 +409,7 @@ def test_an_upgrade_leaves_the_version_that_a_running_vms_journal_names(
     journal = target.root / "run/vfio-hooks/5f0c2a36-4be2-4ad0-9a4c-6e6f2b3f1d10.journal"
     journal.parent.mkdir(parents=True)
     journal.write_text(f'{{"do":["--setenv=PYTHONPATH=/usr/local/lib/vfio-hooks/{first}"]}}\n')
-    log = checkout / "vfio_hooks/log.py"
+    log = checkout / "vfio_hooks/errors.py"
     for number in range(2):
         log.write_text(log.read_text() + f"\n# {number}\n")
         upgrade.install()
@@ -470,9 +470,9 @@ def test_a_damaged_package_is_mended(target: Target) -> None:
     target.install()
     package = target.libraries / target.library() / "vfio_hooks"
     (package / "dispatch.py").write_text("")
-    (package / "log.py").unlink()
+    (package / "errors.py").unlink()
     assert "install the package again" in target.install()
-    for name in ("dispatch.py", "log.py"):
+    for name in ("dispatch.py", "errors.py"):
         assert (package / name).read_bytes() == (ROOT / "vfio_hooks" / name).read_bytes()
     assert target.versions() == [target.library()]
 

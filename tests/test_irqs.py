@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tests.fakes import irqbalance, systemd
 from tests.fakes.kernel import Kernel, Lines, a_host
-from vfio_hooks.beside import vectors
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
@@ -25,6 +24,7 @@ from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
 from vfio_hooks.knobs import Command, IrqAffinity, IrqBalance, IrqDefault
 from vfio_hooks.plugins import irqs
 from vfio_hooks.plugins.irqs import Options
+from vfio_hooks.services import vectors
 from vfio_hooks.sharing import Run, Subtract, target
 from vfio_hooks.steps import Step
 
@@ -325,7 +325,7 @@ def test_the_service_ends_with_the_process(tmp_path: Path) -> None:
     pidfile = tmp_path / "vm.pid"
     pidfile.write_text(f"{program.pid}\n")
     argv = [domain("0").uuid, str(pidfile), "0", GPU]
-    command = [sys.executable, "-BPS", "-m", "vfio_hooks.beside.vectors", *argv]
+    command = [sys.executable, "-BPS", "-m", "vfio_hooks.services.vectors", *argv]
     service = subprocess.Popen(command, env={"PYTHONPATH": str(Path(__file__).parents[1])})
     try:
         with pytest.raises(subprocess.TimeoutExpired):

@@ -190,7 +190,7 @@ mkdir -p /run/systemd/journal /run/log/journal
 journald=$!
 for _ in $(seq 600); do [ -S /run/systemd/journal/stdout ] && break; sleep 0.1; done
 {python} -c '
-from vfio_hooks import scripts
+from vfio_hooks.hook import scripts
 from vfio_hooks.event import Event
 from vfio_hooks.log import SystemdJournal
 log = SystemdJournal(event="prepare", event_of="my vm")

@@ -16,7 +16,7 @@ from vfio_hooks.config.options import keys
 from vfio_hooks.config.tables import General
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import ENDING, PLANNED, Event
-from vfio_hooks.host import Host
+from vfio_hooks.host import Host, shared_memory
 from vfio_hooks.knobs import KINDS, File
 from vfio_hooks.manual import PAGES, page
 from vfio_hooks.manual.config import _EXAMPLES
@@ -160,6 +160,15 @@ def test_the_module_of_the_example_works(tmp_path: Path) -> None:
         Step("sound", File(path), Override("3"))
     ]
     assert explained(module.Options)[1].names == ["seconds"]
+
+
+def test_a_module_finds_what_was_called_otherwise(tmp_path: Path) -> None:
+    old = "from vfio_hooks.host import shared\nfrom vfio_hooks.host.shared import look\n"
+    (tmp_path / "old.py").write_text(f"{old}def plan(*_): return ()\n")
+    tmp_path.chmod(0o755)
+    (tmp_path / "old.py").chmod(0o644)
+    module = own.load(str(tmp_path), "old").module
+    assert module.look is module.shared.look is shared_memory.look
 
 
 def test_the_files_of_the_examples_are_right(tmp_path: Path) -> None:

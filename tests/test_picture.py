@@ -20,9 +20,9 @@ from vfio_hooks.domain.text import element
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.paths import Paths
 from vfio_hooks.picture import svg, text
 from vfio_hooks.picture.scene import Scene, scene
-from vfio_hooks.places import Places
 from vfio_hooks.record import replace
 
 GPU = "0000:41:00.0"
@@ -210,7 +210,7 @@ def test_the_picture_and_check_say_the_same(shape: str, tmp_path: Path) -> None:
         xml = PINNED.format(count, pins)
         domain = parse(xml.encode())
         drawn = [one.text for one in scene(host, [(domain, True)]).problems]
-        patient = Patient(host, Places(), Guest(domain, element(xml.encode())))
+        patient = Patient(host, Paths(), Guest(domain, element(xml.encode())))
         found = [one.seen.text for one in examine(patient, areas=AREAS)]
         assert [text.removeprefix("a: ") for text in drawn] == [
             one for one in found if one in {fault.text for fault in patient.faults}

@@ -17,7 +17,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.event import Event
-from vfio_hooks.gather import gather
+from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import holders, stuck_writer, writer_name
 from vfio_hooks.host.pci import DEVICES
@@ -56,7 +56,7 @@ def test_a_plan_reads_each_file_once_and_a_write_reads_it_anew(memory: Path) -> 
     planned: Counter[str] = Counter()
 
     def planner(given: Given) -> list[Step]:
-        steps = gather(Event("vm", "prepare"), PINNED, Config.use(TABLES), given.host, Lines())
+        steps = plan_all(Event("vm", "prepare"), PINNED, Config.use(TABLES), given.host, Lines())
         planned.update(kernel.reads)
         return steps
 
@@ -165,7 +165,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.event import Event
-from vfio_hooks.gather import gather
+from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.host import WritableHost
 from vfio_hooks.log import SystemdJournal
 
@@ -181,7 +181,7 @@ vm = Domain("vm", uuid, vcpus=2, vcpu_pins={0: frozenset({8}), 1: frozenset({9})
 config, log = Config.use(["irqs", "governor"]), SystemdJournal(root + "/no/socket")
 engine = Engine(WritableHost(root), StateFolder(state), log)
 def planner(given):
-    return gather(Event("vm", "prepare"), vm, config, given.host, log)
+    return plan_all(Event("vm", "prepare"), vm, config, given.host, log)
 engine.perform("prepare", uuid, "vm", planner)
 prepared = dict(opened)
 opened.clear()

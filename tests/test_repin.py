@@ -9,8 +9,8 @@ from vfio_hooks.domain.devices import iothread_ids
 from vfio_hooks.domain.text import editable, written
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import parse_list
-from vfio_hooks.init.cputune import repin
 from vfio_hooks.placement.choice import Placement
+from vfio_hooks.placement.cputune import repin
 
 DOMAIN = """\
 <domain type='kvm'>

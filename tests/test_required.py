@@ -11,7 +11,7 @@ from vfio_hooks.config import Config
 from vfio_hooks.config.tables import Table
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import Event
-from vfio_hooks.gather import gather
+from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.host import Host
 from vfio_hooks.knobs import File
 from vfio_hooks.sharing import Override
@@ -31,5 +31,5 @@ class Plugin:
 @pytest.mark.parametrize(("table", "required"), [(True, [True, False]), (False, [False, False])])
 def test_table_and_plugin_both_have_a_say(table: bool, required: list[bool]) -> None:
     config = Config((Table("test", Plugin(), Plugin.Options(), table),))
-    steps = gather(Event("vm", "prepare"), Domain("vm", "0"), config, Kernel(), Lines())
+    steps = plan_all(Event("vm", "prepare"), Domain("vm", "0"), config, Kernel(), Lines())
     assert [step.required for step in steps] == required

@@ -21,7 +21,7 @@ from vfio_hooks.host.framebuffer import firmware_framebuffers
 from vfio_hooks.host.in_use import Holder
 from vfio_hooks.host.modules import stack
 from vfio_hooks.knobs import Console, Freed, Module
-from vfio_hooks.knobs.freed import FREE
+from vfio_hooks.knobs.not_in_use import FREE
 from vfio_hooks.plugins import session
 from vfio_hooks.plugins.session import Options
 from vfio_hooks.sharing import Exclusive

@@ -13,14 +13,14 @@ from tests.command import UUID as OWN
 from tests.command import Command, Result
 from tests.hosttree import domain_xml
 from tests.shapes import SHAPES
-from vfio_hooks.captured.archive import unpack
-from vfio_hooks.captured.domain import domain_without
-from vfio_hooks.captured.files import entries, patterns
-from vfio_hooks.captured.private import BOOT_PARAMETERS, MODULES, Scrubber
 from vfio_hooks.check.host import kernel
 from vfio_hooks.domain import parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
+from vfio_hooks.snapshot.archive import unpack
+from vfio_hooks.snapshot.domain import domain_without
+from vfio_hooks.snapshot.files import entries, patterns
+from vfio_hooks.snapshot.private import BOOT_PARAMETERS, MODULES, Scrubber
 
 PINS = (
     "<vcpu>2</vcpu><cputune><vcpupin vcpu='0' cpuset='2'/><vcpupin vcpu='1' cpuset='3'/></cputune>"

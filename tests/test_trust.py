@@ -10,8 +10,8 @@ import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
 from vfio_hooks.config import examine, home
+from vfio_hooks.config.trust import trusted
 from vfio_hooks.errors import HookError, unreadable
-from vfio_hooks.trust import trusted
 
 NOBODY = 65534
 

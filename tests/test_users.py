@@ -17,12 +17,12 @@ from vfio_hooks.check.rule import Area, Guest, Patient
 from vfio_hooks.cli.forecast import forecast
 from vfio_hooks.cli.trial import tried
 from vfio_hooks.config import of_text
+from vfio_hooks.config.starter import choices, toml
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.text import element
 from vfio_hooks.event import PLANNED, Event
 from vfio_hooks.host import Host
-from vfio_hooks.init.starter import choices, toml
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 
 SCHEMA = "/usr/share/libvirt/schemas/domain.rng"
 AREAS: tuple[Area, ...] = ("domain",)
@@ -30,7 +30,7 @@ AREAS: tuple[Area, ...] = ("domain",)
 
 def look(root: Path, xml: str) -> tuple[Patient, list[Finding]]:
     guest = Guest(parse(xml.encode()), element(xml.encode()))
-    patient = Patient(Host(str(root)), Places(config=str(root)), guest)
+    patient = Patient(Host(str(root)), Paths(config=str(root)), guest)
     return patient, examine(patient, areas=AREAS)
 
 
@@ -88,7 +88,7 @@ def test_what_libvirt_takes_it_takes_mended_too(
 ) -> None:
     style = STYLES[case[0]]
     xml = edited([edit for name in case[1:] for edit in FAULTS[name].edits], style.xml).encode()
-    patient = Patient(Host(str(host(style))), Places(config=str(host(style))))
+    patient = Patient(Host(str(host(style))), Paths(config=str(host(style))))
     if schema.validate(element(xml)):
         assert schema.validate(element(mend(patient, xml).after)), schema.error_log
 
@@ -97,7 +97,7 @@ def test_what_libvirt_takes_it_takes_mended_too(
 def test_what_init_writes_starts(name: str, host: Callable[[Style], Path]) -> None:
     """On hosts that lack most of what the tables need: those are left out, with the reason."""
     style = STYLES[name]
-    here = Places(f"{host(style)}/hooks", "/nonexistent", str(host(style)))
+    here = Paths(f"{host(style)}/hooks", "/nonexistent", str(host(style)))
     domain = parse(style.xml.encode())
     made = tried(domain, list(choices(domain, here.host())), here)
     config = of_text(toml(domain, made), "vm.toml")

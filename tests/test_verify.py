@@ -274,7 +274,7 @@ def test_a_vm_that_does_not_run(vm: str) -> None:
 
 
 def run(host: Kernel, patch: pytest.MonkeyPatch, *argv: str) -> int:
-    patch.setattr("vfio_hooks.places.Places.host", lambda places: host)
+    patch.setattr("vfio_hooks.paths.Paths.host", lambda paths: host)
     patch.setattr("os.geteuid", lambda: 0)
     arguments = parser().parse_args(["verify", "win", "--seconds", "0", *argv])
     return int(arguments.run(arguments))

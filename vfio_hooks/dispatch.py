@@ -47,13 +47,13 @@ def _guarded(argv: list[str], xml: bytes) -> int:
     vm, op = argv[1], argv[2]
     try:
         from vfio_hooks.event import Event
-        from vfio_hooks.handling import handle
+        from vfio_hooks.hook import handle
         from vfio_hooks.log import SystemdJournal
-        from vfio_hooks.places import Places
+        from vfio_hooks.paths import Paths
 
         log = SystemdJournal(event=op, event_of=vm)
         try:
-            handle(Event(*argv[1:5]), xml, Places(HOOKS, STATE, "/"), log)
+            handle(Event(*argv[1:5]), xml, Paths(HOOKS, STATE, "/"), log)
         except BaseException as error:
             log.warning(f"{vm}: {op} failed: {_line(error)}", vm)
             raise

@@ -15,7 +15,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.event import Event
-from vfio_hooks.gather import gather
+from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask
 from vfio_hooks.steps import Step
@@ -67,7 +67,7 @@ def measure(root: Path, state: str, cpus: int) -> tuple[int, float, float, float
     event, config = Event("bench", "prepare"), Config.use(["irqs", "governor"])
     engine = Engine(host, StateFolder(state), Silence())
     started = time.perf_counter()
-    steps = gather(event, domain, config, host, Silence())
+    steps = plan_all(event, domain, config, host, Silence())
     planned = time.perf_counter()
 
     def planner(_: Given) -> list[Step]:

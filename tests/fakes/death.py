@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tests.fakes.kernel import Kernel
 from vfio_hooks.engine.disk import Disk
-from vfio_hooks.host.shared import Access
+from vfio_hooks.host.shared_memory import Access
 
 
 class Died(BaseException):

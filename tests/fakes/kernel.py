@@ -29,7 +29,7 @@ from tests.fakes.shared import Memory
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_mask
-from vfio_hooks.host.shared import Access, Shared
+from vfio_hooks.host.shared_memory import Access, Shared
 
 WRITE_ONLY = ("/proc/sys/vm/drop_caches", "/proc/sys/vm/compact_memory")
 

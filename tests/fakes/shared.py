@@ -2,7 +2,7 @@
 
 import errno
 
-from vfio_hooks.host.shared import OURS_ALONE, Access, Shared
+from vfio_hooks.host.shared_memory import OURS_ALONE, Access, Shared
 from vfio_hooks.record import replace
 
 PATH = "/dev/shm/looking-glass"

@@ -18,7 +18,7 @@ from vfio_hooks.record import record, replace
 
 MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
-    *("host.isolation", "host.tables", "host.memory", "host.kvm", "host.logged"),
+    *("host.isolation", "host.tables", "host.memory_users", "host.kvm", "host.logged"),
     *("hook.start", "hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
     "hook.doubled",
     *(
@@ -28,7 +28,7 @@ MODULES = (
         "domain.cores",
         "domain.placement",
         "domain.threads",
-        "domain.memory",
+        "domain.guest_memory",
     ),
     *("domain.slots", "domain.devices", "domain.resets", "domain.rom", "domain.links"),
     "domain.holders",

@@ -1,6 +1,6 @@
 """The table [check] of the configuration files, which is no facility: it changes nothing."""
 
-from vfio_hooks.nearest import nearest
+from vfio_hooks.errors import nearest
 from vfio_hooks.record import record
 
 _ALL = "man vfio-hooks-check lists them all"

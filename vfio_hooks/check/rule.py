@@ -10,9 +10,9 @@ from vfio_hooks.domain.shown import shown
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import Topology, topology
+from vfio_hooks.paths import Paths
 from vfio_hooks.placement import Fault, faults, room
 from vfio_hooks.placement.kinds import Level, Sure
-from vfio_hooks.places import Places
 from vfio_hooks.record import field, record
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Patient:
     start now, by its plan."""
 
     host: Host
-    places: Places
+    paths: Paths
     guest: Guest | None = None
     tables: Mapping[str, object] = field(default_factory=dict)
     others: tuple[Domain, ...] = ()

@@ -4,7 +4,7 @@ import argparse
 from shlex import quote
 
 from vfio_hooks.cli import findings, fix, xml
-from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import defined, from_file, sources
 from vfio_hooks.errors import HookError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vfio_hooks.config import Config
     from vfio_hooks.domain import Domain
     from vfio_hooks.host import Host
-    from vfio_hooks.places import Places
+    from vfio_hooks.paths import Paths
 
 _EPILOG = """\
 With a domain it begins with what would keep it from starting today, as `plan` has it. Errors are
@@ -54,7 +54,7 @@ def register(verbs: Verbs) -> None:
         default=xml.SYSTEM,
         help="the libvirt to ask (default: %(default)s)",
     )
-    add_places(parser, "root", "config-dir", "state-dir")
+    add_paths(parser, "root", "config-dir", "state-dir")
     add_json(parser)
     parser.add_argument("--why", action="store_true", help="tell why, and from where it is known")
     fix.add_fix(parser)
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vfio_hooks.config import examine_defaults
     from vfio_hooks.host.pci import passed_displays
 
-    here = places(arguments)
+    here = paths(arguments)
     guest = _guest(arguments, here.host())
     vm = guest.domain.name if guest else None
     # What is wrong with the configuration is a finding itself.
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _refusals(
-    guest: "Guest | None", config: "Config | None", here: "Places"
+    guest: "Guest | None", config: "Config | None", here: "Paths"
 ) -> "tuple[HookError, ...]":
     """Why a start of the VM would be refused now; nothing for one that runs or is not managed."""
     if guest is None or guest.running or config is None or not config.tables:

@@ -12,10 +12,9 @@ from vfio_hooks.config import FOLDER, home
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import FOLDER as STATE
 from vfio_hooks.engine.state import is_uuid
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.host import Host
-from vfio_hooks.nearest import did_you_mean
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace], int]
@@ -41,7 +40,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
-def add_places(parser: argparse.ArgumentParser, *names: str) -> None:
+def add_paths(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add those of --root, --config-dir and --state-dir that `names` has."""
     texts = {
         "root": (
@@ -61,8 +60,8 @@ def add_places(parser: argparse.ArgumentParser, *names: str) -> None:
         )
 
 
-def places(arguments: argparse.Namespace) -> Places:
-    """What the options of `add_places` say; the usual place for an option that a verb lacks.
+def paths(arguments: argparse.Namespace) -> Paths:
+    """What the options of `add_paths` say; the usual place for an option that a verb lacks.
 
     A host in a file is unpacked, and removed when this process ends. Raises HookError for a file
     or folder that has none.
@@ -70,7 +69,7 @@ def places(arguments: argparse.Namespace) -> Places:
     host = Host(_root(getattr(arguments, "root", "/")))
     config, state = (getattr(arguments, name, None) for name in ("config_dir", "state_dir"))
     # Another host has folders of its own; what changes those here is meant for this machine.
-    return Places(
+    return Paths(
         config=host.path(FOLDER) if config is None else config.rstrip("/") or "/",
         state=host.path(STATE) if state is None else state,
         root=host.root or "/",
@@ -89,14 +88,14 @@ def _root(path: str) -> str:
 
 
 def _unpacked(path: str) -> str:
-    from vfio_hooks.captured.archive import unpack
+    from vfio_hooks.snapshot.archive import unpack
 
     folder = tempfile.mkdtemp(prefix="vfio-hooks-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return unpack(path, folder)
 
 
-def refuse_mistyped(vm: str, ledger: Ledger, here: Places) -> None:
+def refuse_mistyped(vm: str, ledger: Ledger, here: Paths) -> None:
     """Raise HookError for a name without changes that is nearly the name of a VM with some, and
     that no managed VM has."""
     guess = did_you_mean(vm, {journal.vm for journal in ledger.journals.values()})

@@ -3,7 +3,7 @@
 import argparse
 from importlib import import_module
 
-from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_paths, add_verb, paths
 from vfio_hooks.cli.terminal import say
 
 SHELLS = ("bash", "zsh", "fish")
@@ -27,13 +27,13 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
-    add_places(parser, "config-dir", "state-dir")
+    add_paths(parser, "config-dir", "state-dir")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from vfio_hooks.cli import parser, tree
 
-    here = places(arguments)
+    here = paths(arguments)
     top, verbs = tree.read(parser())
     shell = import_module(f"vfio_hooks.cli.shells.{arguments.shell}")
     say(shell.script(top, verbs, here.config, here.state).rstrip("\n"))

@@ -3,7 +3,16 @@
 import argparse
 
 from vfio_hooks.cli import xml
-from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places
+from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths
+from vfio_hooks.cli.desktop_files import (
+    Setting,
+    compositor,
+    is_in_force,
+    is_written,
+    remove,
+    settings,
+    write,
+)
 from vfio_hooks.cli.domains import defined, from_file
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import clean, say
@@ -12,7 +21,6 @@ from vfio_hooks.host import WritableHost
 from vfio_hooks.host.desktops import rungs
 from vfio_hooks.host.pci import passed_displays
 from vfio_hooks.host.sessions import choose
-from vfio_hooks.leaving import Setting, compositor, is_in_force, is_written, remove, settings, write
 
 _EPILOG = """\
 Most desktops close a card when [display] has udev tell that it has gone; this is for one that does
@@ -49,11 +57,11 @@ def register(verbs: Verbs) -> None:
     what.add_argument("--write", action="store_true", help="write the setting, on yes")
     what.add_argument("--remove", action="store_true", help="remove what --write has written")
     parser.add_argument("--yes", action="store_true", help="with --write: do not ask")
-    add_places(parser, "root")
+    add_paths(parser, "root")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    here = places(arguments)
+    here = paths(arguments)
     host = here.host()
     if arguments.xml is None and arguments.vm is None:
         raise HookError("which VM?", "give its name, or its XML with --xml FILE")

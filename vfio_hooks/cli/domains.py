@@ -7,9 +7,8 @@ from shlex import quote
 from vfio_hooks.cli import xml
 from vfio_hooks.cli.terminal import complain
 from vfio_hooks.domain import Domain, parse
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, nearest
 from vfio_hooks.host import Host
-from vfio_hooks.nearest import nearest
 from vfio_hooks.record import record, replace
 
 FOLDER = "/etc/libvirt/qemu"

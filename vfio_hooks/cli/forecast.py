@@ -15,11 +15,11 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.engine.undone import UndoneHost
 from vfio_hooks.errors import HookError, Several, Unread, raise_all
 from vfio_hooks.event import PLANNED, Event
-from vfio_hooks.gather import doubts, gather
+from vfio_hooks.hook.facilities import doubts, plan_all
+from vfio_hooks.hook.scripts import find
 from vfio_hooks.host import Host
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 from vfio_hooks.record import record
-from vfio_hooks.scripts import find
 from vfio_hooks.sharing import Once, is_shared
 from vfio_hooks.steps import Step
 
@@ -72,17 +72,17 @@ class Forecast:
     notes: tuple[str, ...]
 
 
-def forecast(domain: Domain, config: Config, places: Places, events: Sequence[Event]) -> Forecast:
+def forecast(domain: Domain, config: Config, paths: Paths, events: Sequence[Event]) -> Forecast:
     """Work out what each of the events would do after those before it.
 
     The values are those that the host has now, or will have after what a start undoes first.
     Raises HookError where the state folder cannot be used, as the events themselves would.
     """
-    ledger, notes = _ledger(places.folder())
+    ledger, notes = _ledger(paths.folder())
     ledger.require_whole()
     if config.general.dry_run:
         notes.append("dry_run is on: libvirt's events only log this plan")
-    host = UndoneHost(places.root)
+    host = UndoneHost(paths.root)
     notes += _undone_before(ledger, domain, host, events[0])
     for table in config.tables:
         if tell_more := getattr(table.plugin, "notes", None):
@@ -135,7 +135,7 @@ class _Ahead:
             scripts = self._scripts(event)
             if event.op not in PLANNED:
                 return Outlook(event.op, scripts=scripts)
-            planned = gather(event, self._domain, self._config, self._host, self._notes)
+            planned = plan_all(event, self._domain, self._config, self._host, self._notes)
             steps = self._steps + planned
             # Only a plan of one event must not contradict itself; a later event may go on.
             check(planned, self._domain.uuid, self._ledger, self._host)

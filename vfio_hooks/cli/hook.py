@@ -3,15 +3,15 @@
 import argparse
 
 from vfio_hooks.cli import xml
-from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places
+from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths
 from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.cli.terminal import TerminalLog, clean, say
 from vfio_hooks.config import load
 from vfio_hooks.domain import parse
 from vfio_hooks.event import ENDING, PLANNED, Event
-from vfio_hooks.handling import handle
-from vfio_hooks.places import Places
-from vfio_hooks.scripts import find
+from vfio_hooks.hook import handle
+from vfio_hooks.hook.scripts import find
+from vfio_hooks.paths import Paths
 
 _EPILOG = """\
 The arguments are those that libvirt gives its hook, and the domain's XML is on standard input.
@@ -38,12 +38,12 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("subop", metavar="SUBOP", help="begin or end")
     parser.add_argument("extra", metavar="EXTRA", help='"-", or why the VM ended')
     parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
-    add_places(parser, "root", "config-dir", "state-dir")
+    add_paths(parser, "root", "config-dir", "state-dir")
 
 
 def run(arguments: argparse.Namespace) -> int:
     event = Event(arguments.vm, arguments.op, arguments.subop, arguments.extra)
-    here = places(arguments)
+    here = paths(arguments)
     if arguments.dry_run:
         return _rehearse(event, here)
     if here.host().is_this_machine:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _rehearse(event: Event, here: Places) -> int:
+def _rehearse(event: Event, here: Paths) -> int:
     config = load(here.config, event.vm)
     if event.op in ENDING:
         say(f"{event.op} undoes what `vfio-hooks status` shows of {clean(event.vm)}")

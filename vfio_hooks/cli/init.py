@@ -6,22 +6,22 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import Defined, add_sources, pick, sources
 from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
 from vfio_hooks.cli.terminal import clean, paint
 from vfio_hooks.cli.trial import tried
 from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
+from vfio_hooks.config.starter import Choice, choices, toml
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import nodes, topology
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount, fits
-from vfio_hooks.init.cputune import repin
-from vfio_hooks.init.starter import Choice, choices, toml
 from vfio_hooks.placement.choice import Placement, place
+from vfio_hooks.placement.cputune import repin
 from vfio_hooks.placement.room import room
 from vfio_hooks.record import replace
 
@@ -59,11 +59,11 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show everything, write nothing")
     parser.add_argument("--force", action="store_true", help="overwrite and define without asking")
     add_sources(parser)
-    add_places(parser, "root", "config-dir")
+    add_paths(parser, "root", "config-dir")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    here = places(arguments)
+    here = paths(arguments)
     if os.path.isfile(arguments.root) and arguments.config_dir is None and not arguments.dry_run:
         raise HookError(
             f"{arguments.root}: a vm.toml cannot be written into a file",
@@ -144,7 +144,7 @@ def _placed(xml: bytes, placement: Placement, arguments: argparse.Namespace) -> 
     from vfio_hooks.check.fixing import consistent
     from vfio_hooks.check.rule import Patient
 
-    here = places(arguments)
+    here = paths(arguments)
     return consistent(Patient(here.host(), here), repin(xml, placement))
 
 

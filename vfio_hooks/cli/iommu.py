@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator, Sequence
 
-from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import Defined, add_sources, sources
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.engine.journal import State
@@ -72,12 +72,12 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     add_sources(parser)
-    add_places(parser, "root", "state-dir")
+    add_paths(parser, "root", "state-dir")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    here = places(arguments)
+    here = paths(arguments)
     host = here.host()
     domains, failure = sources(arguments, host)
     notes = [str(failure)] if failure else []

@@ -8,7 +8,7 @@ from datetime import datetime
 from vfio_hooks.cli.common import Verbs, add_json, add_verb
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.errors import HookError, reason
-from vfio_hooks.history import MOST, Line, Past, events, read
+from vfio_hooks.log.history import MOST, Line, Past, events, read
 
 _EPILOG = f"""\
 It is in the systemd journal, of which the newest {MOST} lines of vfio-hooks are read. Every line

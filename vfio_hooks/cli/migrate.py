@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import defined, from_file
 from vfio_hooks.cli.forecast import forecast
 from vfio_hooks.cli.redefine import ask
@@ -22,7 +22,7 @@ from vfio_hooks.migrate import Script, scripts
 from vfio_hooks.migrate.aside import FOLDER, Change, carry_out, changes, put_back
 from vfio_hooks.migrate.tables import Table, tables, toml
 from vfio_hooks.migrate.verdicts import Sort, Verdict
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 from vfio_hooks.record import asdict, replace
 
 _WORDS: dict[Sort, tuple[str, Style]] = {
@@ -72,12 +72,12 @@ def register(verbs: Verbs) -> None:
         default=SYSTEM,
         help="the libvirt to ask (default: %(default)s)",
     )
-    add_places(parser, "root", "config-dir")
+    add_paths(parser, "root", "config-dir")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    here, vm = places(arguments), arguments.vm
+    here, vm = paths(arguments), arguments.vm
     home = f"{here.config}/{VM_FOLDERS}/{vm}"
     if arguments.undo:
         for path in put_back(home, f"{home}/{VM_FILE}"):
@@ -147,7 +147,7 @@ def _show_tables(made: dict[str, list[Table]], doubled: set[str]) -> None:
 
 def _carry_out(
     arguments: argparse.Namespace,
-    here: Places,
+    here: Paths,
     cut: Sequence[Change],
     made: dict[str, list[Table]],
 ) -> int:
@@ -186,7 +186,7 @@ def _vm_toml(path: str, made: dict[str, list[Table]], vm: str) -> str:
     return f"{text.rstrip()}\n{toml(missing, ())}" if missing else text
 
 
-def _refuse_unfit(text: str, domain: Domain, here: Places) -> None:
+def _refuse_unfit(text: str, domain: Domain, here: Paths) -> None:
     """Raise HookError for a vm.toml with which the VM would not start on this host."""
     with tempfile.TemporaryDirectory(prefix="vfio-hooks-") as folder:
         home = f"{folder}/{VM_FOLDERS}/{domain.name}"

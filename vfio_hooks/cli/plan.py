@@ -4,15 +4,14 @@ import argparse
 import os
 
 from vfio_hooks.cli import xml
-from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import defined, from_file
 from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.config import VM_FOLDERS, Config, load, managed
 from vfio_hooks.domain import Domain
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.event import ENDING, PLANNED, Event
 from vfio_hooks.host import Host
-from vfio_hooks.nearest import did_you_mean
 
 _EPILOG = """\
 Nothing is changed, and root is not needed: only what is in the state folder cannot be told then.
@@ -52,12 +51,12 @@ def register(verbs: Verbs) -> None:
     parser.add_argument(
         "--use", metavar="NAME,…", help="plan with these facilities, and not with the vm.toml"
     )
-    add_places(parser, "root", "config-dir", "state-dir")
+    add_paths(parser, "root", "config-dir", "state-dir")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    here = places(arguments)
+    here = paths(arguments)
     domain = _domain(arguments, here.host())
     if arguments.use is None:
         if os.path.isfile(arguments.root) and arguments.config_dir is None:

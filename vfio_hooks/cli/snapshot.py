@@ -4,15 +4,15 @@ import argparse
 import os
 from collections.abc import Iterator
 
-from vfio_hooks.captured.archive import pack
-from vfio_hooks.captured.domain import domain_without
-from vfio_hooks.captured.files import Entry, entries
-from vfio_hooks.captured.private import Scrubber
-from vfio_hooks.cli.common import Verbs, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import FOLDER, add_sources, pick, sources
 from vfio_hooks.cli.terminal import clean, complain, say
 from vfio_hooks.domain import parse
 from vfio_hooks.host import Host
+from vfio_hooks.snapshot.archive import pack
+from vfio_hooks.snapshot.domain import domain_without
+from vfio_hooks.snapshot.files import Entry, entries
+from vfio_hooks.snapshot.private import Scrubber
 
 _EPILOG = """\
 The file has what this program reads of /sys and /proc, and can stand for the host: check, init
@@ -45,11 +45,11 @@ def register(verbs: Verbs) -> None:
         "--vm", metavar="VM", action="append", default=[], help="with this domain; repeatable"
     )
     add_sources(parser)
-    add_places(parser, "root")
+    add_paths(parser, "root")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    host = places(arguments).host()
+    host = paths(arguments).host()
     domains = list(_domains(arguments, host))
     if host.is_this_machine and os.geteuid():
         complain("without root some values cannot be read, and are empty in the file")

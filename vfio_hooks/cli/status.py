@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from itertools import groupby
 
-from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places, refuse_mistyped
+from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths, refuse_mistyped
 from vfio_hooks.cli.folding import common_key, grouped
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.domain.files import names
@@ -76,12 +76,12 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID of one VM")
-    add_places(parser, "root", "state-dir")
+    add_paths(parser, "root", "state-dir")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    here = places(arguments)
+    here = paths(arguments)
     folder = here.folder()
     try:
         ledger = Ledger(folder).read_all()

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import add_sources, pick, sources
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
 from vfio_hooks.errors import HookError, reason
@@ -39,12 +39,12 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("vm", metavar="VM", nargs="?", help="draw only this one; else all")
     add_sources(parser)
     parser.add_argument("--svg", metavar="FILE", help="write the picture as an SVG file")
-    add_places(parser, "root")
+    add_paths(parser, "root")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    host = places(arguments).host()
+    host = paths(arguments).host()
     domains, failure = sources(arguments, host)
     if arguments.vm is not None:
         if failure:

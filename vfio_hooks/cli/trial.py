@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 from vfio_hooks.cli.forecast import forecast
 from vfio_hooks.config import VM_FILE, of_text
+from vfio_hooks.config.starter import Choice, toml
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import PLANNED, Event
-from vfio_hooks.init.starter import Choice, toml
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 from vfio_hooks.record import replace
 
 _NOWHERE = "/nonexistent"
 
 
-def tried(domain: Domain, made: Sequence[Choice], here: Places) -> list[Choice]:
+def tried(domain: Domain, made: Sequence[Choice], here: Paths) -> list[Choice]:
     """The same tables, with those left out, and why, that the plan on this host refuses."""
     choices, events = list(made), [Event(domain.name, op) for op in PLANNED]
     for _ in made:
@@ -28,13 +28,13 @@ def tried(domain: Domain, made: Sequence[Choice], here: Places) -> list[Choice]:
 
 
 def _failures(
-    domain: Domain, choices: Sequence[Choice], here: Places, events: Sequence[Event]
+    domain: Domain, choices: Sequence[Choice], here: Paths, events: Sequence[Event]
 ) -> tuple[HookError, ...]:
     try:
         config = of_text(toml(domain, choices), VM_FILE)
         # What another VM holds now is no matter for a file.
-        places = replace(here, state=_NOWHERE)
-        return forecast(domain, config, places, events).outlooks[-1].failures
+        paths = replace(here, state=_NOWHERE)
+        return forecast(domain, config, paths, events).outlooks[-1].failures
     except HookError as error:
         return (error,)
 

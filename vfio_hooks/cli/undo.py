@@ -2,7 +2,7 @@
 
 import argparse
 
-from vfio_hooks.cli.common import Verbs, add_places, add_verb, need_root, places, refuse_mistyped
+from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths, refuse_mistyped
 from vfio_hooks.cli.terminal import TerminalLog, clean, say
 from vfio_hooks.domain.files import names, runs
 from vfio_hooks.engine import Engine
@@ -10,9 +10,9 @@ from vfio_hooks.engine.journal import Journal
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import is_uuid
 from vfio_hooks.errors import HookError
+from vfio_hooks.hook.idle import Notes
 from vfio_hooks.host import Host
-from vfio_hooks.idle import Notes
-from vfio_hooks.places import Places
+from vfio_hooks.paths import Paths
 from vfio_hooks.sharing import Run, is_shared
 
 _EPILOG = """\
@@ -47,11 +47,11 @@ def register(verbs: Verbs) -> None:
         action="store_true",
         help="what cannot be put back stays as it is, and is forgotten",
     )
-    add_places(parser, "root", "state-dir")
+    add_paths(parser, "root", "state-dir")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    here = places(arguments)
+    here = paths(arguments)
     if here.host().is_this_machine:
         need_root("undo")
     known = names(here.host())
@@ -107,7 +107,7 @@ def _tell_end(journal: Journal, before: dict[str, str | None], host: Host) -> No
     say(f"{clean(journal.vm)}: {text}")
 
 
-def _find(vm: str, here: Places, known: dict[str, str]) -> list[str]:
+def _find(vm: str, here: Paths, known: dict[str, str]) -> list[str]:
     """The UUID of the journal that is meant, if there is one: by the VM's name now, or else by the
     one that it was started with."""
     folder = here.folder()
@@ -126,7 +126,7 @@ def _find(vm: str, here: Places, known: dict[str, str]) -> list[str]:
     return found
 
 
-def _refuse_running(uuids: list[str], here: Places) -> None:
+def _refuse_running(uuids: list[str], here: Paths) -> None:
     """A running VM's devices must not be taken from under it."""
     host: Host = here.host()
     for uuid, journal in Ledger(here.folder()).read_all().journals.items():

@@ -5,14 +5,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, places
+from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.config import HOST_FILE, VM_FOLDERS, examine, examine_defaults, managed
-from vfio_hooks.errors import HookError, unreadable
+from vfio_hooks.errors import HookError, nearest, unreadable
 from vfio_hooks.event import OPERATIONS, Event
-from vfio_hooks.nearest import nearest
+from vfio_hooks.hook.scripts import find
 from vfio_hooks.record import asdict
-from vfio_hooks.scripts import find
 
 _EPILOG = """\
 Every problem of every file is told, a line each, with the file and the line it is in.
@@ -38,7 +37,7 @@ def register(verbs: Verbs) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("vm", metavar="VM", nargs="?", help="check that of one VM")
     which.add_argument("--all", action="store_true", help="check those of all VMs (the default)")
-    add_places(parser, "config-dir")
+    add_paths(parser, "config-dir")
     add_json(parser)
 
 
@@ -63,7 +62,7 @@ class _Findings:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    folder = places(arguments).config
+    folder = paths(arguments).config
     vms = _managed(folder)
     findings = _Findings()
     if arguments.vm is None:

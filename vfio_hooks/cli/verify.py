@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from vfio_hooks.cli.common import Verbs, add_json, add_places, add_verb, need_root, places
+from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, need_root, paths
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -59,7 +59,7 @@ def register(verbs: Verbs) -> None:
         nargs=2,
         help="print two measurements, files of --trace --json, side by side",
     )
-    add_places(parser, "root")
+    add_paths(parser, "root")
     add_json(parser)
     parser.add_argument(
         "--log", action="store_true", help="tell the log of this host, not the terminal"
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         return compare(*arguments.compare)
     if arguments.vm is None:
         raise HookError("which VM?", "give the name of one that runs")
-    host = places(arguments).host()
+    host = paths(arguments).host()
     if host.is_this_machine:
         need_root("verify")
     if arguments.trace:

@@ -11,8 +11,8 @@ from vfio_hooks.cli import domains, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_verb
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.errors import HookError
-from vfio_hooks.history import Past, events, read
 from vfio_hooks.host import Host
+from vfio_hooks.log.history import Past, events, read
 from vfio_hooks.why import Told, explain
 from vfio_hooks.why.lines import QEMU_LOGS, Line, of_boot, qemu_log, since
 

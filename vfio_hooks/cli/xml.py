@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from vfio_hooks.domain.tree import LARGEST
-from vfio_hooks.errors import HookError, reason
-from vfio_hooks.nearest import nearest
+from vfio_hooks.errors import HookError, nearest, reason
 
 if TYPE_CHECKING:
     import libvirt

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator
 
 from vfio_hooks.config.options import keys
 from vfio_hooks.config.tables import Catalogue, General, Reader, Table
-from vfio_hooks.errors import HookError, unreadable
-from vfio_hooks.nearest import nearest
+from vfio_hooks.config.trust import trusted
+from vfio_hooks.errors import HookError, nearest, unreadable
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.plugins import own as own_modules
 from vfio_hooks.record import field, record
-from vfio_hooks.trust import trusted
 
 FOLDER = "/etc/libvirt/hooks"
 HOST_FILE = "vfio-hooks.toml"

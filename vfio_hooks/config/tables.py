@@ -7,12 +7,11 @@ from typing import Any
 from vfio_hooks import plugins
 from vfio_hooks.config.options import Key, describe, fit, keys, show
 from vfio_hooks.config.tomlfile import Path, TomlFile
+from vfio_hooks.config.trust import trusted
 from vfio_hooks.config.values import Expected, Values, construct, values_of
-from vfio_hooks.errors import HookError, unreadable
-from vfio_hooks.nearest import nearest
+from vfio_hooks.errors import HookError, nearest, unreadable
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.record import record
-from vfio_hooks.trust import trusted
 
 CHECK = "check"
 """The one table that is no facility: what `vfio-hooks check` is not to tell."""

@@ -6,8 +6,7 @@ from typing import Any
 
 from vfio_hooks.config.options import Key, choices, describe, fit, keys, show
 from vfio_hooks.config.tomlfile import Path, TomlFile
-from vfio_hooks.errors import HookError
-from vfio_hooks.nearest import did_you_mean, nearest
+from vfio_hooks.errors import HookError, did_you_mean, nearest
 from vfio_hooks.record import record
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from vfio_hooks.host.in_use import Opened
-    from vfio_hooks.host.shared import Access, Shared
+    from vfio_hooks.host.shared_memory import Access, Shared
 
 _PIECE = 1 << 16
 
@@ -98,7 +98,7 @@ class Host:
 
     def look(self, name: str) -> Shared | None:
         """What is at a path, as `shared.look`. Raises OSError."""
-        from vfio_hooks.host.shared import look
+        from vfio_hooks.host.shared_memory import look
 
         return look(self.path(name))
 
@@ -219,13 +219,13 @@ class WritableHost(Host):
 
     def make(self, name: str, size: int) -> None:
         """Make a file to share memory through, as `shared.make`. Raises OSError."""
-        from vfio_hooks.host.shared import make
+        from vfio_hooks.host.shared_memory import make
 
         make(self.path(name), size)
 
     def give(self, name: str, access: Access) -> None:
         """Set a file's owner, group and permissions, as `shared.give`. Raises OSError."""
-        from vfio_hooks.host.shared import give
+        from vfio_hooks.host.shared_memory import give
 
         give(self.path(name), access)
 

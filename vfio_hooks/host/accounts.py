@@ -7,8 +7,7 @@ import os
 import pwd
 import stat
 
-from vfio_hooks.errors import HookError
-from vfio_hooks.nearest import nearest
+from vfio_hooks.errors import HookError, nearest
 from vfio_hooks.record import record
 
 TYPE_CHECKING = False

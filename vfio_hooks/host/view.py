@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from vfio_hooks.host.shared import Shared
+    from vfio_hooks.host.shared_memory import Shared
 
     _T = TypeVar("_T")
 

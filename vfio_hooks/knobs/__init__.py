@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from vfio_hooks.knobs.display_layout import DisplayLayout
     from vfio_hooks.knobs.energy import EnergyPreference
     from vfio_hooks.knobs.file import CpuMask, File
-    from vfio_hooks.knobs.freed import Freed
     from vfio_hooks.knobs.frequency import Frequency
     from vfio_hooks.knobs.governor import Governor
     from vfio_hooks.knobs.group_cpus import GroupCpus
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from vfio_hooks.knobs.irqbalance import IrqBalance
     from vfio_hooks.knobs.lent_power import LentPower
     from vfio_hooks.knobs.module import Module
+    from vfio_hooks.knobs.not_in_use import Freed
     from vfio_hooks.knobs.pages import Pages
     from vfio_hooks.knobs.partition import Partition
     from vfio_hooks.knobs.pci_driver import PciDriver
@@ -83,7 +83,7 @@ KINDS = {
     "pci-return": "pci_return.PciReturn",
     "bar-size": "bar_size.BarSize",
     "platform-driver": "platform_driver.PlatformDriver",
-    "freed": "freed.Freed",
+    "freed": "not_in_use.Freed",
     "transient-unit": "transient.Transient",
     "announced": "announced.Announced",
     "lent-power": "lent_power.LentPower",

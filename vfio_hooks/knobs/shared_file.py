@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.host.shared import OURS_ALONE, Access, Shared
+from vfio_hooks.host.shared_memory import OURS_ALONE, Access, Shared
 from vfio_hooks.host.udev import settle
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.record import record

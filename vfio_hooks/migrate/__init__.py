@@ -7,9 +7,9 @@ no table is proposed that might do twice what the script goes on doing.
 import os
 
 from vfio_hooks.event import OPERATIONS
+from vfio_hooks.hook.scripts import executables
 from vfio_hooks.migrate.verdicts import Verdict, verdicts
 from vfio_hooks.record import record
-from vfio_hooks.scripts import executables
 from vfio_hooks.shell.actions import Run
 
 _LARGEST = 1 << 20

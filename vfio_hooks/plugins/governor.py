@@ -21,7 +21,7 @@ from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.modules import is_known
 from vfio_hooks.knobs import EnergyPreference, File, Frequency, Governor, Module
 from vfio_hooks.knobs.module import LOADED
-from vfio_hooks.pinning import SAID
+from vfio_hooks.plugins.pinning import SAID
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step

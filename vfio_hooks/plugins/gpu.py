@@ -12,8 +12,6 @@ card last, so that its other functions have their drivers by then.
 from collections.abc import Iterator
 from typing import Literal
 
-from vfio_hooks.beside import argv, pidfile
-from vfio_hooks.beside.service import service
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
@@ -22,6 +20,8 @@ from vfio_hooks.host import pci as host_pci
 from vfio_hooks.host.pci import DEVICES, Function, bar_sizes, is_for_guests, passed_displays
 from vfio_hooks.knobs import BarSize, File, PciReturn
 from vfio_hooks.record import field, record
+from vfio_hooks.services import argv, pidfile
+from vfio_hooks.services.service import service
 from vfio_hooks.sharing import Exclusive, Override, Run
 from vfio_hooks.steps import Step
 
@@ -92,7 +92,7 @@ def _watched(domain: Domain, options: Options, seconds: float, host: Host) -> St
     knob = service(
         f"vfio-hooks-alive-{domain.uuid}",
         f"Whether VM {domain.name} uses its graphics card",
-        argv("vfio_hooks.beside.alive", *words),
+        argv("vfio_hooks.services.alive", *words),
         f"watches for {seconds:g} s whether the guest uses its card",
     )
     return Step("gpu", knob, Run(), until="stopped", required=False)

@@ -21,8 +21,6 @@ irqbalance that is started anew, as when its package is upgraded.
 from collections.abc import Iterator
 from functools import cache
 
-from vfio_hooks.beside import argv, pidfile
-from vfio_hooks.beside.service import service
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import Gone
 from vfio_hooks.event import Event
@@ -30,8 +28,10 @@ from vfio_hooks.host import Host, irq
 from vfio_hooks.host.cpu import Node, nearest_first, nodes, online, possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs import IrqAffinity, IrqBalance, IrqDefault
-from vfio_hooks.pinning import SAID, Pin, kept, own_cpus
+from vfio_hooks.plugins.pinning import SAID, Pin, kept, own_cpus
 from vfio_hooks.record import record
+from vfio_hooks.services import argv, pidfile
+from vfio_hooks.services.service import service
 from vfio_hooks.sharing import Run, Subtract
 from vfio_hooks.steps import Step
 
@@ -105,7 +105,7 @@ def _own(domain: Domain, cpus: CpuSet) -> Step:
     knob = service(
         f"vfio-hooks-vectors-{domain.uuid}",
         f"Interrupts of VM {domain.name}",
-        argv("vfio_hooks.beside.vectors", *words),
+        argv("vfio_hooks.services.vectors", *words),
         f"takes the interrupts of the VM's own devices to CPUs {where}",
     )
     return Step("irqs", knob, Run(), until="stopped", required=False)

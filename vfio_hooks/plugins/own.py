@@ -6,16 +6,20 @@ A module is used because it is there; its table in vm.toml, of the same name, ha
 import os
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from vfio_hooks.config.trust import trusted
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.record import record
 from vfio_hooks.steps import Step
-from vfio_hooks.trust import trusted
+
+_MOVED = {"vfio_hooks.host.shared": "vfio_hooks.host.shared_memory"}
+"""Modules of ours that were called otherwise when a VM's module was written, by their old names."""
 
 
 @record
@@ -68,6 +72,8 @@ def load(folder: str, name: str) -> OwnPlugin:
     path = f"{folder}/{name}.py"
     trusted(path, folder)
     _add_packages()
+    for old, new in _MOVED.items():
+        sys.modules.setdefault(old, import_module(new))
     module = ModuleType(f"vfio_hooks_own_{name}")
     module.__file__ = path
     # A dataclass looks its module up there.

@@ -21,7 +21,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Literal
 
-from vfio_hooks import beside
+from vfio_hooks import services
 from vfio_hooks.commands import SEARCH
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
@@ -102,7 +102,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     about = f"VM {domain.name}, for what runs beside it"
     life = Transient(
         f"vfio-hooks-life-{domain.uuid}.service",
-        beside.lifetime(domain.name),
+        services.lifetime(domain.name),
         (f"Description={about}",),
         title=about,
     )
@@ -122,7 +122,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             f"BindsTo={life.unit}",
             f"After={life.unit}",
             # As root (+), whose lines alone `vfio-hooks log` shows.
-            f"ExecStopPost=+{quote(beside.argv(beside.__name__, 'ended', domain.name, unit))}",
+            f"ExecStopPost=+{quote(services.argv(services.__name__, 'ended', domain.name, unit))}",
         ),
         tuple(
             f"{name}={value}"

@@ -36,8 +36,8 @@ from vfio_hooks.host.pci import Function, is_for_guests, kept_displays, passed_d
 from vfio_hooks.host.units import is_installed
 from vfio_hooks.knobs import Console, Freed, Module, PlatformDriver, Unit
 from vfio_hooks.knobs.console import UNBOUND
-from vfio_hooks.knobs.freed import FREE
 from vfio_hooks.knobs.module import ABSENT
+from vfio_hooks.knobs.not_in_use import FREE
 from vfio_hooks.knobs.platform_driver import NONE
 from vfio_hooks.knobs.unit import ACTIVE, INACTIVE
 from vfio_hooks.record import record

@@ -31,7 +31,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.accounts import account, group_id, primary_group, user_name
 from vfio_hooks.host.memory import amount
 from vfio_hooks.host.modules import is_known
-from vfio_hooks.host.shared import Access, Shared
+from vfio_hooks.host.shared_memory import Access, Shared
 from vfio_hooks.knobs import Module, SharedFile
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.knobs.shared_file import shown

@@ -8,12 +8,12 @@ the verdicts. What is wrong is a warning there and changes nothing else.
 
 from collections.abc import Iterator
 
-from vfio_hooks.beside import argv
-from vfio_hooks.beside.service import service
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.record import record
+from vfio_hooks.services import argv
+from vfio_hooks.services.service import service
 from vfio_hooks.sharing import Run
 from vfio_hooks.steps import Step
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from vfio_hooks.beside import pidfile
 from vfio_hooks.domain import Domain, guarded, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -18,7 +17,8 @@ from vfio_hooks.host.irq import DEFAULT, FOLDER
 from vfio_hooks.host.threads import Thread, allowed, memory_by_node, threads
 from vfio_hooks.placement import faults, room
 from vfio_hooks.record import record
-from vfio_hooks.verify.memory import far, homes, placed
+from vfio_hooks.services import pidfile
+from vfio_hooks.verify.memory_nodes import far, homes, placed
 from vfio_hooks.verify.window import Watch, watch
 
 RUN = "/run/libvirt/qemu"

@@ -9,12 +9,12 @@ from vfio_hooks.config import VM_FOLDERS
 
 def shows_hooks(patient: Patient) -> bool:
     """Whether it can be told that a hook is missing: of a captured host there is no such folder."""
-    return patient.host.is_this_machine or os.path.isdir(patient.places.config)
+    return patient.host.is_this_machine or os.path.isdir(patient.paths.config)
 
 
 def managed(patient: Patient) -> dict[str, str]:
     """The folders of all managed VMs, by the VM's name."""
-    hooks = patient.places.config
+    hooks = patient.paths.config
     return {name: f"{hooks}/{VM_FOLDERS}/{name}" for name in config.managed(hooks)}
 
 

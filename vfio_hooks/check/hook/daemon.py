@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from vfio_hooks.check.hook import is_executable, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands import find
-from vfio_hooks.programs import run
+from vfio_hooks.commands.by_sh import run
 
 DAEMONS = {"virtqemud": "virtqemud-sock", "libvirtd": "libvirt-sock"}
 """The daemons that run QEMU and its hooks, the modular one first, and their sockets."""
@@ -44,7 +44,7 @@ def not_running(patient: Patient) -> Iterator[Seen]:
     sure="likely",
 )
 def not_seen(patient: Patient) -> Iterator[Seen]:
-    name, hook = _daemon(patient), f"{patient.places.config}/qemu"
+    name, hook = _daemon(patient), f"{patient.paths.config}/qemu"
     if not patient.host.is_this_machine or not name or not is_executable(hook):
         return
     if not find("systemctl"):
@@ -122,7 +122,7 @@ def selinux(patient: Patient) -> Iterator[Seen]:
     if host.maybe("/sys/fs/selinux/enforce") == "1" and _daemon(patient) == "virtqemud":
         yield Seen(
             "SELinux is enforcing, and virtqemud runs the hooks",
-            f"restorecon -R {patient.places.config} {_LIBRARIES}; see with "
+            f"restorecon -R {patient.paths.config} {_LIBRARIES}; see with "
             "ausearch -m avc -c virtqemud; where it is refused: semanage permissive -a virtqemud_t",
         )
 

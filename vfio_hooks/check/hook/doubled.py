@@ -24,7 +24,7 @@ def doubled(patient: Patient) -> Iterator[Seen]:
         return
     vm = guest.domain.name
     try:
-        found = scripts(patient.places.config, vm, patient.places.root)
+        found = scripts(patient.paths.config, vm, patient.paths.root)
     except OSError:
         # Another rule tells of what cannot be read.
         return
@@ -34,8 +34,8 @@ def doubled(patient: Patient) -> Iterator[Seen]:
             if one.kind == "table" and one.table in patient.tables:
                 where = f"{os.path.basename(one.file)}:{one.line}"
                 lines.setdefault(one.table, []).append(where)
-    for table, places in lines.items():
-        where = ", ".join(dict.fromkeys(places))
+    for table, paths in lines.items():
+        where = ", ".join(dict.fromkeys(paths))
         yield Seen(
             f"{where}: the script does what [{table}] does, too",
             f"take that out of the script: vfio-hooks migrate {quote(vm)} shows how",

@@ -8,12 +8,11 @@ from shlex import quote
 from vfio_hooks.check.domain.facts import shows_files
 from vfio_hooks.check.hook import is_executable, looked_at, managed
 from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.commands.executable import fault, interpreter, syntax_error, text_of
 from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, examine, examine_defaults
-from vfio_hooks.errors import HookError
+from vfio_hooks.config.trust import trusted
+from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.event import OPERATIONS
-from vfio_hooks.executable import fault, interpreter, syntax_error, text_of
-from vfio_hooks.nearest import did_you_mean
-from vfio_hooks.trust import trusted
 
 _LIBVIRT = "https://libvirt.org/hooks.html"
 _VIRSH = r"(?<![\w./-])(?:[\w./-]*/s?bin/)?virsh(?![\w.-])"
@@ -33,10 +32,10 @@ _FIRST_LINE = "begin it with #!/bin/sh if it is for that, or install bash"
 )
 def unmanaged(patient: Patient) -> Iterator[Seen]:
     guest = patient.guest
-    if not guest or not guest.domain.pci or not os.path.isdir(patient.places.config):
+    if not guest or not guest.domain.pci or not os.path.isdir(patient.paths.config):
         return
     vm, others = guest.domain.name, managed(patient)
-    path = f"{patient.places.config}/{VM_FOLDERS}/{vm}"
+    path = f"{patient.paths.config}/{VM_FOLDERS}/{vm}"
     do = f"sudo vfio-hooks init {quote(vm)}"
     if vm not in others:
         guess = did_you_mean(vm, others)
@@ -45,7 +44,7 @@ def unmanaged(patient: Patient) -> Iterator[Seen]:
             + (f" ({guess})" if guess else ""),
             do,
         )
-    elif _does_nothing(patient.places.config, vm):
+    elif _does_nothing(patient.paths.config, vm):
         yield Seen(f"{vm} has devices of the host, and {path} has no table and no executable", do)
 
 
@@ -74,14 +73,14 @@ def _unsafe(patient: Patient) -> dict[str, str]:
     seen: dict[str, str] = {}
     for path in _trusted_files(patient):
         try:
-            trusted(path, patient.places.config)
+            trusted(path, patient.paths.config)
         except HookError as error:
             seen[error.problem] = error.hint
     return seen
 
 
 def _trusted_files(patient: Patient) -> Iterator[str]:
-    host_wide = f"{patient.places.config}/{HOST_FILE}"
+    host_wide = f"{patient.paths.config}/{HOST_FILE}"
     if os.path.lexists(host_wide):
         yield host_wide
     for path in looked_at(patient).values():
@@ -103,9 +102,9 @@ def _is_read(name: str) -> bool:
 )
 def wrong(patient: Patient) -> Iterator[Seen]:
     known = _unsafe(patient)
-    problems = [] if looked_at(patient) else examine_defaults(patient.places.config)[1]
+    problems = [] if looked_at(patient) else examine_defaults(patient.paths.config)[1]
     for name in looked_at(patient):
-        problems += examine(patient.places.config, name)[1]
+        problems += examine(patient.paths.config, name)[1]
     told = {error.problem: error.hint for error in problems if error.problem not in known}
     for problem, hint in told.items():
         yield Seen(problem, hint or "vfio-hooks validate")
@@ -120,7 +119,7 @@ def wrong(patient: Patient) -> Iterator[Seen]:
     source=_LIBVIRT,
 )
 def run_by_libvirt(patient: Patient) -> Iterator[Seen]:
-    path = f"{patient.places.config}/{VM_FOLDERS}"
+    path = f"{patient.paths.config}/{VM_FOLDERS}"
     for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
         if is_executable(f"{path}/{name}"):
             yield Seen(
@@ -215,7 +214,7 @@ def nodedev(patient: Patient) -> Iterator[Seen]:
 
 def _lines(patient: Patient, pattern: str) -> Iterator[str]:
     """Where scripts that libvirt runs, or that are run by us, have a line with a pattern."""
-    hooks = patient.places.config
+    hooks = patient.paths.config
     beside = f"{hooks}/{VM_FOLDERS}"
     paths = [f"{hooks}/qemu.kept"]
     names = sorted(os.listdir(beside)) if os.path.isdir(beside) else []

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.hook import is_executable, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.commands.by_sh import run
+from vfio_hooks.commands.executable import interpreter, text_of
 from vfio_hooks.errors import HookError
-from vfio_hooks.executable import interpreter, text_of
-from vfio_hooks.programs import run
 
 _LIBVIRT = "https://libvirt.org/hooks.html"
 _AGAIN = "run install.sh of vfio-hooks again"
@@ -179,7 +179,7 @@ def _lacks(python: str, modules: str) -> str:
     source="vfio-hooks(1), FILES",
 )
 def kept(patient: Patient) -> Iterator[Seen]:
-    path = f"{patient.places.config}/qemu.kept"
+    path = f"{patient.paths.config}/qemu.kept"
     if not os.path.isfile(path):
         return
     name = interpreter(text_of(path))
@@ -193,7 +193,7 @@ def kept(patient: Patient) -> Iterator[Seen]:
 
 
 def _hook(patient: Patient) -> str:
-    return f"{patient.places.config}/qemu"
+    return f"{patient.paths.config}/qemu"
 
 
 RULES = (

@@ -19,7 +19,7 @@ _SOURCE = "vfio-hooks(1), FILES"
     source=_SOURCE,
 )
 def damaged(patient: Patient) -> Iterator[Seen]:
-    for error in Ledger(patient.places.folder()).read_all().damaged.values():
+    for error in Ledger(patient.paths.folder()).read_all().damaged.values():
         yield Seen(error.problem, error.hint)
 
 
@@ -32,7 +32,7 @@ def damaged(patient: Patient) -> Iterator[Seen]:
     source=_SOURCE,
 )
 def stale(patient: Patient) -> Iterator[Seen]:
-    folder, host = patient.places.folder(), patient.host
+    folder, host = patient.paths.folder(), patient.host
     # Only root can tell; the other rule says so.
     if not host.exists(RUNNING) or not os.access(folder.path, os.R_OK) or folder.is_busy():
         return

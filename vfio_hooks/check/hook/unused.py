@@ -11,11 +11,10 @@ from shlex import quote
 
 from vfio_hooks.check.hook import is_executable, looked_at
 from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.commands.executable import text_of
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, meant, nearest
 from vfio_hooks.event import OPERATIONS
-from vfio_hooks.executable import text_of
-from vfio_hooks.nearest import meant, nearest
 
 _SUBOPS = ("begin", "end")
 
@@ -138,7 +137,7 @@ def _names(path: str) -> list[str]:
     source="vfio-hooks.toml(5), EXECUTABLES",
 )
 def unused(patient: Patient) -> Iterator[Seen]:
-    for problem in beside_folders(patient.places.config):
+    for problem in beside_folders(patient.paths.config):
         yield Seen(problem.problem, problem.hint)
     for home in looked_at(patient).values():
         for problem in in_folder(home):

@@ -9,7 +9,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import cpufreq
 from vfio_hooks.host.cpu import CPUS
 from vfio_hooks.host.cpulist import parse_list
-from vfio_hooks.pinning import kept
+from vfio_hooks.plugins.pinning import kept
 
 SLOW_GOVERNORS = ("powersave", "conservative")
 _KSM = "/sys/kernel/mm/ksm/run"

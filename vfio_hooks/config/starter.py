@@ -22,7 +22,7 @@ from vfio_hooks.host.pci import (
 )
 from vfio_hooks.host.pci_traits import traits
 from vfio_hooks.host.sriov import vf_at
-from vfio_hooks.pinning import kept
+from vfio_hooks.plugins.pinning import kept
 from vfio_hooks.record import record
 
 _WIDTH = 96

@@ -5,12 +5,12 @@ import re
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_DNS, uuid5
 
-from vfio_hooks.captured.private import GONE, Scrubber
 from vfio_hooks.check.domain.kind import OSINFO
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.devices import KVMFR, qemu_json
 from vfio_hooks.domain.editing import remove
 from vfio_hooks.domain.text import editable
+from vfio_hooks.snapshot.private import GONE, Scrubber
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

@@ -1,7 +1,8 @@
 """What was logged, read back out of the systemd journal: a VM's events and the steps in them.
 
 A hook is one process for each event, so lines belong together that have the same process; lines
-of the VM's own executables are found by their stream, which that process opened (see scripts.py).
+of the VM's own executables are found by their stream, which that process opened; see
+vfio_hooks/hook/scripts.py.
 Anybody can write to the journal, under any identifier. So only what root wrote counts, and streams
 that root opened; in these may be lines of a command that an executable ran as a user.
 """
@@ -12,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vfio_hooks.commands import find
+from vfio_hooks.commands.by_sh import run
 from vfio_hooks.errors import HookError
 from vfio_hooks.log import IDENTIFIER, WARNING
-from vfio_hooks.programs import run
 from vfio_hooks.record import record
 
 MOST = 50_000

@@ -5,9 +5,9 @@ import os
 import re
 from collections.abc import Iterator
 
-from vfio_hooks.captured.private import Scrubber
 from vfio_hooks.host import Host, kthread
 from vfio_hooks.record import record
+from vfio_hooks.snapshot.private import Scrubber
 
 LARGEST = 4 << 20
 """No file that the program reads has this many bytes."""

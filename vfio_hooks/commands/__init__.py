@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from vfio_hooks.commands.spawn import ending, spawn
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.quoting import joined
-from vfio_hooks.spawn import ending, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ def doubts(domain: Domain, config: Config, host: Host) -> list[HookError]:
     return found
 
 
-def gather(event: Event, domain: Domain, config: Config, host: Host, log: Log) -> list[Step]:
+def plan_all(event: Event, domain: Domain, config: Config, host: Host, log: Log) -> list[Step]:
     """The steps of all the facilities that a VM uses, in the plugins' order.
 
     Raises HookError for all tables that cannot be planned; one that is not required is logged.

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from vfio_hooks.beside import open_process
 from vfio_hooks.commands import find, run
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -26,6 +25,7 @@ from vfio_hooks.host.sessions import as_user, environment, graphical
 from vfio_hooks.host.signs import Signs, signs
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.record import record
+from vfio_hooks.services import open_process
 from vfio_hooks.why import explain, recognise
 from vfio_hooks.why.lines import KMSG, since
 

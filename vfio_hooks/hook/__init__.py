@@ -13,8 +13,8 @@ from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.errors import HookError, Interrupted, Strict, told
 from vfio_hooks.event import ENDING, PLANNED, Event
-from vfio_hooks.gather import doubts, gather
-from vfio_hooks.idle import Notes, idle_events
+from vfio_hooks.hook.facilities import doubts, plan_all
+from vfio_hooks.hook.idle import Notes, idle_events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from vfio_hooks.domain import Domain
     from vfio_hooks.host import WritableHost
     from vfio_hooks.log import Log
-    from vfio_hooks.places import Places
+    from vfio_hooks.paths import Paths
     from vfio_hooks.steps import Step
 
 
-def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
+def handle(event: Event, xml: bytes, paths: Paths, log: Log) -> None:
     """Do what an event asks for. Raises HookError, and whatever else a defect raises."""
     if event.op in ENDING:
-        _end(event, xml, places, log)
+        _end(event, xml, paths, log)
         return
-    notes = Notes(places.folder(), places.config, event.vm)
+    notes = Notes(paths.folder(), paths.config, event.vm)
     from vfio_hooks.config import load
 
-    config = load(places.config, event.vm)
+    config = load(paths.config, event.vm)
     if config is None:
         return
     try:
         if event.op in PLANNED:
-            _perform(event, xml, config, places, log, notes)
+            _perform(event, xml, config, paths, log, notes)
         else:
             _run_scripts(event, xml, config, log)
     except Exception as error:
@@ -52,16 +52,16 @@ def handle(event: Event, xml: bytes, places: Places, log: Log) -> None:
 
 
 def _perform(
-    event: Event, xml: bytes, config: Config, places: Places, log: Log, notes: Notes
+    event: Event, xml: bytes, config: Config, paths: Paths, log: Log, notes: Notes
 ) -> None:
     domain = parse(xml)
-    engine = Engine(places.host(), places.folder(), log)
+    engine = Engine(paths.host(), paths.folder(), log)
     log.info(f"{event.vm}: {event.op}", event.vm)
     for why in domain.unread.values():
         log.info(f"{event.vm}: {why}", event.vm)
 
     def planner(given: Given) -> list[Step]:
-        steps = gather(event, domain, config, given.host, log)
+        steps = plan_all(event, domain, config, given.host, log)
         if any(step.until == "stopped" for step in steps):
             notes.forget("stopped")
         return steps
@@ -101,7 +101,7 @@ def _after_start(
 def _scripts(event: Event, config: Config) -> list[str]:
     if not os.path.exists(f"{config.folder}/{event.op}"):
         return []
-    from vfio_hooks.scripts import find
+    from vfio_hooks.hook.scripts import find
 
     return find(config.folder, event)
 
@@ -113,36 +113,36 @@ def _run_scripts(event: Event, xml: bytes, config: Config, log: Log) -> None:
         for path in paths:
             log.info(f"{event.vm}: would run {path}", event.vm)
     elif paths:
-        from vfio_hooks.scripts import run
+        from vfio_hooks.hook.scripts import run
 
         run(paths, event, xml, config.general.script_timeout, log)
 
 
-def _end(event: Event, xml: bytes, places: Places, log: Log) -> None:
+def _end(event: Event, xml: bytes, paths: Paths, log: Log) -> None:
     """Undo, first of all, and then run the VM's executables, whatever went wrong with that."""
     problems: list[Exception] = []
     had_begun = True
     try:
-        had_begun = _undo(event, xml, places, log)
+        had_begun = _undo(event, xml, paths, log)
     except Interrupted:
         raise
     except Exception as error:
         problems.append(error)
-    problems += _run_last_scripts(event, xml, places, had_begun, log)
+    problems += _run_last_scripts(event, xml, paths, had_begun, log)
     if event.op == "release":
-        Notes(places.folder(), places.config, event.vm).forget()
+        Notes(paths.folder(), paths.config, event.vm).forget()
     if problems:
         raise HookError("; ".join(dict.fromkeys(map(told, problems))))
 
 
-def _undo(event: Event, xml: bytes, places: Places, log: Log) -> bool:
+def _undo(event: Event, xml: bytes, paths: Paths, log: Log) -> bool:
     """Returns whether anything was changed for the VM."""
-    folder = places.folder()
+    folder = paths.folder()
     known = identify(xml)
     # Without usable XML the name has to do: it is in the journals, too.
     uuids = [known[1]] if known else folder.find(event.vm)
     changed = [uuid for uuid in uuids if uuid in folder.uuids()]
-    engine = Engine(places.host(), folder, log)
+    engine = Engine(paths.host(), folder, log)
     for uuid in changed:
         log.info(f"{event.vm}: {event.op} ({event.extra})", event.vm)
         engine.undo(event.op, uuid, event.vm)
@@ -153,22 +153,22 @@ def _undo(event: Event, xml: bytes, places: Places, log: Log) -> bool:
 
 
 def _run_last_scripts(
-    event: Event, xml: bytes, places: Places, had_begun: bool, log: Log
+    event: Event, xml: bytes, paths: Paths, had_begun: bool, log: Log
 ) -> list[HookError]:
     """Run the executables that take back what others did at the start: what was written into
     vm.toml since, right or wrong, does not keep them from it. Returns what failed."""
-    folder = f"{places.config}/qemu.d/{event.vm}"
+    folder = f"{paths.config}/qemu.d/{event.vm}"
     if not os.path.exists(f"{folder}/{event.op}"):
         return []
     from vfio_hooks.config import Config, examine, general
 
-    config, problems = examine(places.config, event.vm)
+    config, problems = examine(paths.config, event.vm)
     if config is None and not problems:
         return []
-    config = config or Config(general=general(places.config, event.vm), folder=folder)
+    config = config or Config(general=general(paths.config, event.vm), folder=folder)
     if config.general.dry_run and not had_begun:
         _run_scripts(event, xml, config, log)
         return []
-    from vfio_hooks.scripts import run_all
+    from vfio_hooks.hook.scripts import run_all
 
     return problems + run_all(folder, event, xml, config.general.script_timeout, log)

@@ -1,8 +1,8 @@
 """Commands that the command line runs, by the module sh where that is there. The hook runs its own
-with commands.py: importing sh takes longer than all the rest of an event."""
+with vfio_hooks.commands: importing sh takes longer than all the rest of an event."""
 
 from vfio_hooks import commands
-from vfio_hooks.spawn import ending
+from vfio_hooks.commands.spawn import ending
 
 
 def run(argv: list[str], seconds: float) -> str:

@@ -24,7 +24,6 @@ that are made meanwhile are not seen.
 from collections.abc import Iterator
 from typing import Literal
 
-from vfio_hooks import partition
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
@@ -42,7 +41,8 @@ from vfio_hooks.knobs import (
     ThreadAffinity,
 )
 from vfio_hooks.knobs.controller import ON
-from vfio_hooks.pinning import SAID, Pin, own_cpus
+from vfio_hooks.plugins.cpus import partition
+from vfio_hooks.plugins.pinning import SAID, Pin, own_cpus
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Override, Subtract
 from vfio_hooks.steps import Step

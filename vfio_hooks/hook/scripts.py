@@ -15,12 +15,12 @@ import subprocess
 from collections.abc import Iterator
 from typing import IO
 
+from vfio_hooks.commands.executable import command, fault
+from vfio_hooks.config.trust import trusted
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
-from vfio_hooks.executable import command, fault
 from vfio_hooks.host import Host
 from vfio_hooks.log import IDENTIFIER, Log
-from vfio_hooks.trust import trusted
 from vfio_hooks.wait import POLL, Signals, until
 
 STREAM = "/run/systemd/journal/stdout"

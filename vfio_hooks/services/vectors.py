@@ -14,7 +14,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from vfio_hooks.beside import open_process
 from vfio_hooks.engine import Engine, Given, Planner
 from vfio_hooks.engine.journal import State
 from vfio_hooks.engine.state import StateFolder
@@ -24,6 +23,7 @@ from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.knobs import IrqAffinity, IrqBalance
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.record import replace
+from vfio_hooks.services import open_process
 from vfio_hooks.sharing import Only
 from vfio_hooks.steps import Step
 

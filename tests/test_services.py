@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_hooks import beside
+from vfio_hooks import services
 from vfio_hooks.host.unit_syntax import escape, quote, unit_name
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.wait import until
@@ -44,7 +44,7 @@ def test_a_quoted_command_line() -> None:
 
 
 def start(*words: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([*beside.argv("vfio_hooks.beside", *words)])
+    return subprocess.Popen([*services.argv("vfio_hooks.services", *words)])
 
 
 def test_it_ends_with_the_vm(tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_how_a_helper_ended(how: str, told: str, monkeypatch: pytest.MonkeyPatch
     lines: list[tuple[str, str]] = []
     monkeypatch.setattr(SystemdJournal, "warning", lambda self, text, vm: lines.append((text, vm)))
     names = ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")
-    beside.tell_end("vm", "radio", dict(zip(names, how.split(), strict=True)))
+    services.tell_end("vm", "radio", dict(zip(names, how.split(), strict=True)))
     assert [vm for _, vm in lines] == ["vm"] * bool(told)
     assert all(text.startswith(told) for text, _ in lines)
 
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
-    code = "import sys, vfio_hooks.beside; print('argparse' in sys.modules)"
+    code = "import sys, vfio_hooks.services; print('argparse' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

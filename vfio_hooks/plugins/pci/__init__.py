@@ -14,7 +14,6 @@ uses one of them; and it has as many again afterwards, with their MACs, VLANs an
 from collections.abc import Iterator
 from typing import Literal
 
-from vfio_hooks import familiar, lent_pf
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
@@ -42,6 +41,7 @@ from vfio_hooks.knobs.announced import WITHDRAWN
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.knobs.pci_driver import Binding
 from vfio_hooks.knobs.platform_driver import NONE as NO_DRIVER
+from vfio_hooks.plugins.pci import familiar, lent_pf
 from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
@@ -143,7 +143,7 @@ def _picture(host: Host, function: Function, seconds: float) -> Iterator[Step]:
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     """What an empty plan is no answer to; a loss that is meant, as a rule; and who will be waited
     for."""
-    from vfio_hooks.given import told as told_of_given
+    from vfio_hooks.plugins.pci.given import told as told_of_given
 
     yield from told_of_given(domain, host)
     for passed in domain.pci:

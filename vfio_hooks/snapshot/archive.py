@@ -11,8 +11,8 @@ import tarfile
 from collections.abc import Iterable
 from typing import Literal
 
-from vfio_hooks.captured.files import Entry
 from vfio_hooks.errors import HookError, reason
+from vfio_hooks.snapshot.files import Entry
 
 TOP = "vfio-hooks-host"
 _LARGEST = 1 << 29

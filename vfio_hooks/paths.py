@@ -8,7 +8,7 @@ from vfio_hooks.record import record
 
 
 @record
-class Places:
+class Paths:
     """The folder of the hooks' configuration, that of the journals, and the host's root."""
 
     config: str = "/etc/libvirt/hooks"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from vfio_hooks.beside import pidfile
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.boot import release
 from vfio_hooks.host.cgroup import MACHINES, ROOT, layout
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.knobs import CpuMask, Partition
 from vfio_hooks.knobs.partition import MEMBER
+from vfio_hooks.services import pidfile
 from vfio_hooks.sharing import Include, Override
 from vfio_hooks.steps import Step
 

@@ -73,10 +73,10 @@ def tell_end(vm: str, unit: str, how: dict[str, str]) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """beside until PIDFILE | beside ended VM UNIT"""
+    """services until PIDFILE | services ended VM UNIT"""
     import argparse  # Slow, and plugins import this module.
 
-    parser = argparse.ArgumentParser(prog="beside", description=__doc__)
+    parser = argparse.ArgumentParser(prog="services", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     end = verbs.add_parser("until", help="end when the process of a pidfile does")
     end.add_argument("pidfile")
