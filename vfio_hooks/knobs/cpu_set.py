@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
-_EVERY = frozenset(range(1 << 16))
+_EVERY = "0-65535"
 
 
 def running(host: Host) -> CpuSet:
@@ -19,7 +19,7 @@ def running(host: Host) -> CpuSet:
     try:
         return online(host)
     except HookError:
-        return _EVERY
+        return parse_list(_EVERY)
 
 
 class CpuSetKnob(Knob):
