@@ -143,11 +143,10 @@ class Undoing:
 
     def _let_follow(self, journal: Journal, claim: Claim) -> None:
         """Change what came up with the value that was put back, and still has what it was."""
-        known = {other.step.key for other in journal.claims.values()}
         for knob in claim.step.knob.followers(self.host):
             claims = self.ledger.counting(knob, self.host)
             others = [other for other in claims if other.number != claim.number]
-            if knob.key not in known and len(others) < len(claims):
+            if len(others) < len(claims) and not _knows(journal, knob):
                 with suppress(Gone, Immovable):
                     self._follow(claim, knob, others)
 
@@ -185,3 +184,8 @@ class Undoing:
             journal.mark(claim, state, goal)
         except HookError as error:
             self.log.warning(str(error), journal.vm)
+
+
+def _knows(journal: Journal, knob: Knob) -> bool:
+    """Whether a VM has, or had, a claim on a value."""
+    return any(claim.step.key == knob.key for claim in journal.claims.values())
