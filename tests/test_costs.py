@@ -10,12 +10,13 @@ import pytest
 from tests.bench.hook import CHECKOUT, OPS, TABLES, Installed, install
 
 _LISTED = """
-import sys
+import os, sys
 sys.argv = sys.argv[1:]
+os._exit = sys.exit
 try:
     exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 except SystemExit as ended:
-    print(*sys.modules, file=sys.stderr)
+    print(sys.getallocatedblocks(), *sys.modules, file=sys.stderr)
     sys.exit(ended.code)
 """
 _TRACE = ("strace", "-f", "-e", "trace=execve,fork,vfork,clone,clone3,open,openat", "-o")
@@ -39,6 +40,8 @@ OPENS = {
 IDLE = 8
 MODULES = {"prepare": 200, "start": 200, "started": 200, "stopped": 130, "release": 130}
 """The most that Python may have after an event, whether it had something to do or not."""
+BLOCKS = 70_000
+"""The most that it may have allocated then: 46,000 are 13 MiB, and of these 8,000 its own."""
 
 
 @pytest.fixture(params=OPENS)
@@ -79,11 +82,12 @@ def test_processes_and_opened_files(installed: Installed, tables: str, tmp_path:
         assert len(opens) <= OPENS[tables].get(op, IDLE), op
 
 
-def test_modules(installed: Installed) -> None:
+def test_modules_and_memory(installed: Installed) -> None:
     """Each event by Python, idle or not, and none with a module that Python does not come with."""
     for op in OPS:
         python = ("/usr/bin/python3", "-IS", "-c", _LISTED)
-        modules = run(installed, op, started=python).split()
+        blocks, *modules = run(installed, op, started=python).split()
+        assert int(blocks) <= BLOCKS, op
         names = {module.partition(".")[0] for module in modules}
         assert names <= {*sys.stdlib_module_names, "vfio_hooks", "__main__"}
         unused = UNUSED_AT_THE_END if op in ("stopped", "release") else UNUSED

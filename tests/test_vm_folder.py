@@ -285,6 +285,13 @@ def test_a_module_is_a_plugin(sealed: Sealed, toml: str, value: str) -> None:
     assert lamp.read_text() == "1"
 
 
+def test_what_a_module_wants_done_at_the_end_is_done(sealed: Sealed) -> None:
+    text = "import atexit\natexit.register(open, '/run/ended', 'w')\ndef plan(*_): return ()\n"
+    (sealed.manage("win11") / "mine.py").write_text(text)
+    assert sealed.hook("win11", "prepare", domain_xml()).code == 0
+    assert (sealed.root / "run/ended").exists()
+
+
 def test_a_cache_beside_a_module_is_neither_run_nor_made(sealed: Sealed, tmp_path: Path) -> None:
     """Whoever wrote it: what is looked at is the module's own file."""
     folder = sealed.manage("win11")
