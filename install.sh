@@ -204,10 +204,11 @@ remember_folders() {
     $DRY_RUN || ((${#MADE[@]} == 0)) || printf '%s\n' "${MADE[@]}" >>"$DESTDIR$FOLDERS_MADE"
 }
 
-# The .py files below a folder, by what is in them.
-fingerprint() {
-    (cd "$1" && find vfio_hooks -name '*.py' -print0 | sort -z | xargs -0r sha256sum | sha256sum)
-}
+# package_files FOLDER ACTION...: the program's modules and its manual pages, handed to find(1).
+package_files() { (cd "$1" && find vfio_hooks \( -name '*.py' -o -path '*/man/*.[0-9]' \) "${@:2}"); }
+
+# The files of the program below a folder, by what is in them.
+fingerprint() { package_files "$1" -print0 | sort -z | (cd "$1" && xargs -0r sha256sum) | sha256sum; }
 
 # Every version has a folder of its own, complete before it has its name, and the hook and the
 # command name the one that they use. So a hook that runs while this upgrades, and imports as it
@@ -228,7 +229,7 @@ unpack() {
     local stage
     stage=$(mktemp -d "$DESTDIR$LIBRARIES/.new.XXXXXX")
     SCRATCH+=("$stage")
-    (cd "$SOURCE" && find vfio_hooks -name '*.py' -exec cp --parents -t "$stage" {} +)
+    package_files "$SOURCE" -exec cp --parents -t "$stage" {} +
     # 755 for folders, 644 for files, whatever the checkout's are.
     chmod -R a=r,u+w,a+X "$stage"
     # Compiled now, because hooks are run by root, who would otherwise write caches later.
@@ -361,7 +362,7 @@ for path, *words in map(str.split, documents):
         with redirect_stdout(file):
             main(words) and sys.exit(1)
 END
-        die "cannot make the manual pages: Python says why above"
+        die "cannot make the manual pages and completions: Python says why above"
     for line in "${DOCUMENTS[@]}"; do
         file=${line%% *}
         put "$(cat -- "$stage/${file##*/}" 2>/dev/null)" "$file" 644

@@ -15,7 +15,6 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import check, preview
 from vfio_hooks.event import PLANNED, Event
 from vfio_hooks.hook.facilities import plan_all
-from vfio_hooks.manual import guide
 
 ROOT = Path(__file__).resolve().parents[1]
 VM = "VFIO-NoHide"
@@ -73,11 +72,3 @@ def test_fifteen_lines() -> None:
 )
 def test_what_the_scripts_do_is_planned(plan: str, change: str) -> None:
     assert change in plan
-
-
-def test_how_long_the_scripts_sleep() -> None:
-    """As counted by hand: the start script 20 s and the script for the card 11 s, then 0.5 s in
-    the stop procedure and 8 s in the way back."""
-    sums = {title: sum(line.pause for line in lines) for title, lines in guide.SCRIPTS}
-    assert list(sums.values()) == [0, 20, 11, 0.5, 8]
-    assert guide.pauses() == 39.5

@@ -134,6 +134,8 @@ def test_a_fresh_install_has_hook_command_and_compiled_package(target: Target) -
     sources = {path.relative_to(ROOT) for path in (ROOT / "vfio_hooks").rglob("*.py")}
     assert {path.relative_to(package.parent) for path in package.rglob("*.py")} == sources
     assert len(list(package.rglob("*.pyc"))) == len(sources)
+    pages = {path.name for path in (ROOT / "vfio_hooks/man").iterdir()}
+    assert {path.name for path in (package / "man").iterdir()} == pages
     assert target.versions() == [target.library()]
     assert (target.hooks / "qemu.d").is_dir()
     for program in (target.hook, target.command):

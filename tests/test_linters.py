@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from manual.make import make
+from vfio_hooks.cli.manual import FOLDER, PAGES
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -50,3 +55,8 @@ def test_shellcheck_finds_nothing() -> None:
     files = _shell_files()
     assert str(ROOT / "tests/run") in files
     _clean("shellcheck", *files)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_finished_manual_page_is_current(name: str) -> None:
+    assert (FOLDER / name).read_text() == make(name), "run python3 -m manual and commit the pages"

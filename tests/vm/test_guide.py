@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.guide import PAUSES
 from tests.vm.desktop import Desktop
 from tests.vm.direct import HOOKS
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import GPU_GROUP, SRIOV_PF
 from tests.vm.release import USER
-from vfio_hooks.manual import guide
 
 NAME = "VFIO-NoHide"
 EXAMPLE = Path(__file__).resolve().parents[2] / "hooks/qemu.d" / NAME / "vm.toml"
@@ -111,5 +111,5 @@ def test_the_whole_day(hooked: Guest, desktop: Desktop, guide_vm: Domain) -> Non
     events = json.loads(hooked.run(f"vfio-hooks log {NAME} --json").stdout)["events"]
     took = {event["event"]: event["milliseconds"] / 1000 for event in events}
     print(f"\n{hooked.release}: the hook took", {name: f"{s:.1f} s" for name, s in took.items()})
-    print(f"in all {sum(took.values()):.1f} s; the guide's scripts sleep {guide.pauses():g} s")
+    print(f"in all {sum(took.values()):.1f} s; the guide's scripts sleep {PAUSES:g} s")
     assert set(took) >= {"prepare", "started", "stopped", "release"}

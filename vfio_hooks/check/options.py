@@ -8,10 +8,9 @@ _ALL = "man vfio-hooks-check lists them all"
 
 @record
 class Options:
-    """`silence`: names of findings that `vfio-hooks check` is not to tell; those of the host-wide
-    file and of vm.toml are added up."""
-
     silence: tuple[str, ...] = ()
+    """Names of findings that `vfio-hooks check` does not report. Names in the host-wide file count
+    in addition to those in vm.toml."""
 
     def __post_init__(self) -> None:
         from vfio_hooks.check import RETIRED, rules

@@ -21,13 +21,15 @@ REQUIRED = "required"
 
 @record
 class General:
-    """The keys outside of the tables, in either file. `dry_run`: events only log their plan.
-    `strict_started`: a failure at `started` is told to libvirt, which then kills the guest that
-    is already running. `script_timeout`: seconds that each of the VM's executables may take."""
+    """The keys outside of the tables, in either file."""
 
     dry_run: bool = False
+    """With true, events only log what they would change, and change nothing."""
     strict_started: bool = False
+    """With true, a failure at libvirt's event `started` is reported to libvirt, which then kills
+    the guest that is already running. With false it is only logged."""
     script_timeout: float = 300.0
+    """How many seconds each of the VM's executables may take before it is killed."""
 
 
 @record

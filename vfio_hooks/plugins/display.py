@@ -78,24 +78,27 @@ _ELSEWHERE = (
 
 @record
 class Options:
-    """`user` and `seat` say whose session is meant, where more than one is on a screen. `off` are
-    outputs to switch off, besides those of the passed card; it also tells which of several that
-    have the same monitor is on it. `primary` is the output that becomes the primary one; where that
-    would be off, the leftmost does. Sway and its like know no primary output. `outputs` are others
-    to change, a table each: { name = "HDMI-1", mode = "1920x1080", rate = 60, right-of = "DP-1" }.
-    Such a table can have a position ("1920,0") or one of right-of, left-of, above, below and
-    same-as; a rotation (normal, left, inverted, right), a reflection (x, y, xy) and a scale, which
-    becomes the nearest that the output can have. `release` says whether the desktop is told that
-    the passed card has gone, to close it. `timeout`, in seconds, is how long the display server may
-    take, and afterwards the card's outputs to come back."""
-
     user: str | None = None
+    """Whose session is meant, if several users have one on a screen."""
     seat: str | None = None
+    """Which seat's session is meant, if several seats have one."""
     off: tuple[str, ...] = ()
+    """Outputs to switch off in addition to those of the passed card. If identical monitors are
+    connected to several outputs, it also says which of these outputs belong to the passed card."""
     primary: str | None = None
+    """The output that becomes the primary one. If it is not set and the primary output is switched
+    off, the leftmost output that stays on becomes the primary one. Compositors such as sway have no
+    primary output, and the key is an error there."""
     outputs: tuple[dict[str, str | int | float], ...] = ()
+    """Other outputs to change, one table for each: { name = "HDMI-1", mode = "1920x1080", rate =
+    60, right-of = "DP-1" }. A table can have a position ("1920,0") or one of right-of, left-of,
+    above, below and same-as; a rotation (normal, left, inverted, right), a reflection (x, y, xy),
+    and a scale, which is rounded to the nearest that the output supports."""
     release: bool = True
+    """Whether the desktop is told that the passed card has gone, so that it closes the card."""
     timeout: float = 15.0
+    """How many seconds the display server may take to make the change. After the VM, the card's
+    outputs have as long to come back."""
 
     def __post_init__(self) -> None:
         for wish in self.outputs:

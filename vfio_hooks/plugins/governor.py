@@ -31,20 +31,20 @@ INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 @record
 class Options:
-    """`governor` is one of scaling_available_governors, or another one that the kernel has as a
-    module; that module then stays loaded. `cpus` says whose: "pinned" means the CPUs that vCPUs
-    are pinned to, and all CPUs when the domain pins none; "all" means all in any case.
-    `energy_performance_preference` is one of energy_performance_available_preferences. In the
-    active modes of intel_pstate and amd_pstate the governor performance allows no preference but
-    performance; to choose another one, set governor = "powersave", which there is the normal
-    mode and no slower. `min_freq` is the lowest frequency in kHz, rounded up to one that the CPU
-    has. `boost` switches turbo frequencies on or off, which concerns all CPUs of the host."""
-
     governor: str = "performance"
+    """One of scaling_available_governors, or another one that the kernel has as a module. That
+    module then stays loaded."""
     cpus: Literal["pinned", "all"] = "pinned"
+    """Which CPUs are meant: "pinned" stands for those that the vCPUs are pinned to, or for all CPUs
+    if the domain pins none; "all" always stands for all."""
     energy_performance_preference: str | None = None
+    """One of energy_performance_available_preferences. In the active modes of intel_pstate and
+    amd_pstate the governor performance allows only the preference performance. To choose another
+    one, set governor = "powersave", which is the normal mode there and no slower."""
     boost: bool | None = None
+    """Whether turbo frequencies are on, for all CPUs of the host."""
     min_freq: int | None = None
+    """The lowest frequency in kHz, rounded up to one that the CPU has."""
 
     def __post_init__(self) -> None:
         if not self.governor.isidentifier():

@@ -28,33 +28,38 @@ from vfio_hooks.steps import Step
 
 @record
 class Options:
-    """`functions` are the PCI functions meant, ["0000:04:00.0"], of those that the domain is
-    given; without it, all that are a graphics card. `rescan` says whether one that its driver
-    does not take back is removed from the bus and found anew. `reset_method` is which resets the
-    kernel may use, in the order in which it tries them, such as "device_specific bus"; the file
-    of that name below /sys/bus/pci/devices/ADDRESS tells those that there are. With `d3cold`
-    false the card never loses its power; some do not wake from that. `power` is what power/control
-    is while the guest runs: "on" keeps the card from sleeping, with "auto" it may. `bar_sizes` has
-    sizes of resizable BARs in MiB, { 0 = 256 }, for guests that cannot use large ones: they hold
-    while the card has no driver of the host's. `timeout`, in seconds, is how long a driver may
-    take to let a card go or to take it back.
-    `alive` is within how many seconds after the start the guest's driver has to take a card. Signs
-    of that are bus mastering and MSI, which a driver switches on, interrupts of the card, an answer
-    of the guest agent, and `vfio-hooks alive VM` by a person. Where there is none the log says so,
-    with what the logs tell, and so does a notification in the user's session. `alive_action` is
-    what is done then: "tell" does no more than that, "shutdown" and "destroy" end the VM, so that
-    the host gets its card and its desktop back. A VM that is paused, or writes to its disks, is
-    given more time; once alive it is not ended any more. A card that is lost later is told, too."""
-
     functions: tuple[str, ...] | None = None
+    """The PCI functions that this table is about, such as ["0000:04:00.0"], out of those that the
+    domain is given. If it is not set, these are all graphics cards."""
     rescan: bool = True
+    """Whether a card that its driver does not take back is removed from the bus and found again by
+    a rescan."""
     reset_method: str | None = None
+    """Which resets the kernel may use, in the order in which it tries them, such as
+    "device_specific bus". The file reset_method below /sys/bus/pci/devices/ADDRESS lists those that
+    the card has."""
     d3cold: bool | None = None
+    """Whether the card may lose its power while it is idle. Some cards do not wake up from that:
+    set it to false for these."""
     power: Literal["on", "auto"] | None = None
+    """The value of power/control while the guest runs: "on" keeps the card awake, "auto" lets it
+    sleep."""
     bar_sizes: dict[str, int] = field(default_factory=dict)
+    """Sizes of resizable BARs in MiB, such as { 0 = 256 }, for guests that cannot use large ones.
+    They hold as long as no driver of the host has the card."""
     timeout: float = 30.0
+    """How many seconds a driver may take to let a card go or to take it back."""
     alive: float | None = None
+    """Within how many seconds after the start the guest's driver has to take the card. Signs of
+    that are bus mastering and MSI, which a driver switches on, interrupts of the card, an answer of
+    the guest agent, and the command `vfio-hooks alive VM`. If there is no sign in time, the log
+    says so, with what the logs show about the reason, and the user's session shows a notification.
+    A VM that is paused, or that writes to its disks, gets more time. If a card is lost later, the
+    log says that as well."""
     alive_action: Literal["tell", "shutdown", "destroy"] = "tell"
+    """What happens to a VM that shows no sign in time: "tell" only reports it, "shutdown" and
+    "destroy" end the VM, so that the host gets its card and its desktop back. A VM that has shown a
+    sign is never ended."""
 
     def __post_init__(self) -> None:
         if self.alive is not None and not 5 <= self.alive <= 3600:

@@ -36,15 +36,15 @@ INSTEAD = dict.fromkeys(("pages", "nr_hugepages", "count", "size", "pagesize", "
 
 @record
 class Options:
-    """`nodes`, such as "0" or "0-1", are the host's NUMA nodes to take the pages from, whatever
-    the domain says. With `reuse` pages that are free already count as the VM's, and only what is
-    missing is added: for a pool that was reserved at boot. Such pages belong to whoever takes
-    them first, so let only VMs use it that are not started at the same moment. `timeout`, in
-    seconds, is how long pages are looked for on each node."""
-
     nodes: str | None = None
+    """The NUMA nodes of the host to take the pages from, such as "0" or "0-1". It takes precedence
+    over what the domain says."""
     reuse: bool = False
+    """Whether pages that are already free count as the VM's, so that only the missing ones are
+    added. This is for a pool that was reserved at boot. Such pages belong to whoever takes them
+    first, so only VMs that are not started at the same moment should share such a pool."""
     timeout: float = 20.0
+    """How many seconds to look for pages on each node."""
 
     def __post_init__(self) -> None:
         try:

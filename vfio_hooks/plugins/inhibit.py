@@ -33,10 +33,9 @@ What = Literal[
 
 @record
 class Options:
-    """`what` the VM keeps from happening, by systemd-inhibit(1)'s names. "handle-lid-switch" is for
-    laptops whose lid is closed while somebody plays."""
-
     what: tuple[What, ...] = ("sleep", "idle")
+    """What the VM keeps from happening, in the words of systemd-inhibit(1). "handle-lid-switch" is
+    for laptops whose lid is closed while somebody plays."""
 
     def __post_init__(self) -> None:
         if not self.what:

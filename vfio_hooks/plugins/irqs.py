@@ -40,13 +40,14 @@ INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 @record
 class Options:
-    """`also` names threads of the VM whose CPUs are kept free too: "emulatorpin", "iothreadpin".
-    `irqbalance` = false leaves irqbalance alone; where it runs, it then moves interrupts to the
-    VM's CPUs again. `vectors` = false leaves the interrupts of the VM's own devices alone."""
-
     also: tuple[Pin, ...] = ()
+    """Threads of the VM whose CPUs are kept free of interrupts as well: "emulatorpin",
+    "iothreadpin"."""
     irqbalance: bool = True
+    """With false, irqbalance is left alone. If it runs, it then moves interrupts to the VM's CPUs
+    again."""
     vectors: bool = True
+    """With false, the interrupts of the VM's own devices are left alone."""
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:

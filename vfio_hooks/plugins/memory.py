@@ -41,34 +41,43 @@ _WATCHDOGS = ("nmi_watchdog", "soft_watchdog")
 
 @record
 class Options:
-    """`drop_caches` (1 page cache, 2 dentries and inodes, 3 both) and `compact_memory` are done
-    once, before the VM starts; there is nothing to undo. `ksm` is the merging of equal pages:
-    0 stops it, 1 runs it, 2 stops it and takes apart what was merged. `transparent_hugepage` and
-    `transparent_hugepage_defrag` are the files enabled and defrag. `swappiness` (0 to 200),
-    `compaction_proactiveness` (0 to 100), `zone_reclaim_mode` and `stat_interval` (seconds) are
-    the sysctls of vm, `numa_balancing`, `nmi_watchdog`, `soft_watchdog` and
-    `sched_rt_runtime_us` those of kernel. While a watchdog is 0 the kernel does not notice a CPU
-    that hangs. With -1 in the last, real-time tasks may use all of a CPU; on Linux 7 they may
-    anyway, as it is 1000000 there, all of a second, and others get their part in another way.
-    `damon_stat` is the parameter `enabled` of the kernel's module of that name, whose thread
-    looks at samples of all memory."""
-
     drop_caches: Literal[0, 1, 2, 3] = 0
+    """What to drop from memory once, before the VM starts: 1 the page cache, 2 dentries and inodes,
+    3 both. There is nothing to undo."""
     compact_memory: bool = False
+    """Whether memory is compacted once, before the VM starts. There is nothing to undo."""
     ksm: Literal[0, 1, 2] | None = None
+    """The merging of equal pages: 0 stops it, 1 runs it, 2 stops it and separates the pages that
+    were merged."""
     transparent_hugepage: Literal["always", "madvise", "never"] | None = None
+    """The file enabled below /sys/kernel/mm/transparent_hugepage."""
     transparent_hugepage_defrag: (
         Literal["always", "defer", "defer+madvise", "madvise", "never"] | None
     ) = None
+    """The file defrag below /sys/kernel/mm/transparent_hugepage."""
     swappiness: int | None = None
+    """The sysctl vm.swappiness, 0 to 200."""
     compaction_proactiveness: int | None = None
+    """The sysctl vm.compaction_proactiveness, 0 to 100."""
     zone_reclaim_mode: int | None = None
+    """The sysctl vm.zone_reclaim_mode, 0 to 7."""
     stat_interval: int | None = None
+    """The sysctl vm.stat_interval: how many seconds pass between two updates of the kernel's
+    statistics."""
     numa_balancing: Literal[0, 1, 2] | None = None
+    """The sysctl kernel.numa_balancing."""
     nmi_watchdog: Literal[0, 1] | None = None
+    """The sysctl kernel.nmi_watchdog. While it is 0 the kernel does not notice a CPU that hangs."""
     soft_watchdog: Literal[0, 1] | None = None
+    """The sysctl kernel.soft_watchdog. While it is 0 the kernel does not notice a CPU that runs
+    nothing but the kernel."""
     sched_rt_runtime_us: int | None = None
+    """The sysctl kernel.sched_rt_runtime_us: how many microseconds of each second real-time tasks
+    may run. With -1 they may use all of a CPU. On Linux 7 they may anyway: the value is 1000000
+    there, a whole second, and other tasks get their share in another way."""
     damon_stat: bool | None = None
+    """The parameter `enabled` of the kernel module damon_stat, whose thread takes samples of all
+    memory."""
 
     def __post_init__(self) -> None:
         for name, lowest, highest in (

@@ -43,23 +43,26 @@ _RESTART_AFTER = 3
 
 @record
 class Options:
-    """`command` is the program and its arguments; a string is split at its blanks, as a shell
-    would, and nothing in it is replaced. `user` is whom it runs as; by default the one who has the
-    graphical session. `when` it is started: "started", when the VM runs, or "prepare", before
-    anything else of the VM is there. `restart` says whether it is started again when it ends:
-    "no", "on-failure" or "always", three seconds later. `environment` has variables that are set
-    besides those of the session. `folder` is where it is started, by default the user's home.
-    `name` tells it from the VM's other programs; by default that of the program. `timeout` is how
-    many seconds it may take to end before it is killed."""
-
     command: str | tuple[str, ...]
+    """The program and its arguments. A string is split at blanks as a shell would split it, but
+    nothing in it is expanded."""
     user: str | None = None
+    """The user that it runs as. If it is not set, it is the user of the graphical session."""
     when: Literal["prepare", "started"] = "started"
+    """When it is started: "started" is when the VM runs, "prepare" is before anything else is done
+    for the VM."""
     restart: Literal["no", "on-failure", "always"] = "no"
+    """Whether it is started again, three seconds after it has ended: "no", "on-failure" or
+    "always"."""
     environment: dict[str, str] = field(default_factory=dict)
+    """Variables that are set in addition to those of the session."""
     folder: str | None = None
+    """The folder that it is started in. If it is not set, it is the user's home."""
     name: str | None = None
+    """A name that tells it from the VM's other programs. If it is not set, it is the name of the
+    program."""
     timeout: float = 10.0
+    """How many seconds it may take to end before it is killed."""
 
     def __post_init__(self) -> None:
         if not self.words or not self.words[0]:

@@ -33,14 +33,14 @@ _OURS = re.compile(r"(libvirtd|virtqemud|dbus|dbus-broker|systemd-journald)[-.].
 
 @record
 class Options:
-    """`unit` is a unit of systemd's system manager; without a suffix it is a service. `action` is
-    what happens to it before the VM starts: "stop", "start", or "restart", which does nothing to
-    one that does not run, and is done once more after the VM has ended. `timeout` is how many
-    seconds each of these may take."""
-
     unit: str
+    """The unit, by its name in systemd's system manager. A name without a suffix is that of a
+    service."""
     action: Literal["stop", "start", "restart"] = "stop"
+    """What happens to the unit before the VM starts. "restart" leaves a unit alone that is not
+    running; one that is running is restarted once more after the VM has ended."""
     timeout: float = 100.0
+    """How many seconds each start or stop of the unit may take."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]{1,255}", self.unit) or self.unit[0] in "-.":

@@ -51,22 +51,24 @@ _NVIDIA = ("nvidia-persistenced.service", "nvidia-powerd.service")
 
 @record
 class Options:
-    """`manager` is the systemd unit of the display manager; without it, what
-    /etc/systemd/system/display-manager.service points to, and none where that is not there; "none"
-    leaves it, and the text console, as they are.
-    `modules` are kernel modules to unload, each together with all that stands on it; without it,
-    nvidia's, where the card has that driver, and [] for none. `leftovers` are programs of user
-    sessions that still have the card open when the display manager has stopped: with "wait" they
-    are waited for until `timeout`, in seconds, and then the VM does not start; with "end" they
-    are asked to end after a third of that time, and killed after two thirds. Services of the
-    system are never killed. `restart` says when the display manager is started again: when the VM
-    has ended, or "without-card", also while it runs."""
-
     manager: str | None = None
+    """The systemd unit of the display manager. If it is not set, the unit that
+    /etc/systemd/system/display-manager.service points to is used, or none if that link does not
+    exist. "none" leaves the display manager and the text console as they are."""
     modules: tuple[str, ...] | None = None
+    """Kernel modules to unload, each together with all modules that depend on it. If it is not set,
+    nvidia's modules are unloaded if the card has nvidia's driver. With [] no module is unloaded."""
     leftovers: Literal["wait", "end"] = "wait"
+    """What happens to programs of user sessions that still have the card open after the display
+    manager has stopped. With "wait" they may close it until `timeout` is over, and then the VM does
+    not start. With "end" they are asked to end after a third of that time, and killed after two
+    thirds. System services are never killed."""
     restart: Literal["after-vm", "without-card"] = "after-vm"
+    """When the display manager is started again: when the VM has ended, or, with "without-card",
+    also while the VM runs."""
     timeout: float = 30.0
+    """How many seconds programs may take to close the card after the display manager has stopped.
+    Each kernel module has as long to be unloaded."""
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:

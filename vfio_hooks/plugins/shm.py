@@ -48,16 +48,19 @@ _PROFILE = "/etc/apparmor.d/abstractions/libvirt-qemu"
 
 @record
 class Options:
-    """`name` is that of the file in /dev/shm, or "kvmfr0". `size` is in MiB; without it, the
-    domain's. `owner` is the user who runs the program on the host, such as the Looking Glass
-    client; without it, the user that QEMU runs as. `group` is by default QEMU's, so that QEMU can
-    use the file whoever owns it. `mode` are the permissions, in octal."""
-
     name: str | None = None
+    """The name of the file in /dev/shm, or "kvmfr0". If it is not set, the table is about all such
+    files of the domain."""
     size: int | None = None
+    """The size in MiB. If it is not set, it is the size in the domain."""
     owner: str | None = None
+    """The user who runs the program on the host, such as the Looking Glass client. If it is not
+    set, it is the user that QEMU runs as."""
     group: str | None = None
+    """The group of the file. If it is not set, it is QEMU's, so that QEMU can use the file whoever
+    owns it."""
     mode: str = "0660"
+    """The permissions, in octal."""
 
     def __post_init__(self) -> None:
         if self.name is not None and (

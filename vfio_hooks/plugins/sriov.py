@@ -46,30 +46,36 @@ MULTIPLE = True
 
 @record
 class Options:
-    """`pf` is the card's network interface, or its PCI address ("0000:07:00.1"). `vf` is the
-    number of a VF, from 0; it needs `pf`. `numvfs` is how many VFs the card has to have at least;
-    without it, as many as it takes for those that the table and the domain name. `vlan` is the
-    VLAN that the card puts the VF's packets into (0: none), which the guest does not see; `qos`
-    is their priority, 0 to 7, and `proto` the VLAN's protocol. `mac` is the VF's MAC address.
-    `trust` lets the guest change its MAC address and see others' packets, where the driver
-    allows that to trusted VFs. `spoofchk` drops packets that the guest sends from other addresses
-    than its own. `max_tx_rate` and `min_tx_rate` are limits of what it sends, in Mbit/s, 0 for
-    none; most drivers need the card's link to be up for that. `state` is the link that the VF
-    sees: "auto" is the card's own, "enable" is always up, also for talk between VFs, "disable" is
-    down."""
-
     pf: str | None = None
+    """The network card, by its network interface or its PCI address ("0000:07:00.1")."""
     vf: int | None = None
+    """The number of a VF of this card, counted from 0. It needs `pf`."""
     numvfs: int | None = None
+    """How many VFs the card must have at least. If it is not set, it gets as many as the table and
+    the domain need."""
     vlan: int | None = None
+    """The VLAN that the card puts the VF's packets into, or 0 for none. The guest does not see
+    it."""
     qos: int | None = None
+    """The priority of the VLAN's packets, 0 to 7."""
     proto: Literal["802.1Q", "802.1ad"] = "802.1Q"
+    """The protocol of the VLAN."""
     mac: str | None = None
+    """The MAC address of the VF."""
     trust: bool | None = None
+    """Whether the guest may change its MAC address and see packets for others, if the driver allows
+    this to trusted VFs."""
     spoofchk: bool | None = None
+    """Whether the card drops packets that the guest sends from addresses other than its own."""
     max_tx_rate: int | None = None
+    """The most that the guest may send, in Mbit/s, or 0 for no limit. Most drivers need the card's
+    link to be up for this."""
     min_tx_rate: int | None = None
+    """What the guest can always send, in Mbit/s, or 0 for no guarantee. Most drivers need the
+    card's link to be up for this."""
     state: Literal["auto", "enable", "disable"] | None = None
+    """The link that the VF sees: "auto" is the card's own, "enable" is always up, which also lets
+    VFs talk to each other, and "disable" is always down."""
 
     def __post_init__(self) -> None:
         for name, last in (("vf", 65535), ("numvfs", 65535), ("vlan", 4094), ("qos", 7)):

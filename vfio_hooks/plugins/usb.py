@@ -49,15 +49,15 @@ MULTIPLE = True
 
 @record
 class Options:
-    """`device` is a vendor and product number as lsusb shows them ("046d:c52b"), and stands for
-    all devices that have them; or a place, "1-4", as in /sys/bus/usb/devices; or one interface of
-    the device there, "1-4:1.0". Of a place the first number is that of the bus, which may be
-    another after the next boot: "pci-0000:0b:00.3-usb-0:4" is the same port for good, as `udevadm
-    info /sys/bus/usb/devices/1-4` has it in ID_PATH. `driver` is what the interfaces are bound to,
-    or "none"."""
-
     device: str | None = None
+    """The device: a vendor and product number as lsusb shows them ("046d:c52b"), which stands for
+    all devices that have it; a port, "1-4", as in /sys/bus/usb/devices; or one interface of the
+    device there, "1-4:1.0". The first number of a port is that of its bus, which may be another one
+    after the next boot. "pci-0000:0b:00.3-usb-0:4" always is the same port: `udevadm info
+    /sys/bus/usb/devices/1-4` shows it as ID_PATH. If it is not set, all USB devices of the domain
+    are meant."""
     driver: str = "none"
+    """The driver that the interfaces are bound to, or "none"."""
 
     def __post_init__(self) -> None:
         if self.device is not None and not (

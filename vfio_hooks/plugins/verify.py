@@ -22,9 +22,8 @@ _LONGEST = 3600
 
 @record
 class Options:
-    """`seconds` is how long it watches, from the start of the VM on."""
-
     seconds: float = 30.0
+    """How many seconds to watch, from the start of the VM."""
 
     def __post_init__(self) -> None:
         if not 0 < self.seconds <= _LONGEST:

@@ -32,13 +32,12 @@ _ALLOWED = ("/sys/", "/proc/sys/")
 
 @record
 class Options:
-    """`path` is a file below /sys or /proc/sys, or the name of a sysctl, "vm.dirty_ratio". `value`
-    is written the way the kernel shows it when the file is read ("Y", not 1, where it shows
-    Y or N). With `once` nothing is put back: for files that can only be written."""
-
     path: str
+    """A file below /sys or /proc/sys, or the name of a sysctl, such as "vm.dirty_ratio"."""
     value: str | int
+    """The value, as the kernel shows it when the file is read ("Y", not 1, if it shows Y or N)."""
     once: bool = False
+    """With true, nothing is put back: for files that can only be written."""
 
     def __post_init__(self) -> None:
         parts = _file(self.path).split("/")[1:]

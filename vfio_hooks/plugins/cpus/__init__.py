@@ -54,15 +54,14 @@ INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 @record
 class Options:
-    """`also` names threads of the VM whose CPUs leave the host too: "emulatorpin", "iothreadpin".
-    `kernel_threads` = false leaves work queues and kernel threads where they are. `partition`
-    puts the CPUs of each vCPU into a partition of its own once the VM runs: "root", or "isolated",
-    which the scheduler does not balance; that needs Linux 6.7, cgroup v2, and a CPU of its own for
-    each vCPU."""
-
     also: tuple[Pin, ...] = ()
+    """Threads of the VM whose CPUs the host leaves as well: "emulatorpin", "iothreadpin"."""
     kernel_threads: bool = True
+    """With false, work queues and kernel threads stay where they are."""
     partition: Literal["root", "isolated"] | None = None
+    """Puts the CPUs of each vCPU into a partition of their own once the VM runs: "root", or
+    "isolated", in which the scheduler does not balance the load. This needs Linux 6.7, cgroup v2,
+    and a CPU of its own for each vCPU."""
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:

@@ -53,22 +53,23 @@ INSTEAD = dict.fromkeys(("devices", "device", "addresses", "address", "ids"), _S
 
 @record
 class Options:
-    """`group` says what happens to functions that share an IOMMU group with a passed one and are
-    in use by the host: "error", or "bind" to take them from the host for the VM's run.
-    `driver` is what unmanaged functions are bound to. `timeout`, in seconds, is how long
-    programs may take to close a function, and a driver to let it go or to take it. `in_use` says
-    what happens to a function that the host uses: with "wait" one whose loss would cost the host
-    a mounted file system or its network is an error, and programs that have it open are waited
-    for; with "take" it is taken from them. `expected` says what is at each address: vendor and
-    device, the board's vendor and device, and where the kernel tells it a serial number, such as
-    { "0000:04:00.0" = "1002:73bf 1da2:e438" }. The VM does not start with anything else there.
-    What is not in it is noted at the first start, in /var/lib/vfio-hooks/devices."""
-
     group: Literal["error", "bind"] = "error"
+    """What happens to functions that the host uses and that share an IOMMU group with a passed one:
+    "error", or "bind" to take them from the host while the VM runs."""
     in_use: Literal["wait", "take"] = "wait"
+    """What happens to a passed function that the host uses. With "wait" it is an error if the host
+    would lose a mounted file system or its network, and programs that have the function open get
+    time to close it. With "take" it is taken from them."""
     driver: str = "vfio-pci"
+    """The driver that functions with managed='no' are bound to."""
     timeout: float = 30.0
+    """How many seconds programs may take to close a function, and a driver to let it go or to take
+    it."""
     expected: dict[str, str] = field(default_factory=dict)
+    """What is at each address: vendor and device, vendor and device of the board, and a serial
+    number if the kernel knows one, such as { "0000:04:00.0" = "1002:73bf 1da2:e438" }. If there is
+    anything else at the address, the VM does not start. Addresses that are left out are noted at
+    the first start, in /var/lib/vfio-hooks/devices."""
 
     def __post_init__(self) -> None:
         if not is_for_guests(self.driver):

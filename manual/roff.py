@@ -22,7 +22,7 @@ class Page:
 
     def __init__(self, name: str, section: int, source: str, summary: str) -> None:
         self._lines = [
-            r".\" Made by `vfio-hooks manual`: do not edit.",
+            r".\" Made by `python3 -m manual`: do not edit.",
             f'.TH {name.upper()} {section} "" "{source}"',
             ".nh",
             ".ad l",
@@ -64,7 +64,7 @@ class Page:
 def paragraphs(text: str) -> list[str]:
     """The paragraphs of a text; examples that follow each other are one."""
     found: list[str] = []
-    for block in re.split(r"\n[ \t]*\n", text.strip("\n")):
+    for block in re.split(r"\n(?:[ \t]*\n)+", text.strip("\n")):
         if not block.strip():
             continue
         # What introduces an example may stand right above it.
