@@ -20,20 +20,20 @@ _REMEMBERED = 512
 def parse_list(text: str) -> CpuSet:
     """The CPUs of a list: "0-3,8" is {0, 1, 2, 3, 8}, "" is none.
 
-    Also libvirt's "^" notation: "0-3,^2" is {0, 1, 3}. Raises ValueError on anything else.
+    Also libvirt's "^" notation: "0-3,^2" is {0, 1, 3}. Like libvirt, it takes away only what stands
+    before it: "^2,0-3" is {0, 1, 2, 3}. Raises ValueError on anything else.
     """
     cpus: set[int] = set()
-    excluded: set[int] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
-        wanted = excluded if part.startswith("^") else cpus
         first, dash, last = part.removeprefix("^").partition("-")
         if not (first.isdecimal() and (last.isdecimal() if dash else True)):
             raise ValueError(f"{text!r} is not a CPU list like 0-3,8")
         low, high = int(first), int(last) if dash else int(first)
         if low > high or high > 65535:
             raise ValueError(f"{part!r} is not a range of CPUs")
-        wanted.update(range(low, high + 1))
-    return frozenset(cpus - excluded)
+        change = cpus.difference_update if part.startswith("^") else cpus.update
+        change(range(low, high + 1))
+    return frozenset(cpus)
 
 
 def format_list(cpus: Iterable[int]) -> str:
