@@ -5,6 +5,11 @@ umask 022
 export LC_ALL=C
 
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# In a wheel this file is inside of the Python package.
+MODULES_FROM=$SOURCE
+[[ -d $SOURCE/vfio_hooks ]] || MODULES_FROM=${SOURCE%/*/*}
+# For packages: the files of the hook, and none where libvirt looks for it.
+PACKAGE_ONLY=false
 # What runs is the distribution's own Python: an upgrade of it never leaves a broken hook behind.
 PYTHON=/usr/bin/python3
 OLDEST_PYTHON="3, 11"
@@ -83,7 +88,10 @@ usage: install.sh [--dry-run] [--yes] [--destdir DIR] [--prefix DIR]   install, 
 
   --yes          go on without the lines that you have added to the hook of VFIO-Tools
   --dry-run      print what would be done, and do nothing
-  --destdir DIR  put the files below DIR, for packages; nothing else on this machine is touched
+  --destdir DIR  put the files below DIR; nothing else on this machine is touched
+  --package      with --destdir, lay out the files of a package: the hook goes beside the modules,
+                 with the script that puts it in place
+  --python FILE  have the hook and the command run by this Python in place of $PYTHON
   --prefix DIR   in place of /usr/local; packages have /usr
 
 Installed are the package ($LIBRARIES), the hook ($HOOKS/qemu) and
@@ -215,12 +223,12 @@ fingerprint() { package_files "$1" -print0 | sort -z | (cd "$1" && xargs -0r sha
 # goes, has its own version to the end; the one before the newest is kept for it.
 install_package() {
     local version
-    version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$SOURCE/vfio_hooks/__init__.py")
-    LIBRARY=$LIBRARIES/$version-$(fingerprint "$SOURCE" | cut -c 1-12)
+    version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$MODULES_FROM/vfio_hooks/__init__.py")
+    LIBRARY=$LIBRARIES/$version-$(fingerprint "$MODULES_FROM" | cut -c 1-12)
     local target=$DESTDIR$LIBRARY
     if [[ ! -d $target ]]; then
         act "install the package into $LIBRARY" unpack "$target"
-    elif [[ $(fingerprint "$target") != "$(fingerprint "$SOURCE")" ]]; then
+    elif [[ $(fingerprint "$target") != "$(fingerprint "$MODULES_FROM")" ]]; then
         act "install the package again into $LIBRARY, where files were changed" unpack "$target"
     fi
 }
@@ -229,16 +237,21 @@ unpack() {
     local stage
     stage=$(mktemp -d "$DESTDIR$LIBRARIES/.new.XXXXXX")
     SCRATCH+=("$stage")
-    package_files "$SOURCE" -exec cp --parents -t "$stage" {} +
-    # 755 for folders, 644 for files, whatever the checkout's are.
-    chmod -R a=r,u+w,a+X "$stage"
+    copy_modules "$stage"
     # Compiled now, because hooks are run by root, who would otherwise write caches later.
-    timeout 300 "$PYTHON" -I -m compileall -q -s "$stage" -p "$LIBRARY" "$stage"
+    # What a package brings is compiled by the Python that is on the machine.
+    $PACKAGE_ONLY || timeout 300 "$PYTHON" -I -m compileall -q -s "$stage" -p "$LIBRARY" "$stage"
     if [[ -d $1 ]]; then
         mv -T "$1" "$stage.damaged"
         SCRATCH+=("$stage.damaged")
     fi
     mv -T "$stage" "$1"
+}
+
+# 755 for folders, 644 for files, whatever the checkout's are.
+copy_modules() {
+    package_files "$MODULES_FROM" -exec cp --parents -t "$1" {} +
+    chmod -R a=r,u+w,a+X "$1"
 }
 
 # put TEXT FILE [MODE]: a file with this text, executable as a rule, there in one rename.
@@ -269,22 +282,8 @@ library_in_use() {
     fi
 }
 
-# The hook of VFIO-Tools, which most guides have: all it does is run the executables in
-# qemu.d/<VM>/<operation>/<sub-operation>, and so does ours. Some have $1 and $2 there.
-is_vfio_tools_hook() { [[ -f $1 ]] && grep -Eq 'qemu\.d/"?\$\{?\w+\}?"?/"?\$\{?\w' "$1"; }
-
-# The lines with which that hook does more: what has a word that is none of its own.
-own_lines() {
-    local words="GUEST_NAME|HOOK_NAME|STATE_NAME|MISC|BASEDIR|HOOKPATH|qemu\.d|file|IFS|[0-9a-zA-Z]"
-    words+="|if|elif|then|else|fi|for|while|in|do|done|read|test|set|exit|shift|exec|eval|dirname"
-    words+="|basename|readlink|realpath|find|maxdepth|type|executable|print0?|sort"
-    local number
-    local -a numbers
-    mapfile -t numbers < <(sed -E "s/(^|[[:space:]])#.*//; s/\b($words)\b//g" "$1" | grep -n '[[:alnum:]]')
-    for number in "${numbers[@]%%:*}"; do
-        sed -n "${number}s/^/  line $number: /p" "$1"
-    done
-}
+is_vfio_tools_hook() { [[ -f $1 ]] && sh "$SOURCE/packaging/switch" is-dispatcher "$1"; }
+own_lines() { sh "$SOURCE/packaging/switch" own-lines "$1"; }
 
 # They would be run no more; and with the rest of that hook the VM's executables would run twice.
 give_up_own_lines() {
@@ -329,7 +328,18 @@ warn_of_untrusted() {
 }
 
 install_hook() {
-    put "$(sed "s|^LIBRARY = .*|LIBRARY = \"$LIBRARY\"|" "$SOURCE/hooks/qemu")" "$HOOKS/qemu"
+    put "$(sed "s|^LIBRARY = .*|LIBRARY = \"$LIBRARY\"|; s|^python=.*|python=$PYTHON|" "$SOURCE/hooks/qemu")" "$1"
+}
+
+# What no package may own, and how it is put in place; and the files for people to read.
+install_package_files() {
+    install_hook "$LIBRARIES/hook"
+    put "$(sed "s|^library=.*|library=$LIBRARIES|; s|^python=.*|python=$PYTHON|" "$SOURCE/packaging/switch")" "$LIBRARIES/switch"
+    local example
+    while read -r example; do
+        make_folder "$(dirname "$SHARE/doc/vfio-hooks/examples/$example")"
+        put "$(<"$SOURCE/hooks/qemu.d/$example")" "$SHARE/doc/vfio-hooks/examples/$example" 644
+    done < <(cd "$SOURCE/hooks/qemu.d" && find . -type f -printf '%P\n' | sort)
 }
 
 install_command() {
@@ -350,12 +360,14 @@ install_documents() {
     local stage line file
     stage=$(mktemp -d)
     SCRATCH+=("$stage")
+    # A copy, as beside the modules of a wheel there are others, which must not be run as root.
+    copy_modules "$stage"
     # A dry run may be there before Python is.
-    [[ ! -x $PYTHON ]] || timeout 300 "$PYTHON" -IB - "$SOURCE" "$stage" "${DOCUMENTS[@]}" <<'END' ||
+    [[ ! -x $PYTHON ]] || timeout 300 "$PYTHON" -IB - "$stage" "${DOCUMENTS[@]}" <<'END' ||
 import os, sys
 from contextlib import redirect_stdout
-source, stage, *documents = sys.argv[1:]
-sys.path.insert(0, source)
+stage, *documents = sys.argv[1:]
+sys.path.insert(0, stage)
 from vfio_hooks.cli import main
 for path, *words in map(str.split, documents):
     with open(f"{stage}/{os.path.basename(path)}", "w", encoding="utf-8") as file:
@@ -393,7 +405,7 @@ install_all() {
     MADE=()
     exists "$DESTDIR$COMMAND" && ! is_our_command "$DESTDIR$COMMAND" &&
         die "$COMMAND is there already and is not ours: move it away"
-    keep_foreign_hook
+    $PACKAGE_ONLY || keep_foreign_hook
     before=$(library_in_use)
     make_folder "$LIBRARIES"
     make_folder "$(dirname "$COMMAND")"
@@ -401,9 +413,9 @@ install_all() {
     for line in "${DOCUMENTS[@]}"; do
         make_folder "$(dirname "${line%% *}")"
     done
-    remember_folders
+    $PACKAGE_ONLY || remember_folders
     install_package
-    install_hook
+    if $PACKAGE_ONLY; then install_package_files; else install_hook "$HOOKS/qemu"; fi
     install_command
     install_documents
     # A run that found everything in place keeps what it found.
@@ -607,9 +619,15 @@ main() {
         --yes) YES=true ;;
         --uninstall) task=uninstall ;;
         --demo) task=demo ;;
+        --package) PACKAGE_ONLY=true ;;
         --destdir)
             [[ -n ${2:-} ]] || die "--destdir needs a folder"
             DESTDIR=$(realpath -m -- "$2")
+            shift
+            ;;
+        --python)
+            [[ ${2:-} == /* ]] || die "--python needs the full path of a Python, such as $PYTHON"
+            PYTHON=$2
             shift
             ;;
         --prefix)
@@ -623,6 +641,7 @@ main() {
         esac
         shift
     done
+    ! $PACKAGE_ONLY || [[ -n $DESTDIR ]] || die "--package needs --destdir: it is for those who make packages"
     trap remove_scratch EXIT
     trap 'exit 130' INT TERM HUP
     [[ -n $DESTDIR ]] || ((EUID == 0)) || $DRY_RUN || die "only root can do that: sudo $0"

@@ -124,7 +124,9 @@ def checkout(tmp_path: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "vfio_hooks", copy / "vfio_hooks", ignore=ignored)
     shutil.copytree(ROOT / "hooks", copy / "hooks")
-    shutil.copy(ROOT / "install.sh", copy)
+    (copy / "packaging").mkdir()
+    for name in ("install.sh", "packaging/switch"):
+        shutil.copy(ROOT / name, copy / name)
     return copy
 
 
