@@ -319,6 +319,29 @@ def test_a_thread_that_the_kernel_resets_meanwhile(memory: Path) -> None:
     assert kernel.state() == before
 
 
+def test_threads_of_a_node_after_a_partition(memory: Path) -> None:
+    """Linux 6.12 gives every thread the CPUs that are in none, also those that a node's had not."""
+    kernel, vm = host(), domain("2", "3")
+    before = kernel.state()
+    perform(kernel, memory, vm)
+    kernel.files[f"{ROOT}/cpuset.cpus.effective"] = "0-1,4-7\n"
+    tasks.allow(kernel, "13", "0-1,4-15")
+    assert undo(kernel, memory, vm) == []
+    assert kernel.files["/proc/13/status"] == before["/proc/13/status"]
+
+
+def test_a_thread_that_lost_a_cpu_that_was_offline(memory: Path) -> None:
+    """As RCU's do, which get it back from the kernel when it comes."""
+    kernel, vm = host(), domain("4", "5")
+    hotplug.set_online(kernel, "0-6")
+    tasks.allow(kernel, "11", "0-6")
+    perform(kernel, memory, vm)
+    hotplug.set_online(kernel, "0-7")
+    tasks.allow(kernel, "11", "0-7")
+    assert undo(kernel, memory, vm) == []
+    assert parse_list(kernel.files["/proc/11/status"].split()[-1]) >= parse_list("0-7")
+
+
 def test_a_file_of_systemds_that_says_nothing_is_no_limit(memory: Path) -> None:
     kernel, vm = host(), domain("4", "5")
     kernel.files[systemd.DROP_IN.format("user.slice")] = "[Slice]\nAllowedCPUs=\n"

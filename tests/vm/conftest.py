@@ -13,7 +13,7 @@ import pytest
 
 from tests.vm import machine, saved
 from tests.vm.guest import Guest
-from tests.vm.process import VmError
+from tests.vm.process import EmulatorEnded, VmError
 from tests.vm.release import RELEASES, TESTING
 from tests.vm.snapshot import State, difference
 
@@ -33,6 +33,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             marks=(
                 pytest.mark.vm,
                 pytest.mark.xdist_group(f"{metafunc.module.__name__}-{release}"),
+                pytest.mark.flaky(reruns=1, only_rerun=[EmulatorEnded.__name__]),
             ),
         )
         for release in releases

@@ -9,7 +9,7 @@ from functools import cached_property
 from tests.vm.domains import Domain
 from tests.vm.machine import Machine
 from tests.vm.observer import Observer
-from tests.vm.process import VmError, last_line
+from tests.vm.process import EmulatorEnded, VmError, last_line
 from tests.vm.snapshot import State
 from tests.vm.ssh import Result
 
@@ -66,10 +66,19 @@ class Guest:
     ) -> Result:
         """Run a shell command line; a failing one is an error unless `check` is off."""
         result = self.machine.ssh.run(command, user=user, input=input, timeout=timeout)
+        if result.returncode == 255:  # ssh's own
+            self._check_alive()
         if check and result.returncode != 0:
             told = (result.stderr + result.stdout).strip() or "it printed nothing"
             raise VmError(f"{self.release}: exit {result.returncode} from {command!r}: {told}")
         return result
+
+    def _check_alive(self) -> None:
+        if not self.machine.alive():
+            raise EmulatorEnded(
+                f"{self.release}: QEMU has ended: {self.machine.why_dead()}; "
+                f"the guest said last: {last_line(self.machine.console())}"
+            )
 
     def put(self, path: str, text: str, mode: str = "0644") -> None:
         """Write a file; its folders are made."""
@@ -146,7 +155,11 @@ class Guest:
 
         It has settled, or is the one expected.
         """
-        return self._observer.look(expected)
+        try:
+            return self._observer.look(expected)
+        except OSError:
+            self._check_alive()
+            raise
 
     def snapshot(self) -> State:
         """The state of all that hooks may touch, after the dust of hotplug has settled."""

@@ -39,6 +39,7 @@ KERNEL_FILES = (
     "/sys/module/pcie_aspm/parameters/policy",
     "/proc/irq/default_smp_affinity",
 )
+PF_NO_SETAFFINITY = 0x04000000  # include/linux/sched.h
 
 
 def read(path: Path) -> str:
@@ -123,7 +124,7 @@ def tasks() -> Iterator[tuple[str, str]]:
     groups: dict[str, set[str]] = {}
     for folder in Path("/proc").glob("[0-9]*/task/[0-9]*"):
         try:
-            start = (folder / "stat").read_text().rpartition(")")[2].split()[19]
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
             status = dict(
                 line.split(":\t", 1) for line in (folder / "status").open() if ":\t" in line
             )
@@ -131,9 +132,11 @@ def tasks() -> Iterator[tuple[str, str]]:
         except OSError:
             continue  # It has ended.
         cpus, name = status["Cpus_allowed_list"].strip(), status["Name"].strip()
-        if name.startswith("irq/"):
-            continue  # The kernel keeps it where its interrupt is.
-        yield f"task {folder.name} since {start}", f"{cpus} ({name})"
+        if name.startswith("irq/") or int(fields[6]) & PF_NO_SETAFFINITY:
+            # The kernel keeps it where its interrupt is, or sends it to where there is work: a
+            # queue's rescuer has the CPUs of the node that it last helped. Nobody else can move it.
+            continue
+        yield f"task {folder.name} since {fields[19]}", f"{cpus} ({name})"
         if group:
             groups.setdefault(group.partition("/")[0], set()).add(cpus)
     for unit, lists in sorted(groups.items()):

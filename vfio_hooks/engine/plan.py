@@ -22,7 +22,6 @@ from vfio_hooks.sharing import (
     Subtract,
     added,
     is_shared,
-    known_values,
     target,
 )
 
@@ -179,18 +178,17 @@ def own_value(ledger: Ledger, step: Step, live: str, host: Host, since: float = 
     first claim of this plan, where a part of it is carried out already."""
     claims = ledger.counting(step.knob, host, since)
     if not claims:
-        return Own(live, [])
+        return Own(step.knob.own(live, host), [])
     base, shares = claims[-1].base, holding(claims)
     if all(claim.step.key != step.key for claim in claims):
         return _inherited(step.knob, base, shares, live, host)
     cut_off = any(claim.state is not State.HELD for claim in claims)
-    known = known_values(base, shares, step.knob.is_reset)
-    if cut_off or any(step.knob.same(live, value, host) for value in known):
+    if cut_off or step.knob.is_ours(live, base, shares, host):
         return Own(base, shares)
     if isinstance(step.share, Add) and (rest := int(live) - added(shares)) >= 0:
         # Numbers that are added up have room for everybody: only the difference is theirs.
         return Own(str(rest), shares)
-    return Own(live, [], foreign=True)
+    return Own(step.knob.own(live, host), [], foreign=True)
 
 
 def _inherited(knob: Knob, base: str, shares: list[Share], live: str, host: Host) -> Own:
@@ -198,7 +196,7 @@ def _inherited(knob: Knob, base: str, shares: list[Share], live: str, host: Host
     for own in (base, knob.begun(base, host)):
         if knob.same(live, target(own, shares), host):
             return Own(own, shares)
-    return Own(live, [])
+    return Own(knob.own(live, host), [])
 
 
 def undo_text(step: Step, base: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vfio_hooks.engine.journal import Claim, State
 from vfio_hooks.engine.ledger import holding
-from vfio_hooks.sharing import Add, Exclusive, Share, added, known_values, target, without_each
+from vfio_hooks.sharing import Add, Exclusive, Share, added, target, without_each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ class Value:
         return self._is_wanted[claim.base]
 
     def _is_known(self, claim: Claim, shares: Sequence[Share]) -> bool:
-        knob = claim.step.knob
-        known = known_values(claim.base, shares, knob.is_reset)
-        return any(self.shows(knob, value) for value in known)
+        return claim.step.knob.is_ours(self.live, claim.base, shares, self._host)
 
     def _with(self, claim: Claim) -> list[Share]:
         if claim.number in self._others:

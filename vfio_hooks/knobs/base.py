@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import chain
 
 from vfio_hooks.record import record
-from vfio_hooks.sharing import shown
+from vfio_hooks.sharing import known_values, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import ClassVar
 
     from vfio_hooks.host import Host, WritableHost
+    from vfio_hooks.sharing import Share
 
 
 @record
@@ -76,6 +78,19 @@ class Knob(ABC):
     def begun(self, value: str, host: Host) -> str:
         """What this shows that came up when what it begins as had that value."""
         return value
+
+    def own(self, live: str, host: Host) -> str:
+        """The host's own value, where nobody has claimed it and it is `live` now."""
+        return live
+
+    def is_ours(self, live: str, base: str, shares: Sequence[Share], host: Host) -> bool:
+        """Whether it may be `live` with these claims on it and nobody else's hand in it."""
+        known = known_values(base, shares, self.is_reset)
+        return any(self.same(live, value, host) for value in chain(known, self.resets(host)))
+
+    def resets(self, host: Host) -> Iterable[str]:
+        """What the kernel itself may have set this to, whatever it was before."""
+        return ()
 
     def followers(self, host: Host) -> Iterable[Knob]:
         """What may have come up with this value."""

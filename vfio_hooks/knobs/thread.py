@@ -8,12 +8,17 @@ import re
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.boot import release
+from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.host.kthread import started
 from vfio_hooks.knobs.cpu_set import CpuSetKnob
 from vfio_hooks.knobs.file import read_file
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @record
@@ -54,6 +59,15 @@ class ThreadAffinity(CpuSetKnob):
             return True
         # It may lack CPUs that were offline when it was set.
         return _loses_offline(host) and parse_list(live) < parse_list(value)
+
+    def own(self, live: str, host: Host) -> str:
+        # The kernel takes CPUs that go offline away from RCU's threads, and gives them back.
+        return format_list(possible(host)) if parse_list(live) == online(host) else live
+
+    def resets(self, host: Host) -> Iterable[str]:
+        # Since Linux 6.12, when a partition is made or goes, every thread that can be moved gets
+        # all CPUs that are in none: also one that had those of its node.
+        return (host.maybe(f"{ROOT}/cpuset.cpus.effective") or format_list(possible(host)),)
 
     def write(self, host: WritableHost, value: str) -> None:
         cpus = parse_list(value)
