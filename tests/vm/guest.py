@@ -36,6 +36,9 @@ case $command in
 esac
 systemctl daemon-reload
 systemctl restart irqbalance.service
+# Else the kernel drops what AppArmor refuses where it has said 10 lines within 5 s, as a start
+# of libvirt's makes it do.
+sysctl --quiet kernel.printk_ratelimit=0
 all=$(cat /proc/irq/default_smp_affinity)
 # Interrupts that the kernel manages itself refuse; they never were moved either.
 for mask in /proc/irq/[0-9]*/smp_affinity; do
@@ -170,5 +173,5 @@ class Guest:
         return self.observe()[1]
 
     def calm(self) -> None:
-        """Make interrupt masks hold still; see CALM."""
+        """Make interrupt masks hold still, and the kernel tell all; see CALM."""
         self.run(CALM)

@@ -94,9 +94,9 @@ def test_what_only_virsh_is_told(host: Guest, managed: bool, expected: str) -> N
         host.define(OTHER)
         host.start(OTHER.name)
     try:
-        line = f"virsh start {VM.name} 2>&1 | vfio-hooks why --file - --json"
-        told = json.loads(host.run(line).stdout)["lines"]
-        assert [line["name"] for line in told] == [expected], told
+        told = host.start(VM.name, check=False).stderr
+        answer = json.loads(host.run("vfio-hooks why --file - --json", input=told).stdout)
+        assert [line["name"] for line in answer["lines"]] == [expected], told
     finally:
         host.remove(OTHER.name)
 
