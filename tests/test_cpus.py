@@ -48,6 +48,8 @@ def domain(*pins: str, name: str = "vm", emulator: str | None = None) -> Domain:
 
 def host() -> Kernel:
     kernel = a_host()
+    for name in [name for name in kernel.files if name.startswith(V1)]:
+        del kernel.files[name]
     AllowedCpus("user.slice").write(kernel, "")
     kernel.files |= dict.fromkeys(QUEUES, "ff\n")
     kernel.add_thread(2, "kthreadd", "0-15")
@@ -248,9 +250,11 @@ def test_a_hook_that_is_killed_leaves_no_task_confined(empties: bool, memory: Pa
     assert moment > 4 * len(UNITS)
 
 
-def test_a_cpu_that_comes_after_a_vm_is_everybodys(memory: Path) -> None:
+@pytest.mark.parametrize("unmoved", [0, 1, 7])
+def test_a_cpu_that_comes_after_a_vm_is_everybodys(unmoved: int, memory: Path) -> None:
     """The fake's host has room for 16 CPUs, and 8 of them."""
     kernel, vm = busy_host(empties=False), domain("4", "5")
+    kernel.unmoved = unmoved
     perform(kernel, memory, vm)
     assert "0-3,6-7" in kernel.files["/proc/701/status"]
     assert undo(kernel, memory, vm) == []
@@ -275,8 +279,6 @@ def test_cpus_that_come_and_go(
     kernel, vms = busy_host(empties=False), [domain("4", name="one"), domain("5", name="two")]
     kernel.trims = trims
     kernel.files["/proc/sys/kernel/osrelease"] = "6.1.0-57-amd64\n" if trims else "6.12.118\n"
-    for name in [name for name in kernel.files if name.startswith(V1)]:
-        del kernel.files[name]
     kernel.add_thread(16, "kcompactd1", "4-7")
     kernel.add_thread(17, "own", "2-5")
     hotplug.set_online(kernel, begin)

@@ -36,6 +36,9 @@ def allowed(kernel: systemd.Files, cpus: CpuSet, pid: int) -> CpuSet:
     running = parse_list(kernel.files[ONLINE])
     if not cpus & running:
         raise OSError(errno.EINVAL, "Invalid argument", f"/proc/{pid}")
+    if kernel.unmoved and "cpuset" not in kernel.files[systemd.CONTROL].split():
+        kernel.unmoved -= 1
+        return cpus & running
     return cpus & running if kernel.trims else cpus
 
 

@@ -66,6 +66,7 @@ class Kernel(Bus, Memory, WritableHost):
         self.removed: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
         self.banned = self.asked = ""
         self.hands_on = self.empties = self.trims = False
+        self.unmoved = 0
         self.screen = Server()
 
     def state(self) -> dict[str, str]:
@@ -266,6 +267,7 @@ def a_host() -> Kernel:
         "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
         "/sys/devices/system/cpu/online": "0-7\n",
         "/sys/devices/system/cpu/possible": "0-15\n",
+        "/proc/sys/kernel/osrelease": "6.12.118\n",
         "/proc/sys/vm/stat_interval": "1\n",
         "/switch/lamp": "off\n",
     }

@@ -36,6 +36,9 @@ class Files(Protocol):
     trims: bool
     empties: bool
     """Whether a set with tasks in it can be emptied, as since Linux 7."""
+    unmoved: int
+    """How many tasks are given CPUs before the kernel has moved them out of a controller that shows
+    as off."""
     allowed: dict[str, str]
     """AllowedCPUs of the units that have it set."""
     units: dict[str, str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vfio_hooks.errors import HookError
+from vfio_hooks.host.boot import release
 from vfio_hooks.host.cpu import online
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.knobs.base import Knob
@@ -20,6 +21,11 @@ def running(host: Host) -> CpuSet:
         return online(host)
     except HookError:
         return parse_list(_EVERY)
+
+
+def loses_offline(host: Host) -> bool:
+    """Whether the kernel takes CPUs that are offline out of every set that a thread is given."""
+    return release(host) < (6, 2)
 
 
 class CpuSetKnob(Knob):

@@ -7,8 +7,9 @@ from contextlib import suppress
 from vfio_hooks.host import WritableHost, kthread
 from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.host.cpu import online, possible
-from vfio_hooks.host.cpulist import parse_list
+from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.host.threads import allowed_by_number
+from vfio_hooks.knobs.cpu_set import loses_offline
 from vfio_hooks.wait import until
 
 _SECONDS = 2
@@ -22,26 +23,39 @@ def give_offline_cpus(host: WritableHost) -> None:
     Linux 6.2 that is what its tasks are left with when the controller goes off.
     """
     running, every = online(host), possible(host)
-    if running == every or _is_needed(host) or not until(lambda: not _is_on(host), _SECONDS):
+    if running == every or loses_offline(host) or _is_needed(host, every):
         return
+
+    def done() -> bool:
+        # The controller shows as off before the kernel has moved the tasks out of their cpusets,
+        # and one that is still in there gets no CPU that is offline: so they are looked at again.
+        return not _is_on(host) and any(not _widen(host, running, every) for _ in range(2))
+
+    until(done, _SECONDS)
+
+
+def _widen(host: WritableHost, running: CpuSet, every: CpuSet) -> bool:
+    """Give these CPUs to the programs that have all those which are online; whether any had."""
+    found = False
     for pid in map(int, filter(str.isdecimal, host.names("/proc"))):
         for tid in map(int, host.names(f"/proc/{pid}/task")):
             is_left = allowed_by_number(host, pid, tid) == running
             if is_left and not kthread.is_kernels(host, pid):
                 with suppress(OSError):  # It may end at any time.
                     host.set_affinity(tid, every)
+                    found = True
+    return found
 
 
 def _is_on(host: WritableHost) -> bool:
     return "cpuset" in (host.maybe(f"{ROOT}/cgroup.subtree_control") or "").split()
 
 
-def _is_needed(host: WritableHost) -> bool:
-    """Whether a group has fewer CPUs than the host, or hands the controller on."""
-    running = online(host)
+def _is_needed(host: WritableHost, every: CpuSet) -> bool:
+    """Whether a group has a set that is not of all CPUs, or hands the controller on."""
     for name in host.names(ROOT):
         own = parse_list(host.maybe(f"{ROOT}/{name}/cpuset.cpus") or "")
         handed_on = (host.maybe(f"{ROOT}/{name}/cgroup.subtree_control") or "").split()
-        if (own and not own >= running) or "cpuset" in handed_on:
+        if (own and not own >= every) or "cpuset" in handed_on:
             return True
     return False

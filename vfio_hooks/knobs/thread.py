@@ -7,12 +7,11 @@ import re
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.host.boot import release
 from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.host.kthread import started
-from vfio_hooks.knobs.cpu_set import CpuSetKnob
+from vfio_hooks.knobs.cpu_set import CpuSetKnob, loses_offline
 from vfio_hooks.knobs.file import read_file
 from vfio_hooks.record import record
 
@@ -50,7 +49,7 @@ class ThreadAffinity(CpuSetKnob):
         if not found:
             raise HookError(f"/proc/{self.pid}/status has no Cpus_allowed_list")
         cpus = parse_list(found[1])
-        if _loses_offline(host) and cpus >= online(host):
+        if loses_offline(host) and cpus >= online(host):
             cpus = possible(host)
         return format_list(cpus)
 
@@ -58,7 +57,7 @@ class ThreadAffinity(CpuSetKnob):
         if super().same(live, value, host):
             return True
         # It may lack CPUs that were offline when it was set.
-        return _loses_offline(host) and parse_list(live) < parse_list(value)
+        return loses_offline(host) and parse_list(live) < parse_list(value)
 
     def own(self, live: str, host: Host) -> str:
         # The kernel takes CPUs that go offline away from RCU's threads, and gives them back.
@@ -84,8 +83,3 @@ class ThreadAffinity(CpuSetKnob):
             raise refused(f"move to CPUs {value}", f"thread {self.name}", error) from None
         if not self.same(now := self.read(host), format_list(cpus), host):
             raise HookError(f"thread {self.name}: CPUs {value} were asked for, it shows {now}")
-
-
-def _loses_offline(host: Host) -> bool:
-    """Whether the kernel takes the CPUs that are offline out of every set that it is given."""
-    return release(host) < (6, 2)
