@@ -28,6 +28,7 @@ from vfio_hooks.services import vectors
 from vfio_hooks.sharing import Run, Subtract, target
 from vfio_hooks.steps import Step
 
+ONLINE = "/sys/devices/system/cpu/online"
 GPU, GPU_AUDIO = "0000:04:00.0", "0000:04:00.1"
 BALANCER = IrqBalance(irqbalance.SOCKET)
 
@@ -44,7 +45,7 @@ def domain(*pins: str, name: str = "vm") -> Domain:
 def host(cpus: int = 8, nodes: int = 2) -> Kernel:
     """A host whose NUMA nodes are side by side, and further apart the more are in between."""
     kernel = a_host()
-    kernel.files["/sys/devices/system/cpu/online"] = f"0-{cpus - 1}\n"
+    kernel.files[ONLINE] = f"0-{cpus - 1}\n"
     each = cpus // nodes
     for node in range(nodes):
         folder = f"/sys/devices/system/node/node{node}"
@@ -121,7 +122,7 @@ def test_where_an_interrupt_goes(cpus: int, now: str, pins: str, goes_to: str) -
 )
 def test_offline_cpus_are_none_to_go_to(now: str, goes_to: str) -> None:
     kernel = host()
-    kernel.files["/sys/devices/system/cpu/online"] = "0-4,6-7\n"
+    kernel.files[ONLINE] = "0-4,6-7\n"
     kernel.files["/proc/irq/24/smp_affinity_list"] = now + "\n"
     assert goal(kernel, domain("4"), 24) == goes_to
 
@@ -132,7 +133,7 @@ cpu_sets = st.frozensets(st.integers(0, 69), min_size=1, max_size=30)
 @given(online=cpu_sets, now=cpu_sets, taken=cpu_sets)
 def test_an_interrupt_always_has_a_host_cpu(online: CpuSet, now: CpuSet, taken: CpuSet) -> None:
     kernel = host(70, nodes=7)
-    kernel.files["/sys/devices/system/cpu/online"] = format_list(online) + "\n"
+    kernel.files[ONLINE] = format_list(online) + "\n"
     kernel.files["/sys/devices/system/cpu/possible"] = "0-69\n"
     kernel.files["/proc/irq/24/smp_affinity_list"] = format_list(now) + "\n"
     if not online - taken:
@@ -201,10 +202,10 @@ def test_irqbalance_between_its_rounds(memory: Path, rounds: tuple[int, ...]) ->
 
 def test_irqbalance_when_a_cpu_comes_meanwhile(memory: Path) -> None:
     kernel, vm = host(), domain("4-5")
-    kernel.files["/sys/devices/system/cpu/online"] = "0-6\n"
+    kernel.files[ONLINE] = "0-6\n"
     perform(kernel, memory, vm)
     assert kernel.asked == "0,4-5"
-    kernel.files["/sys/devices/system/cpu/online"] = "0-7\n"
+    kernel.files[ONLINE] = "0-7\n"
     assert engine(kernel, memory).undo("release", vm.uuid) == []
     assert kernel.asked == "0"
 
@@ -393,6 +394,7 @@ NEAR = frozenset(range(4, 8))
 def come_up(kernel: Kernel, number: int, near: bool = False) -> None:
     """As when a driver asks for an interrupt; that of a device which is `near` the second node."""
     mask = parse_mask(kernel.read("/proc/irq/default_smp_affinity"))
+    mask &= parse_list(kernel.read(ONLINE))
     if near:
         kernel.files[f"/proc/irq/{number}/node"] = "1\n"
         mask = mask & NEAR or mask
@@ -448,6 +450,22 @@ def test_a_line_of_the_vms_comes_back(was_there: bool, other: str, memory: Path)
     vectors.keep_line(engine(kernel, memory), vm.uuid, vm.name, "4-5", 30)
     assert engine(kernel, memory).undo("stopped", second.uuid) == []
     assert masks(kernel)[30] == "0-7"
+    assert not list(memory.glob("*.journal"))
+
+
+@pytest.mark.parametrize("is_line", [False, True])
+def test_an_interrupt_that_comes_up_before_a_cpu(is_line: bool, memory: Path) -> None:
+    kernel, vm = host(), domain("4", "5")
+    kernel.files[ONLINE] = "0-6\n"
+    perform(kernel, memory, vm)
+    come_up(kernel, 30)
+    kernel.files["/proc/irq/31/smp_affinity_list"] = "0-2\n"  # by its owner's choice
+    assert masks(kernel)[30] == "0-3,6"
+    kernel.files[ONLINE] = "0-7\n"
+    if is_line:
+        vectors.keep_line(engine(kernel, memory), vm.uuid, vm.name, "4-5", 30)
+    assert engine(kernel, memory).undo("stopped", vm.uuid) == []
+    assert (masks(kernel)[30], masks(kernel)[31]) == ("0-7", "0-2")
     assert not list(memory.glob("*.journal"))
 
 

@@ -138,6 +138,12 @@ def known_values(base: str, shares: Sequence[Share], is_reset: bool) -> Iterator
         yield from (target(base, [share]) for share in shares)
 
 
+def offline(shares: Sequence[Share]) -> str:
+    """The CPUs that were offline at the time of any of these claims."""
+    lists = (parse_list(share.offline) for share in shares if isinstance(share, Subtract))
+    return format_list(frozenset().union(*lists))
+
+
 def added(shares: Sequence[Share]) -> int:
     """What all the claims together put on top of the host's own number."""
     return sum(share.count for share in shares if isinstance(share, Add))

@@ -22,6 +22,7 @@ from vfio_hooks.sharing import (
     Subtract,
     added,
     is_shared,
+    offline,
     target,
 )
 
@@ -194,7 +195,7 @@ def own_value(ledger: Ledger, step: Step, live: str, host: Host, since: float = 
 def _inherited(knob: Knob, base: str, shares: list[Share], live: str, host: Host) -> Own:
     """The same of a value that nobody has claimed, but what it began with has been."""
     for own in (base, knob.begun(base, host)):
-        if knob.same(live, target(own, shares), host):
+        if knob.has_begun(live, target(own, shares), offline(shares), host):
             return Own(own, shares)
     return Own(knob.own(live, host), [])
 

@@ -13,7 +13,7 @@ from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.engine.value import Value
 from vfio_hooks.errors import Asleep, Gone, HookError, Immovable
 from vfio_hooks.record import record
-from vfio_hooks.sharing import UNDONE, Once, Run, shown, target
+from vfio_hooks.sharing import UNDONE, Once, Run, offline, shown, target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,8 +154,9 @@ class Undoing:
         live, shares = knob.read(self.host), holding(others)
         known = [other.base for other in others if other.step.key == knob.key]
         for base in known[-1:] or (claim.base, knob.begun(claim.base, self.host)):
-            was, now = target(base, [*shares, claim.step.share]), target(base, shares)
-            if live != now and knob.same(live, was, self.host):
+            with_it = [*shares, claim.step.share]
+            was, now = target(base, with_it), target(base, shares)
+            if live != now and knob.has_begun(live, was, offline(with_it), self.host):
                 knob.write(self.host, now)
                 text = f"{claim.step.plugin}: {knob.key}: {shown(live)} → {shown(now)}"
                 self.log.info(f"{claim.vm}: {text}", claim.vm)

@@ -79,6 +79,11 @@ class Knob(ABC):
         """What this shows that came up when what it begins as had that value."""
         return value
 
+    def has_begun(self, live: str, value: str, offline: str, host: Host) -> bool:
+        """Whether `live` may be what this showed when it came up with that value, with these CPUs,
+        or those which are offline now, not there yet."""
+        return self.same(live, value, host)
+
     def own(self, live: str, host: Host) -> str:
         """The host's own value, where nobody has claimed it and it is `live` now."""
         return live

@@ -62,6 +62,13 @@ class IrqAffinity(CpuSetKnob):
         near = parse_mask(host.maybe(f"{NODES}/node{node}/cpumap") or "0")
         return format_list(parse_list(value) & near) or value
 
+    def has_begun(self, live: str, value: str, offline: str, host: Host) -> bool:
+        """A new interrupt gets none of the CPUs that are offline."""
+        now, all_cpus = parse_list(live), parse_list(value)
+        there = running(host) - parse_list(offline)
+        was_less = now < all_cpus and now & there == all_cpus & there
+        return was_less or self.same(live, value, host)
+
     def mover(self, host: Host) -> str:
         return "irqbalance" if balancer(host) else ""
 
