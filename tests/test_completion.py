@@ -149,8 +149,9 @@ class Shell:
         return lines[lines.index("READY") + 1 : lines.index("DONE")]
 
 
+# zsh looks through a thousand files once, and then at what it has dumped of them.
 ZSH = """
-autoload -U compinit && compinit -u -D
+autoload -U compinit && compinit -u -C -d {out}.dump
 source {script}
 zle-line-init() {{ print READY >> {out} }}
 zle -N zle-line-init
