@@ -102,6 +102,49 @@ def _more_of_the_card(root: Path, resets: str = "bus") -> None:
     write("sys/bus/pci/devices/0000:45:00.0/reset_method", resets)(root)
 
 
+def _apu(root: Path) -> None:
+    """Graphics of AMD's processor: a USB controller of its slot has another maker's number."""
+    add_pci(root, "0000:45:00.4", "xhci_hcd", "99", "0x0c0330", "1022:1639")
+
+
+LONE: Edits = (("bus='0x07' slot='0x10' function='0x1'", "bus='0x43' slot='0x00' function='0x0'"),)
+
+
+def _lone(root: Path, resets: str | None = None) -> None:
+    """A graphics card of one function; the kernel tells how devices are reset."""
+    add_pci(root, "0000:43:00.0", "vfio-pci", "43")
+    write("sys/bus/pci/devices/0000:42:00.0/reset_method", "flr")(root)
+    if resets:
+        write("sys/bus/pci/devices/0000:43:00.0/reset_method", resets)(root)
+
+
+def _vendor_reset(root: Path, resets: str = "bus") -> None:
+    """The module is loaded."""
+    (root / "sys/module/vendor_reset").mkdir(parents=True)
+    write("sys/bus/pci/devices/0000:45:00.0/reset_method", resets)(root)
+
+
+def _vendor_reset_asked(root: Path) -> None:
+    """It is to be loaded at boot, and is not there."""
+    (root / "sys/module/vfio").mkdir(parents=True)
+    write("etc/modules-load.d/vendor-reset.conf", "vendor-reset")(root)
+
+
+D3_LOG = """2026-11-29 20:00:00.123+0000: starting up libvirt version: 12.8.0, qemu version: 11.1.0
+LC_ALL=C \\
+/usr/bin/qemu-system-x86_64
+2026-11-29T20:00:01.123456Z qemu-system-x86_64: vfio: Unable to power on device, stuck in D3"""
+SMP: Edits = (
+    (
+        "</domain>",
+        "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:arg "
+        "value='-smp'/><qemu:arg value='sockets=1,cores=4,threads=2'/></qemu:commandline></domain>",
+    ),
+)
+NO_SLEEP = "<qemu:arg value='ICH9-LPC.disable_s3=1'/>"
+SHARED_OUT = "<cachetune vcpus='0-3'><cache id='0' level='3' type='both' size='3' unit='MiB'/>"
+
+
 def attribute(name: str) -> Edits:
     """Without an attribute, wherever it is."""
     return ((re.search(rf" {name}='[^']*'", GOOD)[0], ""),)  # type: ignore[index]
@@ -287,6 +330,21 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
         write("sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages", "4095"),
     ),
     ("memory-limit", HARD_LIMIT, None),
+    ("memory-limit", (*HARD_LIMIT, *NO_DEVICES, (r"/<hugepages(?s:.)*</hugepages>/", "")), None),
+    ("machine-arch", (("arch='x86_64'", "arch='aarch64'"),), None),
+    ("machine-arch", (), write("proc/cpuinfo", "CPU implementer\t: 0x41")),
+    (
+        "machine-emulator",
+        add("devices", "<emulator>/run/libvirt/nix-emulators/qemu-system-x86_64</emulator>"),
+        lambda root: (root / "usr/bin").mkdir(),
+    ),
+    ("cputune-resctrl", add("cputune", f"{SHARED_OUT}</cachetune>"), None),
+    ("cputune-resctrl", add("cputune", "<memorytune/>"), None),
+    (
+        "cputune-resctrl",
+        add("cputune", "<energytune><monitor/></energytune>"),
+        write("sys/fs/resctrl/info/last_cmd_status", "ok"),
+    ),
     ("memory-shared", VIRTIOFS, None),
     (
         "memory-kvmfr",
@@ -351,6 +409,11 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
         (),
         _more_of_the_card,
     ),
+    ("device-no-reset", (), _apu),
+    ("device-no-reset", LONE, _lone),
+    ("device-vendor-reset", (), _vendor_reset),
+    ("device-vendor-reset", (), _vendor_reset_asked),
+    ("device-d3cold", (), write("var/log/libvirt/qemu/good.log", D3_LOG)),
     ("device-line-interrupt", (), write("proc/interrupts", INTERRUPTS)),
     ("device-kvm-hidden", (*LINUX, *add("features", "<kvm><hidden state='on'/></kvm>")), None),
     ("link-width", (), link(8, 16.0)),
@@ -485,6 +548,41 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         "device-function-left",
         (),
         lambda root: _more_of_the_card(root, "flr bus"),
+        frozenset(),
+    ),
+    (
+        "device-function-left",
+        (),
+        _apu,
+        frozenset(),
+    ),
+    ("device-no-reset", LONE, lambda root: _lone(root, "bus"), frozenset()),
+    ("device-no-reset", (), _lone, frozenset()),
+    ("device-vendor-reset", (), lambda root: _vendor_reset(root, "device_specific"), frozenset()),
+    ("device-vendor-reset", (), lambda root: _vendor_reset(root, "flr bus"), frozenset()),
+    ("memory-limit", (*HARD_LIMIT, *NO_DEVICES), None, frozenset()),
+    ("machine-arch", (*TCG, ("arch='x86_64'", "arch='aarch64'")), None, frozenset()),
+    (
+        "cputune-resctrl",
+        add("cputune", f"{SHARED_OUT}</cachetune>"),
+        write("sys/fs/resctrl/info/last_cmd_status", "ok"),
+        frozenset(),
+    ),
+    ("cpu-topology", (*SMP, *line("<topology")), None, frozenset()),
+    ("clock-ticks", (*OVERRIDE, *line("<timer name='rtc'")), None, frozenset()),
+    (
+        "machine-sleep",
+        (
+            *line("<suspend-to-mem"),
+            *((a, b.replace("<qemu:arg", f"{NO_SLEEP}<qemu:arg", 1)) for a, b in SMP),
+        ),
+        None,
+        frozenset(),
+    ),
+    (
+        "extra-video",
+        add("devices", "<video><model type='qxl'/></video>"),
+        write("sys/bus/pci/devices/0000:45:00.0/class", "0x030200"),
         frozenset(),
     ),
     ("machine-sleep", (*NO_DEVICES, *line("<suspend-to-mem")), None, frozenset()),

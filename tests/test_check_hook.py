@@ -46,6 +46,13 @@ JOURNAL = (
 FILE = f"run/vfio-hooks/{UUID}.journal"
 NO_FOLDER = {f"{HOOKS}/qemu.d/": ""}
 SCRIPT = f"{VM}/prepare/begin/mine.sh"
+QEMU_CONF = "etc/libvirt/qemu.conf"
+GUESTS = {
+    "etc/systemd/system/multi-user.target.wants/libvirt-guests.service": "",
+    "usr/libexec/libvirt-guests.sh": "ON_BOOT=start\nON_SHUTDOWN=suspend",
+}
+"""libvirt-guests is enabled, and does what it does where no file says otherwise."""
+LENT = win11(passed=(GPU,))
 Case = tuple[str, Tree, str | None]
 
 
@@ -111,6 +118,9 @@ FOUND = [
         "selinux-enforcing",
         {"sys/fs/selinux/enforce": "1", "run/libvirt/virtqemud-sock": ""},
     ),
+    case("shutdown-saves", {**GUESTS, "etc/default/libvirt-guests": "#ON_SHUTDOWN=x"}, LENT),
+    case("shutdown-saves", {**GUESTS, "etc/sysconfig/libvirt-guests": "ON_SHUTDOWN=suspend"}, LENT),
+    case("shutdown-saves", {QEMU_CONF: 'auto_shutdown_try_save = "persistent"'}, LENT),
     case("vm-unmanaged", NO_FOLDER, win11(passed=(GPU,))),
     case("vm-unmanaged", {f"{HOOKS}/qemu.d/Win11/": ""}, win11(passed=(GPU,))),
     case("vm-unmanaged", {f"{VM}/README": ""}, win11(passed=(GPU,))),
@@ -162,6 +172,14 @@ SILENT = [
     case(
         "selinux-enforcing",
         {"sys/fs/selinux/enforce": "1", "run/libvirt/libvirt-sock": ""},
+    ),
+    case("shutdown-saves", GUESTS, win11()),
+    case("shutdown-saves", {**GUESTS, "etc/default/libvirt-guests": "ON_SHUTDOWN=shutdown"}, LENT),
+    case("shutdown-saves", {QEMU_CONF: '#auto_shutdown_try_save = "all"'}, LENT),
+    case(
+        "shutdown-saves",
+        {QEMU_CONF: 'auto_shutdown_try_save = "all"\nauto_shutdown_try_shutdown = "all"'},
+        LENT,
     ),
     case("vm-unmanaged", {f"{VM}/vm.toml": "[pci]"}, win11(passed=(GPU,))),
     case("vm-unmanaged", NO_FOLDER, win11()),

@@ -20,7 +20,7 @@ MODULES = (
     *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
     *("host.isolation", "host.tables", "host.memory_users", "host.kvm", "host.logged"),
     *("hook.start", "hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
-    "hook.doubled",
+    *("hook.doubled", "hook.shutdown"),
     *(
         "domain.machine",
         "domain.qemu",
@@ -41,6 +41,7 @@ FIRST_RANK = tuple(
     """
     start-refused device-absent device-no-group device-mdev-absent device-not-managed
     device-rom-file group-shared iommu-off iommufd-missing disk-nvme-apparmor memory-host
+    machine-arch machine-emulator
     memory-limit memory-shared memory-pool memory-page-size memory-kvmfr console-without-spice
     cpu-topology-product machine-type-gone machine-firmware-file disk-io-cache pci-no-function-0
     pci-multifunction hyperv-evmcs-on-amd hyperv-requirements pins-offline cpu-override

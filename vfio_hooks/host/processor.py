@@ -24,6 +24,14 @@ def flags(host: Host) -> frozenset[str]:
     return frozenset(_line(host, "flags").split())
 
 
+def architectures(host: Host) -> tuple[str, ...]:
+    """What KVM can run on it, by libvirt's names, the host's own first; nothing where it is not
+    known. x86 has a "vendor_id", as s390 has, and ARM a "CPU implementer"."""
+    if vendor(host) and "IBM" not in vendor(host):
+        return "x86_64", "i686"
+    return ("aarch64", "armv7l") if _line(host, "CPU implementer") else ()
+
+
 def _line(host: Host, key: str) -> str:
     found = re.search(rf"^{key}\s*:\s*(.*)$", host.maybe("/proc/cpuinfo") or "", re.MULTILINE)
     return found[1].strip() if found else ""

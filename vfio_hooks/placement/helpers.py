@@ -11,7 +11,7 @@ from vfio_hooks.placement.room import Room
 def emulator(room: Room) -> Iterator[Fault]:
     pin = room.vm.emulator_pin
     # Where the vCPUs have every CPU, that is what is wrong.
-    if not room.own or not room.free:
+    if not room.own or not room.free or room.is_spacious:
         return
     if pin is None:
         text = "the emulator's threads are not pinned, and run on the vCPUs' CPUs too"
@@ -24,7 +24,7 @@ def emulator(room: Room) -> Iterator[Fault]:
 
 
 def iothreads(room: Room) -> Iterator[Fault]:
-    if not room.own or not room.free:
+    if not room.own or not room.free or room.is_spacious:
         return
     pins = room.vm.iothread_pins
     busy = sorted(room.vm.working_iothreads)

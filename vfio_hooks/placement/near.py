@@ -84,6 +84,9 @@ def caches(room: Room) -> Iterator[Fault]:
     used, better = _caches(room, room.own), _caches(room, room.better)
     if not better or not used or len(room.single) < len(room.pins) or _is_torn(room):
         return
+    # The vCPUs of a guest with several nodes are apart on purpose.
+    if len(room.vm.cell_memory) > 1:
+        return
     if len(used) > len(better):
         shown = " and ".join(format_list(cache.cpus & room.own) for cache in used)
         many = len(better) > 1

@@ -31,7 +31,7 @@ def offline(room: Room) -> Iterator[Fault]:
 
 
 def none(room: Room) -> Iterator[Fault]:
-    if room.pins or not room.vm.pci:
+    if room.pins or not room.is_tuned:
         return
     is_wide = bool(room.vm.vcpu_pins)
     yield Fault(
@@ -144,6 +144,9 @@ def _by_core(cores: tuple[CpuSet, ...], cpus: list[int]) -> list[int]:
 
 
 def half_core(room: Room) -> Iterator[Fault]:
+    # Where vCPUs have a choice, that is what is told.
+    if len(room.single) < len(room.pins):
+        return
     halves = [core for core in room.host.cores if core & room.own and core - room.own]
     if halves:
         cpus = frozenset[int]().union(*halves)

@@ -54,6 +54,19 @@ class Room:
         """The running CPUs that its vCPUs are pinned to."""
         return frozenset[int]().union(*self.pins.values()) & self.host.online
 
+    @property
+    def is_spacious(self) -> bool:
+        """Whether each vCPU may use CPUs that outnumber the vCPUs, so that others find room."""
+        return not self.single and len(self.own) > len(self.vcpus)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it is worth to be placed: with a graphics card, or what may be one as it is not
+        on this host; or with huge pages. Other devices do well without pins."""
+        given = self.devices.values()
+        has_card = any(one.is_display or one.kind == "device" for one in given)
+        return has_card or bool(given and self.vm.hugepages is not None)
+
     @cached_property
     def homes(self) -> tuple[Node, ...]:
         """The nodes that these are on."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.domain.facts import passed
 from vfio_hooks.check.domain.hyperv import has_all
-from vfio_hooks.check.domain.kind import attribute, is_windows, is_x86, sees_lights
+from vfio_hooks.check.domain.kind import attribute, is_windows, is_x86, own_cpu, sees_lights
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit, put
@@ -79,6 +79,9 @@ def offset(patient: Patient, guest: Guest) -> Iterator[Seen]:
 def ticks(patient: Patient, guest: Guest) -> Iterator[Seen]:
     has_clock = attribute(guest, _timer("hypervclock"), "present") == "yes"
     if not is_x86(guest) or not is_windows(guest) or not passed(patient, guest):
+        return
+    # It may have a clock of Hyper-V's by that, and the timers' policies are given there, too.
+    if own_cpu(guest) is not None:
         return
     left = [
         (name, policy)

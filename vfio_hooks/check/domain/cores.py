@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from math import prod
 
 from vfio_hooks.check.domain.facts import whole
-from vfio_hooks.check.domain.kind import attribute, is_macos, is_windows, is_x86, policy
+from vfio_hooks.check.domain.kind import (
+    attribute,
+    is_macos,
+    is_windows,
+    is_x86,
+    policy,
+    shapes_itself,
+)
 from vfio_hooks.check.domain.model import WHOLE, is_told, mode_of
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
@@ -50,7 +57,7 @@ def product(patient: Patient, guest: Guest) -> Iterator[Seen]:
 )
 def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
     domain, told = guest.domain, guest.xml.find("cpu/topology")
-    if domain.vcpus < 2 or not is_x86(guest) or is_macos(guest):
+    if domain.vcpus < 2 or not is_x86(guest) or is_macos(guest) or shapes_itself(guest):
         return
     # A guest with nodes of its own is told where its cores are by these, too.
     if guest.xml.find("cpu/numa") is not None:

@@ -11,8 +11,8 @@ from vfio_hooks.domain.editing import drop, put
 _TABLET = "devices/input[@type='tablet'][@bus='usb']"
 
 
-def _has_gpu(patient: Patient, guest: Guest) -> bool:
-    return any(device.is_gpu for device in passed(patient, guest))
+def _has_picture(patient: Patient, guest: Guest) -> bool:
+    return any(device.has_outputs for device in passed(patient, guest))
 
 
 @guest_rule(
@@ -23,7 +23,7 @@ def _has_gpu(patient: Patient, guest: Guest) -> bool:
     sure="likely",
 )
 def tablet(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if guest.xml.find(_TABLET) is None or not _has_gpu(patient, guest) or is_macos(guest):
+    if guest.xml.find(_TABLET) is None or not _has_picture(patient, guest) or is_macos(guest):
         return
     shown = guest.xml.find("devices/graphics") is not None
     yield Seen(
@@ -46,7 +46,7 @@ def video(patient: Patient, guest: Guest) -> Iterator[Seen]:
     # Looking Glass shows what is on a plain VGA while its own picture is not there yet.
     if model in (None, "none") or (model == "vga" and guest.domain.shared):
         return
-    if _has_gpu(patient, guest):
+    if _has_picture(patient, guest):
         yield Seen(
             f"beside its graphics card the guest has an emulated one ({model})",
             "once the guest shows a picture without it",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vfio_hooks.check.domain.facts import passed
+from vfio_hooks.check.domain.facts import is_tuned, passed
 from vfio_hooks.check.domain.kind import is_macos
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
@@ -76,11 +76,6 @@ def _source(source: "_Element | None") -> str:
     return "" if source is None else source.get("dev") or source.get("file") or ""
 
 
-def _tuned(patient: Patient, guest: Guest) -> list[Disk]:
-    """The disks of a domain that is given devices; others have no need to be fast."""
-    return disks(guest) if passed(patient, guest) else []
-
-
 def _names(found: list[Disk]) -> str:
     return f"disk{'s' * (len(found) > 1)} {', '.join(one.name for one in found)}"
 
@@ -150,7 +145,7 @@ def native(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source=_GUIDE,
 )
 def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    found = [one for one in _tuned(patient, guest) if one.bus in _SLOW_BUSES]
+    found = [one for one in disks(guest) if passed(patient, guest) and one.bus in _SLOW_BUSES]
     if found and not is_macos(guest):
         yield Seen(
             f"the {_names(found)} {'are' if len(found) > 1 else 'is'} on an emulated "
@@ -182,7 +177,7 @@ def _free_name(guest: Guest) -> str:
 def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
     found = [
         one
-        for one in _tuned(patient, guest)
+        for one in (disks(guest) if is_tuned(patient, guest) else ())
         if one.driver.get("cache") in (None, "default")
         and one.kind in ("block", "file")
         and one.driver.get("io") != "native"
@@ -208,7 +203,7 @@ def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
 def discard(patient: Patient, guest: Guest) -> Iterator[Seen]:
     found = [
         one
-        for one in _tuned(patient, guest)
+        for one in (disks(guest) if passed(patient, guest) else ())
         if one.bus in ("virtio", "scsi", "sata")
         and one.kind in ("block", "file")
         and one.is_writable

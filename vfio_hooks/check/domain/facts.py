@@ -46,6 +46,11 @@ class Passed:
         return self.kind.startswith("0x03")
 
     @property
+    def has_outputs(self) -> bool:
+        """Whether monitors can be on it: a "3D controller" is a graphics card without any."""
+        return self.is_gpu and not self.kind.startswith("0x0302")
+
+    @property
     def is_of_chipset(self) -> bool:
         return self.address[5:7] == "00"
 
@@ -69,6 +74,15 @@ def passed(patient: Patient, guest: Guest) -> list[Passed]:
         for element, function in pci_functions(guest.xml)
         if function.origin != "disk"
     ]
+
+
+def is_tuned(patient: Patient, guest: Guest) -> bool:
+    """Whether small gains matter: the guest is given a graphics card, or somebody has seen to its
+    CPUs or its memory. A firewall or a file server with its own controller does without."""
+    domain, devices = guest.domain, passed(patient, guest)
+    # One that is not on this host may be a graphics card.
+    has_card = any(one.is_gpu or not one.kind for one in devices)
+    return has_card or bool(devices and (domain.vcpu_pins or domain.hugepages is not None))
 
 
 def cards(devices: list[Passed]) -> list[list[Passed]]:

@@ -39,18 +39,21 @@ def host(patient: Patient, guest: Guest) -> Iterator[Seen]:
     "memory-limit",
     "error",
     why="With passed devices libvirt lets QEMU lock as much memory as <hard_limit> says. All of "
-    "the guest's is locked, and what QEMU itself needs comes on top.",
-    source="libvirt's qemu_domain.c, qemuDomainGetMemLockLimitBytes",
+    "the guest's is locked, and what QEMU itself needs comes on top. Without such devices the "
+    "kernel ends QEMU at the limit, of which huge pages are no part.",
+    source="libvirt's qemu_domain.c, qemuDomainGetMemLockLimitBytes; "
+    "https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.max and hugetlb",
 )
 def limit(patient: Patient, guest: Guest) -> Iterator[Seen]:
     told = guest.xml.find("memtune/hard_limit")
-    if told is None or not passed(patient, guest):
+    is_locked = bool(passed(patient, guest))
+    if told is None or (not is_locked and guest.domain.hugepages is not None):
         return
     size = kibibytes(told)
     if 0 < size <= guest.domain.memory:
         yield Seen(
             f"<hard_limit> is {amount(size)}, and the guest's memory {amount(guest.domain.memory)}",
-            "libvirt then chooses the limit itself",
+            "libvirt then chooses the limit itself" if is_locked else "there is then no limit",
             (drop("memtune/hard_limit"),),
         )
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from vfio_hooks.check.domain.disks import Disk, disks
-from vfio_hooks.check.domain.facts import passed, whole
+from vfio_hooks.check.domain.facts import is_tuned, whole
 from vfio_hooks.check.domain.kind import is_macos
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
@@ -45,7 +45,7 @@ def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source=_SOURCE,
 )
 def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not passed(patient, guest) or is_macos(guest):
+    if not is_tuned(patient, guest) or is_macos(guest):
         return
     found, scsi = _without(guest), _scsi(guest)
     if not found and not scsi:

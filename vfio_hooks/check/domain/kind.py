@@ -72,6 +72,11 @@ def own_cpu(guest: Guest) -> str | None:
     return values[-1] if values else None
 
 
+def shapes_itself(guest: Guest) -> bool:
+    """Whether <qemu:commandline> has a -smp, whose sockets, cores and threads QEMU goes by."""
+    return "-smp" in arguments(guest)
+
+
 def hides_hypervisor(guest: Guest) -> bool:
     """Whether the guest's processor has not the bit that says it is virtual."""
     return policy(guest, "hypervisor") in OFF

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.domain.facts import passed, shows_files
 from vfio_hooks.check.domain.kind import (
+    arguments,
     attribute,
+    is_kvm,
     is_q35,
     is_windows,
     is_x86,
@@ -14,6 +16,7 @@ from vfio_hooks.check.domain.kind import (
 from vfio_hooks.check.domain.rule import HYPERVISORS, guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen, rule
 from vfio_hooks.domain.editing import put
+from vfio_hooks.host.processor import architectures
 
 
 @rule(
@@ -59,6 +62,23 @@ def emulated(patient: Patient, guest: Guest) -> Iterator[Seen]:
     yield Seen(
         "the domain is of the type 'qemu' on a host that has KVM", edits=(put("", type="kvm"),)
     )
+
+
+@guest_rule(
+    "machine-arch",
+    "error",
+    why="KVM runs the guest's instructions on the host's own processor. One of another "
+    "architecture can only be emulated: libvirt refuses the domain.",
+    source="elements-and-attributes-overview",
+)
+def arch(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    asked = attribute(guest, "os/type", "arch")
+    own = architectures(patient.host)
+    if is_kvm(guest) and asked and own and asked not in own:
+        yield Seen(
+            f"the guest is {asked} with KVM, and this host is {own[0]}",
+            "another guest; or <domain type='qemu'>, which emulates it, but takes no passed device",
+        )
 
 
 @guest_rule(
@@ -177,8 +197,15 @@ def sleep(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if not any(device.is_gpu for device in passed(patient, guest)):
         return
-    kinds = ("suspend-to-mem", "suspend-to-disk")
-    left = [kind for kind in kinds if attribute(guest, f"pm/{kind}", "enabled") != "no"]
+    given = " ".join(arguments(guest))
+    left = [
+        kind
+        for kind, switch in (
+            ("suspend-to-mem", "disable_s3=1"),
+            ("suspend-to-disk", "disable_s4=1"),
+        )
+        if attribute(guest, f"pm/{kind}", "enabled") != "no" and switch not in given
+    ]
     if left:
         yield Seen(
             f"the guest is offered {' and '.join(left)}",
@@ -186,4 +213,4 @@ def sleep(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-RULES = (hypervisor, unread, emulated, q35, firmware, tpm, uefi, ioapic, sleep)
+RULES = (hypervisor, unread, emulated, arch, q35, firmware, tpm, uefi, ioapic, sleep)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from vfio_hooks.check.domain.facts import passed
+from vfio_hooks.check.domain.facts import is_tuned, passed
 from vfio_hooks.check.domain.kind import (
     OFF,
     attribute,
@@ -42,8 +42,9 @@ def is_told(guest: Guest) -> bool:
 )
 def override(patient: Patient, guest: Guest) -> Iterator[Seen]:
     given = own_cpu(guest)
-    # What macOS needs cannot be said in the XML; it matters where something is said there, too.
-    replaced = ("cpu[@mode]", "cpu/model", "cpu/feature", "features/hyperv", "features/kvm")
+    replaced = ["cpu/feature", "features/hyperv", "features/kvm"]
+    # What macOS needs cannot be said in the XML: any model stands there.
+    replaced += [] if is_macos(guest) else ["cpu[@mode]", "cpu/model"]
     if given is None or not any(guest.xml.find(path) is not None for path in replaced):
         return
     text = f"-cpu {given.partition(',')[0]} in <qemu:commandline> replaces the XML's own: "
@@ -116,7 +117,7 @@ def _whole_cpu(guest: Guest) -> Iterator[Edit]:
     sure="possible",
 )
 def migratable(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not is_told(guest) or mode_of(guest) != "host-passthrough" or not passed(patient, guest):
+    if not is_told(guest) or mode_of(guest) != "host-passthrough" or not is_tuned(patient, guest):
         return
     # Asked for by name it is there all the same; with hypervclock Windows does without.
     if policy(guest, "invtsc") in ("require", "force") or is_windows(guest):
@@ -140,7 +141,7 @@ def migratable(patient: Patient, guest: Guest) -> Iterator[Seen]:
 def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not is_told(guest) or mode_of(guest) not in WHOLE or is_macos(guest):
         return
-    if passed(patient, guest) and guest.xml.find("cpu/cache") is None:
+    if is_tuned(patient, guest) and guest.xml.find("cpu/cache") is None:
         yield Seen(
             "the guest's caches are QEMU's own",
             edits=(put("cpu/cache", mode="passthrough"),),

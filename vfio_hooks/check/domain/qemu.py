@@ -19,6 +19,24 @@ _SCHEMA = "/usr/share/libvirt/schemas/domain.rng"
 
 
 @guest_rule(
+    "machine-emulator",
+    "error",
+    why="libvirt asks the emulator what it can before it defines or starts a domain. It refuses "
+    "one whose emulator it cannot run.",
+    source="https://libvirt.org/formatdomain.html#devices",
+)
+def emulator(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    path = (guest.xml.findtext("devices/emulator") or "").strip()
+    # A captured host has no programs.
+    has_programs = patient.host.exists("/usr/bin")
+    if path.startswith("/") and has_programs and not patient.host.exists(path):
+        yield Seen(
+            f"the emulator {path} is not on this host",
+            "without <emulator> libvirt takes its own; virsh domcapabilities shows it",
+        )
+
+
+@guest_rule(
     "machine-type-gone",
     "error",
     why="libvirt neither defines nor starts a domain whose machine type its QEMU does not have: "
@@ -109,4 +127,4 @@ def _culprit(schema: "RelaxNG", root: "_Element") -> "list[_Element]":
             return path
 
 
-RULES = (gone, old, unknown)
+RULES = (emulator, gone, old, unknown)

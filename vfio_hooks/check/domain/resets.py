@@ -1,13 +1,22 @@
-"""Whether passed cards can be reset: all functions of a slot given, and a way that works."""
+"""Whether passed cards can be reset, and wake up: all functions of a slot given, and a way that
+works."""
 
 from collections.abc import Iterator
 
 from vfio_hooks.check.domain.facts import Passed, passed
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, pci
+from vfio_hooks.host.boot import lines
 from vfio_hooks.host.modules import is_loaded
 from vfio_hooks.plugins.gpu import Options
+from vfio_hooks.why import explain
+from vfio_hooks.why.lines import QEMU_LOGS, qemu_log
+
+_AMD = "1002"
+_MODULE = "vendor_reset"
+_OWN_RESETS = frozenset({"flr", "af_flr", "device_specific"})
 
 
 @guest_rule(
@@ -20,24 +29,18 @@ from vfio_hooks.plugins.gpu import Options
     sure="likely",
 )
 def left(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    devices = passed(patient, guest)
-    given = {one.address for one in devices}
-    seen = set[str]()
-    for device in devices:
-        if device.is_virtual or device.is_of_chipset or device.card in seen:
-            continue
-        seen.add(device.card)
+    host = patient.host
+    for device in _cards(patient, guest):
         others = [
-            one
-            for one in _slot(patient.host, device)
-            if one not in given
-            and _group(patient.host, one) != _group(patient.host, device.address)
+            one.address
+            for one in _left_out(patient, guest, device)
+            if _is_same_card(one, device) and one.group != _group(host, device)
         ]
+        if device.is_of_chipset:
+            continue
         # A kernel before 5.15 does not tell; most other devices than graphics cards can.
-        is_told = device.is_gpu or patient.host.exists(
-            f"{pci.DEVICES}/{device.address}/reset_method"
-        )
-        if others and is_told and not _resets_alone(patient.host, device):
+        is_told = device.is_gpu or host.exists(_methods_file(device))
+        if others and is_told and not _OWN_RESETS & set(_methods(host, device)):
             yield Seen(
                 f"{device} is passed, and {', '.join(others)} of its slot not, in another IOMMU "
                 "group",
@@ -46,17 +49,41 @@ def left(patient: Patient, guest: Guest) -> Iterator[Seen]:
             )
 
 
-def _slot(host: Host, device: Passed) -> list[str]:
-    return [one for one in host.names(pci.DEVICES) if pci.card(one) == device.card]
-
-
-def _group(host: Host, address: str) -> str | None:
-    return host.link(f"{pci.DEVICES}/{address}/iommu_group")
-
-
-def _resets_alone(host: Host, device: Passed) -> bool:
-    methods = (host.maybe(f"{pci.DEVICES}/{device.address}/reset_method") or "").split()
-    return bool({"flr", "af_flr", "device_specific"} & set(methods))
+@guest_rule(
+    "device-no-reset",
+    "warning",
+    why="A graphics card that nothing can reset is given to each guest as the one before left it. "
+    "After a crash, or a guest that was switched off, it often stays dark.",
+    source="https://docs.kernel.org/admin-guide/abi-testing.html, reset_method; Linux's "
+    "drivers/pci/pci.c, pci_reset_bus_function",
+    sure="likely",
+)
+def no_reset(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    host = patient.host
+    for device in _cards(patient, guest):
+        if not device.is_gpu or _methods(host, device):
+            continue
+        of_processor = [
+            one.address
+            for one in _left_out(patient, guest, device)
+            if not _is_same_card(one, device)
+        ]
+        slot = [one for one in host.names(pci.DEVICES) if pci.card(one) == device.card]
+        # With all of its functions, a card is reset by the port above it. A lone one would have
+        # "bus" in the file, which is there only where there is a method.
+        is_stuck = _tells_resets(host) and (device.is_of_chipset or len(slot) == 1)
+        if of_processor:
+            text = f"{device} is part of the processor, with {', '.join(of_processor)}, and the"
+            text += " kernel cannot reset it alone"
+        elif is_stuck:
+            text = f"the kernel has no way to reset {device}"
+        else:
+            continue
+        yield Seen(
+            text,
+            "shut the guest down from inside, never switch it off; should the card then stay dark, "
+            "suspend and wake the host, or reboot it",
+        )
 
 
 @guest_rule(
@@ -67,22 +94,134 @@ def _resets_alone(host: Host, device: Passed) -> bool:
     source="https://docs.kernel.org/admin-guide/abi-testing.html, reset_method",
 )
 def method(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    options = patient.tables.get("gpu")
-    wanted = options.reset_method if isinstance(options, Options) else None
-    if not wanted:
-        return
+    wanted = _wanted(patient).split()
+    # Once it is loaded, vendor-reset's method can be asked for, but is not listed before.
+    if "device_specific" in wanted and is_loaded(patient.host, _MODULE):
+        wanted.remove("device_specific")
     for device in passed(patient, guest):
-        known = patient.host.maybe(f"{pci.DEVICES}/{device.address}/reset_method")
-        if not device.is_gpu or known is None or set(wanted.split()) <= set(known.split()):
+        known = patient.host.maybe(_methods_file(device))
+        if not device.is_gpu or known is None or set(wanted) <= set(known.split()):
             continue
-        vendor = "device_specific" in wanted and not is_loaded(patient.host, "vendor_reset")
         yield Seen(
-            f'[gpu] has reset_method = "{wanted}", and the kernel knows for {device.address} '
-            f"{known or 'none'}",
+            f'[gpu] has reset_method = "{_wanted(patient)}", and the kernel knows for '
+            f"{device.address} {known or 'none'}",
             "load the module vendor-reset (its DKMS package), before the VM starts"
-            if vendor
+            if "device_specific" in wanted
             else "take one of these, or leave it to the kernel",
         )
 
 
-RULES = (left, method)
+@guest_rule(
+    "device-vendor-reset",
+    "warning",
+    why="The module vendor-reset can reset older graphics cards of AMD. Since Linux 5.15 it does "
+    "so only where its method, device_specific, is asked for.",
+    source="https://github.com/gnif/vendor-reset; "
+    "https://docs.kernel.org/admin-guide/abi-testing.html, reset_method",
+    sure="likely",
+)
+def vendor_reset(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    host = patient.host
+    cards = [
+        one
+        for one in _cards(patient, guest)
+        if one.is_gpu and one.vendor == _AMD and not _OWN_RESETS & set(_methods(host, one))
+    ]
+    if not cards or "device_specific" in _wanted(patient):
+        return
+    if is_loaded(host, _MODULE):
+        if _tells_resets(host):
+            yield Seen(
+                f"vendor-reset is loaded, and not used for {cards[0]}",
+                'in vm.toml, below [gpu]: reset_method = "device_specific"',
+            )
+    elif (place := _asked_for(host)) and host.names("/sys/module"):
+        yield Seen(
+            f"{place} asks for vendor-reset, which is not loaded",
+            "dkms status tells whether it was built for this kernel; then: modprobe vendor-reset",
+        )
+
+
+def _asked_for(host: Host) -> str | None:
+    """The file that has vendor-reset loaded at boot."""
+    folder = "/etc/modules-load.d"
+    for path in ("/etc/modules", *(f"{folder}/{name}" for name in host.names(folder))):
+        for words in lines(host.maybe(path) or ""):
+            if words[0].replace("-", "_") == _MODULE:
+                return path
+    return None
+
+
+@guest_rule(
+    "device-d3cold",
+    "warning",
+    why="Without power (D3cold) a card has to be woken by its port, and some cards and boards "
+    "cannot do that. The guest then has a card that does not answer.",
+    source="QEMU's hw/vfio/pci.c, stuck in D3; vfio-hooks.toml(5), [gpu]",
+    sure="likely",
+)
+def d3cold(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    options = patient.tables.get("gpu")
+    if isinstance(options, Options) and options.d3cold is False:
+        return
+    try:
+        told = explain(qemu_log(guest.domain.name, patient.host.path(QEMU_LOGS)))
+    except HookError:  # only root can read it
+        return
+    if any(one.known and one.known.name == "stuck-in-d3" for one in told):
+        yield Seen(
+            "at the last start a passed device did not wake up (QEMU: 'stuck in D3')",
+            "reboot the host; then, in vm.toml below [gpu]: d3cold = false",
+        )
+
+
+def _cards(patient: Patient, guest: Guest) -> list[Passed]:
+    """The first passed function of each card that is no VF and no part of the chipset but
+    graphics."""
+    found: dict[str, Passed] = {}
+    for device in passed(patient, guest):
+        if not device.is_virtual and (not device.is_of_chipset or device.is_gpu):
+            found.setdefault(device.card, device)
+    return list(found.values())
+
+
+def _left_out(patient: Patient, guest: Guest, device: Passed) -> list[pci.Function]:
+    """The other functions of a device's slot that the guest is not given."""
+    given = {one.address for one in passed(patient, guest)}
+    found = (
+        pci.function(patient.host, one)
+        for one in patient.host.names(pci.DEVICES)
+        if pci.card(one) == device.card and one not in given
+    )
+    return [one for one in found if one is not None]
+
+
+def _is_same_card(other: pci.Function, device: Passed) -> bool:
+    """Whether two functions of a slot are of one card. AMD's processors have their graphics in one
+    slot with a coprocessor and USB controllers, which have another maker's number."""
+    return other.ids.partition(":")[0] == device.vendor
+
+
+def _group(host: Host, device: Passed) -> str | None:
+    return host.link(f"{pci.DEVICES}/{device.address}/iommu_group")
+
+
+def _methods_file(device: Passed) -> str:
+    return f"{pci.DEVICES}/{device.address}/reset_method"
+
+
+def _methods(host: Host, device: Passed) -> list[str]:
+    return (host.maybe(_methods_file(device)) or "").split()
+
+
+def _tells_resets(host: Host) -> bool:
+    """Whether the kernel tells of each device how it is reset (Linux 5.15)."""
+    return any(host.exists(f"{pci.DEVICES}/{one}/reset_method") for one in host.names(pci.DEVICES))
+
+
+def _wanted(patient: Patient) -> str:
+    options = patient.tables.get("gpu")
+    return (options.reset_method or "") if isinstance(options, Options) else ""
+
+
+RULES = (left, no_reset, method, vendor_reset, d3cold)

@@ -1,7 +1,8 @@
-"""How the kernel schedules the domain's threads."""
+"""How the kernel schedules the domain's threads, and what it shares out to them."""
 
 from collections.abc import Iterator
 
+from vfio_hooks.check.domain.facts import shows_files
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import drop
@@ -32,4 +33,31 @@ def real_time(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-RULES = (real_time,)
+@guest_rule(
+    "cputune-resctrl",
+    "error",
+    why="Shares of caches and of memory's bandwidth, and how much energy is used, are the kernel's "
+    "resctrl. libvirt does not start a domain that asks for it where it is not mounted.",
+    source="https://docs.kernel.org/filesystems/resctrl.html; "
+    "https://libvirt.org/formatdomain.html#cpu-tuning",
+)
+def resctrl(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    asked = [name for name in _SHARED if guest.xml.find(f"cputune/{name}") is not None]
+    if not asked or not shows_files(patient.host):
+        return
+    if not patient.host.exists(f"{_RESCTRL}/info"):
+        yield Seen(
+            f"<{'>, <'.join(asked)}> in <cputune>, and {_RESCTRL} is not mounted",
+            f"mount -t resctrl resctrl {_RESCTRL}; for good: a line for it in /etc/fstab. Where "
+            "that fails the processor or the kernel does not have it",
+        )
+    elif "energytune" in asked and not patient.host.exists(f"{_RESCTRL}/info/PERF_PKG_MON"):
+        yield Seen(
+            "<energytune> in <cputune>, and this host does not count energy for each group",
+            "take <energytune> away: it needs Linux 7.0, and a processor of Intel's that has it",
+        )
+
+
+_RESCTRL = "/sys/fs/resctrl"
+_SHARED = ("cachetune", "memorytune", "energytune")
+RULES = (real_time, resctrl)
