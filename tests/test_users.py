@@ -10,6 +10,7 @@ from lxml import etree
 from tests.defects import edited
 from tests.users.cases import CASES
 from tests.users.faults import FAULTS
+from tests.users.strangers import FILES, STRANGERS, xml_of
 from tests.users.styles import STYLES, Style
 from vfio_hooks.check import Finding, examine
 from vfio_hooks.check.fixing import mend
@@ -26,6 +27,7 @@ from vfio_hooks.paths import Paths
 
 SCHEMA = "/usr/share/libvirt/schemas/domain.rng"
 AREAS: tuple[Area, ...] = ("domain",)
+MOST = 10
 
 
 def look(root: Path, xml: str) -> tuple[Patient, list[Finding]]:
@@ -75,6 +77,20 @@ def test_planted_faults_are_found_and_nothing_else(
     fixed = mend(patient, xml.encode())
     assert fixed.left == ()
     assert mend(patient, fixed.after).names == ()
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_what_other_tools_wrote(name: str, tmp_path: Path) -> None:
+    build, wanted = STRANGERS[name]
+    build(tmp_path)
+    patient, found = look(tmp_path, xml_of(name).decode())
+    assert names(found) == set(wanted.split())
+    assert len(found) <= MOST, "one line for each, and few"
+    assert mend(patient, mend(patient, xml_of(name)).after).names == ()
+
+
+def test_each_of_their_files_is_tried() -> None:
+    assert {path.stem for path in FILES.iterdir()} == set(STRANGERS)
 
 
 @pytest.fixture(scope="module")

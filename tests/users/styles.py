@@ -155,7 +155,7 @@ class Parts:
 """
 
 
-def _base(root: Path, shape: str, maker: str, *cards: str) -> Path:
+def base(root: Path, shape: str, maker: str, *cards: str) -> Path:
     SHAPES[shape].write(root)
     files = {
         "proc/cpuinfo": f"vendor_id\t: {maker}\nflags\t\t: fpu topoext svm vmx",
@@ -178,28 +178,28 @@ def _group(card: str) -> str:
 
 
 def ryzen(root: Path) -> Path:
-    return _base(root, "ryzen", "AuthenticAMD", "0b:00")
+    return base(root, "ryzen", "AuthenticAMD", "0b:00")
 
 
 def x3d(root: Path) -> Path:
     """The first die has the large cache."""
-    _base(root, "ryzen", "AuthenticAMD", "0b:00")
+    base(root, "ryzen", "AuthenticAMD", "0b:00")
     for cpu in (*range(8), *range(16, 24)):
         (root / f"sys/devices/system/cpu/cpu{cpu}/cache/index3/size").write_text("98304K\n")
     return root
 
 
 def laptop(root: Path) -> Path:
-    return _base(root, "laptop", "GenuineIntel", "01:00")
+    return base(root, "laptop", "GenuineIntel", "01:00")
 
 
 def hybrid(root: Path) -> Path:
-    return _base(root, "hybrid", "GenuineIntel", "01:00")
+    return base(root, "hybrid", "GenuineIntel", "01:00")
 
 
 def epyc(root: Path) -> Path:
     """The card is at node 1."""
-    _base(root, "epyc", "AuthenticAMD", "41:00")
+    base(root, "epyc", "AuthenticAMD", "41:00")
     for function in (0, 1):
         (root / f"sys/bus/pci/devices/0000:41:00.{function}/numa_node").write_text("1\n")
     return root

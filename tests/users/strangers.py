@@ -1,0 +1,119 @@
+"""Domains in the styles of other tools, each on a host that it may be from, and what check has to
+find: written down by hand, from the documents that the rules name, before they were tried."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.hosttree import add_pci
+from tests.shapes import regular
+from tests.users.styles import base, epyc, hybrid, laptop, ryzen, two_cards, x3d
+
+FILES = Path(__file__).with_name("strangers")
+_DEVICES = "sys/bus/pci/devices"
+
+
+def _file(root: Path, name: str, text: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text + "\n")
+
+
+def _apu(root: Path) -> None:
+    """One of AMD's processors, whose graphics share a slot with a coprocessor and USB."""
+    base(root, "ryzen", "AuthenticAMD")
+    regular(1, 1, 1, 8, 2, adjacent=True).write(root)
+    for number, driver, kind, ids in (
+        (0, "amdgpu", "0x030000", "1002:1638"),
+        (1, "snd_hda_intel", "0x040300", "1002:1637"),
+        (2, "ccp", "0x108000", "1022:15df"),
+        (3, "xhci_hcd", "0x0c0330", "1022:1639"),
+    ):
+        add_pci(root, f"0000:0b:00.{number}", driver, str(10 + number), kind, ids)
+
+
+def _with_ssd(root: Path) -> None:
+    x3d(root)
+    add_pci(root, "0000:05:00.0", "amdgpu", "5", "0x030000", "1002:164e")
+    add_pci(root, "0000:01:00.0", "nvme", "14", "0x010802", "144d:a80c")
+    add_pci(root, "0000:0d:00.3", "xhci_hcd", "15", "0x0c0330", "1022:15b6")
+
+
+def _with_nic(root: Path) -> None:
+    ryzen(root)
+    add_pci(root, "0000:06:00.0", "igb", "6", "0x020000", "8086:1521")
+
+
+def _with_vf(root: Path) -> None:
+    epyc(root)
+    add_pci(root, "0000:61:00.0", "ice", "61", "0x020000", "8086:1592")
+    add_pci(root, "0000:61:02.1", "iavf", "62", "0x020000", "8086:1889")
+    (root / _DEVICES / "0000:61:02.1/physfn").symlink_to("../0000:61:00.0")
+    (root / _DEVICES / "0000:61:00.0/virtfn0").symlink_to("../0000:61:02.1")
+    _file(root, f"{_DEVICES}/0000:61:00.0/sriov_numvfs", "1")
+    _file(root, f"{_DEVICES}/0000:61:00.0/sriov_totalvfs", "8")
+
+
+def _intel(root: Path) -> None:
+    base(root, "laptop", "GenuineIntel")
+    add_pci(root, "0000:00:02.0", "i915", "2", "0x030000", "8086:3e9b")
+
+
+def _with_hba(root: Path) -> None:
+    _intel(root)
+    add_pci(root, "0000:01:00.0", "mpt3sas", "1", "0x010700", "1000:0097")
+
+
+def _optimus(root: Path) -> None:
+    """Its NVIDIA chip has no outputs."""
+    _intel(root)
+    add_pci(root, "0000:01:00.0", "nvidia", "1", "0x030200", "10de:1f11")
+
+
+def _gvt(root: Path) -> None:
+    _intel(root)
+    _file(root, "sys/bus/mdev/devices/9f1a0d5e-6a0c-4a3a-8c2a-f3f1b1c70d71/mdev_type/name", "V5_4")
+
+
+STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "proxmox": (
+        ryzen,
+        "pins-emulator pins-iothread pins-wide machine-sleep cpu-cache hyperv-stimer-direct "
+        "extra-tablet",
+    ),
+    "unraid": (
+        ryzen,
+        "machine-q35 pins-emulator hyperv-off machine-sleep hyperv-stimer-direct disk-iothread",
+    ),
+    "cockpit": (_with_nic, "memory-balloon"),
+    "virt-install-win11": (
+        two_cards,
+        "cpu-topoext pins-none memory-balloon disk-bus cpu-cache hyperv-stimer-direct disk-cache "
+        "nic-model extra-tablet extra-video",
+    ),
+    "quickemu": (laptop, "pins-none machine-sleep disk-cache disk-discard disk-iothread"),
+    "nixvirt": (hybrid, "pins-siblings disk-iothread"),
+    "terraform": (
+        epyc,
+        "machine-q35 pins-none memory-balloon machine-sleep cpu-cache cpu-migratable disk-iothread",
+    ),
+    "microvm": (laptop, ""),
+    "bridges-by-hand": (_with_vf, "machine-sleep memory-locked"),
+    "apu": (_apu, "device-no-reset cpu-cache disk-iothread"),
+    "gvt-g": (_gvt, "cpu-topology hyperv-off"),
+    "usb-nvme": (_with_ssd, ""),
+    "aarch64": (_with_vf, "machine-arch memory-balloon"),
+    "nova": (
+        epyc,
+        "pins-emulator memory-balloon machine-sleep node-cache memory-locked disk-iothread "
+        "extra-tablet extra-video",
+    ),
+    "firmware-auto": (hybrid, "machine-sleep"),
+    "truenas": (_with_hba, "memory-balloon"),
+    "optimus": (_optimus, "cpu-hypervisor-off cpu-cache disk-cache disk-discard disk-iothread"),
+    "osx-kvm": (two_cards, "pins-none machine-sleep disk-discard"),
+    "appliance": (_with_vf, "node-memory memory-balloon pins-wide disk-discard disk-iothread"),
+}
+"""By file name: the host, and the findings about the domain."""
+
+
+def xml_of(name: str) -> bytes:
+    return (FILES / f"{name}.xml").read_bytes()
