@@ -453,13 +453,18 @@ def test_a_line_of_the_vms_comes_back(was_there: bool, other: str, memory: Path)
     assert not list(memory.glob("*.journal"))
 
 
+@pytest.mark.parametrize("was_there", [False, True])
 @pytest.mark.parametrize("is_line", [False, True])
-def test_an_interrupt_that_comes_up_before_a_cpu(is_line: bool, memory: Path) -> None:
+def test_an_interrupt_that_starts_before_a_cpu(
+    was_there: bool, is_line: bool, memory: Path
+) -> None:
     kernel, vm = host(), domain("4", "5")
+    if was_there:
+        kernel.files["/proc/irq/30/smp_affinity_list"] = "0-7\n"
+    kernel.files["/proc/irq/31/smp_affinity_list"] = "0-2\n"  # by its owner's choice
     kernel.files[ONLINE] = "0-6\n"
     perform(kernel, memory, vm)
     come_up(kernel, 30)
-    kernel.files["/proc/irq/31/smp_affinity_list"] = "0-2\n"  # by its owner's choice
     assert masks(kernel)[30] == "0-3,6"
     kernel.files[ONLINE] = "0-7\n"
     if is_line:

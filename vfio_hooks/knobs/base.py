@@ -79,9 +79,9 @@ class Knob(ABC):
         """What this shows that came up when what it begins as had that value."""
         return value
 
-    def has_begun(self, live: str, value: str, offline: str, host: Host) -> bool:
-        """Whether `live` may be what this showed when it came up with that value, with these CPUs,
-        or those which are offline now, not there yet."""
+    def has_begun(self, live: str, value: str, absent: str, host: Host) -> bool:
+        """Whether `live` may be what this showed when it came up with that value, while these CPUs
+        or those that are offline now were absent."""
         return self.same(live, value, host)
 
     def own(self, live: str, host: Host) -> str:

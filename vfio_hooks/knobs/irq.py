@@ -12,10 +12,13 @@ from vfio_hooks.host.irq import DEFAULT, balancer, numbers
 from vfio_hooks.knobs.cpu_set import CpuSetKnob, running
 from vfio_hooks.knobs.file import CpuMask, read_file
 from vfio_hooks.record import record
+from vfio_hooks.sharing import offline, target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from vfio_hooks.sharing import Share
 
 
 @record
@@ -62,12 +65,18 @@ class IrqAffinity(CpuSetKnob):
         near = parse_mask(host.maybe(f"{NODES}/node{node}/cpumap") or "0")
         return format_list(parse_list(value) & near) or value
 
-    def has_begun(self, live: str, value: str, offline: str, host: Host) -> bool:
-        """A new interrupt gets none of the CPUs that are offline."""
+    def has_begun(self, live: str, value: str, absent: str, host: Host) -> bool:
+        """When an interrupt starts, the kernel takes CPUs that are offline out of its mask."""
         now, all_cpus = parse_list(live), parse_list(value)
-        there = running(host) - parse_list(offline)
+        there = running(host) - parse_list(absent)
         was_less = now < all_cpus and now & there == all_cpus & there
         return was_less or self.same(live, value, host)
+
+    def is_ours(self, live: str, base: str, shares: Sequence[Share], host: Host) -> bool:
+        # A line that was idle starts when the guest takes its device.
+        return super().is_ours(live, base, shares, host) or self.has_begun(
+            live, target(base, shares), offline(shares), host
+        )
 
     def mover(self, host: Host) -> str:
         return "irqbalance" if balancer(host) else ""
