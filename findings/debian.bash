@@ -6,6 +6,7 @@
 #   inside COMMAND...                runs it with $root as /, at most 60 s (as root)
 #   libvirt_11                       libvirt 11.3.0's real QEMU driver, in process, no daemon
 #   defined VCPU OTHER DEVICES       what that keeps of a domain XML, or its error
+#   desktop <SCRIPT                  runs it in a session bus of its own, its output to $temp/seen
 #   expect WHAT WANTED SEEN          ends the script with 1 where they differ
 #   found                            the last line of a script: all is still as described
 #
@@ -98,6 +99,14 @@ by_schema() {
     else
         echo invalid
     fi
+}
+
+desktop() {
+    mkdir -p "$root/tmp/run"
+    chmod 700 "$root/tmp/run"
+    printf '%s\n' root:x:0:0::/tmp:/bin/sh >"$root/etc/passwd"
+    cat >"$root/tmp/session"
+    inside dbus-run-session -- bash /tmp/session 2>"$temp/errors" >"$temp/seen" || true
 }
 
 expect() {
