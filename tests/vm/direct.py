@@ -40,6 +40,11 @@ class Direct:
         events = ("stopped end", "release end")
         self.guest.run(" && ".join(self._line(name, event) for event in events))
 
+    def cut_off(self, name: str, event: str, seconds: float) -> None:
+        """An event whose hook is killed after a time, if it has not ended by then."""
+        line = f"timeout --foreground --signal=KILL {seconds} {self._line(name, event)}"
+        self.guest.run(line, check=False)
+
     def forget(self) -> None:
         """Stop and remove all VMs."""
         for path in self.guest.run(f"ls {FOLDER} 2>/dev/null", check=False).stdout.split():

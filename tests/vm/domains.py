@@ -36,7 +36,8 @@ class HostDevice:
 
 @dataclass(frozen=True)
 class Domain:
-    """A test domain. `hugepages` is the page size in KiB, or None; memory is in MiB."""
+    """A test domain. `hugepages` is the page size in KiB, or None; memory is in MiB; `firmware` is
+    a file in the guest."""
 
     name: str
     devices: tuple[HostDevice, ...] = ()
@@ -49,6 +50,7 @@ class Domain:
     hugepages: int | None = None
     metadata: str = ""
     extra_devices: str = ""
+    firmware: str = IDLE_FIRMWARE
 
     @property
     def uuid(self) -> str:
@@ -84,7 +86,7 @@ class Domain:
   <vcpu placement='static'>{self.vcpus}</vcpu>
   {threads}{self._cputune()}
   <os><type arch='x86_64' machine='q35'>hvm</type>
-    <loader readonly='yes' type='rom'>{IDLE_FIRMWARE}</loader></os>
+    <loader readonly='yes' type='rom'>{self.firmware}</loader></os>
   <features><acpi/></features>
   <cpu mode='custom' match='exact' check='none'><model fallback='allow'>qemu64</model></cpu>
   <on_poweroff>destroy</on_poweroff><on_crash>destroy</on_crash>
