@@ -25,7 +25,7 @@ from tests.vm.direct import HOOKS, Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
 from tests.vm.process import VmError
-from tests.vm.snapshot import difference
+from vfio_hooks.rehearse.compared import difference
 
 VERSION = "vfio-isolate==0.5.2"
 FOLDER = "/tmp/vfio-isolate"

@@ -15,7 +15,8 @@ from tests.vm import machine, saved
 from tests.vm.guest import Guest
 from tests.vm.process import EmulatorEnded, VmError
 from tests.vm.release import RELEASES, TESTING
-from tests.vm.snapshot import State, difference
+from vfio_hooks.rehearse.compared import difference
+from vfio_hooks.rehearse.observed import State
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -17,7 +17,8 @@ from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import GPU_GROUP, NIC
 from tests.vm.process import VmError
-from tests.vm.snapshot import State, difference
+from vfio_hooks.rehearse.compared import difference
+from vfio_hooks.rehearse.observed import State
 
 VM = "win11"
 DEVICES = (

@@ -10,8 +10,8 @@ from tests.vm.domains import Domain
 from tests.vm.machine import Machine
 from tests.vm.observer import Observer
 from tests.vm.process import EmulatorEnded, VmError, last_line
-from tests.vm.snapshot import State
 from tests.vm.ssh import Result
+from vfio_hooks.rehearse.observed import State
 
 CHECKOUT = "/root/checkout"
 # As a user would, out of a copy of his own.

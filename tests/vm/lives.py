@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from tests.vm.guest import Guest
 from tests.vm.hardware import NVME
-from tests.vm.snapshot import difference
+from vfio_hooks.rehearse.compared import difference
 
 # A killer waits for what it kills for so long; what it waits for may never come.
 PATIENCE = 30  # s

@@ -13,10 +13,10 @@ import subprocess
 import time
 
 from tests.vm.process import VmError
-from tests.vm.snapshot import State
 from tests.vm.ssh import Ssh
+from vfio_hooks.rehearse.observed import State
 
-COMMAND = "exec python3 -I -S /src/tests/vm/snapshot.py --serve"
+COMMAND = "exec env PYTHONPATH=/src python3 -BPS -m tests.vm.snapshot --serve"
 DEADLINE = 300.0  # s
 
 

@@ -13,8 +13,8 @@ from tests.vm.direct import HOOKS, Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
 from tests.vm.hardware import Hardware
-from tests.vm.snapshot import difference
 from tests.vm.test_cpus import FIRST, SECOND
+from vfio_hooks.rehearse.compared import difference
 
 # Where each program is, and what each CPU set says, booleans and all.
 LOOK = """\

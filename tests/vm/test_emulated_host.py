@@ -17,7 +17,7 @@ from tests.vm.hardware import (
     NVME_SERIALS,
     SRIOV_PF,
 )
-from tests.vm.snapshot import difference
+from vfio_hooks.rehearse.compared import difference
 
 pytestmark = pytest.mark.vm
 DEVICES = "/sys/bus/pci/devices"

@@ -16,7 +16,7 @@ from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import GPU, GPU_AUDIO, GPU_USB, NIC
 from tests.vm.release import USER
-from tests.vm.snapshot import difference
+from vfio_hooks.rehearse.compared import difference
 
 ROUNDS = int(os.environ.get("VFIO_HOOKS_ROUNDS", "4"))
 NAME = "busy"

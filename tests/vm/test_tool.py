@@ -21,7 +21,7 @@ from tests.vm.image import Saved
 from tests.vm.machine import CHECKOUT
 from tests.vm.process import VmError, poll, run
 from tests.vm.release import RELEASES, Release
-from tests.vm.snapshot import difference
+from vfio_hooks.rehearse.compared import difference
 
 
 @pytest.fixture

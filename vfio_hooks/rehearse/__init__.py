@@ -1,0 +1,1 @@
+"""A VM's start and end, rehearsed: what the host is before and after."""

@@ -1,0 +1,235 @@
+"""The state of a host that the hooks may touch, as flat text: a line for each thing.
+
+Only what should be the same after a VM as before it is in here: no counters, no times, no ids. It
+needs no more than the standard library, as the tests run it on the emulated host, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+State = dict[str, str]
+
+SLICES = ("system.slice", "user.slice", "machine.slice", "init.scope")
+SYSCTLS = """
+    kernel/numa_balancing kernel/watchdog kernel/nmi_watchdog kernel/sched_rt_runtime_us
+    kernel/sched_autogroup_enabled kernel/timer_migration kernel/randomize_va_space
+    vm/compaction_proactiveness vm/dirty_background_ratio vm/dirty_ratio vm/max_map_count
+    vm/nr_overcommit_hugepages vm/overcommit_memory vm/stat_interval vm/swappiness
+    vm/vfs_cache_pressure vm/zone_reclaim_mode
+""".split()
+KERNEL_FILES = (
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/kernel/mm/transparent_hugepage/defrag",
+    "/sys/kernel/mm/ksm/run",
+    "/sys/kernel/mm/ksm/merge_across_nodes",
+    "/sys/devices/virtual/workqueue/cpumask",
+    "/sys/bus/workqueue/devices/writeback/cpumask",
+    "/sys/devices/system/cpu/online",
+    "/sys/devices/system/cpu/smt/control",
+    "/sys/module/kvm/parameters/halt_poll_ns",
+    "/sys/module/pcie_aspm/parameters/policy",
+    "/proc/irq/default_smp_affinity",
+)
+PF_NO_SETAFFINITY = 0x04000000  # include/linux/sched.h
+
+
+def read(path: Path) -> str:
+    """A file's text without its line end; what is not there or not readable is told so."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        return f"({error.strerror})"
+
+
+def run(*argv: str) -> str:
+    """A program's output; a failing one shows as such, as it would in both snapshots."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    return done.stdout.strip() if done.returncode == 0 else f"(exit {done.returncode})"
+
+
+def _link(path: Path) -> str:
+    return path.readlink().name if path.is_symlink() else ""
+
+
+def pci() -> Iterator[tuple[str, str]]:
+    """Driver, override and power control of each function; how many VFs a PF has."""
+    for device in sorted(Path("/sys/bus/pci/devices").iterdir()):
+        yield f"pci {device.name} driver", _link(device / "driver")
+        for name in (
+            "driver_override",
+            "reset_method",
+            "d3cold_allowed",
+            "power/control",
+            "sriov_numvfs",
+            "sriov_drivers_autoprobe",
+        ):
+            if (device / name).exists():
+                yield f"pci {device.name} {name}", read(device / name)
+
+
+def links() -> Iterator[tuple[str, str]]:
+    """Network links and the settings of their VFs, by the name of the PF."""
+    for link in json.loads(run("ip", "-j", "link", "show") or "[]"):
+        name = link["ifname"]
+        for setting in ("address", "mtu", "master"):
+            if setting in link:
+                yield f"link {name} {setting}", str(link[setting])
+        yield f"link {name} up", str("UP" in link["flags"])
+        for function in link.get("vfinfo_list", []):
+            for setting, value in sorted(function.items()):
+                if setting != "vf" and "stats" not in setting:
+                    yield f"link {name} vf {function['vf']} {setting}", json.dumps(value)
+
+
+def usb() -> Iterator[tuple[str, str]]:
+    """The driver of each interface, by controller and port: buses get new numbers."""
+    for link in sorted(Path("/sys/bus/usb/devices").glob("*:*")):
+        controller = next(part for part in link.resolve().parts[::-1] if part.count(":") == 2)
+        yield f"usb {controller} {link.name.partition('-')[2]}", _link(link / "driver")
+
+
+def shared() -> Iterator[tuple[str, str]]:
+    """Owner and permissions of the files that programs share memory through."""
+    for path in sorted(Path("/dev/shm").iterdir()):
+        seen = path.lstat()
+        yield f"shm {path.name}", f"{seen.st_uid}:{seen.st_gid} {seen.st_mode:o}"
+
+
+def cgroups() -> Iterator[tuple[str, str]]:
+    """The CPUs and nodes that systemd's top units may use, in cgroup v2 or v1."""
+    top = Path("/sys/fs/cgroup")
+    unified = (top / "cgroup.controllers").exists()
+    for unit in SLICES:
+        for name in ("cpuset.cpus", "cpuset.cpus.partition", "cpuset.mems"):
+            path = top / unit / name if unified else top / "cpuset" / unit / name
+            # A file that is absent and one that says nothing mean the same: no limit. It is
+            # there once the cpuset controller has been on, and that is left on by design.
+            text = read(path) if path.exists() else ""
+            if not (name == "cpuset.cpus.partition" and text == "member"):
+                yield f"cgroup {unit} {name}", text
+
+
+def tasks() -> Iterator[tuple[str, str]]:
+    """The CPUs that each task may use, by number and start; and those that programs have, by the
+    unit at the top that they are in, for those that come and go."""
+    groups: dict[str, set[str]] = {}
+    for folder in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            status = dict(
+                line.split(":\t", 1) for line in (folder / "status").open() if ":\t" in line
+            )
+            group = (folder / "cgroup").read_text().splitlines()[-1].partition("/")[2]
+        except OSError:
+            continue  # It has ended.
+        cpus, name = status["Cpus_allowed_list"].strip(), status["Name"].strip()
+        if name.startswith("irq/") or int(fields[6]) & PF_NO_SETAFFINITY:
+            # The kernel keeps it where its interrupt is, or sends it to where there is work: a
+            # queue's rescuer has the CPUs of the node that it last helped. Nobody else can move it.
+            continue
+        yield f"task {folder.name} since {fields[19]}", f"{cpus} ({name})"
+        if group:
+            groups.setdefault(group.partition("/")[0], set()).add(cpus)
+    for unit, lists in sorted(groups.items()):
+        yield f"task of {unit}", " and ".join(sorted(lists))
+
+
+def interrupts() -> Iterator[tuple[str, str]]:
+    """Which CPUs each interrupt may go to, named by device and use.
+
+    Not by number: a device that a driver lets go and takes back gets new numbers, but the
+    same uses. Masks hold still only while irqbalance does; `Guest.calm` sees to that.
+    """
+    devices: dict[str, str] = {}
+    for folder in Path("/sys/bus/pci/devices").glob("*/msi_irqs"):
+        devices |= {entry.name: folder.parent.name for entry in folder.iterdir()}
+    default = read(Path("/proc/irq/default_smp_affinity"))
+    numbers = [path.name for path in Path("/proc/irq").iterdir() if path.name.isdigit()]
+    for number in sorted(numbers, key=int):
+        use = read(Path("/sys/kernel/irq") / number / "actions")
+        if re.fullmatch(r"nvme[0-9]+q0", use):
+            # The kernel chooses anew, by the node it probes on, when the driver comes back.
+            continue
+        mask = read(Path("/proc/irq") / number / "smp_affinity_list")
+        if use and use != "(null)" and not use.startswith("("):
+            yield f"irq {devices.get(number, number)} {use}", mask
+        elif number not in devices:
+            is_default = read(Path("/proc/irq") / number / "smp_affinity") == default
+            yield f"line {number}", "default" if is_default else mask
+
+
+def processors() -> Iterator[tuple[str, str]]:
+    """Each cpufreq policy's governor and limits."""
+    names = ("scaling_governor", "scaling_min_freq", "scaling_max_freq")
+    for policy in sorted(Path("/sys/devices/system/cpu/cpufreq").glob("policy*")):
+        for name in (*names, "energy_performance_preference"):
+            if (policy / name).exists():
+                yield f"cpufreq {policy.name} {name}", read(policy / name)
+
+
+def memory() -> Iterator[tuple[str, str]]:
+    """Hugepages of each size on each node."""
+    pattern = "node[0-9]*/hugepages/hugepages-*/nr_hugepages"
+    for path in sorted(Path("/sys/devices/system/node").glob(pattern)):
+        yield f"hugepages {path.parts[-4]} {path.parts[-2]}", read(path)
+
+
+def kernel() -> Iterator[tuple[str, str]]:
+    """Sysctls and other single files; the consoles that hold a graphics device."""
+    for name in SYSCTLS:
+        if (Path("/proc/sys") / name).exists():
+            yield f"sysctl {name}", read(Path("/proc/sys") / name)
+    for path in map(Path, KERNEL_FILES):
+        if path.exists():
+            yield f"file {path}", read(path)
+    for console in sorted(Path("/sys/class/vtconsole").glob("vtcon*")):
+        yield f"console {read(console / 'name')}", read(console / "bind")
+
+
+def units() -> Iterator[tuple[str, str]]:
+    """systemd's CPU limits, the services that hooks stop, and the units that they make."""
+    services = ("display-manager.service", "irqbalance.service")
+    names = ("AllowedCPUs", "AllowedMemoryNodes", "StartupAllowedCPUs", "ActiveState")
+    # One call for all of them: each costs tenths of a second under emulation.
+    shown = run(
+        *("systemctl", "show", f"--property=Id,{','.join(names)}"),
+        *(*SLICES, *services, "vfio-hooks*"),
+    )
+    for block in shown.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        unit = fields.get("Id", "?")
+        for name in names[-1:] if unit in services else names[:-1] if unit in SLICES else names:
+            yield f"unit {unit} {name}", fields.get(name, "")
+
+
+def leftovers() -> Iterator[tuple[str, str]]:
+    """Our own files, and the settings that systemd keeps until the next boot."""
+    for top in ("/run/vfio-hooks", "/run/systemd/system.control"):
+        for path in sorted(Path(top).rglob("*")):
+            # The lock stays where it is; whether it is held is what counts.
+            if path.is_file() and path.name != "lock":
+                yield f"left {path}", read(path)[:400]
+
+
+def collect() -> State:
+    """The whole state, one line of text for each thing."""
+    parts = (
+        pci,
+        links,
+        usb,
+        shared,
+        cgroups,
+        tasks,
+        interrupts,
+        processors,
+        memory,
+        kernel,
+        units,
+        leftovers,
+    )
+    return {key: value for part in parts for key, value in part()}
