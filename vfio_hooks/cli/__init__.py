@@ -30,6 +30,7 @@ _VERBS = (
     "why",
     "alive",
     "desktop",
+    "rehearse",
     "snapshot",
     "hook",
     "completion",
@@ -43,6 +44,7 @@ examples:
   vfio-hooks init win11                write a vm.toml that suits it
   vfio-hooks migrate win11             what do its scripts do, and which tables do the same?
   vfio-hooks plan win11                what would be done when win11 starts?
+  vfio-hooks rehearse win11            is the host as before after a start and an end?
   vfio-hooks status                    what is changed on this host now, and by whom?
   vfio-hooks log win11                 what happened at its last start and end?
   vfio-hooks why win11                 what do the logs say of its last start, explained?

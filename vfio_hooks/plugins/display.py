@@ -158,7 +158,7 @@ class _Change:
 
 def _change(domain: Domain, options: Options, host: Host) -> _Change:
     session = choose(host, options.user, options.seat)
-    knob, screen = _found(host, session, options.timeout)
+    knob, screen = screen_of(host, session, options.timeout)
     on_cards: set[str] = set()
     cards: list[str] = []
     for function in domain.pci:
@@ -175,8 +175,9 @@ def _change(domain: Domain, options: Options, host: Host) -> _Change:
     return _Change(knob, screen, layout, on_cards, cards)
 
 
-def _found(host: Host, session: Session, seconds: float) -> tuple[DisplayLayout, Screen]:
-    """The layout of the session's display, by the first back end that gets an answer."""
+def screen_of(host: Host, session: Session, seconds: float) -> tuple[DisplayLayout, Screen]:
+    """The layout of the session's display, by the first back end that gets an answer. Raises
+    HookError."""
     variables = environment(host, session)
     refused: list[HookError] = []
     for back_end in back_ends_for(session.type, variables.get("XDG_CURRENT_DESKTOP", "")):

@@ -1,0 +1,131 @@
+"""`vfio-hooks rehearse`: start and end a clone of a VM, and see whether the host comes back."""
+
+import argparse
+import os
+from pathlib import Path
+
+from vfio_hooks.cli.common import Verbs, add_verb, need_root
+from vfio_hooks.cli.domains import defined
+from vfio_hooks.cli.redefine import ask
+from vfio_hooks.cli.terminal import clean, complain, say
+from vfio_hooks.cli.xml import SYSTEM
+from vfio_hooks.commands import run as command
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.network import is_vf_pool
+from vfio_hooks.paths import Paths
+from vfio_hooks.rehearse import RESCUE, SERVICE, before
+from vfio_hooks.rehearse.clone import Clone, clone
+from vfio_hooks.rehearse.report import EQUAL, FOLDER, new_path
+from vfio_hooks.rehearse.service import launch
+from vfio_hooks.wait import until
+
+_ROUNDS = 5
+_MOST = 1000
+_EPILOG = f"""\
+A clone of VM, named VM-rehearsal, is started and ended in each round. It has VM's passed devices,
+CPUs, memory and vm.toml, and no disk, no network and no firmware: its CPUs stay paused, so nothing
+is booted and nothing can be lost. Before and after each round the host is compared: drivers, CPUs
+of programs and interrupts, governors, hugepages, virtual functions, sysctls, units and monitors.
+What changes by itself is seen beforehand, and left out.
+
+It goes on when the desktop, and this command with it, has ended: a service of systemd's does
+it. Should that die, or be killed, a timer ends the clone within ten seconds, undoes all and starts
+the display manager again. The report, in {FOLDER}, is on the disk before
+each step is made. Its last lines are the verdict: equal, or what differs, and since which event.
+
+examples:
+  sudo vfio-hooks rehearse win11
+  sudo vfio-hooks rehearse win11 --rounds 1 --yes
+  sudo sh -c 'tail -n 20 {FOLDER}/*.txt'
+"""
+
+
+def register(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "rehearse",
+        run,
+        line="start and end a clone of a VM: does the host come back?",
+        description="Start and end a clone of a VM, without its disks, several times, and compare\n"
+        "the host before and after.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("vm", metavar="VM", help="name or UUID")
+    parser.add_argument(
+        "--rounds",
+        type=_rounds,
+        metavar="N",
+        help=f"how often (default: {_ROUNDS}; 1 where a graphics card cannot be reset)",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    need_root("rehearse")
+    here, host = Paths(), Host()
+    asked = defined(arguments.vm, host, SYSTEM)
+    domain = asked.domain
+    config = before.permitted(domain, asked.running, here)
+    made = clone(domain.name, asked.xml, lambda network: is_vf_pool(host, network))
+    rounds = arguments.rounds or _ROUNDS
+    for address in before.without_reset(host, domain):
+        complain(f"{address} cannot be reset: its second start may fail until the host restarts")
+        rounds = arguments.rounds or 1
+    path = new_path(domain.name)
+    say(clean(f"{made.name}, a clone of {domain.name}, is started and ended {_times(rounds)}"))
+    if made.lacks:
+        say(clean(f"it is without {', '.join(made.lacks)}"), 1)
+    for line in before.goes_dark(host, domain, config):
+        say(clean(line), 1)
+    say(clean(f"the report: {path}"), 1)
+    if not arguments.yes and not ask("begin?", "--yes"):
+        say("nothing was changed")
+        return 1
+    launch(domain.name, _saved(made, path), rounds, path)
+    return _follow(host, path)
+
+
+def _saved(made: Clone, report: str) -> str:
+    """The clone's XML, beside the report."""
+    path = Path(report).with_suffix(".xml")
+    path.touch(0o600)
+    path.write_bytes(made.xml)
+    return str(path)
+
+
+def _follow(host: Host, path: str) -> int:
+    """Print the report as it grows, until nothing of the rehearsal runs; whether it was equal."""
+    shown = 0
+
+    def grows() -> bool:
+        return os.path.exists(path) and os.path.getsize(path) > shown
+
+    try:
+        while True:
+            ended = not any(before.is_active(host, unit) for unit in (SERVICE, RESCUE))
+            if until(grows, 0 if ended else 2):
+                text = Path(path).read_bytes()
+                for line in text[shown:].decode(errors="replace").splitlines():
+                    say(clean(line))
+                shown = len(text)
+            elif ended:
+                break
+    except KeyboardInterrupt:
+        complain("the round is ended, and then the rehearsal")
+        command(["systemctl", "stop", "--", SERVICE], 1200)
+        raise
+    if not shown:
+        raise HookError("the rehearsal has ended at once", f"journalctl -u {SERVICE}")
+    last = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[-1]
+    return int(not last.endswith(EQUAL))
+
+
+def _times(rounds: int) -> str:
+    return "once" if rounds == 1 else f"{rounds} times"
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rounds, 1 to {_MOST}")
+    return int(text)

@@ -1,0 +1,111 @@
+"""The clone of a domain: its passed devices, CPUs and memory, and nothing that could be lost.
+
+No disk, no network and no firmware: its vCPUs never run, as it is started paused. So nothing
+boots from a passed disk either.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+from uuid import NAMESPACE_DNS, uuid5
+
+from vfio_hooks.domain.text import element
+from vfio_hooks.record import record
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+_KEPT = """
+    memory currentMemory maxMemory memtune memoryBacking vcpu vcpus iothreads iothreadids cputune
+    numatune resource os features cpu clock devices seclabel
+""".split()
+_KEPT_DEVICES = "emulator controller hostdev interface iommu memory shmem".split()
+_CONTROLLERS = ("pci", "usb")
+_PASSED = ("pci", "usb", "mdev")
+_EXISTING = ("dimm", "virtio-mem")
+"""Models of memory that is the host's own; others are files."""
+_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+_SHARED = ("ivshmem", "memory-backend-file")
+"""What is kept of the arguments for QEMU, as [[shm]] makes that."""
+
+
+@record
+class Clone:
+    """A clone: its name and UUID, its XML, and what of the domain it lacks, in words."""
+
+    name: str
+    uuid: str
+    xml: bytes
+    lacks: tuple[str, ...]
+
+
+def name_of(vm: str) -> str:
+    """The name of a VM's clone."""
+    return f"{vm}-rehearsal"
+
+
+def uuid_of(vm: str) -> str:
+    """The UUID of a VM's clone, the same at each rehearsal."""
+    return str(uuid5(NAMESPACE_DNS, f"{vm}.rehearsal.vfio-hooks"))
+
+
+def clone(vm: str, xml: bytes, is_pool: Callable[[str], bool]) -> Clone:
+    """The clone of a domain. `is_pool` tells of a libvirt network whether it passes VFs of a card
+    through. Raises HookError for what is no domain's XML."""
+    from lxml import etree
+
+    root, lacks = element(xml), Counter[str]()
+    for one in [one for one, is_kept in _parts(root, is_pool) if not is_kept]:
+        parent = one.getparent()
+        assert parent is not None
+        # What of the rest is missed is the domain's own business.
+        if parent.tag in ("devices", f"{_QEMU}commandline"):
+            lacks[f"<{one.tag}>".replace(_QEMU, "qemu:")] += 1
+        parent.remove(one)
+    for tag, text in (("uuid", uuid_of(vm)), ("name", name_of(vm))):
+        new = etree.Element(tag)
+        new.text = text
+        root.insert(0, new)
+    devices = root.find("devices")
+    if devices is not None:
+        # libvirt adds one of each that is not mentioned.
+        etree.SubElement(devices, "memballoon", model="none")
+        if devices.find("controller[@type='usb']") is None:
+            etree.SubElement(devices, "controller", type="usb", model="none")
+    told = (kind if count == 1 else f"{count} {kind}" for kind, count in lacks.items())
+    return Clone(name_of(vm), uuid_of(vm), etree.tostring(root), tuple(told))
+
+
+def _parts(root: "_Element", is_pool: Callable[[str], bool]) -> "Iterator[tuple[_Element, bool]]":
+    """What may be left out of a domain, and whether it is kept."""
+    for one in root.iterfind(f"{_QEMU}commandline/*"):
+        after = one.getnext()
+        pair = one.get("value", "") + ("" if after is None else after.get("value", ""))
+        is_option = pair.startswith(("-object", "-device"))
+        yield one, any(word in (pair if is_option else one.get("value", "")) for word in _SHARED)
+    for one in root:
+        yield one, one.tag in (*_KEPT, f"{_QEMU}commandline")
+    for tag in ("os", "devices"):
+        for one in root.iterfind(f"{tag}/*"):
+            yield one, one.tag == "type" if tag == "os" else _is_kept(one, is_pool)
+    for one in root.iterfind("devices/hostdev/boot"):
+        yield one, False
+    for attributes in root.iterfind("os"):
+        attributes.attrib.pop("firmware", "")
+
+
+def _is_kept(device: "_Element", is_pool: Callable[[str], bool]) -> bool:
+    kind = device.get("type", "")
+    match device.tag:
+        case "controller":
+            return kind in _CONTROLLERS
+        case "hostdev":
+            # A SCSI device is a disk.
+            return device.get("mode", "subsystem") == "subsystem" and kind in _PASSED
+        case "interface":
+            source = device.find("source")
+            network = "" if source is None else source.get("network", "")
+            return kind == "hostdev" or (kind == "network" and is_pool(network))
+        case "memory":
+            return device.get("model") in _EXISTING
+    return device.tag in _KEPT_DEVICES
