@@ -19,13 +19,14 @@ CPUS = st.frozensets(st.integers(0, 1100))
         ("0-7,^2-3,^6", {0, 1, 4, 5, 7}),
         ("^3,0-3", {0, 1, 2, 3}),
         ("0-3,^3,3", {0, 1, 2, 3}),
+        ("65535", {65535}),
     ],
 )
 def test_lists(text: str, cpus: set[int]) -> None:
     assert parse_list(text) == cpus
 
 
-@pytest.mark.parametrize("text", ["a", "1-", "-1", "3-1", "1--2", "0x3", "1;2", "0-99999999"])
+@pytest.mark.parametrize("text", ["a", "1-", "-1", "3-1", "1--2", "0x3", "1;2", "65536", "0-65536"])
 def test_what_is_no_list(text: str) -> None:
     with pytest.raises(ValueError):
         parse_list(text)

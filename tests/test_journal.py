@@ -82,15 +82,15 @@ def test_a_damaged_journal_stops_starts_and_no_undo(folder: Path, damage: str) -
     assert other.read_text() == damage
 
 
-@pytest.mark.parametrize("way", ["symlink", "file", "writable"])
-def test_a_folder_that_others_may_have_made(folder: Path, way: str) -> None:
+@pytest.mark.parametrize("way", ["symlink", "file", 0o777, 0o720, 0o702])
+def test_a_folder_that_others_may_have_made(folder: Path, way: str | int) -> None:
     if way == "symlink":
         folder.symlink_to("/tmp")
     elif way == "file":
         folder.touch()
-    else:
+    elif isinstance(way, int):
         folder.mkdir()
-        folder.chmod(0o777)
+        folder.chmod(way)
     with pytest.raises(HookError, match=str(folder)):
         start(folder)
 
@@ -110,6 +110,28 @@ def test_a_device_in_place_of_a_journal_is_not_read(folder: Path, device: str) -
     (folder / f"{VM}.journal").symlink_to(device)
     with pytest.raises(HookError, match="cannot read the journal"):
         start(folder)
+
+
+def test_a_record_is_on_disk_before_anything_else_happens(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+    path = memory / "journal"
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.read_bytes()))
+    disk = Disk()
+    disk.append(str(path), b"1\n")
+    disk.append(str(path), b"2\n")
+    assert synced == [b"1\n", b"1\n2\n"]
+
+
+@pytest.mark.parametrize("torn", [b"2", b"2\n3", b"2\n\xc3"])
+def test_what_is_torn_does_not_become_part_of_the_next_record(memory: Path, torn: bytes) -> None:
+    path = memory / "journal"
+    path.write_bytes(b"1\n" + torn)
+    disk = Disk()
+    disk.append(str(path), b"4\n")
+    disk.close()
+    assert path.read_bytes() == b"1\n" + torn[: torn.rfind(b"\n") + 1] + b"4\n"
 
 
 class FullDisk(Disk):
@@ -224,3 +246,24 @@ def test_waiting_for_the_lock_can_be_interrupted(folder: Path) -> None:
     with state.locked(lambda: None), pytest.raises(Interrupted), engine.signals.caught():
         os.kill(os.getpid(), signal.SIGINT)
         engine.undo("undo", VM)
+
+
+def test_a_signal_during_the_last_step_undoes_it(folder: Path) -> None:
+    kernel = a_host()
+    engine = Engine(kernel, StateFolder(str(folder)), Lines())
+    before, write = kernel.state(), kernel.write
+
+    def interrupted(name: str, text: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        write(name, text)
+
+    kernel.write = interrupted  # type: ignore[method-assign]
+    # One that nobody asked for is let through at the end.
+    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+            engine.perform("prepare", VM, "vm", lambda _: PLANS["override"])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert kernel.state() == before
+    assert [path.name for path in folder.iterdir()] == ["lock"]

@@ -6,6 +6,7 @@ What it claims to be like was seen on the emulated host; the tests there are the
 
 import errno
 import fnmatch
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -46,7 +47,9 @@ class Kernel(Bus, Memory, WritableHost):
         self.refuses: set[str] = set()
         """Paths whose writes fail with EINVAL."""
         self.managed: set[str] = set()
-        """Affinities of managed interrupts: writes fail with EPERM, as on Linux 6.12."""
+        """Affinities of managed interrupts."""
+        self.managed_error = errno.EPERM
+        """What a write to one of these fails with: EIO on Linux 6.1."""
         self.turns: dict[tuple[str, str], str] = {}
         """What a write of a text to a path makes of it instead."""
         self.remembered: dict[str, str] = {}
@@ -117,7 +120,7 @@ class Kernel(Bus, Memory, WritableHost):
             raise OSError(errno.EINVAL, "Invalid argument", name)
         hotplug.check_policy(self, name)
         if name in self.managed:
-            raise OSError(errno.EPERM, "Operation not permitted", name)
+            raise OSError(self.managed_error, os.strerror(self.managed_error), name)
         if name.startswith(usb.DRIVERS):
             usb.write(self, name, text)
         elif name.endswith("/uevent") and name in self.files:

@@ -1,0 +1,78 @@
+"""What a value has to be without a claim, and whose it is: the rare states that a cut-off undo and
+other programs leave."""
+
+import pytest
+
+from tests.fakes.kernel import Kernel
+from vfio_hooks.engine.journal import Claim, State
+from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.plan import Own, own_value
+from vfio_hooks.engine.value import Value
+from vfio_hooks.host import Host
+from vfio_hooks.knobs import File, Knob, Pages, PciDriver
+from vfio_hooks.sharing import Add, Exclusive, Override, Share
+from vfio_hooks.steps import Step
+
+ATOMIC = File("/proc/sys/vm/swappiness")
+IN_STEPS = PciDriver("0000:04:00.0")
+PAGES = Pages("/sys/pages")
+
+
+def claim(knob: Knob, share: Share, base: str, state: State, number: int = 1) -> Claim:
+    return Claim(number, "vm", "uuid", "prepare", 0, Step("test", knob, share), base, state)
+
+
+@pytest.mark.parametrize(
+    ("knob", "share", "base", "state", "live", "left"),
+    [
+        (ATOMIC, Override("7"), "60", State.HELD, "7", "60"),
+        (ATOMIC, Override("7"), "60", State.HELD, "99", None),
+        # The kernel may have made a third value of our write.
+        (ATOMIC, Override("7"), "60", State.PENDING, "99", "60"),
+        # An undo that was cut off left the old value or the new one: this one is somebody else's.
+        (ATOMIC, Override("7"), "60", State.UNDOING, "99", None),
+        # Of what is changed in steps it may have left anything.
+        (IN_STEPS, Exclusive("vfio-pci"), "bochs", State.UNDOING, "no driver", "bochs"),
+        # A sum: all of ours, some of ours, none of ours, others' on top, others' taken away.
+        (PAGES, Add(8), "10", State.PENDING, "18", "10"),
+        (PAGES, Add(8), "10", State.PENDING, "13", "10"),
+        (PAGES, Add(8), "10", State.PENDING, "10", "10"),
+        (PAGES, Add(8), "10", State.PENDING, "19", "11"),
+        (PAGES, Add(8), "10", State.HELD, "20", "12"),
+        (PAGES, Add(8), "10", State.HELD, "8", "0"),
+        (PAGES, Add(8), "10", State.HELD, "7", None),
+    ],
+)
+def test_without_a_claim(
+    knob: Knob, share: Share, base: str, state: State, live: str, left: str | None
+) -> None:
+    one = claim(knob, share, base, state)
+    assert Value(live, [one], Kernel()).without(one) == left
+
+
+class OneClaim(Ledger):
+    """A ledger with nothing else in it."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
+
+    def counting(self, knob: Knob, host: Host, since: float = 0) -> list[Claim]:
+        return [self._claim]
+
+
+@pytest.mark.parametrize(
+    ("knob", "share", "state", "live", "own"),
+    [
+        (ATOMIC, Override("7"), State.HELD, "7", Own("60", [Override("7")])),
+        (ATOMIC, Override("7"), State.HELD, "99", Own("99", [], foreign=True)),
+        # Nobody knows what a write that was cut off made of it: it is taken for ours.
+        (ATOMIC, Override("7"), State.PENDING, "99", Own("60", [])),
+        (ATOMIC, Override("7"), State.UNDOING, "99", Own("60", [])),
+        (PAGES, Add(8), State.HELD, "9", Own("1", [Add(8)])),
+        (PAGES, Add(8), State.HELD, "8", Own("0", [Add(8)])),
+        (PAGES, Add(8), State.HELD, "7", Own("7", [], foreign=True)),
+    ],
+)
+def test_whose_a_value_is(knob: Knob, share: Share, state: State, live: str, own: Own) -> None:
+    ledger = OneClaim(claim(knob, share, "60", state))
+    assert own_value(ledger, Step("test", knob, share), live, Kernel()) == own
