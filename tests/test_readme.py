@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vfio_hooks import __version__
 from vfio_hooks.cli import parser
 from vfio_hooks.config import examine
 from vfio_hooks.knobs import KINDS, PciDriver
@@ -74,3 +75,17 @@ def test_kinds_to_undo_by_hand_exist() -> None:
     kinds = [kind for row in table.splitlines()[2:] for kind in row.split(" | ")[0][2:].split(", ")]
     others = [kind for kind in kinds if kind not in KINDS]
     assert others == ['with `base` ""', "any other"]
+
+
+def test_where_things_are_names_what_is_there() -> None:
+    """Each folder of the package, and no file that has moved."""
+    package = ROOT / "vfio_hooks"
+    told = re.findall(r"`([\w./]+(?:/|\.py))`", (package / "README.md").read_text())
+    assert not [name for name in told if not ((package / name).exists() or (ROOT / name).exists())]
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert folders | {"man/"} <= set(told)
+
+
+def test_the_changes_begin_with_this_version() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == __version__
