@@ -57,6 +57,18 @@ def test_shellcheck_finds_nothing() -> None:
     _clean("shellcheck", *files)
 
 
+def test_no_word_that_people_read_is_misspelt() -> None:
+    places = (
+        "vfio_hooks",
+        "manual",
+        "hooks",
+        "packaging",
+        "install.sh",
+        *ROOT.glob("**/README.md"),
+    )
+    _clean(sys.executable, "-m", "codespell_lib", *map(str, (*places, "CHANGELOG.md")))
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_the_finished_manual_page_is_current(name: str) -> None:
     assert (FOLDER / name).read_text() == make(name), "run python3 -m manual and commit the pages"
