@@ -96,7 +96,7 @@ usage: install.sh [--dry-run] [--yes] [--destdir DIR] [--prefix DIR]   install, 
 
 Installed are the package ($LIBRARIES), the hook ($HOOKS/qemu) and
 the command ($COMMAND), with manual pages and completions for bash, zsh and fish
-below $SHARE. A hook that is there already is kept and goes on being run;
+below $SHARE. A hook that already exists is kept and still run;
 the one of VFIO-Tools is kept and not run, as vfio-hooks does all that it does.
 END
 }
@@ -311,7 +311,7 @@ keep_foreign_hook() {
     fi
     if exists "$DESTDIR$HOOKS/$name"; then
         cmp -s "$hook" "$DESTDIR$HOOKS/$name" && return 0
-        die "$HOOKS/qemu is not ours, and $HOOKS/$name is there already: move one of them away"
+        die "$HOOKS/qemu is not ours, and $HOOKS/$name already exists: move one of them away"
     fi
     act "keep your own hook as $HOOKS/$name; $why" ln -PT "$hook" "$DESTDIR$HOOKS/$name"
 }
@@ -404,7 +404,7 @@ install_all() {
     local before line
     MADE=()
     exists "$DESTDIR$COMMAND" && ! is_our_command "$DESTDIR$COMMAND" &&
-        die "$COMMAND is there already and is not ours: move it away"
+        die "$COMMAND already exists and is not ours: move it away"
     $PACKAGE_ONLY || keep_foreign_hook
     before=$(library_in_use)
     make_folder "$LIBRARIES"

@@ -149,7 +149,7 @@ def test_a_domain_is_told_what_only_its_guest_can_see(command: Command) -> None:
     assert all(" ".join(one.split()) in " ".join(told.out.split()) for one in listed)
     assert len(listed) > 3
     other = command.here("check", "win10", "--xml", "-", stdin=domain_xml())
-    assert (other.code, other.err) == (1, "vfio-hooks: the XML is that of win11, not of win10\n")
+    assert (other.code, other.err) == (1, "vfio-hooks: the XML is of win11, not of win10\n")
 
 
 def test_the_other_vms_are_those_that_are_defined(command: Command) -> None:

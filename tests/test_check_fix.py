@@ -217,7 +217,7 @@ def test_a_captured_host_has_no_libvirt_to_tell(fixing: Command, tmp_path: Path)
     there.write_text(xml_file(tmp_path).read_text())
     done = fixing.here("check", "good", "--fix")
     assert (done.code, done.out) == (1, "")
-    assert "no libvirt to tell on this host; give a file: --xml FILE" in done.err
+    assert "--fix with --root cannot change a libvirt; give a file: --xml FILE" in done.err
 
 
 def test_nobody_to_ask_changes_nothing(fixing: Command, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_nobody_to_ask_changes_nothing(fixing: Command, tmp_path: Path) -> None:
     assert done.code == 1
     assert "+    <memballoon model='none'/>\n" in done.out
     assert "for: memory-balloon\n" in done.out
-    assert done.err.endswith(" nobody is there to answer; add --yes\n")
+    assert done.err.endswith(" There is no terminal to ask on; add --yes\n")
     assert path.read_text() == before
     assert len(list(tmp_path.glob("vm*"))) == 1
 
@@ -241,7 +241,7 @@ def test_yes_writes_it_and_keeps_what_was(fixing: Command, tmp_path: Path) -> No
     assert kept.read_text() == before
     assert stat.S_IMODE(os.stat(kept).st_mode) == 0o600
     again = fixing.here("check", "--xml", str(path), "--fix", "--yes")
-    assert (again.code, again.out) == (0, "nothing is found that could be fixed in the XML\n")
+    assert (again.code, again.out) == (0, "nothing in the XML needs to be fixed\n")
     assert len(list(tmp_path.glob("vm-*.xml"))) == 1
 
 
@@ -249,14 +249,14 @@ def test_what_is_silenced_is_left(fixing: Command, tmp_path: Path) -> None:
     fixing.manage("good", '[check]\nsilence = ["memory-balloon"]\n')
     path = xml_file(tmp_path)
     done = fixing.here("check", "--xml", str(path), "--fix", "--yes")
-    assert done.out == "nothing is found that could be fixed in the XML\n"
+    assert done.out == "nothing in the XML needs to be fixed\n"
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--fix",), "--fix needs a VM"),
-        (("--fix", "--json", "--xml", "FILE"), "has no --json"),
+        (("--fix", "--json", "--xml", "FILE"), "does not work with --json"),
         (("--fix", "--xml", "-"), "--fix cannot write standard input"),
     ],
 )

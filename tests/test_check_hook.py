@@ -276,10 +276,10 @@ def test_what_others_can_write(tmp_path: Path, name: str) -> None:
     tree = {f"{VM}/vm.toml": "[pci]", f"{VM}/mine.py": "", SCRIPT: "#!/bin/sh"}
     (grow(tmp_path, tree) / VM / name).chmod(0o777)
     found = about_hook(patient(tmp_path))
-    assert f"{name}: others than its owner may write there" in found["config-unsafe"].seen.text
+    assert f"{name}: users other than its owner may write to it" in found["config-unsafe"].seen.text
     assert found["config-unsafe"].seen.do.endswith(f"chmod go-w {tmp_path}/{VM}/{name}")
     told = found["config-wrong"].seen.text if "config-wrong" in found else ""
-    assert "others than its owner" not in told
+    assert "users other than its owner" not in told
 
 
 @pytest.mark.parametrize("name", ["hook-dependencies", "command-dependencies", ""])

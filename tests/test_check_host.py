@@ -283,7 +283,7 @@ def test_silent(tmp_path: Path, one: Case) -> None:
 
 def test_another_slot_is_no_advice_for_one_card(tmp_path: Path) -> None:
     for name, tree, told in (
-        ("one", CARDS, "No other slot helps, as they are of the same card."),
+        ("one", CARDS, "Another slot does not help, because they are on the same card."),
         ("two", MIXED, "or put the card into another slot: vfio-hooks iommu shows all groups"),
     ):
         found = examine(patient(grow(tmp_path / name, tree), win11(passed=(GPU,))))

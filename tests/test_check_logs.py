@@ -27,12 +27,12 @@ def doubled(root: Path, script: str, tables: str) -> list[str]:
 @pytest.mark.parametrize(
     ("tables", "expected"),
     [
-        ("hugepages", ["start.sh:3: the script does what [hugepages] does, too"]),
+        ("hugepages", ["start.sh:3: the script does the same as [hugepages]"]),
         (
             "hugepages session",
             [
-                "start.sh:3: the script does what [hugepages] does, too",
-                "start.sh:4: the script does what [session] does, too",
+                "start.sh:3: the script does the same as [hugepages]",
+                "start.sh:4: the script does the same as [session]",
             ],
         ),
         ("pci", []),

@@ -78,7 +78,9 @@ def test_what_is_no_host_is_told(command: Command, root: str, argv: list[str]) -
     result = command(*argv, "--root", root)
     assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
     name = root.replace(str(command.hooks), "HOOKS")
-    assert result.err.startswith(f"vfio-hooks: {name} is no host: there is nothing in its /sys; ")
+    assert result.err.startswith(
+        f"vfio-hooks: {name} is not a host: its /sys is empty or missing; "
+    )
     assert "a file of vfio-hooks snapshot" in result.err
 
 
@@ -184,7 +186,7 @@ def test_a_defect_is_one_line_too(command: Command) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "vfio-hooks: ValueError: invalid literal for int() with base 10: 'no-number' "
-        "(a defect; VFIO_HOOKS_DEBUG=1 tells where)\n"
+        "(a defect; set VFIO_HOOKS_DEBUG=1 to see where)\n"
     )
 
 
@@ -251,7 +253,10 @@ def test_colour_is_for_terminals(command: Command) -> None:
 
 
 def test_a_terminal_is_not_waited_for_as_if_it_were_a_file() -> None:
-    said = "vfio-hooks: the domain's XML is read from standard input; add: < domain.xml\r\n"
+    said = (
+        "vfio-hooks: the domain's XML is read from standard input, which is a terminal; add: "
+        "< domain.xml\r\n"
+    )
     assert terminal("plan", "--xml", "-", NO_COLOR="1") == said
 
 

@@ -49,7 +49,7 @@ def test_a_failure_is_one_line(command: Command) -> None:
     for more in ([], ["--dry-run"]):
         result = command.here("hook", "win11", "prepare", "begin", "-", *more, stdin=domain_xml())
         assert (result.code, result.out) == (1, "")
-        assert result.err.startswith("vfio-hooks: HOOKS/qemu.d/win11/vm.toml:2: not TOML: ")
+        assert result.err.startswith("vfio-hooks: HOOKS/qemu.d/win11/vm.toml:2: not valid TOML: ")
         assert result.err.count("\n") == 1
 
 
@@ -73,7 +73,7 @@ def test_a_dry_run_names_executables_and_runs_none(command: Command, op: str) ->
     assert (result.code, result.err) == (0, "")
     runs = f"{op} runs HOOKS/qemu.d/win11/{op}/begin"
     if op == "release":
-        undoes = "release undoes what `vfio-hooks status` shows of win11"
+        undoes = "release undoes what `vfio-hooks status win11` shows"
         assert result.out.splitlines() == [undoes, runs]
     elif op == "reconnect":
         assert result.out.splitlines() == [runs]
@@ -87,12 +87,12 @@ def test_a_dry_run_names_executables_and_runs_none(command: Command, op: str) ->
 def test_a_dry_run_of_the_end(command: Command) -> None:
     command.manage("win11")
     result = command.here("hook", "win11", "stopped", "end", "-", "--dry-run")
-    assert result.out == "stopped undoes what `vfio-hooks status` shows of win11\n"
+    assert result.out == "stopped undoes what `vfio-hooks status win11` shows\n"
 
 
 def test_a_vm_that_is_not_managed_is_left_alone(command: Command) -> None:
     result = command.here("hook", "win11", "prepare", "begin", "-", "--dry-run")
-    assert (result.code, result.out) == (0, "win11 is not managed: nothing is done\n")
+    assert (result.code, result.out) == (0, "win11 is not managed, so nothing is done\n")
     result = command.here("hook", "win11", "prepare", "begin", "-")
     assert (result.code, result.out, result.err) == (0, "", "")
     assert not command.state.exists()

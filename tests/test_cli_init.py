@@ -89,7 +89,7 @@ def test_on_a_host_that_shows_nothing_the_file_is_valid(command: Command) -> Non
     result = command.here("init", "--xml", "-", stdin=domain_xml(more=TUNED))
     assert result.code == 0
     assert sorted(tables(command)) == ["gpu", "memory", "pci", "session"]
-    assert "- [irqs] the host's interrupts keep off CPUs 4-7; but with it a start" in result.err
+    assert "- [irqs] the host's interrupts are kept off CPUs 4-7; but with it the VM" in result.err
     assert "this host has no CPU frequency control" in result.err
 
 
@@ -101,7 +101,7 @@ def test_cgroups_of_the_first_version_are_cpusets_too(command: Command) -> None:
     cpuset.mkdir(parents=True)
     (cpuset / "cpuset.cpus").write_text("0-7\n")
     result = command.here("init", "--xml", "-", stdin=domain_xml(more=TUNED))
-    assert "[cpus] its vCPUs are pinned to CPUs 4-7, which become its own" in result.err
+    assert "[cpus] its vCPUs are pinned to CPUs 4-7, which host programs leave to it" in result.err
 
 
 SHMEM = "<devices><shmem name='looking-glass'><size unit='M'>64</size></shmem></devices>"
@@ -114,7 +114,7 @@ def test_what_is_shared_with_the_host_has_its_table(laptop: Command) -> None:
     xml = domain_xml(functions=()).replace("  </devices>", f"{SHMEM[9:-10]}{usb}</devices>")
     result = laptop.here("init", "--xml", "-", stdin=xml)
     assert "+ [[shm]] it shares /dev/shm/looking-glass" in result.err
-    assert "- [[usb]] QEMU takes the drivers off 046d:c52b by itself" in result.err
+    assert "- [[usb]] QEMU takes 046d:c52b from their drivers by itself" in result.err
     assert "shm" in tables(laptop)
 
 
@@ -123,14 +123,14 @@ def test_vfs_that_are_not_there_yet_are_made(laptop: Command) -> None:
     for name, text in (("totalvfs", "4"), ("numvfs", "0"), ("offset", "16"), ("stride", "1")):
         (folder / f"sriov_{name}").write_text(f"{text}\n")
     result = laptop.here("init", "--xml", "-", stdin=domain_xml(functions=("0000:05:02.0",)))
-    assert "+ [[sriov]] it makes 0000:05:02.0, which are not there yet" in result.err
+    assert "+ [[sriov]] it makes 0000:05:02.0, which do not exist yet" in result.err
 
 
 def test_a_table_whose_plan_fails_is_a_comment_with_the_reason(laptop: Command) -> None:
     result = laptop.here("init", "--xml", "-", stdin=domain_xml(functions=CARD[:1]))
     text = (laptop.hooks / "qemu.d/win11/vm.toml").read_text()
     assert "\n# [pci]\n" in text
-    assert "with it a start would be refused today" in " ".join(text.split("\n# "))
+    assert "with it the VM would not start now" in " ".join(text.split("\n# "))
     assert '"bind"' in result.err
     plan = laptop.here("plan", "--xml", "-", stdin=domain_xml(functions=CARD[:1]))
     assert plan.code == 0
@@ -156,7 +156,9 @@ def test_nvidias_modules_are_unloaded_beside_a_desktop(laptop: Command) -> None:
     add_pci(laptop.host, "0000:0b:00.0", "nvidia", "11")
     result = laptop.here(*words, stdin=xml)
     assert "session" not in tables(laptop)
-    assert "! [session] its start would hang: sudo vfio-hooks check win11 says how" in result.err
+    assert (
+        "! [session] the VM's start would hang: sudo vfio-hooks check win11 says how"
+    ) in result.err
 
 
 def test_virtual_functions_are_told_of(laptop: Command) -> None:
@@ -165,7 +167,7 @@ def test_virtual_functions_are_told_of(laptop: Command) -> None:
     xml = domain_xml(functions=("0000:05:00.0",))
     assert laptop.here("init", "--xml", "-", stdin=xml).code == 0
     text = (laptop.hooks / "qemu.d/win11/vm.toml").read_text()
-    assert "# Of virtual functions (0000:05:00.0), a table makes them" in text
+    assert "# For virtual functions (0000:05:00.0): a table makes them" in text
     assert "\n# [[sriov]]\n" in text
 
 
@@ -190,7 +192,9 @@ def test_nothing_is_overwritten_without_asking(
     options = "--xml", str(tmp_path / "win11.xml")
     result = laptop.here("init", *options)
     assert (result.code, file.read_text()) == (1, "# mine\n")
-    assert "vm.toml is there: overwrite it? nobody is there to answer; add --force" in result.err
+    assert (
+        "vm.toml is there: overwrite it? There is no terminal to ask on; add --force"
+    ) in result.err
     for answer, stays in ((False, True), (True, False)):
         monkeypatch.setattr(init, "ask", lambda question, answer=answer: answer)
         assert laptop.here("init", *options).code == 0
@@ -228,7 +232,7 @@ def test_memory_on_another_node_is_told(command: Command) -> None:
         assert bool(told) == any("strict" in line and "nodeset='1'" in line for line in added)
     xml = domain_xml(more=f"<memory unit='GiB'>15</memory>{VCPUS}")
     result = command.here("init", "--pins", "--dry-run", "--xml", "-", stdin=xml)
-    assert "near to these CPUs there is too little: 16 GiB in all" in result.err
+    assert "there is too little memory near these CPUs: 16 GiB in all" in result.err
 
 
 def test_pins_leave_the_domain_whole(command: Command) -> None:
@@ -252,7 +256,7 @@ def test_several_vms_are_told_apart(laptop: Command, tmp_path: Path) -> None:
     result = laptop.here("init", "win11", "--pins", "--dry-run", *files)
     assert (result.code, result.out.count("vcpupin")) == (0, 2)
     assert "2 vCPUs to CPUs 2 3" in result.err
-    assert "CPUs 4-7 are other VMs'" in result.err
+    assert "CPUs 4-7 belong to other VMs" in result.err
     result = laptop.here("init", "win11", "--pins", "--dry-run", "--share", *files)
     assert "2 vCPUs to CPUs 6 7" in result.err
     result = laptop.here("init", *files)

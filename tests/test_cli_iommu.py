@@ -49,9 +49,9 @@ def test_a_device_of_the_host_in_a_vms_group_is_marked(command: Command, tmp_pat
     (tmp_path / "win11.xml").write_text(domain_xml())
     options = "--xml", str(tmp_path / "win11.xml")
     result = command.here("iommu", *options)
-    assert result.out.count("! the host's, in a VM's group") == 1
-    assert "! In groups 7 the host uses a device beside one of a VM" in result.out
-    assert "too; or use another slot; or" in result.out
+    assert result.out.count("! used by the host, in a VM's group") == 1
+    assert "! In groups 7 the host uses a device next to one of a VM" in result.out
+    assert "as well; or use another slot; or" in result.out
     groups = {
         group["number"]: group for group in command.here("iommu", *options, "--json").json["groups"]
     }
@@ -63,7 +63,7 @@ def test_a_device_of_the_host_in_a_vms_group_is_marked(command: Command, tmp_pat
 def test_another_slot_is_no_advice_for_one_card(command: Command, tmp_path: Path) -> None:
     (tmp_path / "win11.xml").write_text(domain_xml(functions=("0000:04:00.0",)))
     result = command.here("iommu", "--xml", str(tmp_path / "win11.xml"))
-    assert result.out.count("! the host's, in a VM's group") == 2
+    assert result.out.count("! used by the host, in a VM's group") == 2
     assert result.out.endswith('while the VM runs, in vm.toml, below [pci]: group = "bind"\n')
 
 

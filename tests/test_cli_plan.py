@@ -67,15 +67,15 @@ def test_what_libvirt_and_services_do_is_in_words(command: Command) -> None:
         "plan", "--xml", "-", "--use", "session,gpu,pci,verify", stdin=domain_xml()
     )
     assert [
-        line.strip() for line in result.out.splitlines() if ":00." in line or "look" in line
+        line.strip() for line in result.out.splitlines() if ":00." in line or "watches" in line
     ] == [
-        "0000:04:00.0's device nodes: waited for until no program has them open",
+        "0000:04:00.0's device nodes: waits until no program has them open",
         "/sys/bus/pci/devices/0000:04:00.0, when it comes back: amdgpu; "
-        "if amdgpu does not take it, it is removed from the bus and found anew",
+        "if amdgpu does not take it, it is removed and the bus is rescanned",
         "/sys/bus/pci/devices/0000:04:00.0/driver: amdgpu → vfio-pci (by libvirt)",
         "/sys/bus/pci/devices/0000:04:00.1/driver: snd_hda_intel → vfio-pci (by libvirt)",
         "/sys/bus/pci/devices/0000:04:00.2/driver: vfio-pci (override vfio-pci) (stays)",
-        f"vfio-hooks-verify-{UUID}.service: looks for 30 s how the VM is left alone",
+        f"vfio-hooks-verify-{UUID}.service: watches for 30 s whether anything disturbs the VM",
     ]
     assert "nothing to undo" in result.out
     assert "undone at stopped: the service is stopped" in result.out
@@ -152,10 +152,10 @@ def test_a_failure_is_in_the_json_too(command: Command) -> None:
 
 NO_CARD = domain_xml(functions=("0000:05:00.0",))
 WRONG = (
-    "session: domain win11 passes no graphics card of this host through; "
-    "add it as <hostdev> (virsh edit), or take [session] out of vm.toml",
-    "hugepages: domain win11 does not ask for any; add <memoryBacking><hugepages/>"
-    "</memoryBacking> to it (virsh edit), or take [hugepages] out of vm.toml",
+    "session: domain win11 is given no graphics card of this host; "
+    "add it as <hostdev> (virsh edit), or remove [session] from vm.toml",
+    "hugepages: domain win11 does not ask for hugepages; add <memoryBacking><hugepages/>"
+    "</memoryBacking> to it (virsh edit), or remove [hugepages] from vm.toml",
     "cpus: domain win11 pins no vCPU, so it has no CPUs to itself; "
     "sudo vfio-hooks init win11 --pins chooses CPUs for them",
 )
@@ -184,7 +184,7 @@ def test_a_value_that_is_not_there_is_told_with_its_table(command: Command) -> N
         "gpu: /sys/bus/pci/devices/0000:04:00.0/d3cold_allowed: no such file on this host",
     ]
     assert result.err.endswith(
-        "; correct [gpu], or write required = false in it, and the VM starts without that\n"
+        "; correct [gpu], or set required = false in it to start the VM without it\n"
     )
 
 
@@ -212,24 +212,24 @@ def test_odd_names(command: Command, vm: str) -> None:
         (["--xml", "/no/such"], "", "/no/such: cannot be read: No such file or directory"),
         (["--xml", "-"], "", "standard input: the domain XML cannot be read: no element found*"),
         (["--xml", "-"], "<network/>", "standard input: the XML is a <network>, not a <domain>"),
-        (["--xml", "-", "w"], domain_xml(), "the XML is that of win11, not of w"),
+        (["--xml", "-", "w"], domain_xml(), "the XML is of win11, not of w"),
         (
             ["--xml", "-"],
             domain_xml(),
             "win11 is not managed: there is no folder HOOKS/qemu.d/win11; "
-            "make it, or try with --use pci",
+            "make it, or try --use pci",
         ),
         (
             ["--xml", "-"],
             domain_xml("a"),
             "a is not managed: there is no folder HOOKS/qemu.d/a; did you mean A? "
-            "make it, or try with --use pci",
+            "make it, or try --use pci",
         ),
         (["--xml", "-", "--use", "pcie"], domain_xml(), "no facility 'pcie'; did you mean pci?*"),
         (
             ["a b"],
             "",
-            "there is no domain a b; take the snapshot with --vm 'a b', or give the XML itself: "
+            "there is no domain a b; make the snapshot with --vm 'a b', or give the XML with "
             "--xml FILE",
         ),
     ],
@@ -296,7 +296,7 @@ def test_the_vms_own_executables_are_named(command: Command) -> None:
     executable(command, "prepare/begin/10-first")
     executable(command, "release/end")
     lines = command.here("plan", "--xml", "-", stdin=domain_xml()).out.splitlines()
-    runs = "  runs HOOKS/qemu.d/win11/prepare/begin/10-first: what that changes is its own to undo"
+    runs = "  runs HOOKS/qemu.d/win11/prepare/begin/10-first: what it changes it has to undo itself"
     assert lines[2:5] == ["prepare", runs, "  pci"]
     assert lines[-3:] == ["", "release", "  runs HOOKS/qemu.d/win11/release/end"]
     found = command.here("plan", "--xml", "-", "--json", stdin=domain_xml()).json["events"]
@@ -310,7 +310,7 @@ def test_an_executable_that_others_may_write_fails_the_plan(command: Command) ->
     assert result.code == 1
     assert result.out.endswith("\nstart\n  would fail, and change nothing\n")
     assert result.err.startswith(
-        "vfio-hooks: start would fail: HOOKS/qemu.d/win11/start/begin/x: others than its owner"
+        "vfio-hooks: start would fail: HOOKS/qemu.d/win11/start/begin/x: users other than its owner"
     )
 
 
@@ -353,7 +353,7 @@ def test_what_another_vm_has_fails_the_plan(command: Command) -> None:
     assert (result.code, result.err) == (
         1,
         "vfio-hooks: prepare would fail: 0000:04:00.0: VM win11 has it; "
-        "shut win11 down; if it is not running: vfio-hooks undo win11\n",
+        "shut down win11; if it is not running: vfio-hooks undo win11\n",
     )
 
 
@@ -363,7 +363,8 @@ def test_notes_tell_what_the_plan_stands_on(command: Command) -> None:
     result = command.here("plan", "--xml", "-", stdin=domain_xml())
     assert result.out.splitlines()[1:3] == [
         "note: dry_run is on: libvirt's events only log this plan",
-        f"note: win11 holds changes now, which a start would undo first: vfio-hooks status {UUID}",
+        f"note: win11 has changes in place, which its start would undo first: vfio-hooks status "
+        f"{UUID}",
     ]
 
 
@@ -378,7 +379,7 @@ def test_what_was_cut_off_does_not_fail_the_plan_as_it_does_not_the_start(comman
     journal.write_text("".join(lines))
     result = command.here("plan", "--xml", "-", stdin=domain_xml())
     assert result.code == 0
-    assert "note: prepare of b is being handled now, or was cut off: then a start" in result.out
+    assert "note: prepare of b is being handled now, or was cut off; a start would" in result.out
     assert "amdgpu → vfio-pci (by libvirt)" in result.out
 
 
@@ -441,10 +442,10 @@ def test_a_start_that_undoes_the_last_run_first_is_planned_as_if_that_were_done(
     again = command.here("plan", "--xml", "-", "--json", stdin=xml)
     assert (again.code, again.err) == (0, "")
     assert again.json["events"] == first.json["events"]
-    assert "holds changes now, which a start would undo first" in again.json["notes"][0]
+    assert "has changes in place, which its start would undo first" in again.json["notes"][0]
     # Only the first event of a start undoes that.
     dry_run = command.here("hook", "good", "started", "begin", "-", "--dry-run", stdin=xml)
-    assert (dry_run.code, "holds changes now" in dry_run.out) == (0, False)
+    assert (dry_run.code, "has changes in place" in dry_run.out) == (0, False)
     assert texts(tmp_path) == before
 
 
@@ -476,8 +477,8 @@ def test_without_root_all_but_the_state_is_there(open_folder: Path) -> None:
     done = as_nobody(*argv)
     assert (done.returncode, done.stderr) == (0, "")
     first, *rest = BOUND.splitlines()
-    note = f"note: {open_folder}/state is only for root to read: this plan does not know what other"
-    assert done.stdout.splitlines() == [first, f"{note} VMs hold", *rest]
+    note = f"note: {open_folder}/state can only be read by root, so this plan does not know what"
+    assert done.stdout.splitlines() == [first, f"{note} other VMs have changed", *rest]
 
 
 _FOLDERS = {"config": "hooks", "state": "state"}
@@ -493,8 +494,9 @@ def test_a_device_that_the_firmware_reaches_memory_through(command: Command) -> 
         result = command.here(*argv, stdin=xml)
         assert result.code == code
     assert result.err.startswith(
-        "vfio-hooks: prepare would fail: pci: 0000:05:00.0 (e1000e, 8086:10d3): the firmware wants "
-        "to reach memory through it at all times (RMRR, 0xbdf83000-0xbdf84fff), so the kernel"
+        "vfio-hooks: prepare would fail: pci: 0000:05:00.0 (e1000e, 8086:10d3): the firmware has "
+        "to be able to reach memory through it at all times (RMRR, 0xbdf83000-0xbdf84fff), so "
+        "the kernel"
     )
 
 
@@ -537,7 +539,7 @@ def test_no_domain_keeps_a_verb_from_the_others(command: Command, verb: str) -> 
     result = command.here(verb, *which)
     assert "win11" in result.out + result.err
     told = [line for line in result.err.splitlines() if "note: " in line]
-    assert all(line.endswith(": going on without") for line in told)
+    assert all(line.endswith(": going on without it") for line in told)
     assert "broken.xml: the domain XML cannot be read: " in told[0]
     # Of other domains check looks at what it can read.
     assert len(told) == (1 if verb == "check" else 2)

@@ -118,13 +118,13 @@ def test_a_value_of_somebody_else_will_be_left_alone(command: Command) -> None:
     result = command.here("status")
     assert undated(result.out).splitlines()[2:] == [
         "    /governor: powersave → ondemand",
-        "      since TIME (prepare); somebody else has changed it since: it will be left alone",
+        "      since TIME (prepare); somebody else has changed it since, so it will be left alone",
     ]
     # A second VM finds that out, and takes the value from there; the first one's claim is lost.
     prepare(command, OTHER, "b", GOVERNOR)
     change = command.here("status", "--json", "win11").json["vms"][0]["changes"][0]
     assert (change["state"], change["restores"]) == ("lost", None)
-    assert change["note"] == "somebody else has changed it since: it is left alone"
+    assert change["note"] == "somebody else has changed it since, so it is left alone"
 
 
 def test_a_value_that_is_the_hosts_own_again(command: Command) -> None:
@@ -144,7 +144,7 @@ def test_what_is_not_there_any_more(command: Command) -> None:
     (command.host / "governor").unlink()
     result = command.here("status")
     assert result.code == 0
-    assert undated(result.out).splitlines()[2] == "    /governor: powersave → ?"
+    assert undated(result.out).splitlines()[2] == "    /governor: powersave → unknown"
     assert "/governor" in undated(result.out).splitlines()[3]
 
 
@@ -183,7 +183,7 @@ def test_an_event_that_was_cut_off(command: Command) -> None:
     cut_off(command)
     lines = undated(command.here("status").out).splitlines()
     assert lines[1:] == [
-        "  prepare was cut off: the next event of any VM, or undo, cleans up",
+        "  prepare was cut off: the next event of any VM, or vfio-hooks undo, cleans up",
         "  governor",
         "    /governor: powersave (stays)",
         "      since TIME (prepare, pending); at release: powersave",
@@ -268,9 +268,7 @@ def test_without_root_it_says_so(command: Command) -> None:
     # Below /tmp's private folders nothing can be reached; the real place is as closed.
     done = as_nobody("status", f"--state-dir={command.state}")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        f"vfio-hooks: {command.state} is only for root to read; try again with sudo\n"
-    )
+    assert done.stderr == (f"vfio-hooks: only root can read {command.state}; try again with sudo\n")
 
 
 def test_a_value_that_all_share_is_read_once(

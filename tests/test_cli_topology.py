@@ -107,4 +107,4 @@ def test_xml_that_is_no_domain_is_told(
 def test_a_host_without_a_cpu_is_told(command: Command) -> None:
     result = command.here("topology")
     assert (result.code, result.out) == (1, "")
-    assert "shows no CPU" in result.err
+    assert "has no CPU" in result.err

@@ -34,7 +34,7 @@ def test_one_vm(changed: Command, which: str) -> None:
     result = changed.here("undo", which)
     assert (result.code, result.err) == (0, "")
     assert result.out == (
-        "win11: governor: /governor: performance → powersave\nwin11: 1 change put back\n"
+        "win11: governor: /governor: performance → powersave\nwin11: 1 change undone\n"
     )
     assert (read(changed, "governor"), read(changed, "pages")) == ("powersave", "10")
     assert journals(changed) == [OTHER]
@@ -44,9 +44,9 @@ def test_all_vms(changed: Command) -> None:
     result = changed.here("undo", "--all")
     assert (result.code, result.err) == (0, "")
     assert sorted(result.out.splitlines()) == [
-        "b: 1 change put back",
+        "b: 1 change undone",
         f"b: hugepages: {POOL}: 10 → 2",
-        "win11: 1 change put back",
+        "win11: 1 change undone",
         "win11: governor: /governor: performance → powersave",
     ]
     assert journals(changed) == []
@@ -77,11 +77,11 @@ ONCE = Step("memory", File("/once"), Once("1"))
 @pytest.mark.parametrize(
     ("steps", "now", "told"),
     [
-        ([GOVERNOR], "performance", "1 change put back"),
-        ([GOVERNOR], "powersave", "nothing had to be put back"),
-        ([MORE_PAGES, GOVERNOR], "performance", "2 changes put back"),
-        ([MORE_PAGES, GOVERNOR], "powersave", "1 change put back"),
-        ([ONCE], "powersave", "nothing had to be put back"),
+        ([GOVERNOR], "performance", "1 change undone"),
+        ([GOVERNOR], "powersave", "nothing had to be undone"),
+        ([MORE_PAGES, GOVERNOR], "performance", "2 changes undone"),
+        ([MORE_PAGES, GOVERNOR], "powersave", "1 change undone"),
+        ([ONCE], "powersave", "nothing had to be undone"),
     ],
 )
 def test_the_last_line_sums_up(command: Command, steps: list[Step], now: str, told: str) -> None:
@@ -121,12 +121,12 @@ def test_several_vms_of_one_name_are_told_apart(command: Command) -> None:
     result = command.here("undo", "win11")
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        f"vfio-hooks: 2 VMs named win11 have changes; give one's UUID: {OTHER}, {UUID}\n"
+        f"vfio-hooks: 2 VMs named win11 have changes; give the UUID of one: {OTHER}, {UUID}\n"
     )
     assert command.here("undo", UUID).code == 0
     assert command.here("undo", "win11").out.splitlines() == [
         f"win11: hugepages: {POOL}: 10 → 2",
-        "win11: 1 change put back",
+        "win11: 1 change undone",
     ]
 
 
@@ -135,11 +135,12 @@ def test_what_somebody_else_has_changed_is_left_alone(changed: Command) -> None:
     result = changed.here("undo", "win11")
     assert (result.code, result.out, read(changed, "governor")) == (
         0,
-        "win11: nothing had to be put back\n",
+        "win11: nothing had to be undone\n",
         "ondemand",
     )
     assert result.err == (
-        "vfio-hooks: win11: /governor: somebody else has set it to ondemand since: left alone\n"
+        "vfio-hooks: win11: /governor: somebody else has set it to ondemand since, so it is left "
+        "alone\n"
     )
 
 
@@ -153,11 +154,11 @@ def test_what_cannot_be_put_back_is_a_failure_and_stays_on_record(changed: Comma
     assert result.code == 1
     assert result.out.splitlines() == [
         "win11: governor: /governor: performance → powersave",
-        f"win11: {POOL}: 7 of 10 pages at once: looking for more",
+        f"win11: {POOL}: 7 of 10 pages were available at once: looking for more",
     ]
     warning, summary = result.err.splitlines()
     assert warning.startswith("vfio-hooks: win11: hugepages: this host: only ")
-    assert summary.startswith("vfio-hooks: 1 of the changes could not be put back; try again once")
+    assert summary.startswith("vfio-hooks: 1 of the changes could not be undone; try again when")
     assert UUID in journals(changed)
     surplus.unlink()
     put(changed, pages="14")
@@ -189,7 +190,9 @@ def test_a_damaged_journal_can_be_given_up(changed: Command) -> None:
     (changed.state / f"{UUID}.journal").write_text("nonsense\n")
     assert changed.here("undo", UUID).code == 1
     result = changed.here("undo", "--forget", UUID)
-    assert result.code == 0 and result.out.endswith(": removed; what it had changed stays\n")
+    assert result.code == 0 and result.out.endswith(
+        ": removed; what it had changed stays as it is\n"
+    )
     assert journals(changed) == [OTHER] and read(changed, "governor") == "performance"
 
 
@@ -208,8 +211,9 @@ def test_a_running_vm_keeps_its_devices(changed: Command) -> None:
         result = changed.here("undo", which)
         assert (result.code, result.out) == (1, "")
         assert result.err == (
-            "vfio-hooks: win11 is running (/run/libvirt/qemu/win11.xml is there); "
-            "shut it down, which undoes its changes; --force leaves it its PCI devices\n"
+            "vfio-hooks: win11 is running (/run/libvirt/qemu/win11.xml exists); "
+            "shut it down, which undoes its changes; or use --force, which lets it keep its PCI "
+            "devices\n"
         )
     assert changed.here("undo", "b").code == 0
     assert changed.here("undo", "win11", "--force").code == 0
@@ -225,7 +229,7 @@ def test_a_damaged_journal_is_not_passed_over(changed: Command) -> None:
     result = changed.here("undo", "--all")
     assert (result.code, result.out) == (
         1,
-        f"b: hugepages: {POOL}: 10 → 2\nb: 1 change put back\n",
+        f"b: hugepages: {POOL}: 10 → 2\nb: 1 change undone\n",
     )
     assert journals(changed) == [UUID]
 
@@ -250,13 +254,13 @@ def test_a_vm_that_was_renamed_goes_by_either_name(changed: Command) -> None:
     running.write_text(f"<domstatus state='running'>{domain_xml('new', UUID)}</domstatus>")
     for name in ("new", "win11"):
         result = changed.here("undo", name)
-        assert "new is running (/run/libvirt/qemu/new.xml is there)" in result.err
+        assert "new is running (/run/libvirt/qemu/new.xml exists)" in result.err
     running.unlink()
     result = changed.here("undo", "new")
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines() == [
         "new: governor: /governor: performance → powersave",
-        "new: 1 change put back",
+        "new: 1 change undone",
     ]
 
 
@@ -265,7 +269,7 @@ def test_the_name_that_a_vm_had_may_be_anothers_now(changed: Command) -> None:
         defined = changed.host / f"etc/libvirt/qemu/{name}.xml"
         defined.parent.mkdir(parents=True, exist_ok=True)
         defined.write_text(domain_xml(name, uuid))
-    assert changed.here("undo", "win11").out.endswith("win11: 1 change put back\n")
+    assert changed.here("undo", "win11").out.endswith("win11: 1 change undone\n")
     assert journals(changed) == [UUID]
 
 

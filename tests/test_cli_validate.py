@@ -20,8 +20,8 @@ def test_what_is_right_is_said(command: Command) -> None:
     assert result.out.splitlines() == [
         "OK  vfio-hooks.toml: host-wide defaults",
         "OK  qemu.d/win11: [pci]",
-        "--  qemu.d/a b: nothing is done for this VM: there is no table and no executable; "
-        "write [pci] into its vm.toml, or try vfio-hooks init",
+        "--  qemu.d/a b: nothing is done for this VM: it has no table and no executable; write "
+        "[pci] into its vm.toml, or try vfio-hooks init",
     ]
     assert command.here("validate", "--all").out == result.out
 
@@ -37,18 +37,18 @@ def test_every_problem_of_every_file_is_told_once(command: Command) -> None:
         'vfio-hooks: HOOKS/vfio-hooks.toml:2: timeout in [pci] must be a number, not "5"',
         'vfio-hooks: HOOKS/qemu.d/a/vm.toml:2: unknown key "timout" in [pci]',
         "vfio-hooks: HOOKS/qemu.d/a/vm.toml:3: driver in [pci] must be a string, not 2",
-        "vfio-hooks: HOOKS/qemu.d/c/vm.toml:1: not TOML: "
-        "Expected ']' at the end of a table declaration (column 5): [pci",
+        "vfio-hooks: HOOKS/qemu.d/c/vm.toml:1: not valid TOML: Expected ']' at the end of a "
+        "table declaration (column 5): [pci",
     ]
 
 
 @pytest.mark.parametrize(
     ("toml", "hint"),
     [
-        ('[cpus]\ncpus = "4-7"', "which CPUs, <vcpupin> in the VM's XML says"),
-        ('[governor]\ncpus = "4-7"', "which CPUs, <vcpupin> in the VM's XML says"),
-        ("[hugepages]\npages = 8192", "how many, <memory> in the VM's XML says"),
-        ('[hugepages]\nsize = "2M"', "how many, <memory> in the VM's XML says"),
+        ('[cpus]\ncpus = "4-7"', "<vcpupin> in the VM's XML says which CPUs"),
+        ('[governor]\ncpus = "4-7"', "<vcpupin> in the VM's XML says which CPUs"),
+        ("[hugepages]\npages = 8192", "<memory> in the VM's XML says how many pages"),
+        ('[hugepages]\nsize = "2M"', "<memory> in the VM's XML says how many pages"),
     ],
 )
 def test_where_that_is_said_instead(command: Command, toml: str, hint: str) -> None:
@@ -152,7 +152,7 @@ def test_executables_are_something_that_is_done(command: Command) -> None:
     executable(command, "b/start/begin", 0o777)
     result = command.here("validate", "b")
     assert (result.code, result.out) == (1, "")
-    assert "qemu.d/b/start/begin: others than its owner may write there" in result.err
+    assert "qemu.d/b/start/begin: users other than its owner may write to it" in result.err
 
 
 def test_what_nothing_uses_is_not_all_right(command: Command) -> None:
@@ -187,7 +187,8 @@ def test_a_vm_that_is_not_managed(command: Command) -> None:
     result = command.here("validate", "win1")
     assert (result.code, result.err) == (
         1,
-        "vfio-hooks: win1 is not managed: no folder HOOKS/qemu.d/win1; did you mean win11?\n",
+        "vfio-hooks: win1 is not managed: there is no folder HOOKS/qemu.d/win1; did you mean "
+        "win11?\n",
     )
 
 
@@ -205,7 +206,7 @@ def test_a_folder_that_is_not_there_is_a_failure(command: Command) -> None:
     assert (result.code, result.err) == (
         1,
         "vfio-hooks: HOOKS/x: there is no such folder; "
-        "install.sh makes it; --config-dir names another one\n",
+        "install.sh makes it; --config-dir names another folder\n",
     )
 
 

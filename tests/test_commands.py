@@ -60,11 +60,11 @@ WRONG = {
     "exit code, and a child": ("echo two >&2; sleep 300 & exit 3", "exit code 3: two"),
     "no UTF-8": (r"printf 'a\377b\n' >&2; exit 1", "exit code 1: a\N{REPLACEMENT CHARACTER}b"),
     "a signal": ("kill -9 $$", "killed by SIGKILL"),
-    "126": ("exit 126", "exit code 126 (what it runs cannot be executed)"),
-    "127": ("exit 127", "exit code 127 (what it runs is not there)"),
-    "too slow": ("echo out; sleep 300", "not done after 0.5 s, so it was killed"),
-    "too slow and mute": ("exec >&- 2>&-; sleep 300", "not done after 0.5 s, so it was killed"),
-    "too slow and loud": ("exec yes", "not done after 0.5 s, so it was killed"),
+    "126": ("exit 126", "exit code 126 (the program that it runs cannot be executed)"),
+    "127": ("exit 127", "exit code 127 (the program that it runs does not exist)"),
+    "too slow": ("echo out; sleep 300", "not finished after 0.5 s, so it was killed"),
+    "too slow and mute": ("exec >&- 2>&-; sleep 300", "not finished after 0.5 s, so it was killed"),
+    "too slow and loud": ("exec yes", "not finished after 0.5 s, so it was killed"),
 }
 
 
@@ -85,7 +85,7 @@ def test_a_program_that_is_not_there(run: Run) -> None:
 
 @pytest.mark.parametrize("word", ["a\0b", "\ud800"], ids=["NUL", "surrogate"])
 def test_an_argument_that_no_program_can_have(run: Run, word: str) -> None:
-    with pytest.raises(HookError, match="no program can be given that"):
+    with pytest.raises(HookError, match="these arguments cannot be passed to a program"):
         run(["echo", word], 3)
 
 

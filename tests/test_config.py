@@ -289,63 +289,68 @@ WRONG = {
     ),
     "no TOML": (
         "[pci]\ntimeout = \n",
-        f"{VM}:2: not TOML: Invalid value (column 11): timeout =",
+        f"{VM}:2: not valid TOML: Invalid value (column 11): timeout =",
     ),
     "no TOML at the end": (
         "[pci",
-        f"{VM}:1: not TOML: Expected ']' at the end of a table declaration (column 5): [pci",
+        f"{VM}:1: not valid TOML: Expected ']' at the end of a table declaration (column 5): [pci",
     ),
     "no quotes": (
         "[pci]\ngroup = bind # all of it",
-        f"{VM}:2: not TOML: Invalid value (column 9): group = bind # all of it; "
-        'texts need quotes: group = "bind"',
+        f"{VM}:2: not valid TOML: Invalid value (column 9): group = bind # all of it; "
+        'text needs quotes: group = "bind"',
     ),
     "no quotes, and it begins as a number": (
         "[display]\nuser = 046d:c52b\n",
-        f"{VM}:2: not TOML: Expected newline or end of document after a statement (column 9): "
-        'user = 046d:c52b; texts need quotes: user = "046d:c52b"',
+        f"{VM}:2: not valid TOML: Expected newline or end of document after a statement (column "
+        f"9): "
+        'user = 046d:c52b; text needs quotes: user = "046d:c52b"',
     ),
     "one quote": (
         '[pci]\ngroup = "bind\n',
-        f"{VM}:2: not TOML: Illegal character '\\n' (column 14): group = \"bind; a \" is missing",
+        f"{VM}:2: not valid TOML: Illegal character '\\n' (column 14): group = \"bind; a \" is "
+        f"missing",
     ),
     "a word processor's quotes": (
         "[display]\noff = [“DP-1”]\n",
-        f"{VM}:2: not TOML: Invalid value (column 8): off = [“DP-1”]; "
-        'quotes have to be straight: off = ["DP-1"]',
+        f"{VM}:2: not valid TOML: Invalid value (column 8): off = [“DP-1”]; "
+        'quotes must be straight: off = ["DP-1"]',
     ),
     "a number with a unit, in a long line": (
         f"[pci]\ntimeout = 30s # {'x' * 99}\n",
-        f"{VM}:2: not TOML: Expected newline or end of document after a statement (column 13): "
+        f"{VM}:2: not valid TOML: Expected newline or end of document after a statement (column "
+        f"13): "
         f"timeout = 30s # {'x' * 44}…",
     ),
     "octal digits": (
         "[pci]\ngroup = 0660\n",
-        f"{VM}:2: not TOML: Expected newline or end of document after a statement (column 10): "
+        f"{VM}:2: not valid TOML: Expected newline or end of document after a statement (column "
+        f"10): "
         'group = 0660; write group = "0660"',
     ),
     "a table and a key on one line": (
         '[pci] group = "bind"\n',
-        f"{VM}:1: not TOML: Expected newline or end of document after a statement (column 7): "
-        '[pci] group = "bind"; [pci] has to stand on a line of its own',
+        f"{VM}:1: not valid TOML: Expected newline or end of document after a statement (column "
+        f"7): "
+        '[pci] group = "bind"; [pci] must be on a line of its own',
     ),
     "a table without brackets": (
         "pci\n",
-        f"{VM}:1: not TOML: Expected '=' after a key in a key/value pair (column 4): pci; "
+        f"{VM}:1: not valid TOML: Expected '=' after a key in a key/value pair (column 4): pci; "
         "write [pci]",
     ),
     "switch in English": (
         "dry_run = Yes\n",
-        f"{VM}:1: not TOML: Invalid value (column 11): dry_run = Yes; write dry_run = true",
+        f"{VM}:1: not valid TOML: Invalid value (column 11): dry_run = Yes; write dry_run = true",
     ),
     "key that people look for": (
         '[pci]\ndevices = ["0000:04:00.0"]\n',
-        f'{VM}:2: unknown key "devices" in [pci]; <hostdev> in the VM\'s XML says which: '
+        f'{VM}:2: unknown key "devices" in [pci]; <hostdev> in the VM\'s XML names the devices: '
         "virt-manager, Add Hardware, PCI Host Device",
     ),
     "table twice": (
         "[pci]\n[pci]\n",
-        f"{VM}:2: not TOML: Cannot declare ('pci',) twice (column 5): [pci]",
+        f"{VM}:2: not valid TOML: Cannot declare ('pci',) twice (column 5): [pci]",
     ),
     "no text": (
         b"[pci]\ndriver = '\xff'\n",
@@ -374,10 +379,10 @@ WRONG_FOR_ALL = {
     ),
     "several tables": (
         "[[sriov]]\nvf = 1\n",
-        "vfio-hooks.toml:1: sriov must be one table of defaults, [sriov]",
+        "vfio-hooks.toml:1: sriov must be a single table of defaults, [sriov]",
     ),
     "switch": ("dry_run = 0", "vfio-hooks.toml:1: dry_run must be true or false, not 0"),
-    "no TOML": ("=", "vfio-hooks.toml:1: not TOML: Invalid statement (column 1): ="),
+    "no TOML": ("=", "vfio-hooks.toml:1: not valid TOML: Invalid statement (column 1): ="),
 }
 
 
@@ -400,7 +405,7 @@ def test_a_wrong_value_is_told_where_it_stands(tmp_path: Path) -> None:
 def test_defaults_that_are_wrong_are_not_told_again_as_missing(tmp_path: Path) -> None:
     own = "[[sriov]]\nvf = 1\n[display]\n"
     assert problems(tmp_path, own, "[[sriov]]\n[display]\nuser = 1") == [
-        "vfio-hooks.toml:1: sriov must be one table of defaults, [sriov]",
+        "vfio-hooks.toml:1: sriov must be a single table of defaults, [sriov]",
         "vfio-hooks.toml:3: user in [display] must be a string, not 1",
     ]
 

@@ -175,7 +175,7 @@ def test_a_domain_without_pins_is_told_who_chooses_them() -> None:
 def test_a_domain_that_takes_every_cpu() -> None:
     kernel = host()
     kernel.files[ONLINE] = "0-5\n"
-    with pytest.raises(HookError, match=r"pins CPUs 0-5, which are all that this host has"):
+    with pytest.raises(HookError, match=r"pins CPUs 0-5, which are all CPUs of this host"):
         planned(kernel, domain("0-3", "4-7"))
 
 

@@ -145,7 +145,7 @@ def test_a_group_that_cannot_be_removed_has_all_cpus_again(memory: Path) -> None
     cgroups.make(kernel, f"{V1}/{OWN}/theirs")
     engine = Engine(kernel, StateFolder(str(memory)), Lines())
     (problem,) = engine.undo("release", vm.uuid)
-    assert "groups or tasks of others" in problem
+    assert "groups or tasks that are not ours" in problem
     assert kernel.read(f"{V1}/{OWN}/cpuset.cpus") == "0-7"
     cgroups.remove(kernel, f"{V1}/{OWN}/theirs")
     assert engine.undo("undo", vm.uuid) == []

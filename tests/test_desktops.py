@@ -71,8 +71,8 @@ def test_gnome_that_is_told_already_takes_a_new_login(
         write(Tree(str(tmp_path)), one)
     (after,) = rungs(host, PASSED)
     assert (before.number, after.number) == (2, 2)
-    assert "has to leave the card alone" in before.text
-    assert after.text.endswith(f"({RULES}), and will from the next login on")
+    assert "must be configured before login to leave the card alone" in before.text
+    assert after.text.endswith(f"({RULES}), from the next login on")
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_what_has_a_desktop_never_open_the_card(
     ("program", "kept", "words"),
     [
         ("niri", "amdgpu", 'ignore-drm-device "/dev/dri/by-path/pci-0000:0b:00.0-card" }'),
-        ("weston", "amdgpu", "its compositor is none that is known"),
-        ("gnome-shell", "vfio-pci", "the host keeps no graphics card but those of win11"),
+        ("weston", "amdgpu", "its compositor is not one that vfio-hooks knows"),
+        ("gnome-shell", "vfio-pci", "the host has no graphics card besides those of win11"),
     ],
 )
 def test_what_is_not_written(tmp_path: Path, program: str, kept: str, words: str) -> None:
@@ -195,7 +195,9 @@ def test_a_setting_is_written_and_taken_back(tmp_path: Path) -> None:
         assert is_written(host, one) and (tmp_path / one.path[1:]).read_text() == text
         assert remove(host, one) and not remove(host, one)
         (tmp_path / one.path[1:]).write_text("somebody's own\n")
-        with pytest.raises(HookError, match="is there, and not of ours; move it away"):
+        with pytest.raises(
+            HookError, match="exists, and vfio-hooks did not write it; move it away"
+        ):
             write(host, one)
         assert not remove(host, one) and (tmp_path / one.path[1:]).exists()
 
@@ -212,9 +214,9 @@ def test_the_command_shows_what_would_be_written(command: Command) -> None:
     (line,) = [line for line in result.out.splitlines() if "KWIN_DRM_DEVICES=" in line]
     assert LINK in line.partition("=")[2].split(":")
     refused = command(*words, "--write", "--yes", stdin=xml)
-    assert refused.code == 1 and "nothing is written on another host" in refused.err
+    assert refused.code == 1 and "a setting can only be written on this host" in refused.err
     none = command(*words, stdin=domain_xml(functions=()))
-    assert "passes no graphics card of this host through" in none.err
+    assert "is given no graphics card of this host" in none.err
 
 
 def test_names_are_what_the_kernel_shows_of_them() -> None:

@@ -197,7 +197,7 @@ def test_outputs_that_are_gone_are_told_and_the_others_restored(desktop: Desktop
     desktop.without("DisplayPort-2-3")
     assert desktop.stop() == []
     assert desktop.lit == ["HDMI-A-0"]
-    told = "not connected any more, so left out: DisplayPort-2-3"
+    told = "no longer connected, so left out: DisplayPort-2-3"
     assert any(told in line for line in desktop.log.infos)
 
 
@@ -226,7 +226,7 @@ def test_a_mode_that_is_gone_is_told_and_the_others_restored(desktop: Desktop) -
     desktop.change("DisplayPort-2-3", modes=[(640, 480, 60.0)])
     assert desktop.stop() == []
     assert desktop.lit == ["HDMI-A-0"] and desktop.shown["HDMI-A-0"]["x"] == 2560
-    told = "DisplayPort-2-3 has no mode 2560x1440 of 143.91 Hz any more: left as it is"
+    told = "DisplayPort-2-3 no longer has the mode 2560x1440 of 143.91 Hz, so it is left as it is"
     assert any(told in line for line in desktop.log.infos)
 
 
@@ -243,7 +243,7 @@ def test_what_gnome_refuses_once_is_asked_for_again(desktop: Desktop) -> None:
     program.write_text(program.read_text().replace("exec", f"{apply}exec", 1))
     desktop.start()
     assert desktop.lit == ["DP-1"] and json.loads(desktop.state.read_text())["serial"] == 2
-    assert any("Access denied: once more" in line for line in desktop.log.infos)
+    assert any("Access denied: trying again" in line for line in desktop.log.infos)
     assert desktop.stop() == []
     assert desktop.shown == before
 
@@ -265,7 +265,7 @@ def test_gnome_has_gone_with_any_bus(desktop: Desktop, words: str) -> None:
     desktop.start(off=["HDMI-1"])
     (desktop.state.parent / "bin/busctl").write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 1\n")
     assert desktop.stop() == []
-    assert any("no display server answers: nothing to put back" in one for one in desktop.log.infos)
+    assert any("no display server answers: nothing to undo" in one for one in desktop.log.infos)
 
 
 def test_an_output_that_came_meanwhile_is_left_alone(desktop: Desktop) -> None:
@@ -324,7 +324,7 @@ def test_a_display_server_that_has_gone_needs_no_undo(desktop: Desktop) -> None:
     desktop.start(off=["DisplayPort-2-3"])
     desktop.state.unlink()
     assert desktop.stop() == []
-    told = f"layout of {ME}'s :0: no display server answers: nothing to put back"
+    told = f"layout of {ME}'s :0: no display server answers: nothing to undo"
     assert any(told in line for line in desktop.log.infos)
 
 
@@ -339,7 +339,7 @@ def test_a_wayland_session_that_has_gone(desktop: Desktop) -> None:
         "kill -ABRT $$\n"
     )
     assert desktop.stop() == []
-    assert any("no display server answers: nothing to put back" in one for one in desktop.log.infos)
+    assert any("no display server answers: nothing to undo" in one for one in desktop.log.infos)
 
 
 def test_a_plugin_of_qts_that_is_not_there_is_no_missing_compositor(desktop: Desktop) -> None:
@@ -350,7 +350,11 @@ def test_a_plugin_of_qts_that_is_not_there_is_no_missing_compositor(desktop: Des
     )
     for name in ("wlr-randr", "busctl"):
         (desktop.state.parent / "bin" / name).write_text("#!/bin/sh\nexit 1\n")
-    with pytest.raises(HookError, match=r"lacks what it needs for wayland; install qt6-wayland"):
+    with pytest.raises(
+        HookError,
+        match=r"lacks a package that it needs for wayland; install "
+        r"qt6-wayland",
+    ):
         desktop.plan(off=["HDMI-A-0"])
 
 
@@ -369,10 +373,13 @@ def test_the_compositor_is_the_one_that_answers(desktop: Desktop) -> None:
     domain = Domain("win11", UUID, pci=(PciFunction(GPU, True, "hostdev"),))
     wish: dict[str, str | int | float] = {"name": "DP-1", "scale": 1.3}
     told = list(notes(domain, Options(off=("HDMI-1",), outputs=(wish,)), desktop.host))
-    assert len(told) == 1 and "light it again with kscreen-doctor output.HDMI-1.enable" in told[0]
+    assert (
+        len(told) == 1
+        and ("switch it on again with kscreen-doctor output.HDMI-1.enable") in told[0]
+    )
     wish["scale"] = 1.003
     told = list(notes(domain, Options(off=("HDMI-1",), outputs=(wish,)), desktop.host))
-    assert told[0] == "display: DP-1 cannot have the scale 1.003: it gets 1"
+    assert told[0] == "display: DP-1 does not support the scale 1.003: it gets 1"
 
 
 def test_a_server_that_does_not_do_it_fails_the_start(desktop: Desktop) -> None:
@@ -403,7 +410,7 @@ def test_the_desktops_own_card_is_refused(
     desktop.log_in(screen)
     with pytest.raises(HookError) as caught:
         desktop.plan()
-    assert words in str(caught.value) and "the desktop would crash; make another" in str(
+    assert words in str(caught.value) and "the desktop would crash without it; make another" in str(
         caught.value
     )
 
@@ -421,7 +428,7 @@ def test_a_boot_display_that_the_desktop_does_not_run_on(
     ("session", "words"),
     [
         ({"TYPE": "mir"}, "sessions of type mir are not supported; supported are X11, and on"),
-        ({"DISPLAY": ""}, "none of its programs knows its DISPLAY"),
+        ({"DISPLAY": ""}, "no program of this session has DISPLAY in its environment"),
     ],
 )
 def test_sessions_that_cannot_be_reached(
@@ -478,9 +485,9 @@ def test_nothing_to_do_is_no_step(desktop: Desktop) -> None:
         ({"mode": "1x1"}, "outputs: one of them needs a name"),
         (
             {"name": "DP-1", "rotation": "upside"},
-            "DP-1 has a rotation that is none of normal, left",
+            "DP-1 has a rotation that is not one of normal, left",
         ),
-        ({"name": "DP-1", "reflection": "z"}, "none of x, y, xy"),
+        ({"name": "DP-1", "reflection": "z"}, "not one of x, y, xy"),
         ({"name": "DP-1", "rate": "fast"}, "not a number"),
         ({"name": "DP-1", "position": "left"}, 'not like "1920,0"'),
     ],

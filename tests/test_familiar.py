@@ -87,10 +87,11 @@ def test_a_hook_notes_devices_and_refuses_others(memory: Path) -> None:
     refused = sealed.hook("win11", "prepare", xml)
     assert refused.code == 1
     assert refused.stderr == (
-        f"vfio-hooks: pci: {NIC} is another device than before: a SATA device with the driver "
-        "e1000e (1022:7901); the one that win11 had there (8086:10d3) is not on this host any "
-        "more; correct the address in the domain (virsh edit); if it is to have this one: take "
-        f"the line out of /var/lib/vfio-hooks/devices/{noted.name}\n"
+        f"vfio-hooks: pci: {NIC} is not the same device as before: it is a SATA device with the "
+        f"driver "
+        "e1000e (1022:7901); the one that win11 had there (8086:10d3) is no longer on this host; "
+        "correct the address in the domain (virsh edit); if it should have this device, remove "
+        f"the line from /var/lib/vfio-hooks/devices/{noted.name}\n"
     )
     assert not sealed.journals()
     add_pci(sealed.root, "0000:06:00.0", "e1000e", "9", "0x020000", "8086:10d3")
@@ -99,11 +100,11 @@ def test_a_hook_notes_devices_and_refuses_others(memory: Path) -> None:
     moved = domain_xml(functions=("0000:07:00.0",))
     noted.write_text("0000:07:00.0 8086:10d3\n")
     refused = sealed.hook("win11", "prepare", moved)
-    assert "there is no device any more; the one that was there is 0000:06:00.0 now" in (
+    assert "there is no longer a device; the one that was there is 0000:06:00.0 now" in (
         refused.stderr
     )
     noted.write_text("0000:07:00.0 8086:dead\n")
-    assert "this host has no such device" in sealed.hook("win11", "prepare", moved).stderr
+    assert "this host does not have it" in sealed.hook("win11", "prepare", moved).stderr
     noted.unlink()
     assert sealed.hook("win11", "prepare", xml).code == 0
 
@@ -120,5 +121,7 @@ def test_what_init_writes_is_what_a_plan_expects(command: Command) -> None:
     swap(command.host, GPU, "1022:7901")
     result = command.here("plan", "win11")
     assert result.code == 1
-    assert result.err.startswith(f"vfio-hooks: prepare would fail: pci: {GPU} is another device")
-    assert result.err.endswith("to have this one: take the line out of expected in [pci]\n")
+    assert result.err.startswith(
+        f"vfio-hooks: prepare would fail: pci: {GPU} is not the same device"
+    )
+    assert result.err.endswith("should have this device, remove the line from expected in [pci]\n")

@@ -32,7 +32,7 @@ def test_many_that_do_the_same_are_one_line() -> None:
         *(change(IrqAffinity(number), new="0") for number in (27, 28)),
         *(change(ThreadAffinity(pid, 1, f"kworker{pid}")) for pid in (2, 3, 4, 5)),
         *(
-            change(IrqAffinity(number), problem=f"IRQ {number} is not there any more")
+            change(IrqAffinity(number), problem=f"IRQ {number} no longer exists")
             for number in range(50, 55)
         ),
     ]
@@ -43,7 +43,7 @@ def test_many_that_do_the_same_are_one_line() -> None:
         "/proc/irq/27/smp_affinity_list: 0-7 → 0",
         "/proc/irq/28/smp_affinity_list: 0-7 → 0",
         "/proc/2 (kworker2) and 3 more: 0-7 → 0-3",
-        "left out: IRQ 50 is not there any more (and 4 more like it)",
+        "left out: IRQ 50 no longer exists (and 4 more like it)",
     ]
 
 

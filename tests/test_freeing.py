@@ -46,7 +46,7 @@ def test_what_is_advised_does_no_harm(tmp_path: Path, groups: str, file: str, hi
     ("groups", "file", "stays", "hint"),
     [
         (USERS, "/dev/dri/card0", False, 'leftovers = "end"'),
-        (USERS, "/dev/dri/card0", True, "the desktop is to stay: [display] in vm.toml"),
+        (USERS, "/dev/dri/card0", True, "as the desktop stays, use [display] in vm.toml"),
         (USERS, "/dev/nvidia0", True, "end it before the VM starts"),
         ("0::/system.slice/ollama.service", "/dev/nvidia0", False, 'unit = "ollama.service"'),
     ],

@@ -72,7 +72,7 @@ def test_each_device_has_its_name_and_what_goes_with_it(host: Host) -> None:
 
 def test_the_only_keyboard_is_missed(host: Host) -> None:
     told_of = f"pci: {USB} is USB, 1002:73a6; with 3-1 (Keyboard), 3-2 (Mouse)"
-    missed = "pci: the host's only keyboard goes with these: until the VM ends it has none"
+    missed = "pci: these are the host's only keyboard, so the host has none until the VM ends"
     assert lines(host, USB) == [told_of, missed]
     serio = Path(host.root) / "sys/bus/serio/devices/serio0"
     serio.mkdir(parents=True)

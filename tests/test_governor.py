@@ -176,8 +176,8 @@ def test_a_governor_that_is_a_module_is_loaded_first() -> None:
         ("acpi-cpufreq", {"governor": "ondemand"}, "there are: performance, schedutil"),
         ("intel_pstate", {"governor": "schedutil"}, "there are: performance, powersave"),
         ("acpi-cpufreq", {"min_freq": 4_000_000}, "from 1800000 to 3600000"),
-        ("acpi-cpufreq", {"boost": True}, "no switch for boost"),
-        ("acpi-cpufreq", {"energy_performance_preference": "power"}, "take it out"),
+        ("acpi-cpufreq", {"boost": True}, "cannot switch boost"),
+        ("acpi-cpufreq", {"energy_performance_preference": "power"}, "remove it"),
         ("amd-pstate-epp", {"energy_performance_preference": "power"}, 'governor = "powersave"'),
         (
             "intel_pstate",

@@ -155,7 +155,11 @@ def test_a_kernel_without_hugepages() -> None:
     kernel = a_host()
     for name in [name for name in kernel.files if "/hugepages" in name]:
         del kernel.files[name]
-    with pytest.raises(HookError, match=r"2 MiB; this host's kernel has none: take <memoryB"):
+    with pytest.raises(
+        HookError,
+        match=r"2 MiB; this host's kernel has no hugepages: remove "
+        r"<memoryB",
+    ):
         planned(kernel, VM)
 
 
@@ -179,12 +183,12 @@ def test_a_host_without_numa_has_one_pool() -> None:
             {},
             "64 KiB; this host has 2 MiB, 1 GiB: change <page size>",
         ),
-        (replace(VM, numa_nodes=cpus(0, 3)), {}, "<numatune> has node 3"),
-        (VM, {"nodes": "2"}, "nodes in [hugepages] has node 2"),
+        (replace(VM, numa_nodes=cpus(0, 3)), {}, "<numatune> names node 3"),
+        (VM, {"nodes": "2"}, "nodes in [hugepages] names node 2"),
         (
             slotted(MemoryDevice(GIB, 0, None, cpus(5))),
             {},
-            "the <nodemask> of the domain's <memory> has node 5",
+            "the <nodemask> of the domain's <memory> names node 5",
         ),
         (replace(VM, memory=40 * GIB), {}, "needs 20 GiB on node 0, which has 16 GiB"),
     ],
@@ -215,7 +219,7 @@ def test_options_that_are_none(options: dict[str, Any]) -> None:
 def test_pages_of_other_vms_count_in_what_fits() -> None:
     kernel = a_host()
     kernel.write(path(0, LARGE), "13")
-    with pytest.raises(HookError, match="13 GiB of it in hugepages already"):
+    with pytest.raises(HookError, match="13 GiB of it already in hugepages"):
         planned(kernel, replace(VM, numa_nodes=cpus(0)))
 
 

@@ -45,5 +45,5 @@ def test_what_is_held_by_the_kernel_at_undo_is_no_problem(memory: Path) -> None:
     assert engine.undo("release", UUID) == []
     assert PREFERENCE.read(kernel) == "performance"
     assert not log.warnings
-    assert "holds it at performance" in log.infos[-1]
+    assert "keeps it at performance" in log.infos[-1]
     assert [file.name for file in memory.iterdir() if file.name != "lock"] == []

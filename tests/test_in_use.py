@@ -288,7 +288,7 @@ def test_the_plan_names_who_would_be_waited_for(memory: Path) -> None:
     with open("/dev/full", "wb"):
         plan = f"cd {CHECKOUT}; exec /usr/bin/python3 -m vfio_hooks plan --xml -"
         result = sealed.run("sh", "-c", plan, stdin=domain_xml(functions=(SOUND,)))
-    told = f"note: pci: {SOUND} is in use now, and a start waits for up to 7 s: python"
+    told = f"note: pci: {SOUND} is in use now, and the start would wait for up to 7 s: python"
     assert told in result.stdout.decode()
 
 
@@ -314,9 +314,9 @@ def test_what_another_guest_runs_with_is_not_taken_from_it(memory: Path) -> None
         sealed.hook("win11", "release", domain_xml(functions=(SOUND,), managed="yes"))
     assert driver.readlink().name == "vfio-pci"
     assert sealed.journals()
-    (told,) = (line for line in sealed.logged() if "a guest runs with it" in line)
-    assert f"{SOUND}: a guest runs with it: python" in told
-    assert "has /dev/vfio/9 open; stop that guest, then: vfio-hooks undo" in told
+    (told,) = (line for line in sealed.logged() if "a running guest has it" in line)
+    assert f"{SOUND}: a running guest has it: python" in told
+    assert "has /dev/vfio/9 open; stop that guest, then run vfio-hooks undo" in told
 
 
 @needs_seal
@@ -330,7 +330,7 @@ def test_a_driver_that_does_not_let_go_marks_the_device(memory: Path) -> None:
     assert "snd_hda_intel did not let go within 0.2 s" in result.stderr
     again = start(sealed, '[pci]\ntimeout = 0.2\nin_use = "take"\n', address=STUCK)
     assert again.code == 1
-    assert "its driver has not let go yet (pid " in again.stderr
+    assert "its driver has not let go of it yet (pid " in again.stderr
     assert sealed.hook("win11", "release", domain_xml(functions=(STUCK,))).code == 0
     assert sealed.journals()
     assert unbind.read_text() == STUCK

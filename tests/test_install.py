@@ -351,7 +351,7 @@ def test_a_link_to_our_hook_becomes_a_file(target: Target) -> None:
 def test_a_kept_hook_is_never_overwritten(target: Target) -> None:
     target.foreign(target.hook)
     target.foreign(target.kept, "#!/bin/sh\n")
-    assert "qemu.kept is there already" in target.refuse()
+    assert "qemu.kept already exists" in target.refuse()
 
 
 def test_an_install_that_was_cut_off_after_keeping_the_hook(target: Target) -> None:
@@ -364,7 +364,7 @@ def test_an_install_that_was_cut_off_after_keeping_the_hook(target: Target) -> N
 
 def test_a_foreign_command_is_not_overwritten(target: Target) -> None:
     target.foreign(target.command)
-    assert "/usr/local/bin/vfio-hooks is there already" in target.refuse()
+    assert "/usr/local/bin/vfio-hooks already exists" in target.refuse()
 
 
 def test_a_dry_run_changes_nothing_and_tells_the_same(target: Target) -> None:

@@ -137,7 +137,7 @@ def test_an_interrupt_always_has_a_host_cpu(online: CpuSet, now: CpuSet, taken: 
     kernel.files["/sys/devices/system/cpu/possible"] = "0-69\n"
     kernel.files["/proc/irq/24/smp_affinity_list"] = format_list(now) + "\n"
     if not online - taken:
-        with pytest.raises(HookError, match="all that this host has"):
+        with pytest.raises(HookError, match="all CPUs of this host"):
             planned(kernel, domain(format_list(taken)))
         return
     goes_to = parse_list(goal(kernel, domain(format_list(taken)), 24))
@@ -376,7 +376,7 @@ def test_interrupts_that_somebody_took_back_are_one_line(memory: Path) -> None:
     assert Engine(kernel, StateFolder(str(memory)), log).undo("release", vm.uuid) == []
     assert not log.warnings
     (told,) = [line for line in log.infos if "irqbalance has set" in line]
-    assert told.endswith("since, and goes on looking after it (and 29 more like it)")
+    assert told.endswith("since, and keeps managing it (and 29 more like it)")
     # Without one it was somebody.
     kernel = host()
     del kernel.files[irqbalance.SOCKET]
@@ -384,7 +384,7 @@ def test_interrupts_that_somebody_took_back_are_one_line(memory: Path) -> None:
     kernel.files["/proc/irq/24/smp_affinity_list"] = "1\n"
     Engine(kernel, StateFolder(str(memory)), log).undo("release", vm.uuid)
     assert [line.partition(": ")[2] for line in log.warnings] == [
-        "/proc/irq/24/smp_affinity_list: somebody else has set it to 1 since: left alone"
+        "/proc/irq/24/smp_affinity_list: somebody else has set it to 1 since, so it is left alone"
     ]
 
 
@@ -490,5 +490,5 @@ def test_no_vectors_left_is_one_line(memory: Path) -> None:
         kernel.files[f"/proc/irq/{number}/smp_affinity_list"] = "0-7\n"
     log = perform(kernel, memory, vm)
     assert len(log.warnings) == 2
-    assert "No space left on device; the CPUs that would be left have no free" in log.warnings[0]
+    assert "No space left on device; the CPUs that are left have no free" in log.warnings[0]
     assert log.warnings[1].endswith("more like it)")

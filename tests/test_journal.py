@@ -191,7 +191,7 @@ def test_a_vm_that_was_renamed_after_a_lost_end(folder: Path) -> None:
     engine.perform("start", VM, "new", lambda _: lent)
     assert {claim.vm for claim in Ledger(state).read_all().journals[VM].live()} == {"new"}
     assert state.find("vm") == state.find("new") == [VM]
-    with pytest.raises(HookError, match="VM new has it; shut new down"):
+    with pytest.raises(HookError, match="VM new has it; shut down new"):
         engine.perform("prepare", OTHER, "other", lambda _: lent)
     log = Lines()
     Engine(engine.host, state, log).undo("undo", VM, "newest")

@@ -319,7 +319,7 @@ def test_wayland_has_the_kernels_own_names(
 def test_two_outputs_that_may_be_the_cards_own_are_told() -> None:
     screen = a_screen({"DP-1-3": "aa", "DP-2-3": "aa"})
     dp_3 = [Connector("DP-3", True, "aa")]
-    with pytest.raises(HookError, match="DP-3 of the passed card may be any of DP-1-3, DP-2-3"):
+    with pytest.raises(HookError, match="DP-3 of the passed card may be any one of DP-1-3, DP-2-3"):
         outputs_on(screen, dp_3, "xrandr", ["HDMI-1"])
     assert outputs_on(screen, dp_3, "xrandr", ["DP-2-3", "HDMI-1"]) == ["DP-2-3"]
 

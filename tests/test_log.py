@@ -155,7 +155,7 @@ def test_a_file_that_is_something_else(log: Any, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "-- No entries --\n", lines(entry("a"), printed("b"))])
 def test_nothing_is_logged(log: Any, text: str) -> None:
-    assert (log(text).code, log(text).out) == (0, "nothing is logged of win11\n")
+    assert (log(text).code, log(text).out) == (0, "nothing is logged about win11\n")
 
 
 @pytest.mark.parametrize("argv", [["-n", "0"], ["-n", "x"], []])

@@ -108,7 +108,7 @@ def test_a_host_without_an_nmi_watchdog(counters: str) -> None:
         kernel.files[f"/sys/bus/event_source/devices/{counters}/type"] = "4\n"
     if counters in ("", "software"):
         assert planned(kernel, nmi_watchdog=0) == {}
-        with pytest.raises(HookError, match="this host can have no NMI watchdog"):
+        with pytest.raises(HookError, match="this host cannot have an NMI watchdog"):
             planned(kernel, nmi_watchdog=1)
     else:
         assert planned(kernel, nmi_watchdog=1) == {watchdog.ONE[0]: "1"}

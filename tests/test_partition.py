@@ -89,8 +89,9 @@ def test_a_slice_that_is_a_partition_itself(op: str) -> None:
     with pytest.raises(HookError) as caught:
         planned(kernel, vm, op)
     assert str(caught.value) == (
-        "cpus: machine.slice is a partition itself (root), and the kernel makes none of vCPUs "
-        "within it; take CPUSetPartition= out of machine.slice, or take partition out of [cpus]"
+        "cpus: machine.slice is itself a partition (root), and the kernel makes no partitions of "
+        "vCPUs inside it; remove CPUSetPartition= from machine.slice, or remove partition from "
+        "[cpus]"
     )
 
 

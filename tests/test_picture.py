@@ -124,7 +124,12 @@ def test_a_large_host_is_folded_where_no_vm_is() -> None:
     ("shape", "domains", "node", "expected"),
     [
         ("laptop", [vm("a", "2 3", 2)], 0, []),
-        ("laptop", [vm("a", "2 4")], 0, ["wrong a: the vCPUs have CPUs 2,4 without the SMT sibl"]),
+        (
+            "laptop",
+            [vm("a", "2 4")],
+            0,
+            ["wrong a: the vCPUs have CPUs 2,4 but not their SMT sibl"],
+        ),
         ("laptop", [vm("a", "2 4 3 5", 2)], 0, ["wrong a: vCPUs 0-1 are one core's threads"]),
         ("laptop", [vm("a", "2-3 2-3", 2)], 0, ["note a: vCPU 0-1 may use several CPUs"]),
         ("laptop", [vm("a", "0 1 2 3 4 5 6 7", 2)], 0, ["wrong a: the vCPUs are pinned to all 8"]),
@@ -162,7 +167,7 @@ def test_a_large_host_is_folded_where_no_vm_is() -> None:
             "ryzen",
             [vm("a", "7 23 8 24", 2)],
             0,
-            ["note a: the vCPUs are split between 2 L3 caches (7,23 and 8,24), and would fit on o"],
+            ["note a: the vCPUs are split between 2 L3 caches (7,23 and 8,24), but would fit on o"],
         ),
         ("epyc", [near(vm("a", "4 132 5 133", 2))], 0, []),
         ("ryzen", [vm("a", "0 16 1 17", 2, emulator="8")], 0, ["note a: vCPU 0 may use CPU 0"]),

@@ -51,7 +51,7 @@ def test_caches_of_three_cores_share_the_load() -> None:
     """2 and 2 rather than 3 and 1."""
     chosen = place(seen(regular(1, 1, 4, 3, 2)), Wish("win11", 8))
     assert format_list(chosen.vcpus) == "4-5,7-8,16-17,19-20"
-    assert any("6 vCPUs would all be on one" in reason for reason in chosen.reasons)
+    assert any("6 vCPUs would fit on one" in reason for reason in chosen.reasons)
 
 
 def test_a_large_cache_is_the_guests_alone() -> None:
@@ -147,14 +147,15 @@ def test_one_cache_where_it_fits(found: Topology, vcpus: int) -> None:
         (
             "one CPU",
             Wish("win11", 1),
-            "only 0 CPUs are free for it: CPU 0 is the host's; this host",
+            "only 0 CPUs are free for it: CPU 0 belongs to the host; this host",
         ),
         ("laptop", Wish("win11", 7), "win11 has 7 vCPUs, and only 6 CPUs are free for it: CPU 0-1"),
         ("laptop", Wish("win11", 0), "give it 6 vCPUs at most"),
         (
             "laptop",
             Wish("win11", 6, taken=parse_list("2")),
-            "only 4 CPUs are free for it: CPU 0-1 is the host's, CPUs 2 are other VMs'; give it 4 "
+            "only 4 CPUs are free for it: CPU 0-1 belongs to the host, CPUs 2 belong to other "
+            "VMs; give it 4 "
             "vCPUs at most, or share CPUs with the other VMs: --share",
         ),
     ],
@@ -201,7 +202,7 @@ def test_nodes_without_the_memory_come_last() -> None:
     told = place(found, Wish("a", 8, node=3, memory=16 << 20)).reasons
     assert (
         "its graphics card is at node 3, which has no room for 16 GiB of memory; node 2 is the "
-        "nearest that has" in told
+        "nearest one that has" in told
     )
 
 
@@ -216,4 +217,4 @@ def test_why_is_told() -> None:
     assert "no node has 24 free CPUs" in reasons("threadripper", Wish("a", 24))
     assert "several kinds" in reasons("hybrid", Wish("a", 16))
     assert "all are performance cores" in reasons("hybrid", Wish("a", 10))
-    assert "no L3 cache is shared by enough" in reasons("ryzen", Wish("a", 20))
+    assert "no L3 cache has enough free cores" in reasons("ryzen", Wish("a", 20))

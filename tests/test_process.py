@@ -122,10 +122,10 @@ def test_two_programs_need_two_names(tmp_path: Path) -> None:
         ({"command": "/usr/bin/plain"}, "/usr/bin/plain: it is not executable"),
         ({"command": "plain"}, "/usr/bin/plain: it is not executable"),
         ({"command": "/usr/bin"}, "/usr/bin: it is not a file"),
-        ({"command": "./barrier"}, "not a whole path"),
+        ({"command": "./barrier"}, "not an absolute path"),
         (
             {"command": "barrier", "user": "mee"},
-            "no user 'mee' on this host; did you mean me? getent passwd lists all",
+            "no user 'mee' on this host; did you mean me? getent passwd lists all users",
         ),
         ({"command": "barrier", "folder": "/nowhere"}, "/nowhere: no such folder"),
     ],

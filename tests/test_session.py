@@ -137,7 +137,9 @@ def test_who_is_ended_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_use, "holders", lambda host, address: held)
     domain = Domain("win11", "-", pci=(PciFunction(CARD, True, "hostdev"),))
     (line,) = session.notes(domain, Options(), kernel)
-    assert "programs of the session end, sway (pid 7) among them; so do the user's PipeWire" in line
+    assert (
+        "programs of the session end, including sway (pid 7), and so do the user's PipeWire"
+    ) in line
     assert not list(session.notes(domain, Options(manager="none"), kernel))
 
 
@@ -155,7 +157,7 @@ def test_a_card_that_was_never_the_host_s() -> None:
 
 
 def test_a_vm_without_a_card() -> None:
-    with pytest.raises(HookError, match="passes no graphics card of this host through; add it"):
+    with pytest.raises(HookError, match="is given no graphics card of this host; add it"):
         planned(a_desktop(), SOUND)
 
 
@@ -173,7 +175,7 @@ def test_a_console_that_only_its_driver_brings_back_is_left_to_it() -> None:
     console = next(step for step in planned(kernel, CARD) if isinstance(step.knob, Console))
     assert console.share == Exclusive()
     kernel.files = {path: text for path, text in kernel.files.items() if "vtconsole" not in path}
-    with pytest.raises(Immovable, match="no framebuffer is left"):
+    with pytest.raises(Immovable, match="there is no framebuffer"):
         Console(0.1).write(kernel, "bound")
 
 

@@ -53,7 +53,7 @@ def test_the_session_that_is_meant(
     [
         ({}, {}, "nobody has a graphical session: logind does not run on this host"),
         ({"5": SSH}, {}, "nobody has a graphical session; log in first"),
-        ({"c1": GREETER}, {}, "only is the login screen (session c1 of gdm on seat0"),
+        ({"c1": GREETER}, {}, "is only the login screen (session c1 of gdm on seat0"),
         ({"2": {}}, {"user": "bob"}, "bob has no graphical session; there is: session 2 of ada"),
         ({"2": {}}, {"seat": "seat1"}, "nobody has a graphical session on seat1; there is: "),
         ({"2": {}, "3": {"SEAT": "seat1"}}, {}, "there are 2 graphical sessions: session 2 of ada"),

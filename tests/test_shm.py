@@ -99,7 +99,7 @@ def test_which_files() -> None:
     ("memories", "options", "words"),
     [
         ((), {}, "has no <shmem>; give it one, or name a file"),
-        ((), {"name": "x"}, "how large is /dev/shm/x? Domain vm does not say; set size"),
+        ((), {"name": "x"}, "domain vm does not say how large /dev/shm/x is; set size"),
         ((SharedMemory("/dev/shm/../etc/shadow", 9),), {}, "is not a file in /dev/shm"),
         ((SharedMemory("/dev/shm/a/b", 9),), {}, "is not a file in /dev/shm"),
         ((GLASS,), {"owner": "nobody-here"}, "there is no user 'nobody-here'"),
@@ -130,10 +130,10 @@ def test_what_another_user_has_put_there_is_refused() -> None:
     assert planned(kernel, GLASS, owner="mallory")
     kernel.shared[GLASS.path] = Shared(Access(MALLORY, MALLORY, 0o777), 11, other="a symbolic link")
     (step,) = steps(kernel, GLASS)
-    with pytest.raises(HookError, match="a symbolic link: it is not touched; look who"):
+    with pytest.raises(HookError, match="a symbolic link: it is left alone; find out"):
         step.knob.read(kernel)
     kernel.shared[GLASS.path] = Shared(Access(QEMU, QEMU, 0o644), 1 << 20)
-    with pytest.raises(HookError, match="is there with 1 MiB, and the domain wants 64 MiB"):
+    with pytest.raises(HookError, match="has 1 MiB, but the domain wants 64 MiB"):
         planned(kernel, GLASS)
 
 
@@ -159,7 +159,7 @@ def test_kvmfr_is_loaded_in_the_domain_s_size_and_its_node_given() -> None:
 def test_kvmfr_that_cannot_be() -> None:
     kernel = a_host()
     kernel.files["/sys/module/kvmfr/refcnt"] = "0\n"
-    with pytest.raises(HookError, match="is not there, though kvmfr is loaded; rmmod"):
+    with pytest.raises(HookError, match="does not exist, though kvmfr is loaded; rmmod"):
         planned(kernel, KVMFR)
     kernel = a_host()
     kernel.files |= {"/proc/sys/kernel/osrelease": "6\n", "/lib/modules/6/modules.dep": "\n"}
@@ -171,7 +171,7 @@ def test_what_keeps_qemu_out_is_noted() -> None:
     kernel, domain = a_host(), Domain("vm", "u", shared=(GLASS, KVMFR))
     kernel.files["/etc/apparmor.d/abstractions/libvirt-qemu"] = "\n"
     assert [line[:50] for line in notes(domain, Options(), kernel)] == [
-        "shm: AppArmor lets QEMU have /dev/kvmfr0 only by a",
+        "shm: AppArmor lets QEMU use /dev/kvmfr0 only if th",
         "shm: /dev/kvmfr0 is not in cgroup_device_acl in /e",
     ]
     kernel.files |= {

@@ -117,8 +117,9 @@ def test_vfs_that_are_not_there_are_made_set_and_lent() -> None:
         changes = [str(change) for change in engine.rehearse("prepare", uuid(0), "vm0", planner)]
         assert changes == [
             f"{COUNT}: 0 → 2",
-            f"/sys/bus/pci/devices/{PF}/virtfn1 vlan: not there yet → 69",
-            f"/sys/bus/pci/devices/{card.address(1)}/driver: not there yet → vfio-pci (by libvirt)",
+            f"/sys/bus/pci/devices/{PF}/virtfn1 vlan: does not exist yet → 69",
+            f"/sys/bus/pci/devices/{card.address(1)}/driver: does not exist yet → vfio-pci (by "
+            f"libvirt)",
         ]
         engine.perform("prepare", uuid(0), "vm", planner)
         assert VfSetting(PF, 1, "vlan").read(kernel) == "69"
@@ -132,7 +133,7 @@ def test_vfs_that_are_not_there_are_made_set_and_lent() -> None:
 def test_a_vf_that_nobody_makes(memory: Path) -> None:
     kernel = host()
     steps = list(pci.plan(Event("vm", "prepare"), vm(1), pci.Options(), kernel))
-    nobody = f"no such PCI device .* come with {COUNT}, which"
+    nobody = f"no such PCI device .* only after {COUNT} is set, which"
     with pytest.raises(HookError, match=nobody):
         preview(steps, kernel, Ledger(StateFolder(str(memory))))
 
@@ -154,14 +155,14 @@ def test_a_pool_s_vf_is_known_at_start() -> None:
     assert planned(kernel, at_start, "start", vlan=69) == ["0 vlan=69 until stopped"]
     assert not list(pci.plan(Event("vm", "start"), at_start, pci.Options(), kernel))
     (note,) = notes(before, Options(vlan=69), kernel)
-    assert "libvirt chooses the VF out of network pool when the VM starts" in note
+    assert "libvirt chooses the VF from network pool when the VM starts" in note
 
 
 def test_an_ordinary_network_is_no_pool() -> None:
     kernel = host(2)
     kernel.files[POOL] = "<network><forward mode='nat'/></network>"
     assert not list(notes(vm(networks=("pool",)), Options(vlan=69), kernel))
-    with pytest.raises(HookError, match="is given no virtual function of a network card; say"):
+    with pytest.raises(HookError, match="is given no virtual function of a network card; choose"):
         planned(kernel, vm(networks=("pool",)), vlan=69)
 
 
@@ -169,14 +170,14 @@ def test_an_ordinary_network_is_no_pool() -> None:
     ("domain", "options", "words"),
     [
         (vm(), {"pf": "eth7"}, "eth7 is not a network card with virtual functions"),
-        (vm(), {"pf": NIC}, f"no virtual function of {NIC}; say which one"),
+        (vm(), {"pf": NIC}, f"no virtual function of {NIC}; choose one"),
         (vm(0, 1), {"mac": "52:54:00:00:00:01"}, "mac is set for 2 virtual functions: VF 0 of"),
         (vm(), {"pf": NIC, "vf": 7}, "can have 7 virtual functions, not 8"),
         (vm(), {"pf": NIC, "numvfs": 8}, "can have 7 virtual functions, not 8"),
         (
             vm(3),
             {"numvfs": 2},
-            "VF 3 of 0000:08:00.0 is asked for, and numvfs = 2; set numvfs to 4",
+            "VF 3 of 0000:08:00.0 is asked for, but numvfs = 2; set numvfs to 4",
         ),
         (vm(0), {"max_tx_rate": 5, "min_tx_rate": 9}, "min_tx_rate 9 is more than max_tx_rate 5"),
     ],
@@ -207,7 +208,7 @@ def test_a_setting_that_the_driver_has_not() -> None:
     kernel = host(1)
     state = f"/card/{PF}/0"
     kernel.files[state] = kernel.files[state].replace('"trust": false', '"vf_mode": 0')
-    with pytest.raises(HookError, match="its driver igb has no trust; take trust out of"):
+    with pytest.raises(HookError, match="its driver igb has no trust; remove trust from"):
         VfSetting(PF, 0, "trust").read(kernel)
     with pytest.raises(Gone):
         VfSetting(PF, 1, "trust").read(kernel)
@@ -276,7 +277,7 @@ def test_a_setting_that_cannot_be_set_again_is_told() -> None:
     kernel.__dict__.update(host(2).__dict__)
     VfSetting(PF, 0, "vlan").write(kernel, "69")
     kernel.fails = True
-    with pytest.raises(HookError, match=r"made anew, without vlan 69 of VF 0 .*ip: no"):
+    with pytest.raises(HookError, match=r"made again, but without vlan 69 of VF 0 .*ip: no"):
         VfCount(PF).write(kernel, "3")
 
 
@@ -327,7 +328,9 @@ def test_two_tables_of_one_vm(memory: Path) -> None:
             *plan(event, domain, Options(pf=NIC, vf=1, vlan=5), kernel),
         ]
 
-    with pytest.raises(HookError, match="at least 1 are asked for, and then 2; ask for 2 in the"):
+    with pytest.raises(
+        HookError, match="at least 1 are asked for first, and then 2; ask for 2 in the"
+    ):
         check(both(vm()), uuid(1), ledger, kernel)
     check(both(vm(), numvfs=2), uuid(1), ledger, kernel)
     check(both(vm(0, 1)), uuid(1), ledger, kernel)
@@ -355,8 +358,8 @@ def test_a_card_that_is_lent_with_its_vfs_has_them_again(memory: Path) -> None:
     engine = Engine(kernel, StateFolder(str(memory)), log)
     steps = lend(kernel, PF)
     engine.perform("prepare", uuid(1), "router", lambda _: steps)
-    assert "2 (they go with the card, and come back with it)" in "\n".join(log.infos)
-    with pytest.raises(HookError, match="which has it; stop router"):
+    assert "2 (they go and come back together with the card)" in "\n".join(log.infos)
+    with pytest.raises(HookError, match="which has set it; shut down router"):
         engine.perform("prepare", uuid(2), "b", lambda _: [vf_step(3)])
     kernel.bind_as_libvirt(PF)
     kernel.files[f"{card.DEVICES}/{PF}/sriov_numvfs"] = card.set_count(kernel, "0") + "\n"
@@ -385,7 +388,7 @@ def test_a_card_whose_vfs_would_be_missed_is_not_lent(
     kernel.links[f"{card.DEVICES}/0000:08:10.2/driver"] = driver
     with pytest.raises(HookError) as caught:
         lend(kernel, *given)
-    assert f"2 virtual functions, which go with it, are in use: {told}" in str(caught.value)
+    assert f"2 virtual functions, which it would lose, are in use: {told}" in str(caught.value)
 
 
 WISHES: tuple[dict[str, Any], ...] = (

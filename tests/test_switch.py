@@ -79,7 +79,7 @@ def test_a_kept_hook_is_never_overwritten(package: Package) -> None:
     package.hook.with_suffix(".kept").write_text("older")
     told = package.switch("on")
     assert told.code == 1
-    assert "qemu.kept is there already" in told.stderr
+    assert "qemu.kept already exists" in told.stderr
     assert package.hooks() == {"qemu": FOREIGN, "qemu.kept": "older"}
 
 

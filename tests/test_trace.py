@@ -202,7 +202,7 @@ def test_the_histogram_has_each_stall_once() -> None:
         ("timer", "watchdog_timer_fn", "soft_watchdog = 0 in [memory]"),
         ("timer", "hrtimer_wakeup", "[cpus]: a program set this timer on the CPU"),
         ("softirq", "RCU", "rcu_nocbs=4-5 at boot"),
-        ("ipi", "call_function", "[cpus]: the programs that send it then run elsewhere"),
+        ("ipi", "call_function", "[cpus], so that the programs that send it run elsewhere"),
         ("vector", "thermal_apic", ""),
     ],
 )
@@ -243,9 +243,9 @@ def test_what_is_printed(command: Command) -> None:
         "   5       0   0.000%       0 µs",
         "",
         "task make-900 on CPUs 4: 0/s, 500 µs/s, up to 5000 µs",
-        "    gone with [cpus]",
+        "    can be avoided with [cpus]",
         "10.0 s; measuring took 0.4% of one CPU",
-        "7 events were lost: measure for a shorter time",
+        "7 events were lost; measure for a shorter time",
     ]
 
 
@@ -270,21 +270,21 @@ def test_a_file_that_is_no_measurement(command: Command, tmp_path: Path, text: s
     (tmp_path / "x").write_text(text)
     done = command("verify", "--compare", str(tmp_path / "x"), str(tmp_path / "x"))
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "no measurement; save one: " in done.err
+    assert "not a measurement; save one: " in done.err
 
 
 @pytest.mark.usefixtures("measured")
 def test_a_host_that_is_files_cannot_be_traced(command: Command) -> None:
     done = command("verify", "win11", "--trace", "--root", str(command.host))
-    assert (done.code, "is no running host" in done.err) == (1, True)
+    assert (done.code, "is not a running host" in done.err) == (1, True)
 
 
 def test_which_vm_has_to_be_said(command: Command) -> None:
-    assert command("verify").err == "vfio-hooks: which VM? give the name of one that runs\n"
+    assert command("verify").err == "vfio-hooks: which VM? give the name of a running VM\n"
 
 
 def test_a_kernel_without_a_tracer(tmp_path: Path) -> None:
-    with pytest.raises(HookError, match="the kernel's tracer is not there"):
+    with pytest.raises(HookError, match="the kernel's tracer is not available"):
         trace(CPUS, 0.1, (str(tmp_path),))
 
 

@@ -43,7 +43,7 @@ CHAIN = ["", "/qemu.d", "/qemu.d/win10", "/qemu.d/win10/vm.toml", "/vfio-hooks.t
 def test_what_others_may_write_is_refused_by_name(hooks: Path, name: str, bits: int) -> None:
     target = Path(f"{hooks}{name}")
     target.chmod(target.stat().st_mode | bits)
-    told = f"HOOKS{name}: others than its owner may write there; see what is in it, then: "
+    told = f"HOOKS{name}: users other than its owner may write to it; look at what is in it, then: "
     assert refusals(hooks) == [f"{told}chmod go-w HOOKS{name}"]
 
 
@@ -63,7 +63,11 @@ def test_every_owner_and_mode(fs: FakeFilesystem, name: str, owner: int, mode: i
     if owner != NOBODY and not replaceable:
         trusted(file, hooks)
         return
-    why = f"belongs to user {NOBODY}, not to root" if owner == NOBODY else "others than its owner"
+    why = (
+        f"belongs to user {NOBODY}, not to root"
+        if owner == NOBODY
+        else ("users other than its owner")
+    )
     with pytest.raises(HookError, match=f"^{hooks}{name}: {why}"):
         trusted(file, hooks)
 
@@ -72,7 +76,7 @@ def test_a_link_to_another_vms_folder_is_followed(hooks: Path) -> None:
     (hooks / "qemu.d/win11").symlink_to("win10")
     assert examine(str(hooks), "win11")[1] == []
     (hooks / "qemu.d/win10/vm.toml").chmod(0o666)
-    with pytest.raises(HookError, match=r"win10/vm\.toml: others"):
+    with pytest.raises(HookError, match=r"win10/vm\.toml: users"):
         trusted(f"{hooks}/qemu.d/win11/vm.toml", str(hooks))
 
 
@@ -83,7 +87,9 @@ def test_a_vm_may_have_the_file_of_another(hooks: Path) -> None:
     config, problems = examine(str(hooks), "win11")
     assert config and [table.name for table in config.tables] == ["pci"] and not problems
     (hooks / "qemu.d/win10").chmod(0o777)
-    assert "win10: others than its owner may write there" in str(examine(str(hooks), "win11")[1])
+    assert ("win10: users other than its owner may write to it") in str(
+        examine(str(hooks), "win11")[1]
+    )
 
 
 def test_a_link_is_as_good_as_all_that_it_leads_through(hooks: Path, tmp_path: Path) -> None:
@@ -92,7 +98,7 @@ def test_a_link_is_as_good_as_all_that_it_leads_through(hooks: Path, tmp_path: P
     (hooks / "qemu.d/win11").symlink_to(open_folder / "win11")
     trusted(f"{hooks}/qemu.d/win11", str(hooks))
     open_folder.chmod(0o777)
-    with pytest.raises(HookError, match=f"^{open_folder}: others"):
+    with pytest.raises(HookError, match=f"^{open_folder}: users"):
         trusted(f"{hooks}/qemu.d/win11", str(hooks))
     # Nobody but its owner can move a folder away from a sticky one.
     open_folder.chmod(0o1777)
@@ -109,10 +115,10 @@ def test_a_file_in_somebody_s_home_is_to_be_copied(hooks: Path, tmp_path: Path) 
     home.chmod(0o777)
     with pytest.raises(HookError) as caught:
         trusted(str(script), str(hooks))
-    assert caught.value.problem.startswith(f"{home}: others than its owner")
+    assert caught.value.problem.startswith(f"{home}: users other than its owner")
     for what in ("chown", "chmod", f" {home}"):
         assert what not in caught.value.hint
-    subprocess.run(caught.value.hint.partition("link: ")[2], shell=True, check=True, umask=0o022)
+    subprocess.run(caught.value.hint.partition("root: ")[2], shell=True, check=True, umask=0o022)
     assert script.read_text() == "#!/bin/sh\n"
     trusted(str(script), str(hooks))
 
@@ -125,7 +131,7 @@ def test_a_link_in_between_is_looked_at_too(hooks: Path, tmp_path: Path) -> None
     (hooks / "qemu.d/win11").symlink_to("../../between/link")
     trusted(f"{hooks}/qemu.d/win11/vm.toml", str(hooks))
     between.chmod(0o775)
-    with pytest.raises(HookError, match=f"^{between}: others"):
+    with pytest.raises(HookError, match=f"^{between}: users"):
         trusted(f"{hooks}/qemu.d/win11/vm.toml", str(hooks))
 
 

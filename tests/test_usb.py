@@ -139,7 +139,7 @@ def test_the_drivers_come_back(memory: Any, meanwhile: str) -> None:
         fake.plug(kernel, "4-1", "0951:1666", "E0D55E", drivers=("usbhid",), kind="08")
     assert engine.undo("release", uuid(1)) == []
     if meanwhile == "gone":
-        assert sum("is not plugged in: nothing to put back" in line for line in log.infos) == 4
+        assert sum("is not plugged in: nothing to undo" in line for line in log.infos) == 4
     else:
         stick = "4-1" if place else "1-5"
         assert kernel.link(f"{DEVICES}/{stick}:1.0/driver") == "usb-storage"
@@ -161,7 +161,9 @@ def test_a_device_without_a_serial_number_is_not_taken_for_its_twin() -> None:
 def test_a_driver_that_does_not_fit() -> None:
     kernel = a_host()
     kernel.refuses.add("/sys/bus/usb/drivers/usb-storage/bind")
-    with pytest.raises(HookError, match="cannot bind: Invalid argument; the driver may not be for"):
+    with pytest.raises(
+        HookError, match="cannot bind: Invalid argument; this driver may not support"
+    ):
         UsbDriver("1-4", "1.0", RECEIVER).write(kernel, "usb-storage")
 
 

@@ -89,7 +89,7 @@ def test_a_vm_that_is_left_alone() -> None:
         "ok iothread1: may use CPUs 0-1, did not run",
         "ok memory: 400 KiB on node 0, 1 GiB on node 1; the vCPUs are on node 1",
         "ok tasks on CPUs 2-3: no other program ran",
-        "ok interrupts on CPUs 2-3: none of the host's devices",
+        "ok interrupts on CPUs 2-3: none from the host's devices",
     ]
 
 
@@ -149,8 +149,8 @@ CELLS = (
             ("1", "2"),
             CELLS.format(8, 8, 1, 0),
             (8, 8),
-            "guest node 0 is on node 1, and its vCPUs on 0, "
-            "guest node 1 is on node 0, and its vCPUs on 1",
+            "guest node 0 is on node 1, but its vCPUs are on 0, "
+            "guest node 1 is on node 0, but its vCPUs are on 1",
         ),
         # One that may be anywhere says nothing about where the memory belongs.
         (("0-3", "2"), "", (0, 16), ""),
@@ -173,7 +173,7 @@ def test_memory_and_vcpus(
 def test_memory_that_the_kernel_does_not_show() -> None:
     host = a_host()
     del host.files[f"/proc/{QEMU}/numa_maps"]
-    assert "note memory: the kernel does not show where it is" in told(host)
+    assert "note memory: the kernel does not show where its memory is" in told(host)
 
 
 def test_who_runs_on_the_vms_cpus_is_named() -> None:
@@ -197,14 +197,14 @@ def test_a_program_that_began_meanwhile() -> None:
     ("idle", "name", "lines"),
     [
         # 400 ms of CPU 2; its vCPU had 3 of them.
-        (60, "", ["note tasks on CPUs 2-3: 397 ms of programs too short to be seen"]),
+        (60, "", ["note tasks on CPUs 2-3: 397 ms of programs that ran too shortly to be seen"]),
         (96, "", ["ok tasks on CPUs 2-3: no other program ran"]),
         (
             60,
             "make",
             [
                 "wrong tasks on CPUs 2-3: other programs ran: make (300) 3.0 ms on 2",
-                "wrong tasks on CPUs 2-3: 394 ms of programs too short to be seen",
+                "wrong tasks on CPUs 2-3: 394 ms of programs that ran too shortly to be seen",
             ],
         ),
     ],

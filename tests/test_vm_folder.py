@@ -100,16 +100,23 @@ FAILURES = {
     "nothing but output": ("#!/bin/sh\necho out\nexit 3\n", "/one: exit code 3\n"),
     "no interpreter": (
         "#!/nowhere\n",
-        "/one: exit code 127: its first line wants /nowhere, which is not there; install that, or",
+        "/one: exit code 127: its first line names the interpreter /nowhere, which does not "
+        "exist; install it, or",
     ),
-    "no interpreter by name": ("#!/usr/bin/env fisch\n", ": its first line wants fisch, which is"),
+    "no interpreter by name": (
+        "#!/usr/bin/env fisch\n",
+        ": its first line names the interpreter fisch, which",
+    ),
     "of Windows": (
         "#!/bin/sh\r\nexit 0\r\n",
-        "/one: exit code 127: its lines end as on Windows, in CR and LF; sed -i 's/\\r$//' /etc/",
+        "/one: exit code 127: its lines end in CR and LF, as on Windows; sed -i 's/\\r$//' /etc/",
     ),
     "a byte order mark": ("\ufeff#!/bin/sh\nexit 3\n", ": exit code 3: it begins with a byte ord"),
-    "a link to nowhere": ("→ ../gone", "/one: it is a link to ../gone, which is not there; mend"),
-    "too slow": ("#!/bin/sh\nsleep 60\n", "/one: not done after 0.3 s, so it was killed"),
+    "a link to nowhere": (
+        "→ ../gone",
+        "/one: it is a link to ../gone, which does not exist; correct",
+    ),
+    "too slow": ("#!/bin/sh\nsleep 60\n", "/one: not finished after 0.3 s, so it was killed"),
 }
 
 
@@ -153,7 +160,7 @@ def test_a_hook_that_is_told_to_end_ends_what_it_runs(sealed: Sealed) -> None:
         process.terminate()
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert b"/1: stopped by SIGTERM, with all that it had started\n" in stderr
+    assert b"/1: stopped by SIGTERM, together with everything that it had started\n" in stderr
     assert until(lambda: not any(map(is_alive, started)), 60)
     assert not record(sealed)
 

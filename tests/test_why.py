@@ -207,7 +207,7 @@ def test_a_start_that_was_refused_before_qemu_ran(
     monkeypatch.setattr(verb, "read", lambda since: past + "\n")
     result = command("why", "win11")
     assert "stuck in D3" not in result.out
-    assert result.out == ("nothing since the last start of win11 is known to be a fault\n")
+    assert result.out == ("no line since the last start of win11 is a known fault\n")
 
 
 def test_without_a_vm_both_boots_are_explained(command: Command, journal: Any) -> None:
@@ -227,7 +227,7 @@ def test_what_virsh_said_is_explained(command: Command) -> None:
     assert "means: The VM b has 0000:05:00.0." in result.out
     assert result.out.endswith("1 explained of that\n")
     assert command("why", "--file", "-", stdin="hello\n").out == (
-        "nothing of that is known to be a fault\n"
+        "no line of that is a known fault\n"
     )
     assert command("why", "win11", "--file", "-").code == 1
 
@@ -235,7 +235,7 @@ def test_what_virsh_said_is_explained(command: Command) -> None:
 def test_a_vm_that_was_never_started(command: Command, journal: Any) -> None:
     result = command("why", "win12")
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("vfio-hooks: win12 was never started, as far as the logs reach")
+    assert result.err.startswith("vfio-hooks: win12 was not started as far back as the logs go")
 
 
 def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

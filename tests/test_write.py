@@ -112,7 +112,7 @@ def test_every_path_that_is_taken_stays_below(path: str) -> None:
         ("/sys/out/shadow", "which is not below /sys or /proc/sys"),
         ("/sys/absolute/shadow", "no such file|which is not below"),
         ("vm.dirty_rtio", "no such file"),
-        ("net.ipv4", "cannot be read, so it could not be put back: Is a directory"),
+        ("net.ipv4", "cannot be read, so it could not be restored: Is a directory"),
     ],
 )
 def test_what_is_found_on_the_host_decides(host: Host, path: str, words: str) -> None:

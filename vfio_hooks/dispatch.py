@@ -126,7 +126,9 @@ def _refuse_kept(argv: list[str], error: OSError) -> int:
     from vfio_hooks.log import SystemdJournal
 
     vm, op = (*argv[1:3], "", "")[:2]
-    text = f"{KEPT}: cannot be run: {error.strerror}; mend its first line, or move it away"
+    text = (
+        f"{KEPT}: cannot be run: {error.strerror}; fix its interpreter line, or move the file away"
+    )
     SystemdJournal(event=op, event_of=vm).warning(f"{vm}: {text}", vm)
     if op not in ("prepare", "start"):
         return 0

@@ -76,7 +76,8 @@ def test_an_output_that_came_meanwhile_goes_to_the_right_end(desktop: Desktop) -
         assert after.layout.only(names) == Layout.parse(before)
         assert {one.name: one.x for one in after.layout.outputs}[new] == 3 * 1280
         assert any(
-            f"{new} has come meanwhile: it goes to the right end" in one for one in desktop.told
+            f"{new} has been connected in the meantime: it goes to the right end" in one
+            for one in desktop.told
         )
     finally:
         for output in json.loads(desktop.sway("-t get_outputs -r")):

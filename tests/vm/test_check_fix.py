@@ -75,7 +75,7 @@ def test_a_domain_is_mended_and_starts(vm: Guest) -> None:
     before = inactive(vm)
     unasked = vm.run(f"vfio-hooks check {NAME} --fix < /dev/null", check=False)
     assert unasked.returncode == 1
-    assert "nobody is there to answer; add --yes" in unasked.stderr
+    assert "There is no terminal to ask on; add --yes" in unasked.stderr
     assert inactive(vm) == before
 
     done = vm.run(f"vfio-hooks check {NAME} --fix --yes")
@@ -90,7 +90,7 @@ def test_a_domain_is_mended_and_starts(vm: Guest) -> None:
     vm.start(NAME)
     assert fixable(vm) == set()
     again = vm.run(f"vfio-hooks check {NAME} --fix --yes")
-    assert again.stdout == "nothing is found that could be fixed in the XML\n"
+    assert again.stdout == "nothing in the XML needs to be fixed\n"
     assert inactive(vm) == after
 
     live = vm.virsh("dumpxml", NAME).stdout

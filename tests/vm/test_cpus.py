@@ -115,5 +115,5 @@ def test_what_cannot_work_is_refused_before_anything_changes(vms: Direct) -> Non
         "vfio-hooks: cpus: domain loose pins no vCPU, so it has no CPUs to itself; sudo "
         "vfio-hooks init loose --pins chooses CPUs for them"
     )
-    assert "pins CPUs 0-7, which are all that this host has" in vms.start("greedy")
+    assert "pins CPUs 0-7, which are all CPUs of this host" in vms.start("greedy")
     assert look(vms.guest) == before

@@ -140,7 +140,7 @@ def test_what_happens_to_the_desktop_meanwhile(x11: Desktop) -> None:
         log = x11.guest.log()
         told = f"layout of {USER}'s :77: "
         assert f"gaming: {told}somebody else has set it to" in log
-        assert f"gaming: {told}no display server answers: nothing to put back" in log
+        assert f"gaming: {told}no display server answers: nothing to undo" in log
         x11.stop()
         said = direct.start("gaming")
         assert "nobody has a graphical session" in said

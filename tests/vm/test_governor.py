@@ -86,4 +86,4 @@ def test_what_the_driver_has_not(vms: Direct) -> None:
     vms.manage(one, "[governor]\nmin_freq = 3700000")
     assert "they go from 1800000 to 3600000" in vms.start("fast")
     vms.manage(one, "[governor]\nboost = false")
-    assert "no switch for boost" in vms.start("fast")
+    assert "cannot switch boost" in vms.start("fast")

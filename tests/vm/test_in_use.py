@@ -33,7 +33,7 @@ def test_a_sound_card_that_is_taken(hooked: Guest, managed: bool) -> None:
             failed = hooked.start(domain.name, check=False)
             assert f"{GPU_AUDIO}: snd_hda_intel did not let go within 10 s: sleep" in failed.stderr
             again = hooked.start(domain.name, check=False)
-            assert f"{GPU_AUDIO}: its driver has not let go yet (pid " in again.stderr
+            assert f"{GPU_AUDIO}: its driver has not let go of it yet (pid " in again.stderr
             assert drivers(hooked, GPU) == at_home(GPU)
         hooked.wait("! pgrep --exact 'vh 00000400.1'")
         hooked.run("vfio-hooks undo gaming")
@@ -117,7 +117,7 @@ def test_what_another_guest_runs_with_stays_its_own(hooked: Guest, direct: Direc
         hooked.start(other.name)
         refused = hooked.run("vfio-hooks undo first", check=False)
         assert refused.returncode == 1
-        assert f"{NIC}: a guest runs with it: qemu-system-x86 (pid " in refused.stderr
+        assert f"{NIC}: a running guest has it: qemu-system-x86 (pid " in refused.stderr
         assert hooked.virsh("domstate", other.name).stdout.strip() == "running"
         assert drivers(hooked, NIC) == lent(NIC)
         hooked.destroy(other.name)

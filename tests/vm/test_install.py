@@ -181,7 +181,7 @@ def test_executables_are_run_once_after_vfio_tools(host: Host) -> None:
     told = host.run(INSTALL)
     assert f"keep your own hook as {HOOKS}/qemu.replaced" in told
     assert "attention: 1 files" in told
-    assert "others than its owner may write there" in host.event("prepare begin", check=False)
+    assert "users other than its owner may write to it" in host.event("prepare begin", check=False)
     host.run(f"chmod go-w {script}")
     host.event("prepare begin")
     host.event("release end")

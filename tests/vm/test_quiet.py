@@ -67,7 +67,11 @@ def test_a_partition(hooked: Guest) -> None:
         group = hooked.run(f"ls -d {slices}/*/libvirt/emulator").stdout.strip()
         line = f"cd /src && python3 -B - {shlex.quote(group)}"
         told = hooked.run(line, input=REFUSED).stdout
-        assert re.fullmatch(r".*no partition of it: root invalid \(.+\);.*\nmember\n", told), told
+        assert re.fullmatch(
+            r".*does not make it a partition: root invalid "
+            r"\(.+\);.*\nmember\n",
+            told,
+        ), told
         hooked.run(f"vfio-hooks undo --force {VM.name}")
         assert hooked.run(shown).stdout.split() == ["member", "member"]
     finally:

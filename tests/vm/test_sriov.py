@@ -116,7 +116,7 @@ def test_a_vf_that_is_made_for_a_vm(hooked: Guest, card: str) -> None:
     with managed_vm(hooked, domain, toml):
         plan = hooked.run("vfio-hooks plan gaming").stdout
         assert "sriov_numvfs: 0 → 2" in plan
-        assert "virtfn1 vlan: not there yet → 69" in plan
+        assert "virtfn1 vlan: does not exist yet → 69" in plan
         hooked.start(domain.name)
         assert drivers(hooked, VFS[1]) == lent(VFS[1])
         shown = hooked.run(f"ip link show {card}").stdout
@@ -147,7 +147,7 @@ def test_a_vf_out_of_a_pool(hooked: Guest, card: str) -> None:
         hooked.run("virsh -q net-start pool")
         with managed_vm(hooked, domain, "[pci]\n[[sriov]]\nvlan = 69\ntrust = true\n"):
             plan = hooked.run("vfio-hooks plan gaming").stdout
-            assert "libvirt chooses the VF out of network pool" in plan
+            assert "libvirt chooses the VF from network pool" in plan
             hooked.start(domain.name)
             assert drivers(hooked, VFS[0]) == lent(VFS[0])
             shown = hooked.run(f"ip link show {card}").stdout

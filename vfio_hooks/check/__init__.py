@@ -140,7 +140,7 @@ def _ask(rule: Rule, patient: Patient) -> list[Finding]:
     return [Finding(rule, Seen(f"this could not be looked at: {why}", _UNSEEN), "hint")]
 
 
-_UNSEEN = "see what is there; it may be right, and new to this version"
+_UNSEEN = "look at what is there; it may be right, and newer than this version"
 _AREAS, _LEVELS = get_args(Area), get_args(Level)
 
 

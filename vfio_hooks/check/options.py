@@ -19,5 +19,6 @@ class Options:
         for name in self.silence:
             if name not in known and name not in RETIRED:
                 raise ValueError(
-                    f"silence has {name!r}, no finding's name; {nearest(name, known, _ALL)}"
+                    f"silence has {name!r}, which is not the name of a finding; "
+                    f"{nearest(name, known, _ALL)}"
                 )

@@ -40,18 +40,18 @@ _DEBUG = "VFIO_HOOKS_DEBUG"
 _EPILOG = """\
 examples:
   vfio-hooks check win11               what is wrong on this host and in win11's XML?
-  vfio-hooks plan win11 --use pci      what would be done at its start, had it only a [pci]?
+  vfio-hooks plan win11 --use pci      what would an empty [pci] alone do at its start?
   vfio-hooks init win11                write a vm.toml that suits it
   vfio-hooks migrate win11             what do its scripts do, and which tables do the same?
   vfio-hooks plan win11                what would be done when win11 starts?
   vfio-hooks rehearse win11            is the host as before after a start and an end?
   vfio-hooks status                    what is changed on this host now, and by whom?
   vfio-hooks log win11                 what happened at its last start and end?
-  vfio-hooks why win11                 what do the logs say of its last start, explained?
-  vfio-hooks undo win11                put back what win11 left changed
+  vfio-hooks why win11                 what do the logs say about its last start?
+  vfio-hooks undo win11                undo what win11 left changed
 
-What is done for VM is in /etc/libvirt/hooks/qemu.d/VM/vm.toml; man vfio-hooks.toml has its keys.
-Every verb has its own help: vfio-hooks plan --help
+/etc/libvirt/hooks/qemu.d/VM/vm.toml says what to do for VM; man vfio-hooks.toml lists its keys.
+Every verb has its own help, for example: vfio-hooks plan --help
 """
 
 
@@ -94,7 +94,7 @@ def _run(argv: Sequence[str] | None) -> int:
         complain(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
         _trace()
     except Exception as error:
-        complain(f"{type(error).__name__}: {error} (a defect; {_DEBUG}=1 tells where)")
+        complain(f"{type(error).__name__}: {error} (a defect; set {_DEBUG}=1 to see where)")
         _trace()
     return 1
 

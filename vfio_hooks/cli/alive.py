@@ -9,8 +9,8 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 
 _EPILOG = """\
-`alive` in [gpu] of vm.toml watches whether the guest's driver takes the card. If you see the
-guest's picture, and the watch sees nothing, this tells it.
+With `alive` in [gpu] of vm.toml, the hook watches whether the guest's driver takes the card. If
+you can see the guest's picture but the watch cannot, tell it with this verb.
 
 examples:
   sudo vfio-hooks alive win11
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         run_command(["systemctl", "kill", "--kill-whom=main", "--signal=SIGUSR1", unit], 20)
     except HookError:
         raise HookError(
-            f"{arguments.vm} is not watched", "alive in [gpu] of vm.toml switches that on"
+            f"{arguments.vm} is not watched", "set alive in [gpu] of its vm.toml to have it watched"
         ) from None
     say(f"{clean(arguments.vm)} is alive")
     return 0

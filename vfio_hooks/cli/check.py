@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from vfio_hooks.paths import Paths
 
 _EPILOG = """\
-With a domain it begins with what would keep it from starting today, as `plan` has it. Errors are
-what does not work, warnings cost something, hints may make it better; the worst come
-first. Each finding has a name. man vfio-hooks-check has them all; [check] in vm.toml or
-vfio-hooks.toml silences them: silence = ["name"]. Nothing is changed without --fix. Some things
-only root can see.
+With a domain, it begins with what would keep the VM from starting now, as `plan` finds it. An
+error is something that does not work, a warning is something that costs performance or safety, and
+a hint is something that may help. The worst come first. Each finding has a name, and man
+vfio-hooks-check lists them all. [check] in vm.toml or vfio-hooks.toml silences findings:
+silence = ["name"]. Nothing is changed without --fix. Some things only root can see.
 
-The exit code is 0 when there is nothing worse than hints, and 1 with an error or a warning;
-with --fix it is 1 when there is something to fix and it was not done.
+The exit code is 0 if there is nothing worse than hints, and 1 if there is an error or a warning.
+With --fix it is 1 if there was something to fix and it was not fixed.
 
 examples:
   vfio-hooks check                            this host and the hook
   vfio-hooks check win11                      and the domain win11, as libvirt has it
-  vfio-hooks check win11 --why                with the reasons, and where these are from
+  vfio-hooks check win11 --why                with the reasons and their sources
   vfio-hooks check --xml win11.xml --root /tmp/captured-host
-  vfio-hooks check win11 --fix                show what would be better in its XML, and ask
+  vfio-hooks check win11 --fix                improve its XML: show the changes, then ask
   vfio-hooks check win11 --json | jq -r '.findings[] | select(.level == "error") | .name'
 """
 
@@ -42,8 +42,8 @@ def register(verbs: Verbs) -> None:
         "check",
         run,
         line="look for what is wrong or could be better",
-        description="Look at this host, at the hook and at a domain's XML, and tell what is wrong\n"
-        "or could be better, why it matters, and what to do.",
+        description="Look at this host, at the hook and at a domain's XML, and report what is "
+        "wrong\nor could be better, why it matters, and what to do.",
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID of a domain")
@@ -56,7 +56,9 @@ def register(verbs: Verbs) -> None:
     )
     add_paths(parser, "root", "config-dir", "state-dir")
     add_json(parser)
-    parser.add_argument("--why", action="store_true", help="tell why, and from where it is known")
+    parser.add_argument(
+        "--why", action="store_true", help="say why each finding matters, and where that is from"
+    )
     fix.add_fix(parser)
 
 

@@ -45,7 +45,7 @@ def add_paths(parser: argparse.ArgumentParser, *names: str) -> None:
     texts = {
         "root": (
             "/",
-            "where the host is, if not in /: a folder, or a file of vfio-hooks snapshot",
+            "where the host is, if not in /: a folder, or a file made by vfio-hooks snapshot",
         ),
         "config-dir": (FOLDER, "the folder of vfio-hooks.toml and qemu.d"),
         "state-dir": (STATE, "the folder of the journals"),
@@ -81,7 +81,7 @@ def _root(path: str) -> str:
     # Where nothing is there, nothing is wrong, and nothing is changed: that is no answer.
     if path != "/" and not Host(root).names("/sys"):
         raise HookError(
-            f"{path} is no host: there is nothing in its /sys",
+            f"{path} is not a host: its /sys is empty or missing",
             "--root takes a file of vfio-hooks snapshot, or a folder with a host's sys and proc",
         )
     return root

@@ -23,12 +23,12 @@ from vfio_hooks.host.pci import passed_displays
 from vfio_hooks.host.sessions import choose
 
 _EPILOG = """\
-Most desktops close a card when [display] has udev tell that it has gone; this is for one that does
-not, as GNOME, or for one that had better never open it. The setting takes a new login, and is
-gone again with --remove. man vfio-hooks.toml has which desktop needs what.
+Most desktops close a card when [display] makes udev announce that it has gone. This verb is for a
+desktop that does not, such as GNOME, or that should never open the card. The setting works from
+the next login on, and --remove removes it. man vfio-hooks.toml says which desktop needs what.
 
 examples:
-  vfio-hooks desktop win11                     what has the card open, and what would be written
+  vfio-hooks desktop win11                     which programs have the card open, and what to write
   sudo vfio-hooks desktop win11 --write
   sudo vfio-hooks desktop win11 --remove
 """
@@ -39,12 +39,12 @@ def register(verbs: Verbs) -> None:
         verbs,
         "desktop",
         run,
-        line="have a desktop leave a VM's graphics card alone",
-        description="Show which programs have a VM's graphics card open and how each lets go of\n"
-        "it, and write the setting with which the desktop never opens it.",
+        line="make a desktop leave a VM's graphics card alone",
+        description="Show which programs have a VM's graphics card open and how each of them "
+        "closes\nit, and write the setting that keeps the desktop from opening it.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; with --xml optional")
+    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; optional with --xml")
     parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
     parser.add_argument(
         "--connect",
@@ -52,9 +52,9 @@ def register(verbs: Verbs) -> None:
         default=xml.SYSTEM,
         help="the libvirt to ask (default: %(default)s)",
     )
-    parser.add_argument("--user", metavar="NAME", help="whose desktop, where there are several")
+    parser.add_argument("--user", metavar="NAME", help="whose desktop, if there are several")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--write", action="store_true", help="write the setting, on yes")
+    what.add_argument("--write", action="store_true", help="write the setting, after asking")
     what.add_argument("--remove", action="store_true", help="remove what --write has written")
     parser.add_argument("--yes", action="store_true", help="with --write: do not ask")
     add_paths(parser, "root")
@@ -71,13 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
         domain = from_file(arguments.xml, arguments.vm).domain
     cards = [card.address for card in passed_displays(host, domain)]
     if not cards:
-        raise HookError(f"domain {domain.name} passes no graphics card of this host through")
+        raise HookError(f"domain {domain.name} is given no graphics card of this host")
     session = choose(host, arguments.user)
     wanted = settings(host, domain, session)
     if arguments.write or arguments.remove:
         need_root("desktop --write" if arguments.write else "desktop --remove")
         if not host.is_this_machine:
-            raise HookError("nothing is written on another host", "leave --root out")
+            raise HookError("a setting can only be written on this host", "leave out --root")
     if arguments.remove:
         _remove(host, wanted)
         return 0
@@ -87,8 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     say(clean(f"{session} is drawn by {compositor(host, session)}"))
     for setting in wanted:
         if setting.user and is_written(host, setting):
-            has = "has it" if is_in_force(host, session, setting) else "takes it at a new login"
-            say(clean(f"{setting.path} is written: the desktop {has}"))
+            used = is_in_force(host, session, setting)
+            when = "uses it" if used else "will use it from the next login on"
+            say(clean(f"{setting.path} is written: the desktop {when}"))
     return _write(host, wanted, arguments)
 
 
@@ -105,7 +106,7 @@ def _write(host: WritableHost, wanted: list[Setting], arguments: argparse.Namesp
         return 1
     for setting in wanted:
         write(host, setting)
-    say("written: it takes a new login, after a restart of the host or")
+    say("written; it works from the next login on, after a reboot of the host or")
     say("udevadm control --reload && udevadm trigger --subsystem-match=drm", 1)
     return 0
 
@@ -114,4 +115,4 @@ def _remove(host: WritableHost, wanted: list[Setting]) -> None:
     gone = [setting.path for setting in wanted if remove(host, setting)]
     for path in gone:
         say(clean(f"{path}: removed"))
-    say("it takes a new login" if gone else "there is nothing to remove")
+    say("it works from the next login on" if gone else "there is nothing to remove")

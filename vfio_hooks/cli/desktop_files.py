@@ -44,7 +44,8 @@ def _process(host: Host, session: Session) -> tuple[str, str]:
         if name in COMPOSITORS:
             return pid, name
     raise HookError(
-        f"{session}: its compositor is none that is known", f"known are {', '.join(COMPOSITORS)}"
+        f"{session}: its compositor is not one that vfio-hooks knows",
+        f"it knows {', '.join(COMPOSITORS)}",
     )
 
 
@@ -55,8 +56,8 @@ def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
     passed, kept = passed_displays(host, domain), kept_displays(host, domain)
     if not kept:
         raise HookError(
-            f"the host keeps no graphics card but those of {domain.name}",
-            "end the desktop meanwhile: [session] in vm.toml",
+            f"the host has no graphics card besides those of {domain.name}",
+            "use [session] in vm.toml, which ends the desktop while the VM runs",
         )
     if name == "gnome-shell":
         found = [Setting(RULES, _MARK + "".join(map(_ignored, passed)))]
@@ -64,7 +65,7 @@ def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
         found = [Setting(_XORG, _MARK + _without_others())]
     elif name == "niri":
         raise HookError(
-            "niri has its own file, which is not written here",
+            "niri has a configuration file of its own, which is not written here",
             'in ~/.config/niri/config.kdl: debug { ignore-drm-device "/dev/dri/by-path/'
             f'pci-{passed[0].address}-card" }} (from its manual, not tried)',
         )
@@ -96,7 +97,7 @@ def write(host: WritableHost, setting: Setting) -> None:
     """Write the file, as the user whose it is. Raises HookError for one that is not of ours."""
     there = host.maybe(setting.path)
     if there is not None and not there.startswith(_MARK.strip()):
-        raise HookError(f"{setting.path} is there, and not of ours", "move it away")
+        raise HookError(f"{setting.path} exists, and vfio-hooks did not write it", "move it away")
     argv = ["sh", "-c", _WRITE, "sh", host.path(setting.path), setting.text]
     host.run(as_user(setting.user, {}, argv) if setting.user else argv)
 

@@ -60,7 +60,7 @@ def sources(
         found = _readable(((text, running, "libvirt") for text, running in every), tell)
     for one in found:
         for why in one.domain.unread.values():
-            tell(f"note: {why}: going on without")
+            tell(f"note: {why}: going on without it")
     return sorted(found, key=lambda one: one.domain.name), None
 
 
@@ -70,7 +70,7 @@ def from_file(path: str, vm: str | None = None) -> Defined:
     text = xml.from_file(path)
     found = _defined(text, source="standard input" if path == "-" else path)
     if vm not in (None, found.domain.name, found.domain.uuid):
-        raise HookError(f"the XML is that of {found.domain.name}, not of {vm}")
+        raise HookError(f"the XML is of {found.domain.name}, not of {vm}")
     return replace(found, file=path)
 
 
@@ -102,7 +102,7 @@ def _readable(
         try:
             found.append(_defined(text, running, source))
         except HookError as error:
-            tell(f"note: {error}: going on without")
+            tell(f"note: {error}: going on without it")
     return found
 
 
@@ -113,7 +113,7 @@ def pick(vm: str, found: Sequence[Defined], host: Host) -> Defined:
             return one
     hint = nearest(vm, [one.domain.name for one in found])
     if not found and not host.is_this_machine:
-        hint = f"take the snapshot with --vm {quote(vm)}, or give the XML itself: --xml FILE"
+        hint = f"make the snapshot with --vm {quote(vm)}, or give the XML with --xml FILE"
     raise HookError(f"there is no domain {vm}", hint)
 
 

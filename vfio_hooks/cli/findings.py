@@ -34,14 +34,14 @@ def show(
     if found:
         say()
     if advice and whole:
-        say(paint("In the guest, where this cannot look", "bold"))
+        say(paint("In the guest, which check cannot look into", "bold"))
         for one in advice:
             _wrapped("  - ", one)
         say()
     say(_summary(found, silenced))
     if not whole and (found or advice):
-        inside = " and what to look for in the guest" if advice else ""
-        say(f"--why tells the reasons, with their sources{inside}")
+        inside = ", and what to look for in the guest" if advice else ""
+        say(f"--why shows the reasons and their sources{inside}")
     if how and (count := sum(finding.seen.is_fixable for finding in found)):
         say(f"{count} of these: {how}")
 

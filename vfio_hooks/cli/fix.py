@@ -20,7 +20,9 @@ _OPTION = "--yes"
 def add_fix(parser: argparse.ArgumentParser) -> None:
     """Add --fix and what belongs to it."""
     parser.add_argument(
-        "--fix", action="store_true", help="show a better XML of the domain, and write it on yes"
+        "--fix",
+        action="store_true",
+        help="show an improved XML of the domain, and write it after asking",
     )
     parser.add_argument(_OPTION, action="store_true", help="with --fix: write it without asking")
 
@@ -30,9 +32,11 @@ def run(arguments: argparse.Namespace, patient: "Patient", silenced: Collection[
     from vfio_hooks.check.fixing import mend
 
     if patient.guest is None or arguments.json:
-        raise HookError("--fix needs a VM, and has no --json", "vfio-hooks check VM --fix")
+        raise HookError(
+            "--fix needs a VM, and does not work with --json", "vfio-hooks check VM --fix"
+        )
     if not arguments.xml and not patient.host.is_this_machine:
-        raise HookError("--fix has no libvirt to tell on this host", "give a file: --xml FILE")
+        raise HookError("--fix with --root cannot change a libvirt", "give a file: --xml FILE")
     if arguments.xml == "-":
         raise HookError("--fix cannot write standard input", "give a file: --xml FILE")
     if arguments.xml:
@@ -41,7 +45,7 @@ def run(arguments: argparse.Namespace, patient: "Patient", silenced: Collection[
         text = whole_xml(arguments.vm, arguments.connect)
     fixed = mend(patient, text, silenced)
     if not fixed.names:
-        say("nothing is found that could be fixed in the XML")
+        say("nothing in the XML needs to be fixed")
         return 0
     say(f"for: {', '.join(fixed.names)}")
     if arguments.xml:

@@ -105,14 +105,14 @@ def _undone_before(ledger: Ledger, domain: Domain, host: UndoneHost, event: Even
     journal = ledger.journals.get(domain.uuid)
     if journal and journal.live() and event.op == "prepare":
         yield (
-            f"{domain.name} holds changes now, which a start would undo first: "
-            f"vfio-hooks status {domain.uuid}"
+            f"{domain.name} has changes in place, which its start would undo first: vfio-hooks "
+            f"status {domain.uuid}"
         )
         host.undo(journal, ledger, Notes([]))
     for journal in ledger.unfinished():
         yield (
-            f"{journal.event} of {journal.vm} is being handled now, or was cut off: then a start "
-            "would first undo what it did"
+            f"{journal.event} of {journal.vm} is being handled now, or was cut off; a start "
+            f"would first undo what a cut-off event did"
         )
         host.undo(journal, ledger, Notes([]))
 
@@ -202,7 +202,7 @@ def _show_outlook(outlook: Outlook) -> None:
     if outlook.failure:
         say(paint("would fail, and change nothing", "red"), 1)
     for path in outlook.scripts:
-        warning = ": what that changes is its own to undo" if outlook.event in PLANNED else ""
+        warning = ": what it changes it has to undo itself" if outlook.event in PLANNED else ""
         say(paint(f"runs {clean(path)}{warning}", "yellow"), 1)
     for plugin, changes in groupby(outlook.changes, lambda change: change.step.plugin):
         say(plugin, 1)
@@ -216,7 +216,8 @@ def _ledger(folder: StateFolder) -> tuple[Ledger, list[str]]:
         return Ledger(folder).read_all(), []
     except PermissionError:
         note = (
-            f"{folder.path} is only for root to read: this plan does not know what other VMs hold"
+            f"{folder.path} can only be read by root, so this plan does not know what other VMs "
+            f"have changed"
         )
         return Ledger(NoState()), [note]
 

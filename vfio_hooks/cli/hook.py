@@ -15,7 +15,7 @@ from vfio_hooks.paths import Paths
 
 _EPILOG = """\
 The arguments are those that libvirt gives its hook, and the domain's XML is on standard input.
-Events: prepare, start and started change the host, stopped and release undo that.
+Events: prepare, start and started change the host; stopped and release undo these changes.
 
 examples:
   virsh dumpxml win11 | vfio-hooks hook win11 prepare begin - --dry-run
@@ -29,8 +29,8 @@ def register(verbs: Verbs) -> None:
         verbs,
         "hook",
         run,
-        line="handle one event as libvirt's hook does, for finding out why",
-        description="Do what the hook does at one event of libvirt's, and show it.",
+        line="handle one event as libvirt's hook does, to find a fault",
+        description="Do what the hook does at one of libvirt's events, and show it.",
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar="VM", help="name of the VM, as libvirt has it")
@@ -55,9 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _rehearse(event: Event, here: Paths) -> int:
     config = load(here.config, event.vm)
     if event.op in ENDING:
-        say(f"{event.op} undoes what `vfio-hooks status` shows of {clean(event.vm)}")
+        say(f"{event.op} undoes what `vfio-hooks status {clean(event.vm)}` shows")
     elif config is None:
-        say(f"{clean(event.vm)} is not managed: nothing is done")
+        say(f"{clean(event.vm)} is not managed, so nothing is done")
     elif event.op in PLANNED:
         return tell(forecast(parse(xml.from_file("-")), config, here, [event]))
     scripts = find(config.folder, event) if config else []

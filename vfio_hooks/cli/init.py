@@ -26,19 +26,20 @@ from vfio_hooks.placement.room import room
 from vfio_hooks.record import replace
 
 _EPILOG = """\
-The file has the tables that this VM calls for on this host, each with why; one with which a start
-would be refused today is a comment, with the reason. Nothing is overwritten without asking. With
---pins, vCPUs come to whole cores: of one NUMA node, the graphics card's, and of one L3 cache, as
-far as they fit; the core of CPU 0 stays with the host, and the emulator's and I/O threads go to the
-host's CPUs beside. The memory goes to the same node, and the guest is told which threads share a
-core. CPUs of other VMs are left to these.
+The file has the tables that this VM needs on this host, each with the reason. A table that would
+keep the VM from starting now is a comment that says why. Nothing is overwritten without asking.
 
-With --xml nothing is asked of libvirt, and the XML with new pins is printed on standard output.
+With --pins, vCPUs are pinned to whole cores. If they fit, these are in the NUMA node of the
+graphics card and share one L3 cache. The core of CPU 0 is left to the host. The emulator's and I/O
+threads go to nearby CPUs of the host. The memory is bound to the same node, and the guest is told
+which threads share a core. CPUs that other VMs are pinned to are not used.
+
+With --xml libvirt is not asked, and the XML with new pins is printed on standard output.
 
 examples:
-  vfio-hooks init win11 --dry-run              only show what it would be
+  vfio-hooks init win11 --dry-run              only show what it would write
   vfio-hooks init win11
-  vfio-hooks init win11 --pins                 and change the domain's <cputune>
+  vfio-hooks init win11 --pins                 also pin the vCPUs in the domain's XML
   vfio-hooks init --xml win11.xml --pins --config-dir ./hooks > new.xml
 """
 
@@ -48,14 +49,18 @@ def register(verbs: Verbs) -> None:
         verbs,
         "init",
         run,
-        line="write a first vm.toml for a VM, and pin it to suitable CPUs",
-        description="Write a commented vm.toml for a VM and, on request, pin it to the CPUs that\n"
-        "suit it best.",
+        line="write a first vm.toml for a VM, and pin its vCPUs",
+        description="Write a commented vm.toml for a VM and, with --pins, pin its vCPUs to "
+        "the\nCPUs that suit it best.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; one XML alone has it")
-    parser.add_argument("--pins", action="store_true", help="choose CPUs, and change the domain")
-    parser.add_argument("--share", action="store_true", help="use CPUs that other VMs have, too")
+    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; optional with one --xml")
+    parser.add_argument(
+        "--pins", action="store_true", help="choose CPUs, and write them into the domain"
+    )
+    parser.add_argument(
+        "--share", action="store_true", help="also use CPUs that other VMs are pinned to"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show everything, write nothing")
     parser.add_argument("--force", action="store_true", help="overwrite and define without asking")
     add_sources(parser)
@@ -66,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     here = paths(arguments)
     if os.path.isfile(arguments.root) and arguments.config_dir is None and not arguments.dry_run:
         raise HookError(
-            f"{arguments.root}: a vm.toml cannot be written into a file",
+            f"{arguments.root}: a vm.toml cannot be written into a snapshot",
             "add --dry-run, or --config-dir DIR",
         )
     host = here.host()
@@ -170,7 +175,7 @@ def _tell_memory(domain: Domain, placement: Placement, host: Host) -> None:
         _say(f"  - its memory {where}, and is bound to node {format_list(numbers)} with these pins")
     else:
         here = amount(sum(node.memory for node in homes))
-        _say(f"  - its memory {where}; near to these CPUs there is too little: {here} in all")
+        _say(f"  - its memory {where}; there is too little memory near these CPUs: {here} in all")
 
 
 def _tell(made: Sequence[Choice]) -> None:

@@ -19,13 +19,13 @@ from vfio_hooks.record import asdict, field, record
 GROUPS = "/sys/kernel/iommu_groups"
 _WIDTH = 100
 _EPILOG = """\
-The devices of a group can reach each other's memory, past the IOMMU. So a VM gets a group as a
-whole: every device in it goes to the VM or to no driver of the host; bridges do not matter. A
-device of the host that shares a group with one of a VM is marked. Another slot of the mainboard
-may have a group of its own, for a card as a whole; an ACS override would split the group without
+The devices of a group can reach each other's memory without passing the IOMMU. So a group goes to
+a VM as a whole: no driver of the host may use any device of it, apart from bridges. A device of
+the host that shares a group with one of a VM is marked. Another slot of the mainboard may have a
+group of its own for the whole card. An ACS override would split the group without really
 separating the devices.
 
-"VM" is who has a device now; "for VM" is whose definition names it.
+"VM" is the VM that has a device now; "for VM" is one whose definition names it.
 
 examples:
   vfio-hooks iommu
@@ -66,9 +66,9 @@ def register(verbs: Verbs) -> None:
         verbs,
         "iommu",
         run,
-        line="show the IOMMU groups: devices, drivers, resets, and whose they are",
-        description="Show the IOMMU groups of this host: which devices can only be passed to a VM\n"
-        "together, their drivers, links and resets, and which VM has or wants them.",
+        line="show the IOMMU groups: devices, drivers, resets, and which VM uses them",
+        description="Show the IOMMU groups of this host: which devices can only be passed to a "
+        "VM\ntogether, their drivers, links and resets, and which VM has or names them.",
         epilog=_EPILOG,
     )
     add_sources(parser)
@@ -162,11 +162,12 @@ def _show(found: Sequence[Group], notes: Sequence[str]) -> None:
         say()
         say(
             paint(
-                f"! In groups {', '.join(shared)} the host uses a device beside one of a VM,", "red"
+                f"! In groups {', '.join(shared)} the host uses a device next to one of a VM,",
+                "red",
             )
         )
         slot = "; or use another slot" if any(map(_another_slot_helps, found)) else ""
-        say(f"  and VFIO refuses that. Pass the marked devices too{slot}; or have them taken from")
+        say(f"  which VFIO refuses. Pass the marked devices as well{slot}; or have them taken from")
         say('  the host while the VM runs, in vm.toml, below [pci]: group = "bind"')
 
 
@@ -193,7 +194,7 @@ def _lines(member: Member) -> Iterator[str]:
     elif member.wanted_by:
         parts.append("for VM " + ", ".join(map(clean, member.wanted_by)))
     if member.shares:
-        parts.append(paint("! the host's, in a VM's group", "red"))
+        parts.append(paint("! used by the host, in a VM's group", "red"))
     if parts and not (one.is_bridge and not member.wanted_by):
         yield " " * 16 + ", ".join(parts)
 

@@ -11,15 +11,15 @@ from vfio_hooks.errors import HookError, reason
 from vfio_hooks.log.history import MOST, Line, Past, events, read
 
 _EPILOG = f"""\
-It is in the systemd journal, of which the newest {MOST} lines of vfio-hooks are read. Every line
-has its time and the milliseconds since the event's begin. What the VM's own executables printed
-is after a "|". An event in which there was nothing to do is not there.
+This comes from the systemd journal, of which the newest {MOST} lines of vfio-hooks are read. Every
+line has its time and the milliseconds since the event began. A "|" marks what the VM's own
+executables printed. Events in which there was nothing to do are not shown.
 
 examples:
   vfio-hooks log win11
   vfio-hooks log win11 -n 1                    the last event
   vfio-hooks log win11 --since "2 hours ago"
-  journalctl -o json -t vfio-hooks > file      and elsewhere: vfio-hooks log win11 --file file
+  journalctl -o json -t vfio-hooks > file      then elsewhere: vfio-hooks log win11 --file file
 """
 
 
@@ -42,25 +42,26 @@ def register(verbs: Verbs) -> None:
         metavar="N",
         type=_number,
         default=10,
-        help="how many events, the last (default: 10)",
+        help="how many of the last events to show (default: 10)",
     )
     parser.add_argument(
         "--file",
         metavar="FILE",
-        help="a file of `journalctl -o json` to read in the journal's place",
+        help="a file made by `journalctl -o json` to read instead of the journal",
     )
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.file is not None and arguments.since is not None:
-        raise HookError("--since is for the journal, not for a file", "leave it out")
+        raise HookError("--since works with the journal, not with --file", "leave it out")
     text = _text(arguments)
     found = events(text, arguments.vm)[-arguments.events :]
     if not found and os.geteuid() and arguments.file is None:
         # journalctl says nothing on standard output, and succeeds, when it may read no file.
         raise HookError(
-            f"the journal has nothing of {arguments.vm} that you may read", "try again with sudo"
+            f"the journal has nothing about {arguments.vm} that you are allowed to read",
+            "try again with sudo",
         )
     if arguments.json:
         say_json({"vm": arguments.vm, "events": [_as_json(past) for past in found]})
@@ -81,7 +82,7 @@ def _text(arguments: argparse.Namespace) -> str:
 
 def _show(found: Sequence[Past], vm: str) -> None:
     if not found:
-        say(f"nothing is logged of {clean(vm)}")
+        say(f"nothing is logged about {clean(vm)}")
     for position, past in enumerate(found):
         if position:
             say()

@@ -33,15 +33,15 @@ _WORDS: dict[Sort, tuple[str, Style]] = {
     "unread": ("not read", "red"),
 }
 _EPILOG = f"""\
-It reads the executables in the VM's folder, a hook that was kept, those in qemu.d itself, and the
-files that these source or call. Nothing is run. Beside each line that changes the host it says
-which table of vm.toml does that, or that nothing is needed, or that only a script can do it. A
-script that is not understood from some line on is left as it is, and so are the tables that might
-do the same twice.
+It reads the executables in the VM's folder and in qemu.d itself, a hook that was kept, and the
+files that these source or call. It runs none of them. For each line that changes the host, it says
+which table of vm.toml does the same, or that nothing is needed, or that only a script can do it. A
+script that cannot be understood from some line on is left as it is. Tables that might do the same
+as such a script are left out.
 
-With --write the vm.toml is written, if the VM would start with it on this host, and the scripts
-are moved to {FOLDER} in the VM's folder. A script with something left to do stays, with the other
-lines as comments. --undo brings all of that back.
+With --write, the vm.toml is written if the VM would start with it on this host, and the scripts
+are moved to {FOLDER} in the VM's folder. A script that still has something to do stays, and the
+lines that are replaced become comments. --undo undoes all of that.
 
 examples:
   vfio-hooks migrate win11
@@ -55,14 +55,16 @@ def register(verbs: Verbs) -> None:
         verbs,
         "migrate",
         run,
-        line="tell what a VM's scripts do, and write a vm.toml that does the same",
-        description="Tell line by line what a VM's scripts do, and write a vm.toml that does the "
+        line="say what a VM's scripts do, and write a vm.toml that does the same",
+        description="Say line by line what a VM's scripts do, and write a vm.toml that does the "
         "same.",
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar="VM", help="name of the VM")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--write", action="store_true", help="write vm.toml, and set scripts aside")
+    how.add_argument(
+        "--write", action="store_true", help="write the vm.toml, and move the scripts away"
+    )
     how.add_argument("--undo", action="store_true", help="go back to the scripts")
     parser.add_argument("--yes", action="store_true", help="write without asking")
     parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
@@ -89,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise unreadable(error.filename, error) from None
     if not any(script.verdicts for script in found):
         raise HookError(
-            f"{vm} has no scripts: there is no executable in {home}/prepare/begin and its like",
+            f"{vm} has no scripts: there are no executables in {home}/prepare/begin or similar "
+            f"folders",
             "vfio-hooks init writes a first vm.toml",
         )
     cut = changes(found, home)
@@ -142,7 +145,7 @@ def _show_tables(made: dict[str, list[Table]], doubled: set[str]) -> None:
     say(paint("vm.toml", "bold"))
     say(toml(made, ()).strip() or "(nothing)")
     for name in sorted(doubled - set(made)):
-        say(f"[{name}] is left out: a script that stays as it is may do the same")
+        say(f"[{name}] is left out, because a script that stays as it is may do the same")
 
 
 def _carry_out(
@@ -162,7 +165,7 @@ def _carry_out(
     _refuse_unfit(text, domain, here)
     for change in cut:
         if change.text is None:
-            say(f"{clean(change.script.path)} is not needed any more: to {FOLDER}")
+            say(f"{clean(change.script.path)} is no longer needed: it goes to {FOLDER}")
         else:
             say(f"{clean(change.script.path)} would be:")
             for line in change.text.splitlines():
@@ -177,7 +180,7 @@ def _carry_out(
 
 def _vm_toml(path: str, made: dict[str, list[Table]], vm: str) -> str:
     """The file with the tables that it does not have yet at its end."""
-    comments = (f"What vfio-hooks does for {vm}, in place of its scripts.",)
+    comments = (f"What vfio-hooks does for {vm}, instead of its scripts.",)
     if not os.path.exists(path):
         return toml(made, comments)
     with open(path, encoding="utf-8") as file:

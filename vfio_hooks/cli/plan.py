@@ -14,12 +14,13 @@ from vfio_hooks.event import ENDING, PLANNED, Event
 from vfio_hooks.host import Host
 
 _EPILOG = """\
-Nothing is changed, and root is not needed: only what is in the state folder cannot be told then.
-Every line is "what: old → new", with what will undo it. The old values are those of now, without
-what the VM itself has changed and still holds: its start would undo that first.
+Nothing is changed, and root is not needed; but only root can see what other VMs have changed. Every
+line is "what: old → new", with the way in which it will be undone. The old values are the current
+ones, except that changes which this VM still has in place count as undone, as its start would undo
+them first.
 
 --use takes tables that may be empty: inhibit, display, session, sriov, gpu, usb, pci, shm,
-hugepages, memory, cpus, irqs, governor, verify. The events then do without the vm.toml.
+hugepages, memory, cpus, irqs, governor, verify. The vm.toml is then not used.
 
 examples:
   vfio-hooks plan win11                        as libvirt has it
@@ -38,9 +39,7 @@ def register(verbs: Verbs) -> None:
         description="Show what would be done to this host when a VM starts.",
         epilog=_EPILOG,
     )
-    parser.add_argument(
-        "vm", metavar="VM", nargs="?", help="name or UUID; with --xml the XML has it"
-    )
+    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; optional with --xml")
     parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
     parser.add_argument(
         "--connect",
@@ -49,7 +48,7 @@ def register(verbs: Verbs) -> None:
         help="the libvirt to ask (default: %(default)s)",
     )
     parser.add_argument(
-        "--use", metavar="NAME,…", help="plan with these facilities, and not with the vm.toml"
+        "--use", metavar="NAME,…", help="plan with these facilities instead of the vm.toml"
     )
     add_paths(parser, "root", "config-dir", "state-dir")
     add_json(parser)
@@ -61,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.use is None:
         if os.path.isfile(arguments.root) and arguments.config_dir is None:
             raise HookError(
-                f"{arguments.root}: there is no vm.toml in the file of a host",
-                "try with --use pci, or name a folder of yours with --config-dir",
+                f"{arguments.root}: a snapshot of a host has no vm.toml",
+                "try --use pci, or name a folder with --config-dir",
             )
         config = _config(here.config, domain.name)
     else:
@@ -85,6 +84,6 @@ def _config(folder: str, vm: str) -> Config:
     if config is None:
         raise HookError(
             f"{vm} is not managed: there is no folder {folder}/{VM_FOLDERS}/{vm}",
-            f"{did_you_mean(vm, managed(folder))} make it, or try with --use pci",
+            f"{did_you_mean(vm, managed(folder))} make it, or try --use pci",
         )
     return config

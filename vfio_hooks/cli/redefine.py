@@ -52,11 +52,11 @@ def redefine(
 
     def define(connection: "libvirt.virConnect") -> None:
         if _whole(xml.find(connection, vm)) != old:
-            raise HookError(f"{vm} was changed by somebody else meanwhile", "try again")
+            raise HookError(f"{vm} has been changed by somebody else in the meantime", "try again")
         _define(connection, old.decode(), new.decode())
 
     xml.ask_libvirt(define, uri, write=True)
-    say(f"{clean(vm)} is defined anew, for its next start; as it was: {kept}")
+    say(f"{clean(vm)} is redefined, from its next start on; the old XML is in {kept}")
     return True
 
 
@@ -74,7 +74,7 @@ def show_difference(old: bytes, new: bytes) -> None:
 def ask(question: str, option: str = "--force") -> bool:
     """Whether the user answers yes. Raises HookError where nobody can be asked."""
     if not sys.stdin.isatty():
-        raise HookError(f"{question} nobody is there to answer", f"add {option}")
+        raise HookError(f"{question} There is no terminal to ask on", f"add {option}")
     try:
         return input(f"{clean(question)} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -108,7 +108,8 @@ def _whole(domain: "libvirt.virDomain") -> bytes:
 
     if not domain.isPersistent():
         raise HookError(
-            f"{domain.name()} is gone when it ends, and its XML with it", "virsh define it first"
+            f"{domain.name()} is transient: it disappears with its XML when it ends",
+            "virsh define it first",
         )
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
     text: str = domain.XMLDesc(flags)
@@ -126,5 +127,5 @@ def keep(name: str, text: bytes, folder: str = "") -> str:
         with open(descriptor, "wb") as file:
             file.write(text)
     except OSError as error:
-        raise HookError(f"{folder}: the old XML cannot be kept: {reason(error)}") from None
+        raise HookError(f"{folder}: the old XML cannot be saved: {reason(error)}") from None
     return path

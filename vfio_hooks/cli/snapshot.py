@@ -15,11 +15,11 @@ from vfio_hooks.snapshot.files import Entry, entries
 from vfio_hooks.snapshot.private import Scrubber
 
 _EPILOG = """\
-The file has what this program reads of /sys and /proc, and can stand for the host: check, init
---dry-run, iommu, plan and topology take it as --root FILE. MAC addresses, UUIDs and serial
-numbers are not in it, and nothing of other programs. Of the kernel's command line and of
-modprobe's files it has what concerns this program. With --vm a domain's XML is in it, without
-passwords, paths, network addresses, serial numbers, notes and comments. vm.toml is not. Look
+The file has what this program reads from /sys and /proc, and can stand for the host: check, init
+--dry-run, iommu, plan and topology take it as --root FILE. It has no MAC addresses, UUIDs or serial
+numbers, and nothing about other programs. Of the kernel's command line and of modprobe's files it
+has only what matters to this program. With --vm it also has a domain's XML, without passwords,
+paths, network addresses, serial numbers, notes and comments. It never has the vm.toml. Look
 through it before you send it: tar -tf FILE. Some things only root can read.
 
 examples:
@@ -35,14 +35,14 @@ def register(verbs: Verbs) -> None:
         verbs,
         "snapshot",
         run,
-        line="put what this program reads of the host into one file",
-        description="Put what this program reads of the host into one file, without what is\n"
-        "private: for a report of a defect, and for trying things elsewhere.",
+        line="put what this program reads from the host into one file",
+        description="Put what this program reads from the host into one file, without "
+        "anything\nprivate: for a bug report, or to try things on another machine.",
         epilog=_EPILOG,
     )
     parser.add_argument("file", metavar="FILE", help="the new archive: .tar.xz, .tar.gz or .tar")
     parser.add_argument(
-        "--vm", metavar="VM", action="append", default=[], help="with this domain; repeatable"
+        "--vm", metavar="VM", action="append", default=[], help="include this domain; repeatable"
     )
     add_sources(parser)
     add_paths(parser, "root")
@@ -52,10 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     host = paths(arguments).host()
     domains = list(_domains(arguments, host))
     if host.is_this_machine and os.geteuid():
-        complain("without root some values cannot be read, and are empty in the file")
+        complain("without root some values cannot be read; they are empty in the file")
     count = pack(arguments.file, _all(host, domains))
     size = os.stat(arguments.file).st_size
-    say(f"{clean(arguments.file)}: {count} files, {size >> 10} KiB; look: tar -tf FILE")
+    say(f"{clean(arguments.file)}: {count} files, {size >> 10} KiB; look into it: tar -tf FILE")
     return 0
 
 

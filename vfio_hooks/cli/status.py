@@ -23,8 +23,8 @@ from vfio_hooks.record import asdict, record
 from vfio_hooks.sharing import Once, is_shared, shown
 
 _EPILOG = """\
-Every line is "what: the host's own value → the value now", with what the VM's end will make it.
-The exit code is 1 when a journal is damaged: then no VM with a vm.toml can start.
+Every line is "what: the host's own value → the value now", with the value that the VM's end will
+restore. The exit code is 1 if a journal is damaged: no VM with a vm.toml can start then.
 
 examples:
   vfio-hooks status
@@ -71,8 +71,8 @@ def register(verbs: Verbs) -> None:
         verbs,
         "status",
         run,
-        line="show what is changed now, by which VM",
-        description="Show what vfio-hooks has changed on this host and not put back yet.",
+        line="show what is changed now, and for which VM",
+        description="Show what vfio-hooks has changed on this host and not undone yet.",
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID of one VM")
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         ledger = Ledger(folder).read_all()
         busy = folder.is_busy()
     except PermissionError:
-        raise HookError(f"{folder.path} is only for root to read", "try again with sudo") from None
+        raise HookError(f"only root can read {folder.path}", "try again with sudo") from None
     known = names(here.host())
     for journal in ledger.journals.values():
         journal.rename(known.get(journal.uuid, journal.vm))
@@ -173,10 +173,10 @@ def _outcome(claim: Claim, values: _Values) -> tuple[str | None, str | None, str
         return None, None, error.problem
     live = value.live
     if claim.state is State.LOST:
-        return live, None, "somebody else has changed it since: it is left alone"
+        return live, None, "somebody else has changed it since, so it is left alone"
     restores = value.without(claim)
     if restores is None:
-        return live, None, "somebody else has changed it since: it will be left alone"
+        return live, None, "somebody else has changed it since, so it will be left alone"
     wanted = value.wanted(claim.base)
     gone = (
         live == restores and claim.state is State.HELD and not value.shows(claim.step.knob, wanted)
@@ -192,8 +192,8 @@ def _show(vms: Sequence[Vm], wanted: str | None) -> None:
         if vm.cut_off and vm.busy:
             say(paint(f"{vm.cut_off} is being handled now, or was cut off", "yellow"), 1)
         elif vm.cut_off:
-            text = f"{vm.cut_off} was cut off: the next event of any VM, or undo, cleans up"
-            say(paint(text, "yellow"), 1)
+            cleaner = "the next event of any VM, or vfio-hooks undo, cleans up"
+            say(paint(f"{vm.cut_off} was cut off: {cleaner}", "yellow"), 1)
         for plugin, changes in groupby(vm.changes, lambda change: change.plugin):
             say(plugin, 1)
             for group in grouped(list(changes), _likeness):
@@ -207,7 +207,7 @@ def _likeness(change: Standing) -> Hashable:
 
 
 def _show_change(change: Standing, key: str) -> None:
-    live = "?" if change.live is None else shown(change.live)
+    live = "unknown" if change.live is None else shown(change.live)
     values = "" if change.base is None else f": {shown(change.base)} → {live}"
     if change.base is not None and change.base == change.live:
         values = f": {change.live}" + ("" if change.note else " (stays)")

@@ -14,9 +14,9 @@ from vfio_hooks.record import asdict
 _STYLES: dict[str, Style] = {"bold": "bold", "dim": "dim", "wrong": "red", "note": "yellow"}
 _COLORS: tuple[Style, ...] = ("green", "cyan", "magenta", "blue")
 _EPILOG = """\
-Columns between the lines are cores; CPUs side by side in one are SMT siblings. Cores under one
-"L3" share that cache. A number after "!" is explained below the picture. Interrupts are those of
-devices, as counted since the boot. On a large host, caches and nodes without a VM are folded.
+The columns between the lines are cores; CPUs side by side in one column are SMT siblings. Cores
+under one "L3" share that cache. A number after "!" is explained below the picture. Interrupts are
+those of devices, counted since boot. On a large host, caches and nodes without a VM are folded.
 
 examples:
   vfio-hooks topology
@@ -31,12 +31,12 @@ def register(verbs: Verbs) -> None:
         verbs,
         "topology",
         run,
-        line="draw CPUs, caches, nodes and devices, and which VM is where",
+        line="draw CPUs, caches, nodes and devices, and where each VM is",
         description="Draw this host: sockets, NUMA nodes, L3 caches and cores, with each VM's\n"
         "vCPUs, threads and devices on them, and mark what is wrong.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="draw only this one; else all")
+    parser.add_argument("vm", metavar="VM", nargs="?", help="draw only this VM; otherwise all")
     add_sources(parser)
     parser.add_argument("--svg", metavar="FILE", help="write the picture as an SVG file")
     add_paths(parser, "root")

@@ -45,10 +45,10 @@ def tell(report: Report, as_json: bool, picture: str | None) -> int:
     for culprit in report.culprits[:_MOST]:
         _say_culprit(culprit, report.seconds)
     if len(report.culprits) > _MOST:
-        say(f"and {len(report.culprits) - _MOST} more, which --json has")
+        say(f"and {len(report.culprits) - _MOST} more, which --json shows")
     say(f"{report.seconds:.1f} s; measuring took {report.cost:.1%} of one CPU")
     if report.lost:
-        say(paint(f"{report.lost} events were lost: measure for a shorter time", "yellow"))
+        say(paint(f"{report.lost} events were lost; measure for a shorter time", "yellow"))
     return 0
 
 
@@ -107,7 +107,7 @@ def _say_culprit(one: Culprit, seconds: float) -> None:
     if one.senders:
         say(f"sent by {clean(', '.join(one.senders[:5]))}", 2)
     if one.remedy:
-        say(f"gone with {one.remedy}", 2)
+        say(f"can be avoided with {one.remedy}", 2)
 
 
 def _load(path: str) -> Report:
@@ -121,7 +121,7 @@ def _load(path: str) -> Report:
         raise HookError(f"{path}: cannot be read: {reason(error)}") from None
     except (ValueError, KeyError, TypeError):
         raise HookError(
-            f"{path}: no measurement", "save one: vfio-hooks verify VM --trace 10 --json > FILE"
+            f"{path}: not a measurement", "save one: vfio-hooks verify VM --trace 10 --json > FILE"
         ) from None
 
 

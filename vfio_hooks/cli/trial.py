@@ -45,7 +45,7 @@ def _name(choice: Choice) -> str:
 
 def _without(choice: Choice, failure: HookError) -> Choice:
     problem = failure.problem.partition(": ")[2]
-    why = f"{choice.why}; but with it a start would be refused today: {problem}"
+    why = f"{choice.why}; but with it the VM would not start now: {problem}"
     return replace(choice, why=why, chosen=False, problems=choice.problems or (_said(failure),))
 
 

@@ -1,4 +1,4 @@
-"""`vfio-hooks undo`: put back what a VM left changed."""
+"""`vfio-hooks undo`: undo what a VM left changed."""
 
 import argparse
 
@@ -16,14 +16,15 @@ from vfio_hooks.paths import Paths
 from vfio_hooks.sharing import Run, is_shared
 
 _EPILOG = """\
-This is for what no event of libvirt's undid: after a crash of libvirtd, or by hand. It needs
-neither the VM's configuration nor libvirt. What somebody else has changed since is left alone.
+This is for changes that no event of libvirt's has undone, as after a crash of libvirtd. It needs
+neither the VM's configuration nor libvirt. A value that somebody else has changed since is left
+alone.
 
 examples:
   vfio-hooks status                            what is there to undo?
   vfio-hooks undo win11
   vfio-hooks undo --all
-  vfio-hooks undo win11 --forget               give up what cannot be put back
+  vfio-hooks undo win11 --forget               give up what cannot be undone
 """
 
 
@@ -32,20 +33,20 @@ def register(verbs: Verbs) -> None:
         verbs,
         "undo",
         run,
-        line="put back what a VM left changed",
-        description="Put back what a VM left changed, newest first, and say what was put back.",
+        line="undo what a VM left changed",
+        description="Undo what a VM left changed, newest first, and say what was undone.",
         epilog=_EPILOG,
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("vm", metavar="VM", nargs="?", help="name or UUID")
     which.add_argument("--all", action="store_true", help="undo the changes of all VMs")
     parser.add_argument(
-        "--force", action="store_true", help="even while the VM runs: PCI devices stay with it"
+        "--force", action="store_true", help="even while the VM runs; it keeps its PCI devices"
     )
     parser.add_argument(
         "--forget",
         action="store_true",
-        help="what cannot be put back stays as it is, and is forgotten",
+        help="leave what cannot be undone as it is, and forget it",
     )
     add_paths(parser, "root", "state-dir")
 
@@ -80,8 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     if problems:
         # Each has been told already, with what to do about it.
         raise HookError(
-            f"{len(problems)} of the changes could not be put back",
-            "try again once that is mended, or give them up with --forget",
+            f"{len(problems)} of the changes could not be undone",
+            "try again when that is fixed, or give them up with --forget",
         )
     return 0
 
@@ -103,7 +104,7 @@ def _tell_end(journal: Journal, before: dict[str, str | None], host: Host) -> No
     after = _values(journal, host)
     count = sum(value != before[key] for key, value in after.items())
     count += sum(isinstance(claim.step.share, Run) for claim in journal.live())
-    text = f"{count} change{'s' * (count != 1)} put back" if count else "nothing had to be put back"
+    text = f"{count} change{'s' * (count != 1)} undone" if count else "nothing had to be undone"
     say(f"{clean(journal.vm)}: {text}")
 
 
@@ -116,7 +117,7 @@ def _find(vm: str, here: Paths, known: dict[str, str]) -> list[str]:
     found = [uuid for uuid in folder.uuids() if known.get(uuid) == vm] or folder.find(vm)
     if len(found) > 1:
         raise HookError(
-            f"{len(found)} VMs named {vm} have changes", f"give one's UUID: {', '.join(found)}"
+            f"{len(found)} VMs named {vm} have changes", f"give the UUID of one: {', '.join(found)}"
         )
     if not found:
         ledger = Ledger(folder).read_all()
@@ -132,6 +133,7 @@ def _refuse_running(uuids: list[str], here: Paths) -> None:
     for uuid, journal in Ledger(here.folder()).read_all().journals.items():
         if uuid in uuids and (file := runs(host, uuid, journal.vm)):
             raise HookError(
-                f"{file.rpartition('/')[2].removesuffix('.xml')} is running ({file} is there)",
-                "shut it down, which undoes its changes; --force leaves it its PCI devices",
+                f"{file.rpartition('/')[2].removesuffix('.xml')} is running ({file} exists)",
+                "shut it down, which undoes its changes; or use --force, which lets it keep its "
+                "PCI devices",
             )

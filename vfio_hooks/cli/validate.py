@@ -14,9 +14,9 @@ from vfio_hooks.hook.scripts import find
 from vfio_hooks.record import asdict
 
 _EPILOG = """\
-Every problem of every file is told, a line each, with the file and the line it is in.
-It is the same check that a VM's start begins with. Files that are misnamed or misplaced, so that
-nothing uses them, are told too, unless [check] silences file-unused.
+Every problem of every file is shown in one line, with the file and the line number. A VM's start
+begins with the same check. Files that are not used, because their name or place is wrong, are
+shown as well, unless [check] silences file-unused.
 
 examples:
   vfio-hooks validate                          the host-wide defaults and all VMs
@@ -31,12 +31,14 @@ def register(verbs: Verbs) -> None:
         "validate",
         run,
         line="check the configuration files",
-        description="Check the configuration files, whole, and without looking at the host.",
+        description="Check the configuration files as a whole, without looking at the host.",
         epilog=_EPILOG,
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("vm", metavar="VM", nargs="?", help="check that of one VM")
-    which.add_argument("--all", action="store_true", help="check those of all VMs (the default)")
+    which.add_argument("vm", metavar="VM", nargs="?", help="check the files of one VM")
+    which.add_argument(
+        "--all", action="store_true", help="check the files of all VMs (the default)"
+    )
     add_paths(parser, "config-dir")
     add_json(parser)
 
@@ -56,8 +58,8 @@ class _Findings:
             self.right.append(f"{name}: {does}")
         elif not problems:
             self.idle.append(
-                f"{name}: nothing is done for this VM: there is no table and no executable; "
-                "write [pci] into its vm.toml, or try vfio-hooks init"
+                f"{name}: nothing is done for this VM: it has no table and no executable; write "
+                f"[pci] into its vm.toml, or try vfio-hooks init"
             )
 
 
@@ -71,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         vms = [arguments.vm]
     else:
         raise HookError(
-            f"{arguments.vm} is not managed: no folder {folder}/{VM_FOLDERS}/{arguments.vm}",
+            f"{arguments.vm} is not managed: there is no folder "
+            f"{folder}/{VM_FOLDERS}/{arguments.vm}",
             nearest(arguments.vm, vms),
         )
     for vm in vms:
@@ -128,6 +131,6 @@ def _managed(folder: str) -> list[str]:
         return managed(folder)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
-            hint = "install.sh makes it; --config-dir names another one"
+            hint = "install.sh makes it; --config-dir names another folder"
             raise HookError(f"{folder}: there is no such folder", hint) from None
         raise unreadable(error.filename, error) from None

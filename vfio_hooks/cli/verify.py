@@ -14,12 +14,12 @@ from vfio_hooks.verify import Verdict, verify
 _COLORS: dict[str, Style] = {"ok": "green", "note": "yellow", "wrong": "red"}
 _LONGEST = 3600
 _EPILOG = """\
-"ok" is as it should be, a "note" may be meant that way, "wrong" costs the VM time: a vCPU that is
-not where its pin says, memory far from the vCPUs, other programs or the host's devices on their
-CPUs. Watch while the host is as busy as it will be. The exit code is 1 when anything is wrong.
+"ok" is as it should be, a "note" may be intended, and "wrong" costs the VM time: a vCPU that is not
+where its pin says, memory far from the vCPUs, other programs or the host's devices on their CPUs.
+Watch while the host is as busy as it usually is. The exit code is 1 if anything is wrong.
 
-With --trace nothing is judged: every time in which a CPU of the VM ran something else than its vCPU
-is measured, to the microsecond, with who had it, and with what would take that away.
+With --trace nothing is judged. Instead, each time that a CPU of the VM ran something other than its
+vCPU is measured to the microsecond, with what ran there, and how to keep it away.
 
 examples:
   vfio-hooks verify win11
@@ -36,7 +36,7 @@ def register(verbs: Verbs) -> None:
         verbs,
         "verify",
         run,
-        line="see whether a running VM is left alone",
+        line="see whether anything disturbs a running VM",
         description="Watch a running VM: where its threads may run and do run, where its memory\n"
         "is, and what else runs on its CPUs or interrupts them.",
         epilog=_EPILOG,
@@ -48,7 +48,8 @@ def register(verbs: Verbs) -> None:
     parser.add_argument(
         "--trace",
         action="store_true",
-        help="measure with the kernel's tracer how often and how long something else had the CPUs",
+        help="measure with the kernel's tracer how often, and for how long, something else had "
+        "the CPUs",
     )
     parser.add_argument(
         "--svg", metavar="FILE", help="with --trace: write a histogram of these times there"
@@ -57,12 +58,12 @@ def register(verbs: Verbs) -> None:
         "--compare",
         metavar=("BEFORE", "AFTER"),
         nargs=2,
-        help="print two measurements, files of --trace --json, side by side",
+        help="print two measurements side by side, from files of --trace --json",
     )
     add_paths(parser, "root")
     add_json(parser)
     parser.add_argument(
-        "--log", action="store_true", help="tell the log of this host, not the terminal"
+        "--log", action="store_true", help="write to this host's log, not to the terminal"
     )
 
 
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         return compare(*arguments.compare)
     if arguments.vm is None:
-        raise HookError("which VM?", "give the name of one that runs")
+        raise HookError("which VM?", "give the name of a running VM")
     host = paths(arguments).host()
     if host.is_this_machine:
         need_root("verify")
@@ -94,7 +95,7 @@ def _trace(arguments: argparse.Namespace, host: Host) -> int:
     from vfio_hooks.cli.traced import measure, tell
 
     if not host.is_this_machine:
-        raise HookError(f"{arguments.root} is no running host", "leave out --trace")
+        raise HookError(f"{arguments.root} is not a running host", "leave out --trace")
     report = measure(host, arguments.vm, arguments.seconds)
     return tell(report, arguments.json, arguments.svg)
 

@@ -20,15 +20,14 @@ _WIDTH = 96
 _ONE_START = 600
 """A `prepare` and a start of QEMU that are less than this apart, in seconds, are one start."""
 _EPILOG = f"""\
-With a VM it reads the kernel's log, {QEMU_LOGS}/VM.log, libvirt's log and that of the hook,
-from the VM's last start on. A line that is known is followed by what it means and what to do; an
-explanation never says more than its line does. Other lines about the VM or its devices are shown
-as they are.
+With a VM it reads the kernel's log, {QEMU_LOGS}/VM.log, libvirt's log and the hook's log, from the
+VM's last start on. Lines that it knows are followed by what they mean and what to do. Other lines
+about the VM or its devices are shown as they are.
 
-Without a VM it reads the kernel's log of this boot and the one before, and shows only the lines
-that are known. Where there is no systemd journal, only this boot's kernel log can be read.
+Without a VM it reads the kernel's log of this boot and the previous one, and shows only the lines
+that it knows. Without a systemd journal, only the kernel's log of this boot can be read.
 
-libvirt tells some failures only to who asked for the start; --file explains these.
+Some failures are only shown by the program that asked for the start; --file explains these.
 
 examples:
   vfio-hooks why win11
@@ -43,7 +42,7 @@ def register(verbs: Verbs) -> None:
         verbs,
         "why",
         run,
-        line="explain what the logs say of a VM's last start",
+        line="explain what the logs say about a VM's last start",
         description="Explain what the kernel, QEMU, libvirt and the hook have logged since the "
         "last start of a VM.",
         epilog=_EPILOG,
@@ -59,7 +58,7 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.vm and arguments.file:
-        raise HookError("a VM and a file are two questions", "leave one of them out")
+        raise HookError("a VM and --file cannot be used together", "leave out one of them")
     if arguments.file:
         told, of = _of_file(arguments.file), "of that"
     elif arguments.vm:
@@ -88,7 +87,7 @@ def _of_vm(vm: str) -> list[Told]:
     begin = _last_start(vm, own)
     if begin is None:
         raise HookError(
-            f"{vm} was never started, as far as the logs reach",
+            f"{vm} was not started as far back as the logs go",
             f"vfio-hooks why, without {vm}, explains the kernel's log of this boot",
         )
     # A start that was refused before QEMU ran left QEMU's log as the start before had it.
@@ -128,7 +127,7 @@ def _show(told: Sequence[Told], of: str) -> None:
     if known:
         say(f"{known} explained {of}")
     else:
-        say(f"nothing {of} is known to be a fault")
+        say(f"no line {of} is a known fault")
 
 
 def _show_line(one: Told) -> None:

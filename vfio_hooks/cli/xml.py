@@ -17,8 +17,8 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SECONDS = 20
 """How long libvirt may take. It answers late, or never, while a hook of the VM is running."""
 _NO_ANSWER = (
-    "systemctl start libvirtd.socket (virtqemud.socket where that is installed); if it runs: are "
-    "you in the group libvirt? or give the XML itself: --xml FILE"
+    "systemctl start libvirtd.socket (or virtqemud.socket, if that is installed); if it runs, "
+    "make sure that you are in the group libvirt; or give the XML with --xml FILE"
 )
 Answer = TypeVar("Answer")
 
@@ -28,7 +28,10 @@ def from_file(path: str) -> bytes:
     try:
         if path == "-":
             if sys.stdin.isatty():
-                raise HookError("the domain's XML is read from standard input", "add: < domain.xml")
+                raise HookError(
+                    "the domain's XML is read from standard input, which is a terminal",
+                    "add: < domain.xml",
+                )
             return sys.stdin.buffer.read(LARGEST + 1)
         with open(path, "rb") as file:
             return file.read(LARGEST + 1)
@@ -67,7 +70,7 @@ def ask_libvirt(
     asking.join(_SECONDS)
     if not answers:
         raise HookError(
-            f"libvirt has not answered within {_SECONDS} s", "give the XML itself: --xml FILE"
+            f"libvirt has not answered within {_SECONDS} s", "give the XML with --xml FILE"
         )
     if isinstance(answers[0], HookError):
         raise answers[0]

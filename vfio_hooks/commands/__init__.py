@@ -20,7 +20,7 @@ def run(argv: list[str], seconds: float, environment: Mapping[str, str] | None =
     """Run a command and return its standard output.
 
     Raises HookError, with the command's own last line, when it exits non-zero, cannot be
-    started, or is not done after `seconds` (it is killed then).
+    started, or is not finished after `seconds` (it is killed then).
     """
     program = find(argv[0])
     if program is None:
@@ -60,15 +60,15 @@ def variables() -> dict[str, str]:
 
 
 def absent(argv: list[str]) -> HookError:
-    return HookError(f"{argv[0]}: no such program", f"install it, or look into {SEARCH}")
+    return HookError(f"{argv[0]}: no such program", f"install it so that it is in {SEARCH}")
 
 
 def late(argv: list[str], seconds: float) -> HookError:
-    return HookError(f"{joined(argv)}: not done after {seconds:g} s, so it was killed")
+    return HookError(f"{joined(argv)}: not finished after {seconds:g} s, so it was killed")
 
 
 def unfit(argv: list[str], error: Exception) -> HookError:
-    return HookError(f"{joined(argv)}: no program can be given that: {error}")
+    return HookError(f"{joined(argv)}: these arguments cannot be passed to a program: {error}")
 
 
 def failed(argv: list[str], how: str, stderr: bytes) -> HookError:

@@ -53,7 +53,9 @@ def fault(path: str, host: Host | None) -> HookError | None:
     those of `host`; where that is None, none is missed."""
     if os.path.islink(path) and not os.path.exists(path):
         goal = os.readlink(path)
-        return HookError(f"{path}: it is a link to {goal}, which is not there", "mend or remove it")
+        return HookError(
+            f"{path}: it is a link to {goal}, which does not exist", "correct or remove the link"
+        )
     text = text_of(path)
     here = shlex.quote(path)
     if text.startswith(_BYTE_ORDER_MARK):
@@ -63,12 +65,12 @@ def fault(path: str, host: Host | None) -> HookError | None:
         )
     if "\r\n" in text:
         return HookError(
-            f"{path}: its lines end as on Windows, in CR and LF", f"sed -i 's/\\r$//' {here}"
+            f"{path}: its lines end in CR and LF, as on Windows", f"sed -i 's/\\r$//' {here}"
         )
     if host and (missing := _missing(text, host)):
         return HookError(
-            f"{path}: its first line wants {missing}, which is not there",
-            "install that, or correct the line",
+            f"{path}: its first line names the interpreter {missing}, which does not exist",
+            "install it, or correct the line",
         )
     return None
 

@@ -32,7 +32,7 @@ def spawn(
     to standard output and to standard error. A child that it leaves behind may keep these open,
     and is not waited for.
 
-    Raises TimeoutError when it is not done after `seconds`: it is killed then, with its process
+    Raises TimeoutError when it is not finished after `seconds`: it is killed then, with its process
     group. Raises OSError where it cannot be started, and ValueError for an argument that no
     program can be given.
     """
@@ -60,7 +60,10 @@ def ending(code: int) -> str:
 
         return f"killed by {Signals(-code).name}"
     # What shells, env and nice exit with.
-    why = {126: " (what it runs cannot be executed)", 127: " (what it runs is not there)"}
+    why = {
+        126: " (the program that it runs cannot be executed)",
+        127: " (the program that it runs does not exist)",
+    }
     return f"exit code {code}{why.get(code, '')}"
 
 

@@ -183,7 +183,9 @@ def _with_own(catalogue: Catalogue, folder: str) -> Catalogue:
         if name not in own:
             return catalogue.load(name)
         if name in catalogue.names:
-            raise HookError(f"{folder}/{name}.py: {name} is a built-in plugin", "rename the file")
+            raise HookError(
+                f"{folder}/{name}.py: {name} is the name of a built-in plugin", "rename the file"
+            )
         return own_modules.load(folder, name)
 
     names = [*catalogue.names, *(name for name in own if name not in catalogue.names)]

@@ -27,7 +27,8 @@ from vfio_hooks.record import record
 
 _WIDTH = 96
 _WATCH = (
-    "# Tell, in the log and the session, when the guest's driver has not taken the card by then:",
+    "# Say so, in the log and on the desktop, if the guest's driver has not taken the card by "
+    "then:",
     "# alive = 90",
 )
 """For a host with one card, whose owner sees nothing while the guest shows nothing."""
@@ -55,7 +56,9 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
     yield from _pci(domain, host)
     yield from _shared(domain, host)
     if domain.hugepages is not None:
-        yield Choice("[hugepages]", f"its {amount(domain.memory)} are backed by hugepages")
+        yield Choice(
+            "[hugepages]", f"its {amount(domain.memory)} of memory are backed by hugepages"
+        )
     else:
         why = "its XML has no <memoryBacking><hugepages>, which are faster for a large VM"
         yield Choice("[hugepages]", why, chosen=False)
@@ -63,12 +66,12 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
     if pinned:
         yield Choice(
             "[memory]",
-            "it is bound to CPUs, so the kernel's NUMA balancing, page merging and the like only "
-            "disturb it",
+            "it is bound to CPUs, so NUMA balancing, page merging and similar work of the kernel "
+            "only disturb it",
         )
     yield from _cpus(pinned, host)
     if pinned:
-        why = f"the host's interrupts keep off CPUs {format_list(pinned)}"
+        why = f"the host's interrupts are kept off CPUs {format_list(pinned)}"
     else:
         why = "no vCPU is pinned"
     yield Choice("[irqs]", why, chosen=bool(pinned))
@@ -78,9 +81,9 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
 def toml(domain: Domain, made: Sequence[Choice]) -> str:
     """The file's text."""
     lines = _wrapped(
-        f"What vfio-hooks does for {domain.name} while it runs. A table that is here switches its "
-        "facility on; an empty one takes all that it needs from the VM's XML. Values behind a # "
-        "are the defaults. man vfio-hooks.toml has all tables and keys."
+        f"What vfio-hooks does for {domain.name} while it runs. Each table here switches its "
+        f"facility on; an empty table takes everything that it needs from the VM's XML. Values "
+        f"after a # are the defaults. man vfio-hooks.toml describes all tables and keys."
     )
     for choice in made:
         lines += ["", *_wrapped(choice.why[:1].upper() + choice.why[1:] + ".")]
@@ -95,19 +98,19 @@ def _cards(domain: Domain, host: Host) -> Iterator[Choice]:
     others = kept_displays(host, domain)
     if passed and others:
         why = (
-            "for a desktop with monitors on the passed card, which are then switched off in time; "
-            f"the host keeps {', '.join(one.address for one in others)}"
+            "for a desktop with monitors on the passed card: they are switched off before the VM "
+            f"starts; the host keeps {', '.join(one.address for one in others)}"
         )
         yield Choice("[display]", why, chosen=False)
         yield from _beside_desktop(domain, passed, others)
     elif passed:
         why = (
             f"{passed[0].address} is the only graphics card of this host, so the desktop on it "
-            "ends when the VM starts, and comes back after it: save what is open"
+            f"ends when the VM starts and comes back afterwards: save your work first"
         )
         yield Choice("[session]", why)
     if passed:
-        why = "should its driver not take the card back after the VM, it is found anew"
+        why = "if the driver does not take the card back after the VM, the bus is rescanned for it"
         yield Choice("[gpu]", why, () if others else _WATCH)
     yield from _virtual(domain, host)
 
@@ -118,10 +121,12 @@ def _virtual(domain: Domain, host: Host) -> Iterator[Choice]:
     to_come = [one.address for one in missing if vf_at(host, one.address)]
     functions = [one for one in domain.pci if host.link(f"{DEVICES}/{one.address}/physfn")]
     if to_come:
-        yield Choice("[[sriov]]", f"it makes {', '.join(to_come)}, which are not there yet")
+        yield Choice("[[sriov]]", f"it makes {', '.join(to_come)}, which do not exist yet")
     elif functions:
         addresses = ", ".join(one.address for one in functions)
-        why = f"of virtual functions ({addresses}), a table makes them and sets their VLAN and more"
+        why = (
+            f"for virtual functions ({addresses}): a table makes them and sets their VLAN and more"
+        )
         yield Choice("[[sriov]]", why, chosen=False)
 
 
@@ -133,22 +138,25 @@ def _beside_desktop(
     staying = [one.address for one in others if one.driver == "nvidia"]
     if held and staying:
         why = (
-            f"nvidia's driver lets {held[0]} go only without its modules, which stay for "
-            f"{staying[0]} of the host"
+            f"nvidia's driver lets {held[0]} go only if its modules are unloaded, and the host's "
+            f"{staying[0]} needs them"
         )
         problem = (
-            f"its start would hang: sudo vfio-hooks check {quote(domain.name)} says how vfio-pci "
-            f"has {held[0]} from boot on"
+            f"the VM's start would hang: sudo vfio-hooks check {quote(domain.name)} says how to "
+            f"give {held[0]} to vfio-pci at boot"
         )
         yield Choice("[session]", why, chosen=False, problems=(problem,))
     elif held:
-        why = f"nvidia's driver lets {held[0]} go only without its modules; the desktop stays"
+        why = (
+            f"nvidia's driver lets {held[0]} go only if its modules are unloaded; the desktop "
+            f"keeps running"
+        )
         yield Choice("[session]", why, ('manager = "none"',))
 
 
 def _pci(domain: Domain, host: Host) -> Iterator[Choice]:
     if not domain.pci:
-        yield Choice("[pci]", "no PCI device is passed to it", chosen=False)
+        yield Choice("[pci]", "it is given no PCI device", chosen=False)
         return
     passed = [one.address for one in domain.pci]
     kinds = ", ".join(f"{address} ({traits(host, address).kind})" for address in passed)
@@ -172,7 +180,10 @@ def _expected(passed: Sequence[str], host: Host) -> Iterator[str]:
     """What is at each address now, which another card may change."""
     there = {address: found for address in passed if (found := identity(host, address))}
     if there:
-        yield "# What these devices are: with something else at an address the VM does not start."
+        yield (
+            "# What these devices are. If there is something else at an address, the VM does "
+            "not start."
+        )
         yield "[pci.expected]"
     for address, found in there.items():
         yield f'"{address}" = "{found}"'
@@ -195,14 +206,14 @@ def _shared(domain: Domain, host: Host) -> Iterator[Choice]:
         paths = ", ".join(one.path for one in domain.shared)
         yield Choice(
             "[[shm]]",
-            f"it shares {paths} with a program of the host, such as the Looking Glass client",
-            ("# Who runs that program:", '# owner = "alice"'),
+            f"it shares {paths} with a program on the host, such as the Looking Glass client",
+            ("# The user who runs that program:", '# owner = "alice"'),
         )
     if domain.usb:
         names = ", ".join(map(str, domain.usb))
         why = (
-            f"QEMU takes the drivers off {names} by itself when the guest opens them; a table "
-            "keeps them off before"
+            f"QEMU takes {names} from their drivers by itself when the guest opens them; a table "
+            f"does so earlier"
         )
         yield Choice("[[usb]]", why, chosen=False)
 
@@ -212,10 +223,10 @@ def _cpus(pinned: CpuSet, host: Host) -> Iterator[Choice]:
         why = "no vCPU is pinned; vfio-hooks init --pins chooses CPUs"
         yield Choice("[cpus]", why, chosen=False)
     elif cgroup.layout(host) == "none":
-        why = "this host has no cpusets, which this needs"
+        why = "this needs cpusets, which this host does not have"
         yield Choice("[cpus]", why, chosen=False)
     else:
-        why = f"its vCPUs are pinned to CPUs {format_list(pinned)}, which become its own"
+        why = f"its vCPUs are pinned to CPUs {format_list(pinned)}, which host programs leave to it"
         yield Choice("[cpus]", why)
 
 
@@ -231,12 +242,12 @@ def _governor(domain: Domain, host: Host) -> Iterator[Choice]:
         return
     now = policies[0].governor
     if not all("performance" in policy.governors for policy in policies):
-        yield Choice("[governor]", "the governor performance is not there", chosen=False)
+        yield Choice("[governor]", "this host does not have the governor performance", chosen=False)
     else:
         whose = "its CPUs" if domain.pinned else "all CPUs"
         yield Choice(
             "[governor]",
-            f"{whose} are at full speed while it runs; the governor is {now} now",
+            f"{whose} run at full speed while the VM runs; the governor is {now} now",
             ('# governor = "performance"',),
         )
 

@@ -118,7 +118,7 @@ class Reader:
         for name in self._names_in(host):
             raw = host.data[name]
             if not isinstance(raw, dict):
-                self._wrong(host, (name,), f"{name} must be one table of defaults, [{name}]")
+                self._wrong(host, (name,), f"{name} must be a single table of defaults, [{name}]")
                 found[name] = None
                 continue
             plugin = self._load(name)

@@ -49,11 +49,11 @@ class TomlFile:
         except ValueError as error:
             found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
             if not found:
-                raise HookError(f"{path}: not TOML: {error}") from None
+                raise HookError(f"{path}: not valid TOML: {error}") from None
             line = text.split("\n")[int(found[2]) - 1].strip()
             line = "".join(one if one.isprintable() else "?" for one in line)
             shown = line if len(line) <= LONGEST else line[:LONGEST] + "…"
-            problem = f"{path}:{found[2]}: not TOML: {found[1]} (column {found[3]}): {shown}"
+            problem = f"{path}:{found[2]}: not valid TOML: {found[1]} (column {found[3]}): {shown}"
             raise HookError(problem, _advice(line)) from None
 
     def at(self, path: Path) -> str:
@@ -100,12 +100,12 @@ def _text(path: str) -> str | None:
 def _advice(line: str) -> str:
     """What to write in place of a line that is not TOML, where that is a common mistake."""
     if found := re.match(r"(\[+[A-Za-z]\w*\]+)\s*[^\s#\]]", line):
-        return f"{found[1]} has to stand on a line of its own"
+        return f"{found[1]} must be on a line of its own"
     if line in BUILT_IN:
         return f"write [{line}]"
     straight = line.translate(_CURLY)
     if straight != line:
-        return f"quotes have to be straight: {straight}"
+        return f"quotes must be straight: {straight}"
     if line.count('"') % 2:
         return 'a " is missing'
     found = re.fullmatch(r"([\w-]+)\s*=\s*([^\s#'\"\[{][^#'\"]*?)\s*(#.*)?", line)
@@ -116,7 +116,7 @@ def _advice(line: str) -> str:
         return f"write {key} = {_SWITCHES[value.lower()]}"
     if re.fullmatch("0[0-7]{3}", value):
         return f'write {key} = "{value}"'
-    return f'texts need quotes: {key} = "{value}"' if re.search(r"^[^\d+-]|[:/]", value) else ""
+    return f'text needs quotes: {key} = "{value}"' if re.search(r"^[^\d+-]|[:/]", value) else ""
 
 
 def _has(data: Any, path: Path) -> bool:

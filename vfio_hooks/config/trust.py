@@ -40,20 +40,20 @@ def trusted(path: str, folder: str) -> None:
         sticky = stat.S_ISDIR(seen.st_mode) and seen.st_mode & stat.S_ISVTX
         if seen.st_mode & 0o022 and not stat.S_ISLNK(seen.st_mode) and not sticky:
             raise HookError(
-                f"{name}: others than its owner may write there",
+                f"{name}: users other than its owner may write to it",
                 _mending("chmod go-w", name) if is_inside else _copying(link),
             )
 
 
 def _mending(command: str, name: str) -> str:
-    return f"see what is in it, then: {command} {quoted(name)}"
+    return f"look at what is in it, then: {command} {quoted(name)}"
 
 
 def _copying(link: str) -> str:
     """What is outside of the hooks' folder may be somebody's home, and has to stay theirs."""
     place = quoted(link)
     return (
-        "see what is in it, then put a copy of root's in place of the link: "
+        "look at what is in it, then replace the link by a copy that belongs to root: "
         f"cp -rL {place} {place}.new; rm {place}; mv {place}.new {place}"
     )
 

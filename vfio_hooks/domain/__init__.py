@@ -121,7 +121,7 @@ class _Guarded(Domain):
     def __getattribute__(self, name: str) -> Any:
         unread: dict[str, str] = object.__getattribute__(self, "unread")
         if name in unread:
-            raise Unread(unread[name], "mend that (virsh edit)")
+            raise Unread(unread[name], "correct it with virsh edit")
         return object.__getattribute__(self, name)
 
 

@@ -131,9 +131,9 @@ def qemu_json(text: str) -> dict[str, Any]:
     try:
         found = json.loads(re.sub(_STRING, double_quoted, text))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the QEMU argument {text} is no JSON: {error}") from None
+        raise ValueError(f"the QEMU argument {text} is not valid JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"the QEMU argument {text} is no JSON object")
+        raise ValueError(f"the QEMU argument {text} is not a JSON object")
     return found
 
 

@@ -128,7 +128,7 @@ class _Builder:
         self._open[-1].below.append(node)
         self._open.append(node)
         if len(self._open) > _DEEPEST + 2:
-            raise HookError(f"the domain XML has more than {_DEEPEST} elements in one another")
+            raise HookError(f"the domain XML has more than {_DEEPEST} nested elements")
         self._texts = []
 
     def end(self, tag: str) -> None:
@@ -159,7 +159,7 @@ def refuse_large(xml: bytes) -> None:
 
 
 def refuse_type(*_: object) -> None:
-    raise HookError("the domain XML has a document type", "libvirt writes none")
+    raise HookError("the domain XML has a document type", "libvirt never writes one")
 
 
 def refuse_other(tag: str) -> None:

@@ -103,7 +103,9 @@ class Engine:
             ledger = self._open("")
             if uuid in ledger.damaged:
                 self.folder.create(uuid, "?").remove()
-                return [f"{ledger.damaged[uuid].problem}: removed; what it had changed stays"]
+                return [
+                    f"{ledger.damaged[uuid].problem}: removed; what it had changed stays as it is"
+                ]
             journal = ledger.find(uuid)
             claims = journal.live() if journal else []
             told = [f"{claim.vm}: forgotten: {_standing(claim, self.host)}" for claim in claims]
@@ -119,7 +121,7 @@ class Engine:
         journal = ledger.journal(uuid, vm)
         self.host.tell = lambda text: self.log.info(f"{vm}: {text}", vm)
         if event == "prepare" and journal.live():
-            self.log.info(f"{vm}: its last run was never released: undoing it first", vm)
+            self.log.info(f"{vm}: its last run was never undone: undoing it first", vm)
             self._undo_event(ledger, journal, "undo", journal.live())
         given = Given(View(self.host), ledger)
         steps = planner(given)
@@ -189,7 +191,7 @@ class Engine:
             problems = Undoing(self.host, ledger, self.log).undo(journal, journal.since_begin())
             self._close(ledger, journal)
             if isinstance(error, HookError) and problems:
-                hint = f"could not be put back: {'; '.join(problems)}"
+                hint = f"could not be undone: {'; '.join(problems)}"
                 raise HookError(str(error), hint) from error
             raise
         ledger.settle()

@@ -59,10 +59,11 @@ def read(path: str) -> bytes:
         with open(descriptor, "rb", buffering=0) as file:
             return file.readall()
     except FileNotFoundError:
-        raise Gone(f"{path}: there is no such journal") from None
+        raise Gone(f"{path}: this journal does not exist") from None
     except OSError as error:
         raise HookError(
-            f"{path}: cannot read the journal: {reason(error)}", "see what it is, then remove it"
+            f"{path}: cannot read the journal: {reason(error)}",
+            "look at what it is, then remove it",
         ) from None
 
 

@@ -132,7 +132,7 @@ class Journal:
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise HookError(
                     f"{path}:{number}: damaged journal ({type(error).__name__}: {error})",
-                    "its file says what was changed; put that back by hand, then remove it",
+                    "the file says what was changed; undo that by hand, then remove the file",
                 ) from None
         journal._sum = crc32(data[: len(data) - len(torn)])
         return journal
@@ -216,7 +216,7 @@ class Journal:
         except OSError as error:
             raise HookError(
                 f"{self.path}: cannot write the journal: {reason(error)}",
-                "nothing is changed without one; make room or mend the folder",
+                "nothing is changed without a journal; free some space, or repair the folder",
             ) from None
         self._sum = crc32(lines, self._sum)
         self._waiting = b""
@@ -226,7 +226,7 @@ class Journal:
         if kind == "begin":
             if record["journal"] != VERSION:
                 raise HookError(
-                    f"journal version {record['journal']}, this program knows {VERSION}",
+                    f"journal version {record['journal']}, this program knows version {VERSION}",
                     "undo it with the version that wrote it",
                 )
             self.event = str(record["event"])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vfio_hooks.knobs.base import Knob
     from vfio_hooks.steps import Step
 
-TO_COME = "not there yet"
+TO_COME = "does not exist yet"
 _RUNNING = "/run/libvirt/qemu"
 """libvirt has a file NAME.xml there from when it starts QEMU, which has the devices by then."""
 
@@ -80,9 +80,9 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger, host: Host) -> None:
         for claim in ledger.on(step.key):
             if not _fit(claim.step.share, step.share):
                 raise HookError(
-                    f"{step.key}: {step.plugin} wants it in another way than "
-                    f"{claim.step.plugin} of VM {claim.vm}, which has it",
-                    f"stop {claim.vm}, or take the table out of one of the two vm.toml",
+                    f"{step.key}: {step.plugin} needs another value than {claim.step.plugin} of "
+                    f"VM {claim.vm}, which has set it",
+                    f"shut down {claim.vm}, or remove the table from one of the two vm.toml files",
                 )
             if (
                 claim.uuid != uuid
@@ -91,7 +91,7 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger, host: Host) -> None:
             ):
                 raise HookError(
                     f"{_object(step)}: VM {claim.vm} has it",
-                    f"shut {claim.vm} down; if it is not running: vfio-hooks undo {claim.vm}",
+                    f"shut down {claim.vm}; if it is not running: vfio-hooks undo {claim.vm}",
                 )
 
 
@@ -152,7 +152,7 @@ def _change(
         new = target(own.base, [*earlier, step.share])
     except ValueError as error:
         raise HookError(
-            f"{step.plugin}: {step.key}: {error}", "leave CPUs of the host to the host"
+            f"{step.plugin}: {step.key}: {error}", "leave at least one CPU to the host"
         ) from None
     return Change(step, old, new, undo_text(step, own.base))
 
@@ -160,7 +160,9 @@ def _change(
 def _to_come(step: Step, error: Gone, makers: Container[str]) -> Change:
     """What a step would do to something that is not there before the plan makes it."""
     if step.awaits not in makers:
-        raise HookError(error.problem, f"it would come with {step.awaits}, which nothing sets")
+        raise HookError(
+            error.problem, f"it would exist only after {step.awaits} is set, which nothing does"
+        )
     return Change(step, TO_COME, target(TO_COME, [step.share]), undo_text(step, TO_COME))
 
 
@@ -211,15 +213,15 @@ def undo_text(step: Step, base: str) -> str:
             was = step.knob.shows(base)
             return f"back to {was}, unless another VM or somebody else has it by then"
         case Only(cpus):
-            return f"back to {base}, but for the CPUs of other VMs"
+            return f"back to {base}, except CPUs that belong to other VMs"
         case Subtract(cpus):
-            return f"CPUs {cpus} come back, but for those of other VMs"
+            return f"CPUs {cpus} come back, except those that belong to other VMs"
         case Include(cpus):
-            return f"CPUs {cpus} go, but for those of other VMs"
+            return f"CPUs {cpus} go, except those that belong to other VMs"
         case AtLeast():
             return f"back to {base} when no VM needs more"
         case Add(count):
-            return f"{count} are taken away again"
+            return f"{count} are removed again"
 
 
 def _fit(first: Share, second: Share) -> bool:
@@ -239,13 +241,13 @@ def _check_pair(first: Step, second: Step) -> None:
         if not _excludes(first.share, second.share):
             return
         raise HookError(
-            f"{first.key}: at least {first.share.count} are asked for, and then "
+            f"{first.key}: at least {first.share.count} are asked for first, and then "
             f"{second.share.count}",
-            f"ask for {second.share.count} in the first table, too",
+            f"ask for {second.share.count} in the first table as well",
         )
     raise HookError(
-        f"{first.key}: {first.plugin} and {second.plugin} want it differently",
-        "take the table of one of them out of vm.toml",
+        f"{first.key}: {first.plugin} and {second.plugin} need different values",
+        "remove the table of one of them from vm.toml",
     )
 
 

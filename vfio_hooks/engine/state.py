@@ -45,7 +45,7 @@ class StateFolder:
             raise HookError(f"{self.path} is not a folder", "remove it and try again")
         if seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
             raise HookError(
-                f"{self.path}: others than root may write there",
+                f"{self.path}: users other than root may write to it",
                 f"look at what is in it, then: chown root: {self.path}; chmod 700 {self.path}",
             )
 
@@ -63,7 +63,8 @@ class StateFolder:
             descriptor = os.open(self._lock, flags, 0o600)
         except OSError as error:
             raise HookError(
-                f"{self._lock}: cannot open the lock: {reason(error)}", f"see what {self._lock} is"
+                f"{self._lock}: cannot open the lock: {reason(error)}",
+                f"look at what {self._lock} is",
             ) from None
 
         def taken() -> bool:

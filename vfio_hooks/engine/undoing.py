@@ -98,7 +98,7 @@ class Undoing:
         try:
             live = step.knob.read(self.host)
         except Gone as error:
-            self.log.info(f"{journal.vm}: {error.problem}: nothing to put back", journal.vm)
+            self.log.info(f"{journal.vm}: {error.problem}: nothing to undo", journal.vm)
             self._mark(journal, claim, State.UNDONE)
             return
         except Asleep:
@@ -173,9 +173,9 @@ class Undoing:
         for claim in self.ledger.on(knob.key):
             text = f"{claim.vm}: {knob.key}: {mover or 'somebody else'} has set it to {shown(live)}"
             if mover:
-                self.log.remark(f"{text} since, and goes on looking after it", claim.vm)
+                self.log.remark(f"{text} since, and keeps managing it", claim.vm)
             else:
-                self.log.warning(f"{text} since: left alone", claim.vm)
+                self.log.warning(f"{text} since, so it is left alone", claim.vm)
         self.ledger.lose(knob.key)
 
     def _mark(self, journal: Journal, claim: Claim, state: State, goal: str | None = None) -> None:

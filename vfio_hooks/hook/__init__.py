@@ -95,7 +95,7 @@ def _after_start(
             try:
                 tell(domain, table.options, host)
             except OSError as error:
-                log.info(f"{event.vm}: {table.name}: nothing is noted: {error}", event.vm)
+                log.info(f"{event.vm}: {table.name}: this could not be noted: {error}", event.vm)
 
 
 def _scripts(event: Event, config: Config) -> list[str]:

@@ -45,7 +45,7 @@ def find(folder: str, event: Event) -> list[str]:
 def run(paths: list[str], event: Event, xml: bytes, seconds: float, log: Log) -> None:
     """Run executables one after the other.
 
-    Raises HookError for the first that exits non-zero, cannot be run, or is not done after
+    Raises HookError for the first that exits non-zero, cannot be run, or is not finished after
     `seconds`: it is killed then, with its process group; and Interrupted when this process is told
     to end, after that group. What they leave running in the background is neither waited for nor
     killed, but what that prints on standard error is lost.
@@ -94,12 +94,14 @@ def _run(path: str, event: Event, xml: bytes, seconds: float) -> None:
         except subprocess.TimeoutExpired:
             _kill(process)
             raise HookError(
-                f"{path}: not done after {seconds:g} s, so it was killed",
-                "script_timeout in vm.toml says how long it may take",
+                f"{path}: not finished after {seconds:g} s, so it was killed",
+                "script_timeout in vm.toml sets how long it may take",
             ) from None
         except Interrupted as error:
             _kill(process, _GRACE)
-            raise Interrupted(f"{path}: {error.problem}, with all that it had started") from None
+            raise Interrupted(
+                f"{path}: {error.problem}, together with everything that it had started"
+            ) from None
         finally:
             errors.pass_on()
         if process.returncode:

@@ -119,7 +119,7 @@ class Host:
         Raises HookError when there is none within `seconds`.
         """
         if not self.is_this_machine:
-            raise HookError(f"{name}: nobody listens for the host below {self.root}")
+            raise HookError(f"{name}: there is no service for the host below {self.root}")
         from vfio_hooks.sockets import ask
 
         return ask(name, text, seconds)

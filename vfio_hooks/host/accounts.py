@@ -72,7 +72,7 @@ def group_id(host: Host, name: str) -> int:
     if name not in groups:
         raise HookError(
             f"there is no group {name!r} on this host",
-            nearest(name, groups, "getent group lists all"),
+            nearest(name, groups, "getent group lists all groups"),
         )
     return groups[name]
 
@@ -121,5 +121,6 @@ def _table(host: Host, path: str, columns: int) -> list[list[str]]:
 
 def _nobody(name: str, there: list[str]) -> HookError:
     return HookError(
-        f"there is no user {name!r} on this host", nearest(name, there, "getent passwd lists all")
+        f"there is no user {name!r} on this host",
+        nearest(name, there, "getent passwd lists all users"),
     )

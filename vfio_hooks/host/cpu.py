@@ -91,7 +91,7 @@ def online(host: Host) -> CpuSet:
     # CPU 0 of most machines cannot be taken offline, and so has no such file.
     cpus = frozenset(cpu for cpu in _numbered(host) if host.maybe(f"{CPUS}/cpu{cpu}/online") != "0")
     if not cpus:
-        raise HookError(f"{CPUS} shows no CPU", "is this the root of a host's /sys?")
+        raise HookError(f"{CPUS} has no CPU", "is this the root of a host's /sys?")
     return cpus
 
 

@@ -64,7 +64,7 @@ def rungs(host: Host, address: str) -> list[Rung]:
     """For each program that has a graphics card open, by which rung it lets go of it."""
     found = [Rung(holder, *_rung(host, holder)) for holder in _once(holders(host, address))]
     is_told = f'"{address}", TAG+="mutter-device-ignore"' in (host.maybe(RULES) or "")
-    written = f"it is told to leave the card alone ({RULES}), and will from the next login on"
+    written = f"it is configured to leave the card alone ({RULES}), from the next login on"
     return [Rung(one.holder, 2, written) if one.number == 2 and is_told else one for one in found]
 
 
@@ -81,7 +81,7 @@ def _rung(host: Host, holder: Holder) -> tuple[int, str]:
     compositor = COMPOSITORS.get(holder.name)
     unit = unit_of(host, holder.pid)
     if compositor is None and unit is not None:
-        return 4, f'it is a service: [[service]] with unit = "{unit}" stops it meanwhile'
+        return 4, f'it is a service: [[service]] with unit = "{unit}" stops it while the VM runs'
     if compositor is None:
         return 3, "close it before the VM starts; [session] ends it with its session"
     if holder.file.startswith("/dev/nvidia"):
@@ -90,5 +90,5 @@ def _rung(host: Host, holder: Holder) -> tuple[int, str]:
             '(vfio-hooks desktop), or ended by [session], with restart = "without-card"'
         )
     if compositor.closes:
-        return 1, "it closes the card when [display] has udev say that it has gone"
-    return 2, f"it has to leave the card alone from its login on: {compositor.how}"
+        return 1, "it closes the card when [display] makes udev announce that the card has gone"
+    return 2, f"it must be configured before login to leave the card alone: {compositor.how}"

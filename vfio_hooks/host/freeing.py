@@ -26,12 +26,12 @@ def how_to_free(host: Host, found: Sequence[Holder]) -> str:
         return service
     if is_desktops(found):
         return (
-            "[display] in vm.toml has a desktop on another card close it, [session] ends one that "
-            "is on this card, until the VM ends"
+            "[display] in vm.toml makes a desktop on another card close it; [session] ends a "
+            "desktop on this card until the VM ends"
         )
     if any(holder.file.startswith(_HANGING) for holder in found):
         return "end it before the VM starts"
-    return 'close it; or set in_use = "take" in [pci] to unbind it all the same'
+    return 'close it; or set in_use = "take" in [pci] to unbind it anyway'
 
 
 def service_of(host: Host, found: Sequence[Holder]) -> str:
@@ -45,7 +45,7 @@ def service_of(host: Host, found: Sequence[Holder]) -> str:
                 f'unit = "{service[1]}" in [[service]]'
             )
         if "/user.slice/" not in groups and _CONTAINER.search(groups):
-            return "it runs in a container or a VM: stop that before"
+            return "it runs in a container or a VM: stop that first"
     return ""
 
 

@@ -96,7 +96,7 @@ def unit_of(host: Host, pid: int) -> str | None:
 
 def told(found: list[Holder]) -> str:
     """Holders, as a clause of an error."""
-    return ", ".join(map(str, found[:3])) or "no process is seen to have it open"
+    return ", ".join(map(str, found[:3])) or "no process can be seen that has it open"
 
 
 def _holding(host: Host, nodes: dict[Number, str]) -> list[Holder]:

@@ -106,7 +106,7 @@ def use(host: Host, node: int | None) -> str:
     text = host.maybe("/proc/meminfo" if node is None else f"{NODES}/node{node}/meminfo")
     values = _values(text)
     if "MemTotal" not in values:
-        return "what its memory is used for cannot be read"
+        return "it cannot be read what its memory is used for"
     parts = [(values[key], what) for key, what in _USES if key in values]
     parts.append((in_hugepages(host, node or 0), "hugepages"))
     told = ", ".join(f"{amount(size)} {what}" for size, what in sorted(parts, reverse=True) if size)

@@ -101,7 +101,7 @@ def choose(host: Host, user: str | None = None, seat: str | None = None) -> Sess
     if fitting:
         raise HookError(
             f"there are {len(fitting)} graphical sessions: {', '.join(map(str, fitting))}",
-            "say which one is meant, with user or seat",
+            "choose one with user or seat",
         )
     raise _nobody(host, there, user, seat)
 
@@ -172,12 +172,12 @@ def _nobody(host: Host, there: list[Session], user: str | None, seat: str | None
     if there:
         return HookError(problem, f"there is: {', '.join(map(str, there))}")
     greeters = [s for s in sessions(host) if s.kind == "greeter"]
-    hint = "log in first; or write required = false, and the VM starts without this"
+    hint = "log in first; or set required = false, and the VM starts without this"
     if greeters:
-        problem += f", there only is the login screen ({greeters[0]})"
+        problem += f", there is only the login screen ({greeters[0]})"
     elif not host.exists(FOLDER):
-        problem += f": logind does not run on this host ({FOLDER} is not there)"
-        hint = "leave the table out; or write required = false, and the VM starts without this"
+        problem += f": logind does not run on this host ({FOLDER} does not exist)"
+        hint = "leave out the table; or set required = false, and the VM starts without this"
     return HookError(problem, hint)
 
 

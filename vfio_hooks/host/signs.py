@@ -42,7 +42,7 @@ class Signs:
 
 
 def signs(host: Host, address: str) -> Signs:
-    """Raises HookError for a function that is not there, or does not answer any more."""
+    """Raises HookError for a function that is not there, or no longer answers."""
     space = _space(host, address)
     command = int.from_bytes(space[_COMMAND : _COMMAND + 2], "little")
     return Signs(bool(command & _BUS_MASTER), _has_messages(space), _interrupts(host, address))
@@ -56,7 +56,7 @@ def _space(host: Host, address: str) -> bytes:
     except OSError as error:
         raise unreadable(path, error) from None
     if space[:4] == b"\xff\xff\xff\xff" or len(space) < 64:
-        raise HookError(f"{address} does not answer any more", "vfio-hooks why explains the logs")
+        raise HookError(f"{address} no longer answers", "vfio-hooks why explains the logs")
     return space
 
 

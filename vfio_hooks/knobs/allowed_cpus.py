@@ -45,7 +45,7 @@ class AllowedCpus(CpuSetKnob):
 
     def read(self, host: Host) -> str:
         if not host.exists(f"{ROOT}/{self.unit}"):
-            raise Gone(f"{self.unit}: there is no such unit any more")
+            raise Gone(f"{self.unit}: this unit no longer exists")
         # Without the cpuset controller, which systemd switches on when it is needed, no file.
         cpus = parse_list(host.maybe(self.key) or "")
         if cpus and not cpus >= online(host):
@@ -115,6 +115,6 @@ class AllowedCpus(CpuSetKnob):
             return  # Where none of them is there the kernel uses those of the group around it.
         if not now <= wanted or (not value and now != wanted):
             raise HookError(
-                f"{self.unit}: CPUs {format_list(wanted)} were asked for, but its tasks may "
-                f"use {format_list(now)}"
+                f"{self.unit}: CPUs {format_list(wanted)} were asked for, but its tasks can use "
+                f"{format_list(now)}"
             )

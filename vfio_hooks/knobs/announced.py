@@ -22,9 +22,9 @@ ANNOUNCED, WITHDRAWN = "announced", "withdrawn"
 class Announced(Knob):
     """A graphics or sound card, by its folder below a PCI function's: ".../drm/card1".
 
-    A "remove" in its uevent file has udev tell everyone that the card has gone, though its driver
+    A "remove" in its uevent file makes udev tell everyone that the card has gone, though its driver
     and its node stay: desktops and sound servers close it as if it had been pulled out. When a
-    driver takes the card anew the kernel announces it; only where it never left is it done here.
+    driver takes the card again the kernel announces it, so this does it only if no driver let go.
     Documentation/ABI/testing/sysfs-uevent.
     """
 
@@ -38,8 +38,13 @@ class Announced(Knob):
 
     def read(self, host: Host) -> str:
         if not host.exists(self.folder):
-            raise Gone(f"{self.folder}: there is no such card on this host")
+            raise Gone(f"{self.folder}: the card is gone; with its driver it comes back")
         return ANNOUNCED if is_announced(host, self.folder) else WITHDRAWN
+
+    def shows(self, value: str) -> str:
+        if value == WITHDRAWN:
+            return "programs are told that it is gone, and close it"
+        return "programs may use it" if value == ANNOUNCED else value
 
     def write(self, host: WritableHost, value: str) -> None:
         if value == ANNOUNCED:

@@ -37,7 +37,7 @@ class BarSize(Knob):
     def read(self, host: Host) -> str:
         size = bar_size(host, self.address, self.bar)
         if size is None:
-            raise Gone(f"{self.address}: no BAR {self.bar} is there")
+            raise Gone(f"{self.address}: it has no BAR {self.bar}")
         return str(size)
 
     def write(self, host: WritableHost, value: str) -> None:
@@ -45,7 +45,9 @@ class BarSize(Knob):
         before = binding.read(host)
         now = Binding.parse(before)
         if now.driver and not is_for_guests(now.driver):
-            raise HookError(f"{self.address}: BAR {self.bar} cannot change under {now.driver}")
+            raise HookError(
+                f"{self.address}: BAR {self.bar} cannot change while {now.driver} has the device"
+            )
         binding.write(host, str(Binding(None, now.override)))
         try:
             path = f"{DEVICES}/{self.address}/resource{self.bar}_resize"

@@ -26,7 +26,7 @@ class BootPicture(Knob):
     address: str
     seconds: float = 30
     kind = "boot-picture"
-    left = "nothing to undo: the host has no picture on this card"
+    left = "nothing to undo: the host shows nothing on this card"
 
     @property
     def key(self) -> str:
@@ -46,8 +46,8 @@ class BootPicture(Knob):
             raise HookError(
                 f"{self.address}: its memory is still used by {left} (see /proc/iomem), so QEMU "
                 "cannot have it",
-                "have the firmware show its picture on another card; or boot without it: "
-                "initcall_blacklist=sysfb_init helps where the kernel is older than 6.0",
+                "make the firmware show its picture on another card; or boot without it: "
+                "initcall_blacklist=sysfb_init helps if the kernel is older than 6.0",
             )
 
     def shows(self, value: str) -> str:

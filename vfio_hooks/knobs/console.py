@@ -42,7 +42,7 @@ class Console(Knob):
             return
         if not until(lambda: bool(framebuffer_switches(host)), min(self.seconds, _SOON)):
             # The firmware's does not outlive vfio-pci, and nvidia's driver need not have one.
-            raise Immovable("no framebuffer is left for the text console to draw on")
+            raise Immovable("there is no framebuffer for the text console to draw on")
 
         def bound() -> bool:
             for switch in framebuffer_switches(host):
@@ -52,8 +52,8 @@ class Console(Knob):
         if not until(bound, self.seconds):
             raise HookError(
                 f"the text console is still off after {self.seconds:g} s",
-                "switch to another terminal and back (chvt 2; chvt 1); what shows graphics on it "
-                "keeps it",
+                "switch to another terminal and back (chvt 2; chvt 1); a program that shows "
+                "graphics there keeps it off",
             )
 
     def _unbind(self, host: WritableHost) -> None:
@@ -63,7 +63,7 @@ class Console(Knob):
             # The kernel refuses without an error while a terminal is in graphics mode.
             raise HookError(
                 "the text console cannot be unbound: a program shows graphics on a terminal",
-                "end it; `fgconsole` tells the number of the terminal in front",
+                "end it; `fgconsole` prints the number of the terminal that is shown",
             )
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
@@ -71,4 +71,4 @@ class Console(Knob):
         return live == UNBOUND
 
     def lends(self, value: str) -> str:
-        return f"{value}; goes with the card's driver, and comes back with it"
+        return f"{value}; it goes and comes back together with the card's driver"

@@ -42,7 +42,7 @@ class Controller(Knob):
         except OSError as error:
             if value == OFF and error.errno == errno.EBUSY:
                 # libvirt, for one, switches it on for the groups of its guests and leaves it so.
-                raise Immovable(f"{self.name} stays on: groups below hand it on") from None
+                raise Immovable(f"{self.name} stays on: groups below it use it") from None
             raise refused(f"switch {self.name} {value}", self._file, error) from None
         if value == OFF:
             give_offline_cpus(host)

@@ -66,7 +66,7 @@ class DisplayLayout(Knob):
         until(is_complete, self.seconds)
         wanted = screen.find(layout)
         if gone := sorted(wanted.lit - screen.layout.names):
-            host.tell(f"{self.key}: not connected any more, so left out: {', '.join(gone)}")
+            host.tell(f"{self.key}: no longer connected, so left out: {', '.join(gone)}")
         wanted = wanted.only(screen.layout.names)
         if wanted.outputs:
             self._set(host, screen, wanted)
@@ -79,7 +79,7 @@ class DisplayLayout(Knob):
             return back_end.parse(text)
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise HookError(
-                f"{self.key}: what {back_end.PROGRAM} prints is not understood: "
+                f"{self.key}: the output of {back_end.PROGRAM} is not understood: "
                 f"{type(error).__name__}: {error}"
             ) from None
 
@@ -93,14 +93,16 @@ class DisplayLayout(Knob):
         outputs than those it is told to."""
         wanted, moved = with_strangers(screen, wanted)
         for name in moved:
-            host.tell(f"{self.key}: {name} has come meanwhile: it goes to the right end")
+            host.tell(
+                f"{self.key}: {name} has been connected in the meantime: it goes to the right end"
+            )
         try:
             if self._try(host, screen, wanted, self.seconds / 3):
                 return
         except Gone:
             raise
         except HookError as error:
-            host.tell(f"{error}: once more")
+            host.tell(f"{error}: trying again")
         screen = self.screen(host)
         wanted = self._possible(host, screen, wanted)
         if not self._try(host, screen, wanted, self.seconds):
@@ -126,7 +128,10 @@ class DisplayLayout(Knob):
         if not modeless or not kept.lit:
             return wanted
         for one in wanted.only(modeless).outputs:
-            host.tell(f"{self.key}: {one.name} has no mode {one.mode_text} any more: left as it is")
+            host.tell(
+                f"{self.key}: {one.name} no longer has the mode {one.mode_text}, so it is "
+                f"left as it is"
+            )
         return kept
 
     def _run(
@@ -145,7 +150,7 @@ class DisplayLayout(Knob):
                 raise Gone(f"{self.key}: no display server answers") from None
             for sign, package in back_end.LACKS:
                 if sign in error.problem:
-                    what = f"{back_end.PROGRAM} lacks what it needs for {self.display}"
+                    what = f"{back_end.PROGRAM} lacks a package that it needs for {self.display}"
                     raise HookError(what, f"install {package}") from None
             if "exit code 127" in error.problem:
                 what = f"{back_end.PROGRAM}: no such program"

@@ -27,8 +27,8 @@ class EnergyPreference(File):
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise HookError(
-                    f"{self.path}: the driver has no name for the preference in force, so that "
-                    "it could not be put back",
+                    f"{self.path}: the driver has no name for the current preference, so it "
+                    f"could not be restored",
                     "write one of energy_performance_available_preferences there after boot",
                 ) from None
         return super().read(host)
@@ -39,7 +39,8 @@ class EnergyPreference(File):
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise Immovable(
-                    f"{self.path}: the driver holds it at performance, like the governor"
+                    f"{self.path}: the driver keeps it at performance because of the governor "
+                    f"performance"
                 ) from None
             if error.errno in (errno.ENOENT, errno.ENODEV):
                 raise Gone(f"{self.path}: no such file on this host") from None

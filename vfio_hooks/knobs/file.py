@@ -26,7 +26,8 @@ def read_file(host: Host, path: str) -> str:
         if error.errno == errno.EBUSY and path.startswith(f"{CPUS}/"):
             raise Asleep(
                 f"{path}: its CPU is offline",
-                "when that is online the next event of a VM with a vm.toml puts it back, or undo",
+                "when the CPU is online, the next event of a VM with a vm.toml restores it, or "
+                "vfio-hooks undo",
             ) from None
         raise refused("read", path, error) from None
 

@@ -32,7 +32,7 @@ class GroupCpus(CpuSetKnob):
 
     def read(self, host: Host) -> str:
         if not host.exists(self.group):
-            raise Gone(f"{self.group}: there is no such group any more")
+            raise Gone(f"{self.group}: this group no longer exists")
         return format_list(parse_list(host.maybe(self.key) or ""))
 
     def write(self, host: WritableHost, value: str) -> None:

@@ -44,7 +44,7 @@ class HostTasks(CpuSetKnob):
 
     def read(self, host: Host) -> str:
         if not host.exists(f"{self.top}/cgroup.procs"):
-            raise Gone(f"{self.top}: there are no control groups any more")
+            raise Gone(f"{self.top}: there are no longer any control groups")
         if not host.exists(self._group):
             return ""
         # One that was made and not filled, as we were killed, has no set yet, which is no limit.
@@ -80,7 +80,7 @@ class HostTasks(CpuSetKnob):
             # get all CPUs again.
             write_file(host, self.key, format_list(online(host)))
             raise HookError(
-                f"{self._group}: cannot be removed: it has groups or tasks of others",
+                f"{self._group}: cannot be removed: it has groups or tasks that are not ours",
                 f"end them, and then: rmdir {self._group}",
             ) from None
 

@@ -49,15 +49,20 @@ class IrqAffinity(CpuSetKnob):
             # A managed interrupt (nvme's queues) or a per-CPU one: EIO up to Linux 6.1 and
             # later EPERM.
             if error.errno in (errno.EIO, errno.EPERM):
-                raise Immovable(f"IRQ {self.number} is managed by the kernel: it stays") from None
+                raise Immovable(
+                    f"IRQ {self.number} is managed by the kernel, so it stays"
+                ) from None
             if error.errno == errno.ENOENT:
-                raise Gone(f"IRQ {self.number} is not there any more") from None
+                raise Gone(f"IRQ {self.number} no longer exists") from None
             hint = ""
             if error.errno == errno.ENOSPC:
-                hint = "the CPUs that would be left have no free interrupt vectors: leave more"
+                hint = (
+                    "the CPUs that are left have no free interrupt vectors: leave more CPUs "
+                    "to the host"
+                )
             raise refused(f"move to CPUs {value}", f"IRQ {self.number}", error, hint) from None
         if not self.same(now := self.read(host), cpus, host):
-            raise HookError(f"IRQ {self.number}: CPUs {cpus} were asked for, it shows {now}")
+            raise HookError(f"IRQ {self.number}: CPUs {cpus} were asked for, but it shows {now}")
 
     def begun(self, value: str, host: Host) -> str:
         """The kernel takes the CPUs of the device's NUMA node alone, where any is in the mask."""

@@ -30,8 +30,9 @@ class LentPower(File):
         address = self.path.split("/")[-3]
         if (pid := stuck_writer(host, address)) is not None:
             raise HookError(
-                f"{self.path}: not set: pid {pid} still waits in the kernel for {address}",
-                "once that has ended: vfio-hooks undo --all",
+                f"{self.path}: this was not set, because pid {pid} still waits in the kernel for "
+                f"{address}",
+                "when that process has ended: vfio-hooks undo --all",
             )
         super().write(host, value)
 

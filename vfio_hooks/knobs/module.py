@@ -72,6 +72,6 @@ class Module(Knob):
             raise HookError(
                 f"{self.name}: still in use after {self.seconds:g} s ({host.maybe(count)} times): "
                 f"{who}",
-                "end what uses it: `lsmod` and `lsof /dev/nvidia* /dev/dri/*` tell",
+                "end what uses it: `lsmod` and `lsof /dev/nvidia* /dev/dri/*` show what that is",
             )
         host.run(["rmmod", "--", self.name], self.seconds)

@@ -55,13 +55,13 @@ class Freed(Knob):
 
     def _advice(self, found: Sequence[Holder]) -> str:
         if self.desktop_stays and is_desktops(found):
-            return "the desktop is to stay: [display] in vm.toml has it close the card"
+            return "as the desktop stays, use [display] in vm.toml, which makes it close the card"
         if self.end or self.desktop_stays:
             return "end it before the VM starts"
         return 'end it before the VM starts, or set leftovers = "end" in [session]'
 
     def shows(self, value: str) -> str:
-        return "waited for until no program has them open"
+        return "waits until no program has them open"
 
     def _signal(self, host: WritableHost, holder: Holder, signal: str) -> None:
         if not is_users(host, holder.pid):

@@ -52,13 +52,15 @@ class Pages(Knob):
             return had >= wanted
 
         if had < wanted:
-            host.tell(f"{self.path}: {had} of {wanted} pages at once: looking for more")
+            host.tell(
+                f"{self.path}: {had} of {wanted} pages were available at once: looking for more"
+            )
         if had < wanted and not until(had_after_another_look, self.seconds):
             raise self._too_few(host, wanted - before, had - before)
         if had > wanted:
             raise HookError(
                 f"{self.path}: {wanted} was asked for, but the kernel shows {had}",
-                "this kernel counts in pages beyond their pool that programs still use: end those",
+                "this kernel counts pages that programs use beyond the pool: end these programs",
             )
 
     def _ask(self, host: WritableHost, wanted: int) -> int:
@@ -86,7 +88,7 @@ class Pages(Knob):
         pool = pool_at(host, self.path)
         where, size = (pool.where, amount(pool.size)) if pool else (self.path, "?")
         return HookError(
-            f"hugepages: {where}: only {had} of {wanted} pages of {size} could be had within "
+            f"hugepages: {where}: only {had} of {wanted} pages of {size} could be made within "
             f"{self.seconds:g} s ({use(host, node_of(self.path))})",
             "free memory there, let the VM use another node, or reserve the pages at boot "
             "(hugepagesz= and hugepages= on the kernel's command line)",

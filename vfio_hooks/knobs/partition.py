@@ -39,6 +39,6 @@ class Partition(Knob):
         if shown != value:
             write_file(host, self.key, MEMBER)
             raise HookError(
-                f"{self.group}: the kernel makes no partition of it: {shown}",
-                "its CPUs must be no other group's; take partition out of [cpus]",
+                f"{self.group}: the kernel does not make it a partition: {shown}",
+                "no other group may have its CPUs; or remove partition from [cpus]",
             )

@@ -120,9 +120,10 @@ class PciDriver(Knob):
         pid = stuck_writer(host, self.address)
         if pid is not None:
             raise HookError(
-                f"{self.address}: its driver has not let go yet (pid {pid} waits in the kernel; "
+                f"{self.address}: its driver has not let go of it yet (pid {pid} waits in the "
+                f"kernel; "
                 f"{told(holders(host, self.address))})",
-                "close what has it open; if nothing helps, only a reboot does",
+                "close what has it open; if that does not help, reboot",
             )
 
     def _refuse_if_a_guest_has_it(self, host: Host, wanted: Binding) -> None:
@@ -132,8 +133,9 @@ class PciDriver(Knob):
             return
         if users := holders(host, self.address):
             raise HookError(
-                f"{self.address}: a guest runs with it: {told(users)}",
-                "stop that guest, then: vfio-hooks undo, with the name of the VM that had it first",
+                f"{self.address}: a running guest has it: {told(users)}",
+                "stop that guest, then run vfio-hooks undo with the name of the VM that had it "
+                "first",
             )
 
     def _aside(self, host: WritableHost, path: str) -> None:

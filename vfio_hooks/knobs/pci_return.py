@@ -47,7 +47,7 @@ class PciReturn(Knob):
         if is_for_guests(now) or stuck_writer(host, self.address) is not None:
             raise HookError(f"{self.address}: {now} still has the device", "vfio-hooks status")
         if now != ABSENT:
-            host.tell(f"{self.address}: {now}: removing the device to find it anew")
+            host.tell(f"{self.address}: {now}: removing the device and rescanning the bus")
             self._aside(host, f"{DEVICES}/{self.address}/remove", "1")
         self._aside(host, f"{BUS}/rescan", "1")
 
@@ -58,9 +58,9 @@ class PciReturn(Knob):
 
         if not until(taken, self.seconds):
             raise HookError(
-                f"{self.address}: {value} does not take the device, also after it was removed "
+                f"{self.address}: {value} does not take the device, even after it was removed "
                 f"and found again: {self.read(host)}",
-                "see dmesg, or vfio-hooks why; if nothing helps, a suspend or a reboot may",
+                "see dmesg, or vfio-hooks why; a suspend or a reboot may help",
             )
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
@@ -70,7 +70,7 @@ class PciReturn(Knob):
         return self.read(host) == base and not is_for_guests(base)
 
     def lends(self, value: str) -> str:
-        return f"{value}; if {value} does not take it, it is removed from the bus and found anew"
+        return f"{value}; if {value} does not take it, it is removed and the bus is rescanned"
 
     def _aside(self, host: WritableHost, path: str, text: str) -> None:
         try:

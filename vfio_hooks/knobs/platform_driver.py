@@ -19,7 +19,7 @@ class PlatformDriver(Knob):
     """The driver of a platform device, "efi-framebuffer.0"; "no driver" for none.
 
     Since Linux 6.0 the device itself is removed when vfio-pci takes the card: then there is
-    nothing to put back. `seconds` is how long the driver may take to let go.
+    nothing to undo. `seconds` is how long the driver may take to let go.
     """
 
     device: str

@@ -45,8 +45,8 @@ class SharedFile(Knob):
             return ABSENT
         if found.other or found.is_device != self.device:
             raise HookError(
-                f"{self.path}: {found.other or 'not what it should be'}: it is not touched",
-                "look who put it there, and remove it",
+                f"{self.path}: {found.other or 'not what it should be'}: it is left alone",
+                "find out what put it there, and remove it",
             )
         return shown(found.access, found.is_made)
 

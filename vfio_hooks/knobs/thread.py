@@ -79,7 +79,7 @@ class ThreadAffinity(CpuSetKnob):
             if error.errno == errno.ESRCH:
                 raise Gone(f"thread {self.pid} ({self.name}) has ended") from None
             if error.errno == errno.EINVAL:
-                raise Immovable(f"thread {self.name} is bound by the kernel: it stays") from None
+                raise Immovable(f"thread {self.name} is bound by the kernel, so it stays") from None
             raise refused(f"move to CPUs {value}", f"thread {self.name}", error) from None
         if not self.same(now := self.read(host), format_list(cpus), host):
-            raise HookError(f"thread {self.name}: CPUs {value} were asked for, it shows {now}")
+            raise HookError(f"thread {self.name}: CPUs {value} were asked for, but it shows {now}")

@@ -86,4 +86,4 @@ class Transient(Knob):
             if self._exists(host):
                 raise
         if not until(lambda: not self._exists(host), self.seconds):
-            raise HookError(f"{self.unit}: was stopped and still runs")
+            raise HookError(f"{self.unit}: was stopped but still runs")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @record
 class Trigger(Knob):
-    """A file that is only written, such as drop_caches. There is nothing to put back."""
+    """A file that is only written, such as drop_caches. There is nothing to undo."""
 
     path: str
     kind = "trigger"

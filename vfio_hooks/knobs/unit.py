@@ -49,7 +49,7 @@ class Unit(Knob):
     def write(self, host: WritableHost, value: str) -> None:
         if value == ACTIVE:
             if units.is_shutting_down(host):
-                raise Immovable(f"{self.name}: the host is shutting down: it stays stopped")
+                raise Immovable(f"{self.name}: the host is shutting down, so it stays stopped")
             if units.state(host, self.name).active == "failed":
                 # Else one that was started too often lately, as by many VMs, stays down.
                 host.run(["systemctl", "reset-failed", "--", self.name])

@@ -88,7 +88,7 @@ class UsbDriver(Knob):
                 return
             if self.read(host) != NONE and error.errno == errno.EBUSY:
                 return
-            hint = "the driver may not be for this kind of device" * file.endswith("/bind")
+            hint = "this driver may not support this kind of device" * file.endswith("/bind")
             raise refused(
                 "bind" if hint else "unbind", f"USB {name}: {file}", error, hint
             ) from None

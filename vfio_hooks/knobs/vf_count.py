@@ -60,7 +60,7 @@ class VfCount(Knob):
         return value is None and live == "0"
 
     def lends(self, value: str) -> str:
-        return f"{value} (they go with the card, and come back with it)"
+        return f"{value} (they go and come back together with the card)"
 
     def _make(self, host: WritableHost, value: str, kept: dict[VfSetting, str]) -> None:
         self._set(host, value)
@@ -75,14 +75,16 @@ class VfCount(Knob):
                     lost.append(f"{setting.attribute} {text} of VF {setting.vf} ({error.problem})")
         if lost:
             raise HookError(
-                f"{self.pf}: its VFs were made anew, without {'; '.join(lost)}",
+                f"{self.pf}: its VFs were made again, but without {'; '.join(lost)}",
                 "set that again with ip link",
             )
 
     def _check_free(self, host: Host) -> None:
         pid = stuck_writer(host, self.pf)
         if pid is not None:
-            raise HookError(f"{self.pf}: its VFs have not gone yet (pid {pid} waits in the kernel)")
+            raise HookError(
+                f"{self.pf}: its VFs have not been removed yet (pid {pid} waits in the kernel)"
+            )
         if in_use := list(users(host, self.pf)):
             raise HookError(
                 f"{self.pf}: the number of its VFs cannot change while they are in use: "

@@ -54,7 +54,7 @@ class VfSetting(Knob):
             driver = host.link(f"{DEVICES}/{self.pf}/driver")
             raise HookError(
                 f"{Vf(self.pf, self.vf)}: its driver {driver} has no {self.attribute}",
-                f"take {self.attribute} out of [[sriov]]",
+                f"remove {self.attribute} from [[sriov]]",
             ) from None
 
     def write(self, host: WritableHost, value: str) -> None:

@@ -22,9 +22,9 @@ def check_wish(wish: Wish) -> None:
     if not isinstance(wish.get("name"), str):
         raise ValueError('needs a name, such as { name = "HDMI-1" }')
     if wish.get("rotation", "normal") not in ROTATIONS:
-        raise ValueError(f"has a rotation that is none of {', '.join(ROTATIONS)}")
+        raise ValueError(f"has a rotation that is not one of {', '.join(ROTATIONS)}")
     if wish.get("reflection", "") not in REFLECTIONS:
-        raise ValueError("has a reflection that is none of x, y, xy")
+        raise ValueError("has a reflection that is not one of x, y, xy")
     if any(not isinstance(wish.get(key, 1), int | float) for key in ("rate", "scale")):
         raise ValueError("has a rate or scale that is not a number")
     if "position" in wish:
@@ -147,8 +147,9 @@ class _Arranging:
             raise HookError(f"display: {name} cannot be the primary output: it is off")
         if name is not None and not self.screen.has_primary:
             raise HookError(
-                f"display: {name} cannot be the primary output: this compositor knows none",
-                "take primary out of [display]",
+                f"display: {name} cannot be the primary output: this compositor has no primary "
+                f"output",
+                "remove primary from [display]",
             )
         if name is None:
             first = next((output for output in self.on() if output.primary), self.on()[0])
@@ -183,7 +184,7 @@ class _Arranging:
 def _preferred(output: Output, modes: tuple[Mode, ...]) -> Mode:
     for mode in (*(mode for mode in modes if mode.preferred), *modes):
         return mode
-    raise HookError(f"display: {output.name} has no mode at all", "is its monitor switched on?")
+    raise HookError(f"display: {output.name} has no modes", "is its monitor switched on?")
 
 
 def _position(wish: Wish) -> tuple[int, int]:

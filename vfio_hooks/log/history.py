@@ -86,7 +86,8 @@ def read(since: str | None) -> str:
 
 def _closed() -> HookError:
     return HookError(
-        "the systemd journal is not yours to read", "try with sudo, or join group systemd-journal"
+        "you may not read the systemd journal",
+        "try again with sudo, or join the group systemd-journal",
     )
 
 

@@ -49,7 +49,7 @@ def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
 def _script(path: str, op: str, vm: str, root: str) -> Script:
     text = _text(path)
     if text is None or not _is_shell(text):
-        why = "it is no shell script"
+        why = "it is not a shell script"
         return Script(path, op, text or "", (Verdict(path, 1, "", "unread", why),))
 
     def read(name: str) -> str | None:

@@ -85,7 +85,7 @@ def carry_out(home: str, made: Sequence[Change], toml: str, vm_file: str) -> Non
     if os.path.lexists(place):
         raise HookError(
             f"{home} was migrated before: its scripts are in {FOLDER}",
-            "go back first, with migrate --undo, or remove that folder",
+            "undo that first, with migrate --undo, or remove that folder",
         )
     try:
         before = _text(vm_file)

@@ -92,13 +92,14 @@ MEANINGS = (
         r"^write .*> ?\S*/(?:efi|vesa|simple)-framebuffer\S*/(?:un)?bind",
         "table",
         "session",
-        "the firmware's framebuffer is taken off the card",
+        "the firmware's framebuffer is removed from the card",
     ),
     Meaning(
         r"^systemctl\b.*\bnvidia-(?:persistenced|powerd)\b",
         "needless",
         "session",
-        "nvidia's services are stopped before its modules go, and run again afterwards",
+        "nvidia's services are stopped before its modules are unloaded, and started again "
+        "afterwards",
     ),
     Meaning(
         r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\b(?:drm_kms_helper|drm|fb\w*)\b(?!.*nvidia)",
@@ -110,26 +111,26 @@ MEANINGS = (
         r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\bnvidia",
         "table",
         "session",
-        "nvidia's modules are unloaded in their order, and loaded again",
+        "nvidia's modules are unloaded in the right order, and loaded again",
     ),
     Meaning(
         r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\b(?P<modules>amdgpu|radeon|nouveau|i915|xe)\b",
         "table",
         "session",
-        "the card is taken off its driver; the module only where it does not let go",
+        "the card is taken from its driver; the module is unloaded only if that does not let go",
         ("modules",),
     ),
     Meaning(
         r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\b(?:snd_hda\w*|i2c_nvidia_gpu|xhci\w*|ucsi_ccg)\b",
         "table",
         "pci",
-        "each passed function is taken off its driver; the module may stay",
+        "each passed function is taken from its driver; the module may stay loaded",
     ),
     Meaning(
         r"^(?:modprobe|rmmod)\b.*\bvfio",
         "needless",
         "pci",
-        "vfio's modules are loaded when a device needs them, and may stay",
+        "vfio's modules are loaded when a device needs them, and may stay loaded",
     ),
     Meaning(
         r"^modprobe\b.*\b(?:nvidia|amdgpu|radeon|nouveau|i915|xe|drm|snd_hda|i2c_nvidia|ucsi|"
@@ -161,8 +162,8 @@ MEANINGS = (
         r"^write .*> ?\S*/sys/bus/pci/drivers/\S+/new_id",
         "mistake",
         "pci",
-        "new_id takes every device of this kind, the host's as well; a function is bound by its "
-        "address",
+        "new_id takes every device of this kind, including the host's; [pci] binds a function by "
+        "its address",
     ),
     Meaning(
         r"^write .*> ?\S*/sys/bus/pci/drivers/\S+/remove_id",
@@ -182,14 +183,14 @@ MEANINGS = (
         r"/sys/bus/pci/drivers_probe|/sys/bus/pci/drivers/\S+/remove)$",
         "table",
         "pci",
-        "each passed function gets vfio-pci by its address, and its own driver again",
+        "each passed function gets vfio-pci by its address, and its own driver back",
     ),
     Meaning(r"^driverctl\b", "table", "pci", "each passed function gets vfio-pci by its address"),
     Meaning(
         r"^write .*> ?\S*(?:/remove|/sys/bus/pci/(?:devices/\S+/)?rescan)$",
         "table",
         "gpu",
-        "a card that its driver does not take back is removed from the bus and found anew",
+        "a card that its driver does not take back is removed, and the bus is rescanned",
     ),
     Meaning(
         r"^write (?P<reset_method>[\w ]*?) ?> ?\S*/reset_method$",
@@ -237,7 +238,7 @@ MEANINGS = (
         r"^write (?P<port>\S*) ?> ?\S*/sys/bus/usb/drivers/\S+/(?:un)?bind$",
         "table",
         "usb",
-        "a USB device's drivers are taken off it, and given back",
+        "a USB device is taken from its drivers, and given back",
     ),
     # CPUs and interrupts.
     Meaning(
@@ -250,31 +251,31 @@ MEANINGS = (
         r"^systemctl\b.*set-property\b.*AllowedCPUs",
         "table",
         "cpus",
-        "host programs keep off the VM's CPUs",
+        "host programs are kept off the VM's CPUs",
     ),
     Meaning(
         r"^(?:cset|vfio-isolate\b.*\b(?:cpuset-\w+|move-tasks))",
         "table",
         "cpus",
-        "host programs keep off the VM's CPUs",
+        "host programs are kept off the VM's CPUs",
     ),
     Meaning(
         r"^write .*> ?\S*(?:/sys/fs/cgroup|/dev/cpuset|/cpuset)\S*",
         "table",
         "cpus",
-        "host programs keep off the VM's CPUs",
+        "host programs are kept off the VM's CPUs",
     ),
     Meaning(
         r"^write .*> ?\S*/(?:workqueue\S*/cpumask|watchdog_cpumask)$",
         "table",
         "cpus",
-        "the kernel's own work keeps off the VM's CPUs",
+        "the kernel's own work is kept off the VM's CPUs",
     ),
     Meaning(
         r"^taskset\b",
         "table",
         "cpus",
-        "programs and kernel threads keep off the VM's CPUs; the VM's own are pinned by "
+        "programs and kernel threads are kept off the VM's CPUs; the VM's own are pinned by "
         "<cputune> in its XML",
     ),
     Meaning(
@@ -287,14 +288,14 @@ MEANINGS = (
         r"^write .*> ?/proc/irq/\S*(?:smp_affinity\S*)$",
         "table",
         "irqs",
-        "the host's interrupts keep off the VM's CPUs, and the VM's own come to them",
+        "the host's interrupts are kept off the VM's CPUs, and the VM's own go to them",
     ),
     Meaning(
         r"^(?:systemctl|service|rc-service)\b.*\birqbalance\b|^irqbalance\b|"
         r"^vfio-isolate\b.*\birq-affinity|^write .*> ?\S*/irqbalance$",
         "table",
         "irqs",
-        "irqbalance is told to keep off the VM's CPUs, and goes on running",
+        "irqbalance is told to keep off the VM's CPUs, and keeps running",
     ),
     Meaning(
         rf"^write [01] ?> ?{_CPU}/online$",
@@ -306,21 +307,21 @@ MEANINGS = (
         rf"^write (?P<governor>[\w*]+) ?> ?{_CPU}scaling_governor$",
         "table",
         "governor",
-        "the VM's CPUs get this governor, and the one that they had",
+        "the VM's CPUs get this governor, and afterwards the one that they had",
         ("governor",),
     ),
     Meaning(
         r"^(?:cpupower\b.*\bfrequency-set|cpufreq-set)\b.*(?:-g|--governor)[ =]?(?P<governor>\w+)",
         "table",
         "governor",
-        "the VM's CPUs get this governor, and the one that they had",
+        "the VM's CPUs get this governor, and afterwards the one that they had",
         ("governor",),
     ),
     Meaning(
         r"^vfio-isolate\b.*\bcpu-governor (?P<governor>\w+)",
         "table",
         "governor",
-        "the VM's CPUs get this governor, and the one that they had",
+        "the VM's CPUs get this governor, and afterwards the one that they had",
         ("governor",),
     ),
     Meaning(
@@ -364,7 +365,7 @@ MEANINGS = (
         r"^hugeadm\b|^systemctl\b.*\bhugetlb-reserve",
         "table",
         "hugepages",
-        "as many pages as the VM's memory needs are added, and taken away again",
+        "as many pages as the VM's memory needs are added, and removed again",
     ),
     Meaning(
         r"^(?:u?mount)\b.*\b(?:hugetlbfs|hugepages)",
@@ -377,7 +378,7 @@ MEANINGS = (
         r"^sysctl\b.*\bvm[./]drop_caches|^vfio-isolate\b.*\bdrop-caches",
         "table",
         "memory",
-        "[hugepages] does it where it is needed; else [memory] can",
+        "[hugepages] does it when it is needed; otherwise [memory] can",
         ("drop_caches",),
     ),
     Meaning(
@@ -385,35 +386,35 @@ MEANINGS = (
         r"^vfio-isolate\b.*\bcompact-memory",
         "table",
         "memory",
-        "[hugepages] does it where it is needed; else [memory] can",
+        "[hugepages] does it when it is needed; otherwise [memory] can",
         ("compact_memory",),
     ),
     Meaning(
         rf"^write (?P<value>-?\d+) ?> ?/proc/sys/(?:vm|kernel)/(?P<memory>{_SYSCTLS})$",
         "table",
         "memory",
-        "set while the VM runs, and as before afterwards",
+        "set while the VM runs, and restored afterwards",
         ("memory",),
     ),
     Meaning(
         rf"^sysctl\b.*\b(?:vm|kernel)[./](?P<memory>{_SYSCTLS})=(?P<value>-?\d+)",
         "table",
         "memory",
-        "set while the VM runs, and as before afterwards",
+        "set while the VM runs, and restored afterwards",
         ("memory",),
     ),
     Meaning(
         r"^write (?P<ksm>[012]) ?> ?/sys/kernel/mm/ksm/run$",
         "table",
         "memory",
-        "set while the VM runs, and as before afterwards",
+        "set while the VM runs, and restored afterwards",
         ("ksm",),
     ),
     Meaning(
         r"^write (?P<transparent_hugepage>\w+) ?> ?/sys/kernel/mm/transparent_hugepage/enabled$",
         "table",
         "memory",
-        "set while the VM runs, and as before afterwards",
+        "set while the VM runs, and restored afterwards",
         ("transparent_hugepage",),
     ),
     Meaning(
@@ -421,7 +422,7 @@ MEANINGS = (
         r"/sys/kernel/mm/transparent_hugepage/defrag$",
         "table",
         "memory",
-        "set while the VM runs, and as before afterwards",
+        "set while the VM runs, and restored afterwards",
         ("transparent_hugepage_defrag",),
     ),
     Meaning(
@@ -429,27 +430,27 @@ MEANINGS = (
         r"(?P<path>/dev/(?:shm/\S+|kvmfr\d*))",
         "table",
         "shm",
-        "the shared memory is there with its owner, and is removed",
+        "the shared memory is made with its owner, and removed again",
     ),
     Meaning(
         r"^systemd-tmpfiles\b.*(?:looking-glass|scream|kvmfr)",
         "table",
         "shm",
-        "the shared memory is there with its owner, and is removed",
+        "the shared memory is made with its owner, and removed again",
     ),
     # The screen, sleep, services, programs.
     Meaning(
         r"^write (?:remove|add|change)\b.*> ?\S*/drm/card\S*/uevent$",
         "table",
         "display",
-        "the desktop is told that the card goes, and closes it",
+        "the desktop is told that the card goes away, and closes it",
     ),
     Meaning(
         r"^(?:xrandr|wlr-randr|kscreen-doctor|gnome-randr|gdctl|swaymsg output|hyprctl)\b.*"
         r"(?:--output|output|--off|monitor|dpms)",
         "table",
         "display",
-        "monitors are switched as long as the VM runs; the whole layout comes back",
+        "monitors are switched while the VM runs; the whole layout comes back",
     ),
     Meaning(
         r"^systemctl\b.*\blibvirt-nosleep|^systemd-inhibit\b|^xset\b.*(?:-dpms|s off|s noblank)|"
@@ -476,41 +477,41 @@ MEANINGS = (
         r"(?P<unit>[\w@.:\\-]+)",
         "table",
         "service",
-        "the unit is stopped or started, and afterwards as it was",
+        "the unit is stopped or started, and restored afterwards",
         ("unit", "action"),
     ),
     Meaning(
         r"^(?:service|rc-service)\s(?P<unit>[\w.-]+)\s(?P<action>stop|start|restart)",
         "table",
         "service",
-        "the unit is stopped or started, and afterwards as it was",
+        "the unit is stopped or started, and restored afterwards",
         ("unit", "action"),
     ),
     Meaning(
         r"^vfio-isolate\b.*\brestore\b",
         "needless",
         "",
-        "all is undone by itself",
+        "everything is undone automatically",
     ),
     Meaning(
         r"^sleep\b",
         "mistake",
         "",
-        "it waits too long or not long enough; here what is waited for is looked at, with a time "
-        "limit",
+        "it waits too long or not long enough; vfio-hooks looks at what it waits for, with a "
+        "time limit",
     ),
     Meaning(
         r"^write (?P<value>[^>]*?) ?> ?(?P<path>/(?:sys|proc/sys)/\S+)$",
         "table",
         "write",
-        "any other value below /sys and /proc/sys, and back",
+        "sets any other value below /sys and /proc/sys, and restores it",
         ("path", "value"),
     ),
     Meaning(
         r"^sysctl\b.*\s(?P<path>[a-z][\w./]+)=(?P<value>\S+)",
         "table",
         "write",
-        "any other value below /sys and /proc/sys, and back",
+        "sets any other value below /sys and /proc/sys, and restores it",
         ("path", "value"),
     ),
 )

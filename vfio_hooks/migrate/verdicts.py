@@ -62,7 +62,7 @@ def verdicts(run: Run, op: str) -> list[Verdict]:
     found = [one for action in run.actions for one in _of_action(action, op)]
     found += list(_misspelt(run))
     for file, error in run.unread:
-        why = f"{error.why}: from here on nothing is read"
+        why = f"{error.why}: nothing is read from here on"
         found.append(Verdict(file, error.line, "", "unread", why))
     return list(dict.fromkeys(found))
 
@@ -83,7 +83,7 @@ def _of_action(action: Action, op: str) -> Iterator[Verdict]:
         if known and not _LOOKS.match(text):
             yield _known(action, text, known, op, user)
         elif not known and _changes(text, words):
-            why = "no table does this: it stays a script"
+            why = "no table does this, so it stays a script"
             yield Verdict(action.file, action.line, text, "keep", why, user=user)
 
 
@@ -100,13 +100,13 @@ def _known(
         options = ((groups["memory"], groups["value"]),)
     kind, why = found.kind, found.why
     if kind == "table" and op in ENDING:
-        kind, why = "needless", "undone by itself when the VM ends"
+        kind, why = "needless", "undone automatically when the VM ends"
         if found.table == "governor" and UNKNOWN not in dict(options).get("governor", UNKNOWN):
             kind, why = "mistake", "a guess: each CPU gets back the governor that it had"
     if text.startswith("sleep") and action.loop:
-        why = "it may wait without an end; here what is waited for has a time limit"
+        why = "it may wait forever; vfio-hooks waits with a time limit"
     if found.table == "pci" and text.startswith("virsh"):
-        why = "virsh in a hook can hang libvirt, which does this by itself for managed='yes'"
+        why = "virsh in a hook can hang libvirt; with managed='yes' libvirt does this by itself"
     return Verdict(action.file, action.line, text, kind, why, found.table, options, user)
 
 

@@ -38,7 +38,7 @@ def draw(scene: Scene, paint: Paint) -> Iterator[str]:
         yield from _without_cpus(scene.elsewhere, paint)
     if scene.homeless:
         yield ""
-        yield paint("devices whose node the firmware does not tell", "bold")
+        yield paint("devices whose node is unknown", "bold")
         yield from _devices(scene.homeless, paint)
     if scene.offline:
         yield ""

@@ -33,7 +33,9 @@ class Placement:
 def place(found: Topology, wish: Wish) -> Placement:
     """Choose. Raises HookError where the vCPUs do not fit."""
     if found.online != frozenset[int]().union(*(node.cpus for node in found.nodes)):
-        raise HookError(f"{NODES}: not every CPU is on a node", "is this a host's whole /sys?")
+        raise HookError(
+            f"{NODES}: some CPUs are not on any node", "is this the whole /sys of a host?"
+        )
     free = _free(found, wish)
     reasons = [f"CPU {format_list(found.cores[0])} stays with the host"]
     free = _fastest(found, free, wish, reasons)
@@ -44,14 +46,16 @@ def place(found: Topology, wish: Wish) -> Placement:
     threads = _threads(cores, wish.vcpus)
     vcpus = tuple(cpu for core in cores for cpu in sorted(core))[: wish.vcpus]
     if found.cores != tuple(frozenset({cpu}) for cpu in sorted(found.online)):
-        reasons.append(f"{len(cores)} whole cores, so nobody else is on an SMT sibling")
+        reasons.append(
+            f"they fill {len(cores)} whole cores, so nothing else runs on an SMT sibling"
+        )
     if wish.taken:
-        reasons.append(f"CPUs {format_list(wish.taken)} are other VMs'")
+        reasons.append(f"CPUs {format_list(wish.taken)} belong to other VMs")
     emulator, iothreads = _helpers(found, frozenset[int]().union(*cores), wish)
     if wish.iothreads:
-        reasons.append("the emulator and I/O threads are on the host's CPUs nearest to that")
+        reasons.append("the emulator and I/O threads are on the host's CPUs nearest to them")
     else:
-        reasons.append("the emulator's threads are on the host's CPUs nearest to that")
+        reasons.append("the emulator's threads are on the host's CPUs nearest to them")
     numbers = tuple(sorted(node.number for node in nodes if node.cpus & frozenset(vcpus)))
     return Placement(vcpus, threads, emulator, iothreads, numbers, tuple(reasons))
 
@@ -70,7 +74,7 @@ def _fastest(found: Topology, free: list[CpuSet], wish: Wish, reasons: list[str]
             reasons.append(f"all are {kind} cores")
             return alike
     if found.kinds:
-        reasons.append("no kind of core is enough, so the vCPUs are on several kinds")
+        reasons.append("there are not enough cores of one kind, so the vCPUs are on several kinds")
     return free
 
 
@@ -102,8 +106,8 @@ def _nodes(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[st
             chosen.append(node)
     numbers = format_list(node.number for node in chosen)
     reasons.append(
-        f"no node has {wish.vcpus} free CPUs, so the vCPUs are on nodes {numbers}: fewer vCPUs "
-        "would be faster"
+        f"no node has {wish.vcpus} free CPUs, so the vCPUs are on nodes {numbers}; fewer vCPUs "
+        f"would be faster"
     )
     return chosen
 
@@ -126,8 +130,8 @@ def _why(node: Node, home: Node | None, wish: Wish) -> str:
     if _lack(home, wish) > _lack(node, wish):
         what = f"{amount(wish.memory)} of memory"
     return (
-        f"its graphics card is at node {home.number}, which has no room for {what}; "
-        f"node {node.number} is the nearest that has"
+        f"its graphics card is at node {home.number}, which has no room for {what}; node "
+        f"{node.number} is the nearest one that has"
     )
 
 
@@ -155,8 +159,7 @@ def _cores(
     if len(groups) > 1:
         most = max(map(_room, groups))
         reasons.append(
-            "no L3 cache is shared by enough free cores, so several are used: "
-            f"{most} vCPUs would all be on one"
+            f"no L3 cache has enough free cores, so several are used; {most} vCPUs would fit on one"
         )
     return sorted(chosen, key=min)
 
@@ -254,10 +257,10 @@ def _room(cores: Iterable[CpuSet]) -> int:
 
 
 def _too_many(found: Topology, wish: Wish, room: int) -> HookError:
-    others = f", CPUs {format_list(wish.taken)} are other VMs'" if wish.taken else ""
-    hint = f"give it {room} vCPUs at most" if room else "this host has no core to spare"
+    others = f", CPUs {format_list(wish.taken)} belong to other VMs" if wish.taken else ""
+    hint = f"give it {room} vCPUs at most" if room else "this host has no core to spare for a VM"
     return HookError(
         f"{wish.vm} has {wish.vcpus} vCPUs, and only {room} CPUs are free for it: CPU "
-        f"{format_list(found.cores[0])} is the host's{others}",
+        f"{format_list(found.cores[0])} belongs to the host{others}",
         hint + (", or share CPUs with the other VMs: --share" if wish.taken else ""),
     )

@@ -14,7 +14,7 @@ def emulator(room: Room) -> Iterator[Fault]:
     if not room.own or not room.free or room.is_spacious:
         return
     if pin is None:
-        text = "the emulator's threads are not pinned, and run on the vCPUs' CPUs too"
+        text = "the emulator's threads are not pinned, so they run on the vCPUs' CPUs as well"
     elif shared := pin & room.own:
         text = f"the emulator's threads and vCPUs are both pinned to CPU {format_list(shared)}"
     else:
@@ -33,7 +33,8 @@ def iothreads(room: Room) -> Iterator[Fault]:
     told = []
     if loose:
         told.append(
-            f"{_named(loose)} not pinned, and run{'s' * (len(loose) == 1)} on the vCPUs' CPUs too"
+            f"{_named(loose)} not pinned, so {'it runs' if len(loose) == 1 else 'they run'} on "
+            f"the vCPUs' CPUs as well"
         )
     if shared:
         beside = format_list(frozenset[int]().union(*shared.values()))

@@ -50,80 +50,85 @@ KINDS: dict[str, Kind] = {
     ),
     "pins-all": Kind(
         "warning",
-        "QEMU's own threads and the whole host have to run somewhere: each time they do, a vCPU "
-        "stands still, and the guest's input and output wait for the guest.",
+        "QEMU's own threads and the rest of the host have to run somewhere. Each time they do, a "
+        "vCPU stops, and the guest's input and output wait for it.",
         f"{_FORMAT}#cpu-tuning",
     ),
     "pins-none": Kind(
         "warning",
         "The host moves vCPUs that are not pinned from CPU to CPU, away from their caches, and "
-        "two of them onto one core.",
+        "may put two of them on one core.",
         _PINNING,
     ),
     "pins-missing": Kind(
         "warning",
-        "A vCPU that is not pinned runs on the CPUs of the others too.",
+        "A vCPU that is not pinned also runs on the CPUs of the others.",
         f"{_FORMAT}#cpu-tuning",
     ),
     "pins-isolated": Kind(
         "warning",
-        "The kernel does not spread threads over isolated CPUs: all stay on the first one that "
-        "they may use, and share it.",
+        "The kernel does not spread threads over isolated CPUs: all of them stay on the first "
+        "one that they may use, and share it.",
         "https://docs.kernel.org/admin-guide/kernel-parameters.html, isolcpus=",
     ),
     "pins-twice": Kind(
         "warning",
-        "Two vCPUs on one CPU wait for each other; a guest that spins for a lock spins in vain.",
+        "Two vCPUs on one CPU wait for each other, and a guest that spins for a lock wastes that "
+        "time.",
         _PINNING,
     ),
     "pins-siblings": Kind(
         "warning",
-        "The guest puts two busy programs onto what it takes for two cores, and lets two threads "
-        "of what it takes for one core share their work.",
+        "The guest puts two busy programs onto what it believes to be two cores, and lets "
+        "threads share what it believes to be one core.",
         _PINNING,
     ),
     "pins-half-core": Kind(
         "warning",
-        "Two threads share a core's caches and units: what the host does on one slows the other.",
+        "Two threads share the caches and units of a core, so what the host does on one slows "
+        "down the other.",
         _NODES,
     ),
     "pins-emulator": Kind(
         "warning",
-        "QEMU's own threads do the guest's input and output. Where they may use the vCPUs' CPUs, "
-        "the guest stands still while they work.",
+        "QEMU's own threads do the guest's input and output. If they may use the vCPUs' CPUs, "
+        "the guest stops while they work.",
         "guide: Emulator Pin",
     ),
     "pins-iothread": Kind(
         "warning",
-        "An iothread that uses a vCPU's CPU stops that while it reads and writes.",
+        "An iothread on a vCPU's CPU stops that vCPU while it reads and writes.",
         "guide: IO Threads and IO Thread Pin",
     ),
     "node-pins": Kind(
         "warning",
-        "Memory of another node is slower, and a guest that is not told of nodes cannot avoid it.",
+        "Memory of another node is slower, and a guest that does not know of the nodes cannot "
+        "avoid it.",
         _NODES,
     ),
     "node-memory": Kind(
         "warning",
-        "Memory comes from any node unless it is told from which; from another one it is slower.",
+        "Memory comes from any node unless it is bound to one, and memory of another node is "
+        "slower.",
         _NODES,
     ),
     "node-device": Kind(
         "warning",
-        "What a device reads and writes goes from processor to processor, where the VM is on "
-        "another node than the device.",
+        "If the VM is on another node than the device, everything that the device reads and "
+        "writes goes from processor to processor.",
         _NODES,
     ),
     "node-kinds": Kind(
         "warning",
-        "The guest takes all vCPUs for alike, and waits for the one on the slow core.",
+        "The guest believes that all vCPUs are equally fast, and waits for the one on the slow "
+        "core.",
         "https://docs.kernel.org/admin-guide/pm/intel_pstate.html",
         "likely",
     ),
     "node-cache": Kind(
         "hint",
-        "CPUs that share a level 3 cache (on AMD: a CCX) talk through it; others through memory. "
-        "Most games gain from a large one (X3D).",
+        "CPUs that share a level 3 cache (on AMD: a CCX) communicate through it; others have to "
+        "use memory. Most games gain from a large cache (X3D).",
         "guide: Start VM",
         "likely",
     ),
@@ -135,14 +140,15 @@ KINDS: dict[str, Kind] = {
     ),
     "pins-cpu-0": Kind(
         "hint",
-        "The first CPU has the host's timekeeping and most of its interrupts and kernel threads.",
+        "The first CPU does the host's timekeeping and has most of its interrupts and kernel "
+        "threads.",
         "https://docs.kernel.org/timers/no_hz.html",
         "likely",
     ),
     "vm-shares": Kind(
         "hint",
-        "VMs that run at once wait for each other on a CPU of both; with a device of both, the "
-        "second one does not start.",
+        "If both VMs run at once, they wait for each other on a CPU that both have. If both have "
+        "the same device, the second VM does not start.",
         f"{_FORMAT}#cpu-tuning",
         "possible",
     ),

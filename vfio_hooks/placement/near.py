@@ -22,10 +22,10 @@ def nodes(room: Room) -> Iterator[Fault]:
     better = [node for node in room.host.nodes if node.cpus & room.better]
     yield Fault(
         "node-pins",
-        f"the vCPUs are pinned to CPUs of {_numbers(room.homes)}, and the guest is told of one",
+        f"the vCPUs are pinned to CPUs of {_numbers(room.homes)}, but the guest sees one",
         room.advice
         if len(better) == 1
-        else "tell the guest of its nodes: <cpu><numa><cell …/></numa></cpu>, and each cell's "
+        else "show the guest its nodes: <cpu><numa><cell …/></numa></cpu>, and each cell's "
         "memory in <numatune><memnode …/></numatune>",
         cpus=room.own,
     )
@@ -42,7 +42,7 @@ def memory(room: Room) -> Iterator[Fault]:
     if vm.numa_nodes is not None and vm.numa_nodes <= wanted:
         return
     text = "has no node" if vm.numa_nodes is None else f"is of {_of(vm.numa_nodes)}"
-    text = f"the memory {text}, and the vCPUs are pinned to CPUs of {_of(wanted)}"
+    text = f"the memory {text}, but the vCPUs are pinned to CPUs of {_of(wanted)}"
     if fits(vm.memory, homes):
         # "auto" placement asks numad, and goes with no nodeset.
         place = {"mode": "strict", "nodeset": format_list(wanted), "placement": None}
@@ -52,8 +52,8 @@ def memory(room: Room) -> Iterator[Fault]:
     yield Fault(
         "node-memory",
         text,
-        f"give the guest less than its {amount(vm.memory)}: there are {total}, and the host needs "
-        "some of that",
+        f"give the guest less than its {amount(vm.memory)}: there are {total} in all, and the "
+        f"host needs some of them",
     )
 
 
@@ -72,7 +72,7 @@ def devices(room: Room) -> Iterator[Fault]:
     others = f" and {len(far) - 1} more" if len(far) > 1 else ""
     yield Fault(
         "node-device",
-        f"{room.devices[first].kind} {first}{others} is at node {node.number}, and the vCPUs are "
+        f"{room.devices[first].kind} {first}{others} is at node {node.number}, but the vCPUs are "
         f"pinned to CPUs of {_of(frozenset(homes))}",
         f"pin them to CPUs of node {node.number}: {format_list(node.cpus)}, or put the card into "
         "a slot of the other processor",
@@ -92,7 +92,7 @@ def caches(room: Room) -> Iterator[Fault]:
         many = len(better) > 1
         yield Fault(
             "node-cache",
-            f"the vCPUs are split between {len(used)} L3 caches ({shown}), and would fit on "
+            f"the vCPUs are split between {len(used)} L3 caches ({shown}), but would fit on "
             f"{len(better) if many else 'one'}",
             room.advice,
             cpus=room.own,
@@ -100,7 +100,7 @@ def caches(room: Room) -> Iterator[Fault]:
     elif len(used) == len(better) == 1 and used[0].is_dwarfed(better[0].size):
         yield Fault(
             "node-cache",
-            f"the vCPUs are on an L3 cache of {amount(used[0].size)}, and would fit on one of "
+            f"the vCPUs are on an L3 cache of {amount(used[0].size)}, but would fit on one of "
             f"{amount(better[0].size)}",
             room.advice,
             cpus=room.own,

@@ -21,7 +21,7 @@ def shares(room: Room) -> Iterator[Fault]:
         if devices and together:
             yield Fault(
                 "vm-shares",
-                f"{own.name} and {other.name} both start with the host, and both are given "
+                f"{own.name} and {other.name} both start with the host, but both are given "
                 f"{', '.join(devices)}",
                 f"virsh autostart --disable {quote(other.name)}",
                 devices=tuple(devices),
@@ -33,7 +33,7 @@ def shares(room: Room) -> Iterator[Fault]:
             "vm-shares",
             f"CPU {format_list(cpus)} of its vCPUs {'is' if len(cpus) == 1 else 'are'} also for "
             f"the vCPUs of {', '.join(names)}",
-            f"if they are to run at once: sudo vfio-hooks init {quote(own.name)} --pins",
+            f"if they should run at the same time: sudo vfio-hooks init {quote(own.name)} --pins",
             cpus=cpus,
         )
 

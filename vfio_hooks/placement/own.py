@@ -36,7 +36,9 @@ def none(room: Room) -> Iterator[Fault]:
     is_wide = bool(room.vm.vcpu_pins)
     yield Fault(
         "pins-none",
-        "the vCPUs are pinned to every CPU, which is no pin" if is_wide else "no vCPU is pinned",
+        "the vCPUs are pinned to every CPU, which is the same as no pin"
+        if is_wide
+        else "no vCPU is pinned",
         room.advice,
     )
 
@@ -46,7 +48,7 @@ def everywhere(room: Room) -> Iterator[Fault]:
         how = room.best.hint if isinstance(room.best, HookError) else room.advice
         yield Fault(
             "pins-all",
-            f"the vCPUs are pinned to all {len(room.own)} CPUs of this host, and leave it none",
+            f"the vCPUs are pinned to all {len(room.own)} CPUs of this host, which leaves it none",
             how,
             cpus=room.own,
         )
@@ -152,7 +154,7 @@ def half_core(room: Room) -> Iterator[Fault]:
         cpus = frozenset[int]().union(*halves)
         yield Fault(
             "pins-half-core",
-            f"the vCPUs have {_cpus(cpus & room.own)} without the SMT siblings "
+            f"the vCPUs have {_cpus(cpus & room.own)} but not their SMT siblings "
             f"{format_list(cpus - room.own)}, which the host uses",
             room.advice,
             cpus=cpus,

@@ -1,18 +1,19 @@
-"""The monitors of a user's desktop: those on the passed graphics card are switched off meanwhile.
+"""The monitors of a user's desktop: those on the passed graphics card are off while the VM runs.
 
-An empty table finds the session that is on the screen, and the outputs that hang on the passed
-card; it switches these off before the card is taken, and has the whole layout back after the VM:
-modes, rates, positions, rotation, scale and the primary output. The commands run as the session's
-user. X11 is spoken to with xrandr, KDE's Wayland session with kscreen-doctor, GNOME's over D-Bus,
-and sway and its like with wlr-randr. A locked session is as good as any.
+An empty table finds the session that is on the screen, and the outputs of the passed card. It
+switches these off before the card is taken. After the VM it restores the whole layout: modes,
+rates, positions, rotation, scale and the primary output. The commands run as the session's user.
+They are xrandr for X11, kscreen-doctor for KDE on Wayland, D-Bus calls for GNOME, and wlr-randr for
+sway and similar compositors. A locked session works as well.
 
-A desktop has all cards open that it has found, with a monitor or without. How it lets one go is
-a ladder, and `vfio-hooks plan` tells the rung for each program that has the card open:
+A desktop keeps every card open that it has found, with a monitor or without. How it lets go of a
+card differs, and `vfio-hooks plan` shows the rung of this ladder for each program that has the card
+open:
 
-    1. udev is made to tell that the card has gone: the desktop closes it, and uses it again
+    1. udev is made to announce that the card has gone: the desktop closes it, and uses it again
        after the VM.
-    2. The desktop is told at login to leave the card alone: `vfio-hooks desktop VM` shows how,
-       and writes it with --write.
+    2. The desktop is configured, before login, to leave the card alone: `vfio-hooks desktop VM`
+       shows how, and writes that with --write.
     3. The session ends: [session], with restart = "without-card" for a desktop on another card.
     4. A service of the system has it: [[service]] stops that.
 
@@ -26,14 +27,14 @@ a ladder, and `vfio-hooks plan` tells the rung for each program that has the car
     niri       2     debug { ignore-drm-device "..." }      -
     nvidia's   3     __EGL_VENDOR_LIBRARY_FILENAMES         -
 
-Layouts were tried on these versions themselves, without hardware. The rungs are from the programs'
-sources and documentation: none was tried on a real card yet. niri's setting is not written.
+Layouts were tried with these versions, but without hardware. The rungs come from the programs'
+sources and documentation; none of them was tried on a real card yet. niri's setting is not written.
 
-sway and labwc take variables from what starts them; below ~/.config/environment.d they are seen
-only by what systemd's user manager starts, as it does KWin.
+sway and labwc take variables from the program that starts them. Variables below
+~/.config/environment.d are seen only by programs that systemd's user manager starts, such as KWin.
 
-KWin remembers for good that a monitor was off. Should the host crash while the VM runs, the
-monitor stays dark after it: `kscreen-doctor output.DP-1.enable` lights it again.
+KWin remembers permanently that a monitor was off. If the host crashes while the VM runs, the
+monitor stays dark afterwards: `kscreen-doctor output.DP-1.enable` switches it on again.
 """
 
 from collections.abc import Iterator
@@ -71,8 +72,8 @@ _NEEDED = (
     "QT_QPA_PLATFORM",
 )
 _ELSEWHERE = (
-    "make another card the first one, in the firmware or by its slot; or use [session], which ends "
-    "the desktop meanwhile"
+    "make another card the first one, in the firmware or by its slot; or use [session], which "
+    "ends the desktop while the VM runs"
 )
 
 
@@ -134,13 +135,16 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     for wish in options.outputs:
         got = granted[str(wish["name"])].scale
         if "scale" in wish and abs(float(got.partition("x")[0]) - float(wish["scale"])) > 0.001:
-            yield f"display: {wish['name']} cannot have the scale {wish['scale']:g}: it gets {got}"
+            yield (
+                f"display: {wish['name']} does not support the scale {wish['scale']:g}: "
+                f"it gets {got}"
+            )
     dark = sorted(change.screen.layout.lit - change.layout.lit) if change.layout else []
     if dark and change.knob.back_end == "kscreen":
         words = " ".join(f"output.{name}.enable" for name in dark)
         yield (
-            f"display: KWin remembers that {', '.join(dark)} was off: should the host crash while "
-            f"the VM runs, light it again with kscreen-doctor {words}"
+            f"display: KWin remembers that {', '.join(dark)} was off. If the host crashes while "
+            f"the VM runs, switch it on again with kscreen-doctor {words}"
         )
 
 
@@ -200,7 +204,9 @@ def _knob(
 ) -> DisplayLayout:
     needed = "DISPLAY" if back_end == "xrandr" else "XDG_RUNTIME_DIR"
     if needed not in variables:
-        raise HookError(f"display: {session}: none of its programs knows its {needed}")
+        raise HookError(
+            f"display: {session}: no program of this session has {needed} in its environment"
+        )
     if back_end != "xrandr":
         # Xwayland, where that is left, would be asked once the compositor has gone.
         variables = {**variables, "DISPLAY": "", "XAUTHORITY": "", "QT_QPA_PLATFORM": "wayland"}
@@ -221,7 +227,7 @@ def _check_not_first(
         why = f"is the boot display, and {knob.user} has a desktop on {knob.display}"
     else:
         return
-    raise HookError(f"display: {address} {why}: without it the desktop would crash", _ELSEWHERE)
+    raise HookError(f"display: {address} {why}: the desktop would crash without it", _ELSEWHERE)
 
 
 def _is_provider_0(

@@ -1,12 +1,12 @@
-"""The frequency governor of the VM's CPUs, and what goes with it, for as long as the VM runs.
+"""The frequency governor of the VM's CPUs, and related settings, while the VM runs.
 
-An empty table sets the governor performance. CPUs that can only change their frequency together
-are one policy of the kernel, and are set together; every policy gets its own former values back,
-and its governor's tunables, which the kernel may have forgotten.
-A policy whose CPUs are offline when the VM stops gets its own values back when they are online,
+An empty table sets the governor performance. CPUs that can only change their frequency together are
+one policy of the kernel, and are set together. Every policy gets its own former values back,
+including its governor's tunables, which the kernel may have forgotten.
+If all CPUs of a policy are offline when the VM stops, it gets its values back when they are online,
 with the next event of a VM that has a vm.toml, or by vfio-hooks undo.
-When several VMs want a policy in different ways, the one that was started last has its way,
-and the one before it when that one stops.
+If several VMs need different values for a policy, the VM that was started last decides, and when it
+stops, the VM before it.
 """
 
 from collections.abc import Iterator
@@ -72,8 +72,8 @@ def _chosen(domain: Domain, options: Options, host: Host) -> list[Policy]:
     if not there:
         raise HookError(
             f"governor: this host has no CPU frequency control ({FOLDER} has no policy)",
-            "switch it on in the firmware or load its driver (modprobe acpi_cpufreq); in a virtual "
-            "machine there is none: take [governor] out of vm.toml",
+            "switch it on in the firmware, or load its driver (modprobe acpi_cpufreq); a virtual "
+            "machine has none, so remove [governor] from vm.toml there",
         )
     if options.cpus == "all" or not domain.pinned:
         return there
@@ -109,8 +109,8 @@ def _boost(on: bool, host: Host) -> Step:
     switch = boost_switch(host)
     if switch is None:
         raise HookError(
-            "governor: this host's CPU frequency driver has no switch for boost",
-            "take boost out of [governor]",
+            "governor: this host's CPU frequency driver cannot switch boost",
+            "remove boost from [governor]",
         )
     path, inverted = switch
     return Step("governor", File(path), Override(str(int(on != inverted))))
@@ -146,8 +146,8 @@ def _preference(policy: Policy, options: Options, host: Host) -> Step | None:
     held = policy.is_self_governed and options.governor == "performance"
     if held and wanted not in (None, "performance"):
         raise HookError(
-            f"governor: {policy.driver} allows no energy_performance_preference but performance "
-            f"while the governor is performance, so not {wanted!r}",
+            f"governor: {policy.driver} allows only the energy_performance_preference "
+            f"performance while the governor is performance, so not {wanted!r}",
             'set governor = "powersave" in [governor]',
         )
     if held and policy.preferences:
@@ -159,7 +159,7 @@ def _preference(policy: Policy, options: Options, host: Host) -> Step | None:
         raise HookError(
             f"governor: {policy.name} ({policy.driver}) has no energy_performance_preference "
             f"{wanted!r}",
-            f"there are: {there}" if there else "take it out of [governor]",
+            f"there are: {there}" if there else "remove it from [governor]",
         )
     knob = EnergyPreference(policy.file("energy_performance_preference"))
     is_asked = options.energy_performance_preference is not None
@@ -172,7 +172,7 @@ def _frequency(policy: Policy, wanted: int, boosted: bool) -> int:
     frequency that there is. Where boost is off still, nothing shows how far it will go with it."""
     if not policy.lowest <= wanted or (wanted > policy.highest and not boosted):
         raise HookError(
-            f"governor: min_freq = {wanted} (kHz) is none of {policy.name}'s frequencies",
+            f"governor: min_freq = {wanted} (kHz) is not a frequency that {policy.name} has",
             f"they go from {policy.lowest} to {policy.highest}",
         )
     return next((one for one in policy.frequencies if one >= wanted), wanted)

@@ -1,12 +1,12 @@
 """What graphics cards need besides a driver: resets, power states, sizes of memory windows.
 
-An empty table looks after the card's return. A card that its driver does not take back when the
-VM has ended, as AMD's do whose reset does not work, is removed from the bus and found anew; and
-the others of the VM's devices come back meanwhile, whatever becomes of it. The keys set more, for
-each of the VM's graphics cards; all values of before come back.
+An empty table makes sure that the card comes back. A card that its driver does not take back when
+the VM has ended, as with AMD cards whose reset does not work, is removed and the bus is rescanned.
+The VM's other devices come back in any case. The keys set more for each of the VM's graphics cards;
+all previous values are restored.
 
-Devices with managed='yes' are given back by libvirt, in the order of the XML: put function 0 of a
-card last, so that its other functions have their drivers by then.
+libvirt gives devices with managed='yes' back in the order of the XML. Put function 0 of a card
+last, so that its other functions have their drivers by then.
 """
 
 from collections.abc import Iterator
@@ -96,7 +96,7 @@ def _watched(domain: Domain, options: Options, seconds: float, host: Host) -> St
     words = (pidfile(domain.name), f"{seconds:g}", options.alive_action, *addresses)
     knob = service(
         f"vfio-hooks-alive-{domain.uuid}",
-        f"Whether VM {domain.name} uses its graphics card",
+        f"Watch whether VM {domain.name} uses its graphics card",
         argv("vfio_hooks.services.alive", *words),
         f"watches for {seconds:g} s whether the guest uses its card",
     )
@@ -120,7 +120,7 @@ def _check_size(host: Host, function: Function, bar: int, size: int) -> None:
         sizes = ", ".join(map(str, there))
         raise HookError(
             f"gpu: {function.address}: BAR {bar} cannot have {size} MiB",
-            f"it can have {sizes}" if there else "it has one size for good; lspci -vv tells",
+            f"it can have {sizes}" if there else "its size is fixed; lspci -vv shows it",
         )
 
 
@@ -129,8 +129,8 @@ def _chosen(domain: Domain, options: Options, host: Host) -> list[Function]:
         found = passed_displays(host, domain)
         if not found:
             raise HookError(
-                f"gpu: domain {domain.name} passes no graphics card of this host through",
-                "name its functions in [gpu], or take the table out of vm.toml",
+                f"gpu: domain {domain.name} is given no graphics card of this host",
+                "name its functions in [gpu], or remove the table from vm.toml",
             )
         return found
     given = {passed.address for passed in domain.pci}

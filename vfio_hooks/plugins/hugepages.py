@@ -1,15 +1,17 @@
-"""The hugepages that the VM's memory is made of, there from before it starts until it has ended.
+"""The hugepages of the VM's memory: added before it starts, and removed when it has ended.
 
-How many, of which size and on which NUMA nodes of the host is in the domain: its memory or that
-of its NUMA cells and memory devices, <memoryBacking><hugepages>, and <numatune>. Where <numatune>
-names no nodes, the pages are put where the pinned CPUs are; without pins, on all nodes. Several
-nodes share them evenly. The pages come on top of those that are there already, other VMs' or a
-static pool, and just as many are taken away again; who starts or ends meanwhile does not matter.
+The domain says how many pages there are, of which size and on which NUMA nodes of the host: by its
+memory or that of its NUMA cells and memory devices, by <memoryBacking><hugepages>, and by
+<numatune>. If <numatune> names no nodes, the pages are put where the pinned CPUs are; without pins,
+on all nodes. Several nodes share them evenly. The pages are added to those that exist already, for
+other VMs or in a static pool, and exactly as many are removed again. So it does not matter which
+VMs start or end in between.
 
-Free memory is rarely in one piece. What the kernel does not find at once is looked for again, with
-caches dropped and memory compacted, until `timeout`; then the start fails, says what the memory
-is used for, and gives back what it took. Pages of 1 GiB are to be had soon after boot, or not at
-all: a host that needs them reserves them on the kernel's command line, and uses `reuse`.
+Free memory is rarely in one piece. If the kernel does not find all pages at once, caches are
+dropped, memory is compacted, and the search goes on until `timeout`. If that does not help, the
+start fails, says what the memory is used for, and gives back what it took. Pages of 1 GiB are
+usually available only soon after boot. A host that needs them reserves them on the kernel's command
+line, and sets `reuse`.
 """
 
 from collections.abc import Iterator
@@ -30,7 +32,10 @@ from vfio_hooks.steps import Step
 
 _SMALL = 4
 """KiB of an ordinary page, which a part of the memory may be told to have."""
-_SAID = "how many, <memory> in the VM's XML says, and how large, <hugepages> in <memoryBacking>"
+_SAID = (
+    "<memory> in the VM's XML says how many pages there are, and <hugepages> in "
+    "<memoryBacking> how large they are"
+)
 INSTEAD = dict.fromkeys(("pages", "nr_hugepages", "count", "size", "pagesize", "memory"), _SAID)
 
 
@@ -75,9 +80,9 @@ def _needed(domain: Domain, options: Options, host: Host) -> dict[tuple[int, int
     """How many pages the domain is made of, by host node and page size."""
     if domain.hugepages is None and not any(part.page for part in _parts(domain)):
         raise HookError(
-            f"hugepages: domain {domain.name} does not ask for any",
-            "add <memoryBacking><hugepages/></memoryBacking> to it (virsh edit), or take "
-            "[hugepages] out of vm.toml",
+            f"hugepages: domain {domain.name} does not ask for hugepages",
+            "add <memoryBacking><hugepages/></memoryBacking> to it (virsh edit), or remove "
+            "[hugepages] from vm.toml",
         )
     there = {node.number: node for node in nodes(host) if node.memory}
     total: dict[tuple[int, int], int] = {}
@@ -119,8 +124,8 @@ def _page_size(host: Host, pages: tuple[HugePages, ...], part: MemoryDevice) -> 
             f"hugepages: the domain asks for pages of {amount(size)}",
             f"this host has {sizes}: change <page size> in its <memoryBacking> (virsh edit)"
             if there
-            else "this host's kernel has none: take <memoryBacking><hugepages> out of its XML "
-            "(virsh edit), and [hugepages] out of vm.toml",
+            else "this host's kernel has no hugepages: remove <memoryBacking><hugepages> from "
+            "its XML (virsh edit), and [hugepages] from vm.toml",
         )
     return size
 
@@ -147,7 +152,8 @@ def _homes(
 def _existing(named: CpuSet, there: dict[int, Node], who: str) -> list[int]:
     if missing := named - there.keys():
         raise HookError(
-            f"hugepages: {who} has node {format_list(missing)}, which this host has no memory on",
+            f"hugepages: {who} names node {format_list(missing)}, but this host has no memory "
+            f"there",
             f"there is: {format_list(there) or 'none'}",
         )
     return sorted(named)
@@ -167,6 +173,6 @@ def _check_room(host: Host, domain: Domain, node: int, wanted: int) -> None:
     if wanted > memory - taken:
         raise HookError(
             f"hugepages: domain {domain.name} needs {amount(wanted)} on node {node}, which has "
-            f"{amount(memory)}, {amount(taken)} of it in hugepages already",
+            f"{amount(memory)}, {amount(taken)} of it already in hugepages",
             "stop another VM, give this one less memory, or let it use another node",
         )

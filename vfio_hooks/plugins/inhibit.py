@@ -1,9 +1,9 @@
-"""No suspend while the VM runs, and no sleep because the user is idle.
+"""The host does not suspend while the VM runs, and does not sleep because the user is idle.
 
-A guest's input does not count as use of the host, so the host would fall asleep under it; and few
-passed-through devices survive a suspend that their driver knows nothing of. The VM holds a lock of
-systemd-logind's for that, which `systemd-inhibit --list` shows. It is gone when the VM is, also
-after a crash of QEMU or libvirt.
+Input in a guest does not count as use of the host, so the host would fall asleep under it, and few
+passed-through devices survive a suspend that their driver does not know of. So the VM holds a lock
+of systemd-logind, which `systemd-inhibit --list` shows. The lock ends with the VM, even after a
+crash of QEMU or libvirt.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.what:
-            raise ValueError("what is empty: then there is nothing to inhibit")
+            raise ValueError("what is empty, so there is nothing to inhibit")
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
@@ -71,6 +71,6 @@ def _check_logind(host: Host) -> None:
     except Gone:
         pass
     raise HookError(
-        "inhibit: this host has no systemd-logind, and nobody else can be asked not to suspend it",
-        f"systemctl unmask {_LOGIND}, or take [inhibit] out of vm.toml",
+        "inhibit: this host has no systemd-logind, and nothing else can keep it from suspending",
+        f"systemctl unmask {_LOGIND}, or remove [inhibit] from vm.toml",
     )

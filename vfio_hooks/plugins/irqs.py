@@ -1,21 +1,21 @@
-"""No interrupts of the host on the VM's CPUs, and the VM's own nowhere else.
+"""The host's interrupts are kept off the VM's CPUs, and the VM's own interrupts go there.
 
-The VM's CPUs are those that its vCPUs are pinned to, with <vcpupin> or <vcpu cpuset=>; for a VM
-that pins none there is an error that says what to add. Every interrupt that may go to one of them
-goes to the other CPUs it is allowed, or, where there are none, to the host's CPUs that are nearest
-in NUMA terms; so does every interrupt that comes up later. When the VM stops everything goes back,
-what came up meanwhile included, but for CPUs that another VM has. What irqbalance has placed
-meanwhile is left to it.
+The VM's CPUs are those that its vCPUs are pinned to, with <vcpupin> or <vcpu cpuset=>. If a VM pins
+none, there is an error that says what to add. Every interrupt that may go to one of these CPUs goes
+to the other CPUs that it is allowed, or, if there are none, to the host's CPUs that are nearest in
+NUMA terms. So does every interrupt that appears later. When the VM stops, all of them go back,
+including those that appeared later, except to CPUs that another VM has. Interrupts that irqbalance
+has placed in the meantime are left to it.
 
-Interrupts that the kernel places itself ("managed", as those of NVMe queues are) and those of a
-single CPU stay. A queue of one CPU has work of this CPU alone; but where a drive has fewer queues
-than the host has CPUs, several share one, and its interrupts may come to a VM's CPU for work of
-another. The kernel parameter isolcpus=managed_irq,CPUS, with the VM's CPUs, keeps these off.
+Interrupts that the kernel places itself ("managed", as those of NVMe queues) and those of a single
+CPU stay. A queue of one CPU only has work of this CPU. But if a drive has fewer queues than the
+host has CPUs, several CPUs share a queue, and its interrupts may come to a VM's CPU for work of
+another CPU. The kernel parameter isolcpus=managed_irq,CPUS, with the VM's CPUs, keeps these off.
 
-Where irqbalance runs it is told to keep off the VM's CPUs, too, and what it had been told before
-is put back. The interrupts of the VM's own PCI devices appear when the guest's driver starts; while
-the VM runs, a small service (vfio-hooks-vectors-UUID) takes them to the VM's CPUs. It also tells an
-irqbalance that is started anew, as when its package is upgraded.
+If irqbalance runs, it is told to keep off the VM's CPUs as well, and what it had been told before
+is restored. The interrupts of the VM's own PCI devices appear when the guest's driver starts; while
+the VM runs, a small service (vfio-hooks-vectors-UUID) moves them to the VM's CPUs. It also tells an
+irqbalance that is restarted, as when its package is upgraded.
 """
 
 from collections.abc import Iterator

@@ -1,12 +1,12 @@
 """The kernel's memory management and housekeeping, kept from disturbing the VM while it runs.
 
-The keys have the kernel's own names and take its own values, which are those before again when
-the VM has ended. An empty table stands for what costs a VM time and the host nothing that it
-would miss for the length of a game: no KSM (`ksm = 0`), no proactive compaction
+The keys have the kernel's own names and take the kernel's own values. The previous values are
+restored when the VM has ended. An empty table changes what costs a VM time and what the host does
+not need for the length of a game: no KSM (`ksm = 0`), no proactive compaction
 (`compaction_proactiveness = 0`), statistics every 10 seconds (`stat_interval = 10`), none of the
 samples that Linux 7 takes of all memory by default (`damon_stat = false`), and, for a VM that is
-bound to CPUs or to nodes, no NUMA balancing (`numa_balancing = 0`); each as far as the kernel has
-it. A table with any key does just what it says.
+bound to CPUs or to nodes, no NUMA balancing (`numa_balancing = 0`). What the kernel does not have
+is left out. A table with any key does only what its keys say.
 """
 
 from collections.abc import Iterator
@@ -107,13 +107,14 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             continue
         if not host.exists(path):
             raise HookError(
-                f"memory: this kernel has no {name} ({path})", f"take {name} out of [memory]"
+                f"memory: this kernel has no {name} ({path})", f"remove {name} from [memory]"
             )
         if name == "nmi_watchdog" and not _has_nmi_watchdog(host):
             if value:
                 raise HookError(
-                    "memory: this host can have no NMI watchdog: its CPUs show no event counters",
-                    "take nmi_watchdog out of [memory]",
+                    "memory: this host cannot have an NMI watchdog, because its CPUs have no "
+                    "event counters",
+                    "remove nmi_watchdog from [memory]",
                 )
             continue
         knob = Watchdog(path) if name in _WATCHDOGS else File(path)

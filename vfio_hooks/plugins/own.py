@@ -86,7 +86,9 @@ def load(folder: str, name: str) -> OwnPlugin:
     except (Exception, SystemExit) as error:
         raise _told(path, error) from error
     if not callable(getattr(module, "plan", None)):
-        raise HookError(f"{path}: has no plan()", "a plugin is plan(event, domain, options, host)")
+        raise HookError(
+            f"{path}: has no plan()", "a module needs plan(event, domain, options, host)"
+        )
     return OwnPlugin(path, module)
 
 

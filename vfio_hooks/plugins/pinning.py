@@ -11,7 +11,7 @@ from vfio_hooks.host.cpu import online
 from vfio_hooks.host.cpulist import CpuSet, format_list
 
 Pin = Literal["emulatorpin", "iothreadpin"]
-SAID = "which CPUs, <vcpupin> in the VM's XML says: vfio-hooks init VM --pins writes it"
+SAID = "<vcpupin> in the VM's XML says which CPUs; vfio-hooks init VM --pins writes it"
 
 
 def kept(domain: Domain, running: CpuSet) -> CpuSet:
@@ -38,8 +38,8 @@ def own_cpus(plugin: str, domain: Domain, also: tuple[Pin, ...], host: Host) -> 
     if not running - cpus:
         raise HookError(
             f"{plugin}: domain {domain.name} pins CPUs {format_list(cpus & running)}, which are "
-            "all that this host has running",
-            "leave it one core at least: change <vcpupin> in <cputune>, or <vcpu cpuset=>",
+            f"all CPUs of this host that are online",
+            "leave the host at least one core: change <vcpupin> in <cputune>, or <vcpu cpuset=>",
         )
     return cpus
 

@@ -7,12 +7,13 @@ There may be several tables, one for each program:
     user = "me"
 
 Each program is a systemd unit of its own, vfio-hooks-VM-NAME.service, and finds the display, sound
-and message bus of the user's graphical session. What it prints is in the journal of its unit. It is
-stopped when the VM stops, and when QEMU crashes, whatever became of libvirt. In the environment
-it has VFIO_HOOKS_VM, the VM's name.
+and message bus of the user's graphical session. Its output goes to the journal of its unit. It is
+stopped when the VM stops, even if QEMU or libvirt crashes. In its environment, VFIO_HOOKS_VM is the
+VM's name.
 
-A command that the user cannot execute is an error before anything is changed. A program that fails
-later does not harm the VM: that is logged, and `vfio-hooks status` shows that it is not running.
+If the user cannot execute the command, there is an error before anything is changed. A program that
+fails later does not harm the VM. It is logged, and `vfio-hooks status` shows that the program is
+not running.
 """
 
 import os
@@ -102,7 +103,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         return
     # One that cannot be started is no reason to undo what else was done at `started`.
     required = options.when == "prepare"
-    about = f"VM {domain.name}, for what runs beside it"
+    about = f"VM {domain.name}, for the programs that run beside it"
     life = Transient(
         f"vfio-hooks-life-{domain.uuid}.service",
         services.lifetime(domain.name),
@@ -161,7 +162,9 @@ def _program(host: Host, options: Options, user: Account) -> str:
     folder that is not there."""
     wanted = options.words[0]
     if "/" in wanted and not wanted.startswith("/"):
-        raise HookError(f"process: {wanted}: not a whole path", "write it from / on, or the name")
+        raise HookError(
+            f"process: {wanted}: not an absolute path", "write the path from /, or only the name"
+        )
     places = [wanted]
     if "/" not in wanted:
         home = (f"{user.home}/.local/bin",)
@@ -174,13 +177,15 @@ def _program(host: Host, options: Options, user: Account) -> str:
     there = [f"{p}: {why}" for p, why in reasons.items() if not why.startswith("there is no")]
     if there or "/" in wanted:
         told = there[0] if there else f"{wanted}: there is no such file"
-        raise HookError(f"process: {told}", "see command and user in [[process]]")
-    raise HookError(f"process: {wanted}: no such program", f"install it; looked for in {SEARCH}")
+        raise HookError(f"process: {told}", "check command and user in [[process]]")
+    raise HookError(
+        f"process: {wanted}: no such program", f"install it; it was looked for in {SEARCH}"
+    )
 
 
 def _check_folder(host: Host, options: Options) -> None:
     if options.folder is not None and not host.exists(options.folder):
-        raise HookError(f"process: {options.folder}: no such folder", "see folder in [[process]]")
+        raise HookError(f"process: {options.folder}: no such folder", "check folder in [[process]]")
 
 
 def _unit(domain: Domain, name: str) -> str:

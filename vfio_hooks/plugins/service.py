@@ -9,8 +9,9 @@ There may be several tables, one for each unit:
     unit = "smb.service"
     action = "start"
 
-When the VM ends the unit runs again if it ran before, and only then. Of several VMs that want it
-differently the last one to start has its way, and it is as before when the last of them has ended.
+When the VM ends, the unit runs again if it ran before, and only then. If several VMs need it in
+different states, the VM that was started last decides. The unit is as before when the last of them
+has ended.
 """
 
 import re
@@ -44,9 +45,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]{1,255}", self.unit) or self.unit[0] in "-.":
-            raise ValueError(f"unit: {self.unit!r} is no name of a systemd unit")
+            raise ValueError(f"unit: {self.unit!r} is not the name of a systemd unit")
         if _OURS.fullmatch(self.name):
-            raise ValueError(f"unit: libvirt or its hook cannot do without {self.name}")
+            raise ValueError(f"unit: libvirt or its hook needs {self.name}")
         if self.timeout <= 0:
             raise ValueError("timeout must be more than 0 seconds")
 

@@ -1,25 +1,26 @@
 """The desktop on the host's only graphics card: ended while a VM has the card, back afterwards.
 
-An empty table does all that such a card needs before a driver lets it go. The display manager is
-stopped, with the sessions on it, and the card's device nodes are waited for until no program
-has them open. Then the text console is unbound, and so is the framebuffer that the firmware set
-up, where one sits on the card. nvidia's kernel modules are unloaded, and its daemons
-nvidia-persistenced and nvidia-powerd stopped for that; other drivers need no unloading.
+An empty table does everything that has to be done before a driver lets go of such a card. The
+display manager is stopped, with its sessions, and the hook waits until no program has the card's
+device nodes open. Then the text console is unbound, and so is the framebuffer that the firmware set
+up, if it is on the card. nvidia's kernel modules are unloaded, and its daemons nvidia-persistenced
+and nvidia-powerd are stopped for that; other drivers need no unloading.
 
-When the VM ends, or does not start, all of it comes back in the opposite order, the display
-manager last; what did not run before stays off. The programs of the session end with it, so save
-what is open. The VM may be started from the desktop all the same: libvirt goes on with the start
-when the program that asked for it is gone. The card itself is given to the VM with <hostdev>, and
-[pci] brings its drivers back.
+When the VM ends, or does not start, everything comes back in the opposite order, the display
+manager last. What did not run before stays off. The programs of the session end with it, so save
+your work first. You can still start the VM from the desktop: libvirt continues with the start when
+the program that asked for it is gone. The card itself is given to the VM with <hostdev>, and [pci]
+brings its drivers back.
 
 With restart = "without-card" the display manager is started again once the VM runs, on the cards
-that the host keeps: for a desktop that lets no card go, as with nvidia's driver. Log in anew then.
-It is stopped once more when the VM ends, with what is open in it, and starts with all cards. Nobody
-is logged in automatically: no setting for that outlives a power cut, as none is made.
+that the host keeps. This is for a desktop that never lets go of a card, as with nvidia's driver.
+You have to log in again. When the VM ends, the display manager is stopped once more, with what is
+open in it, and starts with all cards. Nobody is logged in automatically, because such a setting
+could outlast a power cut.
 
-An nvidia card beside the desktop's own, as [display] is for, needs only the last of this: with
-manager = "none" the desktop and the text console stay. Where the desktop is on another card of
-nvidia's, the modules stay as well, and vfio-pci has to have the VM's card from boot on: `vfio-hooks
+An nvidia card beside the desktop's own card, as for [display], needs only the last part of this:
+with manager = "none" the desktop and the text console stay. If the desktop is on another nvidia
+card, the modules stay as well, and vfio-pci has to have the VM's card from boot on: `vfio-hooks
 check` with the VM's name says how.
 """
 
@@ -79,8 +80,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     cards = passed_displays(host, domain)
     if not cards:
         raise HookError(
-            f"session: domain {domain.name} passes no graphics card of this host through",
-            "add it as <hostdev> (virsh edit), or take [session] out of vm.toml",
+            f"session: domain {domain.name} is given no graphics card of this host",
+            "add it as <hostdev> (virsh edit), or remove [session] from vm.toml",
         )
     cards = [card for card in cards if not is_for_guests(card.driver)]
     if not cards:
@@ -113,10 +114,10 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
         return
     held = [holder for card in cards for holder in in_use.holders(host, card.address)]
     told = {f"{one.name} (pid {one.pid})": None for one in held if in_use.is_users(host, one.pid)}
-    also = f", {', '.join(told)} among them" if told else ""
+    also = f", including {', '.join(told)}" if told else ""
     yield (
-        f"session: all programs of the session end{also}; so do the user's PipeWire, and a "
-        "[[process]] that runs in it"
+        f"session: all programs of the session end{also}, and so do the user's PipeWire and any "
+        f"[[process]] that runs in the session"
     )
 
 
@@ -125,13 +126,13 @@ def _check_another_card(host: Host, domain: Domain, options: Options) -> None:
     if options.manager == _STAYS:
         raise HookError(
             'session: manager = "none" leaves no display manager to start again',
-            "take restart or manager out of [session]",
+            "remove restart or manager from [session]",
         )
     if not any(card.driver for card in kept_displays(host, domain)):
         raise HookError(
             'session: restart = "without-card", but the host keeps no other graphics card with a '
             "driver",
-            "take restart out of [session]: the desktop is back when the VM has ended",
+            "remove restart from [session]; the desktop then comes back when the VM has ended",
         )
 
 

@@ -1,23 +1,23 @@
-"""Memory that guest and host share, as Looking Glass and Scream do: there, and with the right
+"""Memory that guest and host share, as for Looking Glass and Scream: it exists, with the right
 owner, before the VM starts.
 
-Files in /dev/shm are made in the size of the domain's <shmem> device, and removed again when the
-VM has ended; one that was there before keeps its content and gets its former owner back. Also for
-a memory-backend-file with mem-path=/dev/shm/NAME or mem-path=/dev/kvmfr0 among the arguments that
-the domain's <qemu:commandline> has. There may be several tables, each for one file by its `name`:
+Files in /dev/shm are made in the size of the domain's <shmem> device, and removed when the VM has
+ended. A file that existed before keeps its content and gets its former owner back. This also works
+for a memory-backend-file with mem-path=/dev/shm/NAME or mem-path=/dev/kvmfr0 in the domain's
+<qemu:commandline>. There may be several tables, each about one file, by its `name`:
 
     [[shm]]
     name = "looking-glass"
     owner = "alice"
 
-A table without `name` is for all of them. With a name that the domain has not, and a `size`, the
-file is made as well.
+A table without `name` is about all of them. With a name that the domain does not have, and a
+`size`, the file is made as well.
 
-For kvmfr its module is loaded, where it is not, in the size that the domain asks for; it stays
-loaded. QEMU has to be let near it: list "/dev/kvmfr0" in cgroup_device_acl in
-/etc/libvirt/qemu.conf. Where AppArmor is in force, libvirt's profile allows the file of a <shmem>,
-but nothing of <qemu:commandline>; a line "/dev/shm/NAME rw," or "/dev/kvmfr0 rw," in
-/etc/apparmor.d/local/abstractions/libvirt-qemu does.
+For kvmfr its module is loaded, if it is not loaded yet, in the size that the domain asks for. It
+stays loaded. QEMU needs access to it: add "/dev/kvmfr0" to cgroup_device_acl in
+/etc/libvirt/qemu.conf. With AppArmor, libvirt's profile allows the file of a <shmem>, but nothing
+from <qemu:commandline>. Add a line "/dev/shm/NAME rw," or "/dev/kvmfr0 rw," to
+/etc/apparmor.d/local/abstractions/libvirt-qemu for that.
 """
 
 import re
@@ -100,7 +100,10 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
             continue
         name = memory.path.rpartition("/")[2]
         if host.exists(_PROFILE) and name not in profile:
-            yield f"shm: AppArmor lets QEMU have {memory.path} only by a line in {_LOCAL_PROFILE}"
+            yield (
+                f"shm: AppArmor lets QEMU use {memory.path} only if there is a line for it in "
+                f"{_LOCAL_PROFILE}"
+            )
         if memory.path.startswith(KVMFR) and memory.path not in conf:
             yield f"shm: {memory.path} is not in cgroup_device_acl in {_QEMU_CONF}"
 
@@ -123,7 +126,7 @@ def _chosen(domain: Domain, options: Options) -> list[SharedMemory]:
     for memory in found:
         if not memory.size:
             raise HookError(
-                f"shm: how large is {memory.path}? Domain {domain.name} does not say",
+                f"shm: domain {domain.name} does not say how large {memory.path} is",
                 "set size in [[shm]]",
             )
         if not re.fullmatch(r"/dev/(shm/[^/.][^/]*|kvmfr\d+)", memory.path):
@@ -146,13 +149,14 @@ def _check(host: Host, memory: SharedMemory, found: Shared, trusted: set[int]) -
         uid = found.access.uid
         user = user_name(host, uid) or uid
         raise HookError(
-            f"shm: {memory.path} belongs to another user ({user}, uid {uid}), who may have it open "
-            f"and could read what the guest shares",
-            f'remove it; or say owner = "{user}" in [[shm]], if that is who looks at the guest',
+            f"shm: {memory.path} belongs to another user ({user}, uid {uid}), who may have it "
+            f"open and could read the shared memory",
+            f'remove it; or say owner = "{user}" in [[shm]], if this user runs the program on '
+            f"the host",
         )
     if 0 < found.size < memory.size:
         raise HookError(
-            f"shm: {memory.path} is there with {amount(found.size >> 10)}, and the domain wants "
+            f"shm: {memory.path} has {amount(found.size >> 10)}, but the domain wants "
             f"{amount(memory.size >> 10)}",
             "end the programs that use it, and remove it",
         )
@@ -164,12 +168,12 @@ def _kvmfr(host: Host, memory: SharedMemory, domain: Domain, access: Access) -> 
         if not is_known(host, "kvmfr"):
             raise HookError(
                 f"shm: {memory.path}: this kernel has no module kvmfr",
-                "install it (Looking Glass has it, with DKMS), or use a <shmem> device",
+                "install it (Looking Glass has a DKMS package of it), or use a <shmem> device",
             )
         if host.exists("/sys/module/kvmfr"):
             raise HookError(
-                f"shm: {memory.path} is not there, though kvmfr is loaded",
-                "rmmod kvmfr: it is then loaded again, with the size that the domain wants",
+                f"shm: {memory.path} does not exist, though kvmfr is loaded",
+                "rmmod kvmfr; it is then loaded again with the size that the domain wants",
             )
         # All of the module's devices get their sizes when it is loaded, in their order.
         sizes = {one.path: one.size for one in domain.shared if one.path.startswith(KVMFR)}

@@ -1,4 +1,4 @@
-"""Virtual functions (VFs) of an SR-IOV network card: made, and set up, for the VM's run.
+"""Virtual functions (VFs) of an SR-IOV network card: made, and set up, while the VM runs.
 
 There may be several tables, one for each VF or each card:
 
@@ -7,20 +7,20 @@ There may be several tables, one for each VF or each card:
     vf = 1
     vlan = 69
 
-Without `vf` a table is for every VF that the domain is given, as <hostdev>, as <interface
-type='hostdev'> or out of a libvirt network that is a pool of VFs; with `pf`, for those of this
-card. VFs that the domain names and that are not there yet are made before it starts, and all are
-removed again when no VM has any. While a VF of the card is in use the number of its VFs does not
+Without `vf` a table is about every VF that the domain is given, as <hostdev>, as <interface
+type='hostdev'> or from a libvirt network that is a pool of VFs; with `pf`, only about those of this
+card. VFs that the domain names and that do not exist yet are made before it starts. All VFs are
+removed again when no VM has any. While a VF of the card is in use, the number of its VFs cannot
 change: the start, or the removal, then fails and says who uses it. The VFs that stay keep their
-settings. A pool has those VFs that were there when libvirt started the network.
+settings. A pool has the VFs that existed when libvirt started the network.
 
-Each setting of a VF has its former value again after the VM's run. libvirt has a hand in those of
-an <interface> itself (its MAC address, and no VLAN if it names none), and chooses a pool's VF only
-when the VM starts. So the settings of these are made after libvirt's own, at libvirt's event
-"start", and are taken back before, at "stopped".
+Each setting of a VF gets its former value back after the VM. libvirt itself sets some values of an
+<interface> (its MAC address, and no VLAN if it names none), and chooses a pool's VF only when the
+VM starts. So these VFs are set up after libvirt has done its part, at libvirt's event "start", and
+restored before it, at "stopped".
 
-Where AppArmor is in force, libvirt's profile keeps QEMU from a pool's VF. A line "/dev/vfio/[0-9]*
-rw," in /etc/apparmor.d/local/abstractions/libvirt-qemu lets it have it.
+With AppArmor, libvirt's profile does not let QEMU use a pool's VF. A line "/dev/vfio/[0-9]* rw," in
+/etc/apparmor.d/local/abstractions/libvirt-qemu allows it.
 """
 
 import re
@@ -110,7 +110,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         of = f"of {options.pf}" if options.pf else "of a network card"
         raise HookError(
             f"sriov: domain {domain.name} is given no virtual function {of}",
-            "say which one with pf and vf in [[sriov]]",
+            "choose one with pf and vf in [[sriov]]",
         )
     yield from _counts(host, domain, pf, [*lent, *plain], options)
     yield from _settings(host, plain, options, lent=False)
@@ -121,8 +121,8 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     pools = [name for name in domain.networks if is_vf_pool(host, name)]
     if pools and options.vf is None:
         yield (
-            f"sriov: libvirt chooses the VF out of network {', '.join(pools)} when the VM starts; "
-            f"its settings are made then, at start"
+            f"sriov: libvirt chooses the VF from network {', '.join(pools)} when the VM starts; "
+            f"its settings are made then, at the event start"
         )
 
 
@@ -133,7 +133,7 @@ def _pf(host: Host, name: str | None) -> str | None:
     if found is None:
         raise HookError(
             f"sriov: {name} is not a network card with virtual functions on this host",
-            "ls -d /sys/class/net/*/device/sriov_numvfs shows those; some need SR-IOV to be "
+            "ls -d /sys/class/net/*/device/sriov_numvfs lists such cards; some need SR-IOV to be "
             "switched on in the firmware",
         )
     return found
@@ -165,7 +165,7 @@ def _counts(
             raise HookError(f"sriov: {card} can have {total} virtual functions, not {wanted}")
         if options.numvfs is not None and needed > options.numvfs:
             raise HookError(
-                f"sriov: VF {needed - 1} of {card} is asked for, and numvfs = {options.numvfs}",
+                f"sriov: VF {needed - 1} of {card} is asked for, but numvfs = {options.numvfs}",
                 f"set numvfs to {needed} or more, or leave it out",
             )
         if wanted > there and (in_use := next(host_sriov.users(host, card), None)):

@@ -1,6 +1,6 @@
-"""USB devices of the host: their drivers taken off them, or others put on, for the VM's run.
+"""USB devices of the host: taken from their drivers, or given to others, while the VM runs.
 
-There may be several tables; they are carried out in their order, and undone the other way round:
+There may be several tables. They are carried out in their order, and undone in reverse:
 
     [[usb]]
     device = "046d:c52b"
@@ -9,13 +9,14 @@ There may be several tables; they are carried out in their order, and undone the
     device = "1-4:1.0"
     driver = "usb-storage"
 
-QEMU takes a device's drivers off by itself when it opens the device for the guest, and puts them
-back. A table is for what it leaves to the host: that they are off before the VM starts and stay
-off while the guest has not opened the device, and are back if QEMU was killed; or for devices that
-no guest is given. A table without `device` is for all USB devices in the domain's XML.
+QEMU takes a device from its drivers by itself when it opens the device for the guest, and gives it
+back. A table does what QEMU does not do: the device is taken before the VM starts, stays without a
+driver while the guest has not opened it, and comes back if QEMU was killed. It can also be about
+devices that are not given to any guest. A table without `device` is about all USB devices in the
+domain's XML.
 
-Afterwards every interface has its former driver again, also if the device was plugged in again
-meanwhile, in another port too; a device that is gone is told in the log.
+Afterwards every interface gets its former driver back, even if the device was unplugged and plugged
+in again, in the same port or another. If a device is gone, the log says so.
 """
 
 from collections.abc import Iterator
@@ -126,7 +127,8 @@ def _chosen(domain: Domain, named: str | None, host: Host) -> list[Device]:
     if not found:
         raise HookError(
             f"usb: {named} is not plugged in",
-            "lsusb shows what is, and lsusb -t where; or set required = false in [[usb]]",
+            "lsusb shows what is plugged in, and lsusb -t where; or set required = false in "
+            "[[usb]]",
         )
     return found
 
@@ -151,8 +153,8 @@ def _check(host: Host, device: Device, interface: str) -> None:
     folder = f"{DEVICES}/{device.path}:{interface}"
     if host.maybe(f"{folder}/bInterfaceClass") == HUB_CLASS:
         raise HookError(
-            f"usb: {device} is a hub: all that is plugged into it would go",
-            "name the devices behind it instead",
+            f"usb: {device} is a hub, so everything that is plugged into it would go",
+            "name the devices that are plugged into it instead",
         )
     if lost := lost_below(host, folder):
         raise HookError(

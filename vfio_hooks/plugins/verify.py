@@ -1,9 +1,9 @@
-"""Whether the VM is left alone, looked at soon after its start and told in the log.
+"""Whether anything disturbs the VM, watched soon after its start and reported in the log.
 
 It is what `vfio-hooks verify` shows: where the VM's threads may run and do run, where its memory
 is, and which programs and interrupts of the host came to its CPUs. A small service of its own
-(vfio-hooks-verify-UUID) watches, so the VM's start does not wait for it; `vfio-hooks log` shows
-the verdicts. What is wrong is a warning there and changes nothing else.
+(vfio-hooks-verify-UUID) watches, so the VM's start does not wait for it. `vfio-hooks log` shows the
+verdicts. What is wrong is a warning there and changes nothing else.
 """
 
 from collections.abc import Iterator
@@ -36,8 +36,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     watch = ("verify", "--log", f"--seconds={options.seconds:g}", "--", domain.name)
     knob = service(
         f"vfio-hooks-verify-{domain.uuid}",
-        f"How VM {domain.name} is left alone",
+        f"Watch whether anything disturbs VM {domain.name}",
         argv("vfio_hooks", *watch, site=True),
-        f"looks for {options.seconds:g} s how the VM is left alone",
+        f"watches for {options.seconds:g} s whether anything disturbs the VM",
     )
     yield Step("verify", knob, Run(), until="stopped", required=False)

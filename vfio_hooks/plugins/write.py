@@ -1,4 +1,4 @@
-"""Any other value of the kernel that is a file of sysfs or a sysctl, for the VM's run.
+"""Any other value of the kernel that is a file of sysfs or a sysctl, set while the VM runs.
 
 There may be several tables, one for each value:
 
@@ -10,8 +10,8 @@ There may be several tables, one for each value:
     path = "/sys/class/net/enp5s0/gro_flush_timeout"
     value = 20000
 
-The value from before comes back when the VM ends, unless somebody else has changed it meanwhile;
-of several VMs that want it differently the last one to start has its way.
+The previous value is restored when the VM ends, unless somebody else has changed it in the
+meantime. If several VMs need different values, the VM that was started last decides.
 """
 
 import os
@@ -43,8 +43,8 @@ class Options:
         parts = _file(self.path).split("/")[1:]
         if not _file(self.path).startswith(_ALLOWED) or {"", ".", ".."} & set(parts):
             raise ValueError(
-                f"path must be a file below /sys or /proc/sys or the name of a sysctl, which "
-                f"{self.path!r} is not"
+                f"path must be a file below /sys or /proc/sys or the name of a sysctl, not "
+                f"{self.path!r}"
             )
 
 
@@ -60,8 +60,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         host.read(name)
     except OSError as error:
         raise HookError(
-            f"write: {options.path} cannot be read, so it could not be put back: {reason(error)}",
-            "if it is a file that is only written, set once = true",
+            f"write: {options.path} cannot be read, so it could not be restored: {reason(error)}",
+            "if the file can only be written, set once = true",
         ) from None
     yield Step("write", File(name), Override(value))
 

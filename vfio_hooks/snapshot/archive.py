@@ -30,7 +30,10 @@ def pack(path: str, entries: Iterable[Entry]) -> int:
     """Write an archive, and return how many entries it has. Raises HookError."""
     mode = next((mode for end, mode in _MODES.items() if path.endswith(end)), None)
     if mode is None:
-        raise HookError(f"{path}: what kind of archive?", "end its name in .tar.xz or .tar.gz")
+        raise HookError(
+            f"{path}: the kind of archive is unknown",
+            "give it a name that ends in .tar.xz or .tar.gz",
+        )
     count = 0
     try:
         with open(path, "xb") as file, tarfile.open(fileobj=file, mode=mode) as tar:
@@ -38,7 +41,7 @@ def pack(path: str, entries: Iterable[Entry]) -> int:
                 _add(tar, entry)
                 count += 1
     except FileExistsError:
-        raise HookError(f"{path} is there already", "remove it, or choose another name") from None
+        raise HookError(f"{path} already exists", "remove it, or choose another name") from None
     except OSError as error:
         raise HookError(f"{path}: cannot be written: {reason(error)}") from None
     return count
@@ -72,7 +75,7 @@ def unpack(path: str, folder: str) -> str:
             for number, member in enumerate(tar):
                 size += member.size
                 if size > _LARGEST or number > _MOST:
-                    raise HookError(f"{path}: too large for a captured host")
+                    raise HookError(f"{path}: too large for a snapshot of a host")
                 inside = _inside(path, folder, member.name)
                 if member.issym():
                     links[inside] = member.linkname
@@ -80,7 +83,7 @@ def unpack(path: str, folder: str) -> str:
                     _make(path, tar, member, inside)
         _link(path, folder, links)
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
-        raise HookError(f"{path}: not an archive of a host: {error}") from None
+        raise HookError(f"{path}: not a snapshot of a host: {error}") from None
     except OSError as error:
         raise HookError(f"{path}: cannot be unpacked: {reason(error)}") from None
     names = os.listdir(folder)
@@ -91,7 +94,7 @@ def unpack(path: str, folder: str) -> str:
 def _inside(path: str, folder: str, name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
-        raise HookError(f"{path}: {name} would be outside of the folder it is unpacked into")
+        raise HookError(f"{path}: {name} would be outside the folder that it is unpacked into")
     return os.path.join(folder, *parts)
 
 

@@ -126,7 +126,7 @@ def remedy(kind: Kind, name: str, cpus: CpuSet) -> str:
     for part, text in (
         ("tick", f"nohz_full={own} at boot"),
         ("watchdog_timer_fn", "soft_watchdog = 0 in [memory]"),
-        ("clocksource_watchdog", "tsc=reliable at boot, if the processor's is"),
+        ("clocksource_watchdog", "tsc=reliable at boot, if the processor's TSC is"),
         ("RCU", f"rcu_nocbs={own} at boot"),
         ("NET", "[irqs]"),
         ("SCHED", f"nohz_full={own} at boot"),
@@ -136,7 +136,7 @@ def remedy(kind: Kind, name: str, cpus: CpuSet) -> str:
     ):
         if part in name:
             return text
-    return "[cpus]: the programs that send it then run elsewhere" if kind == "ipi" else ""
+    return "[cpus], so that the programs that send it run elsewhere" if kind == "ipi" else ""
 
 
 def _of_task(name: str, own: str) -> str:

@@ -80,7 +80,7 @@ def _tracefs(folders: Sequence[str]) -> str:
         if os.path.isdir(f"{folder}/instances"):
             return folder
     raise HookError(
-        f"{folders[0]}: the kernel's tracer is not there",
+        f"{folders[0]}: the kernel's tracer is not available",
         "mount it: mount -t tracefs tracefs /sys/kernel/tracing; without it, leave out --trace",
     )
 

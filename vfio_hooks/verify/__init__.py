@@ -54,7 +54,7 @@ def verify(host: Host, vm: str, seconds: float) -> list[Verdict]:
         _memory(host, pid, domain, kept),
     ]
     if not own:
-        text = "its vCPUs may use every CPU of the host, so none is its own"
+        text = "its vCPUs may use every CPU of the host, so it has no CPU to itself"
         return [*verdicts, Verdict("note", "tasks and interrupts", text)]
     return [*verdicts, *disturbances(host, seen)]
 
@@ -66,7 +66,7 @@ def own_cpus(host: Host, vm: str) -> tuple[CpuSet, frozenset[int]]:
     kept = _kept(host, vcpus, {thread.tid: allowed(host, thread) for thread in vcpus})
     if not kept:
         raise HookError(
-            f"{vm}: its vCPUs may use every CPU of the host, so none is its own",
+            f"{vm}: its vCPUs may use every CPU of the host, so it has no CPU to itself",
             "pin them: vfio-hooks init --pins chooses CPUs",
         )
     return frozenset[int]().union(*kept.values()), frozenset(thread.tid for thread in vcpus)
@@ -75,7 +75,7 @@ def own_cpus(host: Host, vm: str) -> tuple[CpuSet, frozenset[int]]:
 def _vcpu_threads(of_vm: Sequence[Thread], vm: str) -> list[Thread]:
     vcpus = [thread for thread in of_vm if _VCPU.fullmatch(thread.name)]
     if not vcpus:
-        raise HookError(f"{vm} has no vCPU thread", "it may just be ending")
+        raise HookError(f"{vm} has no vCPU thread", "it may be ending right now")
     return vcpus
 
 
@@ -94,7 +94,7 @@ def disturbances(host: Host, seen: Watch) -> list[Verdict]:
 def _process(host: Host, vm: str) -> int:
     pid = host.maybe(pidfile(vm)) if "/" not in vm else None
     if not pid or not host.exists(f"/proc/{pid}/task"):
-        raise HookError(f"{vm}: no such VM runs here", "virsh list shows those that do")
+        raise HookError(f"{vm}: no such VM runs here", "virsh list shows those that run")
     return int(pid)
 
 
@@ -159,7 +159,7 @@ def _places(thread: Thread, cpus: CpuSet, seen: Watch) -> str:
 def _memory(host: Host, pid: int, domain: Domain, vcpus: Mapping[int, CpuSet]) -> Verdict:
     found, where = memory_by_node(host, pid), nodes(host)
     if not found:
-        return Verdict("note", "memory", "the kernel does not show where it is")
+        return Verdict("note", "memory", "the kernel does not show where its memory is")
     text = placed(found)
     if vcpus:
         text += f"; the vCPUs are on node {format_list(homes(vcpus.values(), where))}"
@@ -177,7 +177,7 @@ def _tasks(seen: Watch) -> Iterator[Verdict]:
     elif not seen.unseen:
         yield Verdict("ok", subject, "no other program ran")
     if seen.unseen:
-        short = f"{seen.unseen / 1e6:.0f} ms of programs too short to be seen"
+        short = f"{seen.unseen / 1e6:.0f} ms of programs that ran too shortly to be seen"
         yield Verdict("wrong" if users else "note", subject, short)
     if kernels:
         yield Verdict("note", subject, f"the kernel's own ran: {_longest(kernels)}")
@@ -197,14 +197,14 @@ def _interrupts(host: Host, seen: Watch) -> Iterator[Verdict]:
     order = sorted(foreign.items(), key=lambda one: -one[1])
     told = ", ".join(f"{count} of IRQ {name}" for name, count in order[:_SHOWN])
     if not order:
-        yield Verdict("ok", subject, "none of the host's devices")
+        yield Verdict("ok", subject, "none from the host's devices")
         return
     told += _more(len(order))
     if managed := [
         number for name in foreign if _is_managed(host, number := name.split()[0], seen)
     ]:
         told += f"; the kernel itself places IRQ {', '.join(managed)}: "
-        told += f"isolcpus=managed_irq,{format_list(seen.cpus)} on its command line keeps them off"
+        told += f"isolcpus=managed_irq,{format_list(seen.cpus)} on its command line keeps it off"
     yield Verdict("wrong", subject, told)
 
 

@@ -27,7 +27,8 @@ def far(
 ) -> list[str]:
     """What is wrong, if anything; `vcpus` are the CPUs of each that is kept to some."""
     wrong = [
-        f"guest node {cell} is on node {format_list(nodes)}, and its vCPUs on {format_list(near)}"
+        f"guest node {cell} is on node {format_list(nodes)}, but its vCPUs are on "
+        f"{format_list(near)}"
         for cell, nodes in sorted(domain.cell_nodes.items())
         if (near := homes(_of_cell(domain, cell, vcpus), where)) and not nodes <= near
     ]

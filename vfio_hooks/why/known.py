@@ -34,7 +34,7 @@ KNOWN = (
         rf"vfio: Cannot reset device {_DEVICE}, depends on group (?P<group>\d+) which is not owned",
         "A reset of {device} would also reset a function in IOMMU group {group}, which this VM "
         "does not have. So QEMU cannot reset the device in that way.",
-        "pass the function in group {group} to the VM, too: vfio-hooks iommu shows it",
+        "pass the function in group {group} to the VM as well; vfio-hooks iommu shows it",
         f"{_QEMU}, hw/vfio/container.c",
     ),
     Known(
@@ -43,7 +43,7 @@ KNOWN = (
         "owned",
         "A reset of {device} would also reset {other}, which this VM does not have. So QEMU "
         "cannot reset the device in that way.",
-        "pass {other} to the VM, too",
+        "pass {other} to the VM as well",
         f"{_QEMU}, hw/vfio/iommufd.c",
     ),
     Known(
@@ -51,7 +51,7 @@ KNOWN = (
         rf"vfio: Cannot reset device {_DEVICE}, no available reset mechanism",
         "The kernel has no way to reset {device}. The guest gets it as the last user left it.",
         "if the device does not work after a restart of the VM, suspend and resume the host, or "
-        "reboot it; vfio-hooks check tells whether a module such as vendor-reset may help",
+        "reboot it; vfio-hooks check says whether a module such as vendor-reset may help",
         f"{_QEMU}, hw/vfio/pci.c",
     ),
     Known(
@@ -65,7 +65,7 @@ KNOWN = (
         "device-inaccessible",
         rf"{_DEVICE}: Unable to change power state from (?P<state>\S+) to \S+, device "
         "inaccessible",
-        "{device} does not answer any more: reads of its configuration space return nothing.",
+        "{device} no longer answers: reads of its configuration space return nothing.",
         "reboot the host, or switch it off and on; then, in vm.toml below [gpu]: d3cold = false",
         f"{_LINUX}, drivers/pci/pci.c",
         boot=True,
@@ -73,7 +73,8 @@ KNOWN = (
     Known(
         "one-to-one-mapping",
         rf"{_DEVICE}: Firmware has requested this device have a 1:1 IOMMU mapping",
-        "The firmware keeps memory of its own mapped for {device} (Intel calls this an RMRR). The "
+        "The firmware keeps some of its own memory mapped for {device} (Intel calls this an "
+        "RMRR). The "
         "kernel refuses to give such a device to a VM.",
         "look for a firmware setting that ends this use of the device (on HPE servers: shared "
         "memory, or RMRR), or pass another device",
@@ -85,22 +86,22 @@ KNOWN = (
         "Something else on the host uses this memory of {device}; often it is the framebuffer "
         "that the firmware set up.",
         "the lines below this range in /proc/iomem (read it with sudo) name the user; with [pci] "
-        "in vm.toml the hook takes the firmware's framebuffer off it",
+        "in vm.toml the hook removes the firmware's framebuffer from it",
         f"{_LINUX}, drivers/pci/pci.c",
     ),
     Known(
         "region-in-use",
         rf"vfio_region_(?:read|write)\({_DEVICE}:region(?P<bar>\d).*: Device or resource busy",
         "The guest uses memory of {device} that something else on the host has reserved.",
-        "the kernel's line about BAR {bar} of the same time has the range; /proc/iomem names its "
+        "the kernel's line about BAR {bar} at the same time has the range; /proc/iomem names its "
         "user",
         f"{_QEMU}, hw/vfio/helpers.c",
     ),
     Known(
         "group-not-viable",
         r"group (?P<group>\d+) is not viable",
-        "IOMMU group {group} has a device that still has a driver of the host. A group is given "
-        "to a VM as a whole.",
+        "IOMMU group {group} has a device that still has a driver of the host. A group can only "
+        "be given to a VM as a whole.",
         "vfio-hooks iommu shows what is in the group; pass these devices as well, or in vm.toml "
         'below [pci]: group = "bind"',
         f"{_QEMU}, hw/vfio/container.c",
@@ -108,9 +109,9 @@ KNOWN = (
     Known(
         "device-not-in-group",
         r"error getting device from group (?P<group>\d+)",
-        "The kernel does not hand the device out of IOMMU group {group}: it has no vfio driver, "
-        "or its driver refused.",
-        "the kernel's lines of the same time say why; vfio-hooks plan shows which driver it gets",
+        "The kernel does not hand out the device from IOMMU group {group}: it has no vfio "
+        "driver, or its driver refused.",
+        "the kernel's lines at the same time say why; vfio-hooks plan shows which driver it gets",
         f"{_QEMU}, hw/vfio/container.c",
     ),
     Known(
@@ -125,8 +126,8 @@ KNOWN = (
         r"(?:[Ff]ailed to|[Cc]ould not) open '?(?P<node>/dev/[^\s':]+)'?: (?:Permission denied|"
         "Operation not permitted)",
         "QEMU may not open {node}.",
-        "look for a line of AppArmor or SELinux of the same time; else see cgroup_device_acl in "
-        "/etc/libvirt/qemu.conf, and who owns the file",
+        "look for a line of AppArmor or SELinux at the same time; otherwise check "
+        "cgroup_device_acl in /etc/libvirt/qemu.conf, and who owns the file",
         f"{_QEMU}, hw/vfio/container.c and block/file-posix.c",
     ),
     Known(
@@ -134,14 +135,14 @@ KNOWN = (
         r"can't open backing store (?P<node>\S+) for guest RAM: (?:Permission denied|Operation "
         "not permitted)",
         "QEMU may not open {node}, which the domain shares with the guest.",
-        "[[shm]] in vm.toml sets its owner; /dev/kvmfr0 has to be in cgroup_device_acl of "
-        "/etc/libvirt/qemu.conf, too, and AppArmor has to allow it",
+        "[[shm]] in vm.toml sets its owner; /dev/kvmfr0 also has to be in cgroup_device_acl of "
+        "/etc/libvirt/qemu.conf, and AppArmor has to allow it",
         f"{_QEMU}, system/physmem.c",
     ),
     Known(
         "shared-memory-absent",
         r"can't open backing store (?P<node>\S+) for guest RAM: No such file or directory",
-        "{node}, which the domain shares with the guest, is not there.",
+        "{node}, which the domain shares with the guest, does not exist.",
         "for /dev/kvmfr0: sudo modprobe kvmfr; for a folder: make it, or correct the domain's XML",
         f"{_QEMU}, system/physmem.c",
     ),
@@ -149,20 +150,20 @@ KNOWN = (
         "no-backing-memory",
         r"unable to map backing store for guest RAM: Cannot allocate memory",
         "There are not enough free hugepages for the guest's memory.",
-        "in vm.toml: [hugepages]; or grep Huge /proc/meminfo shows how many are free",
+        "add [hugepages] to vm.toml; grep Huge /proc/meminfo shows how many are free",
         f"{_QEMU}, system/physmem.c",
     ),
     Known(
         "no-memory",
         r"cannot set up guest memory '(?P<name>[^']*)': Cannot allocate memory",
-        "The host has no memory left for the guest's.",
-        "give the VM less memory, or end programs; vfio-hooks check compares what all VMs want",
+        "The host does not have enough free memory for the guest.",
+        "give the VM less memory, or end programs; vfio-hooks check compares what all VMs need",
         f"{_QEMU}, system/physmem.c",
     ),
     Known(
         "memory-lock-limit",
         r"RLIMIT_MEMLOCK \((?P<limit>\d+)\) exceeded",
-        "The guest's memory has to stay in place for its devices, and QEMU may lock only {limit} "
+        "The guest's memory has to be locked for its devices, but QEMU may lock only {limit} "
         "bytes.",
         "in the domain's XML, <hard_limit> of <memtune> has to be above the guest's memory, by "
         "1 GiB or more; or leave it out",
@@ -196,14 +197,15 @@ KNOWN = (
         "no-iommu-model",
         r"No available IOMMU models",
         "The kernel has VFIO, but no IOMMU driver for it.",
-        "sudo modprobe vfio_iommu_type1; vfio-hooks check tells whether the IOMMU is on",
+        "sudo modprobe vfio_iommu_type1; vfio-hooks check says whether the IOMMU is on",
         f"{_QEMU}, hw/vfio/container.c",
     ),
     Known(
         "hugepages-short",
         r"HugeTLB: allocating (?P<wanted>\d+) of page size (?P<size>.+?) failed.*Only allocated "
         r"(?P<got>\d+) hugepages",
-        "At boot {got} of {wanted} hugepages of {size} were made; the rest found no memory.",
+        "At boot, {got} of {wanted} hugepages of {size} were made; there was no memory for the "
+        "rest.",
         "ask for fewer on the kernel's command line, or name the node: hugepages=0:N",
         f"{_LINUX}, mm/hugetlb.c",
         boot=True,
@@ -213,21 +215,22 @@ KNOWN = (
         r"(?:Out of memory|Memory cgroup out of memory): Killed process (?P<pid>\d+) "
         r"\((?P<program>[^)]*)\)",
         "The host ran out of memory, and the kernel killed {program} (process {pid}).",
-        "give the VM less memory, or take fewer hugepages: they are lost to all else",
+        "give the VM less memory, or use fewer hugepages, because nothing else can use their "
+        "memory",
         f"{_LINUX}, mm/oom_kill.c",
     ),
     Known(
         "page-allocation-failure",
         r"(?P<program>\S+): page allocation failure: order:(?P<order>\d+)",
         "The kernel found no free block of 2^{order} pages for {program}.",
-        "if something failed at that time: free memory, or take fewer hugepages",
+        "if something failed at that time: free some memory, or use fewer hugepages",
         f"{_LINUX}, mm/page_alloc.c",
     ),
     Known(
         "rom-header",
         rf"{_DEVICE}: Invalid PCI ROM header signature: expecting 0xaa55, got (?P<got>0x[0-9a-f]+)",
         "The ROM of {device} cannot be read: it has {got} where a ROM begins with 0xaa55. A card "
-        "that was the boot display often shows its ROM no more.",
+        "that was the boot display often no longer shows its ROM.",
         "if the guest shows no picture: save the ROM when another card is the boot display, and "
         "name the file in the <rom file='...'/> of the domain's XML",
         f"{_LINUX}, drivers/pci/rom.c",
@@ -235,15 +238,15 @@ KNOWN = (
     Known(
         "rom-unreadable",
         rf"vfio-pci: Cannot read device rom at {_DEVICE}",
-        "QEMU cannot read the ROM of {device}. The guest's firmware can then not use the card; "
-        "its driver often can.",
+        "QEMU cannot read the ROM of {device}. Then the guest's firmware cannot use the card; "
+        "the guest's driver often can.",
         "if the guest shows no picture: <rom file='...'/> with a saved ROM, or <rom bar='off'/>",
         f"{_QEMU}, hw/vfio/pci.c",
     ),
     Known(
         "rom-file-absent",
         r'failed to find romfile "(?P<file>[^"]*)"',
-        "QEMU finds no ROM file {file}, or may not read it.",
+        "QEMU cannot find the ROM file {file}, or may not read it.",
         "correct the path in <rom file='...'/>; a file in a home folder cannot be reached: put it "
         "into /usr/share/vgabios or /var/lib/libvirt/vbios",
         f"{_QEMU}, hw/pci/pci.c",
@@ -259,45 +262,45 @@ KNOWN = (
         "device-error",
         rf"vfio_err_notifier_handler\({_DEVICE}\) Unrecoverable error detected",
         "{device} reported an error that cannot be corrected, and QEMU stopped the guest.",
-        "virsh destroy the VM; the kernel's AER lines of the same time say what kind of error",
+        "virsh destroy the VM; the kernel's AER lines at the same time say what kind of error",
         f"{_QEMU}, hw/vfio/pci.c",
     ),
     Known(
         "device-wanted-back",
         rf"{_DEVICE}: Relaying device request to user \(#(?P<count>\d+)\)",
         "Something on the host unbinds {device} while the VM has it, and waits for the VM.",
-        "end the VM, or take the device out of it with virsh detach-device",
+        "end the VM, or remove the device from it with virsh detach-device",
         f"{_LINUX}, drivers/vfio/pci/vfio_pci_core.c",
     ),
     Known(
         "device-unbind-blocked",
         rf"{_DEVICE}: (?:No device request channel registered, blocked until released by user|"
         r"Device is currently in use, task .* blocked until device is released)",
-        "Something on the host unbinds {device} while a program has it open, and waits without "
-        "end until that closes it.",
+        "Something on the host unbinds {device} while a program has it open, and waits without a "
+        "limit until the program closes it.",
         "end the VM that has the device",
         f"{_LINUX}, drivers/vfio/pci/vfio_pci_core.c and drivers/vfio/vfio_main.c",
     ),
     Known(
         "vf-token",
         rf"{_DEVICE}: VF token required to access device",
-        "{device} belongs to a physical function that has vfio-pci, too; then every VM has to "
-        "show a shared secret.",
+        "{device} belongs to a physical function that has vfio-pci as well. In that case every "
+        "VM has to show a shared secret.",
         "give the physical function its own driver back, or set the same vf-token in both VMs",
         f"{_LINUX}, drivers/vfio/pci/vfio_pci_core.c",
     ),
     Known(
         "pf-has-vfs",
         rf"{_DEVICE}: Cannot bind to PF with SR-IOV enabled",
-        "{device} has virtual functions, and vfio-pci does not take such a device.",
-        "echo 0 into its sriov_numvfs, if no VM and nobody else uses its VFs",
+        "{device} has virtual functions, and vfio-pci does not take a device with these.",
+        "if nothing uses its VFs, write 0 into its sriov_numvfs",
         f"{_LINUX}, drivers/vfio/pci/vfio_pci_core.c",
     ),
     Known(
         "nvidia-in-use",
         rf"NVRM: Attempting to remove device {_DEVICE} with non-zero usage count",
-        "A program has {device} open, and nvidia's driver waits for it in the kernel, without an "
-        "end. What unbinds the card hangs meanwhile.",
+        "A program has {device} open, and nvidia's driver waits for it in the kernel without a "
+        "limit. Whatever unbinds the card hangs until then.",
         "end the programs that have /dev/nvidia* open (sudo fuser -v /dev/nvidia*); if that does "
         "not help, reboot. Before the next start: vfio-hooks check",
         "NVIDIA open-gpu-kernel-modules 580, kernel-open/nvidia/nv-pci.c",
@@ -305,24 +308,24 @@ KNOWN = (
     Known(
         "nvidia-not-probed",
         r"NVRM: The NVIDIA probe routine was not called for (?P<count>\d+) device",
-        "Another driver has {count} of the host's nvidia cards. For a card that is vfio-pci's that "
-        "is as it should be.",
+        "Another driver has {count} of the host's nvidia cards. For a card that vfio-pci has, "
+        "this is as it should be.",
         "if it is the host's own card: lspci -k names the driver that has it",
         "NVIDIA open-gpu-kernel-modules 580, kernel-open/nvidia/nv.c",
     ),
     Known(
         "nvidia-init-failed",
         rf"NVRM: GPU {_DEVICE}: RmInitAdapter failed",
-        "nvidia's driver cannot start {device}. After a VM the card may not be reset.",
-        "vfio-hooks undo, then reboot if the card stays so; reset_method below [gpu] in vm.toml "
+        "nvidia's driver cannot start {device}. After a VM, the card may not have been reset.",
+        "vfio-hooks undo, then reboot if that does not help; reset_method below [gpu] in vm.toml "
         "chooses another reset",
         "NVIDIA open-gpu-kernel-modules 580, src/nvidia/arch/nvalloc/unix/src/osinit.c",
     ),
     Known(
         "nvidia-lost",
         r"NVRM: .*GPU (?:at \S+ )?has fallen off the bus",
-        "An nvidia card of the host does not answer any more.",
-        "switch the host off and on; if it comes again: power supply, riser or slot",
+        "An nvidia card of the host no longer answers.",
+        "switch the host off and on; if it happens again, look at the power supply, riser and slot",
         "NVIDIA open-gpu-kernel-modules 580, src/nvidia/arch/nvalloc/unix/src/osapi.c",
         boot=True,
     ),
@@ -331,7 +334,7 @@ KNOWN = (
         rf"amdgpu {_DEVICE}: amdgpu: ring (?P<ring>\S+) timeout, signaled",
         "{device} did not finish its work in time (ring {ring}); amdgpu then tries to reset it.",
         "after a VM: the card was probably not reset; try reset_method below [gpu] in vm.toml, "
-        "and reboot if the card stays so",
+        "and reboot if that does not help",
         f"{_LINUX}, drivers/gpu/drm/amd/amdgpu/amdgpu_job.c",
     ),
     Known(
@@ -339,16 +342,16 @@ KNOWN = (
         rf"amdgpu {_DEVICE}: (?:amdgpu: )?(?:GPU reset\(\d+\) failed|GPU reset end with ret = -\d+|"
         r"ASIC reset failed with error|GPU mode1 reset failed)",
         "amdgpu could not reset {device}.",
-        "suspend and resume the host, or reboot it; for the next time: vfio-hooks check tells "
+        "suspend and resume the host, or reboot it; for the next time, vfio-hooks iommu shows "
         "which resets the card has",
         f"{_LINUX}, drivers/gpu/drm/amd/amdgpu/amdgpu_device.c",
     ),
     Known(
         "amdgpu-init-failed",
         rf"amdgpu {_DEVICE}: (?:amdgpu: )?Fatal error during GPU init",
-        "amdgpu cannot start {device}. After a VM the card may not be reset.",
-        "reboot; [gpu] in vm.toml has the card removed from the bus and found anew for a driver "
-        "that refuses it",
+        "amdgpu cannot start {device}. After a VM, the card may not have been reset.",
+        "reboot; with [gpu] in vm.toml, a card that its driver refuses is removed and the bus is "
+        "rescanned",
         f"{_LINUX}, drivers/gpu/drm/amd/amdgpu/amdgpu_kms.c",
         boot=True,
     ),
@@ -366,7 +369,7 @@ KNOWN = (
         "There is no room below the bridges for BAR {bar} of {device}, so that part of the device "
         "cannot be used.",
         "switch Above 4G Decoding on in the firmware; a smaller BAR below [gpu] in vm.toml may "
-        "help, too",
+        "also help",
         f"{_LINUX}, drivers/pci/setup-res.c",
     ),
     Known(
@@ -374,8 +377,8 @@ KNOWN = (
         rf"{_DEVICE}: (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \([^)]*\), "
         r"type=(?P<type>[^,]+)",
         "{device} reported an error of the PCIe link that could not be corrected ({type}).",
-        "if it comes at the VM's start or end, the card's reset may be at fault: try reset_method "
-        "below [gpu] in vm.toml; else look at riser, slot and power",
+        "if it comes at the VM's start or end, the card's reset may be at fault: try "
+        "reset_method below [gpu] in vm.toml; otherwise look at riser, slot and power",
         f"{_LINUX}, drivers/pci/pcie/aer.c",
         boot=True,
     ),
@@ -383,13 +386,13 @@ KNOWN = (
         "aer-correctable",
         rf"{_DEVICE}: (?:AER: )?PCIe Bus Error: severity=Correct(?:ed|able), type=(?P<type>[^,]+)",
         "{device} corrected an error of the PCIe link ({type}). Nothing is lost.",
-        "a few are harmless; many cost time: look at riser and slot, or try pcie_aspm=off",
+        "a few are harmless, but many cost time: look at riser and slot, or try pcie_aspm=off",
         f"{_LINUX}, drivers/pci/pcie/aer.c",
     ),
     Known(
         "aer-not-recovered",
         rf"{_DEVICE}: (?:AER: )?device recovery failed",
-        "The kernel could not bring what is below {device} back after a PCIe error.",
+        "The kernel could not recover the devices below {device} after a PCIe error.",
         "end the VM that has it; if the device does not answer then, reboot",
         f"{_LINUX}, drivers/pci/pcie/err.c",
         boot=True,
@@ -415,30 +418,30 @@ KNOWN = (
         rf"{_DEVICE}: timed out waiting for pending transaction; performing (?:AF )?function level "
         "reset anyway",
         "{device} was still busy when it was reset.",
-        "nothing, if the device works; else try another reset_method below [gpu] in vm.toml",
+        "nothing, if the device works; otherwise try another reset_method below [gpu] in vm.toml",
         f"{_LINUX}, drivers/pci/pci.c",
     ),
     Known(
         "intel-dma-fault",
         rf"DMAR: \[DMA (?P<kind>Read|Write)[^\]]*\] Request device \[{_SHORT}\] fault addr "
         r"(?P<address>\S+)",
-        "The IOMMU stopped {device}: it wanted to {kind} at {address}, which is not its memory.",
-        "one or two at a change of drivers are harmless; many mean that the device was not reset, "
+        "The IOMMU stopped {device}: it tried to {kind} at {address}, which is not its memory.",
+        "one or two when drivers change are harmless; many mean that the device was not reset, "
         "or that its driver is at fault",
         f"{_LINUX}, drivers/iommu/intel/dmar.c",
     ),
     Known(
         "intel-interrupt-fault",
         rf"DMAR: \[INTR-REMAP\] Request device \[{_SHORT}\] fault index",
-        "The IOMMU stopped an interrupt of {device} that nobody had set up.",
-        "one or two at a change of drivers are harmless",
+        "The IOMMU stopped an interrupt of {device} that had not been set up.",
+        "one or two when drivers change are harmless",
         f"{_LINUX}, drivers/iommu/intel/dmar.c",
     ),
     Known(
         "amd-dma-fault",
         rf"(?:{_DEVICE}: )?(?:AMD-Vi: )?Event logged \[IO_PAGE_FAULT .*address=(?P<address>\S+)",
-        "The IOMMU stopped a device that wanted to use {address}, which is not its memory.",
-        "one or two at a change of drivers are harmless; many mean that the device was not reset, "
+        "The IOMMU stopped a device that tried to use {address}, which is not its memory.",
+        "one or two when drivers change are harmless; many mean that the device was not reset, "
         "or that its driver is at fault",
         f"{_LINUX}, drivers/iommu/amd/iommu.c",
     ),
@@ -480,7 +483,7 @@ KNOWN = (
     Known(
         "tsc-unstable",
         r"(?:Marking TSC unstable due to (?P<reason>.+)|Marking clocksource 'tsc' as unstable)",
-        "The host does not trust the processor's time stamp counter any more. Guests read their "
+        "The host no longer trusts the processor's time stamp counter. Guests now read their "
         "clock more slowly.",
         "look for a firmware update; after a suspend, reboot",
         f"{_LINUX}, arch/x86/kernel/tsc.c and kernel/time/clocksource.c",
@@ -489,16 +492,16 @@ KNOWN = (
         "kvm-off-in-firmware",
         r"kvm(?:_amd|_intel)?: (?:SVM|VMX) (?:disabled \(by BIOS\)|not supported by CPU)|"
         "kvm: support for '[^']*' disabled by bios",
-        "The processor's virtualisation is off in the firmware, or not there.",
+        "The processor's virtualisation is off in the firmware, or missing.",
         "switch it on in the firmware: AMD calls it SVM, Intel VT-x",
         f"{_LINUX}, arch/x86/kvm/svm/svm.c and vmx/vmx.c; before 6.3, x86.c",
     ),
     Known(
         "usb-controller-dead",
         rf"xhci_hcd {_DEVICE}: xHCI host controller not responding, assume dead",
-        "The host's driver gave the USB controller {device} up. Nothing on it works any more.",
-        "if it was a VM's: unbind it and run echo 1 > /sys/bus/pci/devices/{device}/reset, then "
-        "bind it again; else reboot",
+        "The host's driver gave up the USB controller {device}. Nothing on it works any longer.",
+        "if a VM had it: unbind it and run echo 1 > /sys/bus/pci/devices/{device}/reset, then "
+        "bind it again; otherwise reboot",
         f"{_LINUX}, drivers/usb/host/xhci-ring.c",
     ),
     Known(
@@ -506,8 +509,8 @@ KNOWN = (
         r'apparmor="DENIED" operation="(?P<operation>[^"]*)".* profile="(?P<profile>[^"]*)" '
         r'name="(?P<name>[^"]*)"',
         "AppArmor kept a program with the profile {profile} from this: {operation} of {name}.",
-        "for libvirt-UUID: a line for {name} in /etc/apparmor.d/local/abstractions/libvirt-qemu, "
-        "if you trust the VM with it; then start the VM again",
+        "for a profile libvirt-UUID: if you trust the VM with it, add a line for {name} to "
+        "/etc/apparmor.d/local/abstractions/libvirt-qemu, then start the VM again",
         f"{_LINUX}, security/apparmor",
     ),
     Known(
@@ -527,16 +530,16 @@ KNOWN = (
     Known(
         "machine-gone",
         r"(?:does not support machine type '|unsupported machine type: \")(?P<machine>[^'\"]+)",
-        "This QEMU has no machine type {machine} any more, or not yet.",
+        "This QEMU no longer has the machine type {machine}, or does not have it yet.",
         "virsh edit: the newest of the same kind, such as pc-q35-10.0, in <type machine='...'>; "
-        "virsh domcapabilities lists what there is",
+        "virsh domcapabilities lists all",
         f"{_LIBVIRT}, qemu_validate.c; {_QEMU}, system/vl.c",
     ),
     Known(
         "machine-deprecated",
         r"Machine type '(?P<machine>[^']+)' is deprecated",
-        "A later QEMU will not have the machine type {machine}. The VM starts today.",
-        "before the next upgrade, virsh edit: a newer one of the same kind",
+        "A later QEMU will not have the machine type {machine}. For now, the VM starts.",
+        "before the next upgrade, choose a newer one of the same kind with virsh edit",
         f"{_QEMU}, system/vl.c",
     ),
     Known(
@@ -551,7 +554,7 @@ KNOWN = (
         "passthrough-unsupported",
         r"host doesn't support passthrough of host PCI devices",
         "There are no IOMMU groups, or the module vfio cannot be loaded.",
-        "vfio-hooks check tells which of the two, and what to do",
+        "vfio-hooks check says which of the two it is, and what to do",
         f"{_LIBVIRT}, qemu_domain.c",
     ),
     Known(
@@ -564,30 +567,30 @@ KNOWN = (
     Known(
         "device-not-detached",
         rf"Unmanaged PCI device {_DEVICE} must be manually detached from the host",
-        "{device} has managed='no' in the domain's XML, and no vfio driver.",
-        "in vm.toml: [pci]; or managed='yes'",
+        "{device} has managed='no' in the domain's XML, but no vfio driver.",
+        "add [pci] to vm.toml, or set managed='yes'",
         f"{_LIBVIRT}, hypervisor/virhostdev.c",
     ),
     Known(
         "unbind-refused",
         rf"Failed to unbind PCI device '{_DEVICE}' from (?P<driver>\S+)",
-        "The driver {driver} does not let {device} go.",
-        "the kernel's lines of the same time say why",
+        "The driver {driver} does not let go of {device}.",
+        "the kernel's lines at the same time say why",
         f"{_LIBVIRT}, util/virpci.c",
     ),
     Known(
         "libvirt-cannot-reset",
         rf"Unable to reset PCI device {_DEVICE}: (?P<reason>.+)",
         "libvirt cannot reset {device}: {reason}.",
-        "pass all functions of the card to the same VM; vfio-hooks check tells which resets the "
+        "pass all functions of the card to the same VM; vfio-hooks iommu shows which resets the "
         "card has",
         f"{_LIBVIRT}, util/virpci.c",
     ),
     Known(
         "switch-without-acs",
         rf"Device {_DEVICE} is behind a switch lacking ACS and cannot be assigned",
-        "Devices behind the same switch could reach {device} past the IOMMU, and libvirt refuses "
-        "that.",
+        "Devices behind the same switch could reach {device} without passing the IOMMU, so "
+        "libvirt refuses it.",
         "move the card to another slot; relaxed_acs_check in /etc/libvirt/qemu.conf accepts the "
         "risk",
         f"{_LIBVIRT}, util/virpci.c",

@@ -25,7 +25,8 @@ def _told(guest: Guest, name: str, **attributes: str) -> tuple[Edit, ...]:
 @guest_rule(
     "clock-hpet",
     "warning",
-    why="Where Windows finds this timer it may use it, and each look at it leaves the guest.",
+    why="If Windows finds this timer it may use it, and each time that it reads the timer it has "
+    "to leave the guest.",
     source="forum: Increasing VFIO VGA Performance",
     sure="likely",
 )
@@ -55,7 +56,7 @@ def hyperv(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "clock-offset",
     "hint",
-    why="Windows takes the hardware clock for local time, unless its registry says otherwise.",
+    why="Windows expects local time from the hardware clock, unless its registry says otherwise.",
     source="guide: Clock offset",
     sure="likely",
 )
@@ -71,8 +72,8 @@ def offset(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "clock-ticks",
     "hint",
-    why="When the guest was held up, its lost ticks are made up for (rtc), or delivered late "
-    "(pit), so that its time does not run away. With hypervclock Windows does not count ticks.",
+    why="If the guest was held up, its lost ticks are delivered faster (rtc) or later (pit), so "
+    "that its time stays right. With hypervclock Windows does not count ticks.",
     source="guide: Clock offset",
     sure="likely",
 )

@@ -29,8 +29,8 @@ _PARTS = ("sockets", "dies", "clusters", "cores", "threads")
 @guest_rule(
     "cpu-topology-product",
     "error",
-    why="libvirt does not define a domain whose sockets, dies, clusters, cores and threads do not "
-    "make its number of vCPUs.",
+    why="libvirt refuses to define a domain whose sockets, dies, clusters, cores and threads do "
+    "not multiply to its number of vCPUs.",
     source="libvirt's qemu_validate.c, CPU topology doesn't match maximum vcpu count",
 )
 def product(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -43,7 +43,7 @@ def product(patient: Patient, guest: Guest) -> Iterator[Seen]:
         shown = " x ".join(f"{value} {name}" for name, value in numbers.items())
         threads = numbers.get("threads", 1)
         yield Seen(
-            f"the topology has {shown} = {count} vCPUs, and <vcpu> says {vcpus}",
+            f"the topology has {shown} = {count} vCPUs, but <vcpu> says {vcpus}",
             edits=(_shaped(vcpus, 1 if vcpus % threads else threads),),
         )
 
@@ -51,8 +51,9 @@ def product(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "cpu-topology",
     "warning",
-    why="Without a topology each vCPU is a socket of its own, and Windows uses two of them at "
-    "most; with a wrong one the guest puts two busy programs on one core's threads.",
+    why="Without a topology each vCPU is a socket of its own, and Windows uses at most two "
+    "sockets. With a wrong topology the guest puts two busy programs on the threads of one "
+    "core.",
     source=f"{_GUIDE}; libvirt's qemu_command.c, -smp",
 )
 def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -76,9 +77,9 @@ def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
     elif told is None and threads in (None, 1):
         return
     elif threads is not None and given != threads:
-        text = f"the guest is told of {given} threads a core, and its CPUs have {threads}"
+        text = f"the guest sees {given} threads per core, but its CPUs have {threads}"
     elif given > most:
-        text = f"the guest is told of {given} threads a core, and this host's cores have {most}"
+        text = f"the guest sees {given} threads per core, but this host's cores have {most}"
     else:
         return
     threads = threads or min(given, most)
@@ -115,8 +116,8 @@ def _shaped(vcpus: int, threads: int) -> Edit:
 @guest_rule(
     "cpu-topoext",
     "warning",
-    why="An AMD processor tells about SMT threads in this feature only; QEMU leaves it out by "
-    "itself, and the guest takes each thread for a core.",
+    why="An AMD processor shows its SMT threads only through this feature. QEMU leaves it out by "
+    "default, and then the guest takes each thread for a core.",
     source=f"{_GUIDE}; QEMU's target/i386/cpu.c, no_autoenable_flags",
 )
 def topoext(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -127,7 +128,7 @@ def topoext(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if is_told(guest) and policy(guest, "topoext") not in ("require", "force"):
         yield Seen(
-            f"the guest has {threads} threads a core, and not the feature topoext",
+            f"the guest has {threads} threads per core, but not the feature topoext",
             edits=(put("cpu/feature[@name='topoext']", policy="require"),),
         )
 

@@ -37,7 +37,7 @@ def tablet(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "extra-video",
     "hint",
-    why="The guest has a second display on it, where windows go astray, and QEMU keeps drawing it.",
+    why="The guest has a second display on it, where windows get lost, and QEMU keeps drawing it.",
     source="video-devices",
     sure="possible",
 )
@@ -48,7 +48,7 @@ def video(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if _has_picture(patient, guest):
         yield Seen(
-            f"beside its graphics card the guest has an emulated one ({model})",
+            f"besides its graphics card the guest has an emulated one ({model})",
             "once the guest shows a picture without it",
             (put("devices/video/model", type="none"),),
             by_hand=True,
@@ -58,8 +58,8 @@ def video(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "console-without-spice",
     "error",
-    why="Channels, sound and USB redirection over SPICE need its server: libvirt does not define "
-    "a domain that has them without <graphics type='spice'>.",
+    why="Channels, sound and USB redirection over SPICE need its server. Without <graphics "
+    "type='spice'> libvirt refuses to define a domain that has them.",
     source="libvirt's qemu_validate.c, not supported without spice graphics",
 )
 def spice(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -91,7 +91,7 @@ def spice(patient: Patient, guest: Guest) -> Iterator[Seen]:
     "sound-session",
     "warning",
     why="The sound goes to a server that a user's session runs. [session] ends that session when "
-    "the VM starts, and QEMU then finds no server, or loses it.",
+    "the VM starts, so QEMU finds no server, or loses it.",
     source="https://libvirt.org/formatdomain.html#audio-backends",
     sure="likely",
 )
@@ -103,8 +103,8 @@ def sound(patient: Patient, guest: Guest) -> Iterator[Seen]:
     found = [kind for kind in kinds if kind in ("pipewire", "pulseaudio", "jack")]
     if found:
         yield Seen(
-            f"the guest's sound goes through a user's {found[0]}, and [session] ends the session",
-            "pass a sound card or a USB one; or keep that user's services running: "
+            f"the guest's sound goes through a user's {found[0]}, but [session] ends the session",
+            "pass a sound card or a USB sound device; or keep that user's services running: "
             "loginctl enable-linger USER",
         )
 

@@ -19,7 +19,7 @@ _MDEVS = "/sys/bus/mdev/devices"
 @guest_rule(
     "device-absent",
     "error",
-    why="The domain does not start without a device that it names.",
+    why="The domain does not start if a device that it names is missing.",
     source=_SOURCE,
 )
 def absent(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -35,18 +35,18 @@ def absent(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if patient.host.maybe(_OFF_SWITCH) == "1":
         do = f"the laptop's graphics card is switched off: echo 0 | sudo tee {_OFF_SWITCH}"
     elif patient.host.exists("/etc/supergfxd.conf"):
-        do = "supergfxctl may have switched the card off: supergfxctl -g tells; -m Hybrid"
+        do = "supergfxctl may have switched the card off: supergfxctl -g shows that; -m Hybrid"
     else:
-        do = "look for its address now: lspci -D. Numbers change when a card is added, or the "
-        do += "firmware is updated; a VF is there after [[sriov]] in vm.toml has made it"
+        do = "look up its address with lspci -D. Addresses change when a card is added or the "
+        do += "firmware is updated; a VF exists after [[sriov]] in vm.toml has made it"
     yield Seen(f"this host has no device {', '.join(one.address for one in gone)}", do)
 
 
 @guest_rule(
     "device-no-group",
     "error",
-    why="VFIO gives away IOMMU groups. A device in none stays with the host: it is behind no "
-    "IOMMU, or its driver of the firmware's keeps it out.",
+    why="VFIO gives away whole IOMMU groups. A device that is in none stays with the host: it is "
+    "not behind an IOMMU, or the firmware's driver for it keeps it out.",
     source="https://docs.kernel.org/driver-api/vfio.html, Groups, Devices, and IOMMUs",
 )
 def no_group(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -60,15 +60,15 @@ def no_group(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if loose and host.names("/sys/kernel/iommu_groups"):
         yield Seen(
             f"{', '.join(loose)} {'is' if len(loose) == 1 else 'are'} in no IOMMU group",
-            "try another slot; in the firmware's setup, VMD and the like are off",
+            "try another slot; switch off VMD and the like in the firmware's setup",
         )
 
 
 @guest_rule(
     "device-mdev-absent",
     "error",
-    why="libvirt does not start a domain whose mediated device is not there, and the kernel "
-    "forgets them at each boot.",
+    why="libvirt does not start a domain whose mediated device is missing, and the kernel "
+    "forgets mediated devices at each boot.",
     source="https://docs.kernel.org/driver-api/vfio-mediated-device.html",
 )
 def mdev(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -78,7 +78,8 @@ def mdev(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if gone and patient.host.names(DEVICES):
         yield Seen(
             f"this host has no mediated device {', '.join(gone)}",
-            f"vfio-hooks makes none: mdevctl start --uuid {gone[0]} …; mdevctl define --auto "
+            f"vfio-hooks does not make them: mdevctl start --uuid {gone[0]} …; mdevctl define "
+            f"--auto "
             "makes it at each boot",
         )
 
@@ -86,8 +87,8 @@ def mdev(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "device-not-managed",
     "error",
-    why="With managed='no' somebody has to bind the device to vfio-pci before the start; else "
-    "libvirt refuses it.",
+    why="With managed='no' something has to bind the device to vfio-pci before the start. "
+    "Otherwise libvirt refuses it.",
     source=_SOURCE,
 )
 def managed(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -99,7 +100,7 @@ def managed(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if loose and "pci" not in patient.tables:
         shown = ", ".join(f"{one.address} ({one.driver or 'no driver'})" for one in loose)
         yield Seen(
-            f"managed='no', no vfio-pci, and no [pci] in vm.toml: {shown}",
+            f"managed='no', but neither vfio-pci nor a [pci] in vm.toml: {shown}",
             edits=tuple(Edit(one.path, {"managed": "yes"}) for one in loose),
         )
 
@@ -107,7 +108,8 @@ def managed(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "iommufd-missing",
     "error",
-    why="The domain asks for IOMMUFD, and the kernel has none; Debian's are built without.",
+    why="The domain asks for IOMMUFD, but the kernel does not have it. Debian's kernels are "
+    "built without it.",
     source="https://libvirt.org/news.html, 12.1 and 12.2; the kernel's CONFIG_IOMMUFD",
 )
 def iommufd(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -116,8 +118,8 @@ def iommufd(patient: Patient, guest: Guest) -> Iterator[Seen]:
     )
     if asked and shows_files(patient.host) and not patient.host.exists("/dev/iommu"):
         yield Seen(
-            "the domain asks for iommufd, and this host has no /dev/iommu",
-            "modprobe iommufd; where the kernel has none, take iommufd away from the XML: VFIO "
+            "the domain asks for iommufd, but this host has no /dev/iommu",
+            "modprobe iommufd; if the kernel does not have it, remove iommufd from the XML: VFIO "
             "works without it",
         )
 
@@ -125,8 +127,8 @@ def iommufd(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "disk-nvme-apparmor",
     "error",
-    why="libvirt's AppArmor profile of the guest does not name the VFIO group of an NVMe disk, so "
-    "QEMU may not open it and the start fails. As a <hostdev> it is named.",
+    why="libvirt's AppArmor profile of the guest does not name the VFIO group of an NVMe disk, "
+    "so QEMU may not open the group and the start fails. For a <hostdev> the profile names it.",
     source="libvirt's virt-aa-helper.c; tried with libvirt 12.8",
 )
 def nvme(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -137,7 +139,7 @@ def nvme(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen(
             f"{', '.join(found)} is a <disk type='nvme'>, which AppArmor keeps from QEMU",
             "pass the controller as <hostdev mode='subsystem' type='pci' managed='yes'>; the "
-            "guest needs its own NVMe driver, as it does today",
+            "guest needs an NVMe driver, as it does now",
         )
 
 
@@ -147,8 +149,8 @@ _VFIO_LINE = re.compile(r"^\s*(\d+):.*vfio-intx\(([0-9a-f:.]+)\)", re.MULTILINE)
 @guest_rule(
     "device-line-interrupt",
     "warning",
-    why="A line interrupt is masked and unmasked by the host each time, and may be shared; "
-    "message-signalled ones go straight to the guest.",
+    why="The host masks and unmasks a line interrupt each time, and devices may share it. "
+    "Message-signalled interrupts go straight to the guest.",
     source="guide: PCIe Device interrupts",
 )
 def line_interrupts(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -170,8 +172,8 @@ def line_interrupts(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "device-kvm-hidden",
     "hint",
-    why="A Linux guest has no KVM clock and no other help of KVM while that is hidden. Only "
-    "NVIDIA's drivers for Windows before 465 (2021) needed it.",
+    why="A Linux guest cannot use KVM's clock, nor any other help from KVM, while KVM is hidden. "
+    "Only NVIDIA's Windows drivers before version 465 (2021) needed that.",
     source="hypervisor-features",
     sure="likely",
 )
@@ -183,7 +185,8 @@ def hidden(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if state == "on" and gpus:
         whose = "NVIDIA's" if gpus[0].vendor == NVIDIA else "a graphics card"
         yield Seen(
-            f"KVM is hidden from the guest, which is not Windows ({gpus[0].address} is {whose})",
+            f"KVM is hidden from the guest, although it is not Windows ({gpus[0].address} is "
+            f"{whose})",
             edits=(put("features/kvm/hidden", state="off"),),
             by_hand=True,
         )

@@ -83,8 +83,8 @@ def _names(found: list[Disk]) -> str:
 @guest_rule(
     "disk-unstable-name",
     "warning",
-    why="The kernel numbers disks in the order in which it finds them. After another disk is "
-    "added, or by chance, the name stands for another disk, and the guest writes to that.",
+    why="The kernel numbers disks in the order in which it finds them. After a disk is added, or "
+    "by chance, the name may stand for another disk, and the guest writes to that one.",
     source="udev(7); https://wiki.archlinux.org/title/Persistent_block_device_naming",
 )
 def unstable(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -92,8 +92,8 @@ def unstable(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if found:
         shown = ", ".join(one.source for one in found)
         yield Seen(
-            f"the {_names(found)} of the guest {'are' if len(found) > 1 else 'is'} {shown}, a name "
-            "that may be another disk's after the next boot",
+            f"the {_names(found)} of the guest {'are' if len(found) > 1 else 'is'} {shown}, a "
+            f"name that may belong to another disk after the next boot",
             f"its name in /dev/disk/by-id: ls -l /dev/disk/by-id | grep {found[0].source[5:]}",
         )
 
@@ -101,8 +101,8 @@ def unstable(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "disk-cache-unsafe",
     "warning",
-    why="With cache='unsafe' QEMU never flushes: what the guest has been promised is on disk is "
-    "lost when the host stops, and its file system with it.",
+    why="With cache='unsafe' QEMU never flushes. If the host stops, data that the guest believes "
+    "to be on disk is lost, and possibly its file system with it.",
     source="https://www.qemu.org/docs/master/system/qemu-block-drivers.html",
 )
 def unsafe(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -119,8 +119,8 @@ def unsafe(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "disk-io-cache",
     "error",
-    why="io='native' needs a disk that is opened without the host's page cache; QEMU does not "
-    "start.",
+    why="io='native' needs a disk that is opened without the host's page cache. Otherwise QEMU "
+    "does not start.",
     source="QEMU's block/file-posix.c, aio=native requires cache.direct=on",
 )
 def native(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -140,8 +140,8 @@ def native(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "disk-bus",
     "warning",
-    why="Emulated IDE and SATA leave the guest several times for each request; virtio is made "
-    "for it.",
+    why="With emulated IDE and SATA the guest is left several times for each request. virtio is "
+    "made for virtual machines.",
     source=_GUIDE,
 )
 def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -151,8 +151,8 @@ def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
             f"the {_names(found)} {'are' if len(found) > 1 else 'is'} on an emulated "
             f"{found[0].bus} bus",
             f"{_free_name(guest)}, and no <address> of its own\n"
-            "First install the driver in a Windows guest (virtio-win), with a second, small "
-            "virtio disk attached; else it does not boot.",
+            "In a Windows guest, first install the driver (virtio-win) while a second, small "
+            "virtio disk is attached. Otherwise it does not boot.",
         )
 
 
@@ -169,8 +169,8 @@ def _free_name(guest: Guest) -> str:
 @guest_rule(
     "disk-cache",
     "hint",
-    why="Without the host's page cache nothing is kept in memory twice, and a full cache does not "
-    "stop the guest while it is written back.",
+    why="Without the host's page cache, no data is in memory twice, and the guest does not have "
+    "to wait while a full cache is written back.",
     source=_GUIDE,
     sure="likely",
 )
@@ -187,7 +187,7 @@ def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen(
             f"the {_names(found)} {'go' if len(found) > 1 else 'goes'} through the host's page "
             "cache",
-            "unless its file system cannot do without, as tmpfs" if files else "",
+            "unless its file system needs it, as tmpfs does" if files else "",
             tuple(one.told(cache="none") for one in found),
             by_hand=files,
         )
@@ -196,8 +196,8 @@ def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "disk-discard",
     "hint",
-    why="What the guest deletes then becomes free on the host: the image does not grow for ever, "
-    "and the SSD stays fast.",
+    why="With discard, space that the guest frees becomes free on the host: the image does not "
+    "grow forever, and the SSD stays fast.",
     source=_GUIDE,
 )
 def discard(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -219,7 +219,7 @@ def discard(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "nic-model",
     "hint",
-    why="An emulated network card leaves the guest for every packet.",
+    why="With an emulated network card the guest is left for every packet.",
     source="network-interfaces",
 )
 def nic(patient: Patient, guest: Guest) -> Iterator[Seen]:

@@ -19,7 +19,8 @@ _QEMU_CONF = "/etc/libvirt/qemu.conf"
 @guest_rule(
     "memory-host",
     "error",
-    why="VFIO locks all of a guest's memory, so it has to be there when the guest starts.",
+    why="VFIO locks all of a guest's memory, so all of it has to be available when the guest "
+    "starts.",
     source="https://docs.kernel.org/driver-api/vfio.html",
 )
 def host(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -29,9 +30,10 @@ def host(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if there and guest.domain.memory >= there and passed(patient, guest):
         yield Seen(
-            f"the guest is to have {amount(guest.domain.memory)}, and this host has "
+            f"the guest needs {amount(guest.domain.memory)} of memory, but this host has "
             f"{amount(there)}",
-            f"<memory unit='KiB'>{there * 3 // 4 >> 20 << 20}</memory>, so that the host has some",
+            f"<memory unit='KiB'>{there * 3 // 4 >> 20 << 20}</memory>, so that some is left for "
+            f"the host",
         )
 
 
@@ -61,8 +63,8 @@ def limit(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "memory-shared",
     "error",
-    why="virtiofs runs beside QEMU and works in the guest's memory: libvirt does not define a "
-    "domain that has it without memory to share.",
+    why="virtiofs runs outside QEMU and works in the guest's memory. libvirt refuses to define a "
+    "domain that has it unless the memory is shared.",
     source="libvirt's qemu_validate.c, 'virtiofs' requires shared memory",
 )
 def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -76,7 +78,7 @@ def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if guest.domain.hugepages is None and guest.xml.find("memoryBacking/source") is None:
         edits.insert(0, put("memoryBacking/source", type="memfd"))
     yield Seen(
-        "the guest has a folder by virtiofs, and its memory is not shared",
+        "the guest has a virtiofs folder, but its memory is not shared",
         edits=tuple(edits),
         by_hand=any(cell not in (None, "shared") for cell in cells),
     )
@@ -85,8 +87,8 @@ def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "memory-kvmfr",
     "error",
-    why="QEMU may open only those devices that libvirt allows it; of what stands in "
-    "<qemu:commandline> libvirt knows nothing.",
+    why="QEMU may open only the devices that libvirt allows, and libvirt does not look into "
+    "<qemu:commandline>.",
     source="https://looking-glass.io/docs/rc/ivshmem_kvmfr/; qemu.conf, cgroup_device_acl",
 )
 def kvmfr(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -98,7 +100,7 @@ def kvmfr(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if f'"{path}"' not in "\n".join(lines):
         asked = "cgroup_device_acl" in "\n".join(lines)
         yield Seen(
-            f"QEMU is to use {path}, and {_QEMU_CONF} does not allow it",
+            f"QEMU should use {path}, but {_QEMU_CONF} does not allow it",
             f'add "{path}" to cgroup_device_acl there'
             if asked
             else f'in it: cgroup_device_acl = ["/dev/null", "/dev/full", "/dev/zero", '
@@ -110,8 +112,8 @@ def kvmfr(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "memory-balloon",
     "warning",
-    why="VFIO locks all of the guest's memory, so a balloon can give nothing back; its driver "
-    "only costs.",
+    why="VFIO locks all of the guest's memory, so a balloon cannot give anything back. Its "
+    "driver only costs time.",
     source="memory-balloon-device",
 )
 def balloon(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -120,7 +122,7 @@ def balloon(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen(
             f"the guest has a memory balloon ({model})"
             if model
-            else "the guest has no <memballoon>, so that libvirt gives it one",
+            else "the guest has no <memballoon>, so libvirt gives it one",
             edits=(Edit("devices/memballoon", {"model": "none"}, only=True),),
         )
 
@@ -128,7 +130,7 @@ def balloon(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "memory-current",
     "warning",
-    why="The difference is what the balloon is to take away at boot. With VFIO it cannot.",
+    why="The balloon should take away the difference at boot. With VFIO it cannot.",
     source="memory-allocation",
 )
 def current(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -146,8 +148,8 @@ def current(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "memory-page-size",
     "error",
-    why="QEMU does not start with memory that does not fill its huge pages, or pages of a size "
-    "that the host has not.",
+    why="QEMU does not start if the memory is not a multiple of its huge pages, or if the host "
+    "has no pages of that size.",
     source="memory-backing",
 )
 def page_size(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -158,9 +160,9 @@ def page_size(patient: Patient, guest: Guest) -> Iterator[Seen]:
             continue
         if size not in known:
             shown = ", ".join(map(str, known))
-            flag = "; for 1 GiB, the processor has to have the flag pdpe1gb"
+            flag = "; for 1 GiB, the processor needs the flag pdpe1gb"
             yield Seen(
-                f"huge pages of {size} KiB are asked for, and this host has those of {shown} KiB",
+                f"huge pages of {size} KiB are asked for, but this host has those of {shown} KiB",
                 f"<page size='{known[0]}' unit='KiB'/>{flag if size == 1 << 20 else ''}",
             )
         elif guest.domain.memory % size and not guest.domain.cell_memory:
@@ -174,7 +176,7 @@ def page_size(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "memory-pool",
     "error",
-    why="QEMU does not start where there are fewer free huge pages than the guest's memory needs.",
+    why="QEMU does not start if there are fewer free huge pages than the guest's memory needs.",
     source="memory-backing",
     sure="likely",
 )
@@ -191,9 +193,9 @@ def free_pages(patient: Patient, guest: Guest) -> Iterator[Seen]:
     free = sum(one.free for one in pools)
     if pools and free * size < domain.memory:
         yield Seen(
-            f"the guest needs {-(-domain.memory // size)} pages of {amount(size)}, and {free} are "
-            "free",
-            f"[hugepages] in {domain.name}'s vm.toml: pages are then there while it runs"
+            f"the guest needs {-(-domain.memory // size)} pages of {amount(size)}, but {free} "
+            f"are free",
+            f"[hugepages] in {domain.name}'s vm.toml, which adds the pages while it runs"
             + (
                 "; pages of 1 GiB are best made at boot: hugepagesz=1G hugepages=N on the kernel's "
                 "command line"
@@ -210,8 +212,8 @@ def _size(patient: Patient, page: HugePages) -> int:
 @guest_rule(
     "memory-locked",
     "hint",
-    why="VFIO locks the guest's memory anyway. <locked/> locks QEMU's own too, and takes away "
-    "libvirt's limit for what it may lock.",
+    why="VFIO locks the guest's memory anyway. <locked/> also locks QEMU's own memory, and "
+    "removes libvirt's limit on how much it may lock.",
     source="memory-backing",
     sure="possible",
 )
@@ -220,7 +222,7 @@ def locked(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if guest.xml.find("memtune/hard_limit") is None:
         yield Seen(
-            "<locked/> without a limit: should QEMU leak memory, it takes the whole host's",
+            "<locked/> has no limit: if QEMU leaks memory, it can use up all memory of the host",
             edits=(drop("memoryBacking/locked"),),
             by_hand=True,
         )

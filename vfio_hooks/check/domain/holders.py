@@ -14,9 +14,9 @@ _TAKEN_CARE_OF = {1: ("display", "session"), 2: ("session",), 3: ("session",), 4
 @guest_rule(
     "card-in-use",
     "hint",
-    why="A card is given to a VM only when no program has it open. Desktops differ in how they "
-    "let go of one: most close it when udev says that it has gone, some have to leave it alone "
-    "from their start on, and with nvidia's driver some keep it until they end.",
+    why="A card can be given to a VM only when no program has it open. Desktops differ in how "
+    "they let go of a card: most close it when udev announces that it has gone, some must "
+    "never open it, and with nvidia's driver some keep it until they end.",
     source="vfio-hooks.toml(5), [display] and [session]",
 )
 def in_use(patient: Patient, guest: Guest) -> Iterator[Seen]:

@@ -52,10 +52,10 @@ def _state(guest: Guest, name: str) -> str | None:
 @guest_rule(
     "hyperv-off",
     "warning",
-    why="Each is something that Windows asks its hypervisor for instead of slow hardware: not to "
-    "take a late interrupt for a crash (relaxed), interrupts and timers without leaving the guest "
-    "(vapic, synic, stimer), waiting rather than burning CPU time (spinlocks), and one call for "
-    "all of its CPUs (tlbflush, ipi).",
+    why="With each of these, Windows asks the hypervisor instead of slow emulated hardware. It "
+    "no longer takes a late interrupt for a crash (relaxed), has interrupts and timers "
+    "without leaving the guest (vapic, synic, stimer), waits instead of burning CPU time "
+    "(spinlocks), and makes one call for all of its CPUs (tlbflush, ipi).",
     source=_SOURCE,
 )
 def off(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -68,7 +68,7 @@ def off(patient: Patient, guest: Guest) -> Iterator[Seen]:
         one = len(left) == 1
         clock = [CLOCK] if "stimer" in left and not _is_there(guest, CLOCK) else []
         yield Seen(
-            f"{', '.join(left)} {'is' if one else 'are'} not on for Windows",
+            f"{', '.join(left)} {'is' if one else 'are'} off, though the guest is Windows",
             edits=tuple(edit for name in (*left, *clock) for edit in _switched_on(guest, name)),
         )
 
@@ -76,8 +76,8 @@ def off(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "hyperv-requirements",
     "error",
-    why="QEMU does not start with an enlightenment that needs another one which is off; since "
-    "12.1 libvirt does not even define it.",
+    why="QEMU does not start with an enlightenment that needs another one which is off. Since "
+    "12.1 libvirt refuses to define such a domain.",
     source="QEMU's target/i386/kvm/kvm.c, hv_cpuid_check_and_set; libvirt's news of 12.1",
 )
 def requirements(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -122,7 +122,7 @@ def _switched_on(guest: Guest, name: str) -> Iterator[Edit]:
 @guest_rule(
     "hyperv-evmcs",
     "hint",
-    why="It makes virtual machines inside of the guest faster (WSL 2, core isolation).",
+    why="It makes virtual machines inside the guest faster (WSL 2, core isolation).",
     source=_SOURCE,
     sure="possible",
 )
@@ -132,7 +132,7 @@ def nested(patient: Patient, guest: Guest) -> Iterator[Seen]:
     # Who has put "off" there for one that few need has thought of it.
     if policy(guest, "vmx") in ("require", "force") and _state(guest, "evmcs") is None:
         yield Seen(
-            "the guest may run virtual machines (vmx), and evmcs is not on",
+            "the guest may run virtual machines (vmx), but evmcs is off",
             edits=(put(f"{_HYPERV}/evmcs", state="on"),),
             by_hand=True,
         )
@@ -141,7 +141,7 @@ def nested(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "hyperv-stimer-direct",
     "hint",
-    why="A timer then interrupts its CPU at once, rather than send it a message.",
+    why="In direct mode a timer interrupts its CPU at once, instead of sending it a message.",
     source=_SOURCE,
 )
 def direct(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -149,7 +149,7 @@ def direct(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if attribute(guest, f"{_HYPERV}/stimer/direct", "state") != "on":
         yield Seen(
-            "stimer is on, and direct is not",
+            "stimer is on, but its direct mode is off",
             edits=(put(f"{_HYPERV}/stimer/direct", state="on"),),
         )
 
@@ -157,8 +157,8 @@ def direct(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "hyperv-avic",
     "hint",
-    why="Without it synic switches off what the processor has for interrupts (AVIC, APICv), and "
-    "the guest leaves the processor for many of them.",
+    why="Without avic, synic switches off the processor's own support for interrupts (AVIC, "
+    "APICv), and the guest is left for many interrupts.",
     source=_SOURCE,
     sure="likely",
 )
@@ -168,14 +168,14 @@ def avic(patient: Patient, guest: Guest) -> Iterator[Seen]:
     modules = ("kvm_amd", "avic"), ("kvm_intel", "enable_apicv")
     used = any(module_parameter(patient.host, *one) in ("Y", "1") for one in modules)
     if used and _state(guest, "synic") == "on" and _state(guest, "avic") is None:
-        yield Seen("synic is on, and avic is not", edits=(put(f"{_HYPERV}/avic", state="on"),))
+        yield Seen("synic is on, but avic is off", edits=(put(f"{_HYPERV}/avic", state="on"),))
 
 
 @guest_rule(
     "hyperv-passthrough",
     "hint",
-    why="In this mode QEMU switches on whatever it and the kernel know. libvirt does not read the "
-    "lines below it, and drops them when it writes the domain again.",
+    why="In this mode QEMU switches on everything that it and the kernel support. libvirt "
+    "ignores the lines below it, and drops them when it writes the domain again.",
     source="libvirt's domain_conf.c, virDomainFeaturesHyperVDefParse",
 )
 def passthrough(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -184,7 +184,7 @@ def passthrough(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen(
             f"with mode='passthrough', {len(lines)} lines of <hyperv> have no effect: "
             f"{', '.join(lines)}",
-            "or mode='custom', where those that are off have to be",
+            "or mode='custom', if those that are off have to be off",
             (drop(f"{_HYPERV}/*"),),
         )
 
@@ -192,7 +192,8 @@ def passthrough(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "hyperv-evmcs-on-amd",
     "error",
-    why="Enlightened VMCS is Intel's; QEMU does not start with it on another processor.",
+    why="Enlightened VMCS is for Intel processors. QEMU does not start with it on another "
+    "processor.",
     source=_SOURCE,
 )
 def evmcs(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -200,7 +201,7 @@ def evmcs(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if attribute(guest, _HYPERV, "mode") != "passthrough" and _state(guest, "evmcs") == "on":
         yield Seen(
-            "evmcs is on, and this host's processor is AMD's",
+            "evmcs is on, but this host has an AMD processor",
             edits=(put(f"{_HYPERV}/evmcs", state="off"),),
         )
 

@@ -18,8 +18,8 @@ _OF_QEMU = ("block", "file", "network", "volume")
 @guest_rule(
     "iothreads-unused",
     "warning",
-    why="An iothread does only what the <driver> of a disk or of a virtio-scsi controller gives "
-    "to it: the disks go on waiting in QEMU's main loop.",
+    why="An iothread works only for disks and virtio-scsi controllers whose <driver> names it. "
+    "All others still wait in QEMU's main loop.",
     source="https://libvirt.org/formatdomain.html#iothreads-allocation",
 )
 def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -33,7 +33,7 @@ def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
         "nothing",
         f"in the <driver> of {takers[0]}: iothread='{idle[0]}'"
         if takers
-        else "give it to a virtio disk or a virtio-scsi controller, or take it away",
+        else "give it to a virtio disk or a virtio-scsi controller, or remove it",
     )
 
 
@@ -128,8 +128,8 @@ def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
         if count > 1 and idle and whole(number) in working_iothreads(guest.xml):
             names = [one.name for one in disks(guest) if one.driver.get("iothread") == number]
             yield Seen(
-                f"iothread {number} serves the disks {', '.join(names)}, and iothread {idle[0]} "
-                "none",
+                f"iothread {number} serves the disks {', '.join(names)}, but iothread {idle[0]} "
+                f"serves none",
                 edits=(Edit(f"devices/disk({names[1]})/driver", {"iothread": str(idle[0])}),),
                 by_hand=True,
             )

@@ -19,8 +19,8 @@ def _hops(patient: Patient, guest: Guest) -> Iterator[tuple[Passed, Hop]]:
 @guest_rule(
     "link-width",
     "warning",
-    why="Each lane that is missing takes its share of the card's bandwidth: dust in the slot, a "
-    "riser cable, or a slot that shares its lanes with an SSD.",
+    why="Each missing lane costs its share of the card's bandwidth. Causes are dust in the slot, "
+    "a riser cable, or a slot that shares its lanes with an SSD.",
     source=_SOURCE,
 )
 def width(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -29,16 +29,16 @@ def width(patient: Patient, guest: Guest) -> Iterator[Seen]:
         if hop.link.width < could:
             yield Seen(
                 f"{device} has {hop.link.width} of {could} lanes ({hop.below})",
-                f"put the card in again, look into the board's manual for what shares its lanes, "
-                f"then: lspci -vv -s {hop.below} | grep LnkSta",
+                f"take the card out and put it back, and look into the board's manual for "
+                f"devices that share its lanes; then: lspci -vv -s {hop.below} | grep LnkSta",
             )
 
 
 @guest_rule(
     "link-speed",
     "hint",
-    why="Each PCI Express generation doubles the speed. A graphics card that idles slows its "
-    "link down by itself; under load it has to be fast.",
+    why="Each PCI Express generation doubles the speed. An idle graphics card slows its link "
+    "down by itself; under load the link should be fast.",
     source=_SOURCE,
     sure="possible",
 )
@@ -50,23 +50,23 @@ def speed(patient: Patient, guest: Guest) -> Iterator[Seen]:
             yield Seen(
                 f"{device} has a link of {hop.link.speed:g} GT/s of {could:g} while the guest "
                 f"runs ({hop.below})",
-                "look again while the guest draws something; if it stays: the slot's generation "
-                "in the firmware's setup (Auto, or the card's own)",
+                "look again while the guest draws something; if it stays slow, set the slot's "
+                "generation in the firmware's setup (Auto, or the card's own)",
             )
 
 
 @guest_rule(
     "link-slot",
     "hint",
-    why="A card in a slot with fewer lanes than it has cannot be fast; another slot may be.",
+    why="A card cannot be fast in a slot with fewer lanes than it has. Another slot may have more.",
     source=_SOURCE,
 )
 def slot(patient: Patient, guest: Guest) -> Iterator[Seen]:
     for device, hop in _hops(patient, guest):
         if 0 < hop.port.width < hop.best.width and hop.port.speed <= hop.best.speed:
             yield Seen(
-                f"{device} could do {hop.best}, and its slot {hop.port} ({hop.below})",
-                "put it into a slot that the processor itself has (see the board's manual)",
+                f"{device} supports {hop.best}, but its slot only {hop.port} ({hop.below})",
+                "put it into a slot that is connected to the processor (see the board's manual)",
             )
 
 

@@ -23,33 +23,35 @@ from vfio_hooks.host.processor import architectures
     "machine-hypervisor",
     "domain",
     "hint",
-    why="What is known about domains here is known of QEMU and KVM only.",
+    why="These checks are only about domains of QEMU and KVM.",
     source="https://libvirt.org/formatdomain.html",
 )
 def hypervisor(patient: Patient) -> Iterator[Seen]:
     kind = patient.guest.xml.get("type") if patient.guest else HYPERVISORS[0]
     if kind not in HYPERVISORS:
         told = f"is of the type {kind!r}" if kind else "has no type"
-        yield Seen(f"the domain {told}: nothing else of it is checked", "<domain type='kvm'>")
+        yield Seen(f"the domain {told}, so nothing else of it is checked", "<domain type='kvm'>")
 
 
 @rule(
     "domain-unread",
     "domain",
     "hint",
-    why="libvirt and QEMU may understand what this program does not; a table of vm.toml that needs "
-    "it keeps the VM from starting, and advice about it is left out here.",
+    why="libvirt and QEMU may understand what this program does not. A table of vm.toml that "
+    "needs it keeps the VM from starting, and check gives no advice about it.",
     source="https://libvirt.org/formatdomain.html",
 )
 def unread(patient: Patient) -> Iterator[Seen]:
     for why in patient.guest.domain.unread.values() if patient.guest else ():
-        yield Seen(why, "see whether it is a mistake; the VM starts without a table that needs it")
+        yield Seen(
+            why, "check whether it is a mistake; without the table that needs it, the VM starts"
+        )
 
 
 @guest_rule(
     "machine-emulated",
     "warning",
-    why="Without KVM every instruction of the guest is emulated, many times slower.",
+    why="Without KVM every instruction of the guest is emulated, which is many times slower.",
     source="elements-and-attributes-overview",
 )
 def emulated(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -85,7 +87,8 @@ def arch(patient: Patient, guest: Guest) -> Iterator[Seen]:
     "machine-q35",
     "warning",
     why="The older chipset (i440fx, machine type pc) has no PCI Express: the guest sees the card "
-    "as plain PCI, without a link, and drivers that look for its speed run it slower.",
+    "as a plain PCI device without a link, and drivers that look for the link's speed run "
+    "the card slower.",
     source="forum: Increasing VFIO VGA Performance",
 )
 def q35(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -96,16 +99,16 @@ def q35(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen(
             f"the machine type is {machine(guest) or 'pc, the default'}, and {gpus[0]} is given "
             "to it",
-            "for a guest that is installed anew: <type arch='x86_64' machine='q35'>hvm</type> and "
-            "<os firmware='efi'>; this one's devices would all change their addresses",
+            "when you next install a guest: <type arch='x86_64' machine='q35'>hvm</type> and <os "
+            "firmware='efi'>; in this guest all devices would change their addresses",
         )
 
 
 @guest_rule(
     "machine-bios",
     "hint",
-    why="Graphics cards are made for UEFI today: a BIOS guest needs the card's old VGA part, has "
-    "trouble with large BARs and cannot use resizable ones.",
+    why="Today's graphics cards are made for UEFI. A guest with BIOS needs the card's old VGA "
+    "part, has trouble with large BARs, and cannot use resizable ones.",
     source="bios-bootloader",
     sure="likely",
 )
@@ -119,7 +122,7 @@ def uefi(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if any(device.is_gpu for device in passed(patient, guest)):
         yield Seen(
             "the guest's firmware is not UEFI",
-            "for a guest that is installed anew: <os firmware='efi'>; one that was installed with "
+            "when you next install a guest: <os firmware='efi'>; a guest that was installed with "
             "BIOS does not boot with UEFI",
         )
 
@@ -150,8 +153,8 @@ def firmware(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "machine-tpm",
     "warning",
-    why="Windows 11 asks for a TPM 2.0 when it is installed and for its large updates, and "
-    "BitLocker, Windows Hello and some games' protection use it.",
+    why="Windows 11 needs a TPM 2.0 for its installation and its large updates. BitLocker, "
+    "Windows Hello and the protection of some games use it.",
     source="https://www.microsoft.com/windows/windows-11-specifications; "
     "https://libvirt.org/formatdomain.html#tpm-device",
 )
@@ -160,7 +163,7 @@ def tpm(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if guest.xml.find("devices/tpm") is None:
         yield Seen(
-            "the guest is Windows 11, and has no TPM",
+            "the guest is Windows 11, but has no TPM",
             "in <devices>: <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>\n"
             "It needs swtpm on the host. Suspend BitLocker first, if it is on.",
         )
@@ -169,8 +172,8 @@ def tpm(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "machine-ioapic",
     "warning",
-    why="This one machine type handles line interrupts of passed devices in QEMU; all before and "
-    "after it leave them to the kernel, which does it without a detour.",
+    why="Only this machine type handles line interrupts of passed devices in QEMU. All others "
+    "leave them to the kernel, which is faster.",
     source="QEMU's hw/i386/pc_q35.c, default_kernel_irqchip_split",
 )
 def ioapic(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -180,7 +183,7 @@ def ioapic(patient: Patient, guest: Guest) -> Iterator[Seen]:
     driver = attribute(guest, "features/ioapic", "driver")
     if driver is None and guest.xml.get("type") == "kvm" and passed(patient, guest):
         yield Seen(
-            "line interrupts go through QEMU, as with machine type pc-q35-4.0 alone",
+            "line interrupts go through QEMU, which only machine type pc-q35-4.0 does",
             edits=(put("features/ioapic", driver="kvm"),),
         )
 
@@ -188,7 +191,8 @@ def ioapic(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "machine-sleep",
     "hint",
-    why="Few passed devices survive the guest's sleep: it does not wake up, or without them.",
+    why="Few passed devices survive the guest's sleep: it does not wake up, or it wakes up "
+    "without them.",
     source="power-management",
     sure="likely",
 )

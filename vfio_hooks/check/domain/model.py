@@ -36,8 +36,8 @@ def is_told(guest: Guest) -> bool:
 @guest_rule(
     "cpu-override",
     "warning",
-    why="libvirt puts these arguments last, and of several -cpu QEMU takes the last one: it has "
-    "no part of the model, the features and the enlightenments that the XML asks for.",
+    why="libvirt puts these arguments last, and QEMU takes the last of several -cpu. So the "
+    "model, the features and the enlightenments in the XML are all lost.",
     source="QEMU's system/vl.c, QEMU_OPTION_cpu",
 )
 def override(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -51,18 +51,18 @@ def override(patient: Patient, guest: Guest) -> Iterator[Seen]:
     text += "<cpu>'s mode and features, <hyperv>, <kvm> and hypervclock have no effect"
     yield Seen(
         text,
-        "what macOS needs cannot be said in <cpu>: keep it, and change that argument"
+        "what macOS needs cannot be written in <cpu>, so keep the argument and change it"
         if is_macos(guest)
-        else "say it in <cpu mode='host-passthrough'> and <features>, and take both "
-        "<qemu:arg> away",
+        else "write it into <cpu mode='host-passthrough'> and <features>, and remove both "
+        "<qemu:arg>",
     )
 
 
 @guest_rule(
     "cpu-hypervisor-off",
     "warning",
-    why="Windows looks for this bit before it asks for any enlightenment. Without it Windows uses "
-    "none, takes the slow timers, and burns CPU time where it could wait.",
+    why="Windows looks for this bit before it asks for any enlightenment. Without it Windows "
+    "uses none of them, takes the slow timers, and burns CPU time instead of waiting.",
     source="Hypervisor Top Level Functional Specification, Feature and Interface Discovery",
 )
 def no_hypervisor(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -71,11 +71,11 @@ def no_hypervisor(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen(
             "the hypervisor bit is off, so "
             + (
-                "Windows uses nothing of <hyperv> nor hypervclock"
+                "Windows uses neither <hyperv> nor hypervclock"
                 if windows
-                else "the guest uses nothing of what KVM offers it"
+                else "the guest uses nothing that KVM offers"
             ),
-            "unless a program in the guest must not see that it is virtual: remove <feature "
+            "unless a program must not see that it runs in a VM: remove <feature "
             "policy='disable' name='hypervisor'/>",
         )
 
@@ -110,8 +110,9 @@ def _whole_cpu(guest: Guest) -> Iterator[Edit]:
 @guest_rule(
     "cpu-migratable",
     "hint",
-    why="A migratable processor lacks the invariant time stamp counter, so a guest may take a "
-    "slower clock. Without it the VM cannot be saved, but no VM with passed devices can.",
+    why="A migratable processor lacks the invariant time stamp counter, so a guest may use a "
+    "slower clock. A VM that is not migratable cannot be saved, but neither can any VM with "
+    "passed devices.",
     source="QEMU's target/i386/cpu.c, unmigratable_flags; "
     "https://libvirt.org/formatdomain.html#cpu-model-and-topology",
     sure="possible",
@@ -133,8 +134,8 @@ def migratable(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "cpu-cache",
     "hint",
-    why="Without it QEMU makes up caches: the guest's scheduler then thinks that other CPUs share "
-    "a level 3 cache than really do.",
+    why="Without this, QEMU invents the caches, and the guest's scheduler has wrong ideas of "
+    "which CPUs share a level 3 cache.",
     source="cpu-model-and-topology",
     sure="likely",
 )
@@ -152,7 +153,7 @@ def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
     "cpu-x2apic-off",
     "hint",
     why="Without x2APIC each of the guest's accesses to its interrupt controller goes through "
-    "memory that KVM emulates. Only where AVIC of an older AMD processor is in use it is better.",
+    "memory that KVM emulates. It is better off only with AVIC on an older AMD processor.",
     source="QEMU's docs/system/i386/hyperv.rst and Linux's avic.c",
     sure="likely",
 )

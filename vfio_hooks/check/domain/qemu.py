@@ -39,8 +39,8 @@ def emulator(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "machine-type-gone",
     "error",
-    why="libvirt neither defines nor starts a domain whose machine type its QEMU does not have: "
-    "QEMU takes away those of six years ago and more.",
+    why="libvirt neither defines nor starts a domain whose machine type its QEMU does not have. "
+    "QEMU removes machine types that are more than six years old.",
     source=_SOURCE,
 )
 def gone(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -52,8 +52,8 @@ def gone(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "machine-type-old",
     "hint",
-    why="QEMU takes this machine type away in one of its next versions. Windows finds most of its "
-    "devices anew with another one, once.",
+    why="One of the next versions of QEMU will remove this machine type. With another machine "
+    "type, Windows detects most of its devices again, once.",
     source=_SOURCE,
 )
 def old(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -61,7 +61,7 @@ def old(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if "(deprecated)" in _types(patient, guest).get(name, ""):
         yield Seen(
             f"the machine type {name} is deprecated by this host's QEMU",
-            f"machine='{_newest(name)}'; libvirt makes that the newest one there is",
+            f"machine='{_newest(name)}'; libvirt replaces that by the newest version",
         )
 
 
@@ -87,7 +87,7 @@ def _types(patient: Patient, guest: Guest) -> dict[str, str]:
 @guest_rule(
     "xml-unknown",
     "hint",
-    why="What libvirt does not know it refuses, or drops without a word when it writes the domain "
+    why="libvirt refuses what it does not know, or silently drops it when it writes the domain "
     "again.",
     source="virt-xml-validate(1), by the schema of this host's libvirt",
     sure="likely",
@@ -102,7 +102,8 @@ def unknown(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not schema.validate(guest.xml):
         path = "".join(f"<{one.tag}>" for one in _culprit(schema, guest.xml)) or "<domain>"
         yield Seen(
-            f"the schema of this host's libvirt has not what is in {path}", "virt-xml-validate FILE"
+            f"the schema of this host's libvirt does not know what is in {path}",
+            "virt-xml-validate FILE",
         )
 
 

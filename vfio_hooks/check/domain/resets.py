@@ -22,9 +22,9 @@ _OWN_RESETS = frozenset({"flr", "af_flr", "device_specific"})
 @guest_rule(
     "device-function-left",
     "warning",
-    why="Without a reset of its own a card is reset with its whole slot, and VFIO does that only "
-    "for who has all functions of it. Else QEMU says 'Cannot reset device', and the card may not "
-    "start a second time.",
+    why="A card without a reset of its own is reset together with its whole slot. VFIO does that "
+    "only for a VM that has all functions in the slot. Otherwise QEMU says 'Cannot reset "
+    "device', and the card may not start a second time.",
     source="QEMU's hw/vfio/pci.c, depends on group; Linux's vfio_pci_core.c, hot reset",
     sure="likely",
 )
@@ -42,8 +42,8 @@ def left(patient: Patient, guest: Guest) -> Iterator[Seen]:
         is_told = device.is_gpu or host.exists(_methods_file(device))
         if others and is_told and not _OWN_RESETS & set(_methods(host, device)):
             yield Seen(
-                f"{device} is passed, and {', '.join(others)} of its slot not, in another IOMMU "
-                "group",
+                f"{device} is passed, but {', '.join(others)} in its slot is not, and has "
+                f"another IOMMU group",
                 f"pass {'it' if len(others) == 1 else 'them'} as well: <hostdev mode='subsystem' "
                 "type='pci' managed='yes'>",
             )
@@ -89,8 +89,8 @@ def no_reset(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "device-reset-method",
     "warning",
-    why="The kernel refuses a reset method that it does not have for a card; device_specific "
-    "comes for AMD's older cards from the module vendor-reset alone.",
+    why="The kernel refuses a reset method that it does not have for a card. For AMD's older "
+    "cards only the module vendor-reset provides device_specific.",
     source="https://docs.kernel.org/admin-guide/abi-testing.html, reset_method",
 )
 def method(patient: Patient, guest: Guest) -> Iterator[Seen]:

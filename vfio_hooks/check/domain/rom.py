@@ -16,7 +16,7 @@ _SOURCE = "host-device-assignment"
 @guest_rule(
     "device-rom-file",
     "error",
-    why="QEMU does not start when it cannot read the ROM that it is to show to the guest.",
+    why="QEMU does not start if it cannot read the ROM file that it has to show to the guest.",
     source=_SOURCE,
 )
 def rom(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -25,15 +25,15 @@ def rom(patient: Patient, guest: Guest) -> Iterator[Seen]:
         try:
             found = closed(patient.host, path)
         except (FileNotFoundError, NotADirectoryError):
-            yield Seen(f"{of} is not there", f"put it there, or remove <rom file='{path}'/>")
+            yield Seen(f"{of} does not exist", f"put it there, or remove <rom file='{path}'/>")
             continue
         if found and found.is_roots and not _is_root(patient):
             where = "" if found.path == path else f", as {found.path} is"
             yield Seen(
-                f"{of} is only for root to read{where}, and QEMU is not root",
+                f"{of} can only be read by root{where}, but QEMU does not run as root",
                 f"chmod o+r {path}"
                 if found.path == path
-                else "put it where everybody may read it, such as /usr/share/vgabios, and change "
+                else "put it where everybody can read it, such as /usr/share/vgabios, and change "
                 "<rom file=…/>",
             )
 
@@ -41,8 +41,8 @@ def rom(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "device-rom-owner",
     "hint",
-    why="QEMU runs as the user and group of qemu.conf, and does not start when it cannot read the "
-    "ROM that it is to show to the guest.",
+    why="QEMU runs as the user and group in qemu.conf, and does not start if it cannot read the "
+    "ROM file that it has to show to the guest.",
     source=_SOURCE,
     sure="possible",
 )
@@ -54,7 +54,7 @@ def rom_owner(patient: Patient, guest: Guest) -> Iterator[Seen]:
             continue
         if found and not found.is_roots and not _is_root(patient):
             yield Seen(
-                f"{found.path} is not for everybody, and the ROM file of "
+                f"not everybody can read {found.path}, and the ROM file of "
                 f"{' and '.join(addresses)} is {path}",
                 f"unless its owner or group is QEMU's (user= and group= in {_QEMU_CONF}): "
                 f"chmod o+{'r' if found.path == path else 'x'} {found.path}",
@@ -64,8 +64,8 @@ def rom_owner(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "device-rom-bar",
     "warning",
-    why="Without a ROM BAR the guest's firmware finds no ROM at the card; QEMU gives the file to "
-    "a BIOS in another way, and to UEFI not at all.",
+    why="Without a ROM BAR the guest's firmware finds no ROM on the card. QEMU hands the file to "
+    "a BIOS in another way, but not to UEFI.",
     source="QEMU's hw/pci/pci.c, pci_add_option_rom",
 )
 def bar(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -78,9 +78,9 @@ def bar(patient: Patient, guest: Guest) -> Iterator[Seen]:
     ]
     if found:
         yield Seen(
-            f"{' and '.join(found)} {'has' if len(found) == 1 else 'have'} a ROM file, and "
-            "bar='off' hides it from the guest",
-            "or without the file, if the card starts without",
+            f"{' and '.join(found)} {'has' if len(found) == 1 else 'have'} a ROM file, but "
+            f"bar='off' hides it from the guest",
+            "or remove the file, if the card starts without it",
             tuple(Edit(f"devices/hostdev({one})/rom", {"bar": "on"}) for one in found),
             by_hand=True,
         )

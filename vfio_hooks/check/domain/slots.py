@@ -15,8 +15,8 @@ _BRIDGES = ("pcie-to-pci-bridge", "dmi-to-pci-bridge", "pci-bridge")
 @guest_rule(
     "pci-root-bus",
     "warning",
-    why="On the root bus QEMU shows a device as part of the chipset, which has no link: the "
-    "guest's driver sees no link speed, and runs the card slower.",
+    why="On the root bus QEMU shows a device as part of the chipset, without a link. The guest's "
+    "driver sees no link speed, and runs the card slower.",
     source="forum: Increasing VFIO VGA Performance; QEMU's docs/pcie.txt",
 )
 def root_bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -36,8 +36,8 @@ def root_bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "pci-behind-bridge",
     "warning",
-    why="Below a bridge to conventional PCI a card is a PCI device for the guest: it has no link "
-    "and no extended configuration space, and drivers run it slower or not at all.",
+    why="Behind a bridge to conventional PCI, the guest sees the card as a PCI device without a "
+    "link and without extended configuration space. Drivers run it slower or not at all.",
     source="QEMU's docs/pcie.txt",
 )
 def bridge(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -59,8 +59,8 @@ def bridge(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "pci-functions-apart",
     "hint",
-    why="The drivers of a graphics card look for its sound and USB functions beside it, in the "
-    "same slot; some do not use them where these are cards of their own.",
+    why="The drivers of a graphics card look for its sound and USB functions in the same slot. "
+    "Some do not use them if they are in another slot.",
     source="forum: Increasing VFIO VGA Performance",
     sure="possible",
 )
@@ -79,7 +79,7 @@ def apart(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "pci-multifunction",
     "error",
-    why="Without multifunction='on' on function 0, a slot has no other functions.",
+    why="Without multifunction='on' on function 0, a slot cannot have other functions.",
     source="device-addresses",
     sure="likely",
 )
@@ -95,7 +95,7 @@ def multifunction(patient: Patient, guest: Guest) -> Iterator[Seen]:
         ]
         if others:
             yield Seen(
-                f"{others[0]} is in the slot of {device}, which has not multifunction='on'",
+                f"{others[0]} is in the slot of {device}, which lacks multifunction='on'",
                 edits=(put(f"{device.path}/address", multifunction="on"),),
             )
 
@@ -103,7 +103,7 @@ def multifunction(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "pci-no-function-0",
     "error",
-    why="A guest that finds no function 0 in a slot does not look for others there.",
+    why="A guest that finds no function 0 in a slot does not look for other functions there.",
     source="https://docs.kernel.org/PCI/pci.html",
 )
 def function_0(patient: Patient, guest: Guest) -> Iterator[Seen]:

@@ -14,8 +14,8 @@ _REAL_TIME = ("fifo", "rr")
 @guest_rule(
     "pins-realtime",
     "warning",
-    why="A vCPU in real time keeps its CPU until it waits: the host's own work there, even the "
-    "kernel's for this guest's disks and network, has to wait for it, and the host may hang.",
+    why="A real-time vCPU keeps its CPU until it waits. The host's own work on that CPU, even "
+    "the kernel's work for this guest's disks and network, has to wait, and the host may hang.",
     source="sched(7); https://libvirt.org/formatdomain.html#cpu-tuning",
 )
 def real_time(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -27,7 +27,7 @@ def real_time(patient: Patient, guest: Guest) -> Iterator[Seen]:
         kinds = ", ".join(dict.fromkeys(one.get("scheduler", "") for one in found))
         yield Seen(
             f"threads of vCPU {format_list(vcpus)} run in real time ({kinds})",
-            "unless these CPUs are set apart from the host, and tested so",
+            "unless these CPUs are isolated from the host, and you have tested that",
             (drop("cputune/vcpusched"),),
             by_hand=True,
         )

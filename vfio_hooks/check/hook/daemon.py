@@ -22,7 +22,7 @@ _CPUMAP = "/sys/devices/system/node/node*/cpumap r,"
     "libvirt-not-running",
     "hook",
     "warning",
-    why="The daemon that starts VMs, and runs their hook, does not listen.",
+    why="The daemon that starts VMs and runs their hook is not listening.",
     source="https://libvirt.org/daemons.html",
 )
 def not_running(patient: Patient) -> Iterator[Seen]:
@@ -31,7 +31,7 @@ def not_running(patient: Patient) -> Iterator[Seen]:
     if there and shows_hooks(patient) and not _daemon(patient):
         yield Seen(
             "neither virtqemud nor libvirtd has a socket in /run/libvirt",
-            "systemctl enable --now libvirtd.socket (virtqemud.socket where that is installed)",
+            "systemctl enable --now libvirtd.socket (or virtqemud.socket, if that is installed)",
         )
 
 
@@ -39,7 +39,7 @@ def not_running(patient: Patient) -> Iterator[Seen]:
     "hook-not-seen",
     "hook",
     "warning",
-    why="A daemon that found no hook when it started looks for none until it is reloaded.",
+    why="A daemon that found no hook when it started does not look again until it is reloaded.",
     source="https://libvirt.org/hooks.html; virhook.c of libvirt",
     sure="likely",
 )
@@ -53,7 +53,7 @@ def not_seen(patient: Patient) -> Iterator[Seen]:
     first = min(_evidence(patient, hook))
     if since is not None and first > since + 1:
         yield Seen(
-            f"{name} last looked for hooks before there was one: it was installed "
+            f"{name} last looked for hooks before there was one, which was installed "
             f"{(first - since) / 60:.0f} minutes later",
             f"systemctl reload {name}.service",
         )
@@ -85,8 +85,8 @@ def _evidence(patient: Patient, hook: str) -> Iterator[float]:
     "apparmor-numa-hugepages",
     "hook",
     "error",
-    why="With hugepages bound to a node QEMU reads which CPUs the node has, and libvirt's AppArmor "
-    "profile of guests does not allow that: the VM does not start.",
+    why="If hugepages are bound to a node, QEMU reads which CPUs the node has. libvirt's "
+    "AppArmor profile for guests does not allow that, so the VM does not start.",
     source="AppArmor's abstraction libvirt-qemu; seen with libvirt 9.0 and QEMU 7.2 of Debian 12",
     sure="likely",
 )
@@ -102,8 +102,8 @@ def cpumap(patient: Patient) -> Iterator[Seen]:
     rules = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     if not any(re.search(r"/node/\S*(cpumap|\*\*)|^\s*/sys/\*\*", line) for line in rules):
         yield Seen(
-            "the domain has hugepages and <numatune> with mode='strict', and AppArmor does not let "
-            "QEMU read the nodes' cpumap",
+            "the domain has hugepages and <numatune> with mode='strict', but AppArmor does not "
+            "let QEMU read the nodes' cpumap",
             f"echo '  {_CPUMAP}' >> {_LOCAL}",
         )
 
@@ -112,8 +112,8 @@ def cpumap(patient: Patient) -> Iterator[Seen]:
     "selinux-enforcing",
     "hook",
     "warning",
-    why="SELinux's policy has no rule for virtqemud to run hooks; only where the domain "
-    "virtqemud_t is permissive they work.",
+    why="SELinux's policy has no rule that lets virtqemud run hooks. They work only if the "
+    "domain virtqemud_t is permissive.",
     source="virt.te of Fedora's selinux-policy",
     sure="possible",
 )
@@ -122,8 +122,8 @@ def selinux(patient: Patient) -> Iterator[Seen]:
     if host.maybe("/sys/fs/selinux/enforce") == "1" and _daemon(patient) == "virtqemud":
         yield Seen(
             "SELinux is enforcing, and virtqemud runs the hooks",
-            f"restorecon -R {patient.paths.config} {_LIBRARIES}; see with "
-            "ausearch -m avc -c virtqemud; where it is refused: semanage permissive -a virtqemud_t",
+            f"restorecon -R {patient.paths.config} {_LIBRARIES}; check with ausearch -m avc -c "
+            f"virtqemud; if it is refused: semanage permissive -a virtqemud_t",
         )
 
 

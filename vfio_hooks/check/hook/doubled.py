@@ -13,8 +13,8 @@ from vfio_hooks.migrate import scripts
     "script-doubles-table",
     "hook",
     "warning",
-    why="What is done twice comes to twice as much, as with hugepages, or is undone by one while "
-    "the other still wants it.",
+    why="What is done twice may take twice as much, as with hugepages, or one undoes it while "
+    "the other still needs it.",
     source="vfio-hooks-migration(7)",
     sure="likely",
 )
@@ -37,8 +37,8 @@ def doubled(patient: Patient) -> Iterator[Seen]:
     for table, paths in lines.items():
         where = ", ".join(dict.fromkeys(paths))
         yield Seen(
-            f"{where}: the script does what [{table}] does, too",
-            f"take that out of the script: vfio-hooks migrate {quote(vm)} shows how",
+            f"{where}: the script does the same as [{table}]",
+            f"remove that from the script; vfio-hooks migrate {quote(vm)} shows how",
         )
 
 

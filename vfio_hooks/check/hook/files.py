@@ -20,14 +20,14 @@ _OPTIONS = r"\s+(?:(?:-\S+|\w+:\S+)\s+)*"
 _HARMLESS = rf"(?!{_OPTIONS}(?:nodedev|net|pool|vol|iface|secret)-)"
 """Commands of virsh that do not touch the VM."""
 _BASH = ("/usr/bin/bash", "/bin/bash", "/run/current-system/sw/bin/bash")
-_FIRST_LINE = "begin it with #!/bin/sh if it is for that, or install bash"
+_FIRST_LINE = "begin it with #!/bin/sh if it is written for sh, or install bash"
 
 
 @rule(
     "vm-unmanaged",
     "hook",
     "hint",
-    why="vfio-hooks does nothing for a VM that has no folder, or nothing in it.",
+    why="vfio-hooks does nothing for a VM without a folder, or with an empty one.",
     source="vfio-hooks.toml(5)",
 )
 def unmanaged(patient: Patient) -> Iterator[Seen]:
@@ -40,12 +40,12 @@ def unmanaged(patient: Patient) -> Iterator[Seen]:
     if vm not in others:
         guess = did_you_mean(vm, others)
         yield Seen(
-            f"{vm} has devices of the host, and no folder {path}"
+            f"{vm} has devices of the host, but no folder {path}"
             + (f" ({guess})" if guess else ""),
             do,
         )
     elif _does_nothing(patient.paths.config, vm):
-        yield Seen(f"{vm} has devices of the host, and {path} has no table and no executable", do)
+        yield Seen(f"{vm} has devices of the host, but {path} has no table and no executable", do)
 
 
 def _does_nothing(hooks: str, vm: str) -> bool:
@@ -59,13 +59,13 @@ def _does_nothing(hooks: str, vm: str) -> bool:
     "config-unsafe",
     "hook",
     "error",
-    why="Root obeys these files. One that others could have written is refused, and its VM does "
-    "not start.",
+    why="Root does what these files say. A file that others could have written is refused, and "
+    "its VM does not start.",
     source="vfio-hooks.toml(5)",
 )
 def unsafe(patient: Patient) -> Iterator[Seen]:
     for problem, hint in _unsafe(patient).items():
-        yield Seen(problem, hint or "mend it, or remove it")
+        yield Seen(problem, hint or "correct it, or remove it")
 
 
 def _unsafe(patient: Patient) -> dict[str, str]:
@@ -97,7 +97,7 @@ def _is_read(name: str) -> bool:
     "config-wrong",
     "hook",
     "error",
-    why="A VM whose configuration is not right does not start.",
+    why="A VM whose configuration is wrong does not start.",
     source="vfio-hooks.toml(5)",
 )
 def wrong(patient: Patient) -> Iterator[Seen]:
@@ -132,7 +132,7 @@ def run_by_libvirt(patient: Patient) -> Iterator[Seen]:
     "script-not-executable",
     "hook",
     "warning",
-    why="An executable that is not one is passed over.",
+    why="A file that is not executable is skipped.",
     source="vfio-hooks.toml(5), EXECUTABLES",
 )
 def not_executable(patient: Patient) -> Iterator[Seen]:
@@ -148,8 +148,8 @@ def not_executable(patient: Patient) -> Iterator[Seen]:
     "script-broken",
     "hook",
     "error",
-    why="An executable that cannot be run keeps the VM from starting; one that its shell cannot "
-    "read to the end is left half done.",
+    why="A script that cannot be run keeps the VM from starting. A script with a syntax error "
+    "stops halfway.",
     source="execve(2); bash(1), -n",
 )
 def broken(patient: Patient) -> Iterator[Seen]:
@@ -167,8 +167,8 @@ def broken(patient: Patient) -> Iterator[Seen]:
     "script-without-shell",
     "hook",
     "warning",
-    why="A script without a first line is run with bash, as VFIO-Tools did; sh, which is all that "
-    "is there, knows less of what people write.",
+    why="A script without such a line is run with bash, as VFIO-Tools did it. This host only has "
+    "sh, which does not understand all that people write for bash.",
     source="vfio-hooks.toml(5), EXECUTABLES",
 )
 def without_shell(patient: Patient) -> Iterator[Seen]:
@@ -184,8 +184,8 @@ def without_shell(patient: Patient) -> Iterator[Seen]:
     "script-calls-virsh",
     "hook",
     "error",
-    why="libvirt waits for its hook, and the hook for libvirt: a deadlock, which holds up all "
-    "other VMs as well.",
+    why="libvirt waits for its hook, and the hook waits for libvirt. This is a deadlock, which "
+    "holds up all other VMs as well.",
     source=f"{_LIBVIRT}, Calling libvirt functions from within a hook script",
     sure="likely",
 )
@@ -193,7 +193,7 @@ def virsh(patient: Patient) -> Iterator[Seen]:
     for where in _lines(patient, rf"{_VIRSH}{_HARMLESS}|\bimport libvirt\b"):
         yield Seen(
             f"{where} calls libvirt from a hook",
-            "read the XML from standard input instead; what must come after the hook: "
+            "read the XML from standard input instead; to run something after the hook: "
             "systemd-run --no-block COMMAND",
         )
 

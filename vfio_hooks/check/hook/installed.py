@@ -51,7 +51,8 @@ def not_executable(patient: Patient) -> Iterator[Seen]:
     "hook-not-ours",
     "hook",
     "error",
-    why="libvirt runs one file of this name. As it is another's, vm.toml is not looked at.",
+    why="libvirt runs only this file. As it is not the hook of vfio-hooks, no vm.toml has any "
+    "effect.",
     source=_LIBVIRT,
 )
 def foreign(patient: Patient) -> Iterator[Seen]:
@@ -59,8 +60,8 @@ def foreign(patient: Patient) -> Iterator[Seen]:
     text = text_of(path)
     if os.path.isfile(path) and "vfio_hooks.dispatch" not in text:
         yield Seen(
-            f"{path} is another hook than that of vfio-hooks",
-            f"{_AGAIN}: it keeps that hook, and goes on running it",
+            f"{path} is not the hook of vfio-hooks",
+            f"{_AGAIN}, which keeps that hook and still runs it",
         )
 
 
@@ -68,8 +69,8 @@ def foreign(patient: Patient) -> Iterator[Seen]:
     "hook-is-link",
     "hook",
     "error",
-    why="AppArmor judges a link by where it leads: libvirtd may run files in its hooks' folder, "
-    "and none in /opt or /usr/local. Every start of a VM would fail.",
+    why="AppArmor looks at the target of a link. libvirtd may run files in its hooks' folder, "
+    "but none in /opt or /usr/local. Every start of a VM would fail.",
     source="AppArmor's profile usr.sbin.libvirtd",
 )
 def link(patient: Patient) -> Iterator[Seen]:
@@ -87,8 +88,8 @@ def link(patient: Patient) -> Iterator[Seen]:
     "hook-interpreter-missing",
     "hook",
     "error",
-    why="A hook that cannot be run fails, and with it every start of a VM; VMs that run are "
-    "killed when the daemon starts again.",
+    why="If the hook cannot be run, every start of a VM fails, and running VMs are killed when "
+    "the daemon is restarted.",
     source="execve(2); libvirt's qemu_process.c, reconnect",
 )
 def no_interpreter(patient: Patient) -> Iterator[Seen]:
@@ -96,14 +97,14 @@ def no_interpreter(patient: Patient) -> Iterator[Seen]:
     text = text_of(path)
     for name in filter(None, (interpreter(text), _named_python(text))):
         if not is_executable(patient.host.path(name)):
-            yield Seen(f"{path} is to be run by {name}, which is not there", _AGAIN)
+            yield Seen(f"{path} needs the interpreter {name}, which does not exist", _AGAIN)
 
 
 @rule(
     "hook-package-missing",
     "hook",
     "error",
-    why="The hook is only the beginning of the program. Without its package managed VMs do not "
+    why="The hook is only the first part of the program. Without its package, managed VMs do not "
     "start.",
     source="vfio-hooks(1), FILES",
 )
@@ -111,23 +112,23 @@ def no_package(patient: Patient) -> Iterator[Seen]:
     path = _hook(patient)
     found = re.search(r'^LIBRARY = "([^"]+)"', text_of(path), re.MULTILINE)
     if found and not patient.host.exists(f"{found[1]}/vfio_hooks/dispatch.py"):
-        yield Seen(f"{path} uses the package in {found[1]}, which is not there", _AGAIN)
+        yield Seen(f"{path} uses the package in {found[1]}, which does not exist", _AGAIN)
 
 
 @rule(
     "hook-dependencies",
     "hook",
     "error",
-    why="The hook is run by the distribution's Python, and needs nothing but that. Without the "
-    "whole of it managed VMs do not start.",
+    why="The hook is run by the distribution's Python, and needs nothing else. If Python is "
+    "incomplete, managed VMs do not start.",
     source="README, Install",
 )
 def dependencies(patient: Patient) -> Iterator[Seen]:
     if (name := _python(patient)) and (problem := _lacks(name, "json, pyexpat, tomllib")):
         yield Seen(
-            f"{name}, which runs the hook, cannot import what comes with Python: {problem}",
-            "apt install python3, as python3-minimal is not enough (or your distribution's "
-            "package of the whole Python)",
+            f"{name}, which runs the hook, cannot import a part of Python: {problem}",
+            "apt install python3, because python3-minimal is not enough (or your distribution's "
+            "package of the complete Python)",
         )
 
 
@@ -135,8 +136,8 @@ def dependencies(patient: Patient) -> Iterator[Seen]:
     "command-dependencies",
     "hook",
     "warning",
-    why="The hook does without lxml. The command needs it where it shows or edits a domain's XML: "
-    "check, init and topology do not work.",
+    why="The hook does not need lxml, but the command needs it to show or edit a domain's XML. "
+    "check, init and topology do not work without it.",
     source="README, Install",
 )
 def modules(patient: Patient) -> Iterator[Seen]:
@@ -174,8 +175,8 @@ def _lacks(python: str, modules: str) -> str:
     "kept-hook-broken",
     "hook",
     "warning",
-    why="The hook that was there before is run after ours. Not executable it is passed over; "
-    "without its interpreter each event fails.",
+    why="The hook that was there before is run after the hook of vfio-hooks. If it is not "
+    "executable, it is skipped; if its interpreter is missing, each event fails.",
     source="vfio-hooks(1), FILES",
 )
 def kept(patient: Patient) -> Iterator[Seen]:
@@ -187,8 +188,8 @@ def kept(patient: Patient) -> Iterator[Seen]:
         yield Seen(f"{path} is not executable, so it is not run", f"chmod 755 {path}, or remove it")
     elif name and not is_executable(patient.host.path(name)):
         yield Seen(
-            f"{path} is to be run by {name}, which is not there",
-            "mend its first line, or remove it",
+            f"{path} needs the interpreter {name}, which does not exist",
+            "fix its interpreter line, or remove it",
         )
 
 

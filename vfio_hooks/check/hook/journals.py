@@ -15,7 +15,8 @@ _SOURCE = "vfio-hooks(1), FILES"
     "journal-damaged",
     "hook",
     "error",
-    why="A journal has what is to be undone. While one cannot be read, no managed VM starts.",
+    why="A journal says what has to be undone. As long as one cannot be read, no managed VM "
+    "starts.",
     source=_SOURCE,
 )
 def damaged(patient: Patient) -> Iterator[Seen]:
@@ -27,7 +28,7 @@ def damaged(patient: Patient) -> Iterator[Seen]:
     "journal-stale",
     "hook",
     "warning",
-    why="The host is still changed for a VM that does not run, as after a crash of libvirt's "
+    why="The host is still changed for a VM that is not running, as after a crash of libvirt's "
     "daemon.",
     source=_SOURCE,
 )
@@ -41,7 +42,8 @@ def stale(patient: Patient) -> Iterator[Seen]:
         journal.rename(known.get(journal.uuid, journal.vm))
         if journal.live() and not runs(host, journal.uuid, journal.vm):
             yield Seen(
-                f"{len(journal.live())} values are changed for {journal.vm}, which does not run",
+                f"{len(journal.live())} values are still changed for {journal.vm}, which is not "
+                f"running",
                 f"vfio-hooks undo {quote(journal.vm)}",
             )
 

@@ -41,7 +41,7 @@ def in_folder(home: str) -> Iterator[HookError]:
         elif os.path.isdir(path):
             if _is_operation(path, name) and not _is_named(home, f"{name}/"):
                 yield HookError(
-                    f"{path}: libvirt has no operation {name}, so nothing in there is run",
+                    f"{path}: libvirt has no operation {name}, so nothing in this folder is run",
                     nearest(name, OPERATIONS),
                 )
         elif VM_FILE not in names and _is_configuration(name) and not _is_named(home, name, path):
@@ -67,7 +67,7 @@ def _in_operation(home: str, op: str) -> Iterator[HookError]:
         ):
             yield HookError(
                 f"{path} is not run: the event is {op} {subop}",
-                f"what is to run then goes to {place}/{subop}/",
+                f"move what should run then into {place}/{subop}/",
             )
 
 
@@ -133,7 +133,7 @@ def _names(path: str) -> list[str]:
     "file-unused",
     "hook",
     "warning",
-    why="A file that is misnamed or misplaced does nothing, and its VM starts without it.",
+    why="A file with a wrong name or in a wrong place does nothing, and its VM starts without it.",
     source="vfio-hooks.toml(5), EXECUTABLES",
 )
 def unused(patient: Patient) -> Iterator[Seen]:

@@ -16,7 +16,7 @@ _VIRTUAL_CLOCKS = ("kvm-clock", "hyperv_clocksource_tsc_page", "xen")
     "cpufreq-driver-missing",
     "host",
     "hint",
-    why="Without a frequency driver nobody can ask for full speed: neither [governor] nor the "
+    why="Without a frequency driver nothing can ask for full speed: neither [governor] nor the "
     "guest, which never sees the real frequency.",
     source=f"{_CPUFREQ}; guide: Start VM script",
     sure="likely",
@@ -38,7 +38,7 @@ def no_driver(patient: Patient) -> Iterator[Seen]:
     "cpufreq-driver-old",
     "host",
     "hint",
-    why="The processor can choose its frequency itself, faster than the driver in use lets it.",
+    why="The processor can choose its frequency by itself, faster than the current driver does.",
     source="https://docs.kernel.org/admin-guide/pm/amd-pstate.html and intel_pstate.html",
     sure="likely",
 )
@@ -49,14 +49,14 @@ def old_driver(patient: Patient) -> Iterator[Seen]:
         return
     if "cppc" in flags:
         yield Seen(
-            "the frequency driver is acpi-cpufreq, on a processor with CPPC",
+            "the frequency driver is acpi-cpufreq, although the processor has CPPC",
             "add to the kernel's command line: amd_pstate=active\n"
             "and switch CPPC on in the firmware's setup",
         )
     elif "hwp" in flags:
         yield Seen(
-            "the frequency driver is acpi-cpufreq, on a processor with HWP (Speed Shift)",
-            "take intel_pstate=disable away from the kernel's command line",
+            "the frequency driver is acpi-cpufreq, although the processor has HWP (Speed Shift)",
+            "remove intel_pstate=disable from the kernel's command line",
         )
 
 
@@ -64,8 +64,8 @@ def old_driver(patient: Patient) -> Iterator[Seen]:
     "governor-slow",
     "host",
     "hint",
-    why="The guest cannot raise the frequency of the CPUs that it runs on, and its load is seen "
-    "late or never by the host's governor.",
+    why="The guest cannot raise the frequency of its CPUs, and the host's governor sees the "
+    "guest's load late or never.",
     source=f"{_CPUFREQ}; guide: Start VM script",
 )
 def slow(patient: Patient) -> Iterator[Seen]:
@@ -88,8 +88,8 @@ def slow(patient: Patient) -> Iterator[Seen]:
     "clock-not-tsc",
     "host",
     "warning",
-    why="Reading any other clock than the TSC takes microseconds, on the host and in its guests, "
-    "and a host that gave its TSC up cannot give guests a good one.",
+    why="Reading any clock other than the TSC takes microseconds, on the host and in its guests. "
+    "A host that does not use its TSC cannot give guests a good one.",
     source="https://docs.kernel.org/virt/kvm/x86/timekeeping.html",
 )
 def clock(patient: Patient) -> Iterator[Seen]:
@@ -98,9 +98,9 @@ def clock(patient: Patient) -> Iterator[Seen]:
     if current in (None, "", "tsc", *_VIRTUAL_CLOCKS) or not processor.flags(host):
         return
     asked = [value for value in boot.values(host, "clocksource") if value != "tsc"]
-    do = "journalctl -k -g clocksource tells why; a newer firmware may mend it"
+    do = "journalctl -k -g clocksource shows why; newer firmware may fix it"
     if asked:
-        do = f"take clocksource={asked[-1]} away from the kernel's command line"
+        do = f"remove clocksource={asked[-1]} from the kernel's command line"
     elif "tsc" in (host.maybe(f"{_CLOCK}/available_clocksource") or "").split():
         do = f"echo tsc > {_CLOCK}/current_clocksource"
     yield Seen(f"the host's clock is {current}, not tsc", do)

@@ -22,15 +22,15 @@ _BARS = 6
     "legacy-boot",
     "host",
     "warning",
-    why="Booted through the legacy BIOS (CSM), the firmware starts cards by their VGA BIOS, "
-    "which a guest with UEFI cannot do again, and large BARs are mostly not available.",
+    why="If the host boots through the legacy BIOS (CSM), the firmware starts cards with their "
+    "VGA BIOS, which a guest with UEFI cannot repeat. Large BARs are mostly not available.",
     source=_GUIDE,
 )
 def legacy(patient: Patient) -> Iterator[Seen]:
     if patient.host.exists("/sys/firmware/acpi") and not patient.host.exists("/sys/firmware/efi"):
         yield Seen(
             "this host was booted without UEFI (no /sys/firmware/efi)",
-            "switch CSM off in the firmware's setup; the boot loader has to be one for UEFI",
+            "switch CSM off in the firmware's setup; the boot loader must support UEFI",
         )
 
 
@@ -38,8 +38,8 @@ def legacy(patient: Patient) -> Iterator[Seen]:
     "boot-display-passed",
     "host",
     "warning",
-    why="The firmware and the kernel's console have written to this card before anyone could keep "
-    "it free, its ROM may be shadowed by the firmware's copy, and the desktop depends on it.",
+    why="The firmware and the kernel's console have used this card since boot, its ROM may be "
+    "hidden by the firmware's copy, and the desktop depends on it.",
     source=_GUIDE,
 )
 def boot_display(patient: Patient) -> Iterator[Seen]:
@@ -50,7 +50,7 @@ def boot_display(patient: Patient) -> Iterator[Seen]:
         others = pci.kept_displays(host, guest.domain) if guest else []
         helps = [] if "session" in patient.tables else ["[session] in vm.toml"]
         if element.find("rom[@file]") is None and not others:
-            helps.append("should it stay dark, a ROM file: <rom file='/path/card.rom'/>")
+            helps.append("if the screen stays dark, add a ROM file: <rom file='/path/card.rom'/>")
         # With one card alone there is nothing else to choose.
         if others:
             yield Seen(
@@ -69,8 +69,8 @@ def boot_display(patient: Patient) -> Iterator[Seen]:
     "efifb-off-without-effect",
     "host",
     "hint",
-    why="video=efifb:off stops one driver of the firmware's picture; this kernel has another, "
-    "simpledrm, which takes the card's memory all the same.",
+    why="video=efifb:off stops one driver of the firmware's picture. This kernel has another "
+    "one, simpledrm, which takes the card's memory anyway.",
     source="https://docs.kernel.org/fb/efifb.html; Kconfig of Linux, SYSFB_SIMPLEFB",
 )
 def efifb(patient: Patient) -> Iterator[Seen]:
@@ -79,8 +79,8 @@ def efifb(patient: Patient) -> Iterator[Seen]:
     devices = host.names("/sys/bus/platform/devices")
     if asked and any(name.startswith("simple-framebuffer") for name in devices):
         yield Seen(
-            "video=efifb:off is on the kernel's command line, and simple-framebuffer is there",
-            "nothing in its place: [pci] in vm.toml takes the picture off the card that is lent",
+            "video=efifb:off is on the kernel's command line, but there is a simple-framebuffer",
+            "remove it; [pci] in vm.toml removes the picture from the passed card",
         )
 
 
@@ -88,8 +88,8 @@ def efifb(patient: Patient) -> Iterator[Seen]:
     "above-4g-off",
     "host",
     "warning",
-    why="Cards whose memory windows all have to fit below 4 GiB get small ones, or none when "
-    "there are several cards.",
+    why="If all memory windows of the cards have to fit below 4 GiB, they are small, or missing "
+    "if there are several cards.",
     source=_GUIDE,
     sure="likely",
 )
@@ -112,8 +112,8 @@ def above_4g(patient: Patient) -> Iterator[Seen]:
     "rebar-small",
     "host",
     "hint",
-    why="Through a BAR of its memory's size the CPU reaches all of a card at once (Resizable BAR). "
-    "A guest gets the size that the host has set.",
+    why="Through a BAR as large as the card's memory, the CPU can reach all of it at once "
+    "(Resizable BAR). A guest gets the size that the host has set.",
     source=f"sysfs-bus-pci of Linux, resourceN_resize; {_GUIDE}",
 )
 def rebar(patient: Patient) -> Iterator[Seen]:

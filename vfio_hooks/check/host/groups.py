@@ -13,8 +13,8 @@ _DISPLAY = "0x03"
     "group-shared",
     "host",
     "error",
-    why="A group is what the IOMMU can isolate. While the host uses one of its devices, VFIO "
-    "gives none of them away.",
+    why="A group is the smallest unit that the IOMMU can isolate. While the host uses one of its "
+    "devices, VFIO gives none of them to a VM.",
     source="https://docs.kernel.org/driver-api/vfio.html, Groups, Devices, and IOMMUs",
 )
 def shared(patient: Patient) -> Iterator[Seen]:
@@ -43,7 +43,7 @@ def shared(patient: Patient) -> Iterator[Seen]:
                 + (
                     "or put the card into another slot: vfio-hooks iommu shows all groups"
                     if apart
-                    else "No other slot helps, as they are of the same card."
+                    else "Another slot does not help, because they are on the same card."
                 ),
             )
 
@@ -52,9 +52,9 @@ def shared(patient: Patient) -> Iterator[Seen]:
     "group-direct-mapping",
     "host",
     "error",
-    why="The firmware goes on reaching memory through such a device, at addresses that a guest "
-    "would have as well; so the kernel gives it to none: 'Firmware has requested this device "
-    "have a 1:1 IOMMU mapping'.",
+    why="The firmware keeps reaching memory through such a device, at addresses that a guest "
+    "would use as well. So the kernel gives it to no guest: 'Firmware has requested this "
+    "device have a 1:1 IOMMU mapping'.",
     source="Documentation/ABI/testing/sysfs-kernel-iommu_groups, reserved_regions; Intel VT-d "
     "specification, RMRR",
 )
@@ -68,7 +68,7 @@ def direct_mapping(patient: Patient) -> Iterator[Seen]:
     "gpu-group-mixed",
     "host",
     "hint",
-    why="Whoever passes such a graphics card has to pass the other devices of its group as well.",
+    why="To pass such a graphics card, you have to pass the other devices of its group as well.",
     source="https://docs.kernel.org/driver-api/vfio.html; guide: Host Configurations",
 )
 def mixed(patient: Patient) -> Iterator[Seen]:
@@ -88,7 +88,7 @@ def mixed(patient: Patient) -> Iterator[Seen]:
             yield Seen(
                 f"graphics card {slot} shares IOMMU group {group} with "
                 f"{', '.join(map(str, others))}",
-                "to pass it alone, try another slot, or a newer firmware",
+                "to pass it alone, try another slot or newer firmware",
             )
 
 
@@ -96,16 +96,16 @@ def mixed(patient: Patient) -> Iterator[Seen]:
     "acs-override",
     "host",
     "warning",
-    why="It tells the kernel that devices are isolated which are not: one of a VM can then write "
-    "to one of the host's behind the IOMMU's back, and some boards stutter with it. It is for "
-    "groups that cannot be used otherwise.",
+    why="It makes the kernel believe that devices are isolated which are not. A VM's device can "
+    "then write to one of the host's without the IOMMU noticing, and some boards stutter "
+    "with it. Use it only for groups that you cannot use otherwise.",
     source="guide: Host Configurations; the patch's own text in pcie_acs_override=",
 )
 def acs_override(patient: Patient) -> Iterator[Seen]:
     for value in boot.values(patient.host, "pcie_acs_override"):
         yield Seen(
-            f"IOMMU groups are split by pcie_acs_override={value}, whatever the hardware does",
-            f"boot without it, and see with `vfio-hooks iommu` if it is needed: "
+            f"pcie_acs_override={value} splits IOMMU groups, whatever the hardware can isolate",
+            f"boot without it, and check with `vfio-hooks iommu` whether you need it: "
             f"pcie_acs_override={value}",
         )
 

@@ -34,7 +34,7 @@ def off(patient: Patient) -> Iterator[Seen]:
         what = "and the firmware shows no IOMMU (no ACPI table DMAR or IVRS)"
         do = "switch on IOMMU (VT-d, AMD-Vi, often with SVM or VT-x) in the firmware's setup"
         if vendor(host) != AMD:
-            do += "; on an Intel CPU also, on the kernel's command line: intel_iommu=on"
+            do += "; with an Intel CPU, also add to the kernel's command line: intel_iommu=on"
     else:
         what = f"though the firmware has one (ACPI table {tables[0]})"
         wanted = _TABLES[tables[0]]
@@ -42,16 +42,16 @@ def off(patient: Patient) -> Iterator[Seen]:
     yield Seen(f"this host has no IOMMU groups, {what}", do)
 
 
-_TAKE_AWAY = "take amd_iommu=off and iommu=off away from the kernel's command line"
+_TAKE_AWAY = "remove amd_iommu=off and iommu=off from the kernel's command line"
 
 
 @rule(
     "iommu-translates-host",
     "host",
     "hint",
-    why="The host's own devices need no translation of their addresses; without it (iommu=pt) "
-    "each of their transfers is a little cheaper. Passed devices are isolated either way. Not "
-    "wanted where the host's own devices are not trusted, such as what is plugged into a "
+    why="The host's own devices do not need their addresses translated. Without that (iommu=pt) "
+    "each of their transfers is a little cheaper. Passed devices are isolated either way. "
+    "Keep the translation if you do not trust the host's own devices, such as those in a "
     "Thunderbolt port.",
     source=f"{_PARAMETERS}, iommu=pt; guide: Boot and Kernel Parameters",
 )
@@ -72,9 +72,9 @@ def translates(patient: Patient) -> Iterator[Seen]:
     "iommu-parameter-without-effect",
     "host",
     "hint",
-    why="The kernel does not know this value, or it is for processors of another maker. AMD's "
-    "IOMMU is on without any parameter. Intel's is in some kernels only with intel_iommu=on; "
-    "Debian's leaves out the integrated graphics unit without it.",
+    why="The kernel does not know this value, or it is for another maker's processors. AMD's "
+    "IOMMU needs no parameter. In some kernels Intel's needs intel_iommu=on; without it, "
+    "Debian's kernel leaves out the integrated graphics.",
     source=f"{_PARAMETERS}, amd_iommu= and intel_iommu=",
 )
 def without_effect(patient: Patient) -> Iterator[Seen]:
@@ -85,7 +85,7 @@ def without_effect(patient: Patient) -> Iterator[Seen]:
         if other or (name, value) in (("amd_iommu", "on"), ("iommu", "on")):
             yield Seen(
                 f"{name}={value} on the kernel's command line has no effect",
-                f"take it away: {name}={value}",
+                f"remove it: {name}={value}",
             )
 
 
@@ -102,8 +102,8 @@ def _maker(host: Host) -> str:
     "interrupt-remapping-off",
     "host",
     "error",
-    why="VFIO gives a device only to a VM whose device cannot send interrupts of the host's, and "
-    "that takes an IOMMU which remaps interrupts.",
+    why="VFIO gives a device to a VM only if the device cannot fake the host's interrupts, which "
+    "needs an IOMMU that remaps interrupts.",
     source="vfio_iommu_type1.c of Linux, allow_unsafe_interrupts",
     sure="likely",
 )
@@ -112,8 +112,8 @@ def no_remapping(patient: Patient) -> Iterator[Seen]:
     if host.names(GROUPS) and _remaps(host) is False and not _unsafe(host):
         yield Seen(
             "the IOMMU is on, but no interrupt is remapped (none has IR- in /proc/interrupts)",
-            "take intremap=off and nox2apic away from the kernel's command line, and update the "
-            "firmware; where nothing helps and the guest is trusted, in /etc/modprobe.d/vfio.conf: "
+            "remove intremap=off and nox2apic from the kernel's command line, and update the "
+            "firmware; if nothing helps and you trust the guest, in /etc/modprobe.d/vfio.conf: "
             "options vfio_iommu_type1 allow_unsafe_interrupts=1",
         )
 
@@ -123,7 +123,7 @@ def no_remapping(patient: Patient) -> Iterator[Seen]:
     "host",
     "warning",
     why="allow_unsafe_interrupts lets a guest send any interrupt to the host through its device. "
-    "It is only for an IOMMU that cannot remap interrupts, and makes nothing faster.",
+    "It is meant for an IOMMU that cannot remap interrupts, and makes nothing faster.",
     source="vfio_iommu_type1.c of Linux; guide: Boot and Kernel Parameters, which has it on",
 )
 def unsafe_interrupts(patient: Patient) -> Iterator[Seen]:
@@ -133,8 +133,8 @@ def unsafe_interrupts(patient: Patient) -> Iterator[Seen]:
         where = [place for name, _, place in asked if name == "allow_unsafe_interrupts"]
         where += ["the configuration of modprobe"]
         yield Seen(
-            "allow_unsafe_interrupts is on, though the IOMMU remaps interrupts",
-            f"take vfio_iommu_type1's allow_unsafe_interrupts out of {where[0]}",
+            "allow_unsafe_interrupts is on, although the IOMMU remaps interrupts",
+            f"remove vfio_iommu_type1's allow_unsafe_interrupts from {where[0]}",
         )
 
 

@@ -26,8 +26,8 @@ def no_cpusets(patient: Patient) -> Iterator[Seen]:
     "cgroup-v1",
     "host",
     "hint",
-    why="In the old hierarchy systemd does not look after CPU sets, so programs that start later "
-    "may come back to the VM's CPUs, and libvirt and systemd no longer test it.",
+    why="In the old hierarchy systemd does not manage CPU sets, so programs that start later may "
+    "run on the VM's CPUs. libvirt and systemd no longer test it.",
     source="https://libvirt.org/cgroups.html",
 )
 def old_cgroups(patient: Patient) -> Iterator[Seen]:
@@ -38,7 +38,7 @@ def old_cgroups(patient: Patient) -> Iterator[Seen]:
         asked = boot.values(host, "systemd.unified_cgroup_hierarchy")
         yield Seen(
             "the host's control groups are of version 1",
-            f"take systemd.unified_cgroup_hierarchy={asked[-1]} away from the kernel's command line"
+            f"remove systemd.unified_cgroup_hierarchy={asked[-1]} from the kernel's command line"
             if asked
             else "add to the kernel's command line: systemd.unified_cgroup_hierarchy=1",
         )

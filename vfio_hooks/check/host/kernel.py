@@ -14,8 +14,8 @@ _STATIC = ("isolcpus", "nohz_full", "rcu_nocbs", "irqaffinity")
     "mitigations-off",
     "host",
     "warning",
-    why="mitigations=off makes system calls a little cheaper, and lets a program read what other "
-    "programs, and a guest what the host, has in the caches.",
+    why="mitigations=off makes system calls a little cheaper, but lets a program read other "
+    "programs' data, and a guest the host's data, from the caches.",
     source="https://docs.kernel.org/admin-guide/hw-vuln/index.html; guide: CPU mode, "
     "which keeps them on",
 )
@@ -23,7 +23,7 @@ def mitigations(patient: Patient) -> Iterator[Seen]:
     if "off" in boot.values(patient.host, "mitigations")[-1:]:
         yield Seen(
             "the mitigations of the processor's vulnerabilities are off",
-            "unless neither host nor guest runs foreign code, not even a browser's, take away: "
+            "unless host and guest run only code that you trust, not even a browser's, remove: "
             "mitigations=off",
         )
 
@@ -32,8 +32,8 @@ def mitigations(patient: Patient) -> Iterator[Seen]:
     "cpus-isolated-at-boot",
     "host",
     "hint",
-    why="These parameters take CPUs away from the host also while no VM runs. The hook takes them "
-    "for as long as the VM runs.",
+    why="These parameters take CPUs away from the host even while no VM runs. The hook takes "
+    "them only while the VM runs.",
     source=_PARAMETERS,
 )
 def static(patient: Patient) -> Iterator[Seen]:
@@ -41,7 +41,7 @@ def static(patient: Patient) -> Iterator[Seen]:
     if given:
         yield Seen(
             f"CPUs are set aside on the kernel's command line: {' '.join(given)}",
-            "if the host could use them while the VM is off, take that away, and in vm.toml: "
+            "if the host could use them while the VM is off, remove that, and add to vm.toml: "
             "[cpus] and [irqs]",
         )
 
@@ -50,8 +50,8 @@ def static(patient: Patient) -> Iterator[Seen]:
     "split-locks-slowed",
     "host",
     "hint",
-    why="A program of the guest that locks memory across two cache lines, as some games do, is "
-    "made to wait 10 ms each time.",
+    why="A program in the guest that locks memory across two cache lines, as some games do, has "
+    "to wait 10 ms each time.",
     source=f"{_SYSCTL}, split_lock_mitigate",
     sure="possible",
 )

@@ -17,7 +17,7 @@ _MODULES = ("kvm_amd", "kvm_intel")
     "kvm-off",
     "host",
     "error",
-    why="Without KVM a guest is emulated, ten to a hundred times slower.",
+    why="Without KVM a guest is emulated, which is ten to a hundred times slower.",
     source="https://docs.kernel.org/virt/kvm/index.html",
 )
 def off(patient: Patient) -> Iterator[Seen]:
@@ -39,7 +39,8 @@ def off(patient: Patient) -> Iterator[Seen]:
     "kvm-paging-off",
     "host",
     "error",
-    why="Without nested paging (EPT, NPT) KVM follows every change of the guest's page tables.",
+    why="Without nested paging (EPT, NPT) KVM has to track every change of the guest's page "
+    "tables.",
     source=_SOURCE,
 )
 def paging(patient: Patient) -> Iterator[Seen]:
@@ -52,8 +53,8 @@ def paging(patient: Patient) -> Iterator[Seen]:
     "kvm-msrs-logged",
     "host",
     "hint",
-    why="Each of the guest's reads of an unknown register is a line in the kernel's log, for some "
-    "games thousands in a second.",
+    why="Each time that the guest reads an unknown register, the kernel logs a line: with some "
+    "games thousands per second.",
     source=f"{_SOURCE}, kvm.report_ignored_msrs",
 )
 def logged(patient: Patient) -> Iterator[Seen]:
@@ -72,8 +73,8 @@ def logged(patient: Patient) -> Iterator[Seen]:
     "kvm-avic-off",
     "host",
     "hint",
-    why="With AVIC the processor delivers interrupts to a running vCPU without leaving the guest. "
-    "It does not go with every setting of a guest: KVM leaves it off where it cannot be used.",
+    why="With AVIC the processor delivers interrupts to a running vCPU without leaving the "
+    "guest. It does not work with every setting of a guest; KVM then leaves it off.",
     source=f"{_SOURCE}, kvm-amd.avic",
     sure="possible",
 )
@@ -82,7 +83,7 @@ def avic(patient: Patient) -> Iterator[Seen]:
     off = boot.module_parameter(host, "kvm_amd", "avic") in ("N", "0")
     if off and "avic" in processor.flags(host):
         yield Seen(
-            "the processor has AVIC, and kvm_amd does not use it", _conf("kvm_amd", "avic", "1")
+            "the processor has AVIC, but kvm_amd does not use it", _conf("kvm_amd", "avic", "1")
         )
 
 
@@ -90,8 +91,8 @@ def avic(patient: Patient) -> Iterator[Seen]:
     "kvm-nested-off",
     "host",
     "warning",
-    why="The XML gives the guest what it needs for virtual machines of its own (Hyper-V, WSL 2), "
-    "and KVM does not allow these.",
+    why="The XML gives the guest what it needs to run virtual machines itself (Hyper-V, WSL 2), "
+    "but KVM does not allow that.",
     source=f"{_SOURCE}, kvm-intel.nested and kvm-amd.nested",
 )
 def nested(patient: Patient) -> Iterator[Seen]:
@@ -107,7 +108,7 @@ def nested(patient: Patient) -> Iterator[Seen]:
     for module in _MODULES if wanted else ():
         if boot.module_parameter(patient.host, module, "nested") in ("N", "0"):
             yield Seen(
-                f"the domain wants nested virtualisation, and {module} has it off",
+                f"the domain asks for nested virtualisation, but {module} has it off",
                 _conf(module, "nested", "1"),
             )
 
@@ -116,8 +117,8 @@ def nested(patient: Patient) -> Iterator[Seen]:
     "kvm-halt-poll-off",
     "host",
     "hint",
-    why="KVM waits a moment for the next interrupt before it lets an idle vCPU sleep, which makes "
-    "waking up cheaper. Not wanted where power counts more than latency.",
+    why="By default KVM waits a moment for the next interrupt before it lets an idle vCPU sleep, "
+    "which makes waking up cheaper. Leave it off if power matters more than latency.",
     source="https://docs.kernel.org/virt/kvm/halt-polling.html",
 )
 def halt_poll(patient: Patient) -> Iterator[Seen]:

@@ -12,7 +12,7 @@ from vfio_hooks.why.lines import of_boot
     "kernel-said",
     "host",
     "warning",
-    why="The kernel has logged this since the boot. `vfio-hooks why` shows what it logged when.",
+    why="The kernel has logged this since boot. `vfio-hooks why` shows what it logged, and when.",
     source="vfio-hooks(1), why",
     sure="likely",
 )

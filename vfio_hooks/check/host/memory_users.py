@@ -16,7 +16,7 @@ _ARC = "https://openzfs.github.io/openzfs-docs, Module Parameters, zfs_arc_max"
     "host",
     "warning",
     why="The ARC of ZFS grows up to its limit, and gives memory back too slowly for a VM that "
-    "starts: then it fails, or the host swaps.",
+    "starts. The start then fails, or the host swaps.",
     source=f"{_ARC}; guide: ZFS config",
 )
 def arc(patient: Patient) -> Iterator[Seen]:
@@ -47,7 +47,7 @@ def _arc_limit(host: Host) -> int:
     "hugepages-idle",
     "host",
     "hint",
-    why="Hugepages that were reserved at boot are lost to the host while no VM uses them.",
+    why="The host cannot use hugepages that were reserved at boot, even while no VM uses them.",
     source="https://docs.kernel.org/admin-guide/mm/hugetlbpage.html; guide: Start VM",
 )
 def idle(patient: Patient) -> Iterator[Seen]:
@@ -61,9 +61,9 @@ def idle(patient: Patient) -> Iterator[Seen]:
         # Later there is hardly a GiB in one piece.
         if count and free == count and size not in (*asked, 1 << 20):
             yield Seen(
-                f"{count} free hugepages of {memory.amount(size)} keep "
+                f"{count} free hugepages of {memory.amount(size)} take "
                 f"{memory.amount(count * size)} from the host",
-                f"take {where} away, and in vm.toml: [hugepages]",
+                f"remove {where}, and add to vm.toml: [hugepages]",
             )
 
 
@@ -81,8 +81,8 @@ def _pool(host: Host, size: int) -> tuple[int, int]:
     "thp-never",
     "host",
     "hint",
-    why="In pages of 4 KiB each miss of the TLB costs a guest two walks through page tables. A VM "
-    "without hugepages of its own gets large pages only as transparent ones.",
+    why="With pages of 4 KiB, each TLB miss of a guest costs two walks through page tables. A VM "
+    "without hugepages gets large pages only if transparent ones are on.",
     source="https://docs.kernel.org/admin-guide/mm/transhuge.html",
 )
 def no_thp(patient: Patient) -> Iterator[Seen]:

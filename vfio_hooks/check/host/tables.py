@@ -19,9 +19,9 @@ _KSM = "/sys/kernel/mm/ksm/run"
     "vm-tables",
     "host",
     "hint",
-    why="While a program of the host runs on a vCPU's CPU, or an interrupt is handled there, the "
-    "guest stands still on it. The guest cannot ask for a CPU's full speed either; and the kernel "
-    "takes pages away for a moment, to see who uses them or to merge equal ones.",
+    why="While a program of the host runs on a vCPU's CPU, or an interrupt is handled there, "
+    "that vCPU stops. The guest also cannot ask for a CPU's full speed. And the kernel takes "
+    "pages away for a moment, to see who uses them or to merge equal ones.",
     source="guide: vfio-isolate, Start VM script; https://docs.kernel.org/admin-guide/: "
     "cgroup-v2.html, pm/cpufreq.html, mm/ksm.html and sysctl/kernel.html",
 )
@@ -53,7 +53,7 @@ def _helpful(patient: Patient, guest: Guest) -> Iterator[tuple[str, str]]:
     if own - parse_list(host.maybe(f"{CPUS}/isolated") or ""):
         yield "[cpus]", "the host's programs use its CPUs"
     if own and host.names("/proc/irq"):
-        yield "[irqs]", "interrupts come to them"
+        yield "[irqs]", "interrupts go to them"
     governors = {
         policy.governor
         for policy in cpufreq.policies(host)
@@ -76,8 +76,8 @@ def _helpful(patient: Patient, guest: Guest) -> Iterator[tuple[str, str]]:
     "ksm-on",
     "host",
     "hint",
-    why="KSM reads all memory for equal pages and costs CPU time, and a page that was merged has "
-    "to be copied when the guest writes to it. It is for many small VMs.",
+    why="KSM searches all memory for equal pages, which costs CPU time. A merged page has to be "
+    "copied when the guest writes to it. It is meant for many small VMs.",
     source="https://docs.kernel.org/admin-guide/mm/ksm.html",
 )
 def ksm(patient: Patient) -> Iterator[Seen]:

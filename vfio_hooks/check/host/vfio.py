@@ -36,8 +36,8 @@ def missing(patient: Patient) -> Iterator[Seen]:
     "vfio-too-late",
     "host",
     "warning",
-    why="vfio-pci is told to take this device when it is loaded, but another driver was there "
-    "first. Taking a graphics card away from its driver later may hang or crash the desktop.",
+    why="vfio-pci is configured to take this device when it is loaded, but another driver was "
+    "faster. Taking a graphics card from its driver later may hang or crash the desktop.",
     source="modprobe.d(5), softdep; guide: Boot and Kernel Parameters",
 )
 def too_late(patient: Patient) -> Iterator[Seen]:
@@ -47,7 +47,7 @@ def too_late(patient: Patient) -> Iterator[Seen]:
             vfs = patient.host.maybe(f"{pci.DEVICES}/{function.address}/sriov_numvfs") or "0"
             if function.driver and "vfio" not in function.driver and vfs == "0":
                 yield Seen(
-                    f"vfio-pci is to take {ids} ({place}), but {function.address} has "
+                    f"vfio-pci should take {ids} ({place}), but {function.address} has "
                     f"{function.driver}",
                     f"in /etc/modprobe.d/vfio.conf: softdep {function.driver} pre: vfio-pci\n"
                     f"{_REBUILD}; or leave it to the VM's start: [pci] in vm.toml, and no ids=",
@@ -58,7 +58,8 @@ def too_late(patient: Patient) -> Iterator[Seen]:
     "vfio-ids-ambiguous",
     "host",
     "warning",
-    why="ids= names a kind of device: vfio-pci takes every card of that kind, the host's as well.",
+    why="ids= names a kind of device. vfio-pci takes every card of that kind, including the "
+    "host's.",
     source="vfio_pci.c of Linux, ids=",
 )
 def ambiguous(patient: Patient) -> Iterator[Seen]:
@@ -67,8 +68,8 @@ def ambiguous(patient: Patient) -> Iterator[Seen]:
         if len(slots) > 1:
             yield Seen(
                 f"{ids} ({place}) is in more than one slot: {', '.join(sorted(slots))}",
-                "take it out of ids=, and name the device's address: [pci] in vm.toml binds "
-                "just the VM's own",
+                "remove it from ids=; [pci] in vm.toml binds only the VM's own device, by its "
+                "address",
             )
 
 
@@ -76,9 +77,9 @@ def ambiguous(patient: Patient) -> Iterator[Seen]:
     "nvidia-holds-card",
     "host",
     "error",
-    why="The driver nvidia lets a card go when nobody uses it, and waits for that in the kernel, "
-    "without an end. Its own modules for displays may use it without any monitor on it. The VM's "
-    "start then hangs, with libvirt, until a reboot.",
+    why="The nvidia driver lets a card go only when nothing uses it, and waits for that in the "
+    "kernel without a limit. Its own display modules may use the card even without a "
+    "monitor. The VM's start then hangs, together with libvirt, until a reboot.",
     source="nv-pci.c of NVIDIA's open-gpu-kernel-modules, nv_pci_remove_helper",
     sure="likely",
 )
@@ -92,17 +93,17 @@ def nvidia(patient: Patient) -> Iterator[Seen]:
     for card in pci.passed_displays(host, guest.domain):
         if card.driver != "nvidia":
             continue
-        seen = f"{card.address} has the driver nvidia, and {' and '.join(users)} may use it"
+        seen = f"{card.address} has the driver nvidia, and {' and '.join(users)} may be using it"
         if staying:
             yield Seen(
-                f"{seen}; they stay for {staying[0]} of the host",
+                f"{seen}; the host's {staying[0]} needs them",
                 _from_boot_on(host, guest.domain, card),
             )
         elif "session" not in patient.tables:
             yield Seen(
                 seen,
                 'in vm.toml, below [session]: manager = "none"\n'
-                "Its modules are then unloaded while the VM runs, and the desktop stays."
+                "Its modules are then unloaded while the VM runs, and the desktop keeps running."
                 if kept
                 else "in vm.toml: [session]\nThe desktop on it then ends while the VM runs.",
             )
@@ -114,11 +115,11 @@ def _from_boot_on(host: Host, domain: Domain, card: pci.Function) -> str:
     if all(one.address in given for one in _with_ids(host, card.ids)):
         return (
             f"in /etc/modprobe.d/vfio.conf: options vfio-pci ids={card.ids}\n"
-            f"and there, too: softdep nvidia pre: vfio-pci\n{_REBUILD}"
+            f"and also: softdep nvidia pre: vfio-pci\n{_REBUILD}"
         )
     return (
         f"sudo driverctl --noprobe set-override {card.address} vfio-pci\n"
-        "then reboot. The host's card has the same ids, so ids= would take that as well."
+        "then reboot. The host's card has the same IDs, so ids= would take that one as well."
     )
 
 
@@ -126,8 +127,8 @@ def _from_boot_on(host: Host, domain: Domain, card: pci.Function) -> str:
     "vfio-virqfd-gone",
     "host",
     "hint",
-    why="vfio_virqfd is part of vfio since Linux 6.2. Some initramfs builders fail for a module "
-    "that is not there, and then the other modules in the list are missing as well.",
+    why="vfio_virqfd is part of vfio since Linux 6.2. Some initramfs builders fail on a missing "
+    "module, and then the other modules in the list are missing as well.",
     source="Kconfig of Linux 6.2, VFIO_VIRQFD; guide: mkinitcpio options",
 )
 def virqfd(patient: Patient) -> Iterator[Seen]:
@@ -141,15 +142,15 @@ def virqfd(patient: Patient) -> Iterator[Seen]:
     for path in files:
         lines = host.lines(path)
         if any("vfio_virqfd" in line.partition("#")[0] for line in lines):
-            yield Seen(f"{path} asks for the module vfio_virqfd", f"take vfio_virqfd out of {path}")
+            yield Seen(f"{path} asks for the module vfio_virqfd", f"remove vfio_virqfd from {path}")
 
 
 @rule(
     "sriov-max-vfs",
     "host",
     "hint",
-    why="max_vfs makes VFs of every card of a driver for as long as it is loaded, and is "
-    "deprecated by the kernel in favour of sriov_numvfs.",
+    why="max_vfs makes VFs on every card of a driver as long as the driver is loaded. The kernel "
+    "has deprecated it in favour of sriov_numvfs.",
     source="https://docs.kernel.org/PCI/pci-iov-howto.html; guide: modprobe",
 )
 def max_vfs(patient: Patient) -> Iterator[Seen]:
@@ -158,7 +159,7 @@ def max_vfs(patient: Patient) -> Iterator[Seen]:
             if word.startswith("max_vfs="):
                 yield Seen(
                     f"{path} has {words[1]} {word}",
-                    "take it out; in vm.toml of the VM that gets the VFs: [[sriov]]",
+                    "remove it, and add to vm.toml of the VM that gets the VFs: [[sriov]]",
                 )
 
 

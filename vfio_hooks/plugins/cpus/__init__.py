@@ -1,24 +1,24 @@
-"""The VM's CPUs to itself: host programs and kernel threads leave them for as long as it runs.
+"""The VM has its CPUs to itself: host programs and kernel threads leave them while it runs.
 
-The VM's CPUs are those that its vCPUs are pinned to, with <vcpupin> or <vcpu cpuset=>; for a VM
-that pins none there is an error that says what to add, and so there is for one that leaves the
-host no CPU. The emulator's and the I/O threads' CPUs stay shared with the host, where these threads
-do the host's part of the work.
+The VM's CPUs are those that its vCPUs are pinned to, with <vcpupin> or <vcpu cpuset=>. If a VM pins
+none, or leaves the host no CPU, there is an error that says what to change. The CPUs of the
+emulator and the I/O threads stay shared with the host, where these threads do the host's part of
+the work.
 
 On a host with systemd and cgroup v2, init.scope, system.slice, user.slice and every other unit
-beside machine.slice get AllowedCPUs without the VM's CPUs, until the next boot at most; what was
-set there before comes back when the VM stops. Several VMs add up: a CPU goes back to the host when
-the last VM that has it stops. Unbound work queues, writeback and the kernel threads that can be
-moved leave as well; those that belong to one CPU stay, and have nothing to do on a quiet one.
-A CPU that comes online meanwhile is the host's. Before Linux 6.2 the kernel forgets which CPUs a
-program had chosen, as with taskset, whenever the set around it changes; and its own threads lose
-the CPUs that are offline when the VM stops.
-Containers in groups that are none of systemd's, as LXC makes them, have their CPU set made smaller
-if they run when the VM starts.
+beside machine.slice get AllowedCPUs without the VM's CPUs, until the next boot at most. When the VM
+stops, their previous setting is restored. Several VMs add up: a CPU goes back to the host when the
+last VM that has it stops. Unbound work queues, writeback and the kernel threads that can be moved
+leave as well. Kernel threads that belong to one CPU stay, and have nothing to do on a quiet one. A
+CPU that comes online in the meantime belongs to the host. Before Linux 6.2 the kernel forgets which
+CPUs a program had chosen, as with taskset, whenever the set around it changes; and the kernel's own
+threads lose the CPUs that are offline when the VM stops.
+Containers in groups that systemd does not manage, as LXC makes them, get a smaller CPU set if they
+run when the VM starts.
 
-Without systemd, and with cgroup v1, the CPU sets of the host's own groups are made smaller, and
-the programs that are in none of them go into a group "vfio-hooks" as long as the VM runs. Groups
-that are made meanwhile are not seen.
+Without systemd, and with cgroup v1, the CPU sets of the host's own groups are made smaller, and the
+programs that are in none of them are in a group "vfio-hooks" while the VM runs. Groups that are
+made in the meantime are not seen.
 """
 
 from collections.abc import Iterator
@@ -110,7 +110,7 @@ def _programs(cpus: CpuSet, host: Host) -> Iterator[Step]:
         case "none":
             raise HookError(
                 "cpus: this host has no cpusets: the control groups v2 or v1 are not mounted",
-                "mount them, or take [cpus] out of vm.toml",
+                "mount them, or remove [cpus] from vm.toml",
             )
 
 
@@ -127,7 +127,7 @@ def _cpusets(cpus: CpuSet, host: Host) -> Iterator[Step]:
             raise HookError(
                 f"cpus: {group} would have to leave CPUs {own} together with the group around it, "
                 "which cgroup v1 cannot do",
-                f"give {outer} a CPU that the VM leaves",
+                f"give {outer} a CPU that the VM does not have",
             )
         share = _taken(cpus, host, around, format_list(online(host)))
         yield Step("cpus", CpuMask(f"{group}/cpuset.cpus"), share)

@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
 _FIRST = (6, 7)
-_HINT = "take partition out of [cpus]"
+_HINT = "remove partition from [cpus]"
 
 
 def check(domain: Domain, host: Host) -> None:
     """Raise HookError, before the VM starts, where no partition can be made for it."""
     if layout(host) not in ("systemd", "v2"):
-        raise HookError("cpus: partition needs cgroup v2, which this host has not", _HINT)
+        raise HookError("cpus: partition needs cgroup v2, which this host does not have", _HINT)
     if release(host) < _FIRST:
         raise HookError(
-            "cpus: partition needs Linux 6.7 or newer: before it a partition cannot be made of "
-            "vCPUs alone",
+            "cpus: partition needs Linux 6.7 or newer: an older kernel cannot make a partition "
+            "of vCPUs alone",
             _HINT,
         )
     for name in MACHINES:
@@ -46,7 +46,7 @@ def check(domain: Domain, host: Host) -> None:
         if shared := cpus & others:
             raise HookError(
                 f"cpus: vCPUs {one} and {other} of domain {domain.name} are both pinned to CPUs "
-                f"{format_list(shared)}, which can be in one partition only",
+                f"{format_list(shared)}, which can only be in one partition",
                 f"pin each vCPU to CPUs of its own (virsh edit), or {_HINT}",
             )
 
@@ -89,9 +89,9 @@ def _refuse_within(group: str, host: Host) -> None:
     kind = partition.read(host) if host.exists(partition.key) else MEMBER
     if kind != MEMBER:
         raise HookError(
-            f"cpus: {group} is a partition itself ({kind}), and the kernel makes none of vCPUs "
-            "within it",
-            f"take CPUSetPartition= out of {group}, or {_HINT}",
+            f"cpus: {group} is itself a partition ({kind}), and the kernel makes no partitions "
+            f"of vCPUs inside it",
+            f"remove CPUSetPartition= from {group}, or {_HINT}",
         )
 
 

@@ -1,14 +1,16 @@
-"""PCI functions of the domain: lent to the VM for its run, back with their own drivers after.
+"""PCI functions of the domain: the VM has them while it runs, then their own drivers again.
 
-A function with managed='yes' is bound to vfio-pci by libvirt, which gives it back to whatever
-driver then matches, or to none where that driver's module is not loaded; the plugin sees to it
-that it is the one from before. With managed='no' the plugin binds it, too.
+libvirt binds a function with managed='yes' to vfio-pci. Afterwards it gives the function to
+whatever driver matches, or to none if that driver's module is not loaded. This table makes sure
+that it is the driver from before. With managed='no' it also binds the function to vfio-pci.
 
-A graphics card that vfio-pci has had since boot may still have the firmware's picture on it (efifb,
-simpledrm, or BOOTFB in /proc/iomem), and QEMU cannot have its memory then: that is taken off first.
+A graphics card that vfio-pci has had since boot may still show the firmware's picture (efifb,
+simpledrm, or BOOTFB in /proc/iomem). QEMU cannot use its memory then, so the picture is removed
+first.
 
-A card that has SR-IOV's virtual functions loses them with its driver. It is lent only while nobody
-uses one of them; and it has as many again afterwards, with their MACs, VLANs and other settings.
+A card with SR-IOV loses its virtual functions together with its driver. It is given to the VM only
+if nobody uses one of them. Afterwards it has as many again, with their MAC addresses, VLANs and
+other settings.
 """
 
 from collections.abc import Iterator
@@ -46,8 +48,8 @@ from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
-_NOT_FOR_GUESTS = "{!r} keeps no device for a guest: vfio-pci does, or a variant of it"
-_SAID = "<hostdev> in the VM's XML says which: virt-manager, Add Hardware, PCI Host Device"
+_NOT_FOR_GUESTS = "{!r} cannot keep a device for a guest; vfio-pci can, or a variant of it"
+_SAID = "<hostdev> in the VM's XML names the devices: virt-manager, Add Hardware, PCI Host Device"
 INSTEAD = dict.fromkeys(("devices", "device", "addresses", "address", "ids"), _SAID)
 
 
@@ -152,18 +154,19 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
         waits = options.in_use == "wait" and not is_for_guests(driver)
         if waits and (users := holders(host, passed.address)):
             yield (
-                f"pci: {passed.address} is in use now, and a start waits for up to "
+                f"pci: {passed.address} is in use now, and the start would wait for up to "
                 f"{options.timeout:g} s: {told(users)}"
             )
         if is_console(host, passed.address) and is_for_guests(driver):
             yield (
-                f"pci: {passed.address} is the boot display, and the firmware's picture, with the "
-                "text console, stays on it until the VM starts: after that the host has no screen"
+                f"pci: {passed.address} is the boot display, which shows the firmware's picture, "
+                f"with the text console, until the VM starts; after that the host has no screen"
             )
         elif is_console(host, passed.address):
             yield (
-                f"pci: {passed.address} is the boot display, with the text console on it: the host "
-                "has no screen until the VM ends; [session] takes desktop and console off it first"
+                f"pci: {passed.address} is the boot display, with the text console on it, so the "
+                f"host has no screen until the VM ends; [session] removes desktop and console "
+                f"from it first"
             )
     if not domain.pci and not any(is_vf_pool(host, name) for name in domain.networks):
         yield (
@@ -184,10 +187,11 @@ def doubts(domain: Domain, options: Options, host: Host) -> Iterator[HookError]:
         regions = host_pci.direct_regions(host, found.group) if found and found.group else []
         if found and regions:
             yield HookError(
-                f"pci: {found}: the firmware wants to reach memory through it at all times (RMRR, "
+                f"pci: {found}: the firmware has to be able to reach memory through it at all "
+                f"times (RMRR, "
                 f"{', '.join(regions)}), so the kernel gives it to no VM",
-                "see whether the firmware, or a tool of the board's maker, can switch that off for "
-                "its slot; only a patched kernel starts the VM as it is",
+                "find out whether the firmware, or a tool of the board's maker, can switch that "
+                "off for its slot; otherwise only a patched kernel can start the VM",
             )
 
 
@@ -195,8 +199,8 @@ def _existing(host: Host, address: str) -> Function:
     found = host_pci.function(host, address)
     if found is None:
         raise HookError(
-            f"pci: {address}: the domain passes it through, but this host has no such device",
-            "lspci -D lists what there is; addresses move when cards or firmware settings change",
+            f"pci: {address}: the domain is given this device, but this host does not have it",
+            "lspci -D lists the devices; addresses change when cards or firmware settings change",
         )
     if found.group is None:
         raise HookError(
@@ -238,12 +242,14 @@ def _in_the_way(host: Host, passed: dict[str, Function], options: Options) -> li
 
 def _loaded(host: Host, driver: str) -> Iterator[Step]:
     if not is_for_guests(driver):
-        raise HookError(f"pci: driver {_NOT_FOR_GUESTS.format(driver)}", "mend <driver> in the XML")
+        raise HookError(
+            f"pci: driver {_NOT_FOR_GUESTS.format(driver)}", "correct <driver> in the XML"
+        )
     if host.exists(f"{host_pci.DRIVERS}/{driver}"):
         return
     if is_loaded(host, driver) or not is_known(host, driver):
         raise HookError(
             f"pci: {driver!r} is not a PCI driver of this kernel",
-            "VFIO's own is vfio-pci; a variant's name is its module's",
+            "VFIO's own driver is vfio-pci; a variant has the name of its module",
         )
     yield Step("pci", Module(driver), Once(LOADED))

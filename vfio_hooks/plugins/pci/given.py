@@ -23,7 +23,7 @@ def told(domain: Domain, host: Host) -> Iterator[str]:
             name = f"{traits(host, one.address).kind}, {known.get(one.ids, one.ids)}"
             yield f"pci: {one.address} is {name}" + (f"; with {with_it}" if with_it else "")
     for kind in only_inputs(host, [one.address for one in found]):
-        yield f"pci: the host's only {kind} goes with these: until the VM ends it has none"
+        yield f"pci: these are the host's only {kind}, so the host has none until the VM ends"
 
 
 def _whose(device: Attached, others: dict[str, str]) -> str:
