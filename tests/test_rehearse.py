@@ -1,6 +1,8 @@
 """`vfio-hooks rehearse`: the clone has what is rehearsed and nothing that could be lost, and what
 does not come back is named."""
 
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +12,13 @@ from hypothesis import given, strategies
 from tests.command import UUID, Command, as_nobody
 from tests.hosttree import domain_xml
 from vfio_hooks.cli import rehearse as cli
+from vfio_hooks.config import load
 from vfio_hooks.domain import Domain, identify, parse
+from vfio_hooks.engine import Engine
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.paths import Paths
-from vfio_hooks.rehearse import before
+from vfio_hooks.rehearse import before, rescue, service
 from vfio_hooks.rehearse.clone import clone, name_of, uuid_of
 from vfio_hooks.rehearse.compared import since_when
 from vfio_hooks.rehearse.looks import Looks
@@ -161,6 +165,13 @@ def test_what_changes_by_itself_is_left_out(
     begin = found.take()
     found.learn(begin)
     assert list(found.changes(begin, found.take())) == expected
+
+
+def test_a_journal_is_told_in_words() -> None:
+    found = looks({}, {"left /run/vfio-hooks/a.journal": '{"record":"begin"}'})
+    assert list(found.changes(found.take(), found.take()).values()) == [
+        "new, 'changes that are not put back; vfio-hooks status'"
+    ]
 
 
 def test_shared_memory_of_the_vm_counts() -> None:
@@ -358,3 +369,103 @@ def test_the_report_is_followed(
     assert capsys.readouterr().out == path.read_text()
     with pytest.raises(HookError, match="ended at once; journalctl -u vfio-hooks-rehearsal"):
         cli._follow(Host(), str(tmp_path / "none"))
+
+
+@pytest.fixture
+def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the hooks with a VM's, and one for what is noted of devices."""
+    folder = tmp_path / "hooks/qemu.d"
+    (folder / "win11").mkdir(parents=True)
+    (tmp_path / "devices").mkdir()
+    monkeypatch.setattr(service, "FOLDER", str(tmp_path / "hooks"))
+    monkeypatch.setattr(service, "DEVICES", str(tmp_path / "devices"))
+    return folder
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["new", "left by a crash of the host"])
+def test_the_clones_folder_is_the_vms(hooks: Path, left: bool) -> None:
+    own = hooks / name_of("win11")
+    if left:
+        own.symlink_to("elsewhere")
+    noted = hooks.parents[1] / "devices" / uuid_of("win11")
+    noted.touch()
+    service.link("win11")
+    assert own.resolve() == hooks / "win11"
+    (hooks / "win11/vm.toml").write_text("[pci]\n")
+    config = load(str(hooks.parent), name_of("win11"))
+    assert config and [table.name for table in config.tables] == ["pci"]
+    service.tidy("win11")
+    assert [path.name for path in hooks.iterdir()] == ["win11"] and not noted.exists()
+
+
+def test_a_folder_of_the_users_own_is_in_the_way(hooks: Path) -> None:
+    (hooks / name_of("win11")).mkdir()
+    with pytest.raises(HookError, match="win11-rehearsal: cannot be made: File exists"):
+        service.link("win11")
+    service.tidy("win11")
+    assert (hooks / name_of("win11")).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("state", "rescues"),
+    [
+        ("active", False),
+        ("activating", False),
+        # It is just ending the round.
+        ("deactivating", False),
+        ("inactive", True),
+        ("failed", True),
+        ("", True),
+    ],
+)
+def test_when_the_timer_rescues(tmp_path: Path, state: str, rescues: bool) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\necho {state}\n")
+    systemctl.chmod(0o755)
+    argv = ["sh", "-c", service._UNLESS_ACTIVE, "sh", "echo", "rescued"]
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(argv, env=path, capture_output=True, text=True, check=True)
+    assert bool(done.stdout) is rescues
+
+
+def test_a_timer_that_cannot_be_armed(
+    hooks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is started then."""
+    ran: list[str] = []
+
+    def run(argv: list[str], seconds: float) -> str:
+        ran.append(argv[0])
+        raise HookError(f"{argv[0]}: it fails")
+
+    monkeypatch.setattr(service, "run", run)
+    monkeypatch.setattr(service, "is_active", lambda host, unit: True)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    report = tmp_path / "report"
+    assert service.conduct("win11", "/nowhere.xml", 5, str(report)) == 1
+    assert ran == ["systemd-run", "systemctl"]
+    assert report.read_text().endswith("verdict: systemd-run: it fails\n")
+
+
+def test_whatever_fails_of_a_rescue_the_rest_is_done(
+    hooks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def fails(*argv: object) -> list[str]:
+        raise HookError("it fails")
+
+    monkeypatch.setattr(rescue, "end_vm", fails)
+    monkeypatch.setattr(rescue, "_kill", lambda name, uuid: done.append(f"kill {name} {uuid}"))
+    monkeypatch.setattr(Engine, "undo", lambda *argv: fails())
+    monkeypatch.setattr(rescue, "run", lambda argv, seconds: done.append(" ".join(argv)))
+    monkeypatch.setattr(rescue, "disarm", lambda: done.append("disarm"))
+    service.link("win11")
+    report = tmp_path / "report"
+    assert rescue.rescue("win11", str(report), "gdm.service") == 1
+    assert done == [
+        f"kill {name_of('win11')} {uuid_of('win11')}",
+        *("systemctl start -- gdm.service", "disarm"),
+    ]
+    assert not (hooks / name_of("win11")).is_symlink()
+    assert report.read_text().count("verdict: it fails") == 2

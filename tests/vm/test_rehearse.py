@@ -102,11 +102,10 @@ def test_what_does_not_come_back_is_named(hooked: Guest) -> None:
         )
     assert code == 1
     told = "\n".join(verdict)
-    print(told)
     assert f"pci {GPU_AUDIO} driver: 'snd_hda_intel' -> '', since the end of round 1" in told
     assert f"file {CPUMASK}: 'ff' -> '03', since the start of round 1" in told
     assert "unit mine.service: 'active' -> " in told
-    assert len([line for line in verdict if "unit mine" in line]) == 1
+    assert "journal: new, 'changes that are not put back; vfio-hooks status'" in told
 
 
 @pytest.mark.matrix_only

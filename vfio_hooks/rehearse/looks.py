@@ -19,6 +19,8 @@ from vfio_hooks.rehearse.compared import changes
 from vfio_hooks.rehearse.observed import State, collect
 from vfio_hooks.wait import until
 
+_CHANGES = "changes that are not put back; vfio-hooks status"
+"""What is told of a VM's journal."""
 _KINDS = ("irq", "line")
 """What is left out as a whole where one of its kind moves by itself: the next time it is another
 one."""
@@ -35,7 +37,11 @@ class Looks:
 
     def take(self) -> State:
         ours = SERVICE.removesuffix(".service")
-        return {key: value for key, value in self._look().items() if ours not in key}
+        return {
+            key: _CHANGES if key.endswith(".journal") else value
+            for key, value in self._look().items()
+            if ours not in key
+        }
 
     def learn(self, before: State) -> None:
         """Take whatever has changed since for what changes by itself."""
