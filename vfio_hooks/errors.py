@@ -35,7 +35,7 @@ class Gone(HookError):
 
 
 class Asleep(HookError):
-    """The CPU that a value belongs to is offline, so that nobody can read or set it."""
+    """The CPU that a value belongs to is offline, so nobody can read or set it."""
 
 
 class Immovable(HookError):

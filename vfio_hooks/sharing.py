@@ -181,7 +181,7 @@ def is_shared(share: Share) -> bool:
 
 
 def shown(value: str) -> str:
-    """A value for people, to whom an empty one has to be told."""
+    """A value for people; an empty value is spelled out."""
     return value or "(not set)"
 
 

@@ -1,4 +1,4 @@
-"""What a doctor would say of this host, of the hook on it, and of a domain.
+"""What is wrong, or could be better, on this host, with the hook on it, and in a domain.
 
 A rule looks for one thing that is wrong or could be better. It reads, and changes nothing.
 """

@@ -1,4 +1,4 @@
-"""A domain's XML made better by the findings that can, and as it was everywhere else."""
+"""A domain's XML, improved by the findings that can do so, and otherwise as it was."""
 
 from collections.abc import Collection
 

@@ -1,4 +1,4 @@
-"""What no rule can see, as it is inside of the guest: the text that `check` ends with."""
+"""What no rule can see, because it is inside the guest: the text that `check` ends with."""
 
 ADVICE: tuple[str, ...] = (
     "Drivers: since libvirt 12.7 and with QEMU's guest agent, `virsh guestinfo VM --devices` lists "

@@ -1,7 +1,7 @@
 """The vfio-hooks command: what reads options and prints for people.
 
-It exits with 0 when all went well, 1 after a failure, which is told in one line on standard
-error, and 2 when it was called wrongly.
+It exits with 0 if all went well, with 1 after a failure, which is reported in one line on standard
+error, and with 2 if the command line was wrong.
 """
 
 import argparse

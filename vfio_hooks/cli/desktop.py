@@ -1,4 +1,4 @@
-"""`vfio-hooks desktop`: has a desktop leave a VM's graphics card alone from its start on."""
+"""`vfio-hooks desktop`: make a desktop leave a VM's graphics card alone."""
 
 import argparse
 

@@ -1,8 +1,8 @@
-"""What has a desktop leave a VM's graphics card alone from its login on, as files to write.
+"""Settings that make a desktop leave a VM's graphics card alone, as files to write.
 
-A compositor reads such a setting once, when it starts. Where it is a list of the cards to use these
-are named by links of ours: card numbers change, and the kernel's own links have colons in them,
-which such a list is separated by.
+A compositor reads such a setting once, when it starts. If the setting is a list of the cards to
+use, our own links name them: card numbers change, and the kernel's own links contain colons, which
+separate the entries of such a list.
 """
 
 import os

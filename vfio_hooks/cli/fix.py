@@ -1,4 +1,5 @@
-"""`vfio-hooks check --fix`: shows what would be better in a domain's XML, and writes it on yes."""
+"""`vfio-hooks check --fix`: show what would be better in a domain's XML, and write it after
+asking."""
 
 import argparse
 import os

@@ -1,4 +1,5 @@
-"""Giving a domain better XML: the difference is shown, the old kept, and libvirt told on yes."""
+"""Giving a domain improved XML: the changes are shown, the old XML is kept, and libvirt gets the
+new one after asking."""
 
 import difflib
 import os

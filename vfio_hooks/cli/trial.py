@@ -1,4 +1,4 @@
-"""A first vm.toml on trial: what of it would keep the VM from starting is left out of it."""
+"""A first vm.toml on trial: tables that would keep the VM from starting are left out."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""`vfio-hooks why`: what the logs say of a VM's last start, explained."""
+"""`vfio-hooks why`: what the logs say about a VM's last start, explained."""
 
 import argparse
 import textwrap

@@ -1,4 +1,4 @@
-"""What libvirt's own files tell of its domains, for when libvirt is not to be asked.
+"""What libvirt's own files say about its domains, for when libvirt must not be asked.
 
 A journal has the name that a VM had when it was started; `virsh domrename` changes it, and the UUID
 stays.

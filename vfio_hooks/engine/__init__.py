@@ -1,7 +1,7 @@
-"""Carrying a plan out, and taking it back: journal first, kernel second, step by step.
+"""Carrying out a plan, and undoing it: journal first, kernel second, step by step.
 
-Whatever kills this process, and wherever, the journals on disk tell what was changed. The next
-event of any VM, or `undo`, finishes what was cut off before it does anything else.
+Whatever kills this process, and at whatever moment, the journals on disk say what was changed. The
+next event of any VM, or `undo`, finishes what was cut off before it does anything else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ UNDOING_EVENTS = ("stopped", "release", "undo")
 @record
 class Given:
     """What a plan is made from, under the lock: the host as it is then, read once for the whole
-    plan, and what is changed on it already. What a step changes is read anew before its write."""
+    plan, and what is changed on it already. What a step changes is read again before its write."""
 
     host: View
     ledger: Ledger

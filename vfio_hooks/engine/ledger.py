@@ -1,4 +1,4 @@
-"""All VMs' claims together: what is changed on this host now, by whom."""
+"""All VMs' claims together: what is changed on this host now, and for which VM."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Notes:
             "folder": _changed(own),
             "vm.toml": _changed(f"{own}/vm.toml"),
             "vfio-hooks.toml": _changed(f"{hooks}/vfio-hooks.toml"),
-            # An upgrade writes it anew, with the folder of its own version.
+            # An upgrade rewrites it, with the folder of its own version.
             "hook": _changed(f"{hooks}/qemu"),
         }
 

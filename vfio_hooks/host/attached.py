@@ -1,4 +1,4 @@
-"""What hangs on a PCI function that is to be lent, and goes with it: disks, and USB devices."""
+"""What is attached to a PCI function that a VM gets, and goes with it: disks and USB devices."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""What the host was booted with: the kernel's command line, and what modprobe is told.
+"""What the host was booted with: the kernel's command line, and modprobe's configuration.
 
 https://docs.kernel.org/admin-guide/kernel-parameters.html, modprobe.d(5)
 """

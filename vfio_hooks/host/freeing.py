@@ -1,4 +1,4 @@
-"""What to do about programs that have a device open: whatever is advised must do no harm."""
+"""What to do about programs that have a device open; the advice must never do harm."""
 
 from __future__ import annotations
 

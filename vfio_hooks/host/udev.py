@@ -1,4 +1,4 @@
-"""What udev has told programs of devices: it keeps a record of each that it has announced."""
+"""Which devices udev has announced to programs: it keeps a record of each."""
 
 from __future__ import annotations
 

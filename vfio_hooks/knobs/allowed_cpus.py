@@ -61,7 +61,8 @@ class AllowedCpus(CpuSetKnob):
             self._clear(host)
         self._check_effective(host, value)
         if value and value == self._set_in(host, _LASTING):
-            # That file says it already, and goes before one for this boot, which is ours then.
+            # That file already says so, and takes precedence over the one for this boot, which is
+            # ours.
             self._remove_drop_ins(host)
             host.run(["systemctl", "daemon-reload"])
 
@@ -89,7 +90,7 @@ class AllowedCpus(CpuSetKnob):
         if host.exists(self.key):
             self._set(host, format_list(possible(host)))
         self._set(host, "")
-        # systemd keeps a file that says nothing any more.
+        # systemd keeps a file that no longer says anything.
         self._remove_drop_ins(host)
         give_offline_cpus(host)
 

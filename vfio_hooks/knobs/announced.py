@@ -1,4 +1,4 @@
-"""Whether programs are told that the host has a card."""
+"""Whether programs are told that the host has a graphics or sound card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a control group hands a controller on to the groups below it."""
+"""Whether a control group enables a controller for the groups below it."""
 
 from __future__ import annotations
 

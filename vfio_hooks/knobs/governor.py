@@ -1,4 +1,4 @@
-"""What chooses the frequency of a CPU frequency policy."""
+"""The governor, which chooses the frequency of a CPU frequency policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CPUs of programs that are in no control group but the top one, which has all CPUs."""
+"""The CPUs of programs that are only in the top control group, which has all CPUs."""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ class Freed(Knob):
             return
         host.tell(f"{self.address}: {holder}: {signal}")
         try:
-            # By a command: AppArmor lets a hook of libvirtd's own profile signal few processes.
+            # With a command, because AppArmor lets a hook that has libvirtd's profile signal only
+            # few processes.
             host.run(["kill", f"-{signal}", str(holder.pid)])
         except HookError:
             return  # It has ended meanwhile.

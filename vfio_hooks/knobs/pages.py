@@ -81,7 +81,7 @@ class Pages(Knob):
             try:
                 host.write(path, text)
             except OSError:
-                # Only a help; a kernel without it gives what it gives.
+                # This only helps; a kernel without it does what it can.
                 continue
 
     def _too_few(self, host: Host, wanted: int, had: int) -> HookError:

@@ -1,4 +1,5 @@
-"""That a PCI function comes back to the driver it had, if need be by way of the whole bus."""
+"""Whether a PCI function comes back to its former driver, if necessary by a rescan of the whole
+bus."""
 
 from __future__ import annotations
 

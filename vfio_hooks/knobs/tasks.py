@@ -1,4 +1,4 @@
-"""What tasks may use once no cpuset confines them."""
+"""Which CPUs tasks may use when no cpuset confines them any longer."""
 
 from __future__ import annotations
 

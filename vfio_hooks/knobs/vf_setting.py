@@ -72,7 +72,7 @@ class VfSetting(Knob):
             )
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
-        # Of VFs that were made anew with their card.
+        # For VFs that were made again together with their card.
         return value is None
 
     def lends(self, value: str) -> str:
@@ -130,7 +130,7 @@ def rates(text: str) -> tuple[int, int]:
 
 
 def _vlan(shown: dict[str, Any]) -> str:
-    # Drivers of before Linux 4.9 tell one VLAN, not a list; who has none, an empty one.
+    # Drivers before Linux 4.9 report one VLAN, not a list; a VF without a VLAN has an empty list.
     first: dict[str, Any] = next(iter(shown.get("vlan_list", [shown])), {})
     return vlan_text(first.get("vlan", 0), first.get("qos", 0), first.get("protocol", "802.1Q"))
 

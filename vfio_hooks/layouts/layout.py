@@ -14,7 +14,8 @@ _SAFE = "+,/-_.:()"
 _PRIVATE = ("timing", "filter", "id", "monitor")
 """What a server chooses by itself where it is not told, and nobody can see."""
 SETTINGS = ("priority", "layout-mode", "color-mode", "rgb-range", "underscanning")
-"""What every output has that is on, so that one which is lit anew has it without being told."""
+"""What every output has that is on, so that an output which is switched on again has it without a
+command."""
 
 
 @record

@@ -153,7 +153,7 @@ def _text(path: str) -> str | None:
 
 
 def _write(path: str, text: str, mode: int = 0o644) -> None:
-    """Write a file anew, so that what was there is whole until this is."""
+    """Replace a file, so that at every moment either the old one or the new one is complete."""
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         file.write(text)

@@ -168,7 +168,7 @@ def _spread(groups: Sequence[list[CpuSet]], vcpus: int) -> list[CpuSet]:
     """Cores of as few groups as are enough, of each about as many: 2 and 2 rather than 3 and 1."""
     count = next(n for n in range(1, len(groups) + 1) if sum(map(_room, groups[:n])) >= vcpus)
     chosen: list[CpuSet] = []
-    # The smallest first, so that what it has not the larger ones give.
+    # The smallest first; what it lacks the larger ones provide.
     for number, group in enumerate(sorted(groups[:count], key=_room)):
         left = vcpus - _room(chosen)
         share = -(-left // (count - number))

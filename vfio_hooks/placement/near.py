@@ -41,7 +41,7 @@ def memory(room: Room) -> Iterator[Fault]:
     wanted = frozenset(node.number for node in homes)
     if vm.numa_nodes is not None and vm.numa_nodes <= wanted:
         return
-    text = "has no node" if vm.numa_nodes is None else f"is of {_of(vm.numa_nodes)}"
+    text = "is not bound to a node" if vm.numa_nodes is None else f"is of {_of(vm.numa_nodes)}"
     text = f"the memory {text}, but the vCPUs are pinned to CPUs of {_of(wanted)}"
     if fits(vm.memory, homes):
         # "auto" placement asks numad, and goes with no nodeset.

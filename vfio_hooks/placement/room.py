@@ -98,7 +98,7 @@ class Room:
 
     @property
     def better(self) -> CpuSet:
-        """The CPUs that it had better be pinned to; none where no place is better."""
+        """The CPUs that it should be pinned to; none if no place is better."""
         return frozenset(self.best.vcpus) if isinstance(self.best, Placement) else frozenset()
 
     @property

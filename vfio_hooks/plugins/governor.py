@@ -126,7 +126,7 @@ def _policy_steps(policy: Policy, options: Options, host: Host) -> Iterator[Step
     nothing shows is then left out.
     """
     knob = Governor(policy.file("scaling_governor"))
-    # One that is there already stays as it is tuned.
+    # One that is in use already keeps its tunables.
     wanted = knob.read(host) if policy.governor == options.governor else options.governor
     governor = Step("governor", knob, Override(wanted))
     preference = _preference(policy, options, host)

@@ -1,4 +1,4 @@
-"""The cores and threads that the guest sees: how many, and whether they are as the host's are."""
+"""The cores and threads that the guest sees: how many, and whether they match the host's."""
 
 from collections import Counter
 from collections.abc import Iterator

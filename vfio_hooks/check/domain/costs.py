@@ -1,4 +1,4 @@
-"""Emulated devices that a guest with a real graphics card may do without."""
+"""Emulated devices that a guest with a real graphics card does not need."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Which guest a domain is for, and what of its XML reaches the guest at all."""
+"""Which guest a domain is for, and which parts of its XML reach the guest at all."""
 
 from itertools import pairwise
 
@@ -78,7 +78,7 @@ def shapes_itself(guest: Guest) -> bool:
 
 
 def hides_hypervisor(guest: Guest) -> bool:
-    """Whether the guest's processor has not the bit that says it is virtual."""
+    """Whether the guest's processor lacks the bit that says that it is virtual."""
     return policy(guest, "hypervisor") in OFF
 
 

@@ -1,4 +1,4 @@
-"""Whether passed cards can be reset, and wake up: all functions of a slot given, and a way that
+"""Whether passed cards can be reset and wake up: all functions of a slot passed, and a method that
 works."""
 
 from collections.abc import Iterator

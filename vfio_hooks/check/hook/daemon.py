@@ -73,8 +73,8 @@ def _looked(shown: str) -> float | None:
 
 
 def _evidence(patient: Patient, hook: str) -> Iterator[float]:
-    """When there was a hook for certain: an upgrade writes the file anew, but keeps the version
-    before and what it had made first."""
+    """When there certainly was a hook: an upgrade replaces the file, but keeps the version before
+    and what it had made first."""
     others = (f"{hook}.kept", f"{hook}.replaced", patient.host.path(_LIBRARIES))
     libraries = patient.host.names(_LIBRARIES)
     paths = [hook, *others[:2], *(f"{others[2]}/{name}" for name in libraries)]

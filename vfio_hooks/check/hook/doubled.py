@@ -1,4 +1,4 @@
-"""Scripts of a VM that do what a table of its vm.toml does, too."""
+"""Scripts of a VM that do the same as a table of its vm.toml."""
 
 import os
 from collections.abc import Iterator

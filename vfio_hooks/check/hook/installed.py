@@ -1,4 +1,4 @@
-"""The hook's file, what it is run by, and the package that it uses."""
+"""The hook's file, its interpreter, and the package that it uses."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the hook has left behind: journals of VMs that do not run."""
+"""What the hook has left behind: journals of VMs that are not running."""
 
 import os
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""What is in the folder of the hooks and is used by nothing: misnamed and misplaced files.
+"""Files in the hooks' folder that nothing uses, because their name or place is wrong.
 
-A script or a module may have any data beside it. So only that is told which is surely meant to be
-read or run: configuration by another name, and executables that no event runs and that nothing
-in the folder names.
+A script or a module may have data files beside it. So only files that are surely meant to be read
+or run are reported: configuration by another name, and executables that no event runs and that
+nothing in the folder names.
 """
 
 import os

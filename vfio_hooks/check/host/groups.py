@@ -1,4 +1,4 @@
-"""IOMMU groups: what a passed device cannot be told from."""
+"""IOMMU groups: which devices cannot be isolated from a passed one."""
 
 from collections.abc import Iterator
 

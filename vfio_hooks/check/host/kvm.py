@@ -1,4 +1,4 @@
-"""KVM: there at all, and its parameters.
+"""KVM: whether it is available, and its parameters.
 
 https://docs.kernel.org/admin-guide/kernel-parameters.html, kvm.*, kvm-amd.* and kvm-intel.*
 """

@@ -1,4 +1,4 @@
-"""What the kernel has said since the boot that is known to be a fault of the host."""
+"""Faults of the host that the kernel has logged since boot."""
 
 from collections.abc import Iterator
 

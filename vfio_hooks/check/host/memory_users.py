@@ -1,4 +1,4 @@
-"""The host's memory: who else wants it.
+"""The host's memory: who else needs it.
 
 https://docs.kernel.org/admin-guide/mm/index.html
 """

@@ -1,4 +1,5 @@
-"""What the host does on the VM's CPUs meanwhile, and the tables of vm.toml that keep it off."""
+"""What the host does on the VM's CPUs while the VM runs, and the tables of vm.toml that prevent
+it."""
 
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""VFIO's modules, and whether they come before the driver that would grab a card.
+"""VFIO's modules, and whether they are loaded before a driver that would take a card.
 
 https://docs.kernel.org/driver-api/vfio.html, modprobe.d(5)
 """
