@@ -72,7 +72,7 @@ def record(of: Class) -> Class:
         if not str(annotation).startswith(("ClassVar", "typing.ClassVar")):
             found[name] = _field(of, name)
     setattr(of, _FIELDS, found)
-    for name, shared in _SHARED.items():
+    for name, shared in {"__init__": _initializer(of, found), **_SHARED}.items():
         if vars(of).get(name) is None:
             setattr(of, name, shared)
     # One by one, as positional patterns take them.
@@ -127,28 +127,36 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _init(self: Any, /, *values: Any, **named: Any) -> None:
-    of = type(self)
-    known: dict[str, Field] = getattr(of, _FIELDS)
-    # Not by setattr, which a record refuses.
-    own: dict[str, Any] = _attribute(self, "__dict__")
-    own.update(zip(known, values, strict=False))
-    if len(values) > len(known) or own.keys() & named or named.keys() - known.keys():
-        raise TypeError(f"{of.__name__}() takes {', '.join(known) or 'nothing'}, each once")
-    own.update(named)
-    if len(own) < len(known):
-        _fill(of, own, known)
-    if hasattr(of, "__post_init__"):
-        self.__post_init__()
+def _initializer(of: type, known: dict[str, Field]) -> Callable[..., None]:
+    """The `__init__` of a class. It makes every record that is read of a journal, so what it goes
+    by is looked up once."""
+    names = tuple(known)
+    defaults = {name: one.default for name, one in known.items() if one.default is not MISSING}
+    is_checked = hasattr(of, "__post_init__")
+
+    def __init__(self: Any, /, *values: Any, **named: Any) -> None:
+        # Not by setattr, which a record refuses.
+        own: dict[str, Any] = _attribute(self, "__dict__")
+        own.update(defaults)
+        own.update(zip(names, values, strict=False))
+        own.update(named)
+        if len(values) > len(names) or (named and named.keys() - {*names[len(values) :]}):
+            raise TypeError(f"{of.__name__}() takes {', '.join(names) or 'nothing'}, each once")
+        if len(own) < len(names):
+            _make(of, own, known)
+        if is_checked:
+            self.__post_init__()
+
+    return __init__
 
 
-def _fill(of: type, own: dict[str, Any], known: dict[str, Field]) -> None:
-    """Add the defaults."""
-    for name in known.keys() - own.keys():
-        one = known[name]
-        if one.required:
-            raise TypeError(f"{of.__name__}() needs {name}")
-        own[name] = one.default_factory() if one.default is MISSING else one.default
+def _make(of: type, own: dict[str, Any], known: dict[str, Field]) -> None:
+    """Add the defaults that are new for each record."""
+    for name, one in known.items():
+        if name not in own:
+            if one.required:
+                raise TypeError(f"{of.__name__}() needs {name}")
+            own[name] = one.default_factory()
 
 
 def _values(self: Any) -> tuple[Any, ...]:
@@ -179,7 +187,6 @@ def _delattr(self: Any, name: str) -> None:
 
 
 _SHARED = {
-    "__init__": _init,
     "__eq__": _eq,
     "__hash__": _hash,
     "__repr__": _repr,

@@ -5,6 +5,7 @@ error, and with 2 if the command line was wrong.
 """
 
 import argparse
+import gc
 import os
 import sys
 import traceback
@@ -57,6 +58,8 @@ Every verb has its own help, for example: vfio-hooks plan --help
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the arguments of this process, or with `argv`; its exit code."""
+    # A command keeps to its end most of what it makes, so garbage need not be looked for often.
+    gc.set_threshold(100_000)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # An arrow must not be a failure where the locale has none.
