@@ -143,10 +143,13 @@ class Undoing:
 
     def _let_follow(self, journal: Journal, claim: Claim) -> None:
         """Change what came up with the value that was put back, and still has what it was."""
-        for knob in claim.step.knob.followers(self.host):
+        followers = [*claim.step.knob.followers(self.host)]
+        # Few values have any.
+        known = {other.step.key for other in journal.claims.values()} if followers else ()
+        for knob in followers:
             claims = self.ledger.counting(knob, self.host)
             others = [other for other in claims if other.number != claim.number]
-            if len(others) < len(claims) and not _knows(journal, knob):
+            if knob.key not in known and len(others) < len(claims):
                 with suppress(Gone, Immovable):
                     self._follow(claim, knob, others)
 
@@ -185,8 +188,3 @@ class Undoing:
             journal.mark(claim, state, goal)
         except HookError as error:
             self.log.warning(str(error), journal.vm)
-
-
-def _knows(journal: Journal, knob: Knob) -> bool:
-    """Whether a VM has, or had, a claim on a value."""
-    return any(claim.step.key == knob.key for claim in journal.claims.values())
