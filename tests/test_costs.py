@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.hook import CHECKOUT, OPS, TABLES, Installed, install
+from tests.bench.hook import CHECKOUT, OPS, TABLES, Installed, fill, install
 
 _LISTED = """
 import os, sys
@@ -80,6 +80,14 @@ def test_processes_and_opened_files(installed: Installed, tables: str, tmp_path:
         opens = [call for call in calls if call.startswith("open")]
         assert not children, op
         assert len(opens) <= OPENS[tables].get(op, IDLE), op
+
+
+def test_the_journal_of_another_vm_is_read_once(installed: Installed, tmp_path: Path) -> None:
+    fill(installed, vms=1, claims=3)
+    (other,) = installed.state.glob("*.journal")
+    for op in OPS:
+        run(installed, op, *_TRACE, str(tmp_path / "trace"))
+        assert (tmp_path / "trace").read_text().count(str(other)) <= 1, op
 
 
 def test_modules_and_memory(installed: Installed) -> None:

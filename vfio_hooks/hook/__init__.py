@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.config import Config
     from vfio_hooks.domain import Domain
+    from vfio_hooks.engine.state import StateFolder
     from vfio_hooks.host import WritableHost
     from vfio_hooks.log import Log
     from vfio_hooks.paths import Paths
@@ -146,10 +147,14 @@ def _undo(event: Event, xml: bytes, paths: Paths, log: Log) -> bool:
     for uuid in changed:
         log.info(f"{event.vm}: {event.op} ({event.extra})", event.vm)
         engine.undo(event.op, uuid, event.vm)
-    is_cut_off = folder.is_unsettled() or bool(Ledger(folder).unfinished())
-    if not changed and is_cut_off and not folder.is_busy():
+    if not changed and not folder.is_busy() and _is_cut_off(folder):
         engine.recover()
     return bool(changed)
+
+
+def _is_cut_off(folder: StateFolder) -> bool:
+    """Whether the event of some VM began and never ended."""
+    return folder.is_unsettled() or bool(Ledger(folder).unfinished())
 
 
 def _run_last_scripts(
