@@ -1,8 +1,9 @@
-"""What the events of a managed VM cost: `python3 -m tests.bench.events`, as root, of the checkout.
+"""What a managed VM's events cost: `python3 -m tests.bench.events [TURNS [AN OLDER CHECKOUT]]`.
 
 The host is a folder bound over /sys and /proc/irq in namespaces of its own, with as many idle
-processes as a row says. CPU is user and system time of the whole process tree; instructions are
-valgrind's, of the first VM only, system calls and opens strace's, where these are installed.
+processes as a row says. CPU is user and system time of the whole process tree, and its ratio that
+to the older one's in the same turn; instructions are valgrind's, of the first VM only, system calls
+and opens strace's, where these are installed. Each row is printed as soon as it is known.
 """
 
 import os
@@ -27,6 +28,7 @@ from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
 HOOK = "/etc/libvirt/hooks/qemu"
+OLDER = "/etc/libvirt/hooks/older"
 STATE = "/run/vfio-hooks"
 CGROUP = "/sys/fs/cgroup"
 PYTHON = "/usr/bin/python3"
@@ -64,10 +66,11 @@ exec {PYTHON} -c "$2"
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process tree took: CPU in ms; millions of instructions, and counts of system calls
-    and opens, 0 where the tool is missing."""
+    """What one process tree took: CPU in ms, and that to the older one's; millions of instructions,
+    and counts of system calls and opens, 0 where the tool is missing or there is no older one."""
 
     cpu: float
+    ratio: float = 0
     instructions: float = 0
     calls: int = 0
     opens: int = 0
@@ -100,32 +103,33 @@ def counted(argv: list[str], stdin: str, tool: tuple[str, ...]) -> list[list[str
     return lines
 
 
-def call(vm: str, op: str) -> tuple[list[str], str]:
-    """libvirt's call of the hook, and the file that is its standard input."""
+def call(hook: str, vm: str, op: str) -> tuple[list[str], str]:
+    """libvirt's call of a hook, and the file that is its standard input."""
     subop = "end" if op in ("stopped", "release") else "begin"
-    return [HOOK, vm, op, subop, "-"], f"/run/{vm}.xml"
+    return [hook, vm, op, subop, "-"], f"/run/{vm}.xml"
 
 
-def measured(vm: str, op: str, turns: int, instructions: bool) -> Cost:
-    """One event of a VM, each time after those that come before it in a VM's life."""
+def evening(hook: str, vm: str) -> list[float]:
+    """The CPU time of each event of a VM's run, in ms."""
+    return [run(*call(hook, vm, op)) for op in EVENTS]
 
-    def ready() -> None:
-        for earlier in ("release", *EVENTS[: EVENTS.index(op)]):
-            run(*call(vm, earlier))
 
-    ready()
-    run(*call(vm, op))
-    spent = []
-    for _ in range(turns):
-        ready()
-        spent.append(run(*call(vm, op)))
-    ready()
-    table = {words[-1]: words for words in counted(*call(vm, op), STRACE) if len(words) > 3}
-    ready()
-    told = counted(*call(vm, op), VALGRIND) if instructions else []
-    executed = sum(int(words[-1]) for words in told if "Collected" in words)
-    calls, opens = (int(table[name][3]) if name in table else 0 for name in ("total", "openat"))
-    return Cost(statistics.median(spent), executed / 1e6, calls, opens)
+def counts(vm: str, instructions: bool) -> list[Cost]:
+    """What is counted of each event of a VM's run."""
+    tables = []
+    for op in EVENTS:
+        told = counted(*call(HOOK, vm, op), STRACE)
+        tables.append(
+            {words[-1]: int(words[3]) for words in told if len(words) > 3 and words[3].isdecimal()}
+        )
+    executed = [0.0 for _ in EVENTS]
+    for number, op in enumerate(EVENTS if instructions else ()):
+        told = counted(*call(HOOK, vm, op), VALGRIND)
+        executed[number] = sum(int(words[-1]) for words in told if "Collected" in words) / 1e6
+    return [
+        Cost(0, 0, millions, table.get("total", 0), table.get("openat", 0))
+        for millions, table in zip(executed, tables, strict=True)
+    ]
 
 
 @contextmanager
@@ -147,25 +151,39 @@ def processes(count: int) -> Iterator[None]:
 
 
 def show(title: str, cost: Cost) -> None:
+    ratio = f"{cost.ratio:.2f}" if cost.ratio else "-"
     print(
-        f"{title:52}{cost.cpu:>10.0f}{cost.instructions:>10.0f}{cost.calls:>10}{cost.opens:>8}",
+        f"{title:52}{cost.cpu:>8.0f}{ratio:>7}{cost.instructions:>10.0f}"
+        f"{cost.calls:>10}{cost.opens:>8}",
         flush=True,
     )
 
 
 def live(title: str, vm: str, turns: int, instructions: bool = False) -> None:
     """All events of a VM."""
-    total = Cost(0)
-    for op in EVENTS:
-        cost = measured(vm, op, turns, instructions)
-        show(f"{title}: {op}", cost)
-        total = Cost(
-            total.cpu + cost.cpu,
-            total.instructions + cost.instructions,
-            total.calls + cost.calls,
-            total.opens + cost.opens,
+    hooks = [HOOK, *([OLDER] if os.path.exists(OLDER) else [])]
+    for hook in hooks:
+        evening(hook, vm)
+    spent = [[evening(hook, vm) for hook in hooks] for _ in range(turns)]
+    known = counts(vm, instructions)
+
+    def cost(number: int | None) -> Cost:
+        """Of one event, or of all."""
+        part = slice(None) if number is None else slice(number, number + 1)
+        cpu = [[sum(events[part]) for events in turn] for turn in spent]
+        ratios = [turn[0] / turn[1] for turn in cpu if turn[1:]] or [0.0]
+        some = known[part]
+        return Cost(
+            statistics.median(turn[0] for turn in cpu),
+            statistics.median(ratios),
+            sum(one.instructions for one in some),
+            sum(one.calls for one in some),
+            sum(one.opens for one in some),
         )
-    show(f"{title}: all five", total)
+
+    for number, op in enumerate(EVENTS):
+        show(f"{title}: {op}", cost(number))
+    show(f"{title}: all five", cost(None))
 
 
 def crowd(vms: int, claims: int) -> None:
@@ -188,12 +206,12 @@ def crowd(vms: int, claims: int) -> None:
 
 def inside(turns: int) -> None:
     """The measurements, in the namespaces."""
-    print(f"{'':52}{'CPU ms':>10}{'M instr.':>10}{'calls':>10}{'opens':>8}")
+    print(f"{'':52}{'CPU ms':>8}{'ratio':>7}{'M instr.':>10}{'calls':>10}{'opens':>8}", flush=True)
     os.makedirs(STATE, mode=0o700)
     with processes(350):
         live("pci, cpus, irqs, governor, hugepages", "win11", turns, instructions=True)
     with processes(2000):
-        live("64 functions, 2,000 processes", "many", turns)
+        live("64 functions, 2,000 processes", "many", max(1, turns // 2))
     live("alone", "quiet", turns)
     crowd(20, 1000)
     live("beside 20 VMs x 1,000 claims", "quiet", turns)
@@ -229,7 +247,7 @@ def host(root: Path) -> Sealed:
     return sealed
 
 
-def main(turns: int = 5) -> None:
+def main(turns: str = "3", older: str = "") -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         root = Path(folder)
         sealed = host(root)
@@ -238,6 +256,12 @@ def main(turns: int = 5) -> None:
         sealed.manage("quiet", '[[write]]\npath = "/sys/kernel/bench/shared0"\nvalue = "1"\n')
         library = root / "run/library"
         shutil.copytree(CHECKOUT / "vfio_hooks", library / "vfio_hooks")
+        if older:
+            shutil.copytree(f"{older}/vfio_hooks", root / "run/older/vfio_hooks")
+            hook = Path(older, "hooks/qemu").read_text()
+            put(root, OLDER[1:], hook.replace("/usr/local/lib/vfio-hooks", "/run/older"))
+            (root / OLDER[1:]).chmod(0o755)
+            sealed.run(PYTHON, "-m", "compileall", "-q", "/run/older")
         sealed.install(Path("/run/library"))
         sealed.run(PYTHON, "-m", "compileall", "-q", "/run/library")
         # Nobody reads this log; its queue would fill and be waited for.
@@ -247,13 +271,15 @@ def main(turns: int = 5) -> None:
             uuid = f"6b7b8a1e-7c5e-4d0f-9a55-00000000000{number}"
             (root / f"run/{vm}.xml").write_text(domain_xml(vm, uuid, functions))
         code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); "
-        code += f"from tests.bench.events import inside; inside({turns})"
+        code += f"from tests.bench.events import inside; inside({int(turns)})"
         argv = ("unshare", "--pid", "--fork", "--mount-proc", "sh", "-ec", ENTER, "sh")
-        result = sealed.run(*argv, str(root), code, seconds=1800)
-        sys.stdout.write(result.stdout.decode())
-        sys.stderr.write(result.stderr)
-        sys.exit(result.code)
+        with sealed.popen(*argv, str(root), code) as process:
+            assert process.stdout and process.stderr
+            for line in process.stdout:
+                print(line.decode(), end="", flush=True)
+            sys.stderr.write(process.stderr.read().decode(errors="replace"))
+        sys.exit(process.returncode)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*sys.argv[1:])

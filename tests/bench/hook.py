@@ -148,10 +148,10 @@ def evenings(versions: list[Installed], turns: int) -> None:
     spent = compare([one.event("win11", op) for one in versions for op in OPS], turns)
     if len(versions) > 1:
         ratios = [sum(turn[: len(OPS)]) / sum(turn[len(OPS) :]) for turn in spent]
-        print(f"all five, new to old: {statistics.median(ratios):.2f}")
+        print(f"all five, new to old: {statistics.median(ratios):.2f}", flush=True)
 
 
-def main(turns: str = "20", older: str = "") -> None:
+def main(turns: str = "7", older: str = "") -> None:
     checkouts = {"": CHECKOUT, **({"old: ": Path(older)} if older else {})}
     print(f"/bin/sh is {os.path.realpath('/bin/sh')}")
     for title, tables in TABLES.items():
@@ -161,14 +161,14 @@ def main(turns: str = "20", older: str = "") -> None:
                 for name, path in checkouts.items()
             ]
             if "cpus" not in title:
-                print("\nAn event with nothing to do")
+                print("\nAn event with nothing to do", flush=True)
                 idle(versions[0], Path(folder), int(turns))
-            print(f"\nA VM with {title}")
+            print(f"\nA VM with {title}", flush=True)
             evenings(versions, int(turns))
             for version in versions:
                 fill(version, vms=20, claims=1000)
-            print("\nThe same beside 20 VMs of 1000 values each")
-            evenings(versions, max(3, int(turns) // 5))
+            print("\nThe same beside 20 VMs of 1000 values each", flush=True)
+            evenings(versions, max(3, int(turns) // 2))
 
 
 if __name__ == "__main__":

@@ -49,21 +49,21 @@ def spend(command: Command) -> float:
 
 def compare(commands: Sequence[Command], turns: int) -> list[list[float]]:
     """Run all commands in turns and print what each took, beside the first one; returns the
-    seconds. Instructions (by valgrind), opened files (by strace) and memory are counted in turns of
-    their own."""
+    seconds. Memory, opened files (by strace) and instructions (by valgrind, which takes long) are
+    counted in one turn more each, and a line is printed when its last count is there."""
     for command in commands:
         spend(command)
     spent = [[spend(command) for command in commands] for _ in range(turns)]
-    instructions = [_instructions(command) for command in commands]
-    opens = [_opens(command) for command in commands]
     memory = [_memory(command) for command in commands]
-    print(f"{'':44}{'CPU ms':>9}{'ratio':>8}{'M instr.':>10}{'opens':>7}{'MiB':>6}")
+    opens = [_opens(command) for command in commands]
+    print(f"{'':44}{'CPU ms':>9}{'ratio':>8}{'M instr.':>10}{'opens':>7}{'MiB':>6}", flush=True)
     for number, command in enumerate(commands):
         seconds = statistics.median(turn[number] for turn in spent)
         ratio = statistics.median(turn[number] / turn[0] for turn in spent)
         print(
             f"{command.name:44}{seconds * 1000:>9.1f}{ratio:>8.2f}"
-            f"{instructions[number]:>10}{opens[number]:>7}{memory[number]:>6}"
+            f"{_instructions(command):>10}{opens[number]:>7}{memory[number]:>6}",
+            flush=True,
         )
     return spent
 
