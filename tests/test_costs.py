@@ -19,6 +19,7 @@ except SystemExit as ended:
     print(sys.getallocatedblocks(), *sys.modules, file=sys.stderr)
     sys.exit(ended.code)
 """
+_PYTHON = ("/usr/bin/python3", "-IS", "-c", _LISTED)
 _TRACE = ("strace", "-f", "-e", "trace=execve,fork,vfork,clone,clone3,open,openat", "-o")
 SLOW = {"dataclasses", "inspect", "ast", "dis", "subprocess", "site", "asyncio"}
 """What takes long to import, or long to make classes with."""
@@ -90,11 +91,23 @@ def test_the_journal_of_another_vm_is_read_once(installed: Installed, tmp_path: 
         assert (tmp_path / "trace").read_text().count(str(other)) <= 1, op
 
 
+def test_programs_are_started_without_the_module_subprocess(installed: Installed) -> None:
+    """A VM's executables, and a hook that was kept; both get the XML."""
+    hooks, xml = installed.hook.parent, (installed.root / "domain.xml").read_text()
+    programs = (hooks / "qemu.kept", hooks / "qemu.d/win11/prepare/begin/run.sh")
+    for path in programs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\ncat > {installed.root}/{path.name}\n")
+        path.chmod(0o755)
+    modules = run(installed, "prepare", started=_PYTHON).split()
+    assert "subprocess" not in modules
+    assert [(installed.root / path.name).read_text() for path in programs] == [xml, xml]
+
+
 def test_modules_and_memory(installed: Installed) -> None:
     """Each event by Python, idle or not, and none with a module that Python does not come with."""
     for op in OPS:
-        python = ("/usr/bin/python3", "-IS", "-c", _LISTED)
-        blocks, *modules = run(installed, op, started=python).split()
+        blocks, *modules = run(installed, op, started=_PYTHON).split()
         assert int(blocks) <= BLOCKS, op
         names = {module.partition(".")[0] for module in modules}
         assert names <= {*sys.stdlib_module_names, "vfio_hooks", "__main__"}

@@ -21,6 +21,8 @@ HOOKS = "/etc/libvirt/hooks"
 STATE = "/run/vfio-hooks"
 KEPT = HOOKS + "/qemu.kept"
 """The hook that was installed before ours; it goes on being run, after ours."""
+_IGNORED = (13, 25)
+"""SIGPIPE and SIGXFSZ: Python ignores them, and what it starts would go on doing so."""
 
 
 def main(argv: list[str]) -> int:
@@ -101,9 +103,8 @@ def _hand_over(argv: list[str]) -> int:
         return 0
     import signal
 
-    # Python ignores these two, and what it becomes would go on doing so.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execv(KEPT, [KEPT, *argv[1:]])
     except OSError as error:
@@ -113,12 +114,18 @@ def _hand_over(argv: list[str]) -> int:
 def _run_kept(argv: list[str], xml: bytes, stdout: int) -> int:
     if not os.access(KEPT, os.X_OK):
         return 0
-    import subprocess
-
+    # By the system alone: in a half upgraded package our own modules may not be there.
+    stdin = os.memfd_create("stdin")
+    os.write(stdin, xml)
+    os.lseek(stdin, 0, os.SEEK_SET)
+    files = [(os.POSIX_SPAWN_DUP2, file, to) for to, file in enumerate((stdin, stdout))]
     try:
-        return subprocess.run([KEPT, *argv[1:]], input=xml, stdout=stdout).returncode
+        pid = os.posix_spawn(
+            KEPT, [KEPT, *argv[1:]], os.environ, file_actions=files, setsigdef=_IGNORED
+        )
     except OSError as error:
         return _refuse_kept(argv, error)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _refuse_kept(argv: list[str], error: OSError) -> int:

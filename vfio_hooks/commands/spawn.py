@@ -11,7 +11,7 @@ from vfio_hooks.wait import POLL, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _IGNORED = (13, 25)
 """SIGPIPE and SIGXFSZ: Python ignores them, and what it starts would go on doing so."""
@@ -22,6 +22,32 @@ _SHORT = 0.0005
 """Seconds from the first look at a program to the second."""
 _GRACE = 1.0
 """Seconds for a killed program to end. One that waits in the kernel may never do."""
+
+
+def start(argv: list[str], environment: Mapping[str, str], files: Sequence[int]) -> int:
+    """Start the program at the path argv[0] in a session of its own, with these descriptors as its
+    standard input, output and error. Returns its process. Raises OSError where it cannot be
+    started, and ValueError for an argument that no program can be given."""
+    actions = [(os.POSIX_SPAWN_DUP2, file, to) for to, file in enumerate(files)]
+    return os.posix_spawn(
+        argv[0], argv, environment, file_actions=actions, setsid=True, setsigdef=_IGNORED
+    )
+
+
+def wait(pid: int, seconds: float, look: Callable[[], None]) -> int:
+    """The exit code of a child, or the negative number of the signal that ended it; `look` is
+    called again and again until then. Raises TimeoutError when it is not done after `seconds`."""
+    deadline, pause = time.monotonic() + seconds, _SHORT
+    while True:
+        late = time.monotonic() >= deadline
+        look()
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if late:
+            raise TimeoutError
+        time.sleep(pause)
+        pause = min(2 * pause, POLL)
 
 
 def spawn(
@@ -38,12 +64,9 @@ def spawn(
     """
     stdin, outputs = os.open(os.devnull, os.O_RDONLY), [os.pipe(), os.pipe()]
     ours, theirs = zip(*outputs, strict=True)
-    actions = [(os.POSIX_SPAWN_DUP2, end, to) for to, end in enumerate((stdin, *theirs))]
     try:
         try:
-            pid = os.posix_spawn(
-                argv[0], argv, environment, file_actions=actions, setsid=True, setsigdef=_IGNORED
-            )
+            pid = start(argv, environment, (stdin, *theirs))
         finally:
             for descriptor in (stdin, *theirs):
                 os.close(descriptor)

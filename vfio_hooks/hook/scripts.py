@@ -11,17 +11,18 @@ import os
 import re
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from vfio_hooks.commands.executable import command, fault
+from vfio_hooks.commands.spawn import start, wait
 from vfio_hooks.config.trust import trusted
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.log import IDENTIFIER, Log
-from vfio_hooks.wait import POLL, Signals, until
+from vfio_hooks.wait import Signals, until
 
 STREAM = "/run/systemd/journal/stdout"
 _GRACE = 3.0
@@ -78,72 +79,68 @@ def _check(path: str, folder: str) -> None:
 
 def _run(path: str, event: Event, xml: bytes, seconds: float) -> None:
     argv = [*command(path), event.vm, event.op, event.subop, event.extra]
-    with _journal_stream(f"{event.vm}: output of {path}") as output, _Errors(output) as errors:
+    with (
+        _input(xml) as stdin,
+        _journal_stream(f"{event.vm}: output of {path}") as output,
+        _Errors(output) as errors,
+    ):
+        files = (stdin, output.fileno(), errors.fileno())
         try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=output.fileno(),
-                stderr=errors.fileno(),
-                start_new_session=True,
-            )
+            pid = start(argv, os.environ, files)
         except OSError as error:
             raise HookError(f"{path}: cannot be run: {error.strerror}") from None
         try:
-            _await(process, xml, seconds, errors)
-        except subprocess.TimeoutExpired:
-            _kill(process)
+            code = _await(pid, seconds, errors)
+        except TimeoutError:
+            _kill(pid)
             raise HookError(
                 f"{path}: not finished after {seconds:g} s, so it was killed",
                 "script_timeout in vm.toml sets how long it may take",
             ) from None
         except Interrupted as error:
-            _kill(process, _GRACE)
+            _kill(pid, _GRACE)
             raise Interrupted(
                 f"{path}: {error.problem}, together with everything that it had started"
             ) from None
         finally:
             errors.pass_on()
-        if process.returncode:
-            raise _failure(path, process.returncode, errors.last_line())
+        if code:
+            raise _failure(path, code, errors.last_line())
 
 
-def _await(
-    process: "subprocess.Popen[bytes]", xml: bytes, seconds: float, errors: "_Errors"
-) -> None:
-    """Give a process its input, and wait for its end. Raises TimeoutExpired and Interrupted."""
+@contextmanager
+def _input(xml: bytes) -> Iterator[int]:
+    """What an executable reads: a file in memory, as a pipe would have to be filled meanwhile."""
+    with open(os.memfd_create("stdin"), "w+b") as file:
+        file.write(xml)
+        file.seek(0)
+        yield file.fileno()
+
+
+def _await(pid: int, seconds: float, errors: "_Errors") -> int:
+    """The exit code of a process. Raises TimeoutError and Interrupted."""
     signals = Signals()
-    left = [xml]
 
-    def has_ended() -> bool:
+    def look() -> None:
         signals.check()
         errors.pass_on()
-        try:
-            # No pipe but that of its input, so a child in the background that keeps the output
-            # open does not hold us up.
-            process.communicate(left.pop() if left else None, timeout=POLL)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
 
     with signals.caught():
-        if not until(has_ended, seconds):
-            raise subprocess.TimeoutExpired(process.args, seconds)
+        return wait(pid, seconds, look)
 
 
-def _kill(process: "subprocess.Popen[bytes]", grace: float = 0) -> None:
+def _kill(pid: int, grace: float = 0) -> None:
     """End a process with its group; those that want may have some time to do it themselves."""
+    has_ended = False
     if grace:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(grace)
-        except subprocess.TimeoutExpired:
-            pass
+        os.killpg(pid, signal.SIGTERM)
+        has_ended = until(lambda: bool(os.waitpid(pid, os.WNOHANG)[0]), grace)
     try:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    process.wait()
+    if not has_ended:
+        os.waitpid(pid, 0)
 
 
 def _failure(path: str, code: int, last_line: str) -> HookError:
