@@ -19,6 +19,8 @@ NIC, DISK, SOUND = "0000:05:00.0", "0000:06:00.0", "0000:07:00.0"
 # Not shared with the other tests: its stuck writer is seen by all that run beside this one.
 STUCK = "0000:0a:00.0"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a writer is root's")
+# One at a time: each has /dev/full open, and would meet the others' programs.
+pytestmark = pytest.mark.xdist_group("in use")
 needs_seal = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
 
 

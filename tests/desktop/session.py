@@ -33,7 +33,7 @@ exec chroot "$@"
 # Another user's process forgets what unshare has told the kernel to send it at its own end.
 _LEADER = "setpriv --reuid=1000 --regid=1000 --clear-groups --pdeathsig=KILL --".split()
 _AS_USER = "setpriv --reuid=1000 --regid=1000 --clear-groups --".split()
-_PATIENCE = 120.0
+_PATIENCE = 60.0
 """Seconds that a command may take here at least."""
 _VARIABLES = {"PATH": "/usr/bin", "HOME": f"/home/{USER}", "XDG_RUNTIME_DIR": RUNTIME}
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.desktop.session import Desktop
 from tests.desktop.test_layouts import EXAMPLES, light, placed
 from tests.fakes.display_server import REFLECTIONS, Monitor, Server
+from vfio_hooks.errors import HookError
 from vfio_hooks.layouts import load
 from vfio_hooks.layouts.arrange import arrange
 from vfio_hooks.layouts.layout import Screen
@@ -67,7 +68,12 @@ def test_a_fake_is_like_the_real_one(desktop: Desktop, data: st.DataObject) -> N
     ]
     for layout in layouts:
         words = back_end.arguments(real, layout)
-        desktop.run([back_end.PROGRAM, *words])
+        try:
+            desktop.run([back_end.PROGRAM, *words])
+        except HookError as error:
+            # kscreen-doctor 6.3 sometimes never hears that what it asked for is done.
+            if "not finished after" not in error.problem:
+                raise
         fake.run(back_end.PROGRAM, words)
         # labwc moves others than those that it is told to: then once more is right.
         desktop.run([back_end.PROGRAM, *words])
