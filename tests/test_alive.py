@@ -210,8 +210,32 @@ def test_a_vm_is_ended_only_where_that_was_written(
 ) -> None:
     ran: list[list[str]] = []
     monkeypatch.setattr(alive, "run", lambda argv, seconds: ran.append(argv))
-    alive.end("win11", action)
+    alive.end("win11", action, lambda seconds: False)
     assert [argv[-2] for argv in ran] == expected
+
+
+@pytest.mark.parametrize(
+    ("fails", "ends_at", "asked", "is_told"),
+    [(0, None, 1, False), (2, None, 3, False), (9, 30, 3, False), (9, None, 6, True)],
+    ids=["at once", "libvirtd was restarted", "it ended by itself", "libvirtd is gone"],
+)
+def test_libvirt_is_asked_again(
+    fails: int, ends_at: int | None, asked: int, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time, ran = Time(end=ends_at or 1e9), list[str]()
+
+    def run(argv: list[str], seconds: float) -> None:
+        ran.append(argv[-2])
+        if len(ran) <= fails:
+            raise HookError("Cannot recv data: Connection reset by peer")
+
+    monkeypatch.setattr(alive, "run", run)
+    try:
+        alive.end("win11", "destroy", time.wait)
+        told = False
+    except HookError:
+        told = True
+    assert (ran, told) == (["destroy"] * asked, is_told)
 
 
 @pytest.mark.parametrize(

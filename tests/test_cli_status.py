@@ -12,7 +12,9 @@ from tests.hosttree import domain_xml
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.journal import Journal
 from vfio_hooks.engine.state import StateFolder
-from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.errors import Gone
+from vfio_hooks.host import Host, WritableHost, units
+from vfio_hooks.host.units import UnitState
 from vfio_hooks.knobs import Command as Program
 from vfio_hooks.knobs import CpuMask, File, IrqAffinity, Module, Pages
 from vfio_hooks.log import SystemdJournal
@@ -136,6 +138,44 @@ def test_a_value_that_is_the_hosts_own_again(command: Command) -> None:
         "    /governor: powersave",
         "      since TIME (prepare); it is no longer performance",
     ]
+
+
+def test_a_service_that_has_died(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Program(("true",), ("true",), title="a.service: it watches", unit="a.service")
+    folder = StateFolder(str(command.state))
+    folder.prepare()
+    journal = folder.create(UUID, "win11")
+    journal.begin("started", 1)
+    journal.claim(1, "started", 0.0, Step("gpu", watch, Run()), "")
+    journal.end()
+    assert "died" not in command.here("status").out
+    monkeypatch.setattr(Program, "has_died", lambda self, host: True)
+    (line,) = undated(command.here("status").out).splitlines()[3:]
+    assert line.endswith("; it has died; journalctl -u a.service")
+
+
+@pytest.mark.parametrize(
+    ("unit", "state", "expected"),
+    [
+        ("", None, False),
+        ("a.service", "active", False),
+        ("a.service", "activating", False),
+        ("a.service", "failed", True),
+        # systemd forgets one that was made for this, when it has ended.
+        ("a.service", None, True),
+    ],
+)
+def test_whether_a_service_has_died(
+    monkeypatch: pytest.MonkeyPatch, unit: str, state: str | None, expected: bool
+) -> None:
+    def told(host: Host, name: str) -> UnitState:
+        if state is None:
+            raise Gone(f"{name}: systemd has no such unit")
+        return UnitState("loaded", state, "")
+
+    monkeypatch.setattr(units, "state", told)
+    assert Program(("true",), ("true",), unit=unit).has_died(Host()) is expected
+    assert not Program(("true",), ("true",), unit=unit).has_died(Host("/tmp"))
 
 
 def test_what_is_not_there_any_more(command: Command) -> None:

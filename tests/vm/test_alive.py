@@ -3,6 +3,7 @@ is left alone."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,14 @@ from tests.vm.test_irqs import ENABLE, SLOT
 
 pytestmark = pytest.mark.vm
 
+WATCH = "vfio-hooks-alive-$(virsh domuuid alive | head -n 1).service"
+KILLS = {
+    "service": f"systemctl kill --signal=KILL {WATCH}",
+    "qemu": "kill -KILL $(cat /run/libvirt/qemu/alive.pid)",
+    "libvirtd": "systemctl kill --signal=KILL --kill-whom=main libvirtd",
+}
+"""How each is killed that has a part in the watch."""
+HOOK = "^/usr/bin/python3 -IS /etc/libvirt/hooks/qemu alive {}"
 VM = Domain("alive", given(*GPU_GROUP))
 TOML = '[pci]\n[gpu]\nfunctions = ["{}"]\nalive = 5\nalive_action = "destroy"\n'
 
@@ -47,3 +56,53 @@ def test_a_guest_that_takes_its_card_is_left_alone(hooked: Guest) -> None:
         hooked.wait(f"journalctl -qt vfio-hooks | grep -q 'alive: the guest.s driver has {audio}'")
         assert hooked.virsh("domstate", slotted.name).stdout.strip() == "running"
         hooked.run("vfio-hooks alive real")
+
+
+def logged(guest: Guest, text: str) -> None:
+    """Wait until the hook or the watch has said so since the test began."""
+    guest.wait(f"journalctl --quiet -t vfio-hooks --since=@$(cat /run/begun) | grep -q '{text}'")
+
+
+def nothing_is_left(guest: Guest) -> None:
+    guest.wait("virsh list > /dev/null && ! ls /run/vfio-hooks/*.journal")
+    assert drivers(guest, *GPU_GROUP) == at_home(*GPU_GROUP)
+    guest.wait("! systemctl list-units --plain --no-legend 'vfio-hooks-alive*' | grep -q .")
+
+
+@pytest.mark.matrix_only
+@pytest.mark.parametrize("victim", KILLS)
+@pytest.mark.parametrize("phase", ["watching", "alive", "ending"])
+def test_whoever_is_killed(hooked: Guest, phase: str, victim: str) -> None:
+    """Nothing is stuck, and no VM is ended but one whose watch says so."""
+    seconds = 5 if phase == "ending" else 3600
+    toml = TOML.format(GPU).replace("alive = 5", f"alive = {seconds}")
+    with managed_vm(hooked, VM, toml):
+        hooked.run("date +%s > /run/begun")
+        hooked.start(VM.name)
+        if phase == "alive":
+            hooked.run(f"vfio-hooks alive {VM.name}")
+            logged(hooked, "alive: somebody said so")
+        elif phase == "ending":
+            logged(hooked, "no sign of life within 5 s")
+        # In the last phase it may be gone by now.
+        hooked.run(KILLS[victim], check=phase != "ending")
+        if victim == "service" and phase != "ending":
+            hooked.wait(f"vfio-hooks status {VM.name} | grep -q 'it has died; journalctl -u'")
+        if victim != "qemu" and phase != "ending":
+            hooked.wait(f"virsh domstate {VM.name} | grep -q running")
+            hooked.destroy(VM.name)
+        elif victim == "service":
+            # Whether libvirt was asked before that is open.
+            hooked.destroy(VM.name, check=False)
+        nothing_is_left(hooked)
+
+
+@pytest.mark.matrix_only
+@pytest.mark.parametrize("op", ["prepare", "started"])
+def test_a_hook_that_is_killed(hooked: Guest, op: str) -> None:
+    """libvirt itself gives the start up then, and nothing of it is left."""
+    with managed_vm(hooked, VM, TOML.format(GPU)):
+        line = f"until pkill --signal KILL --full '{HOOK.format(op)}'; do sleep 0.05; done"
+        hooked.run(f"timeout 120 bash -c {shlex.quote(line)} > /dev/null 2>&1 &")
+        assert hooked.start(VM.name, check=False).returncode
+        nothing_is_left(hooked)

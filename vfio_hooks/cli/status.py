@@ -18,7 +18,7 @@ from vfio_hooks.engine.value import Value
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.view import View
-from vfio_hooks.knobs import Knob
+from vfio_hooks.knobs import Command, Knob
 from vfio_hooks.record import asdict, record
 from vfio_hooks.sharing import Once, is_shared, shown
 
@@ -131,6 +131,16 @@ class _Values:
             raise found
         return found
 
+    def death(self, knob: Knob) -> str | None:
+        """What people are told of a service that was left running and has died."""
+        if not isinstance(knob, Command):
+            return None
+        try:
+            died = knob.has_died(self._host)
+        except HookError as error:
+            return error.problem
+        return f"it has died; journalctl -u {knob.unit}" if died else None
+
     def _read(self, knob: Knob) -> Value:
         return Value(knob.read(self._host), self._ledger.counting(knob, self._host), self._host)
 
@@ -166,7 +176,7 @@ def _outcome(claim: Claim, values: _Values) -> tuple[str | None, str | None, str
     if isinstance(claim.step.share, Once):
         return None, None, undo_text(claim.step, "")
     if not is_shared(claim.step.share):
-        return None, undo_text(claim.step, ""), None
+        return None, undo_text(claim.step, ""), values.death(claim.step.knob)
     try:
         value = values.of(claim.step.knob)
     except HookError as error:

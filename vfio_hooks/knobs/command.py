@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vfio_hooks.errors import Gone
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.quoting import joined
 from vfio_hooks.record import record
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
 class Command(Knob):
     """Two argument lists. `undo` also runs when a crash left open whether `do` did, so it has
     to succeed where there is nothing to take back. `title` and `undo_title` are what people are
-    shown in place of command lines that would tell them nothing."""
+    shown in place of command lines that would tell them nothing. `unit` is the service that `do`
+    leaves running until it is taken back, "" for none."""
 
     do: tuple[str, ...]
     undo: tuple[str, ...]
     seconds: float = 30
     title: str = ""
     undo_title: str = ""
+    unit: str = ""
     kind = "command"
     atomic = False
 
@@ -33,6 +36,17 @@ class Command(Knob):
     @property
     def undo_text(self) -> str:
         return self.undo_title or joined(self.undo)
+
+    def has_died(self, host: Host) -> bool:
+        """Whether the service that it left running does not run any more. Raises HookError."""
+        if not self.unit or not host.is_this_machine:
+            return False
+        from vfio_hooks.host import units
+
+        try:
+            return not units.state(host, self.unit).runs
+        except Gone:
+            return True
 
     def read(self, host: Host) -> str:
         return ""

@@ -39,5 +39,6 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         f"Watch whether anything disturbs VM {domain.name}",
         argv("vfio_hooks", *watch, site=True),
         f"watches for {options.seconds:g} s whether anything disturbs the VM",
+        stays=False,
     )
     yield Step("verify", knob, Run(), until="stopped", required=False)

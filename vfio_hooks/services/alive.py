@@ -38,6 +38,8 @@ LOST = (
 _LOOK = 1.0
 _GRACE = 10.0
 """How much longer is waited for a VM that is paused or writes to its disks, in seconds."""
+_TRIES = 6
+"""How often libvirt is asked to end a VM, _GRACE seconds apart."""
 _START = 120.0
 """How long before the watch the VM's start may have begun, in seconds: for its logs."""
 _RUNNING = "1"  # VIR_DOMAIN_RUNNING
@@ -133,10 +135,19 @@ def notify(host: Host, text: str) -> None:
             run(as_user(session.user, environment(host, session), argv), 10)
 
 
-def end(vm: str, action: str) -> None:
-    """Shut the VM down or destroy it; its `release` brings the host's desktop back."""
-    if action != "tell":
-        run([*_VIRSH, action, vm], 120)
+def end(vm: str, action: str, ended: Ended) -> None:
+    """Shut the VM down or destroy it; its `release` brings the host's desktop back. A libvirt that
+    is just being started again is asked once more. Raises HookError."""
+    tries = _TRIES if action != "tell" else 0
+    for left in range(tries - 1, -1, -1):
+        try:
+            run([*_VIRSH, action, vm], 120)
+            return
+        except HookError:
+            if not left:
+                raise
+        if ended(_GRACE):
+            return
 
 
 def reasons(vm: str, begin: float, addresses: Sequence[str]) -> list[str]:
@@ -212,7 +223,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 log.warning(f"{vm}: alive: {reason}", vm)
             if arguments.action != "tell":
                 log.warning(f"{vm}: alive: {arguments.action}, as alive_action says", vm)
-            end(vm, arguments.action)
+            end(vm, arguments.action, ended)
         _follow(process, arguments.address, lambda text: warn(f"a device is lost: {text}"))
     except HookError as error:
         warn(str(error))
