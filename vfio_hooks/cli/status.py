@@ -24,7 +24,8 @@ from vfio_hooks.sharing import Once, is_shared, shown
 
 _EPILOG = """\
 Every line is "what: the host's own value → the value now", with the value that the VM's end will
-restore. The exit code is 1 if a journal is damaged: no VM with a vm.toml can start then.
+restore. A service that should run as long as the VM, such as the watch of [gpu], is marked if it
+has died. The exit code is 1 if a journal is damaged: no VM with a vm.toml can start then.
 
 examples:
   vfio-hooks status

@@ -55,7 +55,7 @@ class Options:
     the guest agent, and the command `vfio-hooks alive VM`. If there is no sign in time, the log
     says so, with what the logs show about the reason, and the user's session shows a notification.
     A VM that is paused, or that writes to its disks, gets more time. If a card is lost later, the
-    log says that as well."""
+    log says that as well. Should the watch itself have died, `vfio-hooks status` says so."""
     alive_action: Literal["tell", "shutdown", "destroy"] = "tell"
     """What happens to a VM that shows no sign in time: "tell" only reports it, "shutdown" and
     "destroy" end the VM, so that the host gets its card and its desktop back. A VM that has shown a
