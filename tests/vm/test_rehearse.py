@@ -121,6 +121,7 @@ def test_a_rehearsal_that_is_killed(hooked: Guest) -> None:
         assert difference(before, hooked.observe(before)[0]) == []
 
 
+@pytest.mark.matrix_only
 def test_what_is_refused(hooked: Guest) -> None:
     def said(vm: str) -> str:
         return hooked.run(f"vfio-hooks rehearse {vm} --yes", check=False).stderr

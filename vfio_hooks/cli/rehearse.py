@@ -23,16 +23,20 @@ from vfio_hooks.wait import until
 _ROUNDS = 5
 _MOST = 1000
 _EPILOG = f"""\
-A clone of VM, named VM-rehearsal, is started and ended in each round. It has VM's passed devices,
-CPUs, memory and vm.toml, and no disk, no network and no firmware: its CPUs stay paused, so nothing
-is booted and nothing can be lost. Before and after each round the host is compared: drivers, CPUs
-of programs and interrupts, governors, hugepages, virtual functions, sysctls, units and monitors.
-What changes by itself is seen beforehand, and left out.
+In each round, a clone of VM with the name VM-rehearsal is started and ended. It has the passed
+devices, the CPUs, the memory and the vm.toml of VM, but no disk, no network and no firmware. Its
+CPUs stay paused, so nothing boots and no data can be lost. The host is compared before and after
+each round: drivers, CPUs of programs and interrupts, governors, hugepages, virtual functions,
+sysctls, units and monitors. What changes by itself on this host is found out first, and ignored.
 
-It goes on when the desktop, and this command with it, has ended: a service of systemd's does
-it. Should that die, or be killed, a timer ends the clone within ten seconds, undoes all and starts
-the display manager again. The report, in {FOLDER}, is on the disk before
-each step is made. Its last lines are the verdict: equal, or what differs, and since which event.
+If the desktop ends, and this command with it, the rehearsal goes on, because a systemd service
+runs it. If that service is killed, a timer ends the clone within ten seconds, undoes everything
+and starts the display manager again. The report is in {FOLDER}. Each
+line is on the disk before the step that it tells of. The last lines are the verdict: "equal", or
+what differs, and since which event.
+
+If the host itself crashes, the link /etc/libvirt/hooks/qemu.d/VM-rehearsal may be left. The next
+rehearsal replaces it, and you can remove it.
 
 examples:
   sudo vfio-hooks rehearse win11
