@@ -256,6 +256,14 @@ def test_what_is_unused_is_told_once_with_what_is_meant(tmp_path: Path) -> None:
             assert "did you mean prepare?" in told
 
 
+@pytest.mark.parametrize("folder", ["/usr/local/lib/vfio-hooks", "/usr/lib/vfio-hooks"])
+def test_selinux_is_told_of_the_folder_that_the_hook_uses(tmp_path: Path, folder: str) -> None:
+    enforcing = {"sys/fs/selinux/enforce": "1", "run/libvirt/virtqemud-sock": ""}
+    hook = OURS.replace("/usr/local/lib/vfio-hooks", folder)
+    found = look(tmp_path, case("", {**enforcing, **PYTHON, f"{HOOKS}/qemu": hook}))
+    assert f"{HOOKS} {folder}; check with" in found["selinux-enforcing"].seen.do
+
+
 def test_a_folder_whose_name_is_nearly_the_vms(tmp_path: Path) -> None:
     found = look(tmp_path, case("", {f"{HOOKS}/qemu.d/Win11/": ""}, win11(passed=(GPU,))))
     assert found["vm-unmanaged"].seen.text.endswith("/qemu.d/win11 (did you mean Win11?)")

@@ -10,9 +10,9 @@ import pytest
 from tests.command import UUID, Command, as_nobody, needs_root
 from tests.guide.host import guide_host
 from tests.hosttree import add_cpus, domain_xml, gpu_host
+from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
-from vfio_hooks.event import ENDING, PLANNED
 from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs import File
 from vfio_hooks.log import SystemdJournal

@@ -235,6 +235,8 @@ def device(inside: str) -> bytes:
         ("<memory unit='MiB'> 3\n</memory>", 3072),
         ("<memory unit='GB'>1</memory>", 976563),
         ("<memory unit='T'>1</memory>", 1 << 30),
+        ("<memory unit='byte'>1024</memory>", 1),
+        ("<memory unit='PiB'>1</memory>", 1 << 40),
         ("<memory/>", 0),
         ("", 0),
     ],
@@ -318,7 +320,7 @@ WRONG = {
     "too much": (b" " * (LARGEST + 1), "the domain XML is larger than 16 MiB"),
     "an unknown unit": (
         wrapped("<memory unit='ZiB'>1</memory>"),
-        "the XML of domain a: unit 'zib' of <memory> is not known",
+        "the XML of domain a: unit 'ZiB' of <memory> is not known",
     ),
     "a wrong CPU list": (
         wrapped("<cputune><vcpupin vcpu='0' cpuset='a'/></cputune>"),

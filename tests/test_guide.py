@@ -7,13 +7,14 @@ import pytest
 
 from tests.fakes.kernel import Lines
 from tests.guide.host import GPU, PF, GuideHost
+from vfio_hooks import PLANNED
 from vfio_hooks.cli.folding import folded
 from vfio_hooks.cli.forecast import NoState
 from vfio_hooks.config import load
 from vfio_hooks.domain import parse
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import check, preview
-from vfio_hooks.event import PLANNED, Event
+from vfio_hooks.event import Event
 from vfio_hooks.hook.facilities import plan_all
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ from manual.make import source
 from manual.roff import Page
 from tests.command import Command
 from tests.hosttree import gpu_host
-from vfio_hooks import plugins
+from vfio_hooks import ENDING, PLANNED, plugins
 from vfio_hooks.check.options import Options as Silence
 from vfio_hooks.cli import parser, tree
 from vfio_hooks.cli.manual import FOLDER, PAGES
@@ -21,7 +21,7 @@ from vfio_hooks.config import examine
 from vfio_hooks.config.options import keys
 from vfio_hooks.config.tables import General
 from vfio_hooks.domain import Domain
-from vfio_hooks.event import ENDING, PLANNED, Event
+from vfio_hooks.event import Event
 from vfio_hooks.host import Host, shared_memory
 from vfio_hooks.knobs import KINDS, File
 from vfio_hooks.plugins import own

@@ -11,11 +11,12 @@ import pytest
 from tests.fakes import display
 from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.hosttree import add_pci
+from vfio_hooks import PLANNED
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.engine import Engine, Planner
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Immovable
-from vfio_hooks.event import PLANNED, Event
+from vfio_hooks.event import Event
 from vfio_hooks.host import Host, WritableHost, in_use
 from vfio_hooks.host.framebuffer import firmware_framebuffers
 from vfio_hooks.host.in_use import Holder

@@ -303,6 +303,14 @@ def test_where_a_vf_is_and_will_be() -> None:
     assert find_pf(full, card.address(0)) is None
 
 
+def test_a_pf_whose_pci_domain_has_five_digits() -> None:
+    """As behind Intel's VMD."""
+    pf = "10000:01:00.0"
+    kernel = Kernel()
+    kernel.files[f"/sys/bus/pci/devices/{pf}/sriov_numvfs"] = "0"
+    assert find_pf(kernel, pf) == pf
+
+
 def test_a_representor_is_not_the_card_s_interface() -> None:
     kernel = host(1)
     kernel.files[f"/sys/bus/pci/devices/{PF}/net/a0/phys_port_name"] = "pf0vf0\n"

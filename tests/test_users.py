@@ -12,6 +12,7 @@ from tests.users.cases import CASES
 from tests.users.faults import FAULTS
 from tests.users.strangers import FILES, STRANGERS, xml_of
 from tests.users.styles import STYLES, Style
+from vfio_hooks import PLANNED
 from vfio_hooks.check import Finding, examine
 from vfio_hooks.check.fixing import mend
 from vfio_hooks.check.rule import Area, Guest, Patient
@@ -21,7 +22,7 @@ from vfio_hooks.config import of_text
 from vfio_hooks.config.starter import choices, toml
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.text import element
-from vfio_hooks.event import PLANNED, Event
+from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.paths import Paths
 

@@ -1,3 +1,15 @@
 """Prepare a host for a VM with passed-through devices, and undo exactly what was done."""
 
 __version__ = "0.2.0"
+
+HOOKS = "/etc/libvirt/hooks"
+"""Where libvirt looks for hooks; the configuration is beside them."""
+STATE = "/run/vfio-hooks"
+"""The folder of the journals: gone with the boot, as all that they undo is."""
+
+PLANNED = ("prepare", "start", "started")
+"""The operations of libvirt that may change the host. They are also the only ones in which a
+failure is told to libvirt; "started" only where the VM's owner asked for it, as it kills the
+guest."""
+ENDING = ("stopped", "release")
+"""The operations that undo. They may come without any of the others, twice, or never."""

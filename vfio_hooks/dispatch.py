@@ -17,10 +17,12 @@ passes through here without need, as it does where another hook is kept, pays fo
 import os
 import sys
 
-HOOKS = "/etc/libvirt/hooks"
-STATE = "/run/vfio-hooks"
+from vfio_hooks import ENDING, HOOKS, PLANNED, STATE
+
 KEPT = HOOKS + "/qemu.kept"
 """The hook that was installed before ours; it goes on being run, after ours."""
+_REFUSABLE = PLANNED[:2]
+"""The operations at which libvirt takes a failure for a refusal, and no guest runs yet."""
 _IGNORED = (13, 25)
 """SIGPIPE and SIGXFSZ: Python ignores them, and what it starts would go on doing so."""
 
@@ -62,7 +64,7 @@ def _guarded(argv: list[str], xml: bytes) -> int:
     except BaseException as error:
         # SystemExit, too: a VM's own module may raise anything. By name, because in a half
         # upgraded package even the import of our errors may fail.
-        if op in ("prepare", "start") or type(error).__name__ == "Strict":
+        if op in _REFUSABLE or type(error).__name__ == "Strict":
             sys.stderr.write(f"vfio-hooks: {_line(error)}\n")
             return 1
     return 0
@@ -77,7 +79,7 @@ def _is_managed(vm: str, op: str) -> bool:
     if vm in ("", ".", "..") or "/" in vm or "/" in op:
         return False
     folder = f"{HOOKS}/qemu.d/{vm}"
-    if op in ("prepare", "start", "started", "stopped", "release"):
+    if op in PLANNED + ENDING:
         return os.path.isdir(folder)
     # Nothing of ours to do, but the VM may have executables for it.
     return bool(op) and os.path.isdir(f"{folder}/{op}")
@@ -86,7 +88,7 @@ def _is_managed(vm: str, op: str) -> bool:
 def _has_state(op: str) -> bool:
     """Whether anything is changed on this host that the end of a VM could have to undo, even
     when its folder has been removed since."""
-    if op not in ("stopped", "release"):
+    if op not in ENDING:
         return False
     try:
         if any(name.endswith(".journal") for name in os.listdir(STATE)):
@@ -137,7 +139,7 @@ def _refuse_kept(argv: list[str], error: OSError) -> int:
         f"{KEPT}: cannot be run: {error.strerror}; fix its interpreter line, or move the file away"
     )
     SystemdJournal(event=op, event_of=vm).warning(f"{vm}: {text}", vm)
-    if op not in ("prepare", "start"):
+    if op not in _REFUSABLE:
         return 0
     sys.stderr.write(f"vfio-hooks: {text}\n")
     return 1

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
+from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.record import record
 
-PLANNED = ("prepare", "start", "started")
-"""The operations that may change the host. They are also the only ones in which a failure is
-told to libvirt; "started" only where the VM's owner asked for it, as it kills the guest."""
-ENDING = ("stopped", "release")
-"""The operations that undo. They may come without any of the others, twice, or never."""
 OPERATIONS = {
     **dict.fromkeys(PLANNED, "begin"),
     **dict.fromkeys(ENDING, "end"),

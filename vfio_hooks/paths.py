@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vfio_hooks import HOOKS, STATE
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
 from vfio_hooks.record import record
@@ -11,8 +12,8 @@ from vfio_hooks.record import record
 class Paths:
     """The folder of the hooks' configuration, that of the journals, and the host's root."""
 
-    config: str = "/etc/libvirt/hooks"
-    state: str = "/run/vfio-hooks"
+    config: str = HOOKS
+    state: str = STATE
     root: str = "/"
 
     def host(self) -> WritableHost:

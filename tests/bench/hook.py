@@ -76,6 +76,10 @@ class Installed:
         return Command(f"{self.name}{name or op}", argv, str(self.root / "domain.xml"))
 
 
+_LED = ("vfio_hooks/__init__.py", "vfio_hooks/dispatch.py")
+"""The modules that name folders of the host."""
+
+
 def install(checkout: Path, root: Path, name: str, tables: str) -> Installed:
     """Put a checkout below a root, with every path in it led there."""
     build(gpu_host(root), 16, 60)
@@ -94,7 +98,7 @@ def install(checkout: Path, root: Path, name: str, tables: str) -> Installed:
     shutil.copytree(checkout / "vfio_hooks", library / "vfio_hooks")
     for source, target in (
         (checkout / "hooks/qemu", root / "etc/libvirt/hooks/qemu"),
-        (checkout / "vfio_hooks/dispatch.py", library / "vfio_hooks/dispatch.py"),
+        *((checkout / name, library / name) for name in _LED),
     ):
         text = source.read_text().replace("/usr/local/lib/vfio-hooks", str(library))
         for folder in ("/etc/libvirt/hooks", "/run/vfio-hooks", "/run/libvirt/qemu"):

@@ -13,6 +13,7 @@ from typing import get_args
 from vfio_hooks.check.rule import Area, Patient, Rule, Seen
 from vfio_hooks.domain import guarded
 from vfio_hooks.errors import HookError, Unread, reason
+from vfio_hooks.host.pci import ADDRESS
 from vfio_hooks.placement.kinds import Level
 from vfio_hooks.record import record, replace
 
@@ -98,20 +99,17 @@ def examine(
     return sorted(_once(found), key=_rank)
 
 
-_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-
-
 def _once(found: list[Finding]) -> list[Finding]:
     """Without what the plan says of devices that another error is about."""
     told = {
         address
         for one in found
         if one.level == "error" and one.rule.name != _PLAN
-        for address in _ADDRESS.findall(one.seen.text)
+        for address in re.findall(ADDRESS, one.seen.text)
     }
 
     def is_told(one: Finding) -> bool:
-        addresses = set(_ADDRESS.findall(one.seen.text))
+        addresses = set(re.findall(ADDRESS, one.seen.text))
         return one.rule.name == _PLAN and bool(addresses) and addresses <= told
 
     return [one for one in found if not is_told(one)]

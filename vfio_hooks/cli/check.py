@@ -98,8 +98,9 @@ def _refusals(
     """Why a start of the VM would be refused now; nothing for one that runs or is not managed."""
     if guest is None or guest.running or config is None or not config.tables:
         return ()
+    from vfio_hooks import PLANNED
     from vfio_hooks.cli.forecast import forecast
-    from vfio_hooks.event import PLANNED, Event
+    from vfio_hooks.event import Event
 
     events = [Event(guest.domain.name, op) for op in PLANNED]
     try:

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Callable
 from typing import TypeAlias
 
-from vfio_hooks.config import FOLDER, home
+from vfio_hooks import HOOKS, STATE
+from vfio_hooks.config import home
 from vfio_hooks.engine.ledger import Ledger
-from vfio_hooks.engine.state import FOLDER as STATE
 from vfio_hooks.engine.state import is_uuid
 from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.host import Host
@@ -47,7 +47,7 @@ def add_paths(parser: argparse.ArgumentParser, *names: str) -> None:
             "/",
             "where the host is, if not in /: a folder, or a file made by vfio-hooks snapshot",
         ),
-        "config-dir": (FOLDER, "the folder of vfio-hooks.toml and qemu.d"),
+        "config-dir": (HOOKS, "the folder of vfio-hooks.toml and qemu.d"),
         "state-dir": (STATE, "the folder of the journals"),
     }
     for name in names:
@@ -70,7 +70,7 @@ def paths(arguments: argparse.Namespace) -> Paths:
     config, state = (getattr(arguments, name, None) for name in ("config_dir", "state_dir"))
     # Another host has folders of its own; what changes those here is meant for this machine.
     return Paths(
-        config=host.path(FOLDER) if config is None else config.rstrip("/") or "/",
+        config=host.path(HOOKS) if config is None else config.rstrip("/") or "/",
         state=host.path(STATE) if state is None else state,
         root=host.root or "/",
     )

@@ -5,6 +5,7 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
+from vfio_hooks import PLANNED
 from vfio_hooks.cli.folding import folded
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.config import Config
@@ -14,7 +15,7 @@ from vfio_hooks.engine.plan import Change, check, preview
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.engine.undone import UndoneHost
 from vfio_hooks.errors import HookError, Several, Unread, raise_all
-from vfio_hooks.event import PLANNED, Event
+from vfio_hooks.event import Event
 from vfio_hooks.hook.facilities import doubts, plan_all
 from vfio_hooks.hook.scripts import find
 from vfio_hooks.host import Host

@@ -2,13 +2,14 @@
 
 import argparse
 
+from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths
 from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.cli.terminal import TerminalLog, clean, say
 from vfio_hooks.config import load
 from vfio_hooks.domain import parse
-from vfio_hooks.event import ENDING, PLANNED, Event
+from vfio_hooks.event import Event
 from vfio_hooks.hook import handle
 from vfio_hooks.hook.scripts import find
 from vfio_hooks.paths import Paths

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
+from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import defined, from_file
 from vfio_hooks.cli.forecast import forecast
@@ -17,7 +18,7 @@ from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, load
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, unreadable
-from vfio_hooks.event import ENDING, OPERATIONS, PLANNED, Event
+from vfio_hooks.event import OPERATIONS, Event
 from vfio_hooks.migrate import Script, scripts
 from vfio_hooks.migrate.aside import FOLDER, Change, carry_out, changes, put_back
 from vfio_hooks.migrate.tables import Table, tables, toml

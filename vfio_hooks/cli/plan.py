@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import defined, from_file
@@ -10,7 +11,7 @@ from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.config import VM_FOLDERS, Config, load, managed
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, did_you_mean
-from vfio_hooks.event import ENDING, PLANNED, Event
+from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 
 _EPILOG = """\

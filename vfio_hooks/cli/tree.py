@@ -74,8 +74,8 @@ def _argument(action: argparse.Action) -> Argument:
 
 def _values(name: str, action: argparse.Action) -> tuple[Kind, tuple[str, ...]]:
     """What may stand there, told by the name that the help gives it."""
+    from vfio_hooks import ENDING, PLANNED
     from vfio_hooks.config import usable
-    from vfio_hooks.event import ENDING, PLANNED
 
     if action.nargs == 0:
         return "flag", ()

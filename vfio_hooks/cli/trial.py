@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from vfio_hooks import PLANNED
 from vfio_hooks.cli.forecast import forecast
 from vfio_hooks.config import VM_FILE, of_text
 from vfio_hooks.config.starter import Choice, toml
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
-from vfio_hooks.event import PLANNED, Event
+from vfio_hooks.event import Event
 from vfio_hooks.paths import Paths
 from vfio_hooks.record import replace
 

@@ -17,7 +17,6 @@ from vfio_hooks.plugins import Plugin
 from vfio_hooks.plugins import own as own_modules
 from vfio_hooks.record import field, record
 
-FOLDER = "/etc/libvirt/hooks"
 HOST_FILE = "vfio-hooks.toml"
 VM_FOLDERS = "qemu.d"
 VM_FILE = "vm.toml"

@@ -78,7 +78,9 @@ def shared_memories(root: Element) -> Iterator[SharedMemory]:
         if device.find("server") is None:
             size = device.find("size")
             # https://libvirt.org/formatdomain.html#shared-memory-device: 4 MiB unless said.
-            total = 4 << 20 if size is None else _bytes(size.text or "0", size.get("unit", "b"))
+            total = 4 << 20
+            if size is not None:
+                total = _bytes(size.text or "0", size.get("unit", "b"), "<size>")
             yield SharedMemory(f"/dev/shm/{device.get('name', '')}", total)
     for argument in root.iterfind(f"{{{_QEMU}}}commandline/{{{_QEMU}}}arg"):
         value = argument.get("value", "")
@@ -140,17 +142,7 @@ def qemu_json(text: str) -> dict[str, Any]:
 def _size(text: str) -> int:
     """A number with a unit, "64M", in bytes; 0 for what is none."""
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    return _bytes(digits, text[len(digits) :]) if digits.isdecimal() else 0
-
-
-def _bytes(number: str, unit: str) -> int:
-    """libvirt's units, and QEMU's, which are K, M and G of 1024 as well."""
-    power = " kmgt".find((unit[:1] or "b").lower().replace("b", " "))
-    if power < 0:
-        raise ValueError(f"unit {unit!r} of shared memory is not known")
-    is_decimal = len(unit) == 2 and unit[1:].lower() == "b"
-    total: int = int(number) * (1000 if is_decimal else 1024) ** power
-    return total
+    return _bytes(digits, text[len(digits) :] or "b", text) if digits.isdecimal() else 0
 
 
 def iothread_ids(root: Element) -> list[int]:
@@ -197,16 +189,24 @@ def number(text: str) -> int:
     return int(text, 8 if octal else 0)
 
 
-# https://libvirt.org/formatdomain.html#memory-allocation: the default unit is KiB.
-_UNITS = {"b": 1, "bytes": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}
-_UNITS |= {"k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20}
-_UNITS |= {"g": 1 << 30, "gib": 1 << 30, "t": 1 << 40, "tib": 1 << 40}
+def _bytes(number: str, unit: str, what: str) -> int:
+    """An amount in a unit of libvirt's, https://libvirt.org/formatdomain.html#memory-allocation,
+    or of QEMU's, which are letters alone. Raises ValueError for another unit."""
+    prefix, end = unit[:1].lower(), unit[1:].lower()
+    if unit.lower() in ("b", "byte", "bytes"):
+        return int(number)
+    if not prefix or prefix not in _PREFIXES or end not in ("", "ib", "b"):
+        raise ValueError(f"unit {unit!r} of {what} is not known")
+    total: int = int(number) * (1000 if end == "b" else 1024) ** (1 + _PREFIXES.index(prefix))
+    return total
+
+
+_PREFIXES = "kmgtpe"
 
 
 def kibibytes(element: Element | None, amount: str | None = None) -> int:
+    """What an element such as <memory unit="MiB"> says, in KiB; its own unit is that, too."""
     if element is None:
         return 0
-    unit = element.get("unit", "KiB").lower()
-    if unit not in _UNITS:
-        raise ValueError(f"unit {unit!r} of <{element.tag}> is not known")
-    return -(-int(amount or element.text or 0) * _UNITS[unit] // 1024)
+    total = _bytes(amount or element.text or "0", element.get("unit", "KiB"), f"<{element.tag}>")
+    return -(-total // 1024)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from vfio_hooks import ENDING
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import Change, check, is_detached, own_value, preview, undo_text
@@ -27,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.engine.state import StateFolder
 
-UNDOING_EVENTS = ("stopped", "release", "undo")
+UNDOING_EVENTS = (*ENDING, "undo")
 
 
 @record

@@ -11,6 +11,7 @@ import os
 import stat
 from contextlib import contextmanager
 
+from vfio_hooks import STATE
 from vfio_hooks.engine.disk import Disk, read
 from vfio_hooks.engine.journal import SUFFIX, Journal
 from vfio_hooks.engine.sealed import Sealed, sealed
@@ -21,7 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FOLDER = "/run/vfio-hooks"
 LOCK_SECONDS = 300.0
 _HEX = set("0123456789abcdef")
 
@@ -29,7 +29,7 @@ _HEX = set("0123456789abcdef")
 class StateFolder:
     """A state folder; `disk` is how its journals are written."""
 
-    def __init__(self, path: str = FOLDER, disk: Disk | None = None) -> None:
+    def __init__(self, path: str = STATE, disk: Disk | None = None) -> None:
         self.path = path
         self._lock = f"{path}/lock"
         self.disk = disk or Disk()

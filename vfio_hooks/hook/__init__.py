@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 
+from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.domain import identify, parse
 from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.errors import HookError, Interrupted, Strict, told
-from vfio_hooks.event import ENDING, PLANNED, Event
+from vfio_hooks.event import Event
 from vfio_hooks.hook.facilities import doubts, plan_all
 from vfio_hooks.hook.idle import Notes, idle_events
 

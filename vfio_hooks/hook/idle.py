@@ -12,6 +12,8 @@ import os
 import time
 from contextlib import suppress
 
+from vfio_hooks import PLANNED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # What handles events imports this module, and has to undo where these are broken.
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
 _LATER = ("start", "started", "stopped")
-_PLANNED = ("start", "started")
 _RIPE = 2 * 10**9
 """Nanoseconds. Two changes within one tick of a file system's clock, which may be as long as two
 seconds, have the same time; so nothing rests on a file that was changed only now."""
@@ -81,7 +82,7 @@ def idle_events(domain: Domain, config: Config, host: Host, held: Iterable[Claim
         return
     # The function that comes out of a pool is in the domain's XML only at start.
     if not any(is_vf_pool(host, network) for network in domain.networks):
-        yield from (op for op in _PLANNED if _plans_nothing(op, domain, config))
+        yield from (op for op in PLANNED[1:] if _plans_nothing(op, domain, config))
     if all(claim.step.until != "stopped" for claim in held):
         yield "stopped"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.host.pci import DEVICES, IORESOURCE_MEM, bars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
 PLATFORM = "/sys/bus/platform"
-_MEMORY = 0x200  # IORESOURCE_MEM, of a line's third number
 
 
 def firmware_framebuffers(host: Host, address: str) -> list[str]:
@@ -47,22 +46,13 @@ def users_of_memory(host: Host, address: str) -> list[str]:
     """Who but the function's own driver uses part of its memory, as /proc/iomem calls them:
     "BOOTFB"."""
     own = (address, host.link(f"{DEVICES}/{address}/driver"))
-    bars = list(_bars(host, address))
+    windows = [(low, high) for _, low, high, flags in bars(host, address) if flags & IORESOURCE_MEM]
     found = (
         name
-        for start, end, name in (_regions(host) if bars else ())
-        if name not in own and any(low <= start and end <= high for low, high in bars)
+        for start, end, name in (_regions(host) if windows else ())
+        if name not in own and any(low <= start and end <= high for low, high in windows)
     )
     return list(dict.fromkeys(found))
-
-
-def _bars(host: Host, address: str) -> Iterator[tuple[int, int]]:
-    """First and last address of the function's memory BARs, the expansion ROM left out."""
-    lines = host.lines(f"{DEVICES}/{address}/resource")
-    for line in lines[:6]:
-        start, end, flags = (int(number, 16) for number in line.split())
-        if flags & _MEMORY:
-            yield start, end
 
 
 def _regions(host: Host) -> Iterator[tuple[int, int, str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.host.pci import DEVICES, is_vfios
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def lent(host: Host) -> list[str]:
     return [
         address
         for address in host.names(DEVICES)
-        if "vfio" in (host.link(f"{DEVICES}/{address}/driver") or "")
+        if is_vfios(host.link(f"{DEVICES}/{address}/driver"))
     ]
 
 

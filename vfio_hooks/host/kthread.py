@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
 # include/linux/sched.h
-_PF_KTHREAD = 0x00200000
+PF_KTHREAD = 0x00200000
 _PF_NO_SETAFFINITY = 0x04000000
 _KTHREADD = 2
-_FLAGS, _START = 6, 19
+FLAGS, START = 6, 19
 """Positions in /proc/PID/stat after the name: proc_pid_stat(5) counts from 1, with the name 2."""
 
 
 @record
-class Thread:
+class KernelThread:
     """A thread by number and start time in clock ticks since boot, which nobody has again."""
 
     pid: int
@@ -27,7 +27,7 @@ class Thread:
     name: str
 
 
-def movable(host: Host) -> Iterator[Thread]:
+def movable(host: Host) -> Iterator[KernelThread]:
     """The kernel threads whose CPUs may be chosen, in the order of their numbers.
 
     Not those of interrupts: the kernel sets them to the CPUs of their interrupt, again and again.
@@ -38,27 +38,28 @@ def movable(host: Host) -> Iterator[Thread]:
         if fields is None:
             continue
         name, rest = fields
-        flags = int(rest[_FLAGS])
+        flags = int(rest[FLAGS])
         stays = flags & _PF_NO_SETAFFINITY or pid == _KTHREADD or name.startswith("irq/")
-        if flags & _PF_KTHREAD and not stays:
-            yield Thread(pid, int(rest[_START]), name)
+        if flags & PF_KTHREAD and not stays:
+            yield KernelThread(pid, int(rest[START]), name)
 
 
 def is_kernels(host: Host, pid: int) -> bool:
     """Whether a thread is one of the kernel's own."""
     fields = stat(host, pid)
-    return fields is not None and bool(int(fields[1][_FLAGS]) & _PF_KTHREAD)
+    return fields is not None and bool(int(fields[1][FLAGS]) & PF_KTHREAD)
 
 
 def started(host: Host, pid: int) -> int | None:
     """When the process with that number started; None where there is none."""
     fields = stat(host, pid)
-    return None if fields is None else int(fields[1][_START])
+    return None if fields is None else int(fields[1][START])
 
 
-def stat(host: Host, pid: int) -> tuple[str, list[str]] | None:
-    """Name and fields of /proc/PID/stat, those from the third on; None without such a process."""
-    text = host.maybe(f"/proc/{pid}/stat")
+def stat(host: Host, pid: int, tid: int | None = None) -> tuple[str, list[str]] | None:
+    """Name and fields of /proc/PID/stat, or of that of a thread, those from the third on; None
+    without such a process."""
+    text = host.maybe(f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat")
     if not text:
         return None
     # A name may have blanks and brackets in it.

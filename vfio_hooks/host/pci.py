@@ -5,17 +5,33 @@ https://docs.kernel.org/driver-api/vfio.html, "Groups, Devices, and IOMMUs".
 
 from __future__ import annotations
 
+from vfio_hooks.errors import HookError
 from vfio_hooks.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from vfio_hooks.domain import Domain
+    from collections.abc import Iterator, Sequence
+    from typing import Protocol
+
     from vfio_hooks.host import Host
+
+    class _Passed(Protocol):
+        @property
+        def address(self) -> str: ...
+
+    class _Domain(Protocol):
+        @property
+        def pci(self) -> Sequence[_Passed]: ...
+
 
 BUS = "/sys/bus/pci"
 DEVICES = f"{BUS}/devices"
 DRIVERS = f"{BUS}/drivers"
 PROBE = f"{BUS}/drivers_probe"
+ADDRESS = r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+"""What matches a function's address. Behind Intel's VMD a PCI domain has five digits."""
+IORESOURCE_MEM = 0x200
+_BARS = 6
 _DISPLAY_CLASS = "0x03"
 # PCI-to-PCI bridges, also the semi-transparent ones: their driver, pcieport, leaves the group's DMA
 # alone. That of an ISA bridge (0x0601, lpc_ich) does not.
@@ -86,20 +102,38 @@ def direct_regions(host: Host, group: str) -> list[str]:
     return [f"{line[0]}-{line[1]}" for line in lines if line[2:] == ["direct"]]
 
 
+def direct_mapping(host: Host, address: str) -> HookError | None:
+    """Why the kernel gives a function to no guest: the firmware goes on using its memory. None
+    where it does not; only a kernel that is patched for it lets such a guest start."""
+    found = function(host, address)
+    regions = direct_regions(host, found.group) if found and found.group else []
+    if not regions:
+        return None
+    return HookError(
+        f"{found}: the firmware has to be able to reach memory through it at all times (RMRR, "
+        f"{', '.join(regions)}), so the kernel gives it to no VM",
+        "find out whether the firmware, or a tool of the board's maker, can switch that off for "
+        "its slot; otherwise only a patched kernel can start the VM",
+    )
+
+
+def is_vfios(driver: str | None) -> bool:
+    """Whether a driver is vfio-pci, or one of its variants such as mlx5_vfio_pci."""
+    return driver is not None and "vfio" in driver and "/" not in driver
+
+
 def is_for_guests(driver: str | None) -> bool:
-    """Whether a driver only keeps a function for a guest: vfio-pci, one of its variants such as
-    mlx5_vfio_pci, or the older stubs."""
-    known = ("pci-stub", "pciback")
-    return driver is not None and (driver in known or ("vfio" in driver and "/" not in driver))
+    """Whether a driver only keeps a function for a guest: VFIO's, or one of the older stubs."""
+    return is_vfios(driver) or driver in ("pci-stub", "pciback")
 
 
-def passed_displays(host: Host, domain: Domain) -> list[Function]:
+def passed_displays(host: Host, domain: _Domain) -> list[Function]:
     """The graphics cards of this host among what a domain is given."""
     found = (function(host, passed.address) for passed in domain.pci)
     return [one for one in found if one is not None and one.is_display]
 
 
-def kept_displays(host: Host, domain: Domain) -> list[Function]:
+def kept_displays(host: Host, domain: _Domain) -> list[Function]:
     """The graphics cards that a host keeps while a domain runs: neither given to that nor, by
     their driver, meant for another."""
     given = {passed.address for passed in domain.pci}
@@ -107,13 +141,19 @@ def kept_displays(host: Host, domain: Domain) -> list[Function]:
     return [one for one in found if one and one.is_display and not is_for_guests(one.driver)]
 
 
+def bars(host: Host, address: str) -> Iterator[tuple[int, int, int, int]]:
+    """The BARs that a function has, without its expansion ROM: number, first and last address,
+    flags (IORESOURCE_ of include/linux/ioport.h)."""
+    for number, line in enumerate(host.lines(f"{DEVICES}/{address}/resource")[:_BARS]):
+        start, end, flags = (int(word, 16) for word in line.split())
+        if end > start:
+            yield number, start, end, flags
+
+
 def bar_size(host: Host, address: str, bar: int) -> int | None:
     """The size of a memory BAR in MiB; None where there is no such device or BAR."""
-    lines = host.lines(f"{DEVICES}/{address}/resource")
-    if bar >= len(lines):
-        return None
-    start, end, _flags = (int(number, 16) for number in lines[bar].split())
-    return (end - start + 1) >> 20 if end else None
+    sizes = {number: end - start + 1 for number, start, end, _ in bars(host, address)}
+    return sizes[bar] >> 20 if bar in sizes else None
 
 
 def bar_sizes(host: Host, address: str, bar: int) -> list[int]:

@@ -11,14 +11,13 @@ import re
 from itertools import pairwise
 
 from vfio_hooks.host import Host
-from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.host.pci import ADDRESS, DEVICES
 from vfio_hooks.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
 _KINDS = {
     "0104": "RAID",
@@ -134,7 +133,7 @@ def hops(host: Host, address: str) -> Iterator[Hop]:
         return
     # sysfs nests a device's folder in that of the port above.
     path = os.path.realpath(host.path(f"{DEVICES}/{address}"))
-    for below, above in pairwise(reversed(_ADDRESS.findall(path))):
+    for below, above in pairwise(reversed(re.findall(ADDRESS, path))):
         lower, upper = traits(host, below), traits(host, above)
         if lower.link and lower.best and upper.best:
             yield Hop(below, lower.link, lower.best, upper.best)

@@ -9,7 +9,7 @@ import re
 
 from vfio_hooks.host.in_use import holders
 from vfio_hooks.host.network import uses
-from vfio_hooks.host.pci import DEVICES, is_for_guests
+from vfio_hooks.host.pci import ADDRESS, DEVICES, is_for_guests
 from vfio_hooks.record import record
 
 TYPE_CHECKING = False
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vfio_hooks.host import Host
-
-_ADDRESS = re.compile(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 
 
 @record
@@ -39,7 +37,7 @@ def count_file(pf: str) -> str:
 
 def find_pf(host: Host, name: str) -> str | None:
     """The address of the PF with this address or network interface, or None."""
-    address = name if _ADDRESS.fullmatch(name) else host.link(f"/sys/class/net/{name}/device")
+    address = name if re.fullmatch(ADDRESS, name) else host.link(f"/sys/class/net/{name}/device")
     return address if address and host.exists(count_file(address)) else None
 
 
@@ -88,10 +86,9 @@ def _vf_to_come(host: Host, address: str) -> Vf | None:
 
 def _routing_id(address: str) -> tuple[str, int] | None:
     """A function's PCI domain, and its bus, slot and function as one number."""
-    found = _ADDRESS.fullmatch(address)
-    if not found:
+    if not re.fullmatch(ADDRESS, address):
         return None
-    domain, bus, slot, function = found.groups()
+    domain, bus, slot, function = re.split("[:.]", address)
     return domain, int(bus, 16) << 8 | int(slot, 16) << 3 | int(function)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 
 from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.host.kthread import FLAGS, PF_KTHREAD, stat
 from vfio_hooks.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
-_KERNEL_THREAD = 0x00200000  # PF_KTHREAD of include/linux/sched.h
+_CPU = 36  # Its place in /proc/PID/stat, as those in kthread.py
 _TICK = 10_000_000  # ns: USER_HZ is 100
 
 
@@ -122,18 +123,16 @@ def _interrupts(host: Host) -> tuple[list[int], list[tuple[str, list[str]]]]:
 
 
 def _thread(host: Host, pid: int, tid: int) -> Thread | None:
-    folder = f"/proc/{pid}/task/{tid}"
-    # The name is in brackets, and may have blanks and brackets itself.
-    start, _, rest = (host.maybe(f"{folder}/stat") or "").rpartition(")")
-    fields = rest.split()
-    if len(fields) < 37:
+    found = stat(host, pid, tid)
+    if found is None or len(found[1]) <= _CPU:
         return None
-    runtime = (host.maybe(f"{folder}/schedstat") or "0").split()[0]
+    name, fields = found
+    runtime = (host.maybe(f"/proc/{pid}/task/{tid}/schedstat") or "0").split()[0]
     return Thread(
         pid=pid,
         tid=tid,
-        name=start.partition("(")[2],
-        is_kernels=bool(int(fields[6]) & _KERNEL_THREAD),
-        cpu=int(fields[36]),
+        name=name,
+        is_kernels=bool(int(fields[FLAGS]) & PF_KTHREAD),
+        cpu=int(fields[_CPU]),
         runtime=int(runtime),
     )

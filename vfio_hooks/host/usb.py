@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 
+from vfio_hooks.host.pci import ADDRESS
 from vfio_hooks.record import record
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ def devices(host: Host) -> list[Device]:
 
 def _place(host: Host, bus: str, ports: str) -> str:
     controller = os.path.dirname(os.path.realpath(host.path(f"{DEVICES}/usb{bus}")))
-    found = re.search(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$", controller)
+    found = re.search(f"/({ADDRESS})$", controller)
     return f"pci-{found[1]}-usb-0:{ports}" if found else ""
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from vfio_hooks.host.pci import ADDRESS
 from vfio_hooks.layouts.layout import Layout, Mode, Output, Screen
 from vfio_hooks.record import record, replace
 
@@ -25,7 +26,7 @@ _MODE = re.compile(
 )
 _PROPERTY = re.compile(r"^\t(\S[^:\n]*):(.*(?:\n\t\s.*)*)", re.MULTILINE)
 _PROVIDER = re.compile(r"^Provider (\d+): .*name:(.*)", re.MULTILINE)
-_PCI = re.compile(r"pci:([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
+_PCI = re.compile(f"pci:({ADDRESS})")
 _REFLECTIONS = {None: "", "X": "x", "Y": "y", "X and Y": "xy"}
 _REFLECTING = {"": "normal", "x": "x", "y": "y", "xy": "xy"}
 _NO_PANNING = ("0x0+0+0", "0x0+0+0", "0/0/0/0")

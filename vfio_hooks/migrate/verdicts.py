@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from vfio_hooks.event import ENDING
+from vfio_hooks import ENDING
 from vfio_hooks.migrate.meanings import Kind, Meaning, meaning
 from vfio_hooks.record import record, replace
 from vfio_hooks.shell.actions import UNKNOWN, Action, Run

@@ -12,6 +12,7 @@ last, so that its other functions have their drivers by then.
 from collections.abc import Iterator
 from typing import Literal
 
+from vfio_hooks import PLANNED
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
@@ -69,7 +70,7 @@ class Options:
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
-    if event.op not in ("prepare", "start", "started"):
+    if event.op not in PLANNED:
         return
     if event.op == "started" and options.alive is not None:
         yield _watched(domain, options, options.alive, host)

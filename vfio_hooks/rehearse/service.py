@@ -5,8 +5,9 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from vfio_hooks import HOOKS
 from vfio_hooks.commands import run
-from vfio_hooks.config import FOLDER, VM_FOLDERS, load
+from vfio_hooks.config import VM_FOLDERS, load
 from vfio_hooks.domain import parse
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
@@ -67,7 +68,7 @@ def conduct(vm: str, xml: str, rounds: int, path: str) -> int:
 def _rehearse(
     host: Host, vm: str, xml: str, rounds: int, report: Report, stopped: Callable[[], bool]
 ) -> list[str]:
-    config = load(FOLDER, vm)
+    config = load(HOOKS, vm)
     if config is None:
         raise HookError(f"{vm} has no folder any more")
     with open(xml, "rb") as file:
@@ -108,7 +109,7 @@ def link(vm: str) -> None:
 
 
 def link_path(vm: str) -> str:
-    return f"{FOLDER}/{VM_FOLDERS}/{name_of(vm)}"
+    return f"{HOOKS}/{VM_FOLDERS}/{name_of(vm)}"
 
 
 def tidy(vm: str) -> None:

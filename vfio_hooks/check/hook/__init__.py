@@ -1,15 +1,28 @@
 """Rules about the hook itself: is it there, can it run, is it run."""
 
 import os
+import re
 
 from vfio_hooks import config
 from vfio_hooks.check.rule import Patient
+from vfio_hooks.commands.executable import text_of
 from vfio_hooks.config import VM_FOLDERS
 
 
 def shows_hooks(patient: Patient) -> bool:
     """Whether it can be told that a hook is missing: of a captured host there is no such folder."""
     return patient.host.is_this_machine or os.path.isdir(patient.paths.config)
+
+
+def hook(patient: Patient) -> str:
+    """The path of libvirt's hook for QEMU."""
+    return f"{patient.paths.config}/qemu"
+
+
+def library(patient: Patient) -> str | None:
+    """The folder of the package that our hook uses, that of one version; None without our hook."""
+    found = re.search(r'^LIBRARY = "([^"]+)"', text_of(hook(patient)), re.MULTILINE)
+    return found[1] if found else None
 
 
 def managed(patient: Patient) -> dict[str, str]:

@@ -5,14 +5,13 @@ import re
 import time
 from collections.abc import Iterator
 
-from vfio_hooks.check.hook import is_executable, shows_hooks
+from vfio_hooks.check.hook import hook, is_executable, library, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands import find
 from vfio_hooks.commands.by_sh import run
 
 DAEMONS = {"virtqemud": "virtqemud-sock", "libvirtd": "libvirt-sock"}
 """The daemons that run QEMU and its hooks, the modular one first, and their sockets."""
-_LIBRARIES = "/usr/local/lib/vfio-hooks"
 _ABSTRACTION = "/etc/apparmor.d/abstractions/libvirt-qemu"
 _LOCAL = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
 _CPUMAP = "/sys/devices/system/node/node*/cpumap r,"
@@ -44,13 +43,13 @@ def not_running(patient: Patient) -> Iterator[Seen]:
     sure="likely",
 )
 def not_seen(patient: Patient) -> Iterator[Seen]:
-    name, hook = _daemon(patient), f"{patient.paths.config}/qemu"
-    if not patient.host.is_this_machine or not name or not is_executable(hook):
+    name = _daemon(patient)
+    if not patient.host.is_this_machine or not name or not is_executable(hook(patient)):
         return
     if not find("systemctl"):
         return
     since = _looked(run(["systemctl", "show", f"--property={_PROPERTIES}", f"{name}.service"], 10))
-    first = min(_evidence(patient, hook))
+    first = min(_evidence(patient))
     if since is not None and first > since + 1:
         yield Seen(
             f"{name} last looked for hooks before there was one, which was installed "
@@ -72,12 +71,13 @@ def _looked(shown: str) -> float | None:
     return time.time() - age
 
 
-def _evidence(patient: Patient, hook: str) -> Iterator[float]:
+def _evidence(patient: Patient) -> Iterator[float]:
     """When there certainly was a hook: an upgrade replaces the file, but keeps the version before
     and what it had made first."""
-    others = (f"{hook}.kept", f"{hook}.replaced", patient.host.path(_LIBRARIES))
-    libraries = patient.host.names(_LIBRARIES)
-    paths = [hook, *others[:2], *(f"{others[2]}/{name}" for name in libraries)]
+    paths = [f"{hook(patient)}{end}" for end in ("", ".kept", ".replaced")]
+    if versions := _versions(patient):
+        names = patient.host.names(versions)
+        paths += [patient.host.path(f"{versions}/{name}") for name in names]
     yield from (os.stat(path).st_mtime for path in paths if os.path.exists(path))
 
 
@@ -120,11 +120,17 @@ def cpumap(patient: Patient) -> Iterator[Seen]:
 def selinux(patient: Patient) -> Iterator[Seen]:
     host = patient.host
     if host.maybe("/sys/fs/selinux/enforce") == "1" and _daemon(patient) == "virtqemud":
+        folders = " ".join(filter(None, (patient.paths.config, _versions(patient))))
         yield Seen(
             "SELinux is enforcing, and virtqemud runs the hooks",
-            f"restorecon -R {patient.paths.config} {_LIBRARIES}; check with ausearch -m avc -c "
-            f"virtqemud; if it is refused: semanage permissive -a virtqemud_t",
+            f"restorecon -R {folders}; check with ausearch -m avc -c virtqemud; if it is refused: "
+            "semanage permissive -a virtqemud_t",
         )
+
+
+def _versions(patient: Patient) -> str:
+    """The folder that has a folder for each version of the package; "" without our hook."""
+    return os.path.dirname(library(patient) or "")
 
 
 def _daemon(patient: Patient) -> str | None:

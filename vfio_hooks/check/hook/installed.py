@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from vfio_hooks.check.hook import is_executable, shows_hooks
+from vfio_hooks.check.hook import hook, is_executable, library, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands.by_sh import run
 from vfio_hooks.commands.executable import interpreter, text_of
@@ -26,7 +26,7 @@ _SECONDS = 20.0
     source=_LIBVIRT,
 )
 def missing(patient: Patient) -> Iterator[Seen]:
-    path = _hook(patient)
+    path = hook(patient)
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -42,7 +42,7 @@ def missing(patient: Patient) -> Iterator[Seen]:
     source=_LIBVIRT,
 )
 def not_executable(patient: Patient) -> Iterator[Seen]:
-    path = _hook(patient)
+    path = hook(patient)
     if os.path.isfile(path) and not is_executable(path):
         yield Seen(f"{path} is not executable", f"chmod 755 {path}")
 
@@ -56,7 +56,7 @@ def not_executable(patient: Patient) -> Iterator[Seen]:
     source=_LIBVIRT,
 )
 def foreign(patient: Patient) -> Iterator[Seen]:
-    path = _hook(patient)
+    path = hook(patient)
     text = text_of(path)
     if os.path.isfile(path) and "vfio_hooks.dispatch" not in text:
         yield Seen(
@@ -74,7 +74,7 @@ def foreign(patient: Patient) -> Iterator[Seen]:
     source="AppArmor's profile usr.sbin.libvirtd",
 )
 def link(patient: Patient) -> Iterator[Seen]:
-    path = _hook(patient)
+    path = hook(patient)
     if not os.path.islink(path):
         return
     root = os.path.realpath(patient.host.root or "/").rstrip("/")
@@ -93,7 +93,7 @@ def link(patient: Patient) -> Iterator[Seen]:
     source="execve(2); libvirt's qemu_process.c, reconnect",
 )
 def no_interpreter(patient: Patient) -> Iterator[Seen]:
-    path = _hook(patient)
+    path = hook(patient)
     text = text_of(path)
     for name in filter(None, (interpreter(text), _named_python(text))):
         if not is_executable(patient.host.path(name)):
@@ -109,10 +109,9 @@ def no_interpreter(patient: Patient) -> Iterator[Seen]:
     source="vfio-hooks(1), FILES",
 )
 def no_package(patient: Patient) -> Iterator[Seen]:
-    path = _hook(patient)
-    found = re.search(r'^LIBRARY = "([^"]+)"', text_of(path), re.MULTILINE)
-    if found and not patient.host.exists(f"{found[1]}/vfio_hooks/dispatch.py"):
-        yield Seen(f"{path} uses the package in {found[1]}, which does not exist", _AGAIN)
+    folder = library(patient)
+    if folder and not patient.host.exists(f"{folder}/vfio_hooks/dispatch.py"):
+        yield Seen(f"{hook(patient)} uses the package in {folder}, which does not exist", _AGAIN)
 
 
 @rule(
@@ -150,7 +149,7 @@ def modules(patient: Patient) -> Iterator[Seen]:
 
 def _python(patient: Patient) -> str | None:
     """What runs our hook on this machine; the command has the same."""
-    text = text_of(_hook(patient))
+    text = text_of(hook(patient))
     name = _named_python(text)
     is_ours = patient.host.is_this_machine and "vfio_hooks" in text
     return name if is_ours and name and is_executable(name) else None
@@ -191,10 +190,6 @@ def kept(patient: Patient) -> Iterator[Seen]:
             f"{path} needs the interpreter {name}, which does not exist",
             "fix its interpreter line, or remove it",
         )
-
-
-def _hook(patient: Patient) -> str:
-    return f"{patient.paths.config}/qemu"
 
 
 RULES = (

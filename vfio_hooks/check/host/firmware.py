@@ -12,10 +12,9 @@ from vfio_hooks.record import record
 
 _GUIDE = "guide: Host Configurations"
 _DISPLAY = "0x03"
-_MEMORY, _PREFETCH, _WIDE = 0x200, 0x2000, 0x100000  # IORESOURCE_ of include/linux/ioport.h
+_PREFETCH, _WIDE = 0x2000, 0x100000  # IORESOURCE_ of include/linux/ioport.h
 _CARD = 64 << 20
 """A graphics card's window is larger than this; that of an emulated or server's one is not."""
-_BARS = 6
 
 
 @rule(
@@ -155,18 +154,15 @@ def _cards(patient: Patient) -> list[str]:
 
 
 def _bars(host: Host, address: str) -> Iterator[_Bar]:
-    lines = host.lines(f"{pci.DEVICES}/{address}/resource")
-    for number, line in enumerate(lines[:_BARS]):
-        start, end, flags = (int(word, 16) for word in line.split())
-        if flags & _MEMORY and end > start:
+    for number, start, end, flags in pci.bars(host, address):
+        if flags & pci.IORESOURCE_MEM:
             wide = bool(flags & _WIDE and flags & _PREFETCH)
             yield _Bar(address, number, start, end - start + 1, wide)
 
 
 def _largest(host: Host, bar: _Bar) -> int:
-    """The largest size that a BAR can have, from a mask: its lowest bit stands for 1 MiB."""
-    mask = host.maybe(f"{pci.DEVICES}/{bar.address}/resource{bar.number}_resize")
-    return (1 << 20) << (int(mask, 16).bit_length() - 1) if mask and int(mask, 16) else 0
+    """The largest size that a BAR can have, in bytes; 0 where it has one size for good."""
+    return max(pci.bar_sizes(host, bar.address, bar.number), default=0) << 20
 
 
 RULES = (legacy, boot_display, efifb, above_4g, rebar)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import Host, boot, pci
-from vfio_hooks.plugins.pci import Options, doubts
 
 _DISPLAY = "0x03"
 
@@ -21,8 +20,7 @@ def shared(patient: Patient) -> Iterator[Seen]:
     host = patient.host
     if patient.guest is None:
         return
-    options = patient.tables.get("pci")
-    if isinstance(options, Options) and options.group == "bind":
+    if getattr(patient.tables.get("pci"), "group", "") == "bind":
         return
     passed = {function.address for function in patient.guest.domain.pci}
     groups = {group for address in passed if (group := _group(host, address))}
@@ -59,9 +57,9 @@ def shared(patient: Patient) -> Iterator[Seen]:
     "specification, RMRR",
 )
 def direct_mapping(patient: Patient) -> Iterator[Seen]:
-    domain = patient.guest.domain if patient.guest else None
-    for doubt in doubts(domain, Options(), patient.host) if domain else ():
-        yield Seen(doubt.problem.removeprefix("pci: "), doubt.hint)
+    for passed in patient.guest.domain.pci if patient.guest else ():
+        if doubt := pci.direct_mapping(patient.host, passed.address):
+            yield Seen(doubt.problem, doubt.hint)
 
 
 @rule(

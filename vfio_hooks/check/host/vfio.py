@@ -45,7 +45,7 @@ def too_late(patient: Patient) -> Iterator[Seen]:
         for function in _with_ids(patient.host, ids):
             # One with VFs is asked for by mistake: its VFs have the same ids, and go with it.
             vfs = patient.host.maybe(f"{pci.DEVICES}/{function.address}/sriov_numvfs") or "0"
-            if function.driver and "vfio" not in function.driver and vfs == "0":
+            if function.driver and not pci.is_for_guests(function.driver) and vfs == "0":
                 yield Seen(
                     f"vfio-pci should take {ids} ({place}), but {function.address} has "
                     f"{function.driver}",

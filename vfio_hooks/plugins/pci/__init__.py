@@ -183,16 +183,8 @@ def after_start(domain: Domain, options: Options, host: WritableHost) -> None:
 def doubts(domain: Domain, options: Options, host: Host) -> Iterator[HookError]:
     """What the kernel refuses when QEMU starts, unless it has been patched for that."""
     for passed in domain.pci:
-        found = host_pci.function(host, passed.address)
-        regions = host_pci.direct_regions(host, found.group) if found and found.group else []
-        if found and regions:
-            yield HookError(
-                f"pci: {found}: the firmware has to be able to reach memory through it at all "
-                f"times (RMRR, "
-                f"{', '.join(regions)}), so the kernel gives it to no VM",
-                "find out whether the firmware, or a tool of the board's maker, can switch that "
-                "off for its slot; otherwise only a patched kernel can start the VM",
-            )
+        if error := host_pci.direct_mapping(host, passed.address):
+            yield HookError(f"pci: {error.problem}", error.hint)
 
 
 def _existing(host: Host, address: str) -> Function:
