@@ -10,7 +10,7 @@ import pytest
 
 from vfio_hooks import commands
 from vfio_hooks.commands import by_sh
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import CommandFailed, HookError
 from vfio_hooks.wait import until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,6 +75,14 @@ def test_a_command_that_fails(run: Run, command: str, told: str) -> None:
         run(["sh", "-c", command], 0.5 if "0.5" in told else 60)
     assert caught.value.problem.endswith(told)
     assert time.monotonic() - begin < 200
+
+
+def test_a_failure_has_its_parts(run: Run) -> None:
+    with pytest.raises(CommandFailed) as caught:
+        run(["sh", "-c", "echo one >&2; echo 'two: three' >&2; exit 3"], 60)
+    error = caught.value
+    assert (error.argv[0], error.code, error.said) == ("sh", 3, "two: three")
+    assert error.why == "exit code 3: two: three"
 
 
 def test_a_program_that_is_not_there(run: Run) -> None:

@@ -49,7 +49,10 @@ def _take_stdout() -> int:
 def _guarded(argv: list[str], xml: bytes) -> int:
     """`handle` under the contract: whatever happens, an exit code and at most one line."""
     vm, op = argv[1], argv[2]
+    # In a half upgraded package even the import of our errors may fail.
+    strict: type[BaseException] | tuple[()] = ()
     try:
+        from vfio_hooks.errors import Strict as strict
         from vfio_hooks.event import Event
         from vfio_hooks.hook import handle
         from vfio_hooks.log import SystemdJournal
@@ -62,9 +65,8 @@ def _guarded(argv: list[str], xml: bytes) -> int:
             log.warning(f"{vm}: {op} failed: {_line(error)}", vm)
             raise
     except BaseException as error:
-        # SystemExit, too: a VM's own module may raise anything. By name, because in a half
-        # upgraded package even the import of our errors may fail.
-        if op in _REFUSABLE or type(error).__name__ == "Strict":
+        # SystemExit, too: a VM's own module may raise anything.
+        if op in _REFUSABLE or isinstance(error, strict):
             sys.stderr.write(f"vfio-hooks: {_line(error)}\n")
             return 1
     return 0

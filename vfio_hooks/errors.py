@@ -30,6 +30,22 @@ class Several(HookError):
         self.errors = tuple(errors)
 
 
+class CommandFailed(HookError):
+    """A command that did not do what it was run for: `why`, in words. `code` is its exit code, the
+    negative number of the signal that ended it, or None where it was not done in time; `said` is
+    the last line that it printed to standard error. `about` is how people are told of it, as a
+    rule its command line `argv`."""
+
+    def __init__(
+        self, about: str, why: str, argv: Sequence[str], code: int | None, said: str = ""
+    ) -> None:
+        super().__init__(f"{about}: {why}")
+        self.why = _one_line(why)
+        self.argv = tuple(argv)
+        self.code = code
+        self.said = said
+
+
 class Gone(HookError):
     """The object that a value belonged to is not there any more (a VF, an IRQ, a CPU)."""
 

@@ -9,6 +9,7 @@ import errno
 from typing import Protocol
 
 from tests.fakes import tasks
+from vfio_hooks.commands import failed
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cgroup import V1
 from vfio_hooks.host.cpulist import format_list, parse_list
@@ -150,7 +151,7 @@ def run_service(kernel: Files, words: list[str]) -> None:
     """systemd-run of a program that runs on and on."""
     unit = next(word for word in words if word.startswith("--unit=")).removeprefix("--unit=")
     if unit in kernel.units:
-        raise HookError(f"systemd-run: exit code 1: Failed to start transient: {unit} exists")
+        raise failed(["systemd-run"], 1, f"Failed to start transient: {unit} exists".encode())
     kernel.units[unit] = "active"
 
 

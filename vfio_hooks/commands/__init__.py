@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from vfio_hooks.commands.spawn import ending, spawn
-from vfio_hooks.errors import HookError, reason
+from vfio_hooks.errors import CommandFailed, HookError, reason
 from vfio_hooks.quoting import joined
 
 TYPE_CHECKING = False
@@ -19,8 +19,8 @@ SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def run(argv: list[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
     """Run a command and return its standard output.
 
-    Raises HookError, with the command's own last line, when it exits non-zero, cannot be
-    started, or is not finished after `seconds` (it is killed then).
+    Raises CommandFailed, with the command's own last line, when it exits non-zero or is not
+    finished after `seconds` (it is killed then), and HookError when it cannot be started.
     """
     program = find(argv[0])
     if program is None:
@@ -36,7 +36,7 @@ def run(argv: list[str], seconds: float, environment: Mapping[str, str] | None =
     except ValueError as error:
         raise unfit(argv, error) from None
     if code:
-        raise failed(argv, ending(code), errors)
+        raise failed(argv, code, errors)
     return printed.decode(errors="replace")
 
 
@@ -63,14 +63,16 @@ def absent(argv: list[str]) -> HookError:
     return HookError(f"{argv[0]}: no such program", f"install it so that it is in {SEARCH}")
 
 
-def late(argv: list[str], seconds: float) -> HookError:
-    return HookError(f"{joined(argv)}: not finished after {seconds:g} s, so it was killed")
+def late(argv: list[str], seconds: float) -> CommandFailed:
+    why = f"not finished after {seconds:g} s, so it was killed"
+    return CommandFailed(joined(argv), why, argv, None)
 
 
 def unfit(argv: list[str], error: Exception) -> HookError:
     return HookError(f"{joined(argv)}: these arguments cannot be passed to a program: {error}")
 
 
-def failed(argv: list[str], how: str, stderr: bytes) -> HookError:
-    lines = stderr.decode(errors="replace").strip().splitlines()
-    return HookError(f"{joined(argv)}: {how}{': ' + lines[-1] if lines else ''}")
+def failed(argv: list[str], code: int, stderr: bytes) -> CommandFailed:
+    said = (stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+    why = f"{ending(code)}{': ' if said else ''}{said}"
+    return CommandFailed(joined(argv), why, argv, code, said)

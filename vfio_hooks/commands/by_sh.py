@@ -2,7 +2,6 @@
 with vfio_hooks.commands: importing sh takes longer than all the rest of an event."""
 
 from vfio_hooks import commands
-from vfio_hooks.commands.spawn import ending
 
 
 def run(argv: list[str], seconds: float) -> str:
@@ -35,4 +34,4 @@ def run(argv: list[str], seconds: float) -> str:
     except sh.TimeoutException:
         raise commands.late(argv, seconds) from None
     except sh.ErrorReturnCode as error:
-        raise commands.failed(argv, ending(error.exit_code), error.stderr) from None
+        raise commands.failed(argv, error.exit_code, error.stderr) from None

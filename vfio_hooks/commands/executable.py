@@ -10,7 +10,7 @@ import re
 import shlex
 
 from vfio_hooks.commands import find, run
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import CommandFailed, HookError
 from vfio_hooks.host import Host
 
 _LARGEST = 1 << 18
@@ -98,6 +98,8 @@ def syntax_error(path: str) -> str | None:
         return None
     try:
         run([shell, "-n", path], seconds=10)
-    except HookError as error:
-        return error.problem.partition(": exit code ")[2].partition(": ")[2]
+    except CommandFailed as error:
+        return error.said
+    except HookError:
+        return ""
     return None

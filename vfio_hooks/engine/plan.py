@@ -7,7 +7,6 @@ from math import inf
 from vfio_hooks.engine.journal import Claim, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.errors import Gone, HookError, of_table, raise_all
-from vfio_hooks.knobs import Command
 from vfio_hooks.record import record
 from vfio_hooks.sharing import (
     Add,
@@ -53,10 +52,7 @@ class Change:
     def __str__(self) -> str:
         if self.problem:
             return f"left out: {self.problem}"
-        return self._title() or f"{self.step.key}: {self._values()}"
-
-    def _title(self) -> str:
-        return self.step.knob.title if isinstance(self.step.knob, Command) else ""
+        return self.step.knob.told or f"{self.step.key}: {self._values()}"
 
     def _values(self) -> str:
         old, new = map(self.step.knob.shows, (self.old, self.new))
@@ -90,7 +86,7 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger, host: Host) -> None:
                 and not is_detached(claim, ledger, host)
             ):
                 raise HookError(
-                    f"{_object(step)}: VM {claim.vm} has it",
+                    f"{step.knob.owner}: VM {claim.vm} has it",
                     f"shut down {claim.vm}; if it is not running: vfio-hooks undo {claim.vm}",
                 )
 
@@ -208,7 +204,7 @@ def undo_text(step: Step, base: str) -> str:
         case Once():
             return step.knob.left
         case Run():
-            return step.knob.undo_text if isinstance(step.knob, Command) else "undone"
+            return step.knob.undo_text
         case Override() | Exclusive():
             was = step.knob.shows(base)
             return f"back to {was}, unless another VM or somebody else has it by then"
@@ -257,7 +253,3 @@ def _excludes(held: Share, wanted: Share) -> bool:
     if isinstance(held, AtLeast) and isinstance(wanted, AtLeast):
         return wanted.count > held.count
     return isinstance(wanted, Exclusive)
-
-
-def _object(step: Step) -> str:
-    return getattr(step.knob, "address", step.key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host.pci import DEVICES, bar_size, is_for_guests
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.base import FunctionKnob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.knobs.pci_driver import Binding, PciDriver
 from vfio_hooks.record import record
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @record
-class BarSize(Knob):
+class BarSize(FunctionKnob):
     """The size of BAR `bar` of a function, in MiB, a power of two.
 
     The kernel changes it only while the function has no driver, so vfio-pci is taken off for
@@ -24,7 +24,6 @@ class BarSize(Knob):
     Documentation/ABI/testing/sysfs-bus-pci: it takes the exponent of two.
     """
 
-    address: str
     bar: int
     seconds: float = 30
     kind = "bar-size"

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from vfio_hooks.sharing import Share
 
 
+NO_DRIVER = "no driver"
+"""The value of a device that no driver has."""
+
+
 @record
 class Knob(ABC):
     """One thing of the host with one value. Subclasses are records of plain JSON
@@ -41,6 +45,21 @@ class Knob(ABC):
     @abstractmethod
     def key(self) -> str:
         """What is owned, the same for every VM that wants it; a path as a rule."""
+
+    @property
+    def owner(self) -> str:
+        """What a VM is said to have that has this to itself."""
+        return self.key
+
+    @property
+    def told(self) -> str:
+        """What people are shown of a change in place of the key and the values; "" for these."""
+        return ""
+
+    @property
+    def undo_text(self) -> str:
+        """What people are shown of the undo of what has no value."""
+        return "undone"
 
     @abstractmethod
     def read(self, host: Host) -> str:
@@ -108,3 +127,14 @@ class Knob(ABC):
     def lends(self, value: str) -> str:
         """What people are told of a value that is held for libvirt, which may change it."""
         return f"{self.shows(value)}, for libvirt to change"
+
+
+@record
+class FunctionKnob(Knob):
+    """A knob of the PCI function at `address`."""
+
+    address: str
+
+    @property
+    def owner(self) -> str:
+        return self.address

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.framebuffer import users_of_memory
 from vfio_hooks.host.pci import is_for_guests
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.base import FunctionKnob
 from vfio_hooks.knobs.pci_driver import Binding, PciDriver
 from vfio_hooks.record import record
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @record
-class BootPicture(Knob):
+class BootPicture(FunctionKnob):
     """What the kernel keeps of a card's memory for the firmware's picture, "BOOTFB" in /proc/iomem,
     where a driver for guests has had the card since before that: QEMU cannot map the memory then.
 
@@ -23,7 +23,6 @@ class BootPicture(Knob):
     does not come back before the next boot, which the card could show no better.
     """
 
-    address: str
     seconds: float = 30
     kind = "boot-picture"
     left = "nothing to undo: the host shows nothing on this card"

@@ -34,6 +34,10 @@ class Command(Knob):
         return joined(self.do)
 
     @property
+    def told(self) -> str:
+        return self.title
+
+    @property
     def undo_text(self) -> str:
         return self.undo_title or joined(self.undo)
 

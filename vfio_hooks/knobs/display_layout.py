@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vfio_hooks import layouts
-from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.errors import CommandFailed, Gone, HookError
 from vfio_hooks.host.sessions import as_user
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.layouts.layout import Layout, Screen, with_strangers
@@ -145,15 +145,15 @@ class DisplayLayout(Knob):
             argv = as_user(self.user, variables, argv)
         try:
             return run(argv, COMMAND_SECONDS)
-        except HookError as error:
-            if any(re.search(sign, error.problem) for sign in back_end.GONE):
+        except CommandFailed as error:
+            if any(re.search(sign, error.said) for sign in back_end.GONE):
                 raise Gone(f"{self.key}: no display server answers") from None
             for sign, package in back_end.LACKS:
-                if sign in error.problem:
+                if sign in error.said:
                     what = f"{back_end.PROGRAM} lacks a package that it needs for {self.display}"
                     raise HookError(what, f"install {package}") from None
-            if "exit code 127" in error.problem:
+            if error.code == 127:
                 what = f"{back_end.PROGRAM}: no such program"
                 raise HookError(what, f"install {back_end.PACKAGE}") from None
-            told = error.problem.replace(joined(argv), joined(argv[-1 - len(arguments) :]))
-            raise HookError(f"{self.key}: {told}", error.hint) from None
+            about = f"{self.key}: {joined([back_end.PROGRAM, *arguments])}"
+            raise CommandFailed(about, error.why, argv, error.code, error.said) from None

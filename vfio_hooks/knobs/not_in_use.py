@@ -5,7 +5,7 @@ from __future__ import annotations
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.freeing import is_desktops, service_of
 from vfio_hooks.host.in_use import Holder, holders_after, is_users, told
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.base import FunctionKnob
 from vfio_hooks.record import record
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ FREE = "not in use"
 
 
 @record
-class Freed(Knob):
+class Freed(FunctionKnob):
     """A function whose device nodes have to have no holder. What a display manager's sessions
     leave behind may take some seconds to end.
 
@@ -27,7 +27,6 @@ class Freed(Knob):
     that is not advised.
     """
 
-    address: str
     seconds: float = 30
     end: bool = False
     desktop_stays: bool = False

@@ -12,12 +12,10 @@ from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.in_use import holders, holders_after, stuck_writer, told, writer_name
 from vfio_hooks.host.pci import DEVICES, DRIVERS, PROBE, is_for_guests
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.base import NO_DRIVER, FunctionKnob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
-
-NONE = "no driver"
 
 
 @record
@@ -28,7 +26,9 @@ class Binding:
     override: str | None = None
 
     def __str__(self) -> str:
-        return (self.driver or NONE) + (f" (override {self.override})" if self.override else "")
+        return (self.driver or NO_DRIVER) + (
+            f" (override {self.override})" if self.override else ""
+        )
 
     @classmethod
     def parse(cls, text: str) -> Binding:
@@ -36,18 +36,17 @@ class Binding:
         found = re.fullmatch(r"(no driver|\S+)(?: \(override (.+)\))?", text)
         if not found:
             raise ValueError(f"{text!r} is not a driver binding")
-        return cls(None if found[1] == NONE else found[1], found[2])
+        return cls(None if found[1] == NO_DRIVER else found[1], found[2])
 
 
 @record
-class PciDriver(Knob):
+class PciDriver(FunctionKnob):
     """The binding of one function, "0000:04:00.0", as text: "vfio-pci (override vfio-pci)".
 
     `seconds` is how long the old driver may take to let go and the new one to take hold, and
     with `wait` also how long programs may take to close the device first.
     """
 
-    address: str
     seconds: float = 30
     wait: bool = True
     kind = "pci-driver"

@@ -9,8 +9,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.in_use import stuck_writer, writer_name
 from vfio_hooks.host.pci import BUS, DEVICES, PROBE, is_for_guests
-from vfio_hooks.knobs.base import Knob
-from vfio_hooks.knobs.pci_driver import NONE
+from vfio_hooks.knobs.base import NO_DRIVER, FunctionKnob
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
@@ -18,7 +17,7 @@ ABSENT = "not on the bus"
 
 
 @record
-class PciReturn(Knob):
+class PciReturn(FunctionKnob):
     """The driver of a function, "0000:04:00.0", for a claim that only looks after its return.
 
     It is claimed before the function is given away, and so looked at after it was given back.
@@ -28,7 +27,6 @@ class PciReturn(Knob):
     Documentation/ABI/testing/sysfs-bus-pci.
     """
 
-    address: str
     seconds: float = 30
     kind = "pci-return"
     # Between remove and rescan there is no such device.
@@ -41,7 +39,7 @@ class PciReturn(Knob):
     def read(self, host: Host) -> str:
         if not host.exists(f"{DEVICES}/{self.address}"):
             return ABSENT
-        return host.link(f"{DEVICES}/{self.address}/driver") or NONE
+        return host.link(f"{DEVICES}/{self.address}/driver") or NO_DRIVER
 
     def write(self, host: WritableHost, value: str) -> None:
         now = self.read(host)
@@ -53,7 +51,7 @@ class PciReturn(Knob):
         self._aside(host, f"{BUS}/rescan", "1")
 
         def taken() -> bool:
-            if self.read(host) == NONE:
+            if self.read(host) == NO_DRIVER:
                 self._aside(host, PROBE, self.address)
             return self.read(host) == value
 
@@ -65,7 +63,7 @@ class PciReturn(Knob):
             )
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
-        return live in (NONE, ABSENT) or is_for_guests(live)
+        return live in (NO_DRIVER, ABSENT) or is_for_guests(live)
 
     def is_back(self, host: Host, base: str) -> bool:
         return self.read(host) == base and not is_for_guests(base)

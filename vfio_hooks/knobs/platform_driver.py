@@ -8,10 +8,8 @@ from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.framebuffer import PLATFORM
 from vfio_hooks.host.in_use import writer_name
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.base import NO_DRIVER, Knob
 from vfio_hooks.record import record
-
-NONE = "no driver"
 
 
 @record
@@ -33,13 +31,13 @@ class PlatformDriver(Knob):
     def read(self, host: Host) -> str:
         if not host.exists(f"{PLATFORM}/devices/{self.device}"):
             raise Gone(f"{self.device}: the kernel has removed it")
-        return host.link(self.key) or NONE
+        return host.link(self.key) or NO_DRIVER
 
     def write(self, host: WritableHost, value: str) -> None:
         before = self.read(host)
-        if before != NONE:
+        if before != NO_DRIVER:
             self._aside(host, before, "unbind")
-        if value != NONE:
+        if value != NO_DRIVER:
             self._aside(host, value, "bind")
         if (now := self.read(host)) != value:
             raise HookError(f"{self.device}: {value} was asked for, but the kernel shows {now}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vfio_hooks.errors import Gone, HookError
+from vfio_hooks.errors import CommandFailed, Gone, HookError
 from vfio_hooks.host import Host, WritableHost, units
 from vfio_hooks.host.unit_syntax import no_variables
 from vfio_hooks.knobs.base import Knob
@@ -68,10 +68,10 @@ class Transient(Knob):
         argv += map(no_variables, self.command)
         try:
             host.run(argv)
-        except HookError as error:
+        except CommandFailed as error:
             # The whole command line is nothing to show to anybody, nor that systemd tells, too,
             # where to look.
-            why = error.problem.rpartition(": ")[2]
+            why = error.why.rpartition(": ")[2]
             raise HookError(
                 f"{self.unit}: {self.command[0]} cannot be run"
                 + ("" if why.startswith("See ") else f": {why}"),

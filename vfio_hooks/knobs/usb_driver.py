@@ -8,11 +8,9 @@ from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.in_use import writer_name
 from vfio_hooks.host.usb import DEVICES, DRIVERS, find
-from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.base import NO_DRIVER, Knob
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
-
-NONE = "no driver"
 
 
 @record
@@ -41,14 +39,14 @@ class UsbDriver(Knob):
         return f"{DEVICES}/{self.path}:{self.interface}/driver"
 
     def read(self, host: Host) -> str:
-        return host.link(f"{DEVICES}/{self._name(host)}/driver") or NONE
+        return host.link(f"{DEVICES}/{self._name(host)}/driver") or NO_DRIVER
 
     def write(self, host: WritableHost, value: str) -> None:
         name = self._name(host)
         now = self.read(host)
-        if now not in (NONE, value):
+        if now not in (NO_DRIVER, value):
             self._tell(host, f"{DRIVERS}/{now}/unbind", name)
-        if value != NONE and self.read(host) != value:
+        if value != NO_DRIVER and self.read(host) != value:
             if not host.exists(f"{DRIVERS}/{value}"):
                 self._load(host, name, value)
             self._tell(host, f"{DRIVERS}/{value}/bind", name)
@@ -86,7 +84,7 @@ class UsbDriver(Knob):
             # ENODEV at an unbind: whoever was faster. At a bind: the driver is for others.
             if error.errno == errno.ENODEV and file.endswith("/unbind"):
                 return
-            if self.read(host) != NONE and error.errno == errno.EBUSY:
+            if self.read(host) != NO_DRIVER and error.errno == errno.EBUSY:
                 return
             hint = "this driver may not support this kind of device" * file.endswith("/bind")
             raise refused(

@@ -8,13 +8,12 @@ that root opened; in these may be lines of a command that an executable ran as a
 """
 
 import json
-import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vfio_hooks.commands import find
 from vfio_hooks.commands.by_sh import run
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import CommandFailed, HookError
 from vfio_hooks.log import IDENTIFIER, WARNING
 from vfio_hooks.record import record
 
@@ -76,12 +75,11 @@ def read(since: str | None) -> str:
     argv += [f"--since={since}"] if since else []
     try:
         return run(argv, _SECONDS)
-    except HookError as error:
-        if "permission" in error.problem.lower():
+    except CommandFailed as error:
+        if "permission" in error.said.lower():
             raise _closed() from None
         # The command line is long, and of its end only the reason matters.
-        why = error.problem.removeprefix(f"{shlex.join(argv)}: ")
-        raise HookError(f"journalctl: {why}", error.hint) from None
+        raise HookError(f"journalctl: {error.why}") from None
 
 
 def _closed() -> HookError:

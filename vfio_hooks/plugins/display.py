@@ -40,7 +40,7 @@ monitor stays dark afterwards: `kscreen-doctor output.DP-1.enable` switches it o
 from collections.abc import Iterator
 
 from vfio_hooks.domain import Domain
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import CommandFailed, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host.desktops import rungs
@@ -60,6 +60,8 @@ from vfio_hooks.record import record, replace
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
+_WLROOTS = "wlr-output-management"
+"""The protocol that wlr-randr misses where the compositor is of another kind."""
 _NEEDED = (
     "DISPLAY",
     "XAUTHORITY",
@@ -192,7 +194,7 @@ def screen_of(host: Host, session: Session, seconds: float) -> tuple[DisplayLayo
             refused.append(error)
     if not refused:
         problem = f"sessions of type {session.type} are not supported"
-    elif "wlr-output-management" in refused[0].problem:
+    elif isinstance(first := refused[0], CommandFailed) and _WLROOTS in first.said:
         problem = "its compositor is not supported"
     else:
         raise refused[0]

@@ -36,10 +36,10 @@ from vfio_hooks.host.framebuffer import firmware_framebuffers
 from vfio_hooks.host.pci import Function, is_for_guests, kept_displays, passed_displays
 from vfio_hooks.host.units import is_installed
 from vfio_hooks.knobs import Console, Freed, Module, PlatformDriver, Unit
+from vfio_hooks.knobs.base import NO_DRIVER
 from vfio_hooks.knobs.console import UNBOUND
 from vfio_hooks.knobs.module import ABSENT
 from vfio_hooks.knobs.not_in_use import FREE
-from vfio_hooks.knobs.platform_driver import NONE
 from vfio_hooks.knobs.unit import ACTIVE, INACTIVE
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive, Once, Override
@@ -100,7 +100,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         yield from _console(host, unloading)
     for card in cards:
         for device in firmware_framebuffers(host, card.address):
-            yield Step("session", PlatformDriver(device), Override(NONE))
+            yield Step("session", PlatformDriver(device), Override(NO_DRIVER))
     for module in unloading:
         # Whose driver is in it has to be taken as soon as it is loaded again.
         own = (card for card in cards if modules.of_driver(host, card.driver or "") == module)

@@ -40,7 +40,7 @@ from vfio_hooks.host.usb import (
     interfaces,
 )
 from vfio_hooks.knobs import UsbDriver
-from vfio_hooks.knobs.usb_driver import NONE
+from vfio_hooks.knobs.base import NO_DRIVER
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive
 from vfio_hooks.steps import Step
@@ -78,8 +78,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         return
     wanted = _Place.parse(options.device or "")
     only = wanted.interface if wanted else ""
-    value = NONE if options.driver == "none" else options.driver
-    if value != NONE and not host.exists(f"{DRIVERS}/{value}") and not is_known(host, value):
+    value = NO_DRIVER if options.driver == "none" else options.driver
+    if value != NO_DRIVER and not host.exists(f"{DRIVERS}/{value}") and not is_known(host, value):
         raise HookError(f"usb: {value!r} is not a USB driver of this kernel")
     for device in _chosen(domain, options.device, host):
         there = interfaces(host, device)

@@ -40,9 +40,9 @@ from vfio_hooks.knobs import (
     VfCount,
 )
 from vfio_hooks.knobs.announced import WITHDRAWN
+from vfio_hooks.knobs.base import NO_DRIVER
 from vfio_hooks.knobs.module import LOADED
 from vfio_hooks.knobs.pci_driver import Binding
-from vfio_hooks.knobs.platform_driver import NONE as NO_DRIVER
 from vfio_hooks.plugins.pci import familiar, lent_pf
 from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Exclusive, Once, Override
