@@ -193,7 +193,7 @@ def test_nothing_is_overwritten_without_asking(
     result = laptop.here("init", *options)
     assert (result.code, file.read_text()) == (1, "# mine\n")
     assert (
-        "vm.toml is there: overwrite it? There is no terminal to ask on; add --force"
+        "vm.toml is there: overwrite it? There is no terminal to ask on; add --yes"
     ) in result.err
     for answer, stays in ((False, True), (True, False)):
         monkeypatch.setattr(init, "ask", lambda question, answer=answer: answer)
@@ -202,7 +202,7 @@ def test_nothing_is_overwritten_without_asking(
     file.write_text("# mine\n")
     assert laptop.here("init", *options, "--dry-run").code == 0
     assert file.read_text() == "# mine\n"
-    assert laptop.here("init", *options, "--force").code == 0
+    assert laptop.here("init", *options, "--yes").code == 0
     assert "[pci]" in file.read_text()
 
 
@@ -312,10 +312,10 @@ def test_a_domain_is_defined_anew_after_a_yes(
     old = redefine.whole_xml("test", drivers)
     new = old.replace(b"</uuid>\n", b"</uuid>\n  <title>quick</title>\n")
     assert new != old
-    monkeypatch.setattr(redefine, "ask", lambda question, option: False)
+    monkeypatch.setattr(redefine, "ask", lambda question: False)
     assert not redefine.redefine("test", old, new, uri=drivers)
     assert redefine.whole_xml("test", drivers) == old
-    monkeypatch.setattr(redefine, "ask", lambda question, option: True)
+    monkeypatch.setattr(redefine, "ask", lambda question: True)
     assert redefine.redefine("test", old, new, uri=drivers)
     out = capsys.readouterr().out
     assert "</uuid>\n+  <title>quick</title>\n" in out

@@ -3,9 +3,9 @@
 import argparse
 from shlex import quote
 
-from vfio_hooks.cli import findings, fix, xml
+from vfio_hooks.cli import findings, fix
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
-from vfio_hooks.cli.domains import defined, from_file, sources
+from vfio_hooks.cli.domains import add_domain, one_domain, sources
 from vfio_hooks.errors import HookError
 
 TYPE_CHECKING = False
@@ -47,13 +47,7 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID of a domain")
-    parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
-    parser.add_argument(
-        "--connect",
-        metavar="URI",
-        default=xml.SYSTEM,
-        help="the libvirt to ask (default: %(default)s)",
-    )
+    add_domain(parser)
     add_paths(parser, "root", "config-dir", "state-dir")
     add_json(parser)
     parser.add_argument(
@@ -132,10 +126,7 @@ def _guest(arguments: argparse.Namespace, host: "Host") -> "Guest | None":
     from vfio_hooks.check.rule import Guest
     from vfio_hooks.domain.text import element
 
-    if arguments.xml is None:
-        found = defined(arguments.vm, host, arguments.connect)
-    else:
-        found = from_file(arguments.xml, arguments.vm)
+    found = one_domain(arguments, host)
     root = element(found.xml)
     # libvirt writes the number of a domain that runs.
     return Guest(found.domain, root, found.running or root.get("id") is not None)

@@ -2,7 +2,6 @@
 
 import argparse
 
-from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths
 from vfio_hooks.cli.desktop_files import (
     Setting,
@@ -13,7 +12,7 @@ from vfio_hooks.cli.desktop_files import (
     settings,
     write,
 )
-from vfio_hooks.cli.domains import defined, from_file
+from vfio_hooks.cli.domains import add_domain, one_domain
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import clean, say
 from vfio_hooks.errors import HookError
@@ -45,13 +44,7 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; optional with --xml")
-    parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
-    parser.add_argument(
-        "--connect",
-        metavar="URI",
-        default=xml.SYSTEM,
-        help="the libvirt to ask (default: %(default)s)",
-    )
+    add_domain(parser)
     parser.add_argument("--user", metavar="NAME", help="whose desktop, if there are several")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--write", action="store_true", help="write the setting, after asking")
@@ -63,12 +56,7 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     here = paths(arguments)
     host = here.host()
-    if arguments.xml is None and arguments.vm is None:
-        raise HookError("which VM?", "give its name, or its XML with --xml FILE")
-    if arguments.xml is None:
-        domain = defined(arguments.vm, host, arguments.connect).domain
-    else:
-        domain = from_file(arguments.xml, arguments.vm).domain
+    domain = one_domain(arguments, host).domain
     cards = [card.address for card in passed_displays(host, domain)]
     if not cards:
         raise HookError(f"domain {domain.name} is given no graphics card of this host")
@@ -101,7 +89,7 @@ def _write(host: WritableHost, wanted: list[Setting], arguments: argparse.Namesp
             say(clean(line), 1)
     if not arguments.write:
         return 0
-    if not arguments.yes and not ask("write this?", "--yes"):
+    if not arguments.yes and not ask("write this?"):
         say("nothing was changed")
         return 1
     for setting in wanted:

@@ -34,6 +34,25 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a domain's XML instead of libvirt's domains; \"-\": standard input; repeatable",
     )
+    _add_connect(parser)
+
+
+def add_domain(parser: argparse.ArgumentParser) -> None:
+    """Add --xml and --connect of a verb that is about one domain."""
+    parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
+    _add_connect(parser)
+
+
+def one_domain(arguments: argparse.Namespace, host: Host) -> Defined:
+    """The domain that the argument `vm` and the options of `add_domain` mean. Raises HookError."""
+    if arguments.xml is None and arguments.vm is None:
+        raise HookError("which VM?", "give its name, or its XML with --xml FILE")
+    if arguments.xml is None:
+        return defined(arguments.vm, host, arguments.connect)
+    return from_file(arguments.xml, arguments.vm)
+
+
+def _add_connect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--connect",
         metavar="URI",

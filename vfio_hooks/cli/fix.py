@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from vfio_hooks.check.fixing import Fixed
     from vfio_hooks.check.rule import Patient
 
-_OPTION = "--yes"
-
 
 def add_fix(parser: argparse.ArgumentParser) -> None:
     """Add --fix and what belongs to it."""
@@ -25,7 +23,7 @@ def add_fix(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show an improved XML of the domain, and write it after asking",
     )
-    parser.add_argument(_OPTION, action="store_true", help="with --fix: write it without asking")
+    parser.add_argument("--yes", action="store_true", help="with --fix: write it without asking")
 
 
 def run(arguments: argparse.Namespace, patient: "Patient", silenced: Collection[str]) -> int:
@@ -52,13 +50,13 @@ def run(arguments: argparse.Namespace, patient: "Patient", silenced: Collection[
     if arguments.xml:
         return int(not _written(arguments.xml, fixed, arguments.yes))
     new, yes, uri = fixed.after, arguments.yes, arguments.connect
-    return int(not redefine(arguments.vm, text, new, yes=yes, uri=uri, option=_OPTION))
+    return int(not redefine(arguments.vm, text, new, yes=yes, uri=uri))
 
 
 def _written(path: str, fixed: "Fixed", yes: bool) -> bool:
     """As `redefine`, for a file; the old one is kept beside it."""
     show_difference(fixed.before, fixed.after)
-    if not yes and not ask(f"write {path} like this?", _OPTION):
+    if not yes and not ask(f"write {path} like this?"):
         say("nothing was changed")
         return False
     folder, name = os.path.split(os.path.abspath(path))

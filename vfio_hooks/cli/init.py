@@ -16,7 +16,7 @@ from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.config.starter import Choice, choices, toml
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError, reason
-from vfio_hooks.host import Host
+from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.cpu import nodes, topology
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount, fits
@@ -62,7 +62,12 @@ def register(verbs: Verbs) -> None:
         "--share", action="store_true", help="also use CPUs that other VMs are pinned to"
     )
     parser.add_argument("--dry-run", action="store_true", help="show everything, write nothing")
-    parser.add_argument("--force", action="store_true", help="overwrite and define without asking")
+    parser.add_argument(
+        "--yes",
+        "--force",
+        action="store_true",
+        help="overwrite and define without asking; --force is its old name",
+    )
     add_sources(parser)
     add_paths(parser, "root", "config-dir")
 
@@ -96,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         _say(f"{path} would be:")
         _say(clean_lines(toml(domain, made)))
-    elif _may_write(path, arguments.force):
+    elif _may_write(path, arguments.yes):
         _write(path, toml(domain, made))
         _say(f"{clean(path)} is written; see what it does: {clean(_plan(chosen, arguments))}")
     return 0
@@ -141,7 +146,7 @@ def _pin(chosen: Defined, placement: Placement, arguments: argparse.Namespace, h
     if parse(old) != chosen.domain:
         raise HookError(f"{chosen.domain.name} was changed just now", "try again")
     new = _placed(old, placement, arguments)
-    return redefine(vm, old, new, yes=arguments.force, uri=arguments.connect)
+    return redefine(vm, old, new, yes=arguments.yes, uri=arguments.connect)
 
 
 def _placed(xml: bytes, placement: Placement, arguments: argparse.Namespace) -> bytes:
@@ -195,18 +200,13 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _may_write(path: str, force: bool) -> bool:
-    return force or not os.path.lexists(path) or ask(f"{path} is there: overwrite it?")
+def _may_write(path: str, yes: bool) -> bool:
+    return yes or not os.path.lexists(path) or ask(f"{path} is there: overwrite it?")
 
 
 def _write(path: str, text: str) -> None:
     try:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        # As a new file, so that what was there is whole until this is.
-        with open(f"{path}.new", "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(f"{path}.new", 0o644)
-        os.replace(f"{path}.new", path)
+        WritableHost("/").keep(path, text)
     except OSError as error:
         raise HookError(
             f"{path}: cannot be written: {reason(error)}", "try with sudo, or --dry-run"

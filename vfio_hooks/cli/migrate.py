@@ -10,11 +10,10 @@ from itertools import groupby
 
 from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
-from vfio_hooks.cli.domains import defined, from_file
+from vfio_hooks.cli.domains import add_domain, one_domain
 from vfio_hooks.cli.forecast import forecast
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
-from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, load
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, unreadable
@@ -68,13 +67,7 @@ def register(verbs: Verbs) -> None:
     )
     how.add_argument("--undo", action="store_true", help="go back to the scripts")
     parser.add_argument("--yes", action="store_true", help="write without asking")
-    parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
-    parser.add_argument(
-        "--connect",
-        metavar="URI",
-        default=SYSTEM,
-        help="the libvirt to ask (default: %(default)s)",
-    )
+    add_domain(parser)
     add_paths(parser, "root", "config-dir")
     add_json(parser)
 
@@ -158,11 +151,7 @@ def _carry_out(
     vm = arguments.vm
     home = f"{here.config}/{VM_FOLDERS}/{vm}"
     text = _vm_toml(f"{home}/{VM_FILE}", made, vm)
-    domain = (
-        from_file(arguments.xml, vm).domain
-        if arguments.xml
-        else defined(vm, here.host(), arguments.connect).domain
-    )
+    domain = one_domain(arguments, here.host()).domain
     _refuse_unfit(text, domain, here)
     for change in cut:
         if change.text is None:
@@ -171,7 +160,7 @@ def _carry_out(
             say(f"{clean(change.script.path)} would be:")
             for line in change.text.splitlines():
                 say(clean(line.replace("\t", "    ")), 1)
-    if not arguments.yes and not ask(f"migrate {vm} like this?", "--yes"):
+    if not arguments.yes and not ask(f"migrate {vm} like this?"):
         say("nothing was changed")
         return 1
     carry_out(home, cut, text, f"{home}/{VM_FILE}")

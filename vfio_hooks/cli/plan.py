@@ -4,15 +4,12 @@ import argparse
 import os
 
 from vfio_hooks import ENDING, PLANNED
-from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
-from vfio_hooks.cli.domains import defined, from_file
+from vfio_hooks.cli.domains import add_domain, one_domain
 from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.config import VM_FOLDERS, Config, load, managed
-from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.event import Event
-from vfio_hooks.host import Host
 
 _EPILOG = """\
 Nothing is changed, and root is not needed; but only root can see what other VMs have changed. Every
@@ -41,13 +38,7 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; optional with --xml")
-    parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
-    parser.add_argument(
-        "--connect",
-        metavar="URI",
-        default=xml.SYSTEM,
-        help="the libvirt to ask (default: %(default)s)",
-    )
+    add_domain(parser)
     parser.add_argument(
         "--use", metavar="NAME,…", help="plan with these facilities instead of the vm.toml"
     )
@@ -57,7 +48,7 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     here = paths(arguments)
-    domain = _domain(arguments, here.host())
+    domain = one_domain(arguments, here.host()).domain
     if arguments.use is None:
         if os.path.isfile(arguments.root) and arguments.config_dir is None:
             raise HookError(
@@ -70,14 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     events = [Event(domain.name, op) for op in PLANNED]
     events += [Event(domain.name, op, "end") for op in ENDING]
     return tell(forecast(domain, config, here, events), arguments.json)
-
-
-def _domain(arguments: argparse.Namespace, host: Host) -> Domain:
-    if arguments.xml is None:
-        if arguments.vm is None:
-            raise HookError("which VM?", "give its name, or its XML with --xml FILE")
-        return defined(arguments.vm, host, arguments.connect).domain
-    return from_file(arguments.xml, arguments.vm).domain
 
 
 def _config(folder: str, vm: str) -> Config:

@@ -35,18 +35,17 @@ def redefine(
     *,
     yes: bool = False,
     uri: str = xml.SYSTEM,
-    option: str = "--force",
 ) -> bool:
     """Have libvirt take `new` for the next start of the domain whose `whole_xml` was `old`.
 
-    The difference is printed, and unless `yes` (what `option` says) the user is asked. The old
+    The difference is printed, and unless `yes` the user is asked. The old
     XML is kept in BACKUPS. Returns whether the domain has the new XML. Raises HookError, also for
     a domain that somebody else changed meanwhile.
     """
     show_difference(old, new)
     if old == new:
         return True
-    if not yes and not ask(f"define {vm} like this?", option):
+    if not yes and not ask(f"define {vm} like this?"):
         say("nothing was changed")
         return False
     kept = keep(vm, old)
@@ -72,10 +71,10 @@ def show_difference(old: bytes, new: bytes) -> None:
         say(paint(text, style) if style else text)
 
 
-def ask(question: str, option: str = "--force") -> bool:
+def ask(question: str) -> bool:
     """Whether the user answers yes. Raises HookError where nobody can be asked."""
     if not sys.stdin.isatty():
-        raise HookError(f"{question} There is no terminal to ask on", f"add {option}")
+        raise HookError(f"{question} There is no terminal to ask on", "add --yes")
     try:
         return input(f"{clean(question)} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:

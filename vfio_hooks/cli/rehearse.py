@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     for line in before.goes_dark(host, domain, config):
         say(clean(line), 1)
     say(clean(f"the report: {path}"), 1)
-    if not arguments.yes and not ask("begin?", "--yes"):
+    if not arguments.yes and not ask("begin?"):
         say("nothing was changed")
         return 1
     launch(domain.name, _saved(made, path), rounds, path)

@@ -192,13 +192,14 @@ class WritableHost(Host):
         except OSError as error:
             raise refused("write", name, error) from None
 
-    def keep(self, name: str, text: str) -> None:
+    def keep(self, name: str, text: str, mode: int = 0o644) -> None:
         """Make or replace a file of ours that outlasts the boot, with its folders: whole, or as it
         was. Raises OSError."""
         path = self.path(name)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         with open(f"{path}.new", "w", encoding="utf-8") as file:
             file.write(text)
+        os.chmod(f"{path}.new", mode)
         os.rename(f"{path}.new", path)
 
     def remove(self, name: str) -> None:

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from vfio_hooks.errors import HookError, reason
+from vfio_hooks.host import WritableHost
 from vfio_hooks.migrate import Script
 from vfio_hooks.record import record
 
@@ -97,15 +98,15 @@ def carry_out(home: str, made: Sequence[Change], toml: str, vm_file: str) -> Non
             "before": before,
             "written": hashlib.sha256(toml.encode()).hexdigest(),
         }
-        _write(f"{place}.new/{_RECORD}", json.dumps(record, indent=1) + "\n")
+        WritableHost("/").keep(f"{place}.new/{_RECORD}", json.dumps(record, indent=1) + "\n")
         os.rename(f"{place}.new", place)
-        _write(vm_file, toml)
+        WritableHost("/").keep(vm_file, toml)
         for change in made:
             if change.text is None:
                 os.unlink(change.script.path)
             else:
                 mode = os.stat(change.script.path).st_mode & 0o777
-                _write(change.script.path, change.text, mode)
+                WritableHost("/").keep(change.script.path, change.text, mode)
     except OSError as error:
         raise HookError(f"{error.filename}: {reason(error)}", "try with sudo") from None
 
@@ -122,7 +123,7 @@ def put_back(home: str, vm_file: str) -> list[str]:
         if now and not written and now != record["before"]:
             os.rename(vm_file, f"{vm_file}.changed")
         if record["before"] is not None:
-            _write(vm_file, record["before"])
+            WritableHost("/").keep(vm_file, record["before"])
         elif os.path.exists(vm_file):
             os.unlink(vm_file)
         for name in record["scripts"]:
@@ -150,12 +151,3 @@ def _text(path: str) -> str | None:
             return file.read()
     except FileNotFoundError:
         return None
-
-
-def _write(path: str, text: str, mode: int = 0o644) -> None:
-    """Replace a file, so that at every moment either the old one or the new one is complete."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(f"{path}.new", mode)
-    os.replace(f"{path}.new", path)
