@@ -91,10 +91,10 @@ def _closed() -> HookError:
 
 def events(text: str, vm: str) -> list[Past]:
     """What happened to a VM, oldest first, out of lines of `journalctl -o json`."""
-    entries = list(_entries(text))
+    entries = list(entries_of(text))
     groups: dict[tuple[str, ...], list[Line]] = {}
     for entry in entries:
-        if _text(entry, "VFIO_HOOKS_VM") == vm and _is_roots(entry):
+        if text_of(entry, "VFIO_HOOKS_VM") == vm and is_roots(entry):
             groups.setdefault(_key(entry), []).append(_line(entry, vm))
     for key, lines in _outputs(entries, groups, vm):
         groups[key] += lines
@@ -112,12 +112,12 @@ def _outputs(
     """Lines of executables with the key of the event that ran them."""
     streams: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
-        if stream := _text(entry, "_STREAM_ID"):
+        if stream := text_of(entry, "_STREAM_ID"):
             streams.setdefault(stream, []).append(entry)
     for title, *lines in streams.values():
-        place = (_text(title, "_BOOT_ID"), _text(title, "_PID"))
+        place = (text_of(title, "_BOOT_ID"), text_of(title, "_PID"))
         keys = [key for key in groups if key[:2] == place and key[3] in ("", vm)]
-        if keys and lines and _is_roots(title):
+        if keys and lines and is_roots(title):
             when = _time(title)
             # In weeks the kernel comes to use a process's number again.
             yield (
@@ -126,7 +126,8 @@ def _outputs(
             )
 
 
-def _entries(text: str) -> Iterable[dict[str, Any]]:
+def entries_of(text: str) -> Iterable[dict[str, Any]]:
+    """The entries in what `journalctl -o json` prints. Raises HookError."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.startswith("{"):
             continue
@@ -138,18 +139,19 @@ def _entries(text: str) -> Iterable[dict[str, Any]]:
         yield entry
 
 
-def _is_roots(entry: dict[str, Any]) -> bool:
-    return _text(entry, "_UID") == "0"
+def is_roots(entry: dict[str, Any]) -> bool:
+    """Whether root wrote it: anybody can write to the journal, under any identifier."""
+    return text_of(entry, "_UID") == "0"
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, ...]:
     names = ("_BOOT_ID", "_PID", "VFIO_HOOKS_EVENT", "VFIO_HOOKS_EVENT_OF")
-    return tuple(_text(entry, name) for name in names)
+    return tuple(text_of(entry, name) for name in names)
 
 
 def _line(entry: dict[str, Any], vm: str, output: bool = False) -> Line:
-    text = _text(entry, "MESSAGE").removeprefix(f"{vm}: " if vm else "")
-    warning = int(_text(entry, "PRIORITY") or 6) <= WARNING
+    text = text_of(entry, "MESSAGE").removeprefix(f"{vm}: " if vm else "")
+    warning = int(text_of(entry, "PRIORITY") or 6) <= WARNING
     return Line(_time(entry), text, warning, output)
 
 
@@ -158,7 +160,7 @@ def _time(entry: dict[str, Any]) -> int:
     return int(entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry["__REALTIME_TIMESTAMP"])
 
 
-def _text(entry: dict[str, Any], name: str) -> str:
+def text_of(entry: dict[str, Any], name: str) -> str:
     """A field's text: journalctl writes bytes as a list of numbers, and several values of one
     field as a list of these."""
     value = entry.get(name)

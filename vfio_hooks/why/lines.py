@@ -1,6 +1,5 @@
 """Where the lines come from: the systemd journal, the kernel's own buffer, QEMU's log of a VM."""
 
-import json
 import os
 import re
 import time
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from vfio_hooks.commands import find, run
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.log import IDENTIFIER, WARNING
+from vfio_hooks.log.history import entries_of, is_roots, text_of
 from vfio_hooks.record import record, replace
 
 Source = Literal["kernel", "qemu", "libvirt", "hook", "text"]
@@ -128,34 +128,25 @@ def _journalctl(*words: str) -> str:
 
 
 def _entries(text: str, vm: str) -> Iterator[Line]:
-    for line in text.splitlines():
-        entry = json.loads(line)
+    for entry in entries_of(text):
         made = _of_entry(entry)
-        # Anybody can write to the journal, under any identifier; the kernel's lines are its own.
-        forged = made.source != "kernel" and entry.get("_UID") != "0"
-        if not forged and (made.source != "hook" or _field(entry, "VFIO_HOOKS_VM") == vm):
+        # The kernel's lines are its own.
+        forged = made.source != "kernel" and not is_roots(entry)
+        if not forged and (made.source != "hook" or text_of(entry, "VFIO_HOOKS_VM") == vm):
             yield replace(made, text=made.text.removeprefix(f"{vm}: ")) if vm else made
 
 
 def _of_entry(entry: dict[str, Any]) -> Line:
     source: Source = "kernel"
-    if _field(entry, "SYSLOG_IDENTIFIER") == IDENTIFIER:
+    if text_of(entry, "SYSLOG_IDENTIFIER") == IDENTIFIER:
         # It is run in libvirt's unit.
         source = "hook"
-    elif _field(entry, "_SYSTEMD_UNIT") in _DAEMONS:
+    elif text_of(entry, "_SYSTEMD_UNIT") in _DAEMONS:
         source = "libvirt"
-    priority = _field(entry, "PRIORITY")
+    priority = text_of(entry, "PRIORITY")
     is_warning = int(priority) <= WARNING if priority.isdecimal() else False
     when = int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000
-    return Line(when, source, " ".join(_field(entry, "MESSAGE").split()), is_warning)
-
-
-def _field(entry: dict[str, Any], name: str) -> str:
-    """A field's text; journalctl writes what is not UTF-8 as a list of numbers."""
-    value = entry.get(name)
-    if isinstance(value, list) and all(isinstance(part, int) for part in value):
-        return bytes(value).decode(errors="replace")
-    return value if isinstance(value, str) else ""
+    return Line(when, source, " ".join(text_of(entry, "MESSAGE").split()), is_warning)
 
 
 def _records(path: str) -> Iterator[str]:
