@@ -3,7 +3,6 @@
 #
 # Guessed: an unknown output, mode or word, or a layout that KWin refuses, gives another exit code.
 # So is:   all four end with 0, and only the error text tells. Names count in upper and lower case.
-#          error text tells. Names count in upper and lower case.
 # Met by:  whose script switches monitors and goes on when the command "worked".
 # Seen:    libkscreen 6.3.4 (Debian 4:6.3.4-1) with kwin_wayland 6.3.6, two virtual outputs.
 # shellcheck source=findings/debian.bash
