@@ -11,22 +11,35 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.effort import effort
 from tests.vm.direct import HOOKS, Direct
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
-from tests.vm.hardware import GPU, GPU_AUDIO, GPU_USB, NIC
+from tests.vm.hardware import DRIVERS, GPU, GPU_AUDIO, GPU_USB, NIC, SRIOV_PF
 from tests.vm.release import USER
 from vfio_hooks.rehearse.compared import difference
 
-ROUNDS = int(os.environ.get("VFIO_HOOKS_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("VFIO_HOOKS_ROUNDS") or effort(4, 12))
 NAME = "busy"
 TOML = """\
 [pci]
+[gpu]
 [cpus]
 [irqs]
 [governor]
 [memory]
 [hugepages]
+[inhibit]
+[[process]]
+command = "sleep infinity"
+user = "root"
+[[sriov]]
+pf = "{card}"
+vf = 1
+vlan = 69
+[[write]]
+path = "/proc/sys/vm/swappiness"
+value = "7"
 """
 # Programs in slices of the user's own, one within another; and groups as containers have.
 PROGRAMS = f"""\
@@ -45,13 +58,6 @@ kill $(cat /sys/fs/cgroup/box/inner/cgroup.procs)
 until rmdir /sys/fs/cgroup/box/inner /sys/fs/cgroup/box; do sleep 0.1; done
 """
 CPU = "/sys/devices/system/cpu/cpu{}/online"
-# Lets a card's driver go and take it again: it asks for its interrupts anew.
-AGAIN = f"""\
-set -eu
-echo {NIC} > /sys/bus/pci/drivers/e1000e/unbind
-echo {NIC} > /sys/bus/pci/drivers/e1000e/bind
-udevadm settle
-"""
 LINK = f'ip link set dev "$(ls /sys/bus/pci/devices/{NIC}/net)" {{}}'
 # A unit that is delegated the cpuset controller keeps it on for good.
 DELEGATED = "systemd-run --quiet --unit=rounds-e -p Delegate=cpuset sleep infinity"
@@ -68,11 +74,23 @@ def busy(hooked: Guest) -> Iterator[Guest]:
         hugepages=2048,
     )
     hooked.run(f"{PROGRAMS}\n{LINK.format('up')}")
-    hooked.put(f"{HOOKS}/qemu.d/{NAME}/vm.toml", TOML)
+    card = hooked.run(f"ls /sys/bus/pci/devices/{SRIOV_PF}/net").stdout.strip()
+    hooked.put(f"{HOOKS}/qemu.d/{NAME}/vm.toml", TOML.format(card=card))
     hooked.define(domain)
     yield hooked
     hooked.remove(NAME)
     hooked.run(f"rm -rf {HOOKS}/qemu.d/{NAME}; {LINK.format('down')}; {END}", check=False)
+
+
+def again(guest: Guest, *addresses: str) -> None:
+    """Let drivers go and take their devices again: they ask for their interrupts anew.
+
+    A new interrupt never gets a CPU that is offline, whoever runs.
+    """
+    for address in addresses:
+        folder = f"/sys/bus/pci/drivers/{DRIVERS[address]}"
+        guest.run(f"echo {address} > {folder}/unbind && echo {address} > {folder}/bind")
+    guest.run("udevadm settle")
 
 
 def switch(guest: Guest, on: bool, *cpus: int) -> None:
@@ -101,8 +119,8 @@ def test_all_is_as_before_after_every_round(busy: Guest) -> None:
         assert cpus == ("0-3,6" if kind == "there later" else "0-3,6-7")
         if kind == "there later":
             switch(busy, True, 7)
-        # A new interrupt never gets a CPU that is offline, whoever runs.
-        busy.run(AGAIN + LINK.format("up"))
+        again(busy, NIC)
+        busy.run(LINK.format("up"))
         if kind != "there later":
             # One of the host's, and one of the VM's.
             switch(busy, False, 7, 5)
@@ -113,6 +131,9 @@ def test_all_is_as_before_after_every_round(busy: Guest) -> None:
         # What waited for a CPU is put back by the next event.
         busy.run(f"vfio-hooks undo {NAME}")
         busy.run("! ls /run/vfio-hooks/*.journal 2> /dev/null")
+        if kind in ("back later", "delegated"):
+            # libvirt gave them back while CPUs were offline.
+            again(busy, GPU_AUDIO, GPU_USB)
         assert difference(before, busy.snapshot()) == [], f"round {number}: {kind}"
         busy.run("systemctl stop rounds-e", check=False)
 

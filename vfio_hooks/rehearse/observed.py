@@ -104,12 +104,15 @@ def cgroups() -> Iterator[tuple[str, str]]:
     """The CPUs and nodes that systemd's top units may use, in cgroup v2 or v1."""
     top = Path("/sys/fs/cgroup")
     unified = (top / "cgroup.controllers").exists()
+    possible = read(Path("/sys/devices/system/cpu/possible"))
     for unit in SLICES:
         for name in ("cpuset.cpus", "cpuset.cpus.partition", "cpuset.mems"):
             path = top / unit / name if unified else top / "cpuset" / unit / name
             # A file that is absent and one that says nothing mean the same: no limit. It is
             # there once the cpuset controller has been on, and that is left on by design.
             text = read(path) if path.exists() else ""
+            if text == possible:
+                text = ""  # Linux before 7 lets no set with tasks in it be emptied again.
             if not (name == "cpuset.cpus.partition" and text == "member"):
                 yield f"cgroup {unit} {name}", text
 
