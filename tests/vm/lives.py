@@ -74,6 +74,7 @@ class Lives:
 
     def qemu_killed_at_start(self, name: str) -> None:
         self._killing(QEMU.format(name), 3, f"virsh -q start {name}")
+        self._is_settled(name)
 
     def daemon_killed_at_start(self, name: str) -> None:
         self._killing(DAEMON, 12, f"virsh -q start {name}")
@@ -133,9 +134,15 @@ class Lives:
 
     def _daemon_is_back(self) -> None:
         self.interrupted = True
-        self.guest.wait("virsh list")
+        for name in self.names:
+            self._is_settled(name)
         running = self.guest.virsh("list", "--name").stdout.split()
         self.plugged = self.plugged if self.plugged in running else ""
+
+    def _is_settled(self, name: str) -> None:
+        """Wait until it is off, or runs and libvirt can talk to it."""
+        off = f"virsh domstate {name} | grep -q 'shut off'"
+        self.guest.wait(f"{off} || virsh qemu-monitor-command --hmp {name} 'info version'")
 
     def _killing(self, victim: str, seconds: float, line: str) -> None:
         """Run a command, and kill a process at a random moment of its first seconds."""
