@@ -77,6 +77,7 @@ def test_orders(vms: Direct, order: str) -> None:
         check(vms.guest, governors, running, order[: step + 1])
 
 
+@pytest.mark.matrix_only
 def test_real_ones_of_which_one_crashes(hooked: Guest) -> None:
     """Two that share a CPU and pages' node, in both orders, beside one that shares neither. At a
     capital letter the QEMU of its VM is killed."""
