@@ -27,7 +27,7 @@ def test_an_interrupt_that_the_kernel_manages_is_no_problem(memory: Path, error:
     steps = [Step("test", IrqAffinity(number), Subtract("4-7")) for number in (24, 26)]
     engine.perform("prepare", UUID, "vm", lambda _: steps)
     assert IrqAffinity(24).read(kernel) == "0-3"
-    assert "1 cannot be changed: IRQ 26 is managed by the kernel: it stays" in log.infos[-1]
+    assert "1 cannot be changed: IRQ 26 is managed by the kernel, so it stays" in log.infos[-1]
     assert engine.undo("release", UUID) == []
     assert kernel.state() == before
     assert not log.warnings
