@@ -6,6 +6,7 @@
 #          serial adapter, is stored as 0x0103:0x1771. `virsh define` says nothing, and the
 #          schema finds "0403" valid. It finds the decimal "1027" invalid, which define takes.
 #          Only an id with a letter in it is refused by define, and that the schema takes as well.
+#          A device's number is read so, too: lsusb's "Device 012" becomes 10.
 # Met by:  who passes a USB device through and copies its id from lsusb.
 # Seen:    libvirt 11.3.0 (Debian 11.3.0-3+deb13u3), its QEMU driver.
 # shellcheck source=findings/debian.bash
@@ -33,4 +34,7 @@ for pair in 0403:6001:valid 046d:c52b:valid 1027:24577:invalid; do
     expect "the schema on $vendor:$product" "$verdict" \
         "$(by_schema "<vcpu>2</vcpu>" "" "$(usb "$vendor" "$product")")"
 done
+expect "device='012'" "<address bus='1' device='10'/>" \
+    "$(defined "<vcpu>2</vcpu>" "" "<hostdev mode='subsystem' type='usb'><source>
+        <address bus='001' device='012'/></source></hostdev>" | grep -o "<address bus='1' .*")"
 found
