@@ -377,7 +377,7 @@ def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "hooks/qemu.d"
     (folder / "win11").mkdir(parents=True)
     (tmp_path / "devices").mkdir()
-    monkeypatch.setattr(service, "FOLDER", str(tmp_path / "hooks"))
+    monkeypatch.setattr(service, "HOOKS", str(tmp_path / "hooks"))
     monkeypatch.setattr(service, "DEVICES", str(tmp_path / "devices"))
     return folder
 
