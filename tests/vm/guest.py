@@ -12,6 +12,7 @@ from tests.vm.observer import Observer
 from tests.vm.process import EmulatorEnded, VmError, last_line
 from tests.vm.ssh import Result
 from vfio_hooks.rehearse.observed import State
+from vfio_hooks.wait import until
 
 CHECKOUT = "/root/checkout"
 # As a user would, out of a copy of his own.
@@ -77,7 +78,8 @@ class Guest:
         return result
 
     def _check_alive(self) -> None:
-        if not self.machine.alive():
+        # One that fails an assertion takes a while to end, and the connection is gone before.
+        if until(lambda: not self.machine.alive(), 10):
             raise EmulatorEnded(
                 f"{self.release}: QEMU has ended: {self.machine.why_dead()}; "
                 f"the guest said last: {last_line(self.machine.console())}"
