@@ -35,10 +35,13 @@ use_prefix() {
         "$SHARE/fish/vendor_completions.d/vfio-hooks.fish completion fish"
     )
 }
-use_prefix /usr/local
+# Where /usr is an image that cannot be written to: the first of these that can.
+ELSEWHERE=(/var/opt/vfio-hooks /etc/vfio-hooks)
 
 DESTDIR=""
+PREFIX=""
 DRY_RUN=false
+FAILURES=0
 YES=false
 CHANGES=0
 SCRATCH=()
@@ -54,6 +57,9 @@ declare -A INSTALL=(
     [fedora]="dnf install --assumeyes --setopt=install_weak_deps=False"
     [arch]="pacman --sync --needed --noconfirm"
     [suse]="zypper --non-interactive install --no-recommends"
+    [alpine]="apk add"
+    [void]="xbps-install --sync --yes"
+    [gentoo]="emerge --noreplace"
 )
 # A fresh Debian has no package lists, or ones whose files have moved on. dnf and zypper look for
 # themselves; pacman must not, as lists newer than the system make a partial upgrade.
@@ -74,6 +80,15 @@ declare -A PACKAGE=(
     [suse python3]=python3
     [suse lxml.etree]=python3-lxml
     [suse libvirt]=python3-libvirt-python
+    [alpine python3]=python3
+    [alpine lxml.etree]=py3-lxml
+    [alpine libvirt]=py3-libvirt
+    [void python3]=python3
+    [void lxml.etree]=python3-lxml
+    [void libvirt]=libvirt-python3
+    [gentoo python3]=dev-lang/python
+    [gentoo lxml.etree]=dev-python/lxml
+    [gentoo libvirt]=dev-python/libvirt-python
 )
 MODULES=(lxml.etree sh libvirt)
 # All three are for the command; the hook needs none. Without this one the standard library runs
@@ -92,7 +107,8 @@ usage: install.sh [--dry-run] [--yes] [--destdir DIR] [--prefix DIR]   install, 
   --package      with --destdir, lay out the files of a package: the hook goes beside the modules,
                  with the script that puts it in place
   --python FILE  have the hook and the command run by this Python in place of $PYTHON
-  --prefix DIR   in place of /usr/local; packages have /usr
+  --prefix DIR   in place of /usr/local, or of ${ELSEWHERE[0]} where that is read-only;
+                 packages have /usr
 
 Installed are the package ($LIBRARIES), the hook ($HOOKS/qemu) and
 the command ($COMMAND), with manual pages and completions for bash, zsh and fish
@@ -106,6 +122,13 @@ say() { printf '%s\n' "$*"; }
 die() {
     printf 'install.sh: %s\n' "$*" >&2
     exit 1
+}
+
+# What keeps this from being done. A dry run tells all of it, and goes on.
+obstacle() {
+    $DRY_RUN || die "$*"
+    FAILURES=$((FAILURES + 1))
+    say "would fail: $*"
 }
 
 # act TEXT COMMAND...: everything that changes this machine passes through here.
@@ -138,6 +161,54 @@ remove_scratch() {
 
 exists() { [[ -e $1 || -L $1 ]]; }
 
+# The folder itself, or the one in which it will be made.
+nearest_folder() {
+    local folder=$1
+    until [[ -d $folder ]]; do folder=$(dirname "$folder"); done
+    printf '%s\n' "$folder"
+}
+
+# For root no right is missing: what cannot be written to is mounted like that.
+is_writable() {
+    local folder
+    folder=$(nearest_folder "$DESTDIR$1")
+    if ((EUID == 0)); then [[ -w $folder ]]; elif is_mounted ro "$folder"; then return 1; fi
+}
+
+is_mounted() { [[ ,$(findmnt --noheadings --output OPTIONS --target "$2" 2>/dev/null), == *,$1,* ]]; }
+
+# On an image (bootc, ostree, SteamOS, MicroOS) /usr/local may be one, too. An installation that is
+# there already stays where it is.
+choose_prefix() {
+    local prefix
+    for prefix in /usr/local "${ELSEWHERE[@]}"; do
+        use_prefix "$prefix"
+        [[ ! -d $DESTDIR$LIBRARIES ]] || return 0
+    done
+    for prefix in /usr/local "${ELSEWHERE[@]}"; do
+        use_prefix "$prefix"
+        ! is_writable "$LIBRARIES" || return 0
+    done
+    use_prefix /usr/local
+}
+
+# Before anything is changed.
+look_for_obstacles() {
+    local folder
+    [[ ! -e /etc/NIXOS || -n $DESTDIR ]] ||
+        die "NixOS makes its files itself: add the flake's module to your configuration (README, Install)"
+    for folder in "$LIBRARIES" "${COMMAND%/*}" "$HOOKS"; do
+        is_writable "$folder" ||
+            obstacle "$folder cannot be written to, as it is mounted read-only; for files elsewhere: --prefix DIR"
+    done
+    for folder in "$HOOKS" "${COMMAND%/*}"; do
+        ! is_mounted noexec "$(nearest_folder "$DESTDIR$folder")" ||
+            obstacle "no program can be run in $folder, as it is mounted with noexec"
+    done
+    [[ -n $DESTDIR || -d /etc/libvirt ]] ||
+        say "attention: there is no /etc/libvirt: libvirt is not installed yet, or is one of a user (flatpak), which cannot pass devices through"
+}
+
 # --- what it needs -------------------------------------------------------------------------
 
 distribution() {
@@ -161,21 +232,42 @@ install_packages() {
         die "cannot install $*: ${install[2]} says why above"
 }
 
+# image_words DISTRIBUTION PACKAGES: how packages come into a system whose /usr is an image; nothing
+# for one where the package manager may write to it.
+image_words() {
+    if [[ -e /run/ostree-booted ]]; then
+        printf 'rpm-ostree install %s (in the Containerfile of a bootc image: RUN dnf install -y %s)' "$2" "$2"
+    elif is_writable /usr; then
+        return
+    elif [[ -n $(type -P transactional-update) ]]; then
+        printf 'transactional-update pkg install %s' "$2"
+    elif [[ -n $(type -P steamos-readonly) ]]; then
+        printf 'steamos-readonly disable; pacman -S --needed %s; steamos-readonly enable (again after each update of SteamOS)' "$2"
+    else
+        printf 'put %s into it' "$2"
+    fi
+}
+
 # need WHAT...: install the packages that bring these, "python3" or modules of it.
 need() {
-    local here what
+    local here what words
     local -a packages=()
     here=$(distribution)
     for what in "$@"; do
         if [[ -n ${PACKAGE["$here $what"]:-} ]]; then
             packages+=("${PACKAGE["$here $what"]}")
         elif [[ $what != "$OPTIONAL" || -z $here ]]; then
-            die "not there for $PYTHON: ${*%%.*}; install your distribution's packages of it, then run this again"
+            obstacle "not there for $PYTHON: ${*%%.*}; install your distribution's packages of it, then run this again"
+            return 0
         fi
     done
     ((${#packages[@]})) || return 0
-    [[ ! -e /run/ostree-booted ]] ||
-        die "this system is an image, which only you can add to: rpm-ostree install ${packages[*]}; restart, then run this again"
+    words=$(image_words "$here" "${packages[*]}")
+    if [[ -n $words ]]; then
+        obstacle "this system is an image, which only you can add to: $words; restart, then run this again"
+    elif [[ -z $(type -P "${INSTALL[$here]%% *}") ]]; then
+        obstacle "${INSTALL[$here]%% *}, which would install ${packages[*]}, is not there"
+    fi
     act "install the packages ${packages[*]}" install_packages "$here" "${packages[@]}"
 }
 
@@ -311,7 +403,8 @@ keep_foreign_hook() {
     fi
     if exists "$DESTDIR$HOOKS/$name"; then
         cmp -s "$hook" "$DESTDIR$HOOKS/$name" && return 0
-        die "$HOOKS/qemu is not ours, and $HOOKS/$name already exists: move one of them away"
+        obstacle "$HOOKS/qemu is not ours, and $HOOKS/$name already exists: move one of them away"
+        return 0
     fi
     act "keep your own hook as $HOOKS/$name; $why" ln -PT "$hook" "$DESTDIR$HOOKS/$name"
 }
@@ -403,8 +496,9 @@ relabel() {
 install_all() {
     local before line
     MADE=()
-    exists "$DESTDIR$COMMAND" && ! is_our_command "$DESTDIR$COMMAND" &&
-        die "$COMMAND already exists and is not ours: move it away"
+    if exists "$DESTDIR$COMMAND" && ! is_our_command "$DESTDIR$COMMAND"; then
+        obstacle "$COMMAND already exists and is not ours: move it away"
+    fi
     $PACKAGE_ONLY || keep_foreign_hook
     before=$(library_in_use)
     make_folder "$LIBRARIES"
@@ -428,12 +522,15 @@ install_all() {
 
 is_active() { systemctl is-active --quiet "$1" 2>/dev/null; }
 
+pid_of() { cat "/run/$1.pid" 2>/dev/null || printf none; }
+
 # The daemon that runs the hooks of VMs.
 daemon() {
     local name
-    [[ -d /run/systemd/system ]] || return 0
     for name in virtqemud libvirtd; do
-        if is_active "$name.service" || is_active "$name.socket"; then
+        if [[ ! -d /run/systemd/system ]]; then
+            ! kill -0 "$(pid_of "$name")" 2>/dev/null || { printf '%s\n' "$name" && return; }
+        elif is_active "$name.service" || is_active "$name.socket"; then
             printf '%s\n' "$name"
             return
         fi
@@ -492,7 +589,9 @@ reload_without_trial() {
 }
 
 reload() {
-    if is_active "$1.service"; then
+    if [[ ! -d /run/systemd/system ]]; then
+        act "reload $1, so that libvirt finds the hook" kill -HUP "$(pid_of "$1")"
+    elif is_active "$1.service"; then
         act "reload $1, so that libvirt finds the hook" timeout 120 systemctl reload "$1.service"
     fi
 }
@@ -608,13 +707,16 @@ uninstall_all() {
     ((CHANGES)) || say "nothing of vfio-hooks is installed"
 }
 
+# Below /var or /etc the command is in nobody's PATH.
+called() { if [[ $COMMAND == /usr/* ]]; then printf vfio-hooks; else printf '%s' "$COMMAND"; fi; }
+
 # --- the command line ----------------------------------------------------------------------
 
 main() {
     local task=install
     while (($#)); do
         case $1 in
-        --help | -h) usage && exit ;;
+        --help | -h) choose_prefix && usage && exit ;;
         --dry-run) DRY_RUN=true ;;
         --yes) YES=true ;;
         --uninstall) task=uninstall ;;
@@ -634,7 +736,7 @@ main() {
             [[ ${2:-} == /* ]] || die "--prefix needs the full path of a folder, such as /usr"
             # It is written into programs, and some of what reads it takes these for more than text.
             [[ $2 != *[[:space:]\"\'\|\&\\]* ]] || die "--prefix: no blanks, quotes, |, & or \\: $2"
-            use_prefix "${2%/}"
+            PREFIX=${2%/}
             shift
             ;;
         *) die "unknown option $1: see --help" ;;
@@ -642,6 +744,7 @@ main() {
         shift
     done
     ! $PACKAGE_ONLY || [[ -n $DESTDIR ]] || die "--package needs --destdir: it is for those who make packages"
+    if [[ -n $PREFIX ]]; then use_prefix "$PREFIX"; else choose_prefix; fi
     trap remove_scratch EXIT
     trap 'exit 130' INT TERM HUP
     [[ -n $DESTDIR ]] || ((EUID == 0)) || $DRY_RUN || die "only root can do that: sudo $0"
@@ -653,6 +756,7 @@ main() {
         exec "$PYTHON" -m tests.vm.demo
         ;;
     install)
+        look_for_obstacles
         need_python
         [[ -n $DESTDIR ]] || need_modules
         [[ -z $DESTDIR ]] || $DRY_RUN || mkdir -p "$DESTDIR"
@@ -660,7 +764,8 @@ main() {
         [[ -n $DESTDIR ]] || warn_of_untrusted
         [[ -n $DESTDIR ]] || prove
         [[ -n $DESTDIR ]] || $DRY_RUN || ((CHANGES == 0)) ||
-            say "next: sudo vfio-hooks check VM; sudo vfio-hooks init VM"
+            say "next: sudo $(called) check VM; sudo $(called) init VM"
+        ((FAILURES == 0)) || exit 1
         ;;
     uninstall) uninstall_all ;;
     esac

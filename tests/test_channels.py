@@ -25,7 +25,7 @@ mount -t tmpfs none "$1/up"
 mkdir "$1/up/up" "$1/up/work"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/up/up,workdir=$1/up/work" "$1/root"
 mount -t tmpfs none "$1/root/run"
-mount --bind /dev "$1/root/dev"
+for name in dev proc sys; do mount --rbind "/$name" "$1/root/$name"; done
 mount --bind "$1/packages" "$1/root/mnt"
 rm -rf "$1/root/etc/libvirt/hooks" "$1/root/usr/bin/py3compile"
 cd "$1/root"

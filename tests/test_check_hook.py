@@ -121,6 +121,8 @@ FOUND = [
     case("shutdown-saves", {**GUESTS, "etc/default/libvirt-guests": "#ON_SHUTDOWN=x"}, LENT),
     case("shutdown-saves", {**GUESTS, "etc/sysconfig/libvirt-guests": "ON_SHUTDOWN=suspend"}, LENT),
     case("shutdown-saves", {QEMU_CONF: 'auto_shutdown_try_save = "persistent"'}, LENT),
+    case("libvirt-of-user", {"run/user/1000/libvirt/virtqemud-sock": ""}),
+    case("libvirt-of-user", {"run/user/1000/libvirt/libvirt-sock": ""}),
     case("vm-unmanaged", NO_FOLDER, win11(passed=(GPU,))),
     case("vm-unmanaged", {f"{HOOKS}/qemu.d/Win11/": ""}, win11(passed=(GPU,))),
     case("vm-unmanaged", {f"{VM}/README": ""}, win11(passed=(GPU,))),
@@ -169,6 +171,11 @@ SILENT = [
         win11(STRICT),
     ),
     case("apparmor-numa-hugepages", {**APPARMOR, PROFILE: ""}, win11()),
+    case("libvirt-of-user", {"run/user/1000/bus": "", "run/libvirt/libvirt-sock": ""}),
+    case(
+        "hook-missing",
+        {**LIBRARY, **PYTHON, f"{HOOKS}/": "", "var/lib/libvirt/hooks/qemu.d/vfio-hooks": OURS},
+    ),
     case(
         "selinux-enforcing",
         {"sys/fs/selinux/enforce": "1", "run/libvirt/libvirt-sock": ""},

@@ -21,7 +21,14 @@ SEALED = """
 set -e
 mount --bind "$1/os-release" /etc/os-release
 for folder in /usr/local /etc/libvirt /run; do mount -t tmpfs none "$folder"; done
+mount -t tmpfs none /var/opt
 if [ -e "$1/image" ]; then : > /run/ostree-booted; fi
+if [ -e "$1/readonly" ]; then
+    for folder in $(cat "$1/readonly"); do
+        mountpoint -q $folder || mount --rbind $folder $folder
+        mount -o remount,ro,bind $folder
+    done
+fi
 mount --bind "$1/empty" "$2"
 PATH=$1/bin:/usr/sbin:/usr/bin:/sbin:/bin
 shift 2
@@ -143,8 +150,58 @@ def test_a_system_that_is_an_image(tmp_path: Path) -> None:
     (tmp_path / "image").touch()
     told = machine.install()
     assert told.returncode == 1
-    assert "rpm-ostree install python3-lxml python3-sh python3-libvirt; restart" in told.stderr
+    assert "rpm-ostree install python3-lxml python3-sh python3-libvirt (in the" in told.stderr
     assert machine.called() == []
+
+
+THREE_OF_SUSE = "python3-lxml python3-libvirt-python"
+
+
+@pytest.mark.parametrize(
+    ("release", "program", "said"),
+    [
+        (TUMBLEWEED, "transactional-update", f"transactional-update pkg install {THREE_OF_SUSE}"),
+        (ARCH, "steamos-readonly", f"steamos-readonly disable; pacman -S --needed {ARCH_THREE}; "),
+        (ARCH, "", f"put {ARCH_THREE} into it"),
+    ],
+)
+def test_a_usr_that_is_read_only(tmp_path: Path, release: str, program: str, said: str) -> None:
+    machine = Machine(tmp_path, release)
+    (tmp_path / "readonly").write_text("/usr")
+    if program:
+        machine.program(program, "#!/bin/sh\n")
+    told = machine.install()
+    assert told.returncode == 1
+    assert said in told.stderr
+    assert machine.called() == []
+
+
+@pytest.mark.parametrize(
+    ("readonly", "prefix"),
+    [("", "/usr/local"), ("/usr/local", "/var/opt/vfio-hooks")],
+)
+def test_where_it_goes_where_usr_is_an_image(tmp_path: Path, readonly: str, prefix: str) -> None:
+    machine = Machine(tmp_path, DEBIAN)
+    (tmp_path / "readonly").write_text(readonly)
+    told = machine.install()
+    assert (told.returncode, told.stderr) == (0, "")
+    assert f"write {prefix}/bin/vfio-hooks\n" in told.stdout
+    called = "vfio-hooks" if prefix.startswith("/usr") else f"{prefix}/bin/vfio-hooks"
+    assert told.stdout.endswith(f"sudo {called} check VM; sudo {called} init VM\n")
+
+
+def test_a_dry_run_tells_all_that_would_fail(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, FEDORA)
+    (tmp_path / "image").touch()
+    (tmp_path / "readonly").write_text("/usr/local /var/opt /etc/libvirt /etc")
+    told = machine.install("--dry-run")
+    assert told.returncode == 1
+    lines = [line for line in told.stdout.splitlines() if line.startswith("would fail: ")]
+    for word in ("/usr/local/bin cannot", "/etc/libvirt/hooks cannot", "rpm-ostree install"):
+        assert any(word in line for line in lines), told.stdout
+    refused = machine.install()
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "read-only" in refused.stderr
 
 
 def test_selinux_labels_are_set(tmp_path: Path) -> None:

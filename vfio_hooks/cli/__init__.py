@@ -33,6 +33,7 @@ _VERBS = (
     "desktop",
     "rehearse",
     "snapshot",
+    "install",
     "hook",
     "completion",
     "manual",

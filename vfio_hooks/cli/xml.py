@@ -20,6 +20,10 @@ _NO_ANSWER = (
     "systemctl start libvirtd.socket (or virtqemud.socket, if that is installed); if it runs, "
     "make sure that you are in the group libvirt; or give the XML with --xml FILE"
 )
+_OF_USER = (
+    "passthrough needs qemu:///system: a VM of a user's own libvirt, as virt-manager's flatpak "
+    "makes them, has to be defined there"
+)
 Answer = TypeVar("Answer")
 
 
@@ -109,5 +113,5 @@ def find(connection: "libvirt.virConnect", vm: str) -> "libvirt.virDomain":
         domains = {domain.UUIDString().lower(): domain for domain in domains.values()}
         vm = vm.lower()
     if vm not in domains:
-        raise HookError(f"libvirt knows no domain {vm}", nearest(vm, domains))
+        raise HookError(f"libvirt knows no domain {vm}", nearest(vm, domains) or _OF_USER)
     return domains[vm]

@@ -8,6 +8,8 @@ from vfio_hooks.check.rule import Patient
 from vfio_hooks.commands.executable import text_of
 from vfio_hooks.config import VM_FOLDERS
 
+_NIXOS = "/var/lib/libvirt/hooks/qemu.d/vfio-hooks"
+
 
 def shows_hooks(patient: Patient) -> bool:
     """Whether it can be told that a hook is missing: of a captured host there is no such folder."""
@@ -15,8 +17,10 @@ def shows_hooks(patient: Patient) -> bool:
 
 
 def hook(patient: Patient) -> str:
-    """The path of libvirt's hook for QEMU."""
-    return f"{patient.paths.config}/qemu"
+    """The path of libvirt's hook for QEMU. NixOS' libvirt looks into a folder of its own, which
+    the flake's module fills."""
+    path, nixos = f"{patient.paths.config}/qemu", patient.host.path(_NIXOS)
+    return nixos if not os.path.lexists(path) and os.path.exists(nixos) else path
 
 
 def library(patient: Patient) -> str | None:

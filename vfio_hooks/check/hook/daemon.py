@@ -133,6 +133,26 @@ def _versions(patient: Patient) -> str:
     return os.path.dirname(library(patient) or "")
 
 
+@rule(
+    "libvirt-of-user",
+    "hook",
+    "hint",
+    why="A user's own libvirt has no right to a device of the host, and its hooks change nothing: "
+    "only VMs of qemu:///system can have devices passed through. virt-manager as a flatpak begins "
+    "with the user's own one.",
+    source="https://libvirt.org/drvqemu.html, Security; vfio-hooks(1)",
+)
+def of_user(patient: Patient) -> Iterator[Seen]:
+    for user in patient.host.names("/run/user"):
+        folder = f"/run/user/{user}/libvirt"
+        if any(patient.host.exists(f"{folder}/{socket}") for socket in DAEMONS.values()):
+            yield Seen(
+                f"user {user} has a libvirt of their own, qemu:///session",
+                "a VM with passed-through devices belongs into qemu:///system: in virt-manager, "
+                "File, Add Connection, QEMU/KVM; with virsh: --connect qemu:///system",
+            )
+
+
 def _daemon(patient: Patient) -> str | None:
     """The daemon whose socket is there."""
     for name, socket in DAEMONS.items():
@@ -141,4 +161,4 @@ def _daemon(patient: Patient) -> str | None:
     return None
 
 
-RULES = (not_running, not_seen, cpumap, selinux)
+RULES = (not_running, not_seen, cpumap, selinux, of_user)
