@@ -21,7 +21,7 @@ from vfio_hooks.errors import HookError
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = (
     *("plan", "check", "status", "undo", "validate", "verify", "log", "hook"),
-    *("completion", "manual", "install"),
+    *("completion", "manual", "install", "boot"),
 )
 
 

@@ -33,6 +33,7 @@ _VERBS = (
     "desktop",
     "rehearse",
     "snapshot",
+    "boot",
     "install",
     "hook",
     "completion",

@@ -1,0 +1,17 @@
+"""The initramfs, which has a copy of modprobe's files."""
+
+from vfio_hooks.host import Host
+
+_TOOLS = (
+    ("/usr/sbin/update-initramfs", ("update-initramfs", "-u", "-k", "all"), ""),
+    ("/usr/bin/mkinitcpio", (), "have modconf in HOOKS of /etc/mkinitcpio.conf; mkinitcpio -P"),
+    ("/usr/bin/dracut", (), 'dracut --force --regenerate-all --add-drivers "vfio-pci"'),
+)
+
+
+def rebuild(host: Host) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    """The command that makes it anew, or what to tell the user of one that is not run for him."""
+    for path, command, told in _TOOLS:
+        if host.exists(path):
+            return ((command,) if command else ()), ((told,) if told else ())
+    return (), ("make your initramfs anew",)

@@ -1,0 +1,74 @@
+"""What a host has to be booted with, for a VM or for any: as the findings of `check` advise it."""
+
+from collections.abc import Iterator
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.host import Host, boot, pci
+from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.record import record
+
+MODPROBE = "/etc/modprobe.d/vfio-hooks-boot.conf"
+_GROUPS = "/sys/kernel/iommu_groups"
+_GIB = 1 << 20
+"""In KiB, as sizes of pages are."""
+
+
+@record
+class Need:
+    """A word of the kernel's command line, or a line of modprobe.d, and why."""
+
+    text: str
+    why: str
+    is_modprobe: bool = False
+
+
+def needs(host: Host, domain: Domain | None) -> list[Need]:
+    """All that is needed and not there yet."""
+    found = [*_iommu(host)]
+    if domain is not None:
+        found += [*_pages(host, domain), *_interrupts(host, domain), *_cards(host, domain)]
+    given = {f"{name}={value}" if value else name for name, value in boot.parameters(host)}
+    lines = {" ".join(words) for _, words in boot.modprobe(host)}
+    return [one for one in found if one.text not in (lines if one.is_modprobe else given)]
+
+
+def _iommu(host: Host) -> Iterator[Need]:
+    groups = host.names(_GROUPS)
+    if not groups and host.exists("/sys/firmware/acpi/tables/DMAR"):
+        yield Need("intel_iommu=on", "the IOMMU is off, and this kernel leaves Intel's off")
+    kinds = (host.maybe(f"{_GROUPS}/{group}/type") or "" for group in groups)
+    if any(kind.startswith("DMA") for kind in kinds):
+        yield Need("iommu=pt", "the host's own devices need no translation of their addresses")
+
+
+def _pages(host: Host, domain: Domain) -> Iterator[Need]:
+    """Later there is hardly a GiB in one piece; all other sizes are [hugepages]'s."""
+    if any(page.size == _GIB for page in domain.hugepages or ()):
+        count = -(-domain.memory // _GIB)
+        yield Need("hugepagesz=1G", "the size that the next word counts")
+        yield Need(f"hugepages={count}", f"{domain.name} has pages of 1 GiB")
+
+
+def _interrupts(host: Host, domain: Domain) -> Iterator[Need]:
+    """The kernel itself spreads an NVMe's queues over all CPUs, and lets nobody move them."""
+    if domain.pinned and host.names("/sys/class/nvme"):
+        cpus = format_list(domain.pinned)
+        yield Need(f"isolcpus=managed_irq,{cpus}", "the host's NVMe interrupts stay off these CPUs")
+
+
+def _cards(host: Host, domain: Domain) -> Iterator[Need]:
+    """nvidia's driver does not let go of one of two cards, so vfio-pci has to come first. ids=
+    takes each card of a kind, so it is only for one that the host has no second of."""
+    if not any(one.driver == "nvidia" for one in pci.kept_displays(host, domain)):
+        return
+    given = {one.address for one in domain.pci}
+    for card in pci.passed_displays(host, domain):
+        twins = [
+            address
+            for address in host.names(pci.DEVICES)
+            if (one := pci.function(host, address)) and one.ids == card.ids
+        ]
+        if card.driver == "nvidia" and given.issuperset(twins):
+            why = f"{card.address} is {domain.name}'s, and the host's card has the driver nvidia"
+            yield Need(f"options vfio-pci ids={card.ids}", why, is_modprobe=True)
+            yield Need("softdep nvidia pre: vfio-pci", why, is_modprobe=True)
