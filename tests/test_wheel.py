@@ -38,7 +38,7 @@ def test_only_what_is_roots_is_installed(
         path.chmod(0o666)
         result = command("install")
         assert result.code == 1
-        assert f"{path}: others than its owner may write there" in result.err
+        assert f"{path}: users other than its owner may write to it" in result.err
         assert "sudo /opt/vfio-hooks/bin/pip install vfio-hooks" in result.err
         assert not (tmp_path / "ran").exists()
         path.chmod(0o644)
