@@ -11,8 +11,11 @@ from tests.hosttree import add_pci, domain_xml
 from tests.shapes import SHAPES
 from vfio_hooks.cli import init, redefine, xml
 from vfio_hooks.config import examine
+from vfio_hooks.config.starter import choices
 from vfio_hooks.domain import parse
 from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, desktops
+from vfio_hooks.host.in_use import Holder
 
 VCPUS = "  <vcpu>4</vcpu>\n"
 PINS = "".join(f"<vcpupin vcpu='{number}' cpuset='{number + 4}'/>" for number in range(4))
@@ -56,6 +59,59 @@ def tables(command: Command) -> list[str]:
     assert problems == []
     assert config
     return [table.name for table in config.tables]
+
+
+START = """#!/bin/bash
+systemctl stop display-manager
+echo 2048 > /proc/sys/vm/nr_hugepages
+systemctl set-property --runtime -- user.slice AllowedCPUs=0-3
+"""
+
+
+def test_what_a_script_does_is_left_to_it(laptop: Command) -> None:
+    """And told of by `plan`, should a table do it as well."""
+    script = laptop.hooks / "qemu.d/win11/prepare/begin/start.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text(START)
+    script.chmod(0o755)
+    memory = "<memory>4194304</memory><memoryBacking><hugepages/></memoryBacking>"
+    domain = domain_xml(more=TUNED + memory, functions=CARD)
+    result = laptop.here("init", "--xml", "-", stdin=domain)
+    assert result.code == 0
+    assert "; but start.sh:3 does that: vfio-hooks migrate win11" in result.err
+    found = tables(laptop)
+    assert not {"hugepages", "session", "cpus"} & set(found) and {"pci", "irqs"} <= set(found)
+    (laptop.hooks / "qemu.d/win11/vm.toml").write_text("[hugepages]\n")
+    planned = laptop.here("plan", "--xml", "-", stdin=domain)
+    assert "note: hugepages: start.sh:3 does the same" in planned.out
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "group", "chosen", "problem"),
+    [
+        ("sway", "/dev/dri/card1", "/user.slice/x", {"display"}, ""),
+        ("gnome-shell", "/dev/dri/card1", "/user.slice/x", {"display"}, "vfio-hooks desktop win11"),
+        ("firefox", "/dev/dri/card1", "/user.slice/x", set(), "close it before the VM starts"),
+        ("ollama", "/dev/nvidia0", "/system.slice/ollama.service", {"service"}, ""),
+    ],
+)
+def test_a_desktop_on_two_cards_gets_what_its_compositor_needs(
+    laptop: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    file: str,
+    group: str,
+    chosen: set[str],
+    problem: str,
+) -> None:
+    add_pci(laptop.host, "0000:06:00.0", "i915", "9")
+    (laptop.host / "proc/7").mkdir(parents=True)
+    (laptop.host / "proc/7/cgroup").write_text(f"0::{group}\n")
+    monkeypatch.setattr(desktops, "holders", lambda host, address: [Holder(7, name, file)])
+    domain = parse(domain_xml(functions=CARD).encode())
+    made = {one.table.strip("[]"): one for one in choices(domain, Host(str(laptop.host)))}
+    assert {one for one in ("display", "service") if one in made and made[one].chosen} == chosen
+    assert problem in " ".join(made["display"].problems)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from vfio_hooks.cli.common import Verbs, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import Defined, add_sources, pick, sources
 from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
 from vfio_hooks.cli.terminal import clean, paint
-from vfio_hooks.cli.trial import tried
+from vfio_hooks.cli.trial import beside_scripts, tried
 from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.config.starter import Choice, choices, toml
@@ -27,7 +27,8 @@ from vfio_hooks.record import replace
 
 _EPILOG = """\
 The file has the tables that this VM needs on this host, each with the reason. A table that would
-keep the VM from starting now is a comment that says why. Nothing is overwritten without asking.
+keep the VM from starting now, or that does the same as one of the VM's scripts, is a comment that
+says why. Nothing is overwritten without asking.
 
 With --pins, vCPUs are pinned to whole cores. If they fit, these are in the NUMA node of the
 graphics card and share one L3 cache. The core of CPU 0 is left to the host. The emulator's and I/O
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         domain = replace(
             domain, vcpu_pins={v: frozenset({cpu}) for v, cpu in enumerate(placement.vcpus)}
         )
-    made = tried(domain, list(choices(domain, host)), here)
+    made = tried(domain, beside_scripts(domain, list(choices(domain, host)), here), here)
     _tell(made)
     path = f"{here.config}/{VM_FOLDERS}/{domain.name}/{VM_FILE}"
     if arguments.dry_run:

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+from collections.abc import Iterator
+from shlex import quote
 
 from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
@@ -10,6 +12,9 @@ from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.config import VM_FOLDERS, Config, load, managed
 from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.event import Event
+from vfio_hooks.migrate import doing
+from vfio_hooks.paths import Paths
+from vfio_hooks.record import replace
 
 _EPILOG = """\
 Nothing is changed, and root is not needed; but only root can see what other VMs have changed. Every
@@ -60,7 +65,17 @@ def run(arguments: argparse.Namespace) -> int:
         config = Config.use(filter(None, (name.strip() for name in arguments.use.split(","))))
     events = [Event(domain.name, op) for op in PLANNED]
     events += [Event(domain.name, op, "end") for op in ENDING]
-    return tell(forecast(domain, config, here, events), arguments.json)
+    found = forecast(domain, config, here, events)
+    notes = (*found.notes, *_doubled(config, domain.name, here))
+    return tell(replace(found, notes=notes), arguments.json)
+
+
+def _doubled(config: Config, vm: str, here: Paths) -> Iterator[str]:
+    """Which tables do what a script of the VM does as well."""
+    done = doing(here.config, vm, here.root) if config.folder else {}
+    for table in dict.fromkeys(one.name for one in config.tables):
+        if table in done:
+            yield f"{table}: {done[table]} does the same (vfio-hooks migrate {quote(vm)})"
 
 
 def _config(folder: str, vm: str) -> Config:

@@ -1,6 +1,7 @@
 """A first vm.toml on trial: tables that would keep the VM from starting are left out."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 from vfio_hooks import PLANNED
 from vfio_hooks.cli.forecast import forecast
@@ -9,6 +10,7 @@ from vfio_hooks.config.starter import Choice, toml
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
+from vfio_hooks.migrate import doing
 from vfio_hooks.paths import Paths
 from vfio_hooks.record import replace
 
@@ -26,6 +28,22 @@ def tried(domain: Domain, made: Sequence[Choice], here: Paths) -> list[Choice]:
             break
         choices = [_without(one, refused[_name(one)]) if one in found else one for one in choices]
     return choices
+
+
+def beside_scripts(domain: Domain, made: Sequence[Choice], here: Paths) -> list[Choice]:
+    """The same tables, without those that do what a script of the VM does already."""
+    done = doing(here.config, domain.name, here.root)
+    return [
+        replace(
+            one,
+            why=f"{one.why}; but {done[_name(one)]} does that: vfio-hooks migrate "
+            f"{quote(domain.name)} shows how this table takes its place",
+            chosen=False,
+        )
+        if one.chosen and _name(one) in done
+        else one
+        for one in made
+    ]
 
 
 def _failures(

@@ -8,7 +8,9 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, cgroup, cpufreq
 from vfio_hooks.host.cpu import CPUS
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.host.desktops import Rung, rungs
 from vfio_hooks.host.identity import identity
+from vfio_hooks.host.in_use import unit_of
 from vfio_hooks.host.memory import amount
 from vfio_hooks.host.pci import (
     DEVICES,
@@ -97,11 +99,8 @@ def _cards(domain: Domain, host: Host) -> Iterator[Choice]:
     passed = [one for one in passed_displays(host, domain) if not is_for_guests(one.driver)]
     others = kept_displays(host, domain)
     if passed and others:
-        why = (
-            "for a desktop with monitors on the passed card: they are switched off before the VM "
-            f"starts; the host keeps {', '.join(one.address for one in others)}"
-        )
-        yield Choice("[display]", why, chosen=False)
+        found = [rung for card in passed for rung in rungs(host, card.address)]
+        yield from _held(domain, host, found, ", ".join(one.address for one in others))
         yield from _beside_desktop(domain, passed, others)
     elif passed:
         why = (
@@ -113,6 +112,24 @@ def _cards(domain: Domain, host: Host) -> Iterator[Choice]:
         why = "if the driver does not take the card back after the VM, the bus is rescanned for it"
         yield Choice("[gpu]", why, () if others else _WATCH)
     yield from _virtual(domain, host)
+
+
+def _held(domain: Domain, host: Host, found: Sequence[Rung], kept: str) -> Iterator[Choice]:
+    """What has the programs let go that have a passed card open, beside cards that are `kept`."""
+    for rung in found:
+        unit = unit_of(host, rung.holder.pid)
+        if rung.number == 4 and unit:
+            yield Choice("[[service]]", f"{rung.holder}", (f'unit = "{unit}"',))
+    desktops = [rung for rung in found if rung.number in (1, 2)]
+    # How the others let go is for their owner to settle.
+    settled = f": vfio-hooks desktop {quote(domain.name)} shows how, and writes that"
+    problems = [f"{rung}{settled * (rung.number == 2)}" for rung in found if rung.number in (2, 3)]
+    if desktops:
+        why = f"{desktops[0].holder}; it switches off its monitors on the passed card and closes it"
+    else:
+        why = "for a desktop with monitors on the passed card: they are switched off before the VM"
+        why += f" starts; the host keeps {kept}"
+    yield Choice("[display]", why, (), bool(desktops), tuple(problems))
 
 
 def _virtual(domain: Domain, host: Host) -> Iterator[Choice]:

@@ -5,6 +5,7 @@ no table is proposed that might do twice what the script goes on doing.
 """
 
 import os
+from contextlib import suppress
 
 from vfio_hooks.event import OPERATIONS
 from vfio_hooks.hook.scripts import executables
@@ -44,6 +45,19 @@ def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
     places = [(f"{home}/{op}/{subop}", op) for op, subop in OPERATIONS.items()]
     places += [(f"{hooks}/qemu.kept", ""), (f"{hooks}/qemu.d", "")]
     return [_script(path, op, vm, root) for place, op in places for path in executables(place)]
+
+
+def doing(hooks: str, vm: str, root: str = "/") -> dict[str, str]:
+    """What a VM's scripts do that tables do, too: by the table's name the lines, "start.sh:12".
+    Nothing of a script that cannot be read, which `check` tells of."""
+    found: dict[str, list[str]] = {}
+    with suppress(OSError):
+        for script in scripts(hooks, vm, root):
+            for one in script.verdicts:
+                if one.kind == "table":
+                    places = found.setdefault(one.table, [])
+                    places.append(f"{os.path.basename(one.file)}:{one.line}")
+    return {table: ", ".join(dict.fromkeys(places)) for table, places in found.items()}
 
 
 def _script(path: str, op: str, vm: str, root: str) -> Script:
