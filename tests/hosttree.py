@@ -122,7 +122,7 @@ def guides_host(root: Path) -> Path:
         ("0000:07:10.1", "0x020000", "8086:10ed", 0),
         ("0000:07:10.3", "0x020000", "8086:10ed", 0),
     ):
-        add_pci(root, address, "vfio-pci", address[5:10], device_class, ids)
+        add_pci(root, address, "vfio-pci", str(int(address[5:7], 16)), device_class, ids)
         folder = root / "sys/bus/pci/devices" / address
         _write(folder / "numa_node", str(node))
         if address.startswith("0000:07:10"):
