@@ -121,3 +121,10 @@ def test_what_is_not_edited_is_written_as_it_was(text: str) -> None:
 def test_what_is_no_domain_is_told(text: str) -> None:
     with pytest.raises(HookError):
         repin(text.encode(), CHOSEN)
+
+
+@pytest.mark.parametrize("count", ["-1", "auto", "ä"])
+def test_numbers_that_are_none_are_told_in_a_line(count: str) -> None:
+    xml = DOMAIN.format(cputune="").replace("<iothreads>2<", f"<iothreads>{count}<")
+    with pytest.raises(HookError, match="the pins cannot be written into the domain XML"):
+        repin(xml.encode(), CHOSEN)

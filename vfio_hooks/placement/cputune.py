@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vfio_hooks.domain.devices import idle_vcpus, iothread_ids
 from vfio_hooks.domain.editing import add, reach, remove
 from vfio_hooks.domain.text import editable, written
+from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.placement.choice import Placement
 
@@ -19,6 +20,16 @@ def repin(xml: bytes, chosen: Placement) -> bytes:
     """The XML with the pins of a placement in place of its own. Raises HookError for what is no
     domain's XML, or has numbers that are none."""
     root = editable(xml)
+    try:
+        return _repinned(root, xml, chosen)
+    except ValueError as error:
+        raise HookError(
+            f"the pins cannot be written into the domain XML: {error}",
+            "correct it: virsh edit, then try again",
+        ) from None
+
+
+def _repinned(root: "_Element", xml: bytes, chosen: Placement) -> bytes:
     tune = reach(root, "cputune")
     for tag in ("vcpupin", "emulatorpin", "iothreadpin"):
         for old in tune.findall(tag):
