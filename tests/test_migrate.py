@@ -272,3 +272,28 @@ def test_it_is_shown_line_by_line(migrate: Any, command: Command) -> None:
 
 def test_bash_is_there_to_check_what_was_cut() -> None:
     assert shutil.which("bash")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("echo 2049 > /proc/sys/vm/nr_hugepages", "mistake"),
+        ("echo 2048 > /proc/sys/vm/nr_hugepages", "table"),
+        ("sysctl -w vm.nr_hugepages=4096", "mistake"),
+        ("echo 5 > /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "mistake"),
+        ("echo 4 > /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "table"),
+        ('echo "$pages" > /proc/sys/vm/nr_hugepages', "table"),
+    ],
+)
+def test_more_pages_than_the_vm_needs_are_a_mistake(
+    command: Command, tmp_path: Path, line: str, kind: str
+) -> None:
+    """A VM of 4 GiB. The table takes the line's place all the same."""
+    xml = tmp_path / "win11.xml"
+    xml.write_text(domain_xml(more="<memory>4194304</memory>"))
+    script(command, f"#!/bin/sh\n{line}\n")
+    places = ("--root", str(command.host), "--config-dir", str(command.hooks))
+    told = command("migrate", "win11", *places, "--xml", str(xml), "--json").json
+    (verdict,) = told["scripts"][0]["lines"]
+    assert (verdict["kind"], list(told["tables"])) == (kind, ["hugepages"])
+    assert kind == "table" or "that the VM's 4 GiB need" in verdict["why"]

@@ -18,8 +18,10 @@ from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, load
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.event import OPERATIONS, Event
+from vfio_hooks.host.memory import default_page_size
 from vfio_hooks.migrate import Script, scripts
 from vfio_hooks.migrate.aside import FOLDER, Change, carry_out, changes, put_back
+from vfio_hooks.migrate.pages import compared
 from vfio_hooks.migrate.tables import Table, tables, toml
 from vfio_hooks.migrate.verdicts import Sort, Verdict
 from vfio_hooks.paths import Paths
@@ -32,6 +34,7 @@ _WORDS: dict[Sort, tuple[str, Style]] = {
     "mistake": ("mistake", "yellow"),
     "unread": ("not read", "red"),
 }
+_USUAL_PAGE = 2048
 _EPILOG = f"""\
 It reads the executables in the VM's folder and in qemu.d itself, a hook that was kept, and the
 files that these source or call. It runs none of them. For each line that changes the host, it says
@@ -89,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"folders",
             "vfio-hooks init writes a first vm.toml",
         )
+    found = _compared(found, arguments, here)
     cut = changes(found, home)
     made, doubled = _tables(found, cut)
     if arguments.json:
@@ -100,6 +104,18 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.write:
         return 0
     return _carry_out(arguments, here, cut, made)
+
+
+def _compared(found: list[Script], arguments: argparse.Namespace, here: Paths) -> list[Script]:
+    """The scripts, held against the VM's memory; as they are where libvirt cannot be asked."""
+    try:
+        domain = one_domain(arguments, here.host()).domain
+    except HookError:
+        if arguments.xml:
+            raise
+        return found
+    usual = default_page_size(here.host()) or _USUAL_PAGE
+    return [compared(script, domain, usual) for script in found]
 
 
 def _tables(
