@@ -1,5 +1,6 @@
 """Domains in the styles of other tools, each on a host that it may be from, and what check has to
-find: written down by hand, from the documents that the rules name, before they were tried."""
+find. What it found was read by hand against the documents that the rules name; where it was wrong
+the rules were mended, and the lists are what is right."""
 
 from collections.abc import Callable
 from pathlib import Path
