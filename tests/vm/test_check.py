@@ -38,7 +38,8 @@ def check(guest: Guest, domain: Domain | None = None) -> dict[str, str]:
     # Under emulation the kernel of one release keeps its TSC, that of the other gives it up.
     assert ("clock-not-tsc" in told) == (guest.read(CLOCK) != "tsc\n")
     told.pop("clock-not-tsc", None)
-    # An emulated CPU of a busy machine may stand still for long, and the kernel says so.
+    # An emulated CPU of a busy machine may stand still for long, and the kernel says so; test_why
+    # has what a healthy one may say.
     told.pop("kernel-said", None)
     return told
 
