@@ -124,7 +124,7 @@ def test_all_is_as_before_after_every_round(busy: Guest) -> None:
         if kind != "there later":
             # One of the host's, and one of the VM's.
             switch(busy, False, 7, 5)
-        if kind == "back while it runs":
+        if kind == "back while it runs" or busy.release == "bookworm":
             switch(busy, True, 7, 5)
         busy.destroy(NAME)
         switch(busy, True, 7, 5)
