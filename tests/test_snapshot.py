@@ -68,6 +68,9 @@ def laptop(command: Command) -> Command:
         ("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "schedutil"),
         ("sys/devices/system/cpu/cpufreq/policy0/scaling_available_governors", "performance"),
         ("sys/devices/system/cpu/cpufreq/policy0/affected_cpus", "0-7"),
+        ("sys/devices/system/cpu/cpu0/power/pm_qos_resume_latency_us", "90"),
+        ("sys/fs/cgroup/system.slice/tuned.service/cgroup.procs", "77"),
+        ("run/tlp/last_pwr", "1"),
         ("proc/77/stat", f"77 (kswapd0) S 2 0 0 0 -1 {0x208040} {'0 ' * 12}770 0 0"),
         ("proc/77/status", "Name:\tkswapd0\nCpus_allowed_list:\t0-7"),
         ("proc/78/stat", f"78 (firefox) S 2 0 0 0 -1 64 {'0 ' * 12}780 0 0"),
@@ -121,6 +124,19 @@ def test_a_file_stands_for_the_host(laptop: Command, archive: str, words: tuple[
     expected = live.out.replace("enx9c6b00123456", "enx000000000000").replace(OWN, uuid)
     assert (captured.code, captured.out, captured.err) == (live.code, expected, live.err)
     assert live.out or live.err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sys/devices/system/cpu/cpu0/power/pm_qos_resume_latency_us",
+        "sys/fs/cgroup/system.slice/tuned.service",
+        "run/tlp/last_pwr",
+    ],
+)
+def test_who_governs_power_is_in_it(archive: str, name: str) -> None:
+    with tarfile.open(archive) as tar:
+        assert f"vfio-hooks-host/{name}" in tar.getnames()
 
 
 def test_nothing_private_is_in_it(archive: str) -> None:

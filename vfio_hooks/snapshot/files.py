@@ -22,6 +22,7 @@ _PROC = """
 _CPUS = """
     {online,offline,possible,present,isolated,nohz_full,smt/*,vulnerabilities/*,modalias,cpufreq}
     cpu[0-9]*/{online,cpu_capacity,cpufreq,topology/*} cpu[0-9]*/cache/index[0-9]*/*
+    cpu[0-9]*/power/pm_qos_resume_latency_us
     cpufreq/{boost,policy[0-9]*/*,{,policy[0-9]*/}{schedutil,ondemand,conservative}/*}
     intel_pstate/* amd_pstate/*
 """
@@ -41,12 +42,13 @@ _SYS = """
     devices/system/clocksource/clocksource0/* firmware/{efi,acpi,acpi/tables/{DMAR,IVRS}}
     fs/cgroup/cgroup.{controllers,subtree_control} fs/cgroup/cpuset/cpuset.cpus
     fs/cgroup/{*.slice,*.scope} fs/cgroup/{*.slice,*.scope}/cpuset.cpus*
+    fs/cgroup/system.slice/{power-profiles-daemon,tuned,tuned-ppd,auto-cpufreq}.service
     kernel/iommu_groups/*/{type,devices/*} kernel/irq/[0-9]*/actions
     kernel/mm/{hugepages/*,transparent_hugepage,ksm}/* module/* module/*/{refcnt,initstate}
     module/{kvm,kvm_amd,kvm_intel,vfio*,apparmor,snd_hda_intel,pcie_aspm}/parameters/*
 """
 _OTHER = """
-    /run/udev/data/{c226:*,+sound:card*}
+    /run/udev/data/{c226:*,+sound:card*} /run/tlp/last_pwr
     /run/systemd/system /dev/kvm /dev/vfio /etc/modules /etc/initramfs-tools/modules
     /etc/{mkinitcpio.conf,mkinitcpio.conf.d/*,modules-load.d/*,dracut.conf.d/*}
     {/etc,/run,/usr/lib,/lib}/modprobe.d/*.conf
