@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import hotplug
-from tests.fakes.cpufreq import FOLDER, add_policy
+from tests.fakes.cpufreq import FOLDER, LATENCY, add_latency, add_policy
 from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
@@ -256,7 +256,63 @@ def test_a_preference_that_is_shown_is_claimed_in_any_case() -> None:
     assert all(step.required for step in plan(PREPARE, a_vm(0), Options(), kernel))
 
 
-@pytest.mark.parametrize("options", [{"governor": "per formance"}, {"min_freq": 0}])
+def latencies(kernel: Kernel) -> dict[int, str]:
+    """The limit of each CPU, as its file shows it."""
+    return {
+        int(path.split("/")[5].removeprefix("cpu")): text.strip()
+        for path, text in kernel.files.items()
+        if path.endswith(LATENCY)
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    # The kernel's own 0 is no limit at all.
+    [(0, "n/a"), (1, "1"), (20, "20"), ((1 << 31) - 2, "2147483646")],
+)
+def test_the_exit_latency_of_the_vms_cpus_alone(asked: int, shown: str, memory: Path) -> None:
+    kernel = a_host()
+    add_latency(kernel, *range(8))
+    kernel.files[f"/sys/devices/system/cpu/cpu3/power/{LATENCY}"] = "90\n"
+    before, host = kernel.state(), latencies(kernel)
+    engine = Engine(kernel, StateFolder(str(memory)), Lines())
+    steps = list(plan(PREPARE, a_vm(2, 3), Options(max_exit_latency=asked), kernel))
+    engine.perform("prepare", uuid(1), "vm", partial(_these, steps))
+    assert latencies(kernel) == {**host, 2: shown, 3: shown}
+    assert engine.undo("release", uuid(1)) == []
+    assert kernel.state() == before
+
+
+@pytest.mark.parametrize(
+    ("domain", "options", "cpus"),
+    [(a_vm(5), {}, [5]), (a_vm(), {}, [*range(8)]), (a_vm(5), {"cpus": "all"}, [*range(8)])],
+)
+def test_whose_exit_latency(domain: Domain, options: dict[str, Any], cpus: list[int]) -> None:
+    kernel = a_host()
+    kernel.files[hotplug.ONLINE] = "0-7\n"
+    add_latency(kernel, *range(8))
+    steps = planned(kernel, domain, max_exit_latency=20, **options)
+    found = [step for step in steps if LATENCY in step]
+    assert found == [f"/sys/devices/system/cpu/cpu{cpu}/power/{LATENCY}=20" for cpu in cpus]
+
+
+def test_a_cpu_without_such_a_limit_is_told() -> None:
+    kernel = a_host()
+    add_latency(kernel, 2)
+    with pytest.raises(HookError, match="CPU 3 has no limit for its idle states"):
+        planned(kernel, a_vm(2, 3), max_exit_latency=0)
+    assert not any(LATENCY in step for step in planned(kernel, a_vm(2, 3)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"governor": "per formance"},
+        {"min_freq": 0},
+        {"max_exit_latency": -1},
+        {"max_exit_latency": (1 << 31) - 1},
+    ],
+)
 def test_options_that_are_none(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Options(**options)
@@ -264,8 +320,12 @@ def test_options_that_are_none(options: dict[str, Any]) -> None:
 
 WISHES: tuple[dict[str, Any], ...] = (
     {},
-    {"governor": "powersave", "energy_performance_preference": "balance_power"},
-    {"governor": "powersave", "min_freq": 2_800_000},
+    {
+        "governor": "powersave",
+        "energy_performance_preference": "balance_power",
+        "max_exit_latency": 0,
+    },
+    {"governor": "powersave", "min_freq": 2_800_000, "max_exit_latency": 50},
 )
 
 
@@ -279,6 +339,7 @@ def test_any_order_of_vms_in_active_mode_ends_where_it_began(
     driver: str, governor: str, order: Sequence[int]
 ) -> None:
     kernel = a_host(driver, governor)
+    add_latency(kernel, *range(8))
     before = kernel.state()
     running: list[int] = []
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
@@ -297,6 +358,9 @@ def test_any_order_of_vms_in_active_mode_ends_where_it_began(
                 running.append(vm)
             newest = WISHES[running[-1]].get("governor", "performance") if running else governor
             assert kernel.read(f"{FOLDER}/policy1/scaling_governor") == newest
+            wanted = [WISHES[vm].get("max_exit_latency") for vm in running]
+            limits = [str(limit or "n/a") for limit in wanted if limit is not None]
+            assert latencies(kernel)[2] == (limits or ["0"])[-1]
         for vm in list(running):
             stop(vm)
         assert kernel.state() == before

@@ -10,6 +10,7 @@ from typing import Protocol
 
 FOLDER = "/sys/devices/system/cpu/cpufreq"
 PREFERENCES = "default performance balance_performance balance_power power"
+LATENCY = "pm_qos_resume_latency_us"
 ACTIVE = ("intel_pstate", "amd-pstate-epp")
 
 TUNABLES = {
@@ -62,6 +63,19 @@ def add_policy(
         kernel.files[f"{FOLDER}/policy{number}/{name}"] = text + "\n"
     if not active:
         _enter(kernel, f"{FOLDER}/policy{number}", governor)
+
+
+def add_latency(kernel: Files, *cpus: int) -> None:
+    """Give these CPUs their files for the exit latency that their idle states may have."""
+    for cpu in cpus:
+        kernel.files[f"/sys/devices/system/cpu/cpu{cpu}/power/{LATENCY}"] = "0\n"
+
+
+def latency_shown(name: str, text: str) -> str:
+    """What the file shows after a write: see drivers/base/power/sysfs.c."""
+    if text != "n/a" and not 0 <= int(text) < (1 << 31) - 1:
+        raise OSError(errno.EINVAL, "Invalid argument", name)
+    return text
 
 
 def shown(kernel: Files, name: str, text: str) -> str:

@@ -219,6 +219,8 @@ class Kernel(Bus, Memory, WritableHost):
         text = self.turns.get((name, text), text)
         if name.startswith(cpufreq.FOLDER):
             return cpufreq.shown(self, name, text)
+        if name.endswith(f"/{cpufreq.LATENCY}"):
+            return cpufreq.latency_shown(name, text)
         if name.endswith("/driver_override"):
             return text or "(null)"
         if name.endswith("/cpuset.cpus"):

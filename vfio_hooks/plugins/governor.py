@@ -5,8 +5,8 @@ one policy of the kernel, and are set together. Every policy gets its own former
 including its governor's tunables, which the kernel may have forgotten.
 If all CPUs of a policy are offline when the VM stops, it gets its values back when they are online,
 with the next event of a VM that has a vm.toml, or by vfio-hooks undo.
-If several VMs need different values for a policy, the VM that was started last decides, and when it
-stops, the VM before it.
+If several VMs need different values for a policy or a CPU, the VM that was started last decides,
+and when it stops, the VM before it.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,9 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
+from vfio_hooks.host.cpu import CPUS, online
 from vfio_hooks.host.cpufreq import FOLDER, Policy, boost_switch, policies
-from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.modules import is_known
 from vfio_hooks.knobs import EnergyPreference, File, Frequency, Governor, Module
 from vfio_hooks.knobs.module import LOADED
@@ -26,6 +27,8 @@ from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step
 
+_LONGEST = (1 << 31) - 2
+"""The kernel keeps one more for "no limit"."""
 INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 
@@ -45,12 +48,24 @@ class Options:
     """Whether turbo frequencies are on, for all CPUs of the host."""
     min_freq: int | None = None
     """The lowest frequency in kHz, rounded up to one that the CPU has."""
+    max_exit_latency: int | None = None
+    """How many microseconds the CPUs may take at most to wake from an idle state (C-state). Deeper
+    states are not used. With 0 only states without any exit latency remain: an x86 CPU then never
+    sleeps but polls, at full power, even while the guest does nothing. Without this key there is no
+    limit. What this host's states take is in /sys/devices/system/cpu/cpu0/cpuidle/state*/latency;
+    without cpuidle there are no such states, and the limit has no effect. The kernel's own file,
+    power/pm_qos_resume_latency_us of each CPU, shows this 0 as "n/a"; a 0 there means no limit."""
 
     def __post_init__(self) -> None:
         if not self.governor.isidentifier():
             raise ValueError('governor must be the name of a governor, such as "performance"')
         if self.min_freq is not None and self.min_freq <= 0:
             raise ValueError("min_freq must be a number of kHz, such as 2800000")
+        if self.max_exit_latency is not None and not 0 <= self.max_exit_latency <= _LONGEST:
+            raise ValueError(
+                "max_exit_latency must be a number of microseconds, such as 20; leave it out for "
+                "no limit"
+            )
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
@@ -65,6 +80,13 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         yield _boost(options.boost, host)
     for policy in chosen:
         yield from _policy_steps(policy, options, host)
+    if options.max_exit_latency is not None:
+        yield from _latency_steps(options.max_exit_latency, _cpus(domain, options, host), host)
+
+
+def _cpus(domain: Domain, options: Options, host: Host) -> CpuSet:
+    is_all = options.cpus == "all" or not domain.pinned
+    return online(host) if is_all else domain.pinned
 
 
 def _chosen(domain: Domain, options: Options, host: Host) -> list[Policy]:
@@ -176,3 +198,20 @@ def _frequency(policy: Policy, wanted: int, boosted: bool) -> int:
             f"they go from {policy.lowest} to {policy.highest}",
         )
     return next((one for one in policy.frequencies if one >= wanted), wanted)
+
+
+def _latency_steps(longest: int, cpus: CpuSet, host: Host) -> Iterator[Step]:
+    """A limit for each CPU alone: /dev/cpu_dma_latency would keep all of the host awake, and only
+    for as long as a program has it open.
+
+    The kernel's file has "n/a" for the strictest limit of 0, as 0 stands for none there; see
+    drivers/base/power/sysfs.c.
+    """
+    for cpu in sorted(cpus):
+        path = f"{CPUS}/cpu{cpu}/power/pm_qos_resume_latency_us"
+        if not host.exists(path):
+            raise HookError(
+                f"governor: CPU {cpu} has no limit for its idle states ({path} is not there)",
+                "remove max_exit_latency from [governor], or boot a kernel with CONFIG_PM",
+            )
+        yield Step("governor", File(path), Override(str(longest or "n/a")))

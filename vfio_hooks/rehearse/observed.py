@@ -167,12 +167,15 @@ def interrupts() -> Iterator[tuple[str, str]]:
 
 
 def processors() -> Iterator[tuple[str, str]]:
-    """Each cpufreq policy's governor and limits."""
+    """Each cpufreq policy's governor and limits; the exit latency that each CPU may have."""
     names = ("scaling_governor", "scaling_min_freq", "scaling_max_freq")
     for policy in sorted(Path("/sys/devices/system/cpu/cpufreq").glob("policy*")):
         for name in (*names, "energy_performance_preference"):
             if (policy / name).exists():
                 yield f"cpufreq {policy.name} {name}", read(policy / name)
+    limits = Path("/sys/devices/system/cpu").glob("cpu*/power/pm_qos_resume_latency_us")
+    for limit in sorted(limits):
+        yield f"{limit.parts[-3]} {limit.name}", read(limit)
 
 
 def memory() -> Iterator[tuple[str, str]]:
