@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.hosttree import domain_xml
 from vfio_hooks.check.rule import Guest, Patient
@@ -60,10 +61,11 @@ def patient(
     a key: "pci.group=bind"."""
     paths = Paths(f"{root}/etc/libvirt/hooks", f"{root}/{state}", str(root))
     options = dict(map(_options, tables.split()))
-    return Patient(Host(str(root)), paths, guest(xml) if xml else None, options)
+    stopped = (options["service"].name,) if "service" in options else ()
+    return Patient(Host(str(root)), paths, guest(xml) if xml else None, options, stopped=stopped)
 
 
-def _options(word: str) -> tuple[str, object]:
+def _options(word: str) -> tuple[str, Any]:
     name, _, rest = word.partition(".")
     key, _, value = rest.partition("=")
     return name, load(name).Options(**({key: value} if key else {}))

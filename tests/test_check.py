@@ -165,6 +165,22 @@ def test_the_other_vms_are_those_that_are_defined(command: Command) -> None:
     assert "CPU 4 of its vCPUs is also for the vCPUs of linux" in told
 
 
+def test_a_service_that_the_vm_stops_is_no_rival(command: Command) -> None:
+    (command.host / "sys/fs/cgroup/system.slice/tuned.service").mkdir(parents=True)
+    (command.host / "etc/libvirt/qemu").mkdir(parents=True)
+    (command.host / "etc/libvirt/qemu/win11.xml").write_text(domain_xml())
+    folder = command.hooks / "qemu.d/win11"
+    folder.mkdir(parents=True)
+    cups = '[[service]]\nunit = "cups"\n'
+    for more, is_told in (
+        ("", True),
+        ('[[service]]\nunit = "tuned"\naction = "restart"\n', True),
+        ('[[service]]\nunit = "tuned"\n', False),
+    ):
+        (folder / "vm.toml").write_text(f"[governor]\n{more}{cups}")
+        assert ("governor-rivals" in command.here("check", "win11").out) == is_told
+
+
 def test_who_does_what_can_be_fixed_is_told(command: Command, tmp_path: Path) -> None:
     (tmp_path / "win11.xml").write_text(domain_xml())
     words = "check", "--xml", str(tmp_path / "win11.xml")

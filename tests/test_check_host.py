@@ -52,6 +52,16 @@ def policy(driver: str, governor: str, governors: str = "performance schedutil")
     }
 
 
+SYSTEM = "sys/fs/cgroup/system.slice"
+V1_SYSTEM = "sys/fs/cgroup/systemd/system.slice"
+USER = "sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service"
+
+
+def service(name: str, folder: str = SYSTEM) -> Tree:
+    """A service that runs has a control group."""
+    return {f"{folder}/{name}.service/": ""}
+
+
 def bar(start: int, size: int) -> Tree:
     lines = [f"{start:#018x} {start + size - 1:#018x} {WIDE}", f"{0:#018x} {0:#018x} {0:#018x}"]
     return {**CARD, f"sys/bus/pci/devices/{GPU}/resource": "\n".join(lines)}
@@ -122,6 +132,13 @@ FOUND = [
     case("cpufreq-driver-old", {**policy("acpi-cpufreq", "schedutil"), "proc/cpuinfo": AMD}),
     case("cpufreq-driver-old", {**policy("acpi-cpufreq", "schedutil"), "proc/cpuinfo": INTEL}),
     case("governor-slow", policy("acpi-cpufreq", "powersave")),
+    case("governor-rivals", service("power-profiles-daemon"), win11(), "governor"),
+    case("governor-rivals", service("tuned"), win11(), "governor service.unit=cups"),
+    case("governor-rivals", service("auto-cpufreq", V1_SYSTEM), win11(), "governor"),
+    case("governor-rivals", service("snap.auto-cpufreq.service"), win11(), "governor"),
+    case("governor-rivals", service("gamemoded", USER), win11(), "governor"),
+    case("governor-rivals", service("gamemoded", f"{USER}/app.slice"), win11(), "governor"),
+    case("governor-rivals", {"run/tlp/last_pwr": "0"}, win11(), "governor"),
     case("clock-not-tsc", {f"{CLOCK}/current_clocksource": "hpet", "proc/cpuinfo": AMD}),
     case("mitigations-off", {"proc/cmdline": "quiet mitigations=off"}),
     case("cpus-isolated-at-boot", {"proc/cmdline": "isolcpus=2-3 nohz_full=2-3"}),
@@ -217,6 +234,12 @@ SILENT = [
     case("cpufreq-driver-old", {**policy("amd-pstate-epp", "powersave"), "proc/cpuinfo": AMD}),
     case("governor-slow", policy("intel_pstate", "powersave")),
     case("governor-slow", policy("acpi-cpufreq", "powersave"), win11(), "governor"),
+    # Nothing of [governor] is to be kept.
+    case("governor-rivals", service("tuned"), win11(), "cpus"),
+    case("governor-rivals", service("tuned")),
+    case("governor-rivals", service("irqbalance"), win11(), "governor"),
+    case("governor-rivals", {"run/tlp/": ""}, win11(), "governor"),
+    case("governor-rivals", service("tuned"), win11(), "governor service.unit=tuned"),
     case("clock-not-tsc", {f"{CLOCK}/current_clocksource": "tsc", "proc/cpuinfo": AMD}),
     case("clock-not-tsc", {f"{CLOCK}/current_clocksource": "kvm-clock", "proc/cpuinfo": AMD}),
     case("mitigations-off", {"proc/cmdline": "mitigations=off mitigations=auto"}),
@@ -311,6 +334,29 @@ def test_what_takes_a_card_off_nvidia_depends_on_the_others(
     found = examine(patient(grow(tmp_path, {**GEFORCE, **other}), win11(passed=(GPU,))))
     (seen,) = (one.seen for one in found if one.rule.name == "nvidia-holds-card")
     assert seen.do.splitlines()[0] == told
+
+
+@pytest.mark.parametrize(
+    ("tree", "told"),
+    [
+        (service("tuned"), ['in vm.toml: [[service]] with unit = "tuned.service"']),
+        # Then the desktop starts tuned again.
+        (
+            {**service("tuned"), **service("tuned-ppd")},
+            ["choose the power profile before the VM starts, and keep it until the VM stops"],
+        ),
+        (
+            {**service("tuned"), **service("snap.auto-cpufreq.service")},
+            [
+                'in vm.toml: [[service]] with unit = "tuned.service"',
+                'in vm.toml: [[service]] with unit = "snap.auto-cpufreq.service.service"',
+            ],
+        ),
+    ],
+)
+def test_what_keeps_others_off_the_governor(tmp_path: Path, tree: Tree, told: list[str]) -> None:
+    found = examine(patient(grow(tmp_path, tree), win11(), "governor"))
+    assert [one.seen.do for one in found if one.rule.name == "governor-rivals"] == told
 
 
 def test_every_rule_has_both() -> None:

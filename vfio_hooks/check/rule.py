@@ -36,7 +36,7 @@ class Patient:
     of the area "domain" are then not asked. `tables` are the facilities that the VM's vm.toml
     has, with their options: what they change for the VM's run needs no advice. `others` are the
     other domains that are defined, as far as they are known; `refusals` is why the VM would not
-    start now, by its plan."""
+    start now, by its plan. `stopped` are the services that the vm.toml stops for the VM's run."""
 
     host: Host
     paths: Paths
@@ -44,6 +44,7 @@ class Patient:
     tables: Mapping[str, object] = field(default_factory=dict)
     others: tuple[Domain, ...] = ()
     refusals: tuple[HookError, ...] = ()
+    stopped: tuple[str, ...] = ()
 
     @cached_property
     def topology(self) -> Topology:

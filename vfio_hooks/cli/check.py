@@ -10,6 +10,8 @@ from vfio_hooks.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vfio_hooks.check.rule import Guest
     from vfio_hooks.config import Config
     from vfio_hooks.domain import Domain
@@ -73,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     tables = {table.name: table.options for table in config.tables} if config else {}
     others = _others(arguments, guest, here.host()) if guest else ()
     refusals = _refusals(guest, config, here)
-    patient = Patient(here.host(), here, guest, tables, others, refusals)
+    stopped = tuple(_stopped(config)) if config else ()
+    patient = Patient(here.host(), here, guest, tables, others, refusals, stopped)
     if arguments.fix:
         return fix.run(arguments, patient, quiet)
     found = examine(patient, quiet)
@@ -101,6 +104,13 @@ def _refusals(
         return forecast(guest.domain, config, here, events).outlooks[-1].failures
     except HookError as error:
         return (error,)
+
+
+def _stopped(config: "Config") -> "Iterator[str]":
+    """The services that do not run while the VM does."""
+    for table in config.tables:
+        if table.name == "service" and table.options.action == "stop":
+            yield table.options.name
 
 
 def _how_to_fix(arguments: argparse.Namespace, guest: "Guest | None", host: "Host") -> str:
