@@ -69,7 +69,14 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
         ),
         (
             ("governor", "governor-end"),
-            {"governor": {"governor": "performance", "min_freq": 3600000, "boost": False}},
+            {
+                "governor": {
+                    "governor": "performance",
+                    "min_freq": 3600000,
+                    "max_exit_latency": 0,
+                    "boost": False,
+                }
+            },
         ),
         (
             ("hugepages-2",),

@@ -353,6 +353,26 @@ MEANINGS = (
         ("boost",),
     ),
     Meaning(
+        rf"^write n/a ?> ?{_CPU}pm_qos_resume_latency_us$",
+        "table",
+        "governor",
+        "the VM's CPUs use no idle state that takes time to leave",
+        ("max_exit_latency=0",),
+    ),
+    Meaning(
+        rf"^write 0 ?> ?{_CPU}pm_qos_resume_latency_us$",
+        "needless",
+        "governor",
+        "0 means no limit in this file, and there is none without max_exit_latency",
+    ),
+    Meaning(
+        rf"^write (?P<max_exit_latency>\d+) ?> ?{_CPU}pm_qos_resume_latency_us$",
+        "table",
+        "governor",
+        "the VM's CPUs use only idle states that they leave in this time",
+        ("max_exit_latency",),
+    ),
+    Meaning(
         rf"^write (?P<no_turbo>[01]) ?> ?{_CPU}no_turbo$",
         "table",
         "governor",

@@ -20,7 +20,8 @@ _ORDER = (
 _MULTIPLE = ("service", "sriov", "shm", "write", "process", "usb")
 _UNIQUE = {"service": "unit", "shm": "name", "write": "path", "process": "command", "usb": "port"}
 _NUMBERS = (
-    *("min_freq", "vlan", "vf", "drop_caches", "ksm", "swappiness", "compaction_proactiveness"),
+    *("min_freq", "max_exit_latency", "vlan", "vf", "drop_caches", "ksm", "swappiness"),
+    "compaction_proactiveness",
     *("zone_reclaim_mode", "stat_interval", "numa_balancing", "nmi_watchdog", "soft_watchdog"),
     "sched_rt_runtime_us",
 )
