@@ -64,6 +64,11 @@ def test_what_a_vm_makes_of_it(host: Guest) -> None:
     tables = "".join(f"[{name}]\n" for name in ("pci", "cpus", "irqs", "governor", "memory"))
     host.put(f"{FOLDER}/vm.toml", tables)
     assert set(check(host, whole)) == WITH_VM
+    host.run("systemd-run --unit=tuned sleep infinity")
+    assert "tuned is in use" in check(host, whole)["governor-rivals"]
+    host.put(f"{FOLDER}/vm.toml", f'{tables}[[service]]\nunit = "tuned"\n')
+    assert set(check(host, whole)) == WITH_VM
+    host.run("systemctl stop tuned")
     part = Domain(VM.name, (HostDevice(GPU_GROUP[0]), HostDevice(BOOT_VGA)), pins=VM.pins)
     host.put(f"{FOLDER}/vm.toml", "[cpus]\n[irqs]\n[governor]\n[memory]\n")
     assert set(check(host, part)) - WITH_VM == {"group-shared", "boot-display-passed"}

@@ -14,10 +14,10 @@ from tests.vm.guest import Guest
 FOLDER = "/sys/devices/system/cpu/cpufreq"
 # What each of three VMs wants of which CPUs; CPU 1 and 2 are wanted by all of them.
 VMS = {
-    "fast": ({0: "1", 1: "2"}, "[governor]"),
+    "fast": ({0: "1", 1: "2"}, "[governor]\nmax_exit_latency = 0"),
     "steady": (
         {0: "2", 1: "3"},
-        '[governor]\ngovernor = "ondemand"\nmin_freq = 2000000',
+        '[governor]\ngovernor = "ondemand"\nmin_freq = 2000000\nmax_exit_latency = 50',
     ),
     "slow": ({}, '[governor]\ngovernor = "powersave"'),
 }
@@ -33,13 +33,13 @@ def vms(hooked: Guest) -> Iterator[Direct]:
 
 
 def policies(vms: Direct) -> list[str]:
-    """Governor and lowest frequency (kHz) of each policy."""
-    line = f"cd {FOLDER}; paste policy?/scaling_governor; paste policy?/scaling_min_freq"
-    governors, lowest = vms.guest.run(line).stdout.splitlines()
-    return [
-        f"{governor} {frequency}"
-        for governor, frequency in zip(governors.split(), lowest.split(), strict=True)
-    ]
+    """Governor, lowest frequency (kHz) and longest exit latency (µs) of each policy."""
+    line = (
+        f"cd {FOLDER}; paste policy?/scaling_governor; paste policy?/scaling_min_freq; "
+        "paste ../cpu?/power/pm_qos_resume_latency_us"
+    )
+    told = (words.split() for words in vms.guest.run(line).stdout.splitlines())
+    return [" ".join(policy) for policy in zip(*told, strict=True)]
 
 
 def expected(host: list[str], running: list[str]) -> list[str]:
@@ -52,6 +52,8 @@ def expected(host: list[str], running: list[str]) -> list[str]:
             found[cpu][0] = governors[name]
             if name == "steady":
                 found[cpu][1] = "2800000"
+            if limit := {"fast": "n/a", "steady": "50"}.get(name):
+                found[cpu][2] = limit
     return [" ".join(policy) for policy in found]
 
 
