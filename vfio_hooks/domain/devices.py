@@ -57,19 +57,22 @@ class MemoryDevice:
 
 def usb_devices(root: Element) -> Iterator[UsbDevice]:
     for source in root.iterfind("devices/hostdev[@type='usb']/source"):
-        vendor, product, address = map(source.find, ("vendor", "product", "address"))
-        ids = [number(part.get("id", "0")) for part in (vendor, product) if part is not None]
-        bus = 0 if address is None else number(address.get("bus", "0"))
-        # Since libvirt 12 a port may stand for the device's number.
-        device, port = (
-            None if address is None else address.get(name) for name in ("device", "port")
-        )
-        yield UsbDevice(
-            ids="{:04x}:{:04x}".format(*ids) if len(ids) == 2 else None,
-            address=None if device is None else (bus, number(device)),
-            optional=source.get("startupPolicy") in ("optional", "requisite"),
-            path=None if port is None else f"{bus}-{port}",
-        )
+        yield usb_device(source)
+
+
+def usb_device(source: Element) -> UsbDevice:
+    """What the <source> of a USB <hostdev> names."""
+    vendor, product, address = map(source.find, ("vendor", "product", "address"))
+    ids = [number(part.get("id", "0")) for part in (vendor, product) if part is not None]
+    bus = 0 if address is None else number(address.get("bus", "0"))
+    # Since libvirt 12 a port may stand for the device's number.
+    device, port = (None if address is None else address.get(name) for name in ("device", "port"))
+    return UsbDevice(
+        ids="{:04x}:{:04x}".format(*ids) if len(ids) == 2 else None,
+        address=None if device is None else (bus, number(device)),
+        optional=source.get("startupPolicy") in ("optional", "requisite"),
+        path=None if port is None else f"{bus}-{port}",
+    )
 
 
 def shared_memories(root: Element) -> Iterator[SharedMemory]:
