@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.vm import qmp
 from tests.vm.direct import Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
@@ -15,6 +16,7 @@ from tests.vm.hardware import GPU_USB, USB
 from tests.vm.lending import managed_vm
 
 BOTH = "0627:0001"
+ROUNDS = 20
 HOSTDEV = """\
 <hostdev mode='subsystem' type='usb'><source>\
 <address bus='{}' device='{}'/></source></hostdev>"""
@@ -119,3 +121,53 @@ def test_a_device_that_the_domain_is_given(hooked: Guest) -> None:
         assert set(drivers(hooked)) == set(before)
         hooked.destroy(domain.name)
         assert drivers(hooked) == before
+
+
+BY_IDS = """\
+<hostdev mode='subsystem' type='usb'><source>\
+<vendor id='0x056a'/><product id='0x0000'/></source></hostdev>"""
+IN_THE_VM = (
+    "folder=$(dirname $(grep -l 056a /sys/bus/usb/devices/*/idVendor)) &&"
+    " node=$(printf /dev/bus/usb/%03d/%03d $(cat $folder/busnum) $(cat $folder/devnum)) &&"
+    ' ls -l /proc/$(cat /run/libvirt/qemu/follows.pid)/fd | grep -q " -> $node"'
+)
+
+
+def plug(guest: Guest) -> None:
+    device = {"driver": "usb-wacom-tablet", "id": "followed", "bus": "usb.0", "port": "3"}
+    qmp.ask(guest.machine.folder, "device_add", **device)
+
+
+def unplug(guest: Guest) -> None:
+    qmp.ask(guest.machine.folder, "device_del", id="followed")
+    guest.wait("! grep -q 056a /sys/bus/usb/devices/*/idVendor")
+
+
+@pytest.mark.matrix_only
+def test_a_device_that_follows(hooked: Guest) -> None:
+    """Unplugged and plugged in, at once, and when its controller is bound anew, whose devices
+    then have their old numbers."""
+    domain = WithUsb("follows", extra_devices=BY_IDS)
+    plug(hooked)
+    try:
+        hooked.wait("grep -q 056a /sys/bus/usb/devices/*/idVendor")
+        with managed_vm(hooked, domain, "[[usb]]\nfollow = true\n"):
+            hooked.start(domain.name)
+            hooked.wait(IN_THE_VM)
+            hooked.wait("systemctl is-active 'vfio-hooks-usb-*'")
+            defined = hooked.virsh("dumpxml", "--inactive", domain.name).stdout
+            for _ in range(ROUNDS):
+                unplug(hooked)
+                plug(hooked)
+                hooked.wait(IN_THE_VM)
+            hooked.run(f"cd /sys/bus/pci/drivers/xhci_hcd && echo {USB} > unbind")
+            hooked.run(f"echo {USB} > /sys/bus/pci/drivers/xhci_hcd/bind")
+            hooked.wait(IN_THE_VM)
+            assert hooked.virsh("dumpxml", domain.name).stdout.count("<hostdev ") == 1
+            assert hooked.virsh("dumpxml", "--inactive", domain.name).stdout == defined
+            assert "cannot be given" not in hooked.log()
+            hooked.destroy(domain.name)
+            hooked.wait("! systemctl list-units --plain --no-legend 'vfio-hooks-usb*' | grep -q .")
+            hooked.wait("! ls /run/vfio-hooks/*.journal")
+    finally:
+        unplug(hooked)

@@ -17,6 +17,9 @@ domain's XML.
 
 Afterwards every interface gets its former driver back, even if the device was unplugged and plugged
 in again, in the same port or another. If a device is gone, the log says so.
+
+While the VM runs, a device that is plugged in again has a new number, so it stays with the host.
+With `follow`, it goes to the VM again.
 """
 
 from collections.abc import Iterator
@@ -42,7 +45,9 @@ from vfio_hooks.host.usb import (
 from vfio_hooks.knobs import UsbDriver
 from vfio_hooks.knobs.base import NO_DRIVER
 from vfio_hooks.record import record
-from vfio_hooks.sharing import Exclusive
+from vfio_hooks.services import argv, pidfile
+from vfio_hooks.services.service import service
+from vfio_hooks.sharing import Exclusive, Run
 from vfio_hooks.steps import Step
 
 MULTIPLE = True
@@ -59,6 +64,17 @@ class Options:
     are meant."""
     driver: str = "none"
     """The driver that the interfaces are bound to, or "none"."""
+    follow: bool = False
+    """With true, those of these devices that the domain is given go to the running VM again when
+    they come back: after they were unplugged, switched off, or found anew by the kernel, as when
+    their firmware is updated. A small service (vfio-hooks-usb-UUID) sees to that. It replaces the
+    <hostdev> of the running domain; what you have defined stays as it is. A device is known again
+    by its port. In another port, it has to be the only new one with its vendor, product and serial
+    number, so that a device of the host is never taken for it. If the <source> names a port
+    (<address bus= port=>, libvirt 12), whatever is plugged in there goes to the VM. Until the VM
+    has it, for a moment, the host's driver has the device. One that the host uses by then, such as
+    a mounted disk, stays with the host, and the log says so. A device with startupPolicy='optional'
+    that was not there at the start follows as well."""
 
     def __post_init__(self) -> None:
         if self.device is not None and not (
@@ -71,9 +87,13 @@ class Options:
             )
         if not self.driver or set("/.") & set(self.driver):
             raise ValueError('driver must be the name of a driver, such as "usbhid", or "none"')
+        if self.follow and self.device and _interface(self.device):
+            raise ValueError("follow is for whole devices, and device names an interface of one")
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
+    if event.op == "started" and options.follow:
+        yield _followed(domain, options.device, devices(host))
     if event.op != "prepare":
         return
     wanted = _Place.parse(options.device or "")
@@ -81,7 +101,13 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     value = NO_DRIVER if options.driver == "none" else options.driver
     if value != NO_DRIVER and not host.exists(f"{DRIVERS}/{value}") and not is_known(host, value):
         raise HookError(f"usb: {value!r} is not a USB driver of this kernel")
-    for device in _chosen(domain, options.device, host):
+    chosen = _chosen(domain, options.device, host)
+    if options.follow and options.device and not _are_given(domain, chosen):
+        raise HookError(
+            f"usb: domain {domain.name} is not given {options.device}, so it cannot follow",
+            "add it to the domain as a <hostdev>, or remove follow from [[usb]]",
+        )
+    for device in chosen:
         there = interfaces(host, device)
         if only and only not in there:
             raise HookError(
@@ -109,6 +135,27 @@ class _Place:
         return cls(path, interface) if "-" in device else None
 
 
+def _interface(device: str) -> str:
+    place = _Place.parse(device)
+    return place.interface if place else ""
+
+
+def _followed(domain: Domain, device: str | None, there: list[Device]) -> Step:
+    place = _Place.parse(device or "")
+    named = place.path if place else (device or "").lower()
+    given = [one for one in there if any(_is(wanted, one) for wanted in domain.usb)]
+    kinds = {one.ids for one in domain.usb} | {one.ids for one in given}
+    twins = [one.path for one in there if one.ids in kinds and one not in given]
+    options = [f"--device={named}"] * bool(named) + [f"--twin={path}" for path in twins]
+    knob = service(
+        "-".join(filter(None, ("vfio-hooks-usb", domain.uuid, named))),
+        f"USB devices of VM {domain.name}",
+        argv("vfio_hooks.services.usb", domain.uuid, pidfile(domain.name), *options),
+        f"gives {named or 'USB devices'} to the VM again when they come back",
+    )
+    return Step("usb", knob, Run(), until="stopped", required=False)
+
+
 def _chosen(domain: Domain, named: str | None, host: Host) -> list[Device]:
     there = devices(host)
     if named is None:
@@ -134,19 +181,25 @@ def _chosen(domain: Domain, named: str | None, host: Host) -> list[Device]:
 
 
 def _of_domain(wanted: UsbDevice, there: list[Device]) -> list[Device]:
-    found = [
-        device
-        for device in there
-        if wanted.ids in (None, device.ids)
-        and wanted.address in (None, (device.bus, device.number))
-        and wanted.path in (None, device.path)
-    ]
+    found = [device for device in there if _is(wanted, device)]
     if not found and not wanted.optional:
         raise HookError(
             f"usb: {wanted}, which the domain is given, is not plugged in",
             "plug it in, or set startupPolicy='optional' in its <source>",
         )
     return found
+
+
+def _is(wanted: UsbDevice, device: Device) -> bool:
+    return (
+        wanted.ids in (None, device.ids)
+        and wanted.address in (None, (device.bus, device.number))
+        and wanted.path in (None, device.path)
+    )
+
+
+def _are_given(domain: Domain, chosen: list[Device]) -> bool:
+    return any(_is(wanted, device) for wanted in domain.usb for device in chosen)
 
 
 def _check(host: Host, device: Device, interface: str) -> None:
