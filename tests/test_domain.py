@@ -88,6 +88,15 @@ def formatted(connection: Any, xml: str) -> bytes:
     return text.encode()
 
 
+def test_a_vcpu_that_is_off_has_its_pin() -> None:
+    """`virsh setvcpus` may add it later, and libvirt tells no hook of that."""
+    pins = "<vcpupin vcpu='0' cpuset='2'/><vcpupin vcpu='1' cpuset='3'/>"
+    xml = f"<domain><name>a</name><vcpu current='1'>2</vcpu><cputune>{pins}</cputune></domain>"
+    domain = parse(xml.encode())
+    assert domain.pinned == {2, 3}
+    assert domain.idle_vcpus == {1}
+
+
 def test_all_that_libvirt_writes_is_read(connection: Any) -> None:
     domain = parse(formatted(connection, GUIDE))
     assert (domain.name, domain.uuid) == ("win11", UUID)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from tests.vm.direct import Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
+from tests.vm.lending import managed_vm
 
 UNITS = ("init.scope", "system.slice", "user.slice")
 FIRST = Domain("first", vcpus=2, pins={0: "4", 1: "5"}, emulator_pin="0-1")
@@ -117,3 +119,27 @@ def test_what_cannot_work_is_refused_before_anything_changes(vms: Direct) -> Non
     )
     assert "pins CPUs 0-7, which are all CPUs of this host" in vms.start("greedy")
     assert look(vms.guest) == before
+
+
+@dataclass(frozen=True)
+class WithOneOff(Domain):
+    """A domain whose second vCPU is off when it starts."""
+
+    def xml(self) -> str:
+        return super().xml().replace("<vcpu placement='static'>", "<vcpu current='1'>")
+
+
+@pytest.mark.matrix_only
+def test_a_vcpu_that_is_added_later(hooked: Guest) -> None:
+    """libvirt calls no hook for it. Its CPU is free from the start, and the host's at the end."""
+    domain = WithOneOff("later", vcpus=2, pins={0: "4", 1: "5"})
+    there = "grep -hx 'Cpus_allowed_list:.5' /proc/$(cat /run/libvirt/qemu/later.pid)/task/*/status"
+    before = look(hooked)
+    with managed_vm(hooked, domain, "[cpus]\n[irqs]\n"):
+        hooked.start(domain.name)
+        assert hooked.run(there, check=False).returncode
+        hooked.virsh("setvcpus", domain.name, "2", "--live")
+        hooked.run(there)
+        assert confined(look(hooked), "0-3,6-7", "cf")
+        hooked.destroy(domain.name)
+        assert look(hooked) == before
