@@ -16,7 +16,7 @@ from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost, desktops
 from vfio_hooks.host.desktops import COMPOSITORS, rungs
-from vfio_hooks.host.in_use import Holder
+from vfio_hooks.host.in_use import Holder, told
 from vfio_hooks.host.sessions import choose
 
 PASSED, KEPT = "0000:0b:00.0", "0000:09:00.0"
@@ -59,6 +59,29 @@ def test_the_rung_of_each_program(
     (rung,) = rungs(Host(str(tmp_path)), PASSED)
     assert (rung.number, rung.holder.file) == (number, file)
     assert words in rung.text and str(rung).startswith(f"{name} (pid 7) has {file} open: ")
+
+
+@pytest.mark.parametrize(
+    ("pid", "name", "group"),
+    [
+        (6, "systemd-logind", "/system.slice/systemd-logind.service"),
+        (6, "elogind-daemon", "/elogind"),
+        (6, "seatd", "/system.slice/seatd.service"),
+        # It keeps what logind has open.
+        (1, "systemd", "/init.scope"),
+    ],
+)
+def test_who_opened_the_card_for_a_desktop_closes_it_with_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: int, name: str, group: str
+) -> None:
+    """The session, and with it the desktop, would not outlive a logind that is stopped."""
+    in_group(tmp_path, pid, group)
+    in_group(tmp_path, 7, "/user.slice/x")
+    found = [Holder(pid, name, CARD), Holder(7, "sway", CARD)]
+    monkeypatch.setattr(desktops, "holders", lambda host, address: found)
+    assert [rung.holder.name for rung in rungs(Host(str(tmp_path)), PASSED)] == ["sway"]
+    assert told(found) == f"sway (pid 7) has {CARD} open"
+    assert told(found[:1]) == f"{name} (pid {pid}) has {CARD} open"
 
 
 def test_gnome_that_is_told_already_takes_a_new_login(

@@ -42,6 +42,14 @@ def test_what_is_advised_does_no_harm(tmp_path: Path, groups: str, file: str, hi
     assert ("take" in told) == (hint == 'in_use = "take"')
 
 
+def test_logind_is_not_to_be_stopped(tmp_path: Path) -> None:
+    """It has the card open beside each Wayland desktop, which ends with it."""
+    host = a_host(tmp_path, "0::/system.slice/systemd-logind.service")
+    card = "/dev/dri/card1"
+    found = [Holder(77, "systemd-logind", card), Holder(78, "sway", card)]
+    assert how_to_free(host, found).startswith("[display] in vm.toml makes a desktop")
+
+
 @pytest.mark.parametrize(
     ("groups", "file", "stays", "hint"),
     [

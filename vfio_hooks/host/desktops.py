@@ -69,9 +69,12 @@ def rungs(host: Host, address: str) -> list[Rung]:
 
 
 def _once(found: list[Holder]) -> Iterator[Holder]:
-    """One node of each program; nvidia's before others, as they are the ones that it keeps."""
+    """One node of each program; nvidia's before others, as they are the ones that it keeps. A seat
+    manager closes a card when its compositor does, and must not be stopped."""
     best: dict[int, Holder] = {}
     for holder in found:
+        if holder.is_seat_manager:
+            continue
         if holder.pid not in best or holder.file.startswith("/dev/nvidia"):
             best[holder.pid] = holder
     yield from best.values()

@@ -36,8 +36,10 @@ def how_to_free(host: Host, found: Sequence[Holder]) -> str:
 
 def service_of(host: Host, found: Sequence[Holder]) -> str:
     """How to stop the service or container that one of the programs belongs to; "" where none
-    does."""
+    does. One that opens cards for desktops must not be stopped."""
     for holder in found:
+        if holder.is_seat_manager:
+            continue
         groups = host.maybe(f"/proc/{holder.pid}/cgroup") or ""
         if service := _SERVICE.search(groups):
             return (

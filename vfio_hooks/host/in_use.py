@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # serial port does not mind; nor does a DisplayPort's drm_dp_aux_dev, which waits only for a
 # transfer that goes on.
 _HOLDING = ("drm", "i2c-dev", "sound", "nvme", "block", "hidraw", "mei", "vfio", "vfio-dev")
+_SEAT_MANAGERS = ("systemd-logind", "elogind-daemon", "seatd")
 _FRESH = 1.0
 """Seconds for which a look at what all processes have open counts. Who opens a device a moment
 later is not seen by any look."""
@@ -45,6 +46,14 @@ class Holder:
     pid: int
     name: str
     file: str
+
+    @property
+    def is_seat_manager(self) -> bool:
+        """Whether it opens cards for a desktop, keeps them open as well, and closes them when the
+        desktop does. If it is stopped, the desktop ends. systemd itself, pid 1, keeps open what
+        logind has open, so that logind can be restarted. org.freedesktop.login1(5), and
+        FileDescriptorStoreMax= in systemd.service(5)"""
+        return self.pid == 1 or self.name in _SEAT_MANAGERS
 
     def __str__(self) -> str:
         return f"{self.name} (pid {self.pid}) has {self.file} open"
@@ -95,8 +104,10 @@ def unit_of(host: Host, pid: int) -> str | None:
 
 
 def told(found: list[Holder]) -> str:
-    """Holders, as a clause of an error."""
-    return ", ".join(map(str, found[:3])) or "no process can be seen that has it open"
+    """Holders, as a clause of an error. Those that have it open for a desktop are left out, unless
+    there are no others."""
+    own = [holder for holder in found if not holder.is_seat_manager] or found
+    return ", ".join(map(str, own[:3])) or "no process can be seen that has it open"
 
 
 def _holding(host: Host, nodes: dict[Number, str]) -> list[Holder]:
