@@ -37,6 +37,14 @@ _HEADLESS = {
     "WLR_HEADLESS_OUTPUTS": "3",
     "WLR_LIBINPUT_NO_DEVICES": "1",
 }
+# Without libinput there is no pointer, whose place in the picture might be another one later.
+_ON_CARDS = {"WLR_BACKENDS": "drm", "WLR_RENDERER": "pixman", "LIBSEAT_BACKEND": "logind"}
+# chvt's two calls, VT_ACTIVATE and VT_WAITACTIVE of linux/vt.h: the guests have no kbd.
+_SWITCH = (
+    'python3 -c \'import fcntl, sys; console = open("/dev/tty0");'
+    " [fcntl.ioctl(console, call, int(sys.argv[1])) for call in (0x5606, 0x5607)]'"
+)
+_TERMINAL, _CONSOLE = 7, 1
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,18 @@ class Desktop:
 
     def start_sway(self) -> None:
         """sway with three outputs of no hardware."""
-        self.guest.put(f"{_FOLDER}/sway", "xwayland disable\nexec sleep infinity\n")
-        self._session("wayland", _HEADLESS, f"sway -c {_FOLDER}/sway")
+        self._sway("", _HEADLESS)
+
+    def start_sway_on_cards(self, configuration: str, variables: dict[str, str]) -> None:
+        """sway on the host's graphics cards, which logind opens for it."""
+        # logind lets only the session on the screen have them.
+        self.guest.run(f"{_SWITCH} {_TERMINAL}")
+        self._sway(configuration, {**_ON_CARDS, **variables})
+
+    def _sway(self, configuration: str, variables: dict[str, str]) -> None:
+        lines = f"xwayland disable\n{configuration}exec sleep infinity\n"
+        self.guest.put(f"{_FOLDER}/sway", lines)
+        self._session("wayland", variables, f"sway -c {_FOLDER}/sway")
         self.guest.wait(f"test -S {RUNTIME}/wayland-1")
         self.guest.wait(self.inside("wlr-randr", WAYLAND_DISPLAY="wayland-1"))
 
@@ -76,6 +94,10 @@ class Desktop:
             check=False,
         )
         self.guest.wait(_LOGGED_OUT)
+
+    def leave_screen(self) -> None:
+        """Show the text console again; the desktop has ended."""
+        self.guest.run(f"{_SWITCH} {_CONSOLE}")
 
     def inside(self, command: str, **variables: str) -> str:
         """A shell command line as the user runs it on the desktop."""
@@ -94,7 +116,8 @@ class Desktop:
 
     def _session(self, kind: str, variables: dict[str, str], command: str) -> None:
         """A program as the leader of a session on seat0, which PAM tells logind of."""
-        settings = {"XDG_SESSION_TYPE": kind, "XDG_SEAT": "seat0", "XDG_VTNR": "7", **variables}
+        seat = {"XDG_SEAT": "seat0", "XDG_VTNR": str(_TERMINAL)}
+        settings = {"XDG_SESSION_TYPE": kind, **seat, **variables}
         words = " ".join(f"-E {name}={shlex.quote(value)}" for name, value in settings.items())
         self.guest.wait(_LOGGED_OUT)  # in whatever test he was there
         self.guest.start_unit(

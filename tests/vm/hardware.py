@@ -24,6 +24,8 @@ NVME = ("0000:06:00.0", "0000:07:00.0")
 SRIOV_PF = "0000:08:00.0"
 SOURCE_SHARE = "0000:09:00.0"
 USB = "0000:0a:00.0"  # a controller of the host's own, with a keyboard and a tablet
+# The graphics cards, each with a monitor, and what QEMU calls them.
+MONITORS = {BOOT_VGA: "boot-vga", GPU: "gpu"}
 
 # The host driver of each function that a test may take away.
 DRIVERS = {
@@ -134,11 +136,11 @@ def _devices(media: Media) -> list[str]:
     # Port number -> the functions behind it; no romfile: an option ROM only costs boot time.
     # The ports of NVME_DEVICES are empty.
     slots = {
-        1: ["VGA,vgamem_mb=16"],
+        1: [f"VGA,vgamem_mb=16,id={MONITORS[BOOT_VGA]}"],
         2: ["virtio-blk-pci,drive=system,serial=system"],
         3: [f"virtio-net-pci,netdev=ssh,romfile=,mac={SSH_MAC}"],
         4: [
-            "bochs-display,addr=0.0,multifunction=on,romfile=",
+            f"bochs-display,addr=0.0,multifunction=on,romfile=,id={MONITORS[GPU]}",
             "ich9-intel-hda,addr=0.1,id=gpuaudio",
             "qemu-xhci,addr=0.2,id=gpuusb",
         ],

@@ -6,7 +6,8 @@ is told.
 3. It keeps the card for as long as it runs: its session has to end.
 4. It is a service of the system, which can be stopped meanwhile.
 
-What the programs do is from their sources and documentation: none was tried on a real card yet.
+What the programs do is from their sources and documentation. sway was tried on two emulated cards,
+and none on a real card yet.
 """
 
 from collections.abc import Iterator

@@ -27,8 +27,10 @@ open:
     niri       2     debug { ignore-drm-device "..." }      -
     nvidia's   3     __EGL_VENDOR_LIBRARY_FILENAMES         -
 
-Layouts were tried with these versions, but without hardware. The rungs come from the programs'
-sources and documentation; none of them was tried on a real card yet. niri's setting is not written.
+Layouts were tried with these versions, but without hardware. sway 1.12 was also tried on two
+emulated cards with a monitor on each: rungs 1 and 2 hold there, and the desktop goes on with the
+layout that it had. The other rungs come from the programs' sources and documentation. No desktop
+was tried on a real card yet. niri's setting is not written.
 
 sway and labwc take variables from the program that starts them. Variables below
 ~/.config/environment.d are seen only by programs that systemd's user manager starts, such as KWin.
