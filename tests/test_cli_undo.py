@@ -58,6 +58,8 @@ def test_a_signal_ends_it_between_two_vms(
     changed: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = WritableHost.write
+    # A shell starts what runs in the background with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupted(host: WritableHost, name: str, text: str) -> None:
         os.kill(os.getpid(), signal.SIGINT)
