@@ -4,6 +4,10 @@ libvirt binds a function with managed='yes' to vfio-pci. Afterwards it gives the
 whatever driver matches, or to none if that driver's module is not loaded. This table makes sure
 that it is the driver from before. With managed='no' it also binds the function to vfio-pci.
 
+Once a VM with managed='no' has had a function, libvirt (seen with 11.3) leaves it with vfio-pci at
+the end of later VMs as well, even if they have managed='yes'. That lasts until libvirt is restarted
+or told by virsh nodedev-reattach. With this table, the function gets its driver back all the same.
+
 A graphics card that vfio-pci has had since boot may still show the firmware's picture (efifb,
 simpledrm, or BOOTFB in /proc/iomem). QEMU cannot use its memory then, so the picture is removed
 first.
