@@ -17,12 +17,16 @@ root=$temp/root
 trap 'rm -rf --one-file-system "$temp"' EXIT
 
 debian() {
-    local suite=$1
+    local suite=$1 mirror
     shift
+    # The one that this machine has its own packages from. apt-get, not bash, reads the $.
+    # shellcheck disable=SC2016
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
+        grep -m1 '/debian/*$')
     mkdir -p "$temp"/apt/{lists/partial,archives/partial,etc/apt.conf.d,etc/preferences.d} "$root"
     : >"$temp/apt/status"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
-        "http://deb.debian.org/debian $suite main" >"$temp/apt/etc/sources.list"
+        "$mirror $suite main" >"$temp/apt/etc/sources.list"
     _apt update || exit 2
     if ! _apt --yes --download-only install "$@"; then
         echo "$suite no longer has $*"
