@@ -5,21 +5,13 @@
 # So is:   all four end with 0, and only the error text tells. Names count in upper and lower case.
 # Met by:  whose script switches monitors and goes on when the command "worked".
 # Seen:    libkscreen 6.3.4 (Debian 4:6.3.4-1) with kwin_wayland 6.3.6, two virtual outputs.
-# shellcheck source=findings/debian.bash
+# shellcheck source=findings/desktop.bash
 set -euo pipefail
-. "$(dirname "$0")/debian.bash"
+. "$(dirname "$0")/desktop.bash"
 
 debian trixie kwin-wayland=4:6.3.6-1+deb13u1 libkscreen-bin=4:6.3.4-1 qt6-wayland dbus-daemon jq grep \
     base-files bash coreutils
-desktop <<'SESSION'
-export XDG_RUNTIME_DIR=/tmp/run HOME=/tmp LC_ALL=C.UTF-8 QT_QPA_PLATFORM=offscreen KWIN_COMPOSE=Q
-kwin_wayland --virtual --no-lockscreen --socket wayland-7 --output-count 2 &>/dev/null &
-for _ in $(seq 200); do
-    [[ -S $XDG_RUNTIME_DIR/wayland-7 ]] && break
-    sleep 0.1
-done
-export WAYLAND_DISPLAY=wayland-7 QT_QPA_PLATFORM=wayland
-
+kwin 2 <<'SESSION'
 tell() {
     timeout 20 kscreen-doctor "$@" 2>&1 | grep -E 'not found|parse|not allowed' | paste -sd' '
     echo "exit ${PIPESTATUS[0]}"

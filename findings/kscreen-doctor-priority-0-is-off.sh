@@ -6,21 +6,13 @@
 #          sign of a disabled output in the JSON of this version.
 # Met by:  who writes the priorities of a saved layout back, with those that were 0.
 # Seen:    libkscreen 6.3.4 (Debian 4:6.3.4-1) with kwin_wayland 6.3.6, two virtual outputs.
-# shellcheck source=findings/debian.bash
+# shellcheck source=findings/desktop.bash
 set -euo pipefail
-. "$(dirname "$0")/debian.bash"
+. "$(dirname "$0")/desktop.bash"
 
 debian trixie kwin-wayland=4:6.3.6-1+deb13u1 libkscreen-bin=4:6.3.4-1 qt6-wayland dbus-daemon jq grep \
     base-files bash coreutils
-desktop <<'SESSION'
-export XDG_RUNTIME_DIR=/tmp/run HOME=/tmp LC_ALL=C.UTF-8 QT_QPA_PLATFORM=offscreen KWIN_COMPOSE=Q
-kwin_wayland --virtual --no-lockscreen --socket wayland-7 --output-count 2 &>/dev/null &
-for _ in $(seq 200); do
-    [[ -S $XDG_RUNTIME_DIR/wayland-7 ]] && break
-    sleep 0.1
-done
-export WAYLAND_DISPLAY=wayland-7 QT_QPA_PLATFORM=wayland
-
+kwin 2 <<'SESSION'
 state() {
     timeout 20 kscreen-doctor --json 2>/dev/null |
         jq -r '.outputs | sort_by(.name)[] | "\(.name) \(.enabled) \(.priority)"' | paste -sd,

@@ -12,16 +12,9 @@ set -euo pipefail
 . "$(dirname "$0")/debian.bash"
 
 debian trixie virtinst=1:5.0.0-5+deb13u1 libvirt-daemon base-files bash coreutils ca-certificates
-mkdir -p "$root/etc/ssl/certs"
-cat "$root"/usr/share/ca-certificates/mozilla/*.crt >"$root/etc/ssl/certs/ca-certificates.crt"
+prepare_virt_install
 
-# A dry run against libvirt's test driver: only the XML is made.
-made() {
-    inside virt-install --connect test:///default --name vm --memory 1024 --disk none --import \
-        --osinfo detect=off,require=off --check all=off --dry-run --print-xml "$@" 2>&1
-}
-
-expect "--cpu host" '<cpu mode="host-model"/>' "$(made --cpu host | grep -o '<cpu.*')"
+expect "--cpu host" '<cpu mode="host-model"/>' "$(virt_install --cpu host | grep -o '<cpu.*')"
 expect "--cpu host-passthrough" '<cpu mode="host-passthrough"/>' \
-    "$(made --cpu host-passthrough | grep -o '<cpu.*')"
+    "$(virt_install --cpu host-passthrough | grep -o '<cpu.*')"
 found

@@ -12,17 +12,11 @@ set -euo pipefail
 
 libvirt_11
 debian trixie virtinst=1:5.0.0-5+deb13u1 ca-certificates
-mkdir -p "$root/etc/ssl/certs"
-cat "$root"/usr/share/ca-certificates/mozilla/*.crt >"$root/etc/ssl/certs/ca-certificates.crt"
+prepare_virt_install
 
-# A dry run against libvirt's test driver: only the XML is made.
-made() {
-    inside virt-install --connect test:///default --name vm --memory 1024 --disk none --import \
-        --osinfo detect=off,require=off --check all=off --dry-run --print-xml "$@" 2>&1
-}
-expect "size=32" "<size>32</size>" "$(made --shmem looking-glass,size=32 | grep -o '<size.*')"
+expect "size=32" "<size>32</size>" "$(virt_install --shmem looking-glass,size=32 | grep -o '<size.*')"
 expect "size=32,size.unit=M" '<size unit="M">32</size>' \
-    "$(made --shmem looking-glass,size=32,size.unit=M | grep -o '<size.*')"
+    "$(virt_install --shmem looking-glass,size=32,size.unit=M | grep -o '<size.*')"
 expect "libvirt on the first" \
     "error: XML error: shmem size must be a power of 2 and at least 1 MiB (1024 KiB)" \
     "$(defined "<vcpu>2</vcpu>" "" "<shmem name='looking-glass'><model type='ivshmem-plain'/>

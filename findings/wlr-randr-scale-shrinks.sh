@@ -8,39 +8,14 @@
 #          Then it stays: 1.324219 and 1.328125 are cut to what they are.
 # Met by:  who saves a layout with a fractional scale and restores it: windows change their size a little.
 # Seen:    wlr-randr 0.4.1 (Debian 0.4.1-1), sway 1.10.1, labwc 0.8.3.
-# shellcheck source=findings/debian.bash
+# shellcheck source=findings/desktop.bash
 set -euo pipefail
-. "$(dirname "$0")/debian.bash"
+. "$(dirname "$0")/desktop.bash"
 
 debian trixie sway=1.10.1-2 labwc=0.8.3-1 wlr-randr=0.4.1-1 dbus-daemon jq grep base-files bash \
     coreutils
 
-desktop <<'SESSION'
-export XDG_RUNTIME_DIR=/tmp/run HOME=/tmp WLR_BACKENDS=headless WLR_RENDERER=pixman
-export WLR_HEADLESS_OUTPUTS=3 WLR_LIBINPUT_NO_DEVICES=1
-places() {
-    timeout 20 wlr-randr --json |
-        jq -r 'sort_by(.name)[] | "\(.name[-1:]):\(.position.x),\(.position.y)"' | paste -sd' '
-}
-scale() {
-    timeout 20 wlr-randr --json | jq -r '.[] | select(.name == "HEADLESS-1") | .scale'
-}
-randr() {
-    timeout 20 wlr-randr "$@" || echo "exit $?"
-}
-under() {
-    rm -f "$XDG_RUNTIME_DIR"/wayland-*
-    "$@" &>/dev/null &
-    for _ in $(seq 200); do
-        for socket in "$XDG_RUNTIME_DIR"/wayland-?; do
-            export WAYLAND_DISPLAY=${socket##*/}
-        done
-        [[ $(places 2>/dev/null) == *3:* ]] && break
-        sleep 0.1
-    done
-}
-
-: >/tmp/empty
+wlroots <<'SESSION'
 for compositor in "sway -c /tmp/empty" labwc; do
     # shellcheck disable=SC2086 # a command and its options
     under $compositor
