@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # include/linux/sched.h
 PF_KTHREAD = 0x00200000
-_PF_NO_SETAFFINITY = 0x04000000
+PF_NO_SETAFFINITY = 0x04000000
 _KTHREADD = 2
 FLAGS, START = 6, 19
 """Positions in /proc/PID/stat after the name: proc_pid_stat(5) counts from 1, with the name 2."""
@@ -39,7 +39,7 @@ def movable(host: Host) -> Iterator[KernelThread]:
             continue
         name, rest = fields
         flags = int(rest[FLAGS])
-        stays = flags & _PF_NO_SETAFFINITY or pid == _KTHREADD or name.startswith("irq/")
+        stays = flags & PF_NO_SETAFFINITY or pid == _KTHREADD or name.startswith("irq/")
         if flags & PF_KTHREAD and not stays:
             yield KernelThread(pid, int(rest[START]), name)
 

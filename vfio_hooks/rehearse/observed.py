@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from vfio_hooks.host.kthread import FLAGS, PF_NO_SETAFFINITY, START
+
 State = dict[str, str]
 
 SLICES = ("system.slice", "user.slice", "machine.slice", "init.scope")
@@ -35,7 +37,6 @@ KERNEL_FILES = (
     "/sys/module/pcie_aspm/parameters/policy",
     "/proc/irq/default_smp_affinity",
 )
-PF_NO_SETAFFINITY = 0x04000000  # include/linux/sched.h
 
 
 def read(path: Path) -> str:
@@ -131,11 +132,11 @@ def tasks() -> Iterator[tuple[str, str]]:
         except OSError:
             continue  # It has ended.
         cpus, name = status["Cpus_allowed_list"].strip(), status["Name"].strip()
-        if name.startswith("irq/") or int(fields[6]) & PF_NO_SETAFFINITY:
+        if name.startswith("irq/") or int(fields[FLAGS]) & PF_NO_SETAFFINITY:
             # The kernel keeps it where its interrupt is, or sends it to where there is work: a
             # queue's rescuer has the CPUs of the node that it last helped. Nobody else can move it.
             continue
-        yield f"task {folder.name} since {fields[19]}", f"{cpus} ({name})"
+        yield f"task {folder.name} since {fields[START]}", f"{cpus} ({name})"
         if group:
             groups.setdefault(group.partition("/")[0], set()).add(cpus)
     for unit, lists in sorted(groups.items()):
