@@ -6,6 +6,7 @@ left as it is, and named.
 
 import json
 import os
+from stat import S_IMODE
 
 from vfio_hooks.boot import Edit, Work, text_of
 from vfio_hooks.errors import HookError, reason
@@ -30,7 +31,7 @@ def apply(host: WritableHost, work: Work) -> None:
     for edit in work.edits:
         if text_of(host, edit.path) != edit.before:
             raise HookError(f"{edit.path} was changed meanwhile", "try again")
-    _write(host, FILE, json.dumps({"version": _VERSION, **asdict(work)}, indent=1), 0o600)
+    _put(host, FILE, json.dumps({"version": _VERSION, **asdict(work)}, indent=1), 0o600)
     try:
         for edit in work.edits:
             _put(host, edit.path, edit.after, edit.mode)
@@ -52,7 +53,7 @@ def revert(host: WritableHost) -> list[str]:
         elif now != edit.before:
             edited.append(edit.path)
     _run(host, work.commands)
-    _put(host, FILE, None, 0)
+    _put(host, FILE, None)
     return edited
 
 
@@ -79,31 +80,13 @@ def _run(host: WritableHost, commands: tuple[tuple[str, ...], ...]) -> None:
         host.run(list(command), _SECONDS)
 
 
-def _put(host: WritableHost, path: str, text: str | None, mode: int) -> None:
-    try:
-        if text is None:
-            if os.path.lexists(host.path(path)):
-                os.unlink(host.path(path))
-        else:
-            _write(host, path, text, mode)
-    except OSError as error:
-        raise HookError(f"{path}: cannot be written: {reason(error)}") from None
-
-
-def _write(host: WritableHost, path: str, text: str, mode: int) -> None:
-    """In one rename, and on disk before the next one: a boot may come at any time. What was
-    there keeps its mode."""
+def _put(host: WritableHost, path: str, text: str | None, mode: int = 0o644) -> None:
+    """Write a file, on disk before the next one, or remove it. What was there keeps its mode."""
     name = host.path(path)
     try:
-        os.makedirs(os.path.dirname(name), mode=0o755, exist_ok=True)
-        kept = os.stat(name).st_mode & 0o7777 if os.path.exists(name) else mode
-        with open(
-            f"{name}.vfio-hooks", "w", encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(f"{name}.vfio-hooks", kept)
-        os.replace(f"{name}.vfio-hooks", name)
+        if text is not None:
+            host.keep(path, text, S_IMODE(os.stat(name).st_mode) if os.path.exists(name) else mode)
+        elif os.path.lexists(name):
+            os.unlink(name)
     except OSError as error:
         raise HookError(f"{path}: cannot be written: {reason(error)}") from None

@@ -193,12 +193,14 @@ class WritableHost(Host):
             raise refused("write", name, error) from None
 
     def keep(self, name: str, text: str, mode: int = 0o644) -> None:
-        """Make or replace a file of ours that outlasts the boot, with its folders: whole, or as it
-        was. Raises OSError."""
+        """Make or replace a file that outlasts the boot, with its folders. Even after a crash of
+        the host it is whole, or as it was. Raises OSError."""
         path = self.path(name)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        with open(f"{path}.new", "w", encoding="utf-8") as file:
+        with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(f"{path}.new", mode)
         os.rename(f"{path}.new", path)
 
