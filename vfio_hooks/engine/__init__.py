@@ -13,7 +13,15 @@ from contextlib import contextmanager
 from vfio_hooks import ENDING
 from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger
-from vfio_hooks.engine.plan import Change, check, is_detached, own_value, preview, undo_text
+from vfio_hooks.engine.plan import (
+    Change,
+    check,
+    is_detached,
+    is_over,
+    own_value,
+    preview,
+    undo_text,
+)
 from vfio_hooks.engine.undoing import Undoing
 from vfio_hooks.errors import HookError, Immovable
 from vfio_hooks.host import Seen, WritableHost
@@ -213,7 +221,8 @@ class Engine:
         except HookError as error:
             if change.step.required:
                 raise
-            self.log.warning(f"{journal.vm}: going on without it: {error}", journal.vm)
+            tell = self.log.info if is_over(change.step, error) else self.log.warning
+            tell(f"{journal.vm}: going on without it: {error}", journal.vm)
             Undoing(self.host, ledger, self.log).undo(
                 journal, [claim for claim in journal.live() if claim.number >= number]
             )

@@ -118,6 +118,8 @@ def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
         try:
             changes.append(_change(step, host, ledger, earlier, ahead.keys()))
         except HookError as error:
+            if is_over(step, error):
+                continue
             if step.required:
                 wrong.setdefault(step.plugin, of_table(error, step.plugin))
             changes.append(Change(step, "", "", "", str(error)))
@@ -125,6 +127,11 @@ def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
             earlier.append(step.share)
     raise_all([*wrong.values()])
     return changes
+
+
+def is_over(step: Step, error: HookError) -> bool:
+    """Whether a step failed only because what it is about has ended, as such things do."""
+    return isinstance(error, Gone) and step.knob.is_brief and not step.required
 
 
 def _change(

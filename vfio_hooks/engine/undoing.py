@@ -98,17 +98,14 @@ class Undoing:
         try:
             live = step.knob.read(self.host)
         except Gone as error:
-            self.log.info(f"{journal.vm}: {error.problem}: nothing to undo", journal.vm)
-            self._mark(journal, claim, State.UNDONE)
-            return
+            return self._end(journal, claim, f"{error.problem}: nothing to undo")
         except Asleep:
             self._mark(journal, claim, State.WAITING)
             raise
         goal = self.goal(claim, live)
         if goal is None:
             self.give_up(step.knob, live)
-            self._mark(journal, claim, State.UNDONE)
-            return
+            return self._mark(journal, claim, State.UNDONE)
         cut_off = claim.state is State.UNDOING and step.knob.repeated
         if live != goal or cut_off:
             if claim.state is not State.PENDING or not step.knob.atomic:
@@ -117,10 +114,10 @@ class Undoing:
             try:
                 step.knob.write(self.host, goal)
             except Immovable as error:
-                self.log.info(f"{journal.vm}: {step.plugin}: {error}", journal.vm)
-                self._mark(journal, claim, State.UNDONE)
-                return
-            except HookError:
+                return self._end(journal, claim, f"{step.plugin}: {error}")
+            except HookError as error:
+                if isinstance(error, Gone) and step.knob.is_brief:
+                    return self._end(journal, claim, f"{error.problem}: nothing to undo")
                 if step.knob.atomic:
                     self._mark(journal, claim, self._after_failure(claim, live))
                 raise
@@ -129,6 +126,11 @@ class Undoing:
                 journal.vm,
             )
         self._let_follow(journal, claim)
+        return self._mark(journal, claim, State.UNDONE)
+
+    def _end(self, journal: Journal, claim: Claim, why: str) -> None:
+        """End a claim on what needs no undo."""
+        self.log.info(f"{journal.vm}: {why}", journal.vm)
         self._mark(journal, claim, State.UNDONE)
 
     def _after_failure(self, claim: Claim, before: str) -> State:

@@ -35,6 +35,8 @@ class Knob(ABC):
     repeated: ClassVar[bool] = False
     """Whether an undo that was cut off writes again what the value shows already: there may be
     more to do than it shows, and writing it twice does no harm."""
+    is_brief: ClassVar[bool] = False
+    """Whether such a thing ends by itself at any time, so that it is no fault when it is gone."""
     left: ClassVar[str] = "cannot be undone: it stays"
     """What becomes of it where it is done once, for people."""
 

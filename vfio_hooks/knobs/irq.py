@@ -31,6 +31,8 @@ class IrqAffinity(CpuSetKnob):
     number: int
     kind = "irq"
     begins_as = DEFAULT
+    # A driver that is reset gives its interrupts back and asks for new ones.
+    is_brief = True
 
     @property
     def key(self) -> str:

@@ -35,6 +35,8 @@ class ThreadAffinity(CpuSetKnob):
     kind = "thread"
     # When a CPU comes online, and since Linux 7 when an isolated partition is made or goes.
     is_reset = True
+    # The kernel ends threads of its own all the time: psimon, workers of queues, jbd2 at umount.
+    is_brief = True
 
     @property
     def key(self) -> str:
