@@ -6,7 +6,9 @@ needs no more than the standard library, as the tests run it on the emulated hos
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -39,10 +41,20 @@ KERNEL_FILES = (
 )
 
 
+def _text(path: Path | str) -> str:
+    """A small file's text. A look reads a thousand of them, three for each task, and takes half as
+    long as with Path's own methods."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 1 << 16).decode(errors="replace")
+    finally:
+        os.close(file)
+
+
 def read(path: Path) -> str:
     """A file's text without its line end; what is not there or not readable is told so."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        return _text(path).strip()
     except OSError as error:
         return f"({error.strerror})"
 
@@ -118,25 +130,32 @@ def cgroups() -> Iterator[tuple[str, str]]:
                 yield f"cgroup {unit} {name}", text
 
 
+def _task_folders() -> Iterator[str]:
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # It has ended.
+            for number in os.listdir(f"/proc/{process}/task"):
+                yield f"/proc/{process}/task/{number}"
+
+
 def tasks() -> Iterator[tuple[str, str]]:
     """The CPUs that each task may use, by number and start; and those that programs have, by the
     unit at the top that they are in, for those that come and go."""
     groups: dict[str, set[str]] = {}
-    for folder in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+    for folder in _task_folders():
         try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            status = dict(
-                line.split(":\t", 1) for line in (folder / "status").open() if ":\t" in line
-            )
-            group = (folder / "cgroup").read_text().splitlines()[-1].partition("/")[2]
+            fields = _text(f"{folder}/stat").rpartition(")")[2].split()
+            status = _text(f"{folder}/status")
+            group = _text(f"{folder}/cgroup").splitlines()[-1].partition("/")[2]
         except OSError:
             continue  # It has ended.
-        cpus, name = status["Cpus_allowed_list"].strip(), status["Name"].strip()
+        name = status.partition("Name:\t")[2].partition("\n")[0].strip()
+        cpus = status.partition("\nCpus_allowed_list:\t")[2].partition("\n")[0]
         if name.startswith("irq/") or int(fields[FLAGS]) & PF_NO_SETAFFINITY:
             # The kernel keeps it where its interrupt is, or sends it to where there is work: a
             # queue's rescuer has the CPUs of the node that it last helped. Nobody else can move it.
             continue
-        yield f"task {folder.name} since {fields[START]}", f"{cpus} ({name})"
+        number = folder.rpartition("/")[2]
+        yield f"task {number} since {fields[START]}", f"{cpus} ({name})"
         if group:
             groups.setdefault(group.partition("/")[0], set()).add(cpus)
     for unit, lists in sorted(groups.items()):
