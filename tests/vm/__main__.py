@@ -8,7 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.vm import build, machine, saved
+from tests.vm import build, iommufd, machine, saved
 from tests.vm.hardware import Hardware, Topology
 from tests.vm.process import VmError
 from tests.vm.release import RELEASES, USER
@@ -19,6 +19,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     helps = {
         "build": "build what the cache does not have: images, and saved guests for the tests",
+        "iommufd": "build the kernel modules that test_iommufd.py needs",
         "boot": "boot a guest and leave it running",
         "shell": "a shell in a running guest",
         "run": "a command in a running guest; its exit code is passed on",
@@ -108,6 +109,8 @@ def main() -> int:
     try:
         if options.command == "build":
             _build(suites)
+        elif options.command == "iommufd":
+            print(iommufd.provide())
         elif options.command == "boot":
             wanted = Hardware(
                 topology=Topology(cores=options.cores),

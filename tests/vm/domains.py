@@ -37,7 +37,7 @@ class HostDevice:
 @dataclass(frozen=True)
 class Domain:
     """A test domain. `hugepages` is the page size in KiB, or None; memory is in MiB; `firmware` is
-    a file in the guest."""
+    a file in the guest; `iommufd` is for its devices, from libvirt 12.2 on."""
 
     name: str
     devices: tuple[HostDevice, ...] = ()
@@ -51,6 +51,7 @@ class Domain:
     metadata: str = ""
     extra_devices: str = ""
     firmware: str = IDLE_FIRMWARE
+    iommufd: bool = False
 
     @property
     def uuid(self) -> str:
@@ -82,6 +83,7 @@ class Domain:
   <name>{escape(self.name)}</name>
   <uuid>{self.uuid}</uuid>
   {f"<metadata>{self.metadata}</metadata>" if self.metadata else ""}
+  {"<iommufd enabled='yes'/>" if self.iommufd else ""}
   {self._memory()}
   <vcpu placement='static'>{self.vcpus}</vcpu>
   {threads}{self._cputune()}
