@@ -450,17 +450,21 @@ sys.exit(main())" "$COMMAND"
 
 # Manual pages and completions, all made by one run of Python, which is what takes time.
 install_documents() {
-    local stage line file
+    local stage line file modules=$DESTDIR$LIBRARY
     stage=$(mktemp -d)
     SCRATCH+=("$stage")
-    # A copy, as beside the modules of a wheel there are others, which must not be run as root.
-    copy_modules "$stage"
+    # Beside the modules of a wheel there are others, which must not be run as root; those that are
+    # installed now are compiled, too.
+    if $DRY_RUN; then
+        modules=$stage
+        copy_modules "$modules"
+    fi
     # A dry run may be there before Python is.
-    [[ ! -x $PYTHON ]] || timeout 300 "$PYTHON" -IB - "$stage" "${DOCUMENTS[@]}" <<'END' ||
+    [[ ! -x $PYTHON ]] || timeout 300 "$PYTHON" -IB - "$modules" "$stage" "${DOCUMENTS[@]}" <<'END' ||
 import os, sys
 from contextlib import redirect_stdout
-stage, *documents = sys.argv[1:]
-sys.path.insert(0, stage)
+modules, stage, *documents = sys.argv[1:]
+sys.path.insert(0, modules)
 from vfio_hooks.cli import main
 for path, *words in map(str.split, documents):
     with open(f"{stage}/{os.path.basename(path)}", "w", encoding="utf-8") as file:
