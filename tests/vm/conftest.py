@@ -159,12 +159,24 @@ _FAILED = pytest.StashKey[bool]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember that a test has failed."""
+    """Remember that a test has failed.
+
+    An emulator that has ended is told once, not as a group of what each fixture then met: a test is
+    tried again only when all its errors are of the kind that `flaky` names.
+    """
+    if call.excinfo and isinstance(call.excinfo.value, BaseExceptionGroup):
+        ended = call.excinfo.value.subgroup(EmulatorEnded)
+        if ended is not None:
+            call.excinfo = pytest.ExceptionInfo.from_exception(_first(ended))
     report = yield
     item.stash[_FAILED] = report.failed or item.stash.get(_FAILED, False)
     return report
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 @pytest.fixture(autouse=True)

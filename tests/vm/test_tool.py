@@ -231,3 +231,45 @@ def test_failures_are_one_line() -> None:
         run(["sleep", "60"], "try", timeout=0.1)
     with pytest.raises(VmError, match="did not happen within"):
         poll(lambda: False, "it", deadline=0.05, every=0.01)
+
+
+ENDING = """\
+import pytest
+from tests.vm.process import EmulatorEnded
+
+lives = []
+
+def meet_its_end():
+    if len(lives) == 1:
+        raise EmulatorEnded("an assertion failed")
+
+@pytest.fixture
+def one():
+    yield
+    meet_its_end()
+
+@pytest.fixture
+def two():
+    yield
+    {}
+
+@pytest.mark.flaky(reruns=1, only_rerun=[EmulatorEnded.__name__])
+def test_it(one, two):
+    lives.append(1)
+    meet_its_end()
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "told"), [("meet_its_end()", "1 passed, "), ("assert False", "1 error")]
+)
+def test_an_emulator_that_ends_is_no_fault_of_the_test(
+    tmp_path: Path, second: str, told: str
+) -> None:
+    """Also where several fixtures meet that, of which pytest makes a group."""
+    file = tmp_path / "test_ending.py"
+    file.write_text(ENDING.format(second))
+    words = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    words += ["-p", "tests.report", "-p", "tests.vm.conftest", "-c", "/dev/null", str(file)]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    assert told in done.stdout, done.stdout + done.stderr
