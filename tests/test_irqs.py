@@ -429,6 +429,26 @@ def test_an_interrupt_that_comes_up_while_vms_run(
     assert not list(memory.glob("*.journal"))
 
 
+@pytest.mark.parametrize(
+    ("order", "between"), [(("one", "two"), "0-4,7"), (("two", "one"), "0-3,6-7")]
+)
+def test_a_line_that_a_guest_had_when_another_vm_started(
+    order: tuple[str, ...], between: str, memory: Path
+) -> None:
+    """Later it is nobody's: the other VM has not claimed it, and left it with older CPUs."""
+    kernel, line = host(), "/proc/irq/30/smp_affinity_list"
+    vms = {"one": domain("4", "5", name="one"), "two": domain("5", "6", name="two")}
+    perform(kernel, memory, vms["one"])
+    come_up(kernel, 30)
+    mask = kernel.files.pop(line)
+    perform(kernel, memory, vms["two"])
+    kernel.files[line] = mask
+    for name, left in zip(order, (between, "0-7"), strict=True):
+        assert engine(kernel, memory).undo("stopped", vms[name].uuid) == []
+        assert masks(kernel)[30] == left
+    assert not list(memory.glob("*.journal"))
+
+
 @pytest.mark.parametrize("was_there", [False, True])
 @pytest.mark.parametrize("other", ["none", "before", "after"])
 def test_a_line_of_the_vms_comes_back(was_there: bool, other: str, memory: Path) -> None:

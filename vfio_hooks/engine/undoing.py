@@ -17,9 +17,12 @@ from vfio_hooks.sharing import UNDONE, Once, Run, offline, shown, target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vfio_hooks.host import WritableHost
     from vfio_hooks.knobs.base import Knob
     from vfio_hooks.log import Folded
+    from vfio_hooks.sharing import Share
 
 
 @record
@@ -159,13 +162,14 @@ class Undoing:
         live, shares = knob.read(self.host), holding(others)
         known = [other.base for other in others if other.step.key == knob.key]
         for base in known[-1:] or (claim.base, knob.begun(claim.base, self.host)):
-            with_it = [*shares, claim.step.share]
-            was, now = target(base, with_it), target(base, shares)
-            if live != now and knob.has_begun(live, was, offline(with_it), self.host):
-                knob.write(self.host, now)
-                text = f"{claim.step.plugin}: {knob.key}: {shown(live)} → {shown(now)}"
-                self.log.info(f"{claim.vm}: {text}", claim.vm)
-                return
+            now = target(base, shares)
+            for with_it in _begun_with(knob, claim, others):
+                was = target(base, with_it)
+                if live != now and knob.has_begun(live, was, offline(with_it), self.host):
+                    knob.write(self.host, now)
+                    text = f"{claim.step.plugin}: {knob.key}: {shown(live)} → {shown(now)}"
+                    self.log.info(f"{claim.vm}: {text}", claim.vm)
+                    return
 
     def goal(self, claim: Claim, live: str) -> str | None:
         """What the value has to be without this claim; None where it is not ours any more."""
@@ -190,3 +194,13 @@ class Undoing:
             journal.mark(claim, state, goal)
         except HookError as error:
             self.log.warning(str(error), journal.vm)
+
+
+def _begun_with(knob: Knob, claim: Claim, others: list[Claim]) -> Iterator[list[Share]]:
+    """The shares that a value of nobody's may have begun with: all of them, or the older ones
+    alone, as a later VM leaves an interrupt that a guest has at its start where it is."""
+    end = len(others)
+    yield [*holding(others), claim.step.share]
+    while end and others[end - 1].number > claim.number and others[end - 1].step.key != knob.key:
+        end -= 1
+        yield [*holding(others[:end]), claim.step.share]
