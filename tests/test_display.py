@@ -248,6 +248,37 @@ def test_what_gnome_refuses_once_is_asked_for_again(desktop: Desktop) -> None:
     assert desktop.shown == before
 
 
+def refusing(desktop: Desktop, times: int) -> None:
+    """Have sway refuse so many changes."""
+    program, calls = desktop.state.parent / "bin/wlr-randr", desktop.state.parent / "calls"
+    refuse = "{ echo failed to apply configuration >&2; exit 1; }"
+    count = f"[ $# = 0 ] || {{ echo >>{calls}; [ $(wc -l <{calls}) -gt {times} ] || {refuse}; }}\n"
+    program.write_text(program.read_text().replace("exec", f"{count}exec", 1))
+
+
+def test_what_sway_refuses_is_asked_for_until_it_is_done(desktop: Desktop) -> None:
+    """It does so for a while with the monitor of a card that has just come back."""
+    desktop.add_gpu(("DP-2", ""))
+    desktop.log_in(Server.of_two(), DESKTOP="sway", **WAYLAND)
+    before = desktop.shown
+    desktop.start()
+    assert desktop.lit == ["DP-1"]
+    refusing(desktop, 3)
+    assert desktop.stop() == []
+    assert desktop.shown == before
+    told = [line for line in desktop.log.infos if "configuration: trying again" in line]
+    assert len(told) == 1
+
+
+def test_what_sway_refuses_for_good_fails_the_start(desktop: Desktop) -> None:
+    desktop.add_gpu(("DP-2", ""))
+    desktop.log_in(Server.of_two(), DESKTOP="sway", **WAYLAND)
+    refusing(desktop, 1000)
+    with pytest.raises(HookError, match="failed to apply configuration"):
+        desktop.start(timeout=0.2)
+    assert desktop.lit == ["DP-1", "DP-2"]
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -88,37 +88,49 @@ class DisplayLayout(Knob):
         return self._run(host, host.show, arguments)
 
     def _set(self, host: WritableHost, screen: Screen, wanted: Layout) -> None:
-        """Have the server show a layout. What it refuses, or does in another way, is asked for a
-        second time: GNOME refuses what it is told of a state that is over, and labwc moves other
-        outputs than those it is told to."""
+        """Have the server show a layout. What it refuses, or does in another way, is asked for
+        again until the time is over: GNOME refuses what it is told of a state that is over, sway
+        1.12 what it is told too soon of a card that has come back, and labwc moves other outputs
+        than those it is told to."""
         wanted, moved = with_strangers(screen, wanted)
         for name in moved:
             host.tell(
                 f"{self.key}: {name} has been connected in the meantime: it goes to the right end"
             )
-        try:
-            if self._try(host, screen, wanted, self.seconds / 3):
-                return
-        except Gone:
-            raise
-        except HookError as error:
-            host.tell(f"{error}: trying again")
-        screen = self.screen(host)
-        wanted = self._possible(host, screen, wanted)
-        if not self._try(host, screen, wanted, self.seconds):
-            raise HookError(
+        refusal: HookError | None = None
+
+        def is_shown() -> bool:
+            nonlocal screen, wanted, refusal
+            before, refusal = refusal, self._try(host, screen, wanted)
+            if refusal and str(refusal) != str(before):
+                host.tell(f"{refusal}: trying again")
+            # What was refused is not waited for as long as what is on its way.
+            pause = self.seconds / (30 if refusal else 3)
+            if until(lambda: self.screen(host).layout.looks_like(wanted), pause):
+                return True
+            screen = self.screen(host)
+            wanted = self._possible(host, screen, wanted)
+            return False
+
+        if not until(is_shown, self.seconds):
+            raise refusal or HookError(
                 f"{self.key}: {wanted} was asked for, but after {self.seconds:g} s it is "
                 f"{self.screen(host).layout.only(wanted.names)}"
             )
 
-    def _try(self, host: WritableHost, screen: Screen, wanted: Layout, seconds: float) -> bool:
-        """Tell the server, and wait until it shows that. Raises Gone or HookError."""
+    def _try(self, host: WritableHost, screen: Screen, wanted: Layout) -> HookError | None:
+        """Tell the server what to show; why it refuses that, or None. Raises Gone."""
         try:
             arguments = layouts.load(self.back_end).arguments(screen, wanted)
         except ValueError as error:
-            raise HookError(f"{self.key}: {error}") from None
-        self._run(host, host.run, arguments)
-        return until(lambda: self.screen(host).layout.looks_like(wanted), seconds)
+            return HookError(f"{self.key}: {error}")
+        try:
+            self._run(host, host.run, arguments)
+        except Gone:
+            raise
+        except HookError as error:
+            return error
+        return None
 
     def _possible(self, host: WritableHost, screen: Screen, wanted: Layout) -> Layout:
         """A layout without the outputs whose modes are not to be had any more; all of it where
