@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tests.vm.domains import Domain
 from tests.vm.machine import Machine
 from tests.vm.observer import Observer
-from tests.vm.process import EmulatorEnded, VmError, last_line
+from tests.vm.process import VmError, last_line
 from tests.vm.ssh import Result
 from vfio_hooks.rehearse.observed import State
 from vfio_hooks.wait import until
@@ -50,9 +50,11 @@ done 2> /dev/null
 
 @dataclass(frozen=True)
 class Guest:
-    """A running emulated host of one release."""
+    """A running emulated host of one release; `unmanaged` are the domains with managed='no'
+    that it has had."""
 
     machine: Machine
+    unmanaged: set[str] = field(default_factory=set, compare=False)
 
     @property
     def release(self) -> str:
@@ -80,7 +82,7 @@ class Guest:
     def _check_alive(self) -> None:
         # One that fails an assertion takes a while to end, and the connection is gone before.
         if until(lambda: not self.machine.alive(), 10):
-            raise EmulatorEnded(
+            raise VmError(
                 f"{self.release}: QEMU has ended: {self.machine.why_dead()}; "
                 f"the guest said last: {last_line(self.machine.console())}"
             )
@@ -106,6 +108,8 @@ class Guest:
     def define(self, domain: Domain | str) -> None:
         """Make a domain known to libvirt."""
         xml = domain if isinstance(domain, str) else domain.xml()
+        if "managed='no'" in xml:
+            self.unmanaged.add(xml)
         self.run("virsh --quiet define /dev/stdin", input=xml)
 
     def start(self, name: str, *, check: bool = True) -> Result:

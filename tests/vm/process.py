@@ -15,10 +15,6 @@ class VmError(Exception):
     """A failure of the tool, told in one line: what, on what, why, what to do."""
 
 
-class EmulatorEnded(VmError):
-    """The emulator itself has ended, which is no fault of what a test is about."""
-
-
 def last_line(text: str) -> str:
     """The last line with something in it: where programs put the reason they failed."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -52,9 +52,6 @@ REFUSED: dict[str, str] = {
 
 @pytest.fixture
 def host(hooked: Guest) -> Iterator[Guest]:
-    # A function that was lent by hand to a VM with managed='no' is one that libvirt leaves with
-    # vfio-pci ever after, also at the end of a VM with managed='yes' (11.3), until it is told so.
-    hooked.virsh("nodedev-reattach", f"pci_{NIC.translate(str.maketrans(':.', '__'))}")
     with managed_vm(hooked, VM, TOML):
         yield hooked
         hooked.remove(VM.name)
