@@ -149,7 +149,7 @@ def test_a_service_that_has_died(command: Command, monkeypatch: pytest.MonkeyPat
     journal.claim(1, "started", 0.0, Step("gpu", watch, Run()), "")
     journal.end()
     assert "died" not in command.here("status").out
-    monkeypatch.setattr(Program, "has_died", lambda self, host: True)
+    monkeypatch.setattr(Program, "died", lambda self, host: self.unit)
     (line,) = undated(command.here("status").out).splitlines()[3:]
     assert line.endswith("; it has died; journalctl -u a.service")
 
@@ -157,16 +157,16 @@ def test_a_service_that_has_died(command: Command, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("unit", "state", "expected"),
     [
-        ("", None, False),
-        ("a.service", "active", False),
-        ("a.service", "activating", False),
-        ("a.service", "failed", True),
+        ("", None, ""),
+        ("a.service", "active", ""),
+        ("a.service", "activating", ""),
+        ("a.service", "failed", "a.service"),
         # systemd forgets one that was made for this, when it has ended.
-        ("a.service", None, True),
+        ("a.service", None, "a.service"),
     ],
 )
 def test_whether_a_service_has_died(
-    monkeypatch: pytest.MonkeyPatch, unit: str, state: str | None, expected: bool
+    monkeypatch: pytest.MonkeyPatch, unit: str, state: str | None, expected: str
 ) -> None:
     def told(host: Host, name: str) -> UnitState:
         if state is None:
@@ -174,8 +174,8 @@ def test_whether_a_service_has_died(
         return UnitState("loaded", state, "")
 
     monkeypatch.setattr(units, "state", told)
-    assert Program(("true",), ("true",), unit=unit).has_died(Host()) is expected
-    assert not Program(("true",), ("true",), unit=unit).has_died(Host("/tmp"))
+    assert Program(("true",), ("true",), unit=unit).died(Host()) == expected
+    assert not Program(("true",), ("true",), unit=unit).died(Host("/tmp"))
 
 
 def test_what_is_not_there_any_more(command: Command) -> None:

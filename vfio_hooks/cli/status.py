@@ -18,7 +18,7 @@ from vfio_hooks.engine.value import Value
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.view import View
-from vfio_hooks.knobs import Command, Knob
+from vfio_hooks.knobs import Knob
 from vfio_hooks.record import asdict, record
 from vfio_hooks.sharing import Once, is_shared, shown
 
@@ -134,13 +134,11 @@ class _Values:
 
     def death(self, knob: Knob) -> str | None:
         """What people are told of a service that was left running and has died."""
-        if not isinstance(knob, Command):
-            return None
         try:
-            died = knob.has_died(self._host)
+            unit = knob.died(self._host)
         except HookError as error:
             return error.problem
-        return f"it has died; journalctl -u {knob.unit}" if died else None
+        return f"it has died; journalctl -u {unit}" if unit else None
 
     def _read(self, knob: Knob) -> Value:
         return Value(knob.read(self._host), self._ledger.counting(knob, self._host), self._host)

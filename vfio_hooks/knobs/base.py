@@ -118,6 +118,11 @@ class Knob(ABC):
         """What the kernel itself may have set this to, whatever it was before."""
         return ()
 
+    def died(self, host: Host) -> str:
+        """The service that this left running and that does not run any more; "" for none. Raises
+        HookError."""
+        return ""
+
     def followers(self, host: Host) -> Iterable[Knob]:
         """What may have come up with this value."""
         return ()

@@ -41,16 +41,15 @@ class Command(Knob):
     def undo_text(self) -> str:
         return self.undo_title or joined(self.undo)
 
-    def has_died(self, host: Host) -> bool:
-        """Whether the service that it left running does not run any more. Raises HookError."""
+    def died(self, host: Host) -> str:
         if not self.unit or not host.is_this_machine:
-            return False
+            return ""
         from vfio_hooks.host import units
 
         try:
-            return not units.state(host, self.unit).runs
+            return "" if units.state(host, self.unit).runs else self.unit
         except Gone:
-            return True
+            return self.unit
 
     def read(self, host: Host) -> str:
         return ""
