@@ -50,6 +50,18 @@ def test_logind_is_not_to_be_stopped(tmp_path: Path) -> None:
     assert how_to_free(host, found).startswith("[display] in vm.toml makes a desktop")
 
 
+@pytest.mark.parametrize("unit", ["lightdm.service", "display-manager.service"])
+def test_a_display_manager_is_ended_by_its_own_table(tmp_path: Path, unit: str) -> None:
+    """lightdm has the X server in its service, and on NixOS that has the general name."""
+    host = a_host(tmp_path, f"0::/system.slice/{unit}")
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    (units / "display-manager.service").symlink_to("/usr/lib/systemd/system/lightdm.service")
+    advice = how_to_free(host, [Holder(77, "Xorg", "/dev/dri/card1")])
+    assert f"the display manager, {unit}: [display]" in advice and "[session] ends" in advice
+    assert "[[service]]" not in advice
+
+
 @pytest.mark.parametrize(
     ("groups", "file", "stays", "hint"),
     [

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vfio_hooks.host.in_use import Holder
 
 _SERVICE = re.compile(r"0::/system\.slice/(?:.*/)?([^/]+\.service)(?:/|$)", re.MULTILINE)
+_MANAGER = "display-manager.service"
 _CONTAINER = re.compile(r"0::/.*\b(docker|libpod|lxc|machine)\b", re.MULTILINE)
 _DESKTOPS = "/dev/dri/card"
 """What has one open draws on the monitors: programs that only compute have a renderD node."""
@@ -41,7 +42,14 @@ def service_of(host: Host, found: Sequence[Holder]) -> str:
         if holder.is_seat_manager:
             continue
         groups = host.maybe(f"/proc/{holder.pid}/cgroup") or ""
-        if service := _SERVICE.search(groups):
+        service = _SERVICE.search(groups)
+        if service and service[1] in (_MANAGER, host.link(f"/etc/systemd/system/{_MANAGER}")):
+            # lightdm and sddm run the X server in their own service.
+            return (
+                f"it belongs to the display manager, {service[1]}: [display] in vm.toml makes a "
+                f"desktop on another card close it; [session] ends the desktop until the VM ends"
+            )
+        if service:
             return (
                 f"it belongs to {service[1]}, which stops for the VM's run with "
                 f'unit = "{service[1]}" in [[service]]'
