@@ -101,7 +101,9 @@ class Lives:
         self.guest.virsh("reset", name)
 
     def shut_down(self, name: str) -> None:
-        self.guest.virsh("shutdown", name)
+        # A guest that has just begun does not hear the button yet.
+        pressed = f"virsh -q shutdown {name} > /dev/null 2>&1"
+        self.guest.wait(f"{pressed}; virsh domstate {name} | grep -q 'shut off'")
         self._is_off(name)
 
     def save(self, name: str) -> None:
