@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.command import Command
+from tests.processes import processes as processes
 
 # Hooks of pytest's.
 from tests.report import pytest_addoption as pytest_addoption

@@ -43,6 +43,7 @@ PLAY = """\
 """
 
 pytestmark = [
+    pytest.mark.real_processes,
     pytest.mark.matrix_only,
     pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces"),
 ]

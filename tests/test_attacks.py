@@ -15,6 +15,7 @@ from tests.test_vm_folder import ODD_NAMES
 from vfio_hooks.domain import identify, parse
 from vfio_hooks.errors import HookError
 
+pytestmark = pytest.mark.real_processes
 needs_seal = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
 PACKAGES = "/usr/lib/python3/dist-packages"
 BOMB = "<!DOCTYPE d [<!ENTITY a 'aaaaaaaaaa'>" + "".join(

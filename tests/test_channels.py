@@ -71,6 +71,7 @@ CHANNELS = {
 }
 
 pytestmark = [
+    pytest.mark.real_processes,
     pytest.mark.matrix_only,
     pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces"),
 ]

@@ -30,6 +30,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.paths import Paths
 from vfio_hooks.plugins import load
 
+pytestmark = pytest.mark.real_processes
 OURS: tuple[Rule, ...] = tuple(rule for rule in rules() if rule.area == "domain")
 AREAS: tuple[Area, ...] = ("domain",)
 # The lines of <hyperv> that the guide has although in its mode they have no effect.

@@ -17,6 +17,7 @@ from vfio_hooks.event import OPERATIONS
 from vfio_hooks.host import Host
 from vfio_hooks.record import replace
 
+pytestmark = pytest.mark.real_processes
 HOOKS = "etc/libvirt/hooks"
 VM = f"{HOOKS}/qemu.d/win11"
 GPU = "0000:04:00.0"

@@ -12,6 +12,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.record import replace
 from vfio_hooks.why.lines import Line
 
+pytestmark = pytest.mark.real_processes
 VM = "etc/libvirt/hooks/qemu.d/win11"
 SCRIPT = "#!/bin/sh\nX=8192\necho $X > /proc/sys/vm/nr_hugepages\nsystemctl stop gdm\n"
 

@@ -18,6 +18,7 @@ from vfio_hooks.cli.common import add_paths, paths
 from vfio_hooks.config import Config, usable
 from vfio_hooks.errors import HookError
 
+pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = (
     *("plan", "check", "status", "undo", "validate", "verify", "log", "hook"),

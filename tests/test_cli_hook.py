@@ -5,6 +5,8 @@ import pytest
 from tests.command import UUID, Command
 from tests.hosttree import domain_xml
 
+pytestmark = pytest.mark.real_processes
+
 
 def test_prepare_and_release(command: Command) -> None:
     command.manage("win11")

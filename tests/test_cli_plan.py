@@ -19,6 +19,7 @@ from vfio_hooks.log import SystemdJournal
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
+pytestmark = pytest.mark.real_processes
 BOUND = f"""\
 win11 ({UUID})
 

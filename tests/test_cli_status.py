@@ -21,6 +21,7 @@ from vfio_hooks.log import SystemdJournal
 from vfio_hooks.sharing import Add, Once, Override, Run, Subtract
 from vfio_hooks.steps import Step
 
+pytestmark = pytest.mark.real_processes
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 OTHER = "00000000-0000-0000-0000-00000000000b"
 

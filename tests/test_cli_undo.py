@@ -13,6 +13,7 @@ from vfio_hooks.knobs import File, Pages
 from vfio_hooks.sharing import Add, Once
 from vfio_hooks.steps import Step
 
+pytestmark = pytest.mark.real_processes
 MORE_PAGES = Step("hugepages", Pages(POOL), Add(8))
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.command import Command, as_nobody, needs_root
 
+pytestmark = pytest.mark.real_processes
+
 
 def test_what_is_right_is_said(command: Command) -> None:
     command.manage("win11")

@@ -13,6 +13,7 @@ from vfio_hooks.commands import by_sh
 from vfio_hooks.errors import CommandFailed, HookError
 from vfio_hooks.wait import until
 
+pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 MUCH = "i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i + 1)); done"
 

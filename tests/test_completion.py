@@ -17,6 +17,7 @@ from vfio_hooks.cli.completion import SHELLS
 from vfio_hooks.plugins import BUILT_IN
 from vfio_hooks.wait import until
 
+pytestmark = pytest.mark.real_processes
 _, VERBS = tree.read(parser())
 UUID = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c1"
 OFFERED: list[tuple[str, set[str]]] = [

@@ -9,6 +9,7 @@ import pytest
 
 from tests.bench.hook import CHECKOUT, OPS, TABLES, Installed, fill, install
 
+pytestmark = pytest.mark.real_processes
 _LISTED = """
 import os, sys
 sys.argv = sys.argv[1:]

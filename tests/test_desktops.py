@@ -19,6 +19,7 @@ from vfio_hooks.host.desktops import COMPOSITORS, rungs
 from vfio_hooks.host.in_use import Holder, told
 from vfio_hooks.host.sessions import choose
 
+pytestmark = pytest.mark.real_processes
 PASSED, KEPT = "0000:0b:00.0", "0000:09:00.0"
 ME = getpass.getuser()
 UID = pwd.getpwnam(ME).pw_uid

@@ -11,7 +11,10 @@ from tests.imports import imported
 from tests.sealed import Sealed, can_seal
 from vfio_hooks.wait import until
 
-pytestmark = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
+pytestmark = [
+    pytest.mark.real_processes,
+    pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces"),
+]
 OPS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect")
 TELLS = ("prepare", "start")
 """The operations that may fail."""

@@ -28,6 +28,7 @@ from vfio_hooks.plugins.display import Options, notes, plan
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
+pytestmark = pytest.mark.real_processes
 PREPARE = Event("win11", "prepare")
 UUID = "00000000-0000-0000-0000-000000000001"
 GPU = "0000:45:00.0"

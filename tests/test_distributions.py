@@ -15,7 +15,10 @@ from tests.sealed import can_seal
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = "/usr/lib/python3/dist-packages"
 
-pytestmark = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
+pytestmark = [
+    pytest.mark.real_processes,
+    pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces"),
+]
 
 SEALED = """
 set -e

@@ -12,6 +12,7 @@ from tests.sealed import Sealed, can_seal
 from vfio_hooks.host import Host
 from vfio_hooks.host.identity import Identity, identity, places
 
+pytestmark = pytest.mark.real_processes
 GPU, NIC = "0000:04:00.0", "0000:05:00.0"
 words = st.text("0123456789abcdef:-", min_size=1, max_size=12).filter(lambda text: text != "-")
 

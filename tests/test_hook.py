@@ -12,6 +12,7 @@ from vfio_hooks.engine.disk import Disk
 from vfio_hooks.engine.journal import Journal
 from vfio_hooks.engine.state import StateFolder
 
+pytestmark = pytest.mark.real_processes
 OPS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect")
 ODD_OPS = ("attach", "unheard-of", "", "a/b", "/", "..", ".", "*", "\n", "-d", "UNHEARD-OF")
 NAMES = (

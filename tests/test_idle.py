@@ -24,6 +24,7 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.paths import Paths
 from vfio_hooks.record import field, record
 
+pytestmark = pytest.mark.real_processes
 GOVERNOR = "[governor]\n"
 IRQS = "[irqs]\nvectors = false\n"
 EVENING = ("prepare", "start", "started", "stopped", "release")

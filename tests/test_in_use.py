@@ -20,7 +20,10 @@ NIC, DISK, SOUND = "0000:05:00.0", "0000:06:00.0", "0000:07:00.0"
 STUCK = "0000:0a:00.0"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a writer is root's")
 # One at a time: each has /dev/full open, and would meet the others' programs.
-pytestmark = pytest.mark.xdist_group("in use")
+pytestmark = [
+    pytest.mark.real_processes,
+    pytest.mark.xdist_group("in use"),
+]
 needs_seal = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
 
 

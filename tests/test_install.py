@@ -11,6 +11,7 @@ import pytest
 from tests.hosttree import domain_xml, gpu_host
 from tests.sealed import Result, Sealed, can_seal
 
+pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = "/etc/libvirt/hooks"
 FOREIGN = "#!/bin/sh\necho mine >&2\n"

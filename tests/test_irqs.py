@@ -28,6 +28,7 @@ from vfio_hooks.services import vectors
 from vfio_hooks.sharing import Run, Subtract, target
 from vfio_hooks.steps import Step
 
+pytestmark = pytest.mark.real_processes
 ONLINE = "/sys/devices/system/cpu/online"
 GPU, GPU_AUDIO = "0000:04:00.0", "0000:04:00.1"
 BALANCER = IrqBalance(irqbalance.SOCKET)

@@ -3,9 +3,13 @@
 import pkgutil
 from importlib import import_module
 
+import pytest
+
 import vfio_hooks.knobs
 from tests.imports import imported
 from vfio_hooks.knobs import KINDS, Knob, knob_class
+
+pytestmark = pytest.mark.real_processes
 
 
 def test_every_knob_is_one_that_a_journal_may_name() -> None:

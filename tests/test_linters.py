@@ -10,6 +10,7 @@ import pytest
 from manual.make import make
 from vfio_hooks.cli.manual import FOLDER, PAGES
 
+pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 
 

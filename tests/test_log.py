@@ -12,6 +12,7 @@ import pytest
 from tests.command import Command, as_nobody, needs_root
 from tests.sealed import can_seal
 
+pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 JOURNALD = "/lib/systemd/systemd-journald"
 BEGIN = 1_795_259_883_095_792

@@ -29,6 +29,7 @@ from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
+pytestmark = pytest.mark.real_processes
 _, VERBS = tree.read(parser())
 OPTIONS = {name: plugins.load(name).Options for name in plugins.BUILT_IN}
 ESCAPES = (

@@ -15,6 +15,7 @@ from vfio_hooks.config import examine
 from vfio_hooks.migrate import scripts
 from vfio_hooks.migrate.tables import tables, toml
 
+pytestmark = pytest.mark.real_processes
 SCRIPTS = sorted((Path(__file__).parent / "scripts").iterdir())
 EXPECTED = re.compile(r"#> (\w+)(?: ([a-z]+))?(?: \+ (\w+))?$")
 

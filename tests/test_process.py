@@ -16,6 +16,7 @@ from vfio_hooks.knobs import Transient
 from vfio_hooks.plugins.process import Options, plan
 from vfio_hooks.steps import Step
 
+pytestmark = pytest.mark.real_processes
 VM = Domain("win 11", "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11")
 LIFE = f"vfio-hooks-life-{VM.uuid}.service"
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000:Me:/home/me:/bin/bash\n"

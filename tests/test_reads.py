@@ -27,6 +27,7 @@ from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import until
 
+pytestmark = pytest.mark.real_processes
 VM = "00000000-0000-0000-0000-00000000000a"
 PINNED = Domain("vm", VM, vcpus=2, vcpu_pins={0: frozenset({4}), 1: frozenset({5})})
 FIRST, SECOND = File("/proc/sys/vm/first"), File("/proc/sys/vm/second")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.imports import imported
 from vfio_hooks.record import MISSING, asdict, field, fields, record, replace
 
+pytestmark = pytest.mark.real_processes
 Spec = list[tuple[str, str]]
 """Names of fields, and what each has: nothing, a default, a factory, or no say in comparisons."""
 

@@ -26,6 +26,7 @@ from vfio_hooks.rehearse.observed import State
 from vfio_hooks.rehearse.report import Report, new_path
 from vfio_hooks.rehearse.rounds import Stage, play
 
+pytestmark = pytest.mark.real_processes
 GOOD = Path(__file__).parent / "domains/good.xml"
 DOMAINS = sorted(Path(__file__).parent.glob("*/*.xml"))
 POOL = "<interface type='network'><source network='pool'/></interface>"

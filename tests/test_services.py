@@ -12,6 +12,7 @@ from vfio_hooks.host.unit_syntax import escape, quote, unit_name
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.wait import until
 
+pytestmark = pytest.mark.real_processes
 UNIT_NAMES = [
     ("win11", "win11"),
     ("my vm", "my\\x20vm"),

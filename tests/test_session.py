@@ -29,6 +29,7 @@ from vfio_hooks.sharing import Exclusive
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import until
 
+pytestmark = pytest.mark.real_processes
 CARD, SOUND, NVIDIA = "0000:04:00.0", "0000:04:00.1", "0000:0b:00.0"
 UNITS = "/etc/systemd/system"
 

@@ -12,6 +12,8 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.sessions import as_user, choose, environment, graphical, sessions
 
+pytestmark = pytest.mark.real_processes
+
 
 def test_a_session_is_read_from_loginds_file(tmp_path: Path) -> None:
     add_session(tmp_path, "2", DISPLAY=":0", DESKTOP="xfce")

@@ -11,7 +11,10 @@ from tests.test_install import BY_NUMBER, FOREIGN, OWN_LINES, VFIO_TOOLS
 ROOT = Path(__file__).resolve().parents[1]
 HELD = '{"record":"begin","event":"prepare","vm":"win11","number":1,"journal":1}\n'
 
-pytestmark = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
+pytestmark = [
+    pytest.mark.real_processes,
+    pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces"),
+]
 
 
 class Package:

@@ -13,6 +13,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import Cache, Node, Topology, nearest_first, nodes, online, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
 
+pytestmark = pytest.mark.real_processes
 HOSTS = Path(__file__).resolve().parents[2] / "shared/hosts"
 Unpacked = Callable[[str], Path]
 

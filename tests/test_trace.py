@@ -28,6 +28,7 @@ from vfio_hooks.trace.timeline import Kind, Stall, stalls
 from vfio_hooks.trace.tracefs import Recording, trace
 from vfio_hooks.verify import own_cpus
 
+pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 VCPU = 4711
 CPUS = frozenset({4, 5})

@@ -13,6 +13,7 @@ from vfio_hooks.config import examine, home
 from vfio_hooks.config.trust import trusted
 from vfio_hooks.errors import HookError, unreadable
 
+pytestmark = pytest.mark.real_processes
 NOBODY = 65534
 
 

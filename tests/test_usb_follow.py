@@ -24,6 +24,7 @@ from vfio_hooks.services import hostdevs
 from vfio_hooks.services.hostdevs import Hostdevs, numbered, wanted
 from vfio_hooks.services.usb import TRIES, Follower, follow, plugged_in
 
+pytestmark = pytest.mark.real_processes
 STICK = "0951:1666"
 
 

@@ -11,7 +11,10 @@ from tests.hosttree import domain_xml, gpu_host
 from tests.sealed import Result, Sealed, can_seal
 from vfio_hooks.wait import until
 
-pytestmark = pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
+pytestmark = [
+    pytest.mark.real_processes,
+    pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces"),
+]
 RECORD = """#!/bin/sh
 printf '%s\\n' "$0" "$#" "$@" "$PWD" "$LC_ALL" >> /run/record
 cat >> /run/record

@@ -14,6 +14,7 @@ from tests.sealed import can_seal
 from tests.test_channels import COPY
 from vfio_hooks.cli import install
 
+pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
     *("vfio_hooks", "hooks", "packaging", "install.sh", "README.md", "LICENSE"),
