@@ -7,6 +7,7 @@ in every release.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,27 @@ NVME_DEVICES = tuple(
     for index, (slot, serial) in enumerate(zip((6, 7), NVME_SERIALS, strict=True))
 )
 SRIOV_VFS = 4
+# What every host needs itself. No romfile: an option ROM only costs boot time.
+DISK = "virtio-blk-pci,drive=system,serial=system"
+NETWORK = f"virtio-net-pci,netdev=ssh,romfile=,mac={SSH_MAC}"
+SHARE = "virtio-9p-pci,fsdev=source,mount_tag=src"
+# Port number -> the functions behind it; the ports of NVME_DEVICES are empty.
+SLOTS = {
+    1: [f"VGA,vgamem_mb=16,id={MONITORS[BOOT_VGA]}"],
+    2: [DISK],
+    3: [NETWORK],
+    4: [
+        f"bochs-display,addr=0.0,multifunction=on,romfile=,id={MONITORS[GPU]}",
+        "ich9-intel-hda,addr=0.1,id=gpuaudio",
+        "qemu-xhci,addr=0.2,id=gpuusb",
+    ],
+    5: ["e1000e,romfile=,mac=52:54:00:00:05:00"],
+    6: [],
+    7: [],
+    8: ["igb,romfile=,mac=52:54:00:00:08:00"],
+    9: [SHARE],
+    10: ["qemu-xhci,id=usb"],
+}
 # On a busy machine the emulated timer may not tick in the moment that the kernel grants it.
 # The kernel then panics, or mistrusts its clock, unless told not to look.
 TIMER = "no_timer_check tsc=reliable"
@@ -51,11 +73,13 @@ TIMER = "no_timer_check tsc=reliable"
 
 @dataclass(frozen=True)
 class Topology:
-    """The CPUs: one NUMA node per socket; threads are SMT siblings, numbered side by side."""
+    """The CPUs: NUMA nodes are what QEMU calls dies, `cores` are a node's; threads are SMT
+    siblings, numbered side by side."""
 
     sockets: int = 2
     cores: int = 2
     threads: int = 2
+    nodes_per_socket: int = 1
 
     @property
     def cpus_per_node(self) -> int:
@@ -63,18 +87,27 @@ class Topology:
         return self.cores * self.threads
 
     @property
+    def nodes(self) -> int:
+        """How many NUMA nodes the host has."""
+        return self.sockets * self.nodes_per_socket
+
+    @property
     def cpus(self) -> int:
         """How many CPUs the host has."""
-        return self.sockets * self.cpus_per_node
+        return self.nodes * self.cpus_per_node
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a boot may choose: CPUs, memory (MiB per node), kernel command line additions."""
+    """What a boot may choose: CPUs, memory (MiB per node), kernel command line additions.
+
+    With `devices`, QEMU's words for them, these are there instead of the tests' own.
+    """
 
     topology: Topology = Topology()
     node_memory: int = 2048
     kernel_arguments: tuple[str, ...] = ()
+    devices: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,12 +138,11 @@ def _processors(hardware: Hardware, model: str) -> list[str]:
     # kernel-irqchip is KVM's, not TCG's. What the rest turns off only costs boot time.
     machine = "q35,kernel-irqchip=off,i8042=off,sata=off,smbus=off"
     words = ["-machine", machine, "-accel", "tcg,thread=multi,tb-size=512"]
-    words += ["-cpu", model, "-m", str(size * shape.sockets)]
-    words += [
-        "-smp",
-        f"{shape.cpus},sockets={shape.sockets},cores={shape.cores},threads={shape.threads}",
-    ]
-    for node in range(shape.sockets):
+    words += ["-cpu", model, "-m", str(size * shape.nodes)]
+    dies = f"dies={shape.nodes_per_socket}," if shape.nodes_per_socket > 1 else ""
+    parts = f"sockets={shape.sockets},{dies}cores={shape.cores},threads={shape.threads}"
+    words += ["-smp", f"{shape.cpus},{parts}"]
+    for node in range(shape.nodes):
         first = node * shape.cpus_per_node
         last = first + shape.cpus_per_node - 1
         words += ["-object", f"memory-backend-ram,id=ram{node},size={size}M"]
@@ -118,7 +150,7 @@ def _processors(hardware: Hardware, model: str) -> list[str]:
     return words
 
 
-def _devices(media: Media) -> list[str]:
+def _devices(media: Media, own: tuple[str, ...] | None) -> list[str]:
     snapshot = "off" if media.keep_writes else "on"
     format = "qcow2" if media.disk.suffix == ".qcow2" else "raw"
     fast = "if=none,cache=unsafe,discard=unmap"
@@ -133,32 +165,11 @@ def _devices(media: Media) -> list[str]:
             f"local,id=source,path={_quoted(media.source)},security_model=none,readonly=on",
         ),
     ]
-    # Port number -> the functions behind it; no romfile: an option ROM only costs boot time.
-    # The ports of NVME_DEVICES are empty.
-    slots = {
-        1: [f"VGA,vgamem_mb=16,id={MONITORS[BOOT_VGA]}"],
-        2: ["virtio-blk-pci,drive=system,serial=system"],
-        3: [f"virtio-net-pci,netdev=ssh,romfile=,mac={SSH_MAC}"],
-        4: [
-            f"bochs-display,addr=0.0,multifunction=on,romfile=,id={MONITORS[GPU]}",
-            "ich9-intel-hda,addr=0.1,id=gpuaudio",
-            "qemu-xhci,addr=0.2,id=gpuusb",
-        ],
-        5: ["e1000e,romfile=,mac=52:54:00:00:05:00"],
-        6: [],
-        7: [],
-        8: ["igb,romfile=,mac=52:54:00:00:08:00"],
-        9: ["virtio-9p-pci,fsdev=source,mount_tag=src"],
-        10: ["qemu-xhci,id=usb"],
-    }
     words = [word for pair in backends for word in pair]
-    for slot, functions in slots.items():
-        port = f"pcie-root-port,id=port{slot},bus=pcie.0,addr={slot:#x},chassis={slot}"
-        words += ["-device", port]
-        for function in functions:
-            model, _, options = function.partition(",")
-            comma = "," if options else ""
-            words += ["-device", f"{model},bus=port{slot}{comma}{options}"]
+    if own is not None:
+        # Ahead of the first slot of a likeness, see vfio_hooks/rehearse/likeness/slots.py.
+        return [*words, *_ports({1: [DISK], 2: [NETWORK], 3: [SHARE]}), *own]
+    words += _ports(SLOTS)
     for device in (
         "hda-output,bus=gpuaudio.0,audiodev=silence",
         "usb-kbd,bus=usb.0",
@@ -166,6 +177,17 @@ def _devices(media: Media) -> list[str]:
     ):
         words += ["-device", device]
     return words
+
+
+def _ports(slots: Mapping[int, Sequence[str]]) -> Iterator[str]:
+    """A root port in each slot, and the functions behind it."""
+    for slot, functions in slots.items():
+        yield "-device"
+        yield f"pcie-root-port,id=port{slot},bus=pcie.0,addr={slot:#x},chassis={slot}"
+        for function in functions:
+            model, _, options = function.partition(",")
+            comma = "," if options else ""
+            yield from ("-device", f"{model},bus=port{slot}{comma}{options}")
 
 
 def arguments(hardware: Hardware, media: Media, release: Release, *, port: int) -> list[str]:
@@ -183,7 +205,7 @@ def arguments(hardware: Hardware, media: Media, release: Release, *, port: int) 
         # fifteen hung, a CPU's timer interrupt in service for ever; with x2APIC none of sixty.
         *("-device", "intel-iommu,intremap=on,caching-mode=on,eim=on"),
         *("-netdev", f"user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
-        *_devices(media),
+        *_devices(media, hardware.devices),
         *("-acpitable", f"file={_quoted(media.acpi_table)}"),
         *("-serial", "file:console.log", "-monitor", "none", "-qmp", "unix:qmp,server,wait=off"),
         *("-kernel", str(media.kernel), "-initrd", str(media.initrd)),

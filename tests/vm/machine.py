@@ -224,7 +224,8 @@ def boot(
         )
         try:
             machine.wait_ready(deadline)
-            machine.plug_in()
+            if wanted is None or wanted.devices is None:
+                machine.plug_in()
             return machine
         except BaseException as error:
             log = cache.root() / f"{name}-console.log"

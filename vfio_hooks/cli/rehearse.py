@@ -4,8 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-from vfio_hooks.cli.common import Verbs, add_verb, need_root
+from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root
 from vfio_hooks.cli.domains import defined
+from vfio_hooks.cli.likeness import run as in_likeness
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import clean, complain, say
 from vfio_hooks.cli.xml import SYSTEM
@@ -38,9 +39,19 @@ what differs, and since which event.
 If the host itself crashes, the link /etc/libvirt/hooks/qemu.d/VM-rehearsal may be left. The next
 rehearsal replaces it, and you can remove it.
 
+With --host, nothing of this host is touched. An emulated machine is made that is like the host in
+a snapshot: the same sockets, NUMA nodes, cores and SMT siblings (16 CPUs at most), and the same
+IOMMU groups, with emulated cards of the same classes. The VM, its folder in qemu.d and the state of
+the host's drivers are put there, and the rehearsal runs there. What is wrong at first sight, which
+addresses differ and what cannot be imitated is told first. A snapshot has no vm.toml: --config-dir
+names the folder with vfio-hooks.toml and qemu.d. The emulated machine is made of Debian packages by
+tests/vm, so this needs a checkout of this program, and on Debian.
+
 examples:
   sudo vfio-hooks rehearse win11
   sudo vfio-hooks rehearse win11 --rounds 1 --yes
+  sudo python3 -m vfio_hooks rehearse --this-host win11
+  sudo python3 -m vfio_hooks rehearse --host host.tar.xz win11.xml --config-dir hooks
   sudo sh -c 'tail -n 20 {FOLDER}/*.txt'
 """
 
@@ -55,7 +66,7 @@ def register(verbs: Verbs) -> None:
         "the host before and after.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", help="name or UUID")
+    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; with --host also a file")
     parser.add_argument(
         "--rounds",
         type=_rounds,
@@ -63,10 +74,24 @@ def register(verbs: Verbs) -> None:
         help=f"how often (default: {_ROUNDS}; 1 where a graphics card cannot be reset)",
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--host", metavar="FILE", help="rehearse in an emulated likeness of the host in a snapshot"
+    )
+    where.add_argument(
+        "--this-host", action="store_true", help="rehearse in an emulated likeness of this host"
+    )
+    add_paths(parser, "config-dir")
 
 
 def run(arguments: argparse.Namespace) -> int:
     need_root("rehearse")
+    if arguments.host or arguments.this_host:
+        return in_likeness(arguments)
+    if arguments.vm is None:
+        raise HookError("which VM?", "give its name or UUID")
+    if arguments.config_dir:
+        raise HookError("--config-dir is for --host and --this-host", "leave it out")
     here, host = Paths(), Host()
     asked = defined(arguments.vm, host, SYSTEM)
     domain = asked.domain

@@ -1,0 +1,208 @@
+"""The likeness of a host: what QEMU is given, where each function is there, what is told of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.hosttree import add_cpus, add_pci, domain_xml
+from tests.test_topology import Unpacked, captured
+from vfio_hooks.cli.likeness import told
+from vfio_hooks.domain import parse
+from vfio_hooks.host import Host
+from vfio_hooks.rehearse.likeness import Likeness, likeness
+from vfio_hooks.rehearse.likeness.addresses import named, translated
+from vfio_hooks.rehearse.likeness.processors import MOST, processors
+
+__all__ = ["captured"]
+
+CARD = ("0000:0a:00.0", "0000:0a:00.1")
+SECOND = ("0000:41:00.0", "0000:41:00.1", "0000:41:00.3")
+PF = "0000:06:00.0"
+PINS = (
+    "<memory unit='GiB'>8</memory><vcpu>2</vcpu><cputune><vcpupin vcpu='0' cpuset='2'/>"
+    "<vcpupin vcpu='1' cpuset='6'/><emulatorpin cpuset='0,4'/></cputune>"
+)
+
+
+def put(root: Path, address: str, **files: str) -> None:
+    for name, text in files.items():
+        (root / "sys/bus/pci/devices" / address / name).write_text(f"{text}\n")
+
+
+def single(root: Path) -> Path:
+    """One node, one graphics card, which is the one that the host boots with; a network card."""
+    add_cpus(root, nodes=1, cores=4, threads=2)
+    add_pci(root, "0000:00:01.0", "pcieport", "1", "0x060400")
+    add_pci(root, CARD[0], "nvidia", "14")
+    add_pci(root, CARD[1], "snd_hda_intel", "14", "0x040300")
+    add_pci(root, "0000:05:00.0", "e1000e", "8", "0x020000")
+    put(root, CARD[0], boot_vga="1", resource="0xd0000000 0xdfffffff 0x200")
+    return root
+
+
+def double(root: Path) -> Path:
+    """Two nodes, a graphics card on each, and a network card with SR-IOV; its interface has a
+    name."""
+    add_cpus(root, nodes=2, cores=2, threads=2, per_l3=2)
+    for address, group, node in (
+        *((one, "20", 0) for one in CARD),
+        *((one, "31", 1) for one in SECOND),
+    ):
+        kind = {"0": "0x030000", "1": "0x040300", "3": "0x0c8000"}[address[-1]]
+        driver = {"0": "nvidia", "1": "snd_hda_intel", "3": None}[address[-1]]
+        add_pci(root, address, driver, group, kind)
+        put(root, address, numa_node=str(node))
+    put(root, CARD[0], boot_vga="1")
+    add_pci(root, PF, "igb", "9", "0x020000")
+    put(root, PF, numa_node="0", sriov_numvfs="0", sriov_offset="128", sriov_stride="2")
+    (root / f"sys/bus/pci/devices/{PF}/net/enp6s0").mkdir(parents=True)
+    return root
+
+
+def planned(
+    root: Path, *functions: str, texts: Mapping[str, str] | None = None, more: str = PINS
+) -> Likeness:
+    xml = domain_xml(functions=functions, more=more).encode()
+    return likeness(Host(str(root)), xml, parse(xml), texts or {})
+
+
+def test_a_single_card(tmp_path: Path) -> None:
+    plan = planned(single(tmp_path), *CARD)
+    assert plan.wrong == ()
+    assert plan.addresses == {
+        "0000:05:00.0": "0000:04:00.0",
+        CARD[0]: "0000:05:00.0",
+        CARD[1]: "0000:05:00.1",
+    }
+    words = " ".join(plan.words)
+    assert "VGA,id=d5f0,bus=port5,addr=0.0,multifunction=on" in words
+    assert "disable-acs" not in words and "pxb" not in words
+    assert [one.address for one in parse(plan.xml).pci] == ["0000:05:00.0", "0000:05:00.1"]
+
+
+def test_two_nodes(tmp_path: Path) -> None:
+    """The cards are on their nodes, and threads on the CPUs that are the host's there."""
+    plan = planned(double(tmp_path), *SECOND, "0000:06:10.2")
+    cpus = plan.processors
+    assert (cpus.sockets * cpus.nodes_per_socket, cpus.cores, cpus.threads) == (2, 2, 2)
+    assert [cpus.cpus[cpu] for cpu in (0, 4, 2, 6)] == [0, 1, 4, 5]
+    assert plan.addresses[SECOND[0]] == "0000:61:00.0"
+    assert plan.addresses[PF] == "0000:41:00.0"
+    assert plan.addresses["0000:06:10.2"] == "0000:41:10.2"
+    assert plan.wrong == ()
+    domain = parse(plan.xml)
+    assert domain.vcpu_pins == {0: {4}, 1: {5}}
+    assert domain.emulator_pin == frozenset({0, 1})
+    assert domain.memory == 256 << 10
+    assert {placed.wanted.interface for placed in plan.placed} == {None, "enp6s0"}
+    assert "0000:41:00.3 (no driver, 1002:73bf): nothing of its class (0x0c8000)" in plan.lost
+
+
+def test_a_group_of_two_cards_is_one_there(tmp_path: Path) -> None:
+    """And that the host's network card is in it is seen at once."""
+    root = single(tmp_path)
+    add_pci(root, "0000:0b:00.0", "r8169", "14", "0x020000")
+    plan = planned(root, *CARD)
+    ports = [word for word in plan.words if word.startswith("pcie-root-port")]
+    assert [("disable-acs=on" in port) for port in ports] == [False, True, True]
+    assert [re.sub(".*addr=", "", port) for port in ports] == ["0x4.0", "0x5.0", "0x5.1"]
+    assert plan.wrong == (
+        f"{CARD[0]}: IOMMU group 14 has 0000:0b:00.0 (r8169, 1002:73bf), which stays with the host",
+    )
+
+
+def test_an_address_that_has_moved(tmp_path: Path) -> None:
+    plan = planned(single(tmp_path), "0000:0b:00.0", *CARD)
+    assert plan.wrong == ("0000:0b:00.0: the VM is given it, and this host has no such function",)
+    assert plan.addresses["0000:0b:00.0"] == "0000:ff:01.0"
+    assert next(told(plan)) == f"wrong: {plan.wrong[0]}"
+
+
+def test_a_framebuffer_on_the_card(tmp_path: Path) -> None:
+    root = single(tmp_path)
+    (root / "proc/iomem").write_text("d0000000-d07fffff : BOOTFB\n")
+    assert planned(root, *CARD).wrong == (
+        f"{CARD[0]} (nvidia, 1002:73bf): BOOTFB is on its memory",
+    )
+
+
+def test_an_iommu_that_is_off(tmp_path: Path) -> None:
+    add_cpus(tmp_path, nodes=1)
+    add_pci(tmp_path, CARD[0], "nvidia", None)
+    plan = planned(tmp_path, CARD[0])
+    assert plan.wrong == (
+        f"{CARD[0]} (nvidia, 1002:73bf): it is in no IOMMU group: the IOMMU is off",
+    )
+
+
+def test_what_the_domain_cannot_have_is_told(tmp_path: Path) -> None:
+    more = "<vcpu>2</vcpu><memory>1</memory><features><hyperv/></features><clock offset='utc'/>"
+    xml = domain_xml(functions=CARD, more=more).replace(
+        "</devices>",
+        "<disk/><hostdev mode='subsystem' type='usb'><source/></hostdev></devices>",
+    )
+    plan = likeness(Host(str(single(tmp_path))), xml.encode(), parse(xml.encode()), {})
+    assert "win11: its <disk>" in plan.lost
+    assert "win11: a <hostdev> of type usb" in plan.lost
+    text = plan.xml.decode()
+    assert "usb'" not in text and "hyperv" not in text and "<clock" not in text
+
+
+SHAPES = {
+    "16amd64-8n2c": (8, 2, 1, 16),
+    "16em64t-4s2c2t-offlines": (1, 12, 1, 12),
+    "20em64t-hybrid-1p6c2t+2ca4co1t": (1, 16, 1, 16),
+    "32em64t-2n8c+dax+nvme+mic+dimms": (2, 8, 1, 16),
+    "64amd64-4s2n4ca2co": (8, 1, 2, 16),
+}
+"""NUMA nodes, cores of each, SMT siblings, and all CPUs."""
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_processors_of_captured_hosts(name: str, captured: Unpacked) -> None:
+    found = processors(Host(str(captured(name))), frozenset())
+    nodes = found.sockets * found.nodes_per_socket
+    assert (nodes, found.cores, found.threads, len(found.cpus)) == SHAPES[name]
+    assert sorted(found.cpus.values()) == list(range(len(found.cpus)))
+    assert nodes * found.cores * found.threads == len(found.cpus) <= MOST
+
+
+def test_of_many_cpus_the_pinned_ones_are_there(tmp_path: Path) -> None:
+    host = Host(str(add_cpus(tmp_path, nodes=2, cores=16, threads=2)))
+    pinned = frozenset({20, 52, 21, 53})
+    found = processors(host, pinned)
+    assert pinned <= found.cpus.keys() and len(found.cpus) == MOST
+    assert found.lost[0].startswith("16 of its 64 CPUs are there: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'functions = ["{}"]',
+        "virsh nodedev-detach pci_{_}",
+        "lspci -s {short} -v",
+        "#{}\n{}",
+        "{}: gone",
+    ],
+)
+def test_addresses_in_texts(text: str) -> None:
+    """They are translated there and back, each as it was written."""
+
+    def filled(address: str) -> str:
+        plain = text.replace("{_}", re.sub("[:.]", "_", address))
+        return plain.replace("{short}", address[5:]).replace("{}", address)
+
+    old, new = "0000:0a:00.1", "0000:61:00.0"
+    assert named(filled(old)) == {old}
+    assert translated(filled(old), {old: new}) == filled(new)
+    assert translated(translated(filled(old), {old: new}), {new: old}) == filled(old)
+
+
+@pytest.mark.parametrize("text", ["52:54:00:0a:00:01", "10:0a:00.123", "0000:0a:00.1:1", "0a_00.1"])
+def test_what_only_looks_like_an_address(text: str) -> None:
+    assert named(text) == frozenset() or "0a:00.1" not in text
+    assert translated(text, {"0000:0a:00.1": "0000:61:00.0"}) == text

@@ -1,0 +1,101 @@
+"""Carries out a likeness of somebody's host: boots it, brings it into the host's state, and
+rehearses the VM in it. `vfio-hooks rehearse --host` calls this; see vfio_hooks/rehearse/likeness.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from tests.vm import build, machine
+from tests.vm.guest import Guest
+from tests.vm.hardware import Hardware, Topology
+from vfio_hooks.domain import parse
+from vfio_hooks.host.pci import is_vfios
+from vfio_hooks.rehearse.likeness import Likeness
+from vfio_hooks.rehearse.likeness.functions import VFS
+from vfio_hooks.rehearse.likeness.slots import Placed
+
+SUITE = "trixie"
+HOOKS = "/etc/libvirt/hooks"
+_MEMORY = 4096
+_NODE = 1024
+"""MiB: of all nodes together, and of one at least."""
+# A driver that comes back has its interrupts on the CPUs of the device's node, and so are they to
+# be before.
+_NEAR = """\
+for device in *; do
+    for irq in $(ls $device/msi_irqs 2> /dev/null); do
+        cat $device/local_cpulist > /proc/irq/$irq/smp_affinity_list || true
+    done
+done 2> /dev/null"""
+
+
+@contextmanager
+def booted(plan: Likeness, tell: Callable[[str], None]) -> Iterator[Guest]:
+    """The likeness, running, with this checkout's vfio-hooks and in the state of the host."""
+    tell("the emulated host is booted; the first time, its system is made, which takes minutes")
+    running = machine.boot(
+        build.image(SUITE), f"likeness-{os.getpid()}", wanted=hardware(plan), attempts=3
+    )
+    try:
+        guest = Guest(running)
+        guest.calm()
+        guest.install()
+        guest.run(state(plan))
+        yield guest
+    finally:
+        running.stop()
+
+
+def hardware(plan: Likeness) -> Hardware:
+    """What the likeness is made of."""
+    cpus = plan.processors
+    nodes = cpus.sockets * cpus.nodes_per_socket
+    return Hardware(
+        Topology(cpus.sockets, cpus.cores, cpus.threads, cpus.nodes_per_socket),
+        node_memory=max(_NODE, _MEMORY // nodes),
+        devices=plan.words,
+    )
+
+
+def state(plan: Likeness) -> str:
+    """A shell script: names of interfaces, VFs, and functions that vfio-pci or nobody has."""
+    lines = ["set -eu", "cd /sys/bus/pci/devices", "modprobe vfio-pci", "udevadm settle"]
+    for one in plan.placed:
+        lines += _state(one, one.wanted.function.driver)
+    return "\n".join([*lines, _NEAR])
+
+
+def _state(one: Placed, driver: str | None) -> Iterator[str]:
+    address = one.address
+    yield f"[ -e {address} ] || {{ echo '{address} is not there' >&2; exit 1; }}"
+    if one.wanted.interface:
+        name = shlex.quote(one.wanted.interface)
+        yield f"for old in $(ls {address}/net); do ip link set $old down name {name}; done"
+    if one.wanted.vfs:
+        yield f"echo {min(one.wanted.vfs, VFS)} > {address}/sriov_numvfs"
+    if driver is None or is_vfios(driver):
+        yield f"[ ! -e {address}/driver ] || echo {address} > {address}/driver/unbind"
+    if is_vfios(driver):
+        yield f"echo vfio-pci > {address}/driver_override"
+        yield f"echo {address} > ../drivers_probe"
+
+
+def rehearse(
+    plan: Likeness, files: Mapping[str, str], rounds: int, tell: Callable[[str], None]
+) -> list[str]:
+    """Rehearse the VM so many times, with the files of the hooks' folder by their names in it.
+    Returns the lines of the report, or the one of what went wrong before it."""
+    name = parse(plan.xml).name
+    with booted(plan, tell) as guest:
+        for file, text in files.items():
+            mode = "0755" if text.startswith("#!") else "0644"
+            guest.put(f"{HOOKS}/{file}", text, mode)
+        guest.define(plan.xml.decode())
+        tell(f"{name} is rehearsed there")
+        line = f"vfio-hooks rehearse {shlex.quote(name)} --yes --rounds {rounds}"
+        done = guest.run(line, check=False, timeout=600 + 300 * rounds)
+        return (done.stdout + done.stderr).splitlines()

@@ -1,0 +1,131 @@
+"""`vfio-hooks rehearse --host`: a VM rehearsed in an emulated likeness of a host."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import vfio_hooks
+from vfio_hooks.cli.common import paths
+from vfio_hooks.cli.domains import Defined, captured, defined, from_file, pick
+from vfio_hooks.cli.redefine import ask
+from vfio_hooks.cli.terminal import clean, say
+from vfio_hooks.cli.xml import SYSTEM
+from vfio_hooks.config import VM_FOLDERS
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.rehearse.likeness import Likeness, likeness
+from vfio_hooks.rehearse.likeness.addresses import translated
+from vfio_hooks.rehearse.report import EQUAL
+
+EXACT = "start and undo exact"
+_OWN = "vfio-hooks.toml"
+_RUNNER = "tests.vm.likeness"
+
+
+class Runner(Protocol):
+    """What has an emulated host: boots a likeness, and returns the report of the rehearsal in it,
+    or what kept it from beginning. It tells what it does. `files` are those of the hooks' folder,
+    by their names in it."""
+
+    def rehearse(
+        self,
+        plan: Likeness,
+        files: Mapping[str, str],
+        rounds: int,
+        tell: Callable[[str], None],
+    ) -> list[str]: ...
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan the likeness, tell what it cannot have, and rehearse the VM in it."""
+    here = paths(argparse.Namespace(root=arguments.host or "/", config_dir=arguments.config_dir))
+    host = here.host()
+    asked = _domain(arguments.vm, host)
+    name = asked.domain.name
+    texts = dict(_texts(Path(here.config), name))
+    if not any(file.startswith(VM_FOLDERS) for file in texts):
+        raise HookError(
+            f"{name} has no folder in {here.config}/{VM_FOLDERS}: there is nothing to rehearse",
+            "name the folder that has qemu.d with --config-dir DIR",
+        )
+    plan = likeness(host, asked.xml, asked.domain, texts)
+    for line in told(plan):
+        say(clean(line))
+    runner = _runner()
+    if not arguments.yes and not ask("boot it, and begin?"):
+        say("nothing was started")
+        return 1
+    moved = {file: translated(text, plan.addresses) for file, text in texts.items()}
+    report = runner.rehearse(plan, moved, arguments.rounds or 2, say)
+    back = {there: ours for ours, there in plan.addresses.items()}
+    for line in report:
+        say(clean(translated(line, back)), 1)
+    is_exact = bool(report) and report[-1].endswith(EQUAL)
+    say(f"{clean(name)}: {EXACT}" if is_exact else f"{clean(name)}: not exact, as told above")
+    return int(not is_exact)
+
+
+def _domain(vm: str | None, host: Host) -> Defined:
+    """A file with a domain's XML, or a domain of the host's. Raises HookError."""
+    if vm is not None and (vm.endswith(".xml") or os.path.isfile(vm)):
+        return from_file(vm)
+    if vm is not None and host.is_this_machine:
+        return defined(vm, host, SYSTEM)
+    found = captured(host)
+    if vm is None and len(found) == 1:
+        return found[0]
+    if vm is None:
+        raise HookError("which VM?", "give its name, or the file with its XML")
+    return pick(vm, found, host)
+
+
+def _texts(config: Path, vm: str) -> Iterator[tuple[str, str]]:
+    """The files of the hooks' folder that are the VM's or everybody's, by their names in it."""
+    folder = config / VM_FOLDERS / vm
+    for path in [config / _OWN, *sorted(folder.rglob("*"))]:
+        if path.is_file():
+            try:
+                yield str(path.relative_to(config)), path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise HookError(f"{path}: cannot be read: {error}") from None
+
+
+def told(plan: Likeness) -> Iterator[str]:
+    """What a likeness is like, a line each: what is wrong, other addresses, what it lacks."""
+    for line in plan.wrong:
+        yield f"wrong: {line}"
+    for placed in plan.placed:
+        model = placed.wanted.model.partition(",")[0]
+        yield f"{placed.wanted.function} is {placed.address} there ({model})"
+    known = {placed.wanted.function.address for placed in plan.placed}
+    for ours, there in plan.addresses.items():
+        if ours not in known:
+            yield f"{ours} is {there} there"
+    numbers = plan.processors.cpus
+    if any(ours != there for ours, there in numbers.items()):
+        yield f"CPUs {_ordered(numbers)} are {format_list(numbers.values())} there, in this order"
+    for line in plan.lost:
+        yield f"not there: {line}"
+
+
+def _ordered(numbers: dict[int, int]) -> str:
+    return ",".join(str(ours) for ours, _ in sorted(numbers.items(), key=lambda pair: pair[1]))
+
+
+def _runner() -> Runner:
+    """The module that has an emulated host, from the checkout that this program is in or that is
+    the current folder. Raises HookError where there is none."""
+    for folder in (Path(vfio_hooks.__path__[0]).parent, Path.cwd()):
+        if (folder / _RUNNER.replace(".", "/")).with_suffix(".py").is_file():
+            sys.path.append(str(folder))
+            found: Runner = importlib.import_module(_RUNNER)
+            return found
+    raise HookError(
+        "the emulated host is not here: it is in a checkout of this program, below tests/vm",
+        "start it in one: cd CHECKOUT && sudo python3 -m vfio_hooks rehearse ...",
+    )

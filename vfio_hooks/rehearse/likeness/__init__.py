@@ -1,0 +1,109 @@
+"""A likeness of a host: an emulated machine with the same CPUs as far as QEMU can, and the same
+IOMMU groups of cards of the same classes.
+
+All of it is planned here from the host's files alone, those of a snapshot as well, and nothing is
+started: who has the emulated host carries it out (tests/vm/likeness.py).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.host import Host
+from vfio_hooks.host.cpulist import CpuSet
+from vfio_hooks.host.framebuffer import users_of_memory
+from vfio_hooks.host.pci import DEVICES, direct_regions, function, group_members
+from vfio_hooks.record import record
+from vfio_hooks.rehearse.likeness.addresses import named
+from vfio_hooks.rehearse.likeness.domain import domain_there
+from vfio_hooks.rehearse.likeness.functions import vf_addresses, wanted
+from vfio_hooks.rehearse.likeness.processors import Processors, processors
+from vfio_hooks.rehearse.likeness.slots import Placed, slots
+
+
+@record
+class Likeness:
+    """What is made of a host, a domain and the texts in its folder.
+
+    `words` are QEMU's for the devices, `addresses` has the address there of each PCI function,
+    and of each that is named and that the host has not. `xml` is the domain there. `wrong` is what
+    is seen at once to be amiss, and `lost` what cannot be imitated, a line each.
+    """
+
+    processors: Processors
+    words: tuple[str, ...]
+    placed: tuple[Placed, ...]
+    addresses: dict[str, str]
+    xml: bytes
+    wrong: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def likeness(host: Host, xml: bytes, domain: Domain, texts: Mapping[str, str]) -> Likeness:
+    """The likeness of a host for a domain with this XML, and the texts of its folder by their
+    names. Raises HookError for what is no host, and no domain."""
+    passed = frozenset(one.address for one in domain.pci)
+    mentioned = passed.union(*map(named, texts.values()))
+    cpus = processors(host, _pinned(domain))
+    functions = wanted(host, mentioned)
+    places = slots(functions, cpus.nodes)
+    addresses = {one.wanted.function.address: one.address for one in places.placed}
+    for one in places.placed:
+        if one.wanted.vfs is not None:
+            addresses |= dict(_vfs(host, one))
+    absent = [
+        address
+        for address in sorted(mentioned - addresses.keys())
+        if not host.exists(f"{DEVICES}/{address}")
+    ]
+    # Bus ff has nothing.
+    addresses |= {one: f"0000:ff:{slot:02x}.0" for slot, one in enumerate(absent, 1)}
+    there = domain_there(xml, domain, cpus, addresses)
+    lost = [*cpus.lost, *(one.lost for one in functions if one.lost)]
+    lost += [f"{one.function}: there is no slot for it" for one in places.left_out]
+    return Likeness(
+        processors=cpus,
+        words=places.words,
+        placed=places.placed,
+        addresses=addresses,
+        xml=there.xml,
+        wrong=(*_absent(passed.intersection(absent)), *_wrong(host, passed.difference(absent))),
+        lost=(*lost, *(f"{domain.name}: {what}" for what in there.lost)),
+    )
+
+
+def _pinned(domain: Domain) -> CpuSet:
+    return frozenset().union(*domain.vcpu_pins.values())
+
+
+def _vfs(host: Host, pf: Placed) -> Iterator[tuple[str, str]]:
+    """The addresses of a PF's VFs, here and there: igb's are two apart, from slot 0x10 on."""
+    bus = pf.address.removesuffix("00.0")
+    for number, address in vf_addresses(host, pf.wanted.function.address):
+        yield address, f"{bus}{0x10 + number // 4:02x}.{number % 4 * 2}"
+
+
+def _absent(addresses: Iterable[str]) -> Iterator[str]:
+    for address in sorted(addresses):
+        yield f"{address}: the VM is given it, and this host has no such function"
+
+
+def _wrong(host: Host, passed: frozenset[str]) -> Iterator[str]:
+    """What keeps a VM from its functions, seen without any start."""
+    groups: dict[str, list[str]] = {}
+    for address in sorted(passed):
+        found = function(host, address)
+        if found is None:
+            # A VF that is yet to be made.
+            continue
+        if found.group is None:
+            yield f"{found}: it is in no IOMMU group: the IOMMU is off"
+        else:
+            groups.setdefault(found.group, []).append(address)
+        if users := ", ".join(users_of_memory(host, address)):
+            yield f"{found}: {users} is on its memory"
+    for group, ours in groups.items():
+        for one in group_members(host, group):
+            if one.address not in passed and one.is_hosts:
+                yield f"{ours[0]}: IOMMU group {group} has {one}, which stays with the host"
+        for region in direct_regions(host, group):
+            yield f"{ours[0]}: the firmware goes on using memory through it (RMRR, {region})"

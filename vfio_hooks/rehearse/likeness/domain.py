@@ -1,0 +1,153 @@
+"""The user's domain, as the likeness of the host can have it.
+
+It is a clone, which has nothing that could be lost, with the name of the domain. In the likeness
+there is no KVM, and little memory; the guest is a firmware that does nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.domain.text import element
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.record import record
+from vfio_hooks.rehearse.clone import clone
+from vfio_hooks.rehearse.likeness.processors import MOST, Processors
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+FIRMWARE = "/var/lib/emulated-host/idle.bin"
+"""In the likeness: halts the CPU."""
+_MEMORY = 256 << 10
+_HUGE = 1 << 20
+"""KiB; a page of 1 GiB needs as much."""
+_DROPPED = """
+    currentMemory maxMemory memtune vcpus resource features clock seclabel cpu
+    cputune/vcpusched cputune/cachetune cputune/memorytune numatune/memnode
+    devices/emulator devices/controller devices/memory devices/iommu
+    devices/hostdev/address devices/hostdev/rom devices/interface/address
+""".split()
+_PLACE = ("domain", "bus", "slot", "function")
+_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
+_REAL = """\
+<x><os><type arch="x86_64" machine="q35">hvm</type>
+<loader readonly="yes" type="rom">{}</loader></os>
+<features><acpi/><apic/></features>
+<cpu mode="custom" match="exact" check="none"><model fallback="allow">qemu64</model></cpu></x>
+"""
+
+
+@record
+class DomainThere:
+    """A domain's XML for the likeness, and what of the domain it lacks, in words."""
+
+    xml: bytes
+    lost: tuple[str, ...]
+
+
+def domain_there(
+    xml: bytes, domain: Domain, cpus: Processors, addresses: Mapping[str, str]
+) -> DomainThere:
+    """The domain for a likeness with these CPUs and PCI addresses."""
+    from lxml import etree
+
+    made = clone(domain.name, xml, lambda _: False)
+    root = element(made.xml)
+    lost = [f"its {name}" for name in made.lacks]
+    lost += _drop(root)
+    root.set("type", "qemu")
+    for tag, text in (("name", domain.name), ("uuid", domain.uuid)):
+        one = root.find(tag)
+        assert one is not None
+        one.text = text
+    for old in root.findall("os"):
+        root.remove(old)
+    root.extend(etree.fromstring(_REAL.format(FIRMWARE)))
+    devices = root.find("devices")
+    if devices is not None:
+        etree.SubElement(devices, "controller", type="usb", model="none")
+    lost += _memory(root, domain)
+    lost += _threads(root, domain, cpus)
+    for source in root.iterfind("devices/*/source/address"):
+        _move(source, addresses)
+    return DomainThere(etree.tostring(root), tuple(lost))
+
+
+def _drop(root: "_Element") -> Iterator[str]:
+    """Take out what cannot be there; what of it is missed."""
+    for path in _DROPPED:
+        parent, _, tag = path.rpartition("/")
+        for above in root.findall(parent) if parent else [root]:
+            for one in above.findall(tag):
+                above.remove(one)
+    for line in root.findall(_QEMU):
+        if any("/dev/kvmfr" in one.get("value", "") for one in line):
+            root.remove(line)
+            yield "its <qemu:commandline>, as there is no /dev/kvmfr0"
+    for kind in ("usb", "mdev"):
+        for one in root.findall(f"devices/hostdev[@type='{kind}']"):
+            _remove(one)
+            yield f"a <hostdev> of type {kind}"
+
+
+def _remove(one: "_Element") -> None:
+    parent = one.getparent()
+    assert parent is not None
+    parent.remove(one)
+
+
+def _memory(root: "_Element", domain: Domain) -> Iterator[str]:
+    sizes = [page.get("size", "0") for page in root.iterfind("memoryBacking/hugepages/page")]
+    units = {page.get("unit", "KiB") for page in root.iterfind("memoryBacking/hugepages/page")}
+    is_huge = units & {"G", "GiB"} or str(_HUGE) in sizes
+    wanted = min(_HUGE if is_huge else _MEMORY, domain.memory)
+    for memory in root.iterfind("memory"):
+        memory.attrib.clear()
+        memory.text = str(wanted)
+    if wanted < domain.memory:
+        yield f"all but {wanted >> 10} MiB of its memory"
+    for page in root.iterfind("memoryBacking/hugepages/page"):
+        page.attrib.pop("nodeset", "")
+
+
+def _threads(root: "_Element", domain: Domain, there: Processors) -> Iterator[str]:
+    """Pin its threads to the CPUs that these are there. A vCPU whose CPUs are all missing is left
+    out, and the numbers of others have no gap."""
+    pins = {number: _cpus(cpus, there) for number, cpus in domain.vcpu_pins.items()}
+    kept = [number for number in range(domain.vcpus) if pins.get(number, {0})][:MOST] or [0]
+    if len(kept) < domain.vcpus:
+        yield f"{domain.vcpus - len(kept)} of its {domain.vcpus} vCPUs"
+    for vcpu in root.iterfind("vcpu"):
+        vcpu.attrib.clear()
+        vcpu.text = str(len(kept))
+    for pin in root.findall("cputune/*[@cpuset]"):
+        cpus = _cpus(parse_list(pin.get("cpuset", "")), there)
+        number = pin.get("vcpu")
+        if not cpus or (number is not None and int(number) not in kept):
+            _remove(pin)
+            continue
+        pin.set("cpuset", format_list(cpus))
+        if number is not None:
+            pin.set("vcpu", str(kept.index(int(number))))
+    for memory in root.findall("numatune/memory[@nodeset]"):
+        nodes = parse_list(memory.get("nodeset", "")) & there.nodes.keys()
+        if nodes:
+            memory.set("nodeset", format_list(there.nodes[node] for node in nodes))
+        else:
+            _remove(memory)
+
+
+def _cpus(cpus: CpuSet, there: Processors) -> CpuSet:
+    return frozenset(there.cpus[cpu] for cpu in cpus if cpu in there.cpus)
+
+
+def _move(source: "_Element", addresses: Mapping[str, str]) -> None:
+    """Change the <address> of a host's PCI function."""
+    parts = [int(source.get(name, "0"), 16) for name in _PLACE]
+    old = "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
+    if new := addresses.get(old):
+        domain, bus, slot = new.split(":")
+        slot, function = slot.split(".")
+        for name, text in zip(_PLACE, (domain, bus, slot, function), strict=True):
+            source.set(name, f"0x{text}")

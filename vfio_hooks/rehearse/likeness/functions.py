@@ -1,0 +1,108 @@
+"""Which of a host's PCI functions its likeness has, and what of QEMU stands in for each."""
+
+from collections.abc import Iterator
+
+from vfio_hooks.host import Host, sriov
+from vfio_hooks.host.pci import DEVICES, Function, function, group_members, is_vfios
+from vfio_hooks.record import record
+
+VFS = 7
+"""As many virtual functions has the stand-in of a card with SR-IOV, by its driver."""
+_PF = "igb,romfile="
+_VGA = "VGA,vgamem_mb=16"
+_DRIVEN, _IDLE = "virtio-rng-pci", "pci-testdev"
+"""Of no class of its own: with a driver, and without."""
+# By the beginning of the class, the first that fits.
+_MODELS = {
+    "0x03": "bochs-display,romfile=",
+    "0x0401": "ich9-intel-hda",
+    "0x0403": "ich9-intel-hda",
+    "0x0c03": "qemu-xhci",
+    "0x02": "e1000e,romfile=",
+    "0x0108": "nvme",
+    "0x0106": "ich9-ahci",
+    "0x07": "pci-serial",
+}
+_SEEN = ("0x03", "0x0403", "0x0c03", "0x0200", "0x0108")
+"""Classes of which functions are imitated that no VM has a part in."""
+
+
+@record
+class Wanted:
+    """A function that is imitated: as the host has it, the QEMU model that stands in for it, its
+    NUMA node, the interface that it has, and for a card with SR-IOV how many VFs it has now, None
+    for another one."""
+
+    function: Function
+    model: str
+    node: int | None = None
+    interface: str | None = None
+    vfs: int | None = None
+
+    @property
+    def lost(self) -> str | None:
+        """What of it is not imitated."""
+        if self.model in (_DRIVEN, _IDLE):
+            return f"{self.function}: nothing of its class ({self.function.device_class})"
+        if (self.vfs or 0) > VFS:
+            return f"{self.function}: {VFS} of its {self.vfs} VFs are there"
+        return None
+
+
+def wanted(host: Host, named: frozenset[str]) -> list[Wanted]:
+    """The functions of a host's likeness: those that the VM or its folder names, with their IOMMU
+    groups and the PFs of VFs, and others of the usual classes. In the order of their addresses."""
+    needed = {sriov_pf(host, address) or address for address in named}
+    for address in list(needed):
+        found = function(host, address)
+        if found and found.group is not None:
+            needed |= {member.address for member in group_members(host, found.group)}
+    every = (function(host, address) for address in host.names(DEVICES))
+    return [
+        _wanted(host, one)
+        for one in every
+        if one is not None
+        and not one.device_class.startswith(("0x0604", "0x0609", "0x0600"))
+        and sriov_pf(host, one.address) is None
+        and (one.address in needed or one.device_class.startswith(_SEEN))
+    ]
+
+
+def sriov_pf(host: Host, address: str) -> str | None:
+    """The PF of what is a VF."""
+    return host.link(f"{DEVICES}/{address}/physfn")
+
+
+def _wanted(host: Host, one: Function) -> Wanted:
+    folder = f"{DEVICES}/{one.address}"
+    node = int(host.maybe(f"{folder}/numa_node") or -1)
+    numbers = host.maybe(f"{folder}/sriov_numvfs")
+    is_pf = numbers is not None and one.device_class.startswith("0x02")
+    return Wanted(
+        function=one,
+        model=_PF if is_pf else _model(host, one),
+        node=node if node >= 0 else None,
+        interface=sriov.interface(host, one.address),
+        vfs=int(numbers or 0) if is_pf else None,
+    )
+
+
+def _model(host: Host, one: Function) -> str:
+    if one.is_display and host.maybe(f"{DEVICES}/{one.address}/boot_vga") == "1":
+        return _VGA
+    found = (model for start, model in _MODELS.items() if one.device_class.startswith(start))
+    return next(found, _DRIVEN if one.driver and not is_vfios(one.driver) else _IDLE)
+
+
+def vf_addresses(host: Host, pf: str) -> Iterator[tuple[int, str]]:
+    """The number and address of each VF that a PF has or can have."""
+    yield from sriov.vfs(host, pf).items()
+    texts = (host.maybe(f"{DEVICES}/{pf}/sriov_{name}") for name in ("offset", "stride"))
+    offset, stride = (int(text or "0") for text in texts)
+    if offset and stride:
+        domain, bus, rest = pf.split(":")
+        slot, place = rest.split(".")
+        first = (int(bus, 16) << 8) + (int(slot, 16) << 3) + int(place) + offset
+        for number in range(VFS):
+            at = first + number * stride
+            yield number, f"{domain}:{at >> 8:02x}:{at >> 3 & 31:02x}.{at & 7}"
