@@ -170,7 +170,13 @@ def test_a_much_larger_cache_comes_first() -> None:
     """The first of the two has the host's core."""
     for sizes, vcpus, cpus, why in (
         ((98304, 32768), 8, "4-7,20-23", "all share one L3 cache, the larger one (96 MiB)"),
-        ((98304, 32768), 16, "8-15,24-31", "all share one L3 cache"),
+        (
+            (98304, 32768),
+            16,
+            "8-15,24-31",
+            "all share one L3 cache; 14 vCPUs would fit on the larger one (96 MiB), from which "
+            "games gain more",
+        ),
         ((40960, 32768), 8, "12-15,28-31", "all share one L3 cache"),
     ):
         ryzen = TOPOLOGIES["ryzen"]
@@ -215,6 +221,7 @@ def test_why_is_told() -> None:
         "threadripper", Wish("a", 16, node=2, taken=parse_list("16"))
     )
     assert "no node has 24 free CPUs" in reasons("threadripper", Wish("a", 24))
-    assert "several kinds" in reasons("hybrid", Wish("a", 16))
+    told = reasons("hybrid", Wish("a", 16))
+    assert "several kinds; 10 vCPUs would fit on performance cores alone" in told
     assert "all are performance cores" in reasons("hybrid", Wish("a", 10))
     assert "no L3 cache has enough free cores" in reasons("ryzen", Wish("a", 20))

@@ -68,13 +68,17 @@ def _free(found: Topology, wish: Wish) -> list[CpuSet]:
 def _fastest(found: Topology, free: list[CpuSet], wish: Wish, reasons: list[str]) -> list[CpuSet]:
     """Only cores of the fastest kind, where they are enough: a VM whose vCPUs are not alike has
     a guest that waits for the slow ones."""
-    for kind, cpus in found.kinds.items():
-        alike = [core for core in free if core <= cpus]
-        if _room(alike) >= wish.vcpus:
+    alike = {kind: [core for core in free if core <= cpus] for kind, cpus in found.kinds.items()}
+    for kind, cores in alike.items():
+        if _room(cores) >= wish.vcpus:
             reasons.append(f"all are {kind} cores")
-            return alike
-    if found.kinds:
-        reasons.append("there are not enough cores of one kind, so the vCPUs are on several kinds")
+            return cores
+    if alike:
+        fastest = next(iter(alike))
+        reasons.append(
+            "there are not enough cores of one kind, so the vCPUs are on several kinds; "
+            f"{_room(alike[fastest])} vCPUs would fit on {fastest} cores alone"
+        )
     return free
 
 
@@ -153,7 +157,7 @@ def _cores(
     if fitting:
         group, why = _cache(found, fitting)
         if len(groups) > 1 and found.l3:
-            reasons.append(f"all share one L3 cache{why}")
+            reasons.append(f"all share one L3 cache{why}{_larger(found, groups, group)}")
         return _last(group, vcpus)
     chosen = _spread(sorted(groups, key=_room, reverse=True), vcpus)
     if len(groups) > 1:
@@ -180,17 +184,13 @@ def _cache(found: Topology, groups: Sequence[list[CpuSet]]) -> tuple[list[CpuSet
     """The cores of the best cache of these, and what is special about it."""
     busy = next((cache.cpus for cache in found.l3 if min(found.online) in cache.cpus), None)
 
-    def of(group: list[CpuSet]) -> Cache:
-        none = Cache(3, group[0], 0)
-        return next((cache for cache in found.l3 if group[0] <= cache.cpus), none)
-
-    largest = max(of(group).size for group in groups)
+    largest = max(_cache_of(found, group).size for group in groups)
 
     def preference(group: list[CpuSet]) -> tuple[bool, bool, int, int]:
         # The cache of the host's own core is full of the host's own things, but a game gains more
         # from one that is much larger.
         return (
-            of(group).is_dwarfed(largest),
+            _cache_of(found, group).is_dwarfed(largest),
             bool(busy and group[0] <= busy),
             _room(group),
             -min(map(min, group)),
@@ -199,6 +199,23 @@ def _cache(found: Topology, groups: Sequence[list[CpuSet]]) -> tuple[list[CpuSet
     ranked = sorted(groups, key=preference)
     is_special = preference(ranked[0])[0] != preference(ranked[-1])[0]
     return ranked[0], f", the larger one ({amount(largest)})" if is_special else ""
+
+
+def _larger(found: Topology, groups: Sequence[list[CpuSet]], chosen: list[CpuSet]) -> str:
+    """What fewer vCPUs would gain: the larger cache (X3D), which has no room for all of them."""
+    own = _cache_of(found, chosen)
+    better = [group for group in groups if own.is_dwarfed(_cache_of(found, group).size)]
+    if not better:
+        return ""
+    best = max(better, key=_room)
+    size = amount(_cache_of(found, best).size)
+    return f"; {_room(best)} vCPUs would fit on the larger one ({size}), from which games gain more"
+
+
+def _cache_of(found: Topology, group: list[CpuSet]) -> Cache:
+    """The level 3 cache of these cores; one of size 0 where they have none."""
+    none = Cache(3, group[0], 0)
+    return next((cache for cache in found.l3 if group[0] <= cache.cpus), none)
 
 
 def _last(cores: Sequence[CpuSet], vcpus: int) -> list[CpuSet]:
