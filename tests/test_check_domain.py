@@ -295,8 +295,17 @@ def test_what_libvirts_schema_does_not_know_is_named(host: Path) -> None:
     (host / "usr/bin/virt-xml-validate").write_text("")
     (host / "usr/share/libvirt/schemas").symlink_to("/usr/share/libvirt/schemas")
     assert "xml-unknown" not in seen(host, GOOD)
-    wrong = found_of("xml-unknown", host, (("<acpi/>", "<acpi/><acpy/>"),))
-    assert "<features><acpy>" in wrong.text
+    for edits, places in (
+        ((("<acpi/>", "<acpi/><acpy/>"),), "<features><acpy>"),
+        (
+            (
+                ("<acpi/>", "<acpi/><acpy/><apyc/>"),
+                ("<target dev='vda'", "<nonsense/><target dev='vda'"),
+            ),
+            "<features><acpy>, <features><apyc>, <devices><disk><nonsense>",
+        ),
+    ):
+        assert found_of("xml-unknown", host, edits).text.endswith(f" what is in {places}")
 
 
 @pytest.mark.parametrize("text", ["", "no XML", "<network/>", "<domain type='kvm'/>"])

@@ -100,32 +100,56 @@ def unknown(patient: Patient, guest: Guest) -> Iterator[Seen]:
 
     schema = etree.RelaxNG(etree.parse(host.path(_SCHEMA)))
     if not schema.validate(guest.xml):
-        path = "".join(f"<{one.tag}>" for one in _culprit(schema, guest.xml)) or "<domain>"
+        paths = _culprits(schema, guest.xml) or ["<domain>"]
         yield Seen(
-            f"the schema of this host's libvirt does not know what is in {path}",
+            f"the schema of this host's libvirt does not know what is in {', '.join(paths)}",
             "virt-xml-validate FILE",
         )
 
 
-def _culprit(schema: "RelaxNG", root: "_Element") -> "list[_Element]":
-    """The elements, each in the one before, that the schema takes the domain without."""
+_REQUIRED = ("name", "memory", "os")
+
+
+def _culprits(schema: "RelaxNG", root: "_Element") -> list[str]:
+    """Where the schema objects: "<features><acpy>". Every part of the domain is put back by itself
+    into one that has nothing but what is required."""
     from copy import deepcopy
 
-    copy, path = deepcopy(root), list["_Element"]()
-    place = copy
-    while True:
-        for child in list(place):
-            at, tail = place.index(child), child.tail
-            place.remove(child)
-            if schema.validate(copy):
-                place.insert(at, child)
-                path.append(child)
-                place = child
-                break
-            place.insert(at, child)
-            child.tail = tail
-        else:
-            return path
+    base, found = deepcopy(root), list[str]()
+    for child in list(base):
+        if child.tag not in _REQUIRED:
+            base.remove(child)
+    for child in root:
+        if child.tag in _REQUIRED:
+            continue
+        base.append(deepcopy(child))
+        if not schema.validate(base):
+            found += _inside(schema, base, base[-1])
+        base.remove(base[-1])
+    return list(dict.fromkeys(found))
+
+
+def _inside(schema: "RelaxNG", base: "_Element", place: "_Element") -> list[str]:
+    """The same within one element. It is named itself where its parts are not to blame."""
+    parts = [one for one in place if isinstance(one.tag, str)]
+    own = f"<{place.tag}>"
+    for at, part in enumerate(list(place)):
+        place.remove(part)
+        is_cured = schema.validate(base)
+        place.insert(at, part)
+        if is_cured:
+            return [own + one for one in _inside(schema, base, part)]
+    for part in parts:
+        place.remove(part)
+    if not schema.validate(base):
+        return [own]
+    found = list[str]()
+    for part in parts:
+        place.append(part)
+        if not schema.validate(base):
+            found += [own + one for one in _inside(schema, base, part)]
+            place.remove(part)
+    return found or [own]
 
 
 RULES = (emulator, gone, old, unknown)
