@@ -129,6 +129,12 @@ def test_a_driver_of_the_host_is_refused(driver: str) -> None:
             plan(a_host(), passed(NIC, driver=driver))
 
 
+def test_a_vgpu_keeps_its_driver() -> None:
+    kernel = a_host()
+    kernel.files[f"/sys/bus/pci/devices/{NIC}/vfio-dev/vfio0/dev"] = "511:0"
+    assert plan(kernel, passed(NIC)) == [step(NIC, None)]
+
+
 def test_unmanaged_functions_are_bound_by_us() -> None:
     assert plan(a_host(), passed(NIC)) == [step(NIC, BOUND)]
 

@@ -19,6 +19,7 @@ from vfio_hooks.host.pci import (
     function,
     group_members,
     is_for_guests,
+    is_shown_to_vfio,
     kept_displays,
     passed_displays,
 )
@@ -96,7 +97,11 @@ def toml(domain: Domain, made: Sequence[Choice]) -> str:
 
 def _cards(domain: Domain, host: Host) -> Iterator[Choice]:
     """What a graphics card needs that a driver of the host has now."""
-    passed = [one for one in passed_displays(host, domain) if not is_for_guests(one.driver)]
+    passed = [
+        one
+        for one in passed_displays(host, domain)
+        if not is_for_guests(one.driver) and not is_shown_to_vfio(host, one.address)
+    ]
     others = kept_displays(host, domain)
     if passed and others:
         found = [rung for card in passed for rung in rungs(host, card.address)]

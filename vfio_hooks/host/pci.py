@@ -122,6 +122,13 @@ def is_vfios(driver: str | None) -> bool:
     return driver is not None and "vfio" in driver and "/" not in driver
 
 
+def is_shown_to_vfio(host: Host, address: str) -> bool:
+    """Whether a driver of another name lets QEMU open a function (Linux 6.1 shows that). NVIDIA's
+    does so with the VFs that are its vGPUs, which are of no use without that driver."""
+    folder = f"{DEVICES}/{address}"
+    return host.exists(f"{folder}/vfio-dev") and not is_vfios(host.link(f"{folder}/driver"))
+
+
 def is_for_guests(driver: str | None) -> bool:
     """Whether a driver only keeps a function for a guest: VFIO's, or one of the older stubs."""
     return is_vfios(driver) or driver in ("pci-stub", "pciback")

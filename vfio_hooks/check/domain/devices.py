@@ -9,7 +9,7 @@ from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import pci_functions
 from vfio_hooks.domain.editing import Edit, put
-from vfio_hooks.host.pci import DEVICES, is_vfios
+from vfio_hooks.host.pci import DEVICES, is_shown_to_vfio, is_vfios
 
 _SOURCE = "host-device-assignment"
 _OFF_SWITCH = "/sys/devices/platform/asus-nb-wmi/dgpu_disable"
@@ -95,7 +95,10 @@ def managed(patient: Patient, guest: Guest) -> Iterator[Seen]:
     loose = [
         device
         for device in passed(patient, guest)
-        if not device.managed and device.kind and not is_vfios(device.driver)
+        if not device.managed
+        and device.kind
+        and not is_vfios(device.driver)
+        and not is_shown_to_vfio(patient.host, device.address)
     ]
     if loose and "pci" not in patient.tables:
         shown = ", ".join(f"{one.address} ({one.driver or 'no driver'})" for one in loose)

@@ -2,7 +2,8 @@
 
 libvirt binds a function with managed='yes' to vfio-pci. Afterwards it gives the function to
 whatever driver matches, or to none if that driver's module is not loaded. This table makes sure
-that it is the driver from before. With managed='no' it also binds the function to vfio-pci.
+that it is the driver from before. With managed='no' it also binds the function to vfio-pci,
+unless its own driver shows it to VFIO, as NVIDIA's does with the VFs that are its vGPUs.
 
 Once a VM with managed='no' has had a function, libvirt (seen with 11.3) leaves it with vfio-pci at
 the end of later VMs as well, even if they have managed='yes'. That lasts until libvirt is restarted
@@ -108,7 +109,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     to_bind = {
         wanted.address: wanted.driver or options.driver
         for wanted in domain.pci
-        if not wanted.managed or (options.in_use == "take" and wanted.address in passed)
+        if (not wanted.managed or (options.in_use == "take" and wanted.address in passed))
+        and not host_pci.is_shown_to_vfio(host, wanted.address)
     }
     for taken in (*passed.values(), *others):
         if options.in_use == "wait" and not is_for_guests(taken.driver):
