@@ -58,6 +58,12 @@ SCSI: Edits = (
 )
 
 
+NO_THREAD: Edits = (
+    ("  <iothreads>1</iothreads>\n", ""),
+    ("    <iothreadpin iothread='1' cpuset='13,29'/>\n", ""),
+)
+
+
 OVERRIDE: Edits = (
     (
         "</domain>",
@@ -100,6 +106,15 @@ def _more_of_the_card(root: Path, resets: str = "bus") -> None:
     """A function of the card's slot that is not given, in another IOMMU group."""
     add_pci(root, "0000:45:00.4", "xhci_hcd", "99", "0x0c0330")
     write("sys/bus/pci/devices/0000:45:00.0/reset_method", resets)(root)
+
+
+def _vgpu(root: Path) -> None:
+    """Functions whose own driver shows them to VFIO."""
+    for number in range(4):
+        folder = root / f"sys/bus/pci/devices/0000:45:00.{number}"
+        (folder / "driver").unlink()
+        (folder / "driver").symlink_to("../../../../bus/pci/drivers/nvidia")
+        (folder / "vfio-dev/vfio3").mkdir(parents=True)
 
 
 def _apu(root: Path) -> None:
@@ -446,8 +461,8 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("clock-ticks", (*NO_BIT, *line("<timer name='rtc'")), None),
     ("clock-ticks", (*NO_BIT, *attribute("tickpolicy")), None),
     ("disk-bus", (("bus='virtio'", "bus='sata'"),), None),
-    ("disk-iothread", attribute("iothread"), None),
-    ("disk-iothread", SCSI, None),
+    ("disk-iothread", (*NO_THREAD, *attribute("iothread")), None),
+    ("disk-iothread", (*NO_THREAD, *SCSI), None),
     ("disk-cache", (("cache='none' io='native'", ""),), None),
     ("disk-io-cache", (("cache='none'", "cache='writeback'"),), None),
     ("disk-io-cache", attribute("cache"), None),
@@ -685,8 +700,39 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ("clock-hyperv", (*LINUX, *line("<timer name='hypervclock'")), None, frozenset()),
     ("clock-offset", (*LINUX, ("localtime", "utc")), None, frozenset()),
     ("clock-ticks", line("<timer name='rtc'"), None, frozenset()),
-    ("disk-iothread", (*NO_DEVICES, *attribute("iothread")), None, frozenset()),
-    ("disk-iothread", (*SCSI, ("virtio-scsi'/>", "lsilogic'/>")), None, frozenset()),
+    ("disk-iothread", (*NO_DEVICES, *NO_THREAD, *attribute("iothread")), None, frozenset()),
+    ("disk-iothread", (*NO_THREAD, *SCSI, ("virtio-scsi'/>", "lsilogic'/>")), None, frozenset()),
+    # A thread that does nothing is told of together with the disk that could have it.
+    ("disk-iothread", attribute("iothread"), None, frozenset()),
+    # So are a card behind a bridge, or on the root bus, and its functions elsewhere.
+    (
+        "pci-functions-apart",
+        (
+            *APART,
+            ("index='1' model='pcie-root-port'", "index='1' model='pcie-to-pci-bridge'"),
+        ),
+        None,
+        frozenset(),
+    ),
+    (
+        "pci-functions-apart",
+        (
+            *APART,
+            (
+                f"{ADDRESS}'0x0'",
+                ADDRESS.replace("0x01", "0x00").replace("t='0x00'", "t='0x05'") + "'0x0'",
+            ),
+        ),
+        None,
+        frozenset(),
+    ),
+    # NVIDIA's driver keeps the VFs that are its vGPUs.
+    (
+        "device-not-managed",
+        (("managed='yes'", "managed='no'"),),
+        _vgpu,
+        frozenset(),
+    ),
     (
         "disk-iothread",
         (*SCSI, ("virtio-scsi'/>", "virtio-scsi'><driver iothread='1'/></controller>")),

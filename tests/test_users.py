@@ -90,6 +90,28 @@ def test_what_other_tools_wrote(name: str, tmp_path: Path) -> None:
     assert mend(patient, mend(patient, xml_of(name)).after).names == ()
 
 
+def test_what_several_things_share_is_said_once(tmp_path: Path) -> None:
+    for name, rule, text in (
+        (
+            "file-server",
+            "disk-io-cache",
+            "the disks vdb, vdc, vdd, vde have io='native' with writeback",
+        ),
+        (
+            "file-server",
+            "disk-unstable-name",
+            "names that may belong to other disks after the next boot",
+        ),
+        ("mixed-cores", "pins-siblings", "pinned to CPUs 12-13, which are not; so is 1 more"),
+        ("file-server", "iothreads-unused", "a virtio-scsi controller have none"),
+    ):
+        root = tmp_path / rule
+        STRANGERS[name][0](root)
+        found = look(root, xml_of(name).decode())[1]
+        (told,) = [one.seen.text for one in found if one.rule.name == rule]
+        assert told.endswith(text)
+
+
 def test_each_of_their_files_is_tried() -> None:
     assert {path.stem for path in FILES.iterdir()} == set(STRANGERS)
 

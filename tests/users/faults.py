@@ -69,7 +69,7 @@ FAULTS: dict[str, Fault] = {
         ("dev='/dev/disk/by-id/nvme-Samsung_SSD_980'", "dev='/dev/nvme1n1p3'"),
     ),
     "iothread unused": _fault(
-        "iothreads-unused disk-iothread",
+        "iothreads-unused",
         f"{_FORMAT}#iothreads-allocation: a thread does what a <driver> assigns to it",
         (" iothread='1'/>\n      <source", "/>\n      <source"),
     ),

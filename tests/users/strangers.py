@@ -74,6 +74,30 @@ def _gvt(root: Path) -> None:
     _file(root, "sys/bus/mdev/devices/9f1a0d5e-6a0c-4a3a-8c2a-f3f1b1c70d71/mdev_type/name", "V5_4")
 
 
+def _with_vgpu(root: Path) -> None:
+    """A vGPU of NVIDIA's is a VF that keeps the host's driver, which shows it to VFIO."""
+    epyc(root)
+    for address in ("0000:81:00.0", "0000:81:00.4"):
+        add_pci(root, address, "nvidia", address[-1] + "81", "0x030200", "10de:26b9")
+    (root / _DEVICES / "0000:81:00.4/physfn").symlink_to("../0000:81:00.0")
+    (root / _DEVICES / "0000:81:00.0/virtfn0").symlink_to("../0000:81:00.4")
+    _file(root, f"{_DEVICES}/0000:81:00.4/vfio-dev/vfio3/dev", "511:3")
+    _file(root, f"{_DEVICES}/0000:81:00.0/sriov_numvfs", "1")
+
+
+def _isolated(root: Path) -> None:
+    ryzen(root)
+    _file(root, "sys/devices/system/cpu/isolated", "4-7,20-23")
+
+
+def _with_hbas(root: Path) -> None:
+    """One at each of two processors."""
+    base(root, "2 sockets", "GenuineIntel")
+    for bus, node in (("03", "0"), ("82", "1")):
+        add_pci(root, f"0000:{bus}:00.0", "vfio-pci", bus, "0x010700", "1000:0097")
+        _file(root, f"{_DEVICES}/0000:{bus}:00.0/numa_node", node)
+
+
 STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "proxmox": (
         ryzen,
@@ -111,6 +135,28 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "truenas": (_with_hba, "memory-balloon"),
     "optimus": (_optimus, "cpu-hypervisor-off cpu-cache disk-cache disk-discard disk-iothread"),
     "osx-kvm": (two_cards, "pins-none machine-sleep disk-discard"),
+    "vgpu": (
+        _with_vgpu,
+        "pins-none memory-balloon cpu-cache hyperv-stimer-direct disk-iothread",
+    ),
+    "file-server": (
+        two_cards,
+        "disk-io-cache disk-cache-unsafe disk-unstable-name disk-bus iothreads-unused cpu-cache "
+        "disk-discard",
+    ),
+    "pcie-to-pci": (two_cards, "pci-behind-bridge disk-iothread"),
+    "mixed-cores": (hybrid, "pins-siblings hyperv-stimer-direct disk-iothread"),
+    "unraid-7": (
+        _isolated,
+        "pins-emulator hyperv-off machine-sleep hyperv-stimer-direct disk-iothread extra-tablet",
+    ),
+    "no-spice": (
+        two_cards,
+        "memory-shared console-without-spice cpu-topoext pins-none cpu-cache cpu-migratable "
+        "disk-iothread",
+    ),
+    "hidden-vm": (two_cards, "cpu-hypervisor-off clock-hpet disk-bus clock-ticks nic-model"),
+    "two-hbas": (_with_hbas, "memory-balloon disk-discard"),
     "appliance": (_with_vf, "node-memory memory-balloon pins-wide disk-discard disk-iothread"),
 }
 """By file name: the host, and the findings about the domain."""

@@ -91,10 +91,15 @@ def unstable(patient: Patient, guest: Guest) -> Iterator[Seen]:
     found = [one for one in disks(guest) if _UNSTABLE.fullmatch(one.source)]
     if found:
         shown = ", ".join(one.source for one in found)
+        are, what, disk, its = (
+            ("are", "names that", "other disks", "their names")
+            if len(found) > 1
+            else ("is", "a name that", "another disk", "its name")
+        )
         yield Seen(
-            f"the {_names(found)} of the guest {'are' if len(found) > 1 else 'is'} {shown}, a "
-            f"name that may belong to another disk after the next boot",
-            f"its name in /dev/disk/by-id: ls -l /dev/disk/by-id | grep {found[0].source[5:]}",
+            f"the {_names(found)} of the guest {are} {shown}, {what} may belong to {disk} after "
+            f"the next boot",
+            f"{its} in /dev/disk/by-id: ls -l /dev/disk/by-id | grep {found[0].source[5:]}",
         )
 
 
@@ -130,7 +135,8 @@ def native(patient: Patient, guest: Guest) -> Iterator[Seen]:
         if one.driver.get("io") == "native" and one.driver.get("cache", "default") not in _UNCACHED
     ]
     if found:
-        caches = ", ".join(one.driver.get("cache", "the default cache") for one in found)
+        named = (one.driver.get("cache", "the default cache") for one in found)
+        caches = " or ".join(dict.fromkeys(named))
         yield Seen(
             f"the {_names(found)} {'have' if len(found) > 1 else 'has'} io='native' with {caches}",
             edits=tuple(one.told(cache="none") for one in found),

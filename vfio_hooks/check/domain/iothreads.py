@@ -23,14 +23,17 @@ _OF_QEMU = ("block", "file", "network", "volume")
     source="https://libvirt.org/formatdomain.html#iothreads-allocation",
 )
 def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    idle = sorted(set(iothread_ids(guest.xml)) - working_iothreads(guest.xml))
-    takers = [one.name for one in _without(guest)]
+    idle, loose = _idle(guest), _loose(patient, guest)
     if not idle:
         return
-    shown = ", ".join(map(str, idle))
+    text = f"no disk is given to iothread {', '.join(map(str, idle))}, so "
+    text += f"{'they do' if len(idle) > 1 else 'it does'} nothing"
+    if loose:
+        yield Seen(f"{text}; {loose} none", edits=_assigned(guest))
+        return
+    takers = [one.name for one in _without(guest)]
     yield Seen(
-        f"no disk is given to iothread {shown}, so {'they do' if len(idle) > 1 else 'it does'} "
-        "nothing",
+        text,
         f"in the <driver> of {takers[0]}: iothread='{idle[0]}'"
         if takers
         else "give it to a virtio disk or a virtio-scsi controller, or remove it",
@@ -45,23 +48,36 @@ def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source=_SOURCE,
 )
 def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not is_tuned(patient, guest) or is_macos(guest):
-        return
+    loose = _loose(patient, guest)
+    # With a thread that does nothing, the rule above tells of both.
+    if loose and not _idle(guest):
+        yield Seen(f"{loose} no iothread", edits=_assigned(guest))
+
+
+def _idle(guest: Guest) -> list[int]:
+    """The numbers of the threads that do nothing."""
+    return sorted(set(iothread_ids(guest.xml)) - working_iothreads(guest.xml))
+
+
+def _loose(patient: Patient, guest: Guest) -> str:
+    """What should have a thread and has none: "the disk vda has"; empty where that is nothing."""
     found, scsi = _without(guest), _scsi(guest)
-    if not found and not scsi:
-        return
-    numbers = iter(_free(guest, len(found) + bool(scsi)))
-    edits = [one.told(iothread=str(next(numbers))) for one in found]
-    if scsi:
-        edits.append(put(f"{scsi}/driver", iothread=str(next(numbers))))
-    named = [f"the disk{'s' * (len(found) > 1)} {', '.join(one.name for one in found)}"] * bool(
-        found
-    )
+    if not is_tuned(patient, guest) or is_macos(guest) or not (found or scsi):
+        return ""
+    names = ", ".join(one.name for one in found)
+    named = [f"the disk{'s' * (len(found) > 1)} {names}"] * bool(found)
     named += ["a virtio-scsi controller"] * bool(scsi)
-    yield Seen(
-        f"{' and '.join(named)} {'has' if len(found) + bool(scsi) == 1 else 'have'} no iothread",
-        edits=(*_more(guest, len(found) + bool(scsi)), *edits),
-    )
+    return f"{' and '.join(named)} {'has' if len(found) + bool(scsi) == 1 else 'have'}"
+
+
+def _assigned(guest: Guest) -> tuple[Edit, ...]:
+    """The edits that give each of them a thread, and make those that are missing."""
+    found, scsi = _without(guest), _scsi(guest)
+    count = len(found) + bool(scsi)
+    numbers = map(str, _free(guest, count))
+    edits = [one.told(iothread=next(numbers)) for one in found]
+    edits += [put(f"{scsi}/driver", iothread=next(numbers))] if scsi else []
+    return (*_more(guest, count), *edits)
 
 
 def _without(guest: Guest) -> list[Disk]:
@@ -96,8 +112,7 @@ def _scsi(guest: Guest) -> str:
 
 def _free(guest: Guest, count: int) -> list[int]:
     """Numbers of threads that do nothing yet, and of new ones."""
-    known, busy = iothread_ids(guest.xml), working_iothreads(guest.xml)
-    idle = [number for number in known if number not in busy]
+    known, idle = iothread_ids(guest.xml), _idle(guest)
     new = (number for number in range(1, len(known) + count + 1) if number not in known)
     return [*idle, *new][:count]
 
@@ -122,7 +137,7 @@ def _more(guest: Guest, count: int) -> Iterator[Edit]:
 )
 def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
     users = Counter(number for one in disks(guest) if (number := one.driver.get("iothread")))
-    idle = sorted(set(iothread_ids(guest.xml)) - working_iothreads(guest.xml))
+    idle = _idle(guest)
     for number, count in users.items():
         # Only where another thread waits for work: else it may well be meant.
         if count > 1 and idle and whole(number) in working_iothreads(guest.xml):

@@ -20,14 +20,7 @@ _BRIDGES = ("pcie-to-pci-bridge", "dmi-to-pci-bridge", "pci-bridge")
     source="forum: Increasing VFIO VGA Performance; QEMU's docs/pcie.txt",
 )
 def root_bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    # What is part of the chipset on the host has no link there either, and a graphics unit of
-    # Intel's even has to be at 00:02.0.
-    found = [
-        device
-        for device in passed(patient, guest)
-        if device.is_gpu and device.slot and not device.slot.bus and not device.is_of_chipset
-    ]
-    for device in found if is_pcie(guest) else ():
+    for device in _on_root(patient, guest):
         yield Seen(
             f"{device} is on the guest's root bus", edits=_moves(patient, guest)[device.address]
         )
@@ -41,18 +34,12 @@ def root_bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source="QEMU's docs/pcie.txt",
 )
 def bridge(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    buses = {
-        whole(one.get("index")): one.get("model")
-        for one in guest.xml.iterfind("devices/controller[@type='pci']")
-        if one.get("model") in _BRIDGES
-    }
     seen = set[str]()
-    for device in passed(patient, guest) if is_pcie(guest) else ():
-        if device.slot and device.slot.bus in buses and device.card not in seen:
+    for device, model in _behind_bridges(patient, guest):
+        if device.card not in seen:
             seen.add(device.card)
             yield Seen(
-                f"{device} is behind a {buses[device.slot.bus]}",
-                edits=_moves(patient, guest)[device.address],
+                f"{device} is behind a {model}", edits=_moves(patient, guest)[device.address]
             )
 
 
@@ -65,7 +52,9 @@ def bridge(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="possible",
 )
 def apart(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for card in cards(passed(patient, guest)):
+    # What brings these to a place of their own brings their functions together as well.
+    moved = [*_on_root(patient, guest), *(one for one, _ in _behind_bridges(patient, guest))]
+    for card in cards([one for one in passed(patient, guest) if not _is_with(one, moved)]):
         slots = [device.slot for device in card]
         places = {(place.bus, place.slot) for place in slots if place}
         if len(places) > 1 or (None in slots and any(slots)):
@@ -120,6 +109,36 @@ def function_0(patient: Patient, guest: Guest) -> Iterator[Seen]:
                 f"{device} is function {place.function} of a slot that has no function 0",
                 edits=(put(f"{device.path}/address", function="0x0"),),
             )
+
+
+def _on_root(patient: Patient, guest: Guest) -> list[Passed]:
+    """The graphics cards that are on the root bus of a guest with PCI Express."""
+    # What is part of the chipset on the host has no link there either, and a graphics unit of
+    # Intel's even has to be at 00:02.0.
+    return [
+        device
+        for device in (passed(patient, guest) if is_pcie(guest) else ())
+        if device.is_gpu and device.slot and not device.slot.bus and not device.is_of_chipset
+    ]
+
+
+def _behind_bridges(patient: Patient, guest: Guest) -> list[tuple[Passed, str]]:
+    """The devices behind a bridge to conventional PCI, and the model of that."""
+    buses = {
+        whole(one.get("index")): one.get("model", "")
+        for one in guest.xml.iterfind("devices/controller[@type='pci']")
+        if one.get("model") in _BRIDGES
+    }
+    return [
+        (device, buses[device.slot.bus])
+        for device in (passed(patient, guest) if is_pcie(guest) else ())
+        if device.slot and device.slot.bus in buses
+    ]
+
+
+def _is_with(device: Passed, others: Sequence[Passed]) -> bool:
+    """Whether a device is one of the functions of the same card as one of the others."""
+    return any(device.card == other.card for other in others)
 
 
 def _moves(patient: Patient, guest: Guest) -> dict[str, tuple[Edit, ...]]:
