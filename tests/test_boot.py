@@ -222,12 +222,12 @@ NVIDIA: Tree = {
     },
 }
 NEEDED: list[tuple[Tree, str, list[str]]] = [
-    ({"sys/firmware/acpi/tables/DMAR": ""}, "", ["intel_iommu=on"]),
+    ({"sys/firmware/acpi/tables/DMAR": ""}, "", ["intel_iommu=on", "iommu=pt"]),
     ({"sys/firmware/acpi/tables/IVRS": ""}, "", []),
     ({"sys/kernel/iommu_groups/1/type": "DMA-FQ"}, "", ["iommu=pt"]),
     ({"sys/kernel/iommu_groups/1/type": "identity"}, "", []),
     (
-        {"sys/firmware/acpi/tables/DMAR": "", "proc/cmdline": "quiet intel_iommu=on"},
+        {"sys/firmware/acpi/tables/DMAR": "", "proc/cmdline": "quiet intel_iommu=on iommu=pt"},
         "",
         [],
     ),
@@ -265,7 +265,7 @@ def test_show_changes_nothing_and_shows_a_difference(tmp_path: Path, command: Co
     before = files(tmp_path)
     result = command("boot", "show", "--root", str(tmp_path))
     assert (result.code, result.err) == (0, "")
-    for line in ("-ro", "+ro intel_iommu=on", "then: kernel-install add 6.12.0-1-amd64 "):
+    for line in ("-ro", "+ro intel_iommu=on iommu=pt", "then: kernel-install add 6.12.0-1-amd64 "):
         assert line in result.out
     assert files(tmp_path) == before
 

@@ -34,10 +34,12 @@ def needs(host: Host, domain: Domain | None) -> list[Need]:
 
 def _iommu(host: Host) -> Iterator[Need]:
     groups = host.names(_GROUPS)
-    if not groups and host.exists("/sys/firmware/acpi/tables/DMAR"):
+    is_off = not groups and host.exists("/sys/firmware/acpi/tables/DMAR")
+    if is_off:
         yield Need("intel_iommu=on", "the IOMMU is off, and this kernel leaves Intel's off")
     kinds = (host.maybe(f"{_GROUPS}/{group}/type") or "" for group in groups)
-    if any(kind.startswith("DMA") for kind in kinds):
+    # Once it is on, groups of this kind are there: that is one boot for both words.
+    if is_off or any(kind.startswith("DMA") for kind in kinds):
         yield Need("iommu=pt", "the host's own devices need no translation of their addresses")
 
 
