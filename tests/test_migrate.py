@@ -80,6 +80,10 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
             },
         ),
         (
+            ("own-hook",),
+            {"inhibit": {}, "governor": {"governor": "performance", "cpus": "all"}},
+        ),
+        (
             ("hugepages-2",),
             {"hugepages": {}, "memory": {"drop_caches": 3, "compact_memory": True}},
         ),
@@ -95,7 +99,7 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
             ("sriov",),
             {
                 "sriov": [
-                    {},
+                    {"pf": "enp7s0f1", "numvfs": 2},
                     {"pf": "enp7s0f1", "vf": 1, "vlan": 69},
                     {"pf": "enp7s0f1", "vf": 0, "mac": "52:54:00:11:22:33"},
                 ]
@@ -161,6 +165,35 @@ def test_files_that_are_called_are_followed(tmp_path: Path) -> None:
     (read,) = scripts(str(tmp_path), "win11", str(tmp_path))
     (verdict,) = read.verdicts
     assert (verdict.file, verdict.line, verdict.table) == ("/bin/vfio-startup.sh", 2, "session")
+
+
+@pytest.mark.parametrize(
+    ("line", "cpus"),
+    [
+        ("echo performance | tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor", "all"),
+        ("echo performance > /sys/devices/system/cpu/cpu4/cpufreq/scaling_governor", None),
+        ("cpupower -c 4-7 frequency-set -g performance", None),
+        # A limit for the VM's CPUs alone must not reach the others.
+        (
+            "cpupower frequency-set -g performance\n"
+            "echo n/a > /sys/devices/system/cpu/cpu4/power/pm_qos_resume_latency_us",
+            None,
+        ),
+    ],
+)
+def test_all_cpus_are_meant_only_where_each_line_means_them(
+    command: Command, line: str, cpus: str | None
+) -> None:
+    script(command, f"#!/bin/sh\n{line}\n")
+    found = tables(scripts(str(command.hooks), "win11", str(command.host)))[0]
+    assert found["governor"][0].get("cpus") == cpus
+
+
+def test_vfs_that_are_removed_first_need_no_table(command: Command) -> None:
+    file = "/sys/bus/pci/devices/0000:08:00.0/sriov_numvfs"
+    script(command, f"#!/bin/sh\necho 0 > {file}\necho 2 > {file}\n")
+    found = tables(scripts(str(command.hooks), "win11", str(command.host)))[0]
+    assert found == {"sriov": [{"pf": "0000:08:00.0", "numvfs": 2}]}
 
 
 def test_a_program_is_not_read(tmp_path: Path) -> None:

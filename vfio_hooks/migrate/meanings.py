@@ -221,6 +221,20 @@ MEANINGS = (
         "the kernel resets a device when a VM opens and closes it",
     ),
     Meaning(
+        r"^write 0 ?> ?\S*/sriov_numvfs$",
+        "needless",
+        "sriov",
+        "the virtual functions are made, and removed again",
+    ),
+    Meaning(
+        r"^write (?P<numvfs>[1-9]\d*) ?> ?/sys/(?:class/net|bus/pci/devices)/(?P<pf>[^/]+)/\S*"
+        r"sriov_numvfs$",
+        "table",
+        "sriov",
+        "the virtual functions are made, and removed again",
+        ("pf", "numvfs"),
+    ),
+    Meaning(
         r"^write .*> ?\S*/sriov_numvfs$",
         "table",
         "sriov",

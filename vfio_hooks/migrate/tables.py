@@ -20,12 +20,16 @@ _ORDER = (
 _MULTIPLE = ("service", "sriov", "shm", "write", "process", "usb")
 _UNIQUE = {"service": "unit", "shm": "name", "write": "path", "process": "command", "usb": "port"}
 _NUMBERS = (
-    *("min_freq", "max_exit_latency", "vlan", "vf", "drop_caches", "ksm", "swappiness"),
+    *("min_freq", "max_exit_latency", "vlan", "vf", "numvfs", "drop_caches", "ksm", "swappiness"),
     "compaction_proactiveness",
     *("zone_reclaim_mode", "stat_interval", "numa_balancing", "nmi_watchdog", "soft_watchdog"),
     "sched_rt_runtime_us",
 )
 _SWITCHES = ("boost", "d3cold")
+# A command for each CPU of the host.
+_EVERY_CPU = re.compile(
+    r"^cpupower\b(?!.*\s(?:-c|--cpu)\b)|/(?:cpu|policy)(?:\[0-9\]|\?)?\*/|/(?:no_turbo|boost)$"
+)
 
 
 def tables(scripts: Sequence[Script]) -> tuple[dict[str, list[Table]], set[str]]:
@@ -39,6 +43,9 @@ def tables(scripts: Sequence[Script]) -> tuple[dict[str, list[Table]], set[str]]
             made = _table(verdict)
             if made is not None and verdict.table not in doubled:
                 _add(found.setdefault(verdict.table, []), verdict.table, made)
+    governs = [one.command for one in every if (one.table, one.kind) == ("governor", "table")]
+    if "governor" in found and all(map(_EVERY_CPU.search, governs)):
+        found["governor"][0]["cpus"] = "all"
     if "session" in found and "gpu" not in found:
         found["gpu"] = [{}]
     ordered = {name: found[name] for name in _ORDER if name in found}
