@@ -69,6 +69,10 @@ SLOTS = {
 # On a busy machine the emulated timer may not tick in the moment that the kernel grants it.
 # The kernel then panics, or mistrusts its clock, unless told not to look.
 TIMER = "no_timer_check tsc=reliable"
+# The kernel's command line.
+BASE = "rw rootflags=noatime console=tty0 console=ttyS0 loglevel=4"
+IOMMU = "intel_iommu=on iommu=pt"
+REST = f"mitigations=off cryptomgr.notests log_buf_len=4M {TIMER}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class Hardware:
 class Media:
     """The files that a boot is given; `disk` is never written unless `keep_writes`.
 
-    With `memory`, the memory of a saved guest, it is no boot: that guest goes on.
+    With `memory`, the memory of a saved guest, it is no boot: that guest goes on. With
+    `has_loader` the disk's own boot loader starts the kernel, and gives it its command line.
     """
 
     kernel: Path
@@ -125,6 +130,7 @@ class Media:
     source: Path
     keep_writes: bool = False
     memory: Path | None = None
+    has_loader: bool = False
 
 
 def _quoted(path: Path) -> str:
@@ -192,11 +198,8 @@ def _ports(slots: Mapping[int, Sequence[str]]) -> Iterator[str]:
 
 def arguments(hardware: Hardware, media: Media, release: Release, *, port: int) -> list[str]:
     """QEMU's whole command line but for the program; ssh will listen on loopback's `port`."""
-    kernel = [
-        "root=/dev/vda rw rootflags=noatime console=tty0 console=ttyS0 loglevel=4",
-        f"intel_iommu=on iommu=pt mitigations=off cryptomgr.notests log_buf_len=4M {TIMER}",
-        *hardware.kernel_arguments,
-    ]
+    kernel = [f"root=/dev/vda {BASE} {IOMMU} {REST}", *hardware.kernel_arguments]
+    direct = ("-kernel", str(media.kernel), "-initrd", str(media.initrd))
     return [
         *("-nodefaults", "-no-user-config", "-display", "none", "-name", release.hostname),
         *_processors(hardware, release.processor),
@@ -208,7 +211,6 @@ def arguments(hardware: Hardware, media: Media, release: Release, *, port: int) 
         *_devices(media, hardware.devices),
         *("-acpitable", f"file={_quoted(media.acpi_table)}"),
         *("-serial", "file:console.log", "-monitor", "none", "-qmp", "unix:qmp,server,wait=off"),
-        *("-kernel", str(media.kernel), "-initrd", str(media.initrd)),
-        *("-append", " ".join(kernel)),
+        *(() if media.has_loader else (*direct, "-append", " ".join(kernel))),
         *(("-incoming", f"file:{media.memory}") if media.memory else ()),
     ]

@@ -162,11 +162,13 @@ def start(
     die_with_me: bool = True,
     disk: Path | None = None,
     memory: Path | None = None,
+    has_loader: bool = False,
 ) -> Machine:
     """Start the emulated host; the caller then waits for it with `wait_ready`.
 
     With `die_with_me` QEMU is killed by the kernel when the calling *thread* ends. `disk` stands
-    in for the image's; with the `memory` of a saved guest that one goes on, see saved.py.
+    in for the image's; with the `memory` of a saved guest that one goes on, see saved.py. With
+    `has_loader` the disk starts by itself.
     """
     with cache.locked("run"):
         running = find(name)
@@ -182,6 +184,7 @@ def start(
             keep_writes=keep_writes,
             disk=disk or image.disk,
             memory=memory,
+            has_loader=has_loader,
         )
         tools.ensure("ssh", "setpriv")
         port = _free_port()

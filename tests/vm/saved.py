@@ -40,20 +40,43 @@ def provide(suite: str, *, installed: bool = True) -> Saved:
         return (_installed if installed else _booted)(image)
 
 
-def resume(suite: str, name: str, *, installed: bool = True, die_with_me: bool = True) -> Machine:
-    """The saved guest of a release, going on under this name, with all its devices."""
+def resume(
+    suite: str,
+    name: str,
+    *,
+    installed: bool = True,
+    die_with_me: bool = True,
+    disk: Path | None = None,
+) -> Machine:
+    """The saved guest of a release, going on under this name, with all its devices. What it writes
+    is kept on a new `disk`, or else nowhere."""
     image = build.image(suite)
     find = _installed if installed else _booted
+
+    def wake() -> Machine:
+        found = find(image)
+        if disk is not None:
+            _copy(found, image, disk)
+        return _complete(_wake(image, found, name, die_with_me=die_with_me, disk=disk))
+
     # Held until QEMU has opened its files: another checkout's guest would replace them.
     with cache.locked(f"saved-{suite}"):
         try:
-            return _complete(_wake(image, find(image), name, die_with_me=die_with_me))
+            return wake()
         except VmError as error:
             print(f"{suite}: making the saved guest anew: {error}", file=sys.stderr, flush=True)
         for kind in ("booted", "installed"):
             for entry in cache.root().glob(f"{kind}-{suite}-*"):
                 shutil.rmtree(entry)
-        return _complete(_wake(image, find(image), name, die_with_me=die_with_me))
+        return wake()
+
+
+def _copy(found: Saved, image: Image, disk: Path) -> None:
+    """A saved guest's disk as one that lasts: it needs nothing but the image."""
+    tools.ensure("qemu-img")
+    words = [tools.program("qemu-img"), "convert", "-q", "-O", "qcow2", "-F", "raw"]
+    words += ["-B", str(image.disk), str(found.disk), str(disk)]
+    run(words, "copy the disk of a saved guest", timeout=300)
 
 
 def _booted(image: Image) -> Saved:
