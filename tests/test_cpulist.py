@@ -9,6 +9,12 @@ from vfio_hooks.host.cpulist import format_list, format_mask, parse_list, parse_
 CPUS = st.frozensets(st.integers(0, 1100))
 
 
+@pytest.mark.parametrize("text", ["", "g", "f f", "ff;ff"])
+def test_what_is_no_mask(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a hex CPU mask"):
+        parse_mask(text)
+
+
 @pytest.mark.parametrize(
     ("text", "cpus"),
     [
@@ -28,7 +34,7 @@ def test_lists(text: str, cpus: set[int]) -> None:
 
 @pytest.mark.parametrize("text", ["a", "1-", "-1", "3-1", "1--2", "0x3", "1;2", "65536", "0-65536"])
 def test_what_is_no_list(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"is not a (CPU list|range of CPUs)"):
         parse_list(text)
 
 
