@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.command import Command
 from tests.patient import Tree, grow, win11
 from vfio_hooks.boot import Edit, Work
-from vfio_hooks.boot.journal import FILE, apply, revert
+from vfio_hooks.boot.journal import FILE, REVERTED, apply, revert
 from vfio_hooks.boot.loaders import LOADERS, add
 from vfio_hooks.boot.needs import MODPROBE, Need, needs
 from vfio_hooks.cli.boot import planned
@@ -132,6 +132,26 @@ def test_a_file_that_was_edited_since_is_left_alone_and_named(tmp_path: Path, ed
         now = tmp_path / edit.path[1:]
         assert (now.read_text() if now.exists() else None) == edit.before
     assert not host.exists(FILE)
+
+
+def test_what_this_boot_has_from_parameters_taken_back_is_needed_for_the_next(
+    tmp_path: Path,
+) -> None:
+    """Taken back to be written anew, for another VM, say, without a boot in between."""
+    tree = {**BOOTED, **GRUB, "sys/firmware/acpi/tables/DMAR": ""}
+    host = Noting(grow(tmp_path, tree))
+    wanted = needs(host, None)
+    apply(host, planned(host, wanted))
+    words = [need.text for need in wanted]
+    assert words == ["intel_iommu=on", "iommu=pt"]
+    grow(tmp_path, {"sys/kernel/iommu_groups/1/type": "identity"})
+    (tmp_path / "proc/cmdline").write_text(f"root=UUID=1 ro quiet {' '.join(words)}")
+    assert needs(host, None) == []
+    revert(host)
+    assert [need.text for need in needs(host, None)] == words
+    # A boot without them has no such file.
+    (tmp_path / REVERTED[1:]).unlink()
+    assert needs(host, None) == []
 
 
 @pytest.mark.parametrize("failing", ["update-grub", "update-initramfs"])

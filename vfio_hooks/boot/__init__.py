@@ -21,13 +21,15 @@ class Edit:
 
 @record
 class Work:
-    """What one loader takes: edits, the commands that have it look at them, and what a user has
-    to do where we do not write: exact commands or edits."""
+    """What one loader takes: edits, the commands that have it look at them, what a user has to do
+    where we do not write (exact commands or edits), and the kernel parameters that all this is for.
+    """
 
     loader: str
     edits: tuple[Edit, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
     told: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
 
 
 def text_of(host: Host, path: str) -> str | None:

@@ -14,6 +14,8 @@ from vfio_hooks.host import WritableHost
 from vfio_hooks.record import asdict
 
 FILE = "/var/lib/vfio-hooks/boot.json"
+REVERTED = "/run/vfio-hooks-boot.reverted"
+"""The kernel parameters, a line each, that this boot still has from what `revert` took back."""
 _VERSION = 1
 _SECONDS = 600
 """An initramfs takes minutes on a slow disk."""
@@ -53,6 +55,9 @@ def revert(host: WritableHost) -> list[str]:
         elif now != edit.before:
             edited.append(edit.path)
     _run(host, work.commands)
+    running = (host.maybe("/proc/cmdline") or "").split()
+    if taken := [word for word in work.parameters if word in running]:
+        _put(host, REVERTED, "\n".join(taken) + "\n")
     _put(host, FILE, None)
     return edited
 
@@ -69,6 +74,7 @@ def _read(host: WritableHost) -> Work:
             found["loader"],
             tuple(Edit(**edit) for edit in found["edits"]),
             tuple(tuple(command) for command in found["commands"]),
+            parameters=tuple(found["parameters"]),
         )
     except (ValueError, KeyError, TypeError):
         hint = "put its files back by hand, then remove it"

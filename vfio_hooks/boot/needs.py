@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from vfio_hooks.boot.journal import REVERTED
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, boot, pci
 from vfio_hooks.host.cpulist import format_list
@@ -24,15 +25,21 @@ class Need:
 
 def needs(host: Host, domain: Domain | None) -> list[Need]:
     """All that is needed and not there yet."""
-    found = [*_iommu(host)]
+    # The next boot will not have these, though this one has.
+    taken = (host.maybe(REVERTED) or "").splitlines()
+    found = [*_iommu(host, taken)]
     if domain is not None:
         found += [*_pages(host, domain), *_interrupts(host, domain), *_cards(host, domain)]
     given = {f"{name}={value}" if value else name for name, value in boot.parameters(host)}
     lines = {" ".join(words) for _, words in boot.modprobe(host)}
+    given.difference_update(taken)
     return [one for one in found if one.text not in (lines if one.is_modprobe else given)]
 
 
-def _iommu(host: Host) -> Iterator[Need]:
+def _iommu(host: Host, taken: list[str]) -> Iterator[Need]:
+    for word in taken:
+        if word.startswith(("intel_iommu=", "iommu=")):
+            yield Need(word, "this boot has it, but it was taken back for the next one")
     groups = host.names(_GROUPS)
     is_off = not groups and host.exists("/sys/firmware/acpi/tables/DMAR")
     if is_off:

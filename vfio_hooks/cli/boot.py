@@ -106,12 +106,14 @@ def planned(host: Host, wanted: list[Need]) -> Work:
             f"give the kernel these parameters yourself: {' '.join(words)}",
         )
     work = loader.work(host, words) if loader and words else Work(loader.name if loader else "")
-    if not lines:
-        return work
-    text = "# By vfio-hooks boot; vfio-hooks boot revert takes it away.\n" + "\n".join(lines) + "\n"
-    edit = Edit(MODPROBE, text_of(host, MODPROBE), text)
-    command, told = rebuild(host)
-    return Work(work.loader, (*work.edits, edit), (*work.commands, *command), (*work.told, *told))
+    edits, commands, told = work.edits, work.commands, work.told
+    if lines:
+        head = "# By vfio-hooks boot; vfio-hooks boot revert takes it away."
+        text = "\n".join((head, *lines)) + "\n"
+        command, said = rebuild(host)
+        edits += (Edit(MODPROBE, text_of(host, MODPROBE), text),)
+        commands, told = (*commands, *command), (*told, *said)
+    return Work(work.loader, edits, commands, told, tuple(words))
 
 
 def _show(work: Work) -> None:
