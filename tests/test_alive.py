@@ -1,5 +1,7 @@
 """The watch of [gpu]: signs of life in configuration space and interrupts, and when it acts."""
 
+import os
+import signal
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Command
+from vfio_hooks.cli.alive import hears
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.signs import signs
@@ -270,3 +273,15 @@ def test_a_vm_that_is_not_watched(command: Command, monkeypatch: pytest.MonkeyPa
     assert command("alive", "win11").err == (
         "vfio-hooks: win11 is not watched; set alive in [gpu] of its vm.toml to have it watched\n"
     )
+
+
+def test_a_watch_that_has_only_just_started_is_not_told_yet() -> None:
+    former = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    try:
+        assert hears(str(os.getpid()))
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        assert not hears(str(os.getpid()))
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    # systemctl shows 0 for a service that does not run, and is not waited for.
+    assert hears("0")

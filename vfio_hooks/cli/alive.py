@@ -1,12 +1,15 @@
 """`vfio-hooks alive`: tell the watch of [gpu] alive that the guest shows something."""
 
 import argparse
+import signal
+from pathlib import Path
 
 from vfio_hooks.cli.common import Verbs, add_verb, need_root
 from vfio_hooks.cli.terminal import clean, say
 from vfio_hooks.commands import run as run_command
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
+from vfio_hooks.wait import until
 
 _EPILOG = """\
 With `alive` in [gpu] of vm.toml, the hook watches whether the guest's driver takes the card. If
@@ -15,6 +18,8 @@ you can see the guest's picture but the watch cannot, tell it with this verb.
 examples:
   sudo vfio-hooks alive win11
 """
+_SECONDS = 10
+"""A service that has only just started is waited for so long."""
 
 
 def register(verbs: Verbs) -> None:
@@ -36,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if not found:
             raise HookError("")
+        shown = run_command(["systemctl", "show", "--property=MainPID", "--value", unit], 20)
+        until(lambda: hears(shown.strip()), _SECONDS)
         run_command(["systemctl", "kill", "--kill-whom=main", "--signal=SIGUSR1", unit], 20)
     except HookError:
         raise HookError(
@@ -43,3 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
         ) from None
     say(f"{clean(arguments.vm)} is alive")
     return 0
+
+
+def hears(pid: str) -> bool:
+    """Whether a process handles SIGUSR1, or is gone. The signal ends one that does not yet."""
+    try:
+        status = Path("/proc", pid, "status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    caught = status.partition("SigCgt:")[2].split()
+    return bool(int(caught[0], 16) >> (signal.SIGUSR1 - 1) & 1)
