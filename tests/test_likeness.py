@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import vfio_hooks
 from tests.hosttree import add_cpus, add_pci, domain_xml
 from tests.test_topology import Unpacked, captured
-from vfio_hooks.cli.likeness import told
+from vfio_hooks.cli.likeness import emulated_host, told
 from vfio_hooks.domain import parse
+from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.rehearse.likeness import Likeness, likeness
 from vfio_hooks.rehearse.likeness.addresses import named, translated
@@ -206,3 +208,14 @@ def test_addresses_in_texts(text: str) -> None:
 def test_what_only_looks_like_an_address(text: str) -> None:
     assert named(text) == frozenset() or "0a:00.1" not in text
     assert translated(text, {"0000:0a:00.1": "0000:61:00.0"}) == text
+
+
+def test_root_runs_nothing_out_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tests/vm").mkdir(parents=True)
+    (tmp_path / "tests/vm/likeness.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(vfio_hooks, "__path__", ["/usr/lib/vfio-hooks/vfio_hooks"])
+    with pytest.raises(HookError, match="the emulated host is not here"):
+        emulated_host()

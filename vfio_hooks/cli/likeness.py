@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -56,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = likeness(host, asked.xml, asked.domain, texts)
     for line in told(plan):
         say(clean(line))
-    runner = _runner()
+    runner = emulated_host()
     if not arguments.yes and not ask("boot it, and begin?"):
         say("nothing was started")
         return 1
@@ -117,15 +116,14 @@ def _ordered(numbers: dict[int, int]) -> str:
     return ",".join(str(ours) for ours, _ in sorted(numbers.items(), key=lambda pair: pair[1]))
 
 
-def _runner() -> Runner:
-    """The module that has an emulated host, from the checkout that this program is in or that is
-    the current folder. Raises HookError where there is none."""
-    for folder in (Path(vfio_hooks.__path__[0]).parent, Path.cwd()):
-        if (folder / _RUNNER.replace(".", "/")).with_suffix(".py").is_file():
-            sys.path.append(str(folder))
-            found: Runner = importlib.import_module(_RUNNER)
-            return found
-    raise HookError(
-        "the emulated host is not here: it is in a checkout of this program, below tests/vm",
-        "start it in one: cd CHECKOUT && sudo python3 -m vfio_hooks rehearse ...",
-    )
+def emulated_host() -> Runner:
+    """The module that has an emulated host, from the checkout that this program is in: root runs
+    nothing out of any other folder. Raises HookError where there is none."""
+    checkout = Path(vfio_hooks.__path__[0]).parent
+    if not (checkout / _RUNNER.replace(".", "/")).with_suffix(".py").is_file():
+        raise HookError(
+            "the emulated host is not here: it is in a checkout of this program, below tests/vm",
+            "start it in one: cd CHECKOUT && sudo python3 -m vfio_hooks rehearse ...",
+        )
+    found: Runner = importlib.import_module(_RUNNER)
+    return found
