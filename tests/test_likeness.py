@@ -21,6 +21,8 @@ from vfio_hooks.rehearse.likeness.processors import MOST, processors
 
 __all__ = ["captured"]
 
+pytestmark = pytest.mark.real_processes
+
 CARD = ("0000:0a:00.0", "0000:0a:00.1")
 SECOND = ("0000:41:00.0", "0000:41:00.1", "0000:41:00.3")
 PF = "0000:06:00.0"
