@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from uuid import NAMESPACE_DNS, uuid5
 from xml.sax.saxutils import escape
 
-# In the image: a firmware of a few bytes that halts its CPU. A real one costs seconds of
-# emulated work, and then waits for a disk that is not there.
-IDLE_FIRMWARE = "/var/lib/emulated-host/idle.bin"
+from vfio_hooks.rehearse.likeness.domain import FIRMWARE
+
 ADDRESS = re.compile(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 
 
@@ -50,7 +49,9 @@ class Domain:
     hugepages: int | None = None
     metadata: str = ""
     extra_devices: str = ""
-    firmware: str = IDLE_FIRMWARE
+    # A few bytes that halt the CPU. A real one costs seconds of emulated work, and then waits for
+    # a disk that is not there.
+    firmware: str = FIRMWARE
     iommufd: bool = False
 
     @property

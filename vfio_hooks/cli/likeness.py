@@ -13,7 +13,7 @@ from vfio_hooks.cli.domains import Defined, captured, defined, from_file, pick
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import clean, say
 from vfio_hooks.cli.xml import SYSTEM
-from vfio_hooks.config import VM_FOLDERS
+from vfio_hooks.config import HOST_FILE, VM_FOLDERS
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import format_list
@@ -22,7 +22,6 @@ from vfio_hooks.rehearse.likeness.addresses import translated
 from vfio_hooks.rehearse.report import EQUAL
 
 EXACT = "start and undo exact"
-_OWN = "vfio-hooks.toml"
 _RUNNER = "tests.vm.likeness"
 
 
@@ -86,7 +85,7 @@ def _domain(vm: str | None, host: Host) -> Defined:
 def _texts(config: Path, vm: str) -> Iterator[tuple[str, str]]:
     """The files of the hooks' folder that are the VM's or everybody's, by their names in it."""
     folder = config / VM_FOLDERS / vm
-    for path in [config / _OWN, *sorted(folder.rglob("*"))]:
+    for path in [config / HOST_FILE, *sorted(folder.rglob("*"))]:
         if path.is_file():
             try:
                 yield str(path.relative_to(config)), path.read_text(encoding="utf-8")

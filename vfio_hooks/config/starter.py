@@ -24,7 +24,7 @@ from vfio_hooks.host.pci import (
     passed_displays,
 )
 from vfio_hooks.host.pci_traits import traits
-from vfio_hooks.host.sriov import vf_at
+from vfio_hooks.host.sriov import pf_of, vf_at
 from vfio_hooks.plugins.pinning import kept
 from vfio_hooks.record import record
 
@@ -141,7 +141,7 @@ def _virtual(domain: Domain, host: Host) -> Iterator[Choice]:
     """The VFs of network cards: those that are not there yet are made."""
     missing = [one for one in domain.pci if not host.exists(f"{DEVICES}/{one.address}")]
     to_come = [one.address for one in missing if vf_at(host, one.address)]
-    functions = [one for one in domain.pci if host.link(f"{DEVICES}/{one.address}/physfn")]
+    functions = [one for one in domain.pci if pf_of(host, one.address)]
     if to_come:
         yield Choice("[[sriov]]", f"it makes {', '.join(to_come)}, which do not exist yet")
     elif functions:

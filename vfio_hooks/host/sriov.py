@@ -57,13 +57,30 @@ def vfs(host: Host, pf: str) -> dict[int, str]:
     return {number: address for number, address in sorted(found) if address}
 
 
+def pf_of(host: Host, address: str) -> str | None:
+    """The address of the PF of a VF; None for what is no VF."""
+    return host.link(f"{DEVICES}/{address}/physfn")
+
+
 def vf_at(host: Host, address: str) -> Vf | None:
     """The VF that is, or would be, at an address; None where that is not a VF's."""
-    pf = host.link(f"{DEVICES}/{address}/physfn")
+    pf = pf_of(host, address)
     if pf is not None:
         numbers = (number for number, at in vfs(host, pf).items() if at == address)
         return next((Vf(pf, number) for number in numbers), None)
     return None if host.exists(f"{DEVICES}/{address}") else _vf_to_come(host, address)
+
+
+def vfs_to_come(host: Host, pf: str, count: int) -> dict[int, str]:
+    """The addresses that so many VFs of a PF would have, by number; none where it tells no First VF
+    Offset and VF Stride."""
+    offset, stride = (
+        int(host.maybe(f"{DEVICES}/{pf}/sriov_{name}") or 0) for name in ("offset", "stride")
+    )
+    own = _routing_id(pf)
+    if not (own and offset and stride):
+        return {}
+    return {number: _address(own[0], own[1] + offset + number * stride) for number in range(count)}
 
 
 def _vf_to_come(host: Host, address: str) -> Vf | None:
@@ -90,6 +107,11 @@ def _routing_id(address: str) -> tuple[str, int] | None:
         return None
     domain, bus, slot, function = re.split("[:.]", address)
     return domain, int(bus, 16) << 8 | int(slot, 16) << 3 | int(function)
+
+
+def _address(domain: str, routing_id: int) -> str:
+    place = f"{routing_id >> 8:02x}:{routing_id >> 3 & 31:02x}.{routing_id & 7}"
+    return f"{domain}:{place}"
 
 
 def users(host: Host, pf: str) -> Iterator[str]:

@@ -8,14 +8,14 @@ started: who has the emulated host carries it out (tests/vm/likeness.py).
 from collections.abc import Iterable, Iterator, Mapping
 
 from vfio_hooks.domain import Domain
-from vfio_hooks.host import Host
+from vfio_hooks.host import Host, sriov
 from vfio_hooks.host.cpulist import CpuSet
 from vfio_hooks.host.framebuffer import users_of_memory
-from vfio_hooks.host.pci import DEVICES, direct_regions, function, group_members
+from vfio_hooks.host.pci import DEVICES, direct_mapping, function, group_members
 from vfio_hooks.record import record
 from vfio_hooks.rehearse.likeness.addresses import named
 from vfio_hooks.rehearse.likeness.domain import domain_there
-from vfio_hooks.rehearse.likeness.functions import vf_addresses, wanted
+from vfio_hooks.rehearse.likeness.functions import VFS, wanted
 from vfio_hooks.rehearse.likeness.processors import Processors, processors
 from vfio_hooks.rehearse.likeness.slots import Placed, slots
 
@@ -78,7 +78,9 @@ def _pinned(domain: Domain) -> CpuSet:
 def _vfs(host: Host, pf: Placed) -> Iterator[tuple[str, str]]:
     """The addresses of a PF's VFs, here and there: igb's are two apart, from slot 0x10 on."""
     bus = pf.address.removesuffix("00.0")
-    for number, address in vf_addresses(host, pf.wanted.function.address):
+    own = pf.wanted.function.address
+    known = [*sriov.vfs(host, own).items(), *sriov.vfs_to_come(host, own, VFS).items()]
+    for number, address in known:
         yield address, f"{bus}{0x10 + number // 4:02x}.{number % 4 * 2}"
 
 
@@ -105,5 +107,5 @@ def _wrong(host: Host, passed: frozenset[str]) -> Iterator[str]:
         for one in group_members(host, group):
             if one.address not in passed and one.is_hosts:
                 yield f"{ours[0]}: IOMMU group {group} has {one}, which stays with the host"
-        for region in direct_regions(host, group):
-            yield f"{ours[0]}: the firmware goes on using memory through it (RMRR, {region})"
+        if error := direct_mapping(host, ours[0]):
+            yield error.problem

@@ -4,10 +4,11 @@ It is a clone, which has nothing that could be lost, with the name of the domain
 there is no KVM, and little memory; the guest is a firmware that does nothing.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from vfio_hooks.domain import Domain
+from vfio_hooks.domain import Domain, pci_functions
 from vfio_hooks.domain.text import element
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.record import record
@@ -69,8 +70,12 @@ def domain_there(
         etree.SubElement(devices, "controller", type="usb", model="none")
     lost += _memory(root, domain)
     lost += _threads(root, domain, cpus)
-    for source in root.iterfind("devices/*/source/address"):
-        _move(source, addresses)
+    for source, function in list(pci_functions(root)):
+        # The addresses in the guest are dropped by now.
+        place = source.find(".//address")
+        if place is not None and (new := addresses.get(function.address)):
+            for name, text in zip(_PLACE, re.split("[:.]", new), strict=True):
+                place.set(name, f"0x{text}")
     return DomainThere(etree.tostring(root), tuple(lost))
 
 
@@ -98,9 +103,7 @@ def _remove(one: "_Element") -> None:
 
 
 def _memory(root: "_Element", domain: Domain) -> Iterator[str]:
-    sizes = [page.get("size", "0") for page in root.iterfind("memoryBacking/hugepages/page")]
-    units = {page.get("unit", "KiB") for page in root.iterfind("memoryBacking/hugepages/page")}
-    is_huge = units & {"G", "GiB"} or str(_HUGE) in sizes
+    is_huge = any(page.size == _HUGE for page in domain.hugepages or ())
     wanted = min(_HUGE if is_huge else _MEMORY, domain.memory)
     for memory in root.iterfind("memory"):
         memory.attrib.clear()
@@ -140,14 +143,3 @@ def _threads(root: "_Element", domain: Domain, there: Processors) -> Iterator[st
 
 def _cpus(cpus: CpuSet, there: Processors) -> CpuSet:
     return frozenset(there.cpus[cpu] for cpu in cpus if cpu in there.cpus)
-
-
-def _move(source: "_Element", addresses: Mapping[str, str]) -> None:
-    """Change the <address> of a host's PCI function."""
-    parts = [int(source.get(name, "0"), 16) for name in _PLACE]
-    old = "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
-    if new := addresses.get(old):
-        domain, bus, slot = new.split(":")
-        slot, function = slot.split(".")
-        for name, text in zip(_PLACE, (domain, bus, slot, function), strict=True):
-            source.set(name, f"0x{text}")

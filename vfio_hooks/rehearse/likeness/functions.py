@@ -1,7 +1,5 @@
 """Which of a host's PCI functions its likeness has, and what of QEMU stands in for each."""
 
-from collections.abc import Iterator
-
 from vfio_hooks.host import Host, sriov
 from vfio_hooks.host.pci import DEVICES, Function, function, group_members, is_vfios
 from vfio_hooks.record import record
@@ -52,7 +50,7 @@ class Wanted:
 def wanted(host: Host, named: frozenset[str]) -> list[Wanted]:
     """The functions of a host's likeness: those that the VM or its folder names, with their IOMMU
     groups and the PFs of VFs, and others of the usual classes. In the order of their addresses."""
-    needed = {sriov_pf(host, address) or address for address in named}
+    needed = {sriov.pf_of(host, address) or address for address in named}
     for address in list(needed):
         found = function(host, address)
         if found and found.group is not None:
@@ -63,14 +61,9 @@ def wanted(host: Host, named: frozenset[str]) -> list[Wanted]:
         for one in every
         if one is not None
         and not one.device_class.startswith(("0x0604", "0x0609", "0x0600"))
-        and sriov_pf(host, one.address) is None
+        and sriov.pf_of(host, one.address) is None
         and (one.address in needed or one.device_class.startswith(_SEEN))
     ]
-
-
-def sriov_pf(host: Host, address: str) -> str | None:
-    """The PF of what is a VF."""
-    return host.link(f"{DEVICES}/{address}/physfn")
 
 
 def _wanted(host: Host, one: Function) -> Wanted:
@@ -92,17 +85,3 @@ def _model(host: Host, one: Function) -> str:
         return _VGA
     found = (model for start, model in _MODELS.items() if one.device_class.startswith(start))
     return next(found, _DRIVEN if one.driver and not is_vfios(one.driver) else _IDLE)
-
-
-def vf_addresses(host: Host, pf: str) -> Iterator[tuple[int, str]]:
-    """The number and address of each VF that a PF has or can have."""
-    yield from sriov.vfs(host, pf).items()
-    texts = (host.maybe(f"{DEVICES}/{pf}/sriov_{name}") for name in ("offset", "stride"))
-    offset, stride = (int(text or "0") for text in texts)
-    if offset and stride:
-        domain, bus, rest = pf.split(":")
-        slot, place = rest.split(".")
-        first = (int(bus, 16) << 8) + (int(slot, 16) << 3) + int(place) + offset
-        for number in range(VFS):
-            at = first + number * stride
-            yield number, f"{domain}:{at >> 8:02x}:{at >> 3 & 31:02x}.{at & 7}"
