@@ -37,16 +37,13 @@ def needs(host: Host, domain: Domain | None) -> list[Need]:
 
 
 def _iommu(host: Host, taken: list[str]) -> Iterator[Need]:
-    for word in taken:
-        if word.startswith(("intel_iommu=", "iommu=")):
-            yield Need(word, "this boot has it, but it was taken back for the next one")
     groups = host.names(_GROUPS)
     is_off = not groups and host.exists("/sys/firmware/acpi/tables/DMAR")
-    if is_off:
-        yield Need("intel_iommu=on", "the IOMMU is off, and this kernel leaves Intel's off")
+    if is_off or "intel_iommu=on" in taken:
+        yield Need("intel_iommu=on", "without it, this kernel leaves Intel's IOMMU off")
     kinds = (host.maybe(f"{_GROUPS}/{group}/type") or "" for group in groups)
     # Once it is on, groups of this kind are there: that is one boot for both words.
-    if is_off or any(kind.startswith("DMA") for kind in kinds):
+    if is_off or "iommu=pt" in taken or any(kind.startswith("DMA") for kind in kinds):
         yield Need("iommu=pt", "the host's own devices need no translation of their addresses")
 
 
