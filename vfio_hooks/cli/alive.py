@@ -2,13 +2,13 @@
 
 import argparse
 import signal
-from pathlib import Path
 
 from vfio_hooks.cli.common import Verbs, add_verb, need_root
 from vfio_hooks.cli.terminal import clean, say
 from vfio_hooks.commands import run as run_command
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
 from vfio_hooks.wait import until
 
 _EPILOG = """\
@@ -54,9 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def hears(pid: str) -> bool:
     """Whether a process handles SIGUSR1, or is gone. The signal ends one that does not yet."""
-    try:
-        status = Path("/proc", pid, "status").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    status = Host().maybe(f"/proc/{pid}/status")
+    if status is None:
         return True
     caught = status.partition("SigCgt:")[2].split()
     return bool(int(caught[0], 16) >> (signal.SIGUSR1 - 1) & 1)
