@@ -126,7 +126,7 @@ def siblings(room: Room) -> Iterator[Fault]:
         "pins-siblings",
         f"vCPUs {first}-{first + threads - 1} are one core's threads for the guest, and pinned to "
         f"CPUs {format_list(wrong[0])}, which are not"
-        + (f"; so {'is' if len(wrong) == 2 else 'are'} {len(wrong) - 1} more" * (len(wrong) > 1)),
+        + (f"; so {'is' if len(wrong) == 2 else 'are'} {len(wrong) - 1} more" if wrong[1:] else ""),
         "" if complete else room.advice,
         tuple(_pin(vcpu, cpu) for vcpu, cpu in enumerate(better)) if complete else (),
         cpus=frozenset[int]().union(*wrong),
