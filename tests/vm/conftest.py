@@ -34,8 +34,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             marks=(
                 pytest.mark.vm,
                 pytest.mark.xdist_group(f"{metafunc.module.__name__}-{release}"),
-                # A machine under load, and an emulated CPU that stands still for seconds, are
-                # met by a second try in a guest of its own; the first one's words are printed.
+                # On a busy machine an emulated CPU may stand still for seconds. So a test that
+                # fails gets a second try, in a fresh guest; what failed first is printed.
                 pytest.mark.flaky(reruns=1),
             ),
         )
@@ -54,8 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return -1
         chosen = getattr(item, "callspec", None)
         release = chosen.params.get("release") if chosen else None
-        # Those that boot a host of their own take minutes, and the other process would wait for
-        # the last of them.
+        # Those that boot a host of their own take minutes. If they came last, the other process
+        # would wait for them, so they come before the tests of the last release.
         return RELEASES.index(release) if release else len(RELEASES) - 1.5
 
     items.sort(key=place)

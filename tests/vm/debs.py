@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +26,5 @@ def install(guest: Guest, packages: Sequence[Path]) -> None:
     """Unpack and set up packages, whatever they ask for besides."""
     guest.run(f"mkdir -p {_FOLDER}")
     for package in packages:
-        encoded = base64.b64encode(package.read_bytes()).decode()
-        guest.run(f"base64 -d > {_FOLDER}/{package.name}", input=encoded)
+        guest.put_bytes(f"{_FOLDER}/{package.name}", package.read_bytes())
     guest.run(f"dpkg --force-depends --install {_FOLDER}/*.deb && rm -r {_FOLDER}")

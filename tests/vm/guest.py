@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from base64 import b64encode
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -92,6 +93,10 @@ class Guest:
         target = shlex.quote(path)
         script = f'mkdir -p "$(dirname {target})" && cat > {target} && chmod {mode} {target}'
         self.run(script, input=text)
+
+    def put_bytes(self, path: str, data: bytes) -> None:
+        """Write a file that is no text; its folder is there."""
+        self.run(f"base64 -d > {shlex.quote(path)}", input=b64encode(data).decode())
 
     def read(self, path: str) -> str:
         """A file's text."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import struct
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,8 +72,7 @@ def loaded(guest: Guest, modules: Path) -> Iterator[None]:
     """In the place of the kernel's own modules, until the block ends."""
     guest.run(f"mkdir {FOLDER}")
     for name in MODULES:
-        encoded = b64encode((modules / f"{name}.ko").read_bytes()).decode()
-        guest.run(f"base64 -d > {FOLDER}/{name}.ko", input=encoded)
+        guest.put_bytes(f"{FOLDER}/{name}.ko", (modules / f"{name}.ko").read_bytes())
     guest.run(LOAD)
     try:
         yield

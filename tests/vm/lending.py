@@ -6,6 +6,7 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 
+from tests.vm.direct import Direct
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import DRIVERS
@@ -58,6 +59,28 @@ def lent(*addresses: str) -> dict[str, str]:
 
 def at_home(*addresses: str) -> dict[str, str]:
     return {address: DRIVERS[address] for address in addresses}
+
+
+@contextlib.contextmanager
+def undone_while_it_runs(direct: Direct, other: Domain, address: str) -> Iterator[str]:
+    """A VM that was never released is undone while another one runs with its function: that is
+    refused, with these words, until the other one has ended."""
+    guest = direct.guest
+    direct.manage(Domain("first", given(address)), "[pci]\n")
+    guest.define(other)
+    try:
+        assert direct.start("first") == ""
+        guest.start(other.name)
+        refused = guest.run("vfio-hooks undo first", check=False)
+        assert refused.returncode == 1
+        assert f"{address}: a running guest has it: qemu-system-x86 (pid " in refused.stderr
+        yield refused.stderr
+        assert drivers(guest, address) == lent(address)
+        guest.destroy(other.name)
+        guest.run("vfio-hooks undo first")
+        assert drivers(guest, address) == at_home(address)
+    finally:
+        guest.remove(other.name)
 
 
 @contextlib.contextmanager

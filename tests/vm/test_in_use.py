@@ -10,7 +10,14 @@ from tests.vm.direct import Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
 from tests.vm.hardware import GPU, GPU_AUDIO, GPU_GROUP, NIC, NVME
-from tests.vm.lending import at_home, drivers, given, held_open, lent, managed_vm
+from tests.vm.lending import (
+    at_home,
+    drivers,
+    given,
+    held_open,
+    managed_vm,
+    undone_while_it_runs,
+)
 
 
 def test_a_sound_card_that_does_not_let_go(hooked: Guest) -> None:
@@ -109,19 +116,5 @@ def direct(hooked: Guest) -> Iterator[Direct]:
 
 def test_what_another_guest_runs_with_stays_its_own(hooked: Guest, direct: Direct) -> None:
     """The VM that had it first was never released; one that nobody looks after has it now."""
-    first, other = Domain("first", given(NIC)), Domain("other", given(NIC))
-    direct.manage(first, "[pci]\n")
-    hooked.define(other)
-    try:
-        assert direct.start(first.name) == ""
-        hooked.start(other.name)
-        refused = hooked.run("vfio-hooks undo first", check=False)
-        assert refused.returncode == 1
-        assert f"{NIC}: a running guest has it: qemu-system-x86 (pid " in refused.stderr
-        assert hooked.virsh("domstate", other.name).stdout.strip() == "running"
-        assert drivers(hooked, NIC) == lent(NIC)
-        hooked.destroy(other.name)
-        hooked.run("vfio-hooks undo first")
-        assert drivers(hooked, NIC) == at_home(NIC)
-    finally:
-        hooked.remove(other.name)
+    with undone_while_it_runs(direct, Domain("other", given(NIC)), NIC):
+        assert hooked.virsh("domstate", "other").stdout.strip() == "running"

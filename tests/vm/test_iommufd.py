@@ -11,7 +11,7 @@ from tests.vm.direct import Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
 from tests.vm.hardware import GPU_GROUP, NIC
-from tests.vm.lending import at_home, drivers, given, lent, managed_vm
+from tests.vm.lending import at_home, drivers, given, lent, managed_vm, undone_while_it_runs
 from tests.vm.process import VmError
 from tests.vm.release import TESTING
 
@@ -62,21 +62,9 @@ def test_the_life_of_a_vm(host: Guest, managed: bool) -> None:
 def test_what_a_running_guest_has_is_not_taken(host: Guest) -> None:
     """Who has it open is found by its own node: nobody has that of its group."""
     direct = Direct(host)
-    first, other = Domain("first", given(NIC)), Domain("other", given(NIC), iommufd=True)
-    direct.manage(first, "[pci]\n")
-    host.define(other)
     try:
-        assert direct.start(first.name) == ""
-        host.start(other.name)
-        (node,) = nodes(host, NIC)
-        refused = host.run("vfio-hooks undo first", check=False)
-        assert refused.returncode == 1
-        assert f"{NIC}: a running guest has it: qemu-system-x86 (pid " in refused.stderr
-        assert f"has {node} open" in refused.stderr
-        assert drivers(host, NIC) == lent(NIC)
-        host.destroy(other.name)
-        host.run("vfio-hooks undo first")
-        assert drivers(host, NIC) == at_home(NIC)
+        with undone_while_it_runs(direct, Domain("other", given(NIC), iommufd=True), NIC) as told:
+            (node,) = nodes(host, NIC)
+            assert f"has {node} open" in told
     finally:
-        host.remove(other.name)
         direct.forget()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +23,7 @@ LEFT = f"ls -d /usr/lib/vfio-hooks /usr/bin/vfio-hooks {HOOKS}/qemu* 2>/dev/null
 def host(guest: Guest, tmp_path: Path) -> Iterator[Guest]:
     """A host without vfio-hooks, with its package."""
     guest.run("cd /src && ./install.sh --uninstall")
-    encoded = base64.b64encode(build(tmp_path).read_bytes()).decode()
-    guest.run(f"base64 -d > {DEB}", input=encoded)
+    guest.put_bytes(DEB, build(tmp_path).read_bytes())
     yield guest
     guest.run(f"dpkg --purge vfio-hooks; rm -rf {HOOKS}/qemu* {DEB} /tmp/foreign.log", check=False)
 

@@ -7,7 +7,6 @@ for the moment at which a SIGKILL hits what it is for. VFIO_HOOKS_SEEDS="17,40-5
 from __future__ import annotations
 
 import os
-from base64 import b64encode
 from collections.abc import Iterator
 from random import Random
 
@@ -75,7 +74,7 @@ def home(hooked: Guest) -> Iterator[Guest]:
 def test_real_ones(seed: int, home: Guest) -> None:
     """Started, restarted, shut down, killed, saved; with a device that comes and goes."""
     random = Random(f"real {seed}")
-    home.run(f"base64 -d > {firmware.PATH}", input=b64encode(firmware.rom()).decode())
+    home.put_bytes(firmware.PATH, firmware.rom())
     home.put(Lives.DEVICE, HostDevice(NVME[0]).xml())
     for name in FUNCTIONS:
         home.put(f"{HOOKS}/qemu.d/{name}/vm.toml", toml(name))
