@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Install vfio-hooks on this machine, or take it off again: install.sh --help.
+# Install vfio-hooks on this machine, or remove it: install.sh --help.
 set -euo pipefail
 umask 022
 export LC_ALL=C
 
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# In a wheel this file is inside of the Python package.
+# In a wheel, this file is inside the Python package.
 MODULES_FROM=$SOURCE
 [[ -d $SOURCE/vfio_hooks ]] || MODULES_FROM=${SOURCE%/*/*}
-# For packages: the files of the hook, and none where libvirt looks for it.
+# For packages: lay out the files of the hook, but none where libvirt looks for hooks.
 PACKAGE_ONLY=false
-# What runs is the distribution's own Python: an upgrade of it never leaves a broken hook behind.
+# The hook runs with the distribution's own Python, so that an upgrade of Python never breaks it.
 PYTHON=/usr/bin/python3
 OLDEST_PYTHON="3, 11"
 HOOKS=/etc/libvirt/hooks
@@ -35,7 +35,7 @@ use_prefix() {
         "$SHARE/fish/vendor_completions.d/vfio-hooks.fish completion fish"
     )
 }
-# Where /usr is an image that cannot be written to: the first of these that can.
+# Where /usr is a read-only image, the first of these that can be written to is used.
 ELSEWHERE=(/var/opt/vfio-hooks /etc/vfio-hooks)
 
 DESTDIR=""
@@ -49,9 +49,9 @@ GONE=()
 PROBE=vfio-hooks-probe.$$
 NO_DISK=/nonexistent/$PROBE
 
-# How a distribution installs packages, and which of them bring what is needed. It is found by
-# the ID or ID_LIKE of its os-release: Ubuntu is like debian, Rocky Linux like fedora, Manjaro like
-# arch, openSUSE like suse. A new one needs its lines here.
+# How a distribution installs packages, and which packages bring what is needed. The distribution is
+# known by ID or ID_LIKE in its os-release: Ubuntu is like debian, Rocky Linux like fedora, Manjaro
+# like arch, openSUSE like suse. To add another, add its lines here.
 declare -A INSTALL=(
     [debian]="apt-get -o DPkg::Lock::Timeout=300 install --yes --quiet --no-install-recommends"
     [fedora]="dnf install --assumeyes --setopt=install_weak_deps=False"
@@ -61,8 +61,9 @@ declare -A INSTALL=(
     [void]="xbps-install --sync --yes"
     [gentoo]="emerge --noreplace"
 )
-# A fresh Debian has no package lists, or ones whose files have moved on. dnf and zypper look for
-# themselves; pacman must not, as lists newer than the system make a partial upgrade.
+# A fresh Debian has no package lists, or old ones that name files which are gone. dnf and zypper
+# refresh their lists themselves. pacman must not: with lists newer than the system, installing one
+# package would be a partial upgrade.
 declare -A REFRESH=([debian]="apt-get -o DPkg::Lock::Timeout=300 update --quiet")
 declare -A PACKAGE=(
     [debian python3]=python3
@@ -91,29 +92,29 @@ declare -A PACKAGE=(
     [gentoo libvirt]=dev-python/libvirt-python
 )
 MODULES=(lxml.etree sh libvirt)
-# All three are for the command; the hook needs none. Without this one the standard library runs
-# what it would: openSUSE has no package of it.
+# The command uses all three; the hook needs none. Where sh is missing, as openSUSE has no package
+# of it, the standard library is used instead.
 OPTIONAL="sh"
 
 usage() {
     cat <<END
-usage: install.sh [--dry-run] [--yes] [--destdir DIR] [--prefix DIR]   install, or upgrade in place
-       install.sh --uninstall [the same options]               take it off again
-       install.sh --demo                                       see it work in an emulated host
+usage: install.sh [--dry-run] [--yes] [--destdir DIR] [--prefix DIR]   install, or upgrade
+       install.sh --uninstall [the same options]                       remove it again
+       install.sh --demo                                               see it work in an emulated host
 
-  --yes          go on without the lines that you have added to the hook of VFIO-Tools
+  --yes          go on, although lines that you added to the hook of VFIO-Tools will not run
   --dry-run      print what would be done, and do nothing
   --destdir DIR  put the files below DIR; nothing else on this machine is touched
   --package      with --destdir, lay out the files of a package: the hook goes beside the modules,
                  with the script that puts it in place
-  --python FILE  have the hook and the command run by this Python in place of $PYTHON
-  --prefix DIR   in place of /usr/local, or of ${ELSEWHERE[0]} where that is read-only;
-                 packages have /usr
+  --python FILE  run the hook and the command with this Python instead of $PYTHON
+  --prefix DIR   install below DIR instead of /usr/local, or of ${ELSEWHERE[0]} where that is
+                 read-only; packages use /usr
 
 Installed are the package ($LIBRARIES), the hook ($HOOKS/qemu) and
 the command ($COMMAND), with manual pages and completions for bash, zsh and fish
-below $SHARE. A hook that already exists is kept and still run;
-the one of VFIO-Tools is kept and not run, as vfio-hooks does all that it does.
+below $SHARE. An existing hook is kept and still run. The hook of VFIO-Tools
+is kept but not run, because vfio-hooks does everything that it does.
 END
 }
 
@@ -124,14 +125,14 @@ die() {
     exit 1
 }
 
-# What keeps this from being done. A dry run tells all of it, and goes on.
+# Something that stops the installation. A dry run reports it and goes on, so that it lists all.
 obstacle() {
     $DRY_RUN || die "$*"
     FAILURES=$((FAILURES + 1))
     say "would fail: $*"
 }
 
-# act TEXT COMMAND...: everything that changes this machine passes through here.
+# act TEXT COMMAND...: every change to this machine is made here.
 act() {
     CHANGES=$((CHANGES + 1))
     if $DRY_RUN; then
@@ -142,7 +143,7 @@ act() {
     fi
 }
 
-# remove TEXT FILE: what a dry run takes away is gone for it, too.
+# remove TEXT FILE: a dry run also remembers the file as gone.
 remove() {
     act "remove $1$2" rm -rf -- "$DESTDIR$2"
     GONE+=("$DESTDIR$2")
@@ -161,14 +162,14 @@ remove_scratch() {
 
 exists() { [[ -e $1 || -L $1 ]]; }
 
-# The folder itself, or the one in which it will be made.
+# The folder itself, or the nearest existing folder above it.
 nearest_folder() {
     local folder=$1
     until [[ -d $folder ]]; do folder=$(dirname "$folder"); done
     printf '%s\n' "$folder"
 }
 
-# For root no right is missing: what cannot be written to is mounted like that.
+# Root lacks no permission: a folder that root cannot write to is mounted read-only.
 is_writable() {
     local folder
     folder=$(nearest_folder "$DESTDIR$1")
@@ -177,8 +178,8 @@ is_writable() {
 
 is_mounted() { [[ ,$(findmnt --noheadings --output OPTIONS --target "$2" 2>/dev/null), == *,$1,* ]]; }
 
-# On an image (bootc, ostree, SteamOS, MicroOS) /usr/local may be one, too. An installation that is
-# there already stays where it is.
+# On image-based systems (bootc, ostree, SteamOS, MicroOS) /usr/local may be read-only, too. An
+# existing installation stays where it is.
 choose_prefix() {
     local prefix
     for prefix in /usr/local "${ELSEWHERE[@]}"; do
@@ -196,17 +197,17 @@ choose_prefix() {
 look_for_obstacles() {
     local folder
     [[ ! -e /etc/NIXOS || -n $DESTDIR ]] ||
-        die "NixOS makes its files itself: add the flake's module to your configuration (README, Install)"
+        die "NixOS manages these files itself: add the flake's module to your configuration (README, Install)"
     for folder in "$LIBRARIES" "${COMMAND%/*}" "$HOOKS"; do
         is_writable "$folder" ||
-            obstacle "$folder cannot be written to, as it is mounted read-only; for files elsewhere: --prefix DIR"
+            obstacle "$folder is mounted read-only; to install elsewhere, use --prefix DIR"
     done
     for folder in "$HOOKS" "${COMMAND%/*}"; do
         ! is_mounted noexec "$(nearest_folder "$DESTDIR$folder")" ||
-            obstacle "no program can be run in $folder, as it is mounted with noexec"
+            obstacle "no program can run in $folder, because it is mounted with noexec"
     done
     [[ -n $DESTDIR || -d /etc/libvirt ]] ||
-        say "attention: there is no /etc/libvirt: libvirt is not installed yet, or is one of a user (flatpak), which cannot pass devices through"
+        say "attention: there is no /etc/libvirt. Either libvirt is not installed yet, or only as a user's own (flatpak), which cannot pass devices through"
 }
 
 # --- what it needs -------------------------------------------------------------------------
@@ -232,8 +233,8 @@ install_packages() {
         die "cannot install $*: ${install[2]} says why above"
 }
 
-# image_words DISTRIBUTION PACKAGES: how packages come into a system whose /usr is an image; nothing
-# for one where the package manager may write to it.
+# image_words DISTRIBUTION PACKAGES: how to add packages to a system whose /usr is an image. Prints
+# nothing if the package manager can write to /usr.
 image_words() {
     if [[ -e /run/ostree-booted ]]; then
         printf 'rpm-ostree install %s (in the Containerfile of a bootc image: RUN dnf install -y %s)' "$2" "$2"
@@ -248,7 +249,7 @@ image_words() {
     fi
 }
 
-# need WHAT...: install the packages that bring these, "python3" or modules of it.
+# need WHAT...: install the packages that bring these: "python3" or modules of it.
 need() {
     local here what words
     local -a packages=()
@@ -257,16 +258,16 @@ need() {
         if [[ -n ${PACKAGE["$here $what"]:-} ]]; then
             packages+=("${PACKAGE["$here $what"]}")
         elif [[ $what != "$OPTIONAL" || -z $here ]]; then
-            obstacle "not there for $PYTHON: ${*%%.*}; install your distribution's packages of it, then run this again"
+            obstacle "$PYTHON lacks ${*%%.*}; install your distribution's packages for it, then run this again"
             return 0
         fi
     done
     ((${#packages[@]})) || return 0
     words=$(image_words "$here" "${packages[*]}")
     if [[ -n $words ]]; then
-        obstacle "this system is an image, which only you can add to: $words; restart, then run this again"
+        obstacle "/usr is a read-only image, to which only you can add packages: $words; restart, then run this again"
     elif [[ -z $(type -P "${INSTALL[$here]%% *}") ]]; then
-        obstacle "${INSTALL[$here]%% *}, which would install ${packages[*]}, is not there"
+        obstacle "${INSTALL[$here]%% *} is missing, and is needed to install ${packages[*]}"
     fi
     act "install the packages ${packages[*]}" install_packages "$here" "${packages[@]}"
 }
@@ -310,9 +311,9 @@ package_files() { (cd "$1" && find vfio_hooks \( -name '*.py' -o -path '*/man/*.
 # The files of the program below a folder, by what is in them.
 fingerprint() { package_files "$1" -print0 | sort -z | (cd "$1" && xargs -0r sha256sum) | sha256sum; }
 
-# Every version has a folder of its own, complete before it has its name, and the hook and the
-# command name the one that they use. So a hook that runs while this upgrades, and imports as it
-# goes, has its own version to the end; the one before the newest is kept for it.
+# Every version has a folder of its own, which gets its name only when it is complete. The hook and
+# the command name the folder that they use. So a hook that is running during an upgrade, and imports
+# modules as it goes, keeps its version to the end. That is why the previous version is kept.
 install_package() {
     local version
     version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$MODULES_FROM/vfio_hooks/__init__.py")
@@ -330,8 +331,8 @@ unpack() {
     stage=$(mktemp -d "$DESTDIR$LIBRARIES/.new.XXXXXX")
     SCRATCH+=("$stage")
     copy_modules "$stage"
-    # Compiled now, because hooks are run by root, who would otherwise write caches later.
-    # What a package brings is compiled by the Python that is on the machine.
+    # Compiled now, because the hook runs as root and would otherwise write caches later. A package
+    # is compiled on the machine that it is installed on, by the Python there.
     $PACKAGE_ONLY || timeout 300 "$PYTHON" -I -m compileall -q -s "$stage" -p "$LIBRARY" "$stage"
     if [[ -d $1 ]]; then
         mv -T "$1" "$stage.damaged"
@@ -340,13 +341,13 @@ unpack() {
     mv -T "$stage" "$1"
 }
 
-# 755 for folders, 644 for files, whatever the checkout's are.
+# Folders get mode 755 and files 644, whatever modes the checkout has.
 copy_modules() {
     package_files "$MODULES_FROM" -exec cp --parents -t "$1" {} +
     chmod -R a=r,u+w,a+X "$1"
 }
 
-# put TEXT FILE [MODE]: a file with this text, executable as a rule, there in one rename.
+# put TEXT FILE [MODE]: write a file in one rename; it is executable unless MODE says otherwise.
 put() {
     local file=$DESTDIR$2 mode=${3:-755}
     if [[ -f $file && ! -L $file && $(<"$file") == "$1" && $(stat -c %u:%a "$file") == "$EUID:$mode" ]]; then
@@ -367,7 +368,7 @@ replace() {
 is_our_hook() { [[ -f $1 ]] && grep -q 'from vfio_hooks\.dispatch import' "$1"; }
 is_our_command() { [[ -f $1 ]] && grep -q 'from vfio_hooks\.cli import' "$1"; }
 
-# The library that the installed hook uses; nothing where none is installed.
+# The library that the installed hook uses. Prints nothing if no hook is installed.
 library_in_use() {
     if is_our_hook "$DESTDIR$HOOKS/qemu"; then
         sed -n 's/^LIBRARY = "\([^"]*\)".*/\1/p' "$DESTDIR$HOOKS/qemu"
@@ -377,7 +378,7 @@ library_in_use() {
 is_vfio_tools_hook() { [[ -f $1 ]] && sh "$SOURCE/packaging/switch" is-dispatcher "$1"; }
 own_lines() { sh "$SOURCE/packaging/switch" own-lines "$1"; }
 
-# They would be run no more; and with the rest of that hook the VM's executables would run twice.
+# These lines will not run any more. Running the whole hook would run the VM's executables twice.
 give_up_own_lines() {
     local lines answer=""
     lines=$(own_lines "$1")
@@ -390,7 +391,7 @@ give_up_own_lines() {
     [[ $answer == [yY]* ]] || die "nothing is changed; to go on without these lines, which stay in $HOOKS/qemu.replaced: --yes"
 }
 
-# Linked, not moved: at no moment is there no hook.
+# Linked, not moved, so that there is a hook at every moment.
 keep_foreign_hook() {
     local hook=$DESTDIR$HOOKS/qemu name=qemu.kept why="vfio-hooks goes on running it"
     if ! exists "$hook" || is_our_hook "$hook"; then
@@ -403,28 +404,28 @@ keep_foreign_hook() {
     fi
     if exists "$DESTDIR$HOOKS/$name"; then
         cmp -s "$hook" "$DESTDIR$HOOKS/$name" && return 0
-        obstacle "$HOOKS/qemu is not ours, and $HOOKS/$name already exists: move one of them away"
+        obstacle "$HOOKS/qemu is not from vfio-hooks, and $HOOKS/$name already exists: move one of them away"
         return 0
     fi
     act "keep your own hook as $HOOKS/$name; $why" ln -PT "$hook" "$DESTDIR$HOOKS/$name"
 }
 
-# What the hook refuses to use, because others than root could have written it. Folders that
-# another hook made use of come under its rules now.
+# The hook refuses files that anybody but root could have written. That now also applies to folders
+# that another hook used so far.
 warn_of_untrusted() {
     local -a found
     mapfile -t found < <(
         find -L "$DESTDIR$HOOKS/qemu.d" -mindepth 1 \( ! -uid 0 -o -perm /022 \) 2>/dev/null
     )
     ((${#found[@]} == 0)) ||
-        say "attention: ${#found[@]} files in $HOOKS/qemu.d are not root's alone, so their VMs will not start: chown -R root: $HOOKS/qemu.d; chmod -R go-w $HOOKS/qemu.d"
+        say "attention: others than root can write to ${#found[@]} files in $HOOKS/qemu.d, so their VMs will not start: chown -R root: $HOOKS/qemu.d; chmod -R go-w $HOOKS/qemu.d"
 }
 
 install_hook() {
     put "$(sed "s|^LIBRARY = .*|LIBRARY = \"$LIBRARY\"|; s|^python=.*|python=$PYTHON|" "$SOURCE/hooks/qemu")" "$1"
 }
 
-# What no package may own, and how it is put in place; and the files for people to read.
+# The hook, which no package may own, the script that puts it in place, and the examples.
 install_package_files() {
     install_hook "$LIBRARIES/hook"
     put "$(sed "s|^library=.*|library=$LIBRARIES|; s|^python=.*|python=$PYTHON|" "$SOURCE/packaging/switch")" "$LIBRARIES/switch"
@@ -448,18 +449,18 @@ from vfio_hooks.cli import main
 sys.exit(main())" "$COMMAND"
 }
 
-# Manual pages and completions, all made by one run of Python, which is what takes time.
+# Manual pages and completions. One run of Python makes all of them, because its start is slow.
 install_documents() {
     local stage line file modules=$DESTDIR$LIBRARY
     stage=$(mktemp -d)
     SCRATCH+=("$stage")
-    # Beside the modules of a wheel there are others, which must not be run as root; those that are
-    # installed now are compiled, too.
+    # A wheel's modules lie beside other people's, which must not be run as root. So the installed
+    # modules are used, which are also compiled; a dry run has none, and uses a copy.
     if $DRY_RUN; then
         modules=$stage
         copy_modules "$modules"
     fi
-    # A dry run may be there before Python is.
+    # In a dry run, Python may not be installed yet.
     [[ ! -x $PYTHON ]] || timeout 300 "$PYTHON" -IB - "$modules" "$stage" "${DOCUMENTS[@]}" <<'END' ||
 import os, sys
 from contextlib import redirect_stdout
@@ -478,7 +479,7 @@ END
     done
 }
 
-# A helper that a VM's start began may run out of a version, as long as the VM does.
+# A helper that was started with a VM may use an old version for as long as the VM runs.
 is_named_by_journal() { grep -qsF -- "$1" "$DESTDIR$STATE"/*.journal; }
 
 # remove_old_versions KEEP...
@@ -501,7 +502,7 @@ install_all() {
     local before line
     MADE=()
     if exists "$DESTDIR$COMMAND" && ! is_our_command "$DESTDIR$COMMAND"; then
-        obstacle "$COMMAND already exists and is not ours: move it away"
+        obstacle "$COMMAND already exists and is not from vfio-hooks: move it away"
     fi
     $PACKAGE_ONLY || keep_foreign_hook
     before=$(library_in_use)
@@ -516,10 +517,10 @@ install_all() {
     if $PACKAGE_ONLY; then install_package_files; else install_hook "$HOOKS/qemu"; fi
     install_command
     install_documents
-    # A run that found everything in place keeps what it found.
+    # If everything was in place already, nothing is removed either.
     ((CHANGES == 0)) || remove_old_versions "$LIBRARY" "$before"
     [[ -n $DESTDIR ]] || ((CHANGES == 0)) || relabel
-    ((CHANGES)) || say "everything is installed already"
+    ((CHANGES)) || say "everything is already installed"
 }
 
 # --- proof ---------------------------------------------------------------------------------
@@ -528,7 +529,7 @@ is_active() { systemctl is-active --quiet "$1" 2>/dev/null; }
 
 pid_of() { cat "/run/$1.pid" 2>/dev/null || printf none; }
 
-# The daemon that runs the hooks of VMs.
+# The daemon that runs hooks for VMs.
 daemon() {
     local name
     for name in virtqemud libvirtd; do
@@ -541,13 +542,14 @@ daemon() {
     done
 }
 
-# Other hooks would see the probe, too, and not all of them look at the VM's name.
+# Other hooks would be run for the probe, too, and not all of them check the VM's name.
 has_other_hooks() {
     [[ -x $HOOKS/qemu.kept || -n $(find -L "$HOOKS/qemu.d" -maxdepth 1 -type f -perm /111 2>&1) ]]
 }
 
-# Start a VM that cannot start, and print what libvirt says. Our hook refuses it, for a table that
-# no version knows; where the hook is not run, libvirt misses the VM's disk. No QEMU is started.
+# Start a VM that cannot start, and print what libvirt says. Our hook refuses it because of a table
+# that no version knows. If the hook is not run, libvirt complains about the VM's missing disk. QEMU
+# is not started in either case.
 probe() {
     timeout 120 virsh --connect qemu:///system create /dev/stdin 2>&1 <<END || true
 <domain type='qemu'>
@@ -568,17 +570,17 @@ prove() {
     local name answer
     name=$(daemon)
     if [[ -z $name ]]; then
-        say "libvirt does not run here: the hook will be found when it starts"
+        say "libvirt is not running; it will find the hook when it starts"
     elif $DRY_RUN; then
-        say "would let the hook refuse a VM that cannot start, and reload $name if libvirt did not run it"
+        say "would start a trial VM that the hook refuses, and reload $name if libvirt does not run the hook"
     elif has_other_hooks; then
-        reload_without_trial "$name" "other hooks would be run for the trial VM, too"
+        reload_without_trial "$name" "other hooks would also be run for the trial VM"
     elif [[ -z $(type -P virsh) ]]; then
         reload_without_trial "$name" "virsh is not installed"
     else
         make_probe_managed
         answer=$(probe)
-        # libvirt looks for a hook when it starts and when it is reloaded, if it had none before.
+        # If libvirt has no hook yet, it looks for one only when it starts or is reloaded.
         if [[ $answer == *"$NO_DISK"* ]]; then
             reload "$name"
             answer=$(probe)
@@ -589,7 +591,7 @@ prove() {
 
 reload_without_trial() {
     ((CHANGES == 0)) || reload "$1"
-    say "that libvirt runs the hook was not tried out: $2"
+    say "not tested whether libvirt runs the hook: $2"
 }
 
 reload() {
@@ -600,7 +602,7 @@ reload() {
     fi
 }
 
-# Fedora's policy lets libvirtd run hooks, and virtqemud only where it is told to.
+# Fedora's policy lets libvirtd run hooks, but virtqemud only if this boolean is set.
 selinux_hint() {
     [[ $(getenforce 2>/dev/null) != Enforcing ]] ||
         printf '; SELinux may have refused it (ausearch -m avc -ts recent): setsebool -P virt_hooks_unconfined on'
@@ -610,39 +612,39 @@ judge() {
     local last
     last=$(grep -v '^ *$' <<<"$1" | tail -n 1)
     case $1 in
-    *installation-probe*) say "libvirt runs the hook: it refused the start of a trial VM, as it had to" ;;
+    *installation-probe*) say "libvirt runs the hook: it refused to start the trial VM, as it should" ;;
     *"vfio-hooks: "*) die "libvirt runs the hook, but it does not work: vfio-hooks: ${last##*vfio-hooks: }" ;;
     *"$HOOKS/qemu"*) die "libvirt cannot run the hook: $last$(selinux_hint)" ;;
     *"$NO_DISK"*) die "libvirt does not run the hook: systemctl restart $(daemon), then run this again" ;;
-    *) say "whether libvirt runs the hook could not be tried out: $last" ;;
+    *) say "could not test whether libvirt runs the hook: $last" ;;
     esac
 }
 
-# --- taking it off -------------------------------------------------------------------------
+# --- removing it ---------------------------------------------------------------------------
 
-# Until the end of this script no hook changes the host.
+# No hook changes the host from here to the end of this script.
 stop_hooks() {
     [[ -e $DESTDIR$STATE/lock ]] && ! $DRY_RUN || return 0
     exec {lock}<>"$DESTDIR$STATE/lock"
-    timeout 60 flock "$lock" || die "a hook has been at work for a minute: try again when it is done"
+    timeout 60 flock "$lock" || die "a hook has been running for a minute: try again when it has ended"
 }
 
 refuse_while_held() {
     local journal vm
     for journal in "$DESTDIR$STATE"/*.journal; do
-        # Without a whole line nothing was changed: there was no room for one.
+        # A journal without a whole line has changed nothing: the state folder was full.
         read -r _ 2>/dev/null <"$journal" || continue
         vm=$(sed -n 's/.*"vm":"\([^"]*\)".*/\1/p' "$journal" | head -n 1)
         die "the host is still changed for the VM '${vm:-?}': shut it down, or if it is off: vfio-hooks undo '${vm:-?}'"
     done
 }
 
-# A second installation, below another prefix, has taken the hook over.
+# A second installation, below another prefix, may have taken over the hook.
 refuse_hook_of_another() {
     local library
     library=$(library_in_use)
     [[ -z $library || $library/ == "$LIBRARIES"/* ]] ||
-        die "$HOOKS/qemu is of the vfio-hooks in $library: take that off first, as the package that it came in or with --uninstall --prefix ${library%/lib/vfio-hooks*}"
+        die "$HOOKS/qemu belongs to the vfio-hooks in $library: remove that first, by its package or with --uninstall --prefix ${library%/lib/vfio-hooks*}"
 }
 
 remove_hook() {
@@ -702,16 +704,16 @@ uninstall_all() {
     remove_documents
     remove_old_versions
     if exists "$DESTDIR$BACKUPS/devices"; then
-        remove "what is known of the VMs' devices, " "$BACKUPS/devices"
+        remove "the record of the VMs' devices, " "$BACKUPS/devices"
         ! is_empty "$DESTDIR$BACKUPS" || remove "" "$BACKUPS"
     fi
     remove_folders_made
     [[ ! -d $DESTDIR$STATE ]] || act "remove $STATE" remove_state
     ((CHANGES == 0)) || tell_what_is_left
-    ((CHANGES)) || say "nothing of vfio-hooks is installed"
+    ((CHANGES)) || say "vfio-hooks is not installed"
 }
 
-# Below /var or /etc the command is in nobody's PATH.
+# A command below /var or /etc is in nobody's PATH.
 called() { if [[ $COMMAND == /usr/* ]]; then printf vfio-hooks; else printf '%s' "$COMMAND"; fi; }
 
 # --- the command line ----------------------------------------------------------------------
@@ -738,7 +740,7 @@ main() {
             ;;
         --prefix)
             [[ ${2:-} == /* ]] || die "--prefix needs the full path of a folder, such as /usr"
-            # It is written into programs, and some of what reads it takes these for more than text.
+            # It is written into programs and scripts, where these characters have a meaning.
             [[ $2 != *[[:space:]\"\'\|\&\\]* ]] || die "--prefix: no blanks, quotes, |, & or \\: $2"
             PREFIX=${2%/}
             shift
@@ -747,14 +749,14 @@ main() {
         esac
         shift
     done
-    ! $PACKAGE_ONLY || [[ -n $DESTDIR ]] || die "--package needs --destdir: it is for those who make packages"
+    ! $PACKAGE_ONLY || [[ -n $DESTDIR ]] || die "--package needs --destdir: it is for people who make packages"
     if [[ -n $PREFIX ]]; then use_prefix "$PREFIX"; else choose_prefix; fi
     trap remove_scratch EXIT
     trap 'exit 130' INT TERM HUP
-    [[ -n $DESTDIR ]] || ((EUID == 0)) || $DRY_RUN || die "only root can do that: sudo $0"
+    [[ -n $DESTDIR ]] || ((EUID == 0)) || $DRY_RUN || die "only root can do this: sudo $0"
     case $task in
     demo)
-        ! $DRY_RUN || die "--demo has no --dry-run: it is a trial already, in an emulated host"
+        ! $DRY_RUN || die "--demo has no --dry-run: it only changes an emulated host"
         need_python
         cd "$SOURCE"
         exec "$PYTHON" -m tests.vm.demo

@@ -197,7 +197,7 @@ def test_a_manual_page_that_was_changed_is_mended(target: Target) -> None:
 def test_a_second_run_changes_nothing(target: Target) -> None:
     target.install()
     before = target.tree()
-    assert target.install() == "everything is installed already\n"
+    assert target.install() == "everything is already installed\n"
     assert target.tree() == before
 
 
@@ -246,7 +246,7 @@ def test_uninstall_keeps_the_users_own_files(target: Target) -> None:
 
 
 def test_uninstall_where_nothing_is_installed(target: Target) -> None:
-    assert target.install("--uninstall") == "nothing of vfio-hooks is installed\n"
+    assert target.install("--uninstall") == "vfio-hooks is not installed\n"
 
 
 def test_a_foreign_hook_is_kept_and_put_back(target: Target) -> None:
@@ -325,7 +325,7 @@ def test_of_two_hooks_of_yours_the_one_that_ran_comes_back(target: Target) -> No
 def test_uninstall_leaves_the_hook_of_another_installation(target: Target) -> None:
     target.install("--prefix", "/usr")
     told = target.refuse("--uninstall")
-    assert "/etc/libvirt/hooks/qemu is of the vfio-hooks in /usr/lib/vfio-hooks/" in told
+    assert "/etc/libvirt/hooks/qemu belongs to the vfio-hooks in /usr/lib/vfio-hooks/" in told
     assert told.endswith(" --uninstall --prefix /usr\n")
     target.install("--uninstall", "--prefix", "/usr")
     assert not target.hook.exists()

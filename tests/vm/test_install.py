@@ -19,7 +19,7 @@ INSTALL, OTHER = "/tmp/checkout/install.sh", "/tmp/other/install.sh"
 # Leaves out what takes seconds under emulation: looking for Python's modules, the trial VM.
 QUICKLY = "--destdir /"
 LIBRARIES = "/usr/local/lib/vfio-hooks"
-TRIED_OUT = "libvirt runs the hook: it refused the start of a trial VM, as it had to"
+TRIED_OUT = "libvirt runs the hook: it refused to start the trial VM, as it should"
 UUID = "6e6f2b3f-4be2-4ad0-9a4c-5f0c2a361d10"
 
 # Tells what it is called with. A VM whose disk is missing fails after `prepare`: libvirt runs
@@ -135,7 +135,7 @@ def test_libvirt_runs_the_hook_and_a_second_run_changes_nothing(bare: Host) -> N
     assert told[-1].startswith("next: sudo vfio-hooks check VM")
     before = bare.tree()
     assert "qemu.d/vfio-hooks-probe" not in before
-    assert bare.run(INSTALL).splitlines() == ["everything is installed already", TRIED_OUT]
+    assert bare.run(INSTALL).splitlines() == ["everything is already installed", TRIED_OUT]
     assert bare.tree() == before
     assert bare.run("virsh list --all --name").strip() == ""
 
@@ -155,7 +155,7 @@ def test_a_foreign_hook_goes_on_being_run(host: Host) -> None:
     host.run(f"cat > {HOOKS}/qemu; chmod 755 {HOOKS}/qemu", FOREIGN)
     told = host.run(INSTALL)
     assert f"keep your own hook as {HOOKS}/qemu.kept" in told
-    assert "not tried out: other hooks would be run" in told
+    assert "not tested whether libvirt runs the hook: other hooks would also be run" in told
     host.run(f"mkdir {HOOKS}/qemu.d/managed; touch {HOOKS}/qemu.d/managed/vm.toml")
     for name in ("unmanaged", "managed"):
         host.fails("virsh create /dev/stdin", DISKLESS.format(name=name))
