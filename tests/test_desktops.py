@@ -39,10 +39,13 @@ def in_group(root: Path, pid: int, group: str) -> None:
         # A display manager may have the X server in its own service.
         ("Xorg", CARD, "/system.slice/lightdm.service", 1, "it closes the card when [display]"),
         ("gnome-shell", CARD, "/user.slice/x", 2, "udev's tag mutter-device-ignore"),
+        ("mutter", CARD, "/user.slice/x", 2, "udev's tag mutter-device-ignore"),
         ("niri", CARD, "/user.slice/x", 2, "ignore-drm-device"),
         ("sway", NVIDIA, "/user.slice/x", 3, 'restart = "without-card"'),
         ("firefox", CARD, "/user.slice/x", 3, "close it before the VM starts"),
         ("ollama", NVIDIA, "/system.slice/ollama.service", 4, '"ollama.service" stops it'),
+        # Its login screen is a program of its own.
+        ("sddm-greeter", CARD, "/system.slice/sddm.service", 3, "sddm.service: [session] ends it"),
     ],
 )
 def test_the_rung_of_each_program(
@@ -55,6 +58,9 @@ def test_the_rung_of_each_program(
     words: str,
 ) -> None:
     in_group(tmp_path, 7, group)
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    (units / "display-manager.service").symlink_to("/usr/lib/systemd/system/sddm.service")
     found = [Holder(7, name, CARD), Holder(7, name, file)]
     monkeypatch.setattr(desktops, "holders", lambda host, address: found)
     (rung,) = rungs(Host(str(tmp_path)), PASSED)
@@ -159,6 +165,7 @@ MESA = "__EGL_VENDOR_LIBRARY_FILENAMES=/usr/share/glvnd/egl_vendor.d/50_mesa.jso
     ("program", "ids", "expected"),
     [
         ("gnome-shell", "1002:73bf", {RULES: f'"{PASSED}", TAG+="mutter-device-ignore"'}),
+        ("mutter", "1002:73bf", {RULES: f'"{PASSED}", TAG+="mutter-device-ignore"'}),
         ("gnome-shell", "10de:2204", {RULES: "mutter-device-ignore", USERS: MESA}),
         ("Xorg", "1002:73bf", {"/etc/X11/xorg.conf.d/72-vfio-hooks.conf": '"AutoAddGPU" "false"'}),
         (

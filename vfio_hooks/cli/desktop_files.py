@@ -59,7 +59,7 @@ def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
             f"the host has no graphics card besides those of {domain.name}",
             "use [session] in vm.toml, which ends the desktop while the VM runs",
         )
-    if name == "gnome-shell":
+    if name in ("gnome-shell", "mutter"):
         found = [Setting(RULES, _MARK + "".join(map(_ignored, passed)))]
     elif name == "Xorg":
         found = [Setting(_XORG, _MARK + _without_others())]

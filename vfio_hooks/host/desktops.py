@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from vfio_hooks.host import Host
 from vfio_hooks.host.in_use import Holder, holders, unit_of
+from vfio_hooks.host.units import is_display_manager
 from vfio_hooks.record import record
 
 
@@ -30,11 +31,13 @@ class Compositor:
 
 
 _WLROOTS = "WLR_DRM_DEVICES"
+_IGNORE = "udev's tag mutter-device-ignore"
 COMPOSITORS = {
     "Xorg": Compositor("X11", True, 'Option "AutoAddGPU" "false"'),
     "X": Compositor("X11", True, 'Option "AutoAddGPU" "false"'),
     "kwin_wayland": Compositor("KDE", True, "", "KWIN_DRM_DEVICES"),
-    "gnome-shell": Compositor("GNOME", False, "udev's tag mutter-device-ignore"),
+    "gnome-shell": Compositor("GNOME", False, _IGNORE),
+    "mutter": Compositor("mutter", False, _IGNORE),
     "sway": Compositor("sway", True, "", _WLROOTS),
     "labwc": Compositor("labwc", True, "", _WLROOTS),
     "wayfire": Compositor("Wayfire", True, "", _WLROOTS),
@@ -84,6 +87,8 @@ def _once(found: list[Holder]) -> Iterator[Holder]:
 def _rung(host: Host, holder: Holder) -> tuple[int, str]:
     compositor = COMPOSITORS.get(holder.name)
     unit = unit_of(host, holder.pid)
+    if compositor is None and unit is not None and is_display_manager(host, unit):
+        return 3, f"it belongs to the display manager, {unit}: [session] ends it until the VM ends"
     if compositor is None and unit is not None:
         return 4, f'it is a service: [[service]] with unit = "{unit}" stops it while the VM runs'
     if compositor is None:

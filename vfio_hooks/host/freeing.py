@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from vfio_hooks.host.units import is_display_manager
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from vfio_hooks.host.in_use import Holder
 
 _SERVICE = re.compile(r"0::/system\.slice/(?:.*/)?([^/]+\.service)(?:/|$)", re.MULTILINE)
-_MANAGER = "display-manager.service"
 _CONTAINER = re.compile(r"0::/.*\b(docker|libpod|lxc|machine)\b", re.MULTILINE)
 _DESKTOPS = "/dev/dri/card"
 """What has one open draws on the monitors: programs that only compute have a renderD node."""
@@ -43,7 +44,7 @@ def service_of(host: Host, found: Sequence[Holder]) -> str:
             continue
         groups = host.maybe(f"/proc/{holder.pid}/cgroup") or ""
         service = _SERVICE.search(groups)
-        if service and service[1] in (_MANAGER, host.link(f"/etc/systemd/system/{_MANAGER}")):
+        if service and is_display_manager(host, service[1]):
             # lightdm and sddm run the X server in their own service.
             return (
                 f"it belongs to the display manager, {service[1]}: [display] in vm.toml makes a "

@@ -18,6 +18,8 @@ _FOLDERS = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
+DISPLAY_MANAGER = "display-manager.service"
+"""The name that a distribution links to its display manager's own unit."""
 _UP, _DOWN = ("active", "reloading", "refreshing"), ("inactive", "failed", "maintenance")
 
 
@@ -60,6 +62,11 @@ def is_installed(host: Host, unit: str) -> bool:
     found = (f"{folder}/{unit}" for folder in _FOLDERS)
     first = next(filter(host.exists, found), None)
     return first is not None and host.link(first) != "null"
+
+
+def is_display_manager(host: Host, unit: str) -> bool:
+    """Whether a service is the one that shows the login screen, by that name or its own."""
+    return unit in (DISPLAY_MANAGER, host.link(f"/etc/systemd/system/{DISPLAY_MANAGER}"))
 
 
 def is_shutting_down(host: Host) -> bool:

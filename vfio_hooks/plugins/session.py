@@ -34,7 +34,7 @@ from vfio_hooks.host import Host, in_use, modules, pci
 from vfio_hooks.host.console import can_be_bound_again, framebuffer_switches
 from vfio_hooks.host.framebuffer import firmware_framebuffers
 from vfio_hooks.host.pci import Function, is_for_guests, kept_displays, passed_displays
-from vfio_hooks.host.units import is_installed
+from vfio_hooks.host.units import DISPLAY_MANAGER, is_installed
 from vfio_hooks.knobs import Console, Freed, Module, PlatformDriver, Unit
 from vfio_hooks.knobs.base import NO_DRIVER
 from vfio_hooks.knobs.console import UNBOUND
@@ -45,7 +45,6 @@ from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step
 
-_MANAGER = "display-manager.service"
 _STAYS = "none"
 _NVIDIA = ("nvidia-persistenced.service", "nvidia-powerd.service")
 
@@ -151,7 +150,7 @@ def _with_companions(host: Host, domain: Domain, cards: list[Function]) -> list[
 
 
 def _units(host: Host, options: Options, unloading: list[str]) -> list[str]:
-    linked = host.link(f"/etc/systemd/system/{_MANAGER}") or _MANAGER
+    linked = host.link(f"/etc/systemd/system/{DISPLAY_MANAGER}") or DISPLAY_MANAGER
     manager = options.manager or (linked if is_installed(host, linked) else None)
     units = [manager] if manager and manager != _STAYS else []
     if any(module.startswith("nvidia") for module in unloading):
