@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from tests.command import Command
 from tests.patient import Tree, grow, win11
-from vfio_hooks.boot import Edit, Work
-from vfio_hooks.boot.journal import FILE, REVERTED, apply, revert
-from vfio_hooks.boot.loaders import LOADERS, add
-from vfio_hooks.boot.needs import MODPROBE, Need, needs
-from vfio_hooks.cli.boot import planned
+from vfio_hooks.boot import MODPROBE, Before, Edit, Need, Wanted, Work
+from vfio_hooks.boot.joining import extended, is_given, other, together
+from vfio_hooks.boot.journal import FILE, REVERTED, applied
+from vfio_hooks.boot.loaders import LOADERS, add, without
+from vfio_hooks.boot.needs import needs
+from vfio_hooks.boot.planning import planned
+from vfio_hooks.boot.writing import apply, revert
 from vfio_hooks.domain import parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
@@ -25,11 +27,19 @@ BOOTED: Tree = {
 ENTRY = "title Arch\nlinux /vmlinuz-linux\noptions root=UUID=1 rw\n"
 MADE = f"{ENTRY}machine-id 0123\n"
 GRUB: Tree = {"usr/sbin/update-grub": "", "etc/default/grub": 'GRUB_CMDLINE_LINUX="quiet"\n'}
+# One as Arch and Fedora have it, and one as Debian; of a third there are only remains.
+KERNELS: Tree = {
+    "lib/modules/6.12.0-1-amd64/vmlinuz": "",
+    "lib/modules/6.13.0-1-amd64/": "",
+    "boot/vmlinuz-6.13.0-1-amd64": "",
+    "lib/modules/6.1.0-9-amd64/": "",
+}
 UPDATE: Tree = {"usr/sbin/update-initramfs": ""}
 WANTED = [
     Need("intel_iommu=on", "off"),
     Need("options vfio-pci ids=10de:2504", "early", is_modprobe=True),
 ]
+ALL = (Wanted("", tuple(WANTED)),)
 WRITTEN: dict[str, tuple[Tree, list[tuple[str, str]], list[str]]] = {
     "GRUB of Debian": (
         {**GRUB, **UPDATE},
@@ -40,7 +50,7 @@ WRITTEN: dict[str, tuple[Tree, list[tuple[str, str]], list[str]]] = {
             ),
             ("etc/grub.d/42_vfio-hooks", "'root=UUID=1 ro quiet'\n"),
         ],
-        ["update-grub", "update-initramfs"],
+        ["update-initramfs", "update-grub"],
     ),
     "systemd-boot": (
         {**UPDATE, "boot/loader/entries/arch.conf": ENTRY},
@@ -51,17 +61,22 @@ WRITTEN: dict[str, tuple[Tree, list[tuple[str, str]], list[str]]] = {
         ["update-initramfs"],
     ),
     "kernel-install": (
-        {**UPDATE, "etc/kernel/cmdline": "root=UUID=1 ro\n", "efi/loader/entries/a.conf": MADE},
+        {
+            **UPDATE,
+            **KERNELS,
+            "etc/kernel/cmdline": "root=UUID=1 ro\n",
+            "efi/loader/entries/a.conf": MADE,
+        },
         [
             ("etc/kernel/cmdline", "root=UUID=1 ro intel_iommu=on\n"),
             ("efi/loader/entries/vfio-hooks-before.conf", "title As before vfio-hooks boot\n"),
         ],
-        ["kernel-install", "update-initramfs"],
+        ["update-initramfs", "kernel-install", "kernel-install"],
     ),
     "kernel-install without a command line of its own": (
-        {**UPDATE, "boot/efi/loader/entries/a.conf": MADE},
+        {**UPDATE, **KERNELS, "boot/efi/loader/entries/a.conf": MADE},
         [("etc/kernel/cmdline", "root=UUID=1 ro quiet intel_iommu=on\n")],
-        ["kernel-install", "update-initramfs"],
+        ["update-initramfs", "kernel-install", "kernel-install"],
     ),
 }
 TOLD: dict[str, tuple[Tree, str]] = {
@@ -105,7 +120,7 @@ def test_what_is_written_is_taken_back_exactly(
     before = files(tmp_path)
     work = planned(host, WANTED)
     assert files(tmp_path) == before
-    apply(host, work)
+    apply(host, ALL, work)
     after = files(tmp_path)
     for path, text in texts:
         assert text in after[path]
@@ -122,7 +137,7 @@ def test_what_is_written_is_taken_back_exactly(
 def test_a_file_that_was_edited_since_is_left_alone_and_named(tmp_path: Path, edited: int) -> None:
     host = Noting(grow(tmp_path, {**BOOTED, **UPDATE, "boot/loader/entries/arch.conf": ENTRY}))
     work = planned(host, WANTED)
-    apply(host, work)
+    apply(host, ALL, work)
     path = tmp_path / work.edits[edited].path[1:]
     path.write_text("mine\n")
     assert revert(host) == [work.edits[edited].path]
@@ -141,12 +156,13 @@ def test_what_this_boot_has_from_parameters_taken_back_is_needed_for_the_next(
     tree = {**BOOTED, **GRUB, "sys/firmware/acpi/tables/DMAR": ""}
     host = Noting(grow(tmp_path, tree))
     wanted = needs(host, None)
-    apply(host, planned(host, wanted))
+    apply(host, (Wanted("", tuple(wanted)),), planned(host, wanted))
     words = [need.text for need in wanted]
     assert words == ["intel_iommu=on", "iommu=pt"]
     grow(tmp_path, {"sys/kernel/iommu_groups/1/type": "identity"})
     (tmp_path / "proc/cmdline").write_text(f"root=UUID=1 ro quiet {' '.join(words)}")
-    assert needs(host, None) == []
+    # They are ours, so another VM that is written beside them needs them, too.
+    assert [need.text for need in needs(host, None)] == words
     revert(host)
     assert [need.text for need in needs(host, None)] == words
     # A boot without them has no such file.
@@ -162,7 +178,7 @@ def test_where_a_tool_fails_nothing_is_left(tmp_path: Path, failing: str) -> Non
     work = planned(host, WANTED)
     host.failing = failing
     with pytest.raises(HookError, match=failing):
-        apply(host, work)
+        apply(host, ALL, work)
     host.failing = ""
     if host.exists(FILE):
         revert(host)
@@ -174,7 +190,7 @@ def test_killed_between_two_files_it_is_taken_back(tmp_path: Path, cut: int) -> 
     host = Noting(grow(tmp_path, {**BOOTED, **GRUB, **UPDATE}))
     before = files(tmp_path)
     work = planned(host, WANTED)
-    apply(host, work)
+    apply(host, ALL, work)
     for edit in work.edits[cut:]:
         if edit.before is None:
             (tmp_path / edit.path[1:]).unlink()
@@ -187,7 +203,7 @@ def test_a_file_that_changed_before_it_is_written_is_not_lost(tmp_path: Path) ->
     work = planned(host, WANTED[:1])
     (tmp_path / "etc/kernel/cmdline").write_text("b\n")
     with pytest.raises(HookError, match="changed meanwhile"):
-        apply(host, work)
+        apply(host, ALL, work)
     assert (tmp_path / "etc/kernel/cmdline").read_text() == "b\n"
 
 
@@ -213,8 +229,214 @@ def test_damage_in_the_journal_is_told(tmp_path: Path) -> None:
     host = Noting(grow(tmp_path, {**BOOTED, FILE[1:]: "{"}))
     with pytest.raises(HookError, match="is damaged"):
         revert(host)
-    with pytest.raises(HookError, match="changed already"):
-        apply(host, Work("GRUB", (Edit("/etc/a", None, "b"),)))
+    with pytest.raises(HookError, match="is damaged"):
+        apply(host, ALL, Work("GRUB", (Edit("/etc/a", None, "b"),)))
+
+
+def two_vms(first: Wanted, second: Wanted) -> list[str]:
+    return [need.text for need in together([first, second])]
+
+
+def wanted(vm: str, *texts: str, devices: tuple[str, ...] = ()) -> Wanted:
+    return Wanted(vm, tuple(Need(text, vm) for text in texts), devices)
+
+
+PAGES = "hugepagesz=1G hugepages="
+IRQS = "isolcpus=managed_irq,"
+IDS = "options vfio-pci ids="
+TOGETHER: list[tuple[list[str], list[str], list[str]]] = [
+    (["iommu=pt"], ["iommu=pt"], ["iommu=pt"]),
+    (["iommu=pt"], ["intel_iommu=on", "iommu=pt"], ["iommu=pt", "intel_iommu=on"]),
+    ([f"{PAGES}8"], [f"{PAGES}16"], [f"{PAGES}24"]),
+    ([f"{IRQS}0-3"], [f"{IRQS}2-5,8"], [f"{IRQS}0-5,8"]),
+    ([f"{IDS}10de:2504"], [f"{IDS}1002:1"], [f"{IDS}1002:1,10de:2504"]),
+    ([], [f"{PAGES}16"], [f"{PAGES}16"]),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "both"), TOGETHER)
+def test_a_word_that_the_kernel_takes_once_is_for_both_vms(
+    first: list[str], second: list[str], both: list[str]
+) -> None:
+    assert two_vms(wanted("a", *first), wanted("b", *second)) == both
+
+
+def test_vms_with_the_same_card_never_run_together_so_the_larger_one_counts() -> None:
+    card, nic = ("0000:01:00.0",), ("0000:02:00.0",)
+    three = [
+        wanted("a", f"{PAGES}8", devices=card),
+        wanted("b", f"{PAGES}16", devices=(*card, *nic)),
+        wanted("c", f"{PAGES}9", devices=nic),
+    ]
+    assert [need.text for need in together(three)] == [f"{PAGES}17"]
+    assert [need.text for need in together(three[:2])] == [f"{PAGES}16"]
+
+
+GIVEN: list[tuple[str, str, str | None]] = [
+    # What the host is booted with, its domain's need, and what is in its place (None: not needed).
+    ("", "iommu=pt", ""),
+    ("iommu=pt", "iommu=pt", None),
+    ("default_hugepagesz=1G hugepages=8", f"{PAGES}8", None),
+    ("hugepagesz=1G hugepages=9", f"{PAGES}8", None),
+    ("hugepagesz=1G hugepages=4", f"{PAGES}8", "hugepagesz=1G hugepages=4"),
+    ("hugepagesz=2M hugepages=400", f"{PAGES}8", ""),
+    ("isolcpus=domain,managed_irq,0-7", f"{IRQS}2-5", None),
+    ("isolcpus=managed_irq,4-7", f"{IRQS}2-5", "isolcpus=managed_irq,4-7"),
+    ("isolcpus=2-5", f"{IRQS}2-5", ""),
+]
+
+
+@pytest.mark.parametrize(("line", "text", "instead"), GIVEN)
+def test_what_the_user_has_given_already(line: str, text: str, instead: str | None) -> None:
+    assert is_given(text, [f"root=/dev/sda1 {line}"]) == (instead is None)
+    if instead is not None:
+        assert other(text, [f"root=/dev/sda1 {line}"]) == instead
+
+
+def test_a_second_word_of_the_users_own_kind_is_told_and_not_written(tmp_path: Path) -> None:
+    host = Host(str(grow(tmp_path, {**BOOTED, **GRUB})))
+    need = Need(f"{IRQS}2-5", "NVMe", instead="isolcpus=managed_irq,4-7")
+    work = planned(host, [*WANTED, need])
+    assert "isolcpus" not in (work.edits[0].after or "")
+    assert (
+        "where you have isolcpus=managed_irq,4-7, write isolcpus=managed_irq,2-5" in work.told[-1]
+    )
+
+
+def test_more_pages_than_the_host_can_start_with_are_refused(tmp_path: Path) -> None:
+    grow(tmp_path, {**BOOTED, **GRUB, "proc/meminfo": "MemTotal: 33554432 kB"})
+    host = Host(str(tmp_path))
+    assert planned(host, [Need(f"{PAGES}30", "x")]).parameters == ("hugepagesz=1G", "hugepages=30")
+    with pytest.raises(HookError, match="31 pages of 1 GiB are too many for a host of 32 GiB"):
+        planned(host, [Need(f"{PAGES}31", "x")])
+
+
+def change(host: WritableHost, wanted: tuple[Wanted, ...]) -> None:
+    work = planned(Before(host, applied(host).work.edits), together(wanted))
+    apply(host, wanted, work)
+
+
+FIRST = wanted("win11", "iommu=pt", f"{PAGES}8", devices=("0000:01:00.0",))
+MODPROBED = Need(f"{IDS}10de:2504", "early", is_modprobe=True)
+SECOND = Wanted("linux", (*wanted("linux", "iommu=pt", f"{IRQS}2-5").needs, MODPROBED))
+
+
+@pytest.mark.parametrize("booted", [False, True], ids=["in one boot", "with a boot between"])
+@pytest.mark.parametrize(("tree", "texts", "ran"), WRITTEN.values(), ids=WRITTEN)
+def test_a_second_vm_extends_what_is_written_and_each_is_taken_back(
+    tmp_path: Path, tree: Tree, texts: list[tuple[str, str]], ran: list[str], booted: bool
+) -> None:
+    del texts, ran
+    host = Noting(grow(tmp_path, {**BOOTED, **tree}))
+    before = files(tmp_path)
+    change(host, (FIRST,))
+    one = files(tmp_path)
+    if booted:
+        line = tmp_path / "proc/cmdline"
+        line.write_text(f"{line.read_text()} {' '.join(applied(host).work.parameters)}")
+        one["proc/cmdline"] = line.read_text()
+    change(host, extended(applied(host).wanted, SECOND))
+    two = files(tmp_path)
+    assert [one.vm for one in applied(host).wanted] == ["win11", "linux"]
+    assert any(
+        f"{PAGES}8 {IRQS}2-5\n" in text or f'{PAGES}8 {IRQS}2-5"' in text for text in two.values()
+    )
+    assert MODPROBED.text in two[MODPROBE[1:]]
+    fallback = [text for path, text in two.items() if "before" in path or "42_" in path]
+    assert fallback
+    assert not any("hugepages" in text for text in fallback)
+    # The second one goes: as it was with the first alone.
+    change(host, applied(host).wanted[:1])
+    assert {path: text for path, text in files(tmp_path).items() if path != REVERTED[1:]} == one
+    change(host, extended(applied(host).wanted, SECOND))
+    assert files(tmp_path) == two
+    assert revert(host) == []
+    left = files(tmp_path)
+    left.pop(REVERTED[1:], "")
+    assert left == {**before, "proc/cmdline": one["proc/cmdline"]}
+
+
+def test_what_a_vm_needs_now_takes_the_place_of_what_it_needed(tmp_path: Path) -> None:
+    added = Wanted("win11", (*FIRST.needs, Need("a=1", "--add")))
+    grown = extended((added,), wanted("win11", "iommu=pt", f"{PAGES}16"))
+    assert [need.text for need in together(grown)] == ["iommu=pt", f"{PAGES}16", "a=1"]
+    assert extended((FIRST,), Wanted("win11", ())) == ()
+
+
+@pytest.mark.parametrize("cut", range(3))
+def test_killed_while_it_is_extended_all_is_taken_back(tmp_path: Path, cut: int) -> None:
+    host = Noting(grow(tmp_path, {**BOOTED, **UPDATE, "boot/loader/entries/arch.conf": ENTRY}))
+    before = files(tmp_path)
+    change(host, (FIRST,))
+    one = files(tmp_path)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(name: str, text: str, mode: int = 0o644) -> None:
+        left.pop()
+        if not left:
+            raise Killed
+        WritableHost.keep(host, name, text, mode)
+
+    left = list(range(cut + 2))
+    host.keep = killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        change(host, (FIRST, SECOND))
+    assert files(tmp_path) != one
+    again = Noting(tmp_path)
+    assert revert(again) == []
+    assert files(tmp_path) == before
+
+
+def test_where_a_tool_fails_the_first_vm_keeps_what_it_has(tmp_path: Path) -> None:
+    host = Noting(grow(tmp_path, {**BOOTED, **GRUB, **UPDATE}))
+    change(host, (FIRST,))
+    one = files(tmp_path)
+    failed: list[str] = []
+
+    def run(argv: list[str], seconds: float = 30) -> str:
+        failed.append(argv[0])
+        if len(failed) == 2:
+            raise HookError("update-grub failed")
+        return ""
+
+    host.run = run  # type: ignore[method-assign]
+    with pytest.raises(HookError, match="update-grub"):
+        change(host, (FIRST, SECOND))
+    assert files(tmp_path) == one
+    assert failed == ["update-initramfs", "update-grub"] * 2
+
+
+def test_a_file_edited_since_is_named_before_anything_is_extended(tmp_path: Path) -> None:
+    host = Noting(grow(tmp_path, {**BOOTED, **GRUB}))
+    change(host, (FIRST,))
+    (tmp_path / "etc/default/grub.d/vfio-hooks.cfg").write_text("mine\n")
+    now = files(tmp_path)
+    with pytest.raises(HookError, match=r"grub.d/vfio-hooks.cfg was edited since"):
+        change(host, (FIRST, SECOND))
+    assert files(tmp_path) == now
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["show", "--add", "a=1"], 0, "what is needed at boot is written already, for win11, the"),
+        (["revert", "other"], 1, "nothing is written for other"),
+        (["revert", "win11"], 0, "written; it takes effect with the next boot"),
+    ],
+)
+def test_what_is_written_for_one_vm_is_named(
+    tmp_path: Path, command: Command, words: list[str], code: int, said: str
+) -> None:
+    host = Noting(grow(tmp_path, {**BOOTED, "etc/kernel/cmdline": "ro\n"}))
+    change(host, (FIRST, wanted("", "a=1")))
+    result = command("boot", *words, "--root", str(tmp_path))
+    assert result.code == code
+    assert said in result.out + result.err
+    is_left = words[1] != "win11"
+    assert ("iommu=pt" in (tmp_path / "etc/kernel/cmdline").read_text()) == is_left
+    assert "a=1" in (tmp_path / "etc/kernel/cmdline").read_text()
 
 
 WORDS = st.lists(st.sampled_from(["quiet", "iommu=pt", 'a="b c"', "root=UUID=1"]), max_size=4)
@@ -227,6 +449,7 @@ def test_parameters_are_added_once(line: list[str], wanted: list[str]) -> None:
     for word in wanted:
         assert made.split().count(word) == max(1, line.count(word))
     assert add(made, wanted) == made
+    assert without(made, [word for word in wanted if word not in line]) == " ".join(line)
 
 
 NVIDIA: Tree = {
@@ -254,7 +477,7 @@ NEEDED: list[tuple[Tree, str, list[str]]] = [
     (
         {},
         "<memoryBacking><hugepages><page size='1' unit='G'/></hugepages></memoryBacking>",
-        ["hugepagesz=1G", "hugepages="],
+        ["hugepagesz=1G hugepages="],
     ),
     ({}, "<memoryBacking><hugepages/></memoryBacking>", []),
 ]
@@ -280,7 +503,7 @@ def test_one_of_two_cards_of_nvidia_is_vfios_from_the_boot_on(tmp_path: Path) ->
 
 
 def test_show_changes_nothing_and_shows_a_difference(tmp_path: Path, command: Command) -> None:
-    tree = {"sys/firmware/acpi/tables/DMAR": "", "etc/kernel/cmdline": "ro\n"}
+    tree = {**KERNELS, "sys/firmware/acpi/tables/DMAR": "", "etc/kernel/cmdline": "ro\n"}
     grow(tmp_path, {**BOOTED, **tree})
     before = files(tmp_path)
     result = command("boot", "show", "--root", str(tmp_path))

@@ -102,7 +102,7 @@ def test_parameters_come_with_a_reboot_and_go_with_another(host: Host) -> None:
     host.reboot()
     assert host.line() == [*line, "iommu=pt", "vfio_hooks.test=1"]
     assert "identity" in host.run(TYPES)
-    assert "changed already" in host.run("vfio-hooks boot show")
+    assert "is written already, for the host" in host.run("vfio-hooks boot show")
 
     # The entry with the parameters that there were before, for once.
     host.run(f"grub-reboot {FALLBACK}")

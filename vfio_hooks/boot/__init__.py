@@ -4,8 +4,36 @@ Everything else that vfio-hooks changes is gone with a reboot. These are files, 
 journal of their own, in /var/lib (see journal.py).
 """
 
+from collections.abc import Iterable
+
 from vfio_hooks.host import Host
 from vfio_hooks.record import record
+
+MODPROBE = "/etc/modprobe.d/vfio-hooks-boot.conf"
+
+
+@record
+class Need:
+    """Words of the kernel's command line, or a line of modprobe.d, and why.
+
+    `instead`: what the user's own files have in its place. The kernel takes only one of the two, so
+    we do not add ours.
+    """
+
+    text: str
+    why: str
+    is_modprobe: bool = False
+    instead: str = ""
+
+
+@record
+class Wanted:
+    """What is needed for one VM ("": for the host, whatever VM it runs). `devices`: the addresses
+    of the domain's PCI functions. Two VMs that share one never run together."""
+
+    vm: str
+    needs: tuple[Need, ...]
+    devices: tuple[str, ...] = ()
 
 
 @record
@@ -21,19 +49,28 @@ class Edit:
 
 @record
 class Work:
-    """What one loader takes: edits, the commands that have it look at them, what a user has to do
-    where we do not write (exact commands or edits), and the kernel parameters that all this is for.
-    """
+    """What one loader takes: edits, what a user has to do where we do not write (exact commands or
+    edits), and to take that back, and the kernel parameters that the edits are for."""
 
     loader: str
     edits: tuple[Edit, ...] = ()
-    commands: tuple[tuple[str, ...], ...] = ()
     told: tuple[str, ...] = ()
+    told_back: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+
+
+class Before(Host):
+    """A host whose files are as they were before these edits."""
+
+    def __init__(self, host: Host, edits: Iterable[Edit]) -> None:
+        super().__init__(host.root or "/")
+        self.texts = {edit.path: edit.before for edit in edits}
 
 
 def text_of(host: Host, path: str) -> str | None:
     """A file's text to the byte; None where there is none."""
+    if isinstance(host, Before) and path in host.texts:
+        return host.texts[path]
     try:
         with open(host.path(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()

@@ -6,9 +6,10 @@ kernel-install(8); the others are told, as their own tools are the only ones tha
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vfio_hooks.boot import Edit, Work, text_of
+from vfio_hooks.boot.journal import ours, own_line
 from vfio_hooks.host import Host
 from vfio_hooks.record import record
 
@@ -16,17 +17,27 @@ _GRUB = "/etc/default/grub.d/vfio-hooks.cfg"
 _GRUB_ENTRY = "/etc/grub.d/42_vfio-hooks"
 _CMDLINE = "/etc/kernel/cmdline"
 _ENTRIES = ("/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries")
+_MKCONFIG = "grub-mkconfig -o /boot/grub/grub.cfg (grub2-mkconfig, grub2 where they are called so)"
 _FALLBACK = "vfio-hooks-before"
 """The entry with the parameters that there were before."""
 
 
 @record
 class Loader:
-    """How one is known by its files, and what it takes to give the kernel more parameters."""
+    """How one is known by its files, what it takes to give the kernel more parameters, and the
+    commands that have it look at its files again."""
 
     name: str
     is_used: Callable[[Host], bool]
     work: Callable[[Host, Sequence[str]], Work]
+    tools: Callable[[Host], Iterable[tuple[str, ...]]] = lambda host: ()
+
+
+def without(line: str, parameters: Sequence[str]) -> str:
+    """A command line without some parameters."""
+    if not parameters:
+        return line
+    return " ".join(word for word in shlex.split(line, posix=False) if word not in parameters)
 
 
 def add(line: str, parameters: Sequence[str]) -> str:
@@ -44,12 +55,11 @@ def _grub(host: Host, parameters: Sequence[str]) -> Work:
     )
     entry = _grub_entry(host)
     edits = (_edit(host, _GRUB, own), _edit(host, _GRUB_ENTRY, entry, 0o755))
-    return Work("GRUB", edits, (("update-grub",),))
+    return Work("GRUB", edits)
 
 
 def _grub_entry(host: Host) -> str:
     """What grub.d prints into grub.cfg: today's kernel with today's parameters."""
-    today = " ".join(_today(host))
     release = host.maybe("/proc/sys/kernel/osrelease") or ""
     return (
         "#!/bin/sh\n"
@@ -62,25 +72,26 @@ def _grub_entry(host: Host) -> str:
         "folder=$(make_system_path_relative_to_its_root /boot)\n"
         "echo \"menuentry 'As before vfio-hooks boot' --id vfio-hooks-before {\"\n"
         'prepare_grub_to_access_device "$device"\n'
-        f'echo "linux $folder/vmlinuz-$release "{shlex.quote(today)}\n'
+        f'echo "linux $folder/vmlinuz-$release "{shlex.quote(own_line(host))}\n'
         '[ ! -e "/boot/initrd.img-$release" ] || echo "initrd $folder/initrd.img-$release"\n'
         'echo "}"\n'
     )
 
 
-def _today(host: Host) -> list[str]:
-    """The words that this boot's kernel got, without those of its loader."""
-    line = host.maybe("/proc/cmdline") or ""
-    return [word for word in line.split() if not word.startswith(("BOOT_IMAGE=", "initrd="))]
-
-
 def _kernel_install(host: Host, parameters: Sequence[str]) -> Work:
     """kernel-install writes the entries anew from /etc/kernel/cmdline."""
-    line = host.maybe(_CMDLINE) or " ".join(_today(host))
+    line = text_of(host, _CMDLINE) or own_line(host)
     edits = [_edit(host, _CMDLINE, f"{add(line, parameters)}\n"), *_fallback(host)]
-    release = host.maybe("/proc/sys/kernel/osrelease") or ""
-    again = ("kernel-install", "add", release, f"/usr/lib/modules/{release}/vmlinuz")
-    return Work("kernel-install", tuple(edits), (again,))
+    return Work("kernel-install", tuple(edits))
+
+
+def _add_kernels(host: Host) -> Iterator[tuple[str, ...]]:
+    """Debian's kernels are in /boot."""
+    for release in host.names("/lib/modules"):
+        for image in (f"/lib/modules/{release}/vmlinuz", f"/boot/vmlinuz-{release}"):
+            if host.exists(image):
+                yield "kernel-install", "add", release, image
+                break
 
 
 def _is_kernel_install(host: Host) -> bool:
@@ -94,21 +105,23 @@ def _systemd_boot(host: Host, parameters: Sequence[str]) -> Work:
     edits = list(_fallback(host))
     for path in _entries(host):
         text = text_of(host, path) or ""
-        new = re.sub(
-            r"^(options[ \t]+)(.*)$",
-            lambda found: f"{found[1]}{add(found[2], parameters)}",
-            text,
-            flags=re.MULTILINE,
-        )
+        new = _with_options(text, lambda line: add(line, parameters))
         edits.append(Edit(path, text, new))
     return Work("systemd-boot", tuple(edits))
+
+
+def _with_options(text: str, change: Callable[[str], str]) -> str:
+    """An entry with other options."""
+    pattern = re.compile(r"^(options[ \t]+)(.*)$", re.MULTILINE)
+    return pattern.sub(lambda found: f"{found[1]}{change(found[2])}", text)
 
 
 def _fallback(host: Host) -> Iterator[Edit]:
     for path in _entries(host)[:1]:
         folder = path.rpartition("/")[0]
         text = text_of(host, path) or ""
-        named = re.sub(r"^title[ \t].*$", "title As before vfio-hooks boot", text, flags=re.M)
+        own = _with_options(text, lambda line: without(line, ours(host)))
+        named = re.sub(r"^title[ \t].*$", "title As before vfio-hooks boot", own, flags=re.M)
         yield _edit(host, f"{folder}/{_FALLBACK}.conf", named)
 
 
@@ -125,16 +138,19 @@ def _edit(host: Host, path: str, after: str, mode: int = 0o644) -> Edit:
     return Edit(path, text_of(host, path), after, mode)
 
 
-def _told(name: str, line: str) -> Callable[[Host, Sequence[str]], Work]:
-    return lambda host, parameters: Work(
-        name,
-        told=(
-            line.format(
-                words=" ".join(parameters),
-                each=" ".join(f"--append-if-missing={one}" for one in parameters),
-            ),
-        ),
-    )
+def _told(name: str, line: str, back: str) -> Callable[[Host, Sequence[str]], Work]:
+    def work(host: Host, parameters: Sequence[str]) -> Work:
+        def said(text: str, option: str) -> tuple[str, ...]:
+            each = " ".join(f"{option}={one}" for one in parameters)
+            return (text.format(words=" ".join(parameters), each=each),)
+
+        return Work(
+            name,
+            told=said(line, "--append-if-missing"),
+            told_back=said(back, "--delete-if-present"),
+        )
+
+    return work
 
 
 def _has(*paths: str) -> Callable[[Host], bool]:
@@ -145,29 +161,37 @@ LOADERS = (
     Loader(
         "rpm-ostree",
         _has("/run/ostree-booted"),
-        _told("rpm-ostree", "rpm-ostree kargs {each}"),
+        _told("rpm-ostree", "rpm-ostree kargs {each}", "rpm-ostree kargs {each}"),
     ),
     Loader(
         "grubby",
         _has("/usr/sbin/grubby", "/sbin/grubby"),
-        _told("grubby", 'grubby --update-kernel=ALL --args="{words}"'),
+        _told(
+            "grubby",
+            'grubby --update-kernel=ALL --args="{words}"',
+            'grubby --update-kernel=ALL --remove-args="{words}"',
+        ),
     ),
     Loader(
         "limine",
         _has("/boot/limine.conf", "/boot/limine/limine.conf", "/etc/default/limine"),
-        _told("limine", "at the end of each line cmdline: in limine.conf, add: {words}"),
+        _told(
+            "limine",
+            "at the end of each line cmdline: in limine.conf, add: {words}",
+            "from each line cmdline: in limine.conf, take out: {words}",
+        ),
     ),
-    Loader("GRUB", _has("/usr/sbin/update-grub"), _grub),
+    Loader("GRUB", _has("/usr/sbin/update-grub"), _grub, lambda host: [("update-grub",)]),
     Loader(
         "GRUB",
         _has("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"),
         _told(
             "GRUB",
-            "in /etc/default/grub, at the end of GRUB_CMDLINE_LINUX: {words}; then: "
-            "grub-mkconfig -o /boot/grub/grub.cfg (grub2-mkconfig, grub2 where they are called so)",
+            f"in /etc/default/grub, at the end of GRUB_CMDLINE_LINUX: {{words}}; then: {_MKCONFIG}",
+            f"in /etc/default/grub, take out of GRUB_CMDLINE_LINUX: {{words}}; then: {_MKCONFIG}",
         ),
     ),
-    Loader("kernel-install", _is_kernel_install, _kernel_install),
+    Loader("kernel-install", _is_kernel_install, _kernel_install, _add_kernels),
     Loader("systemd-boot", lambda host: bool(_entries(host)), _systemd_boot),
 )
 """The first that is used counts: several may have left files."""

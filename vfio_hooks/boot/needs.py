@@ -2,48 +2,43 @@
 
 from collections.abc import Iterator
 
-from vfio_hooks.boot.journal import REVERTED
+from vfio_hooks.boot import MODPROBE, Need
+from vfio_hooks.boot.joining import PAGES, is_given, other
+from vfio_hooks.boot.journal import ours, own_line
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, boot, pci
 from vfio_hooks.host.cpulist import format_list
-from vfio_hooks.record import record
+from vfio_hooks.record import replace
 
-MODPROBE = "/etc/modprobe.d/vfio-hooks-boot.conf"
 _GROUPS = "/sys/kernel/iommu_groups"
 _GIB = 1 << 20
 """In KiB, as sizes of pages are."""
 
 
-@record
-class Need:
-    """A word of the kernel's command line, or a line of modprobe.d, and why."""
-
-    text: str
-    why: str
-    is_modprobe: bool = False
-
-
 def needs(host: Host, domain: Domain | None) -> list[Need]:
-    """All that is needed and not there yet."""
-    # The next boot will not have these, though this one has.
-    taken = (host.maybe(REVERTED) or "").splitlines()
-    found = [*_iommu(host, taken)]
+    """All that is needed and that the user's own files do not give. What `boot apply` has written
+    for another VM is needed, too: it may be taken back for that one alone."""
+    mine = ours(host)
+    found = [*_iommu(host, mine)]
     if domain is not None:
         found += [*_pages(host, domain), *_interrupts(host, domain), *_cards(host, domain)]
-    given = {f"{name}={value}" if value else name for name, value in boot.parameters(host)}
-    lines = {" ".join(words) for _, words in boot.modprobe(host)}
-    given.difference_update(taken)
-    return [one for one in found if one.text not in (lines if one.is_modprobe else given)]
+    lines = [" ".join(line) for path, line in boot.modprobe(host) if path != MODPROBE]
+    placed = ((need, lines if need.is_modprobe else [own_line(host)]) for need in found)
+    return [
+        replace(need, instead=other(need.text, given))
+        for need, given in placed
+        if not is_given(need.text, given)
+    ]
 
 
-def _iommu(host: Host, taken: list[str]) -> Iterator[Need]:
+def _iommu(host: Host, mine: list[str]) -> Iterator[Need]:
     groups = host.names(_GROUPS)
     is_off = not groups and host.exists("/sys/firmware/acpi/tables/DMAR")
-    if is_off or "intel_iommu=on" in taken:
+    if is_off or "intel_iommu=on" in mine:
         yield Need("intel_iommu=on", "without it, this kernel leaves Intel's IOMMU off")
     kinds = (host.maybe(f"{_GROUPS}/{group}/type") or "" for group in groups)
     # Once it is on, groups of this kind are there: that is one boot for both words.
-    if is_off or "iommu=pt" in taken or any(kind.startswith("DMA") for kind in kinds):
+    if is_off or "iommu=pt" in mine or any(kind.startswith("DMA") for kind in kinds):
         yield Need("iommu=pt", "the host's own devices need no translation of their addresses")
 
 
@@ -51,8 +46,7 @@ def _pages(host: Host, domain: Domain) -> Iterator[Need]:
     """Later there is hardly a GiB in one piece; all other sizes are [hugepages]'s."""
     if any(page.size == _GIB for page in domain.hugepages or ()):
         count = -(-domain.memory // _GIB)
-        yield Need("hugepagesz=1G", "the size that the next word counts")
-        yield Need(f"hugepages={count}", f"{domain.name} has pages of 1 GiB")
+        yield Need(f"{PAGES}{count}", f"{domain.name} has pages of 1 GiB")
 
 
 def _interrupts(host: Host, domain: Domain) -> Iterator[Need]:

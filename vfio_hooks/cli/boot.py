@@ -3,11 +3,12 @@
 import argparse
 import difflib
 
-from vfio_hooks.boot import Edit, Work, text_of
-from vfio_hooks.boot.initramfs import rebuild
-from vfio_hooks.boot.journal import FILE, apply, is_applied, revert
-from vfio_hooks.boot.loaders import LOADERS
-from vfio_hooks.boot.needs import MODPROBE, Need, needs
+from vfio_hooks.boot import MODPROBE, Before, Edit, Need, Wanted, Work
+from vfio_hooks.boot.joining import ADDED, extended, together
+from vfio_hooks.boot.journal import FILE, applied
+from vfio_hooks.boot.needs import needs
+from vfio_hooks.boot.planning import planned, tools
+from vfio_hooks.boot.writing import apply, revert, steps
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths
 from vfio_hooks.cli.domains import defined, from_file
 from vfio_hooks.cli.redefine import ask
@@ -16,6 +17,7 @@ from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.quoting import joined
+from vfio_hooks.record import replace
 
 _COLORS: dict[str, Style] = {"+": "green", "-": "red", "@": "dim"}
 _EPILOG = f"""\
@@ -25,13 +27,16 @@ initramfs, look at them. It takes effect with the next boot. GRUB as Debian has 
 kernel-install are written; for other loaders the command or the edit is printed.
 
 Where the loader has entries, one with today's parameters is added, "As before vfio-hooks boot".
-What was written is in {FILE} until revert. A file that you have
-edited since is left as it is.
+What was written is in {FILE} until revert. A second apply, for
+another VM, adds to it; revert with a VM's name takes back what only this one needs, and without a
+name all of it. A file that you have edited since is left as it is.
 
 examples:
   vfio-hooks boot show win11
   sudo vfio-hooks boot apply win11
   sudo vfio-hooks boot apply win11 --add default_hugepagesz=1G
+  sudo vfio-hooks boot apply linux
+  sudo vfio-hooks boot revert win11
   sudo vfio-hooks boot revert
 """
 
@@ -47,7 +52,9 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("what", choices=("show", "apply", "revert"), help="what to do")
-    parser.add_argument("vm", metavar="VM", nargs="?", help="for this VM, too")
+    parser.add_argument(
+        "vm", metavar="VM", nargs="?", help="for this VM, beside what is written for others"
+    )
     parser.add_argument(
         "--add", metavar="WORD", action="append", default=[], help="a kernel parameter besides"
     )
@@ -64,60 +71,71 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what != "show" and host.is_this_machine:
         need_root(f"boot {arguments.what}")
     if arguments.what == "revert":
-        return _revert(host)
-    if is_applied(host):
-        say(f"the boot is changed already, see {FILE}; to begin anew: vfio-hooks boot revert")
-        return int(arguments.what == "apply")
-    wanted = [*_needs(arguments, host), *(Need(word, "--add") for word in arguments.add)]
-    if not wanted:
+        return _revert(host, arguments)
+    had = applied(host)
+    wanted = extended(had.wanted, _wanted(arguments, host))
+    if not (found := together(wanted)):
         say("nothing is needed at boot that is not there already")
+        if had.wanted:
+            say("vfio-hooks boot revert takes back what is written, which nobody needs any more")
         return 0
-    for need in wanted:
-        place = f"{MODPROBE}: " if need.is_modprobe else ""
-        say(f"{place}{paint(clean(need.text), 'bold')}: {clean(need.why)}")
-    work = planned(host, wanted)
-    _show(work)
-    if arguments.what == "show" or not (work.edits or work.commands):
+    return _change(host, arguments, wanted, found)
+
+
+def _change(
+    host: WritableHost, arguments: argparse.Namespace, wanted: tuple[Wanted, ...], found: list[Need]
+) -> int:
+    """Show what has to be written, and unless for `show`, write it."""
+    had = applied(host)
+    work = planned(Before(host, had.work.edits), found)
+    edits = steps(host, had, work)
+    if edits or work.told != had.work.told:
+        _tell(found, work, edits, tools(host, replace(work, edits=(*had.work.edits, *edits))))
+    else:
+        say(f"what is needed at boot is written already, for {_names(wanted)}, see {FILE}")
+    if arguments.what == "show" or not (work.edits or had.work.edits):
         return 0
-    if not arguments.yes and not ask("write this?"):
+    if edits and arguments.what == "apply" and not arguments.yes and not ask("write this?"):
         say("nothing was changed")
         return 1
-    apply(host, work)
-    say("written; it takes effect with the next boot, and vfio-hooks boot revert takes it back")
+    apply(host, wanted, work)
+    if edits:
+        say("written; it takes effect with the next boot, and vfio-hooks boot revert takes it back")
     return 0
 
 
-def _needs(arguments: argparse.Namespace, host: Host) -> list[Need]:
+def _wanted(arguments: argparse.Namespace, host: Host) -> Wanted:
+    """What the VM of the command line needs, or the host without one."""
+    domain = None
     if arguments.xml is not None:
-        return needs(host, from_file(arguments.xml, arguments.vm).domain)
-    if arguments.vm is not None:
-        return needs(host, defined(arguments.vm, host, arguments.connect).domain)
-    return needs(host, None)
+        domain = from_file(arguments.xml, arguments.vm).domain
+    elif arguments.vm is not None:
+        domain = defined(arguments.vm, host, arguments.connect).domain
+    found = (*needs(host, domain), *(Need(word, ADDED) for word in arguments.add))
+    if domain is None:
+        return Wanted("", found)
+    return Wanted(domain.name, found, tuple(one.address for one in domain.pci))
 
 
-def planned(host: Host, wanted: list[Need]) -> Work:
-    """The files of the loader and of modprobe. Raises HookError for an unknown loader."""
-    words = [need.text for need in wanted if not need.is_modprobe]
-    lines = [need.text for need in wanted if need.is_modprobe]
-    loader = next((one for one in LOADERS if one.is_used(host)), None)
-    if loader is None and words:
-        raise HookError(
-            "the boot loader is none that is known",
-            f"give the kernel these parameters yourself: {' '.join(words)}",
-        )
-    work = loader.work(host, words) if loader and words else Work(loader.name if loader else "")
-    edits, commands, told = work.edits, work.commands, work.told
-    if lines:
-        head = "# By vfio-hooks boot; vfio-hooks boot revert takes it away."
-        text = "\n".join((head, *lines)) + "\n"
-        command, said = rebuild(host)
-        edits += (Edit(MODPROBE, text_of(host, MODPROBE), text),)
-        commands, told = (*commands, *command), (*told, *said)
-    return Work(work.loader, edits, commands, told, tuple(words))
+def _names(wanted: tuple[Wanted, ...]) -> str:
+    return clean(", ".join(one.vm or "the host" for one in wanted))
 
 
-def _show(work: Work) -> None:
-    for edit in work.edits:
+def _tell(
+    found: list[Need], work: Work, edits: tuple[Edit, ...], commands: tuple[tuple[str, ...], ...]
+) -> None:
+    for need in found:
+        place = f"{MODPROBE}: " if need.is_modprobe else ""
+        say(f"{place}{paint(clean(need.text), 'bold')}: {clean(need.why)}")
+    _show(edits)
+    for command in commands:
+        say(f"then: {clean(joined(command))}")
+    for line in work.told:
+        say(f"{work.loader}: this you have to do yourself: {clean(line)}")
+
+
+def _show(edits: tuple[Edit, ...]) -> None:
+    for edit in edits:
         before = (edit.before or "").splitlines()
         lines = difflib.unified_diff(
             before,
@@ -129,15 +147,19 @@ def _show(work: Work) -> None:
         )
         for line in lines:
             say(paint(clean(line.replace("\t", "    ")), _COLORS.get(line[0], "bold")))
-    for command in work.commands:
-        say(f"then: {clean(joined(command))}")
-    for line in work.told:
-        say(f"{work.loader}: this you have to do yourself: {clean(line)}")
 
 
-def _revert(host: WritableHost) -> int:
+def _revert(host: WritableHost, arguments: argparse.Namespace) -> int:
+    had = applied(host)
+    left = tuple(one for one in had.wanted if one.vm != arguments.vm)
+    if arguments.vm is not None and had.wanted and left == had.wanted:
+        raise HookError(f"nothing is written for {arguments.vm}", f"it is for {_names(had.wanted)}")
+    if arguments.vm is not None and left:
+        return _change(host, arguments, left, together(left))
     edited = revert(host)
     for path in edited:
         say(f"{clean(path)} was edited since, and stays as it is: take out what you do not want")
+    for line in had.work.told_back:
+        say(f"{had.work.loader}: this you have to do yourself: {clean(line)}")
     say("the boot is as it was before; it takes effect with the next one")
     return int(bool(edited))

@@ -1,0 +1,122 @@
+"""Words that the kernel takes once only: the needs of several VMs become one word."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from vfio_hooks.boot import Need, Wanted
+from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.record import record, replace
+
+PAGES = "hugepagesz=1G hugepages="
+"""A count of one size that comes twice is ignored, as a second list of isolcpus is."""
+
+ADDED = "--add"
+"""Why a word is needed that the user has given."""
+
+
+@record
+class Joined:
+    """How words of one kind become one: their beginning, how they are found in a text (the value is
+    the first group), what a value has, and the value of all of them."""
+
+    prefix: str
+    found: str
+    parts: Callable[[str], frozenset[str]]
+    value: Callable[[Iterable[str]], str]
+
+
+def _cpus(value: str) -> frozenset[str]:
+    return frozenset(map(str, parse_list(value)))
+
+
+_LISTS = (
+    Joined(
+        "isolcpus=managed_irq,",
+        r"isolcpus=(?:[a-z_]+,)*managed_irq,(?:[a-z_]+,)*([0-9,-]+)",
+        _cpus,
+        lambda parts: format_list(map(int, parts)),
+    ),
+    # modprobe hands on both lines, and the module goes by the later one.
+    Joined(
+        "options vfio-pci ids=",
+        r"options vfio[-_]pci(?: \S+)* ids=(\S+)",
+        lambda value: frozenset(value.split(",")),
+        lambda parts: ",".join(sorted(parts)),
+    ),
+)
+_ONE_GIB = r"(?:default_)?hugepagesz=1GB? hugepages=(\d+)"
+
+
+def extended(wanted: Sequence[Wanted], one: Wanted) -> tuple[Wanted, ...]:
+    """With the needs of one more, or those that one has now, and what was added to it before."""
+    known = next((other for other in wanted if other.vm == one.vm), None)
+    if known is not None:
+        added = (need for need in known.needs if need.why == ADDED and need not in one.needs)
+        one = replace(one, needs=(*one.needs, *added))
+    if not one.needs:
+        return tuple(other for other in wanted if other.vm != one.vm)
+    return (*(one if other.vm == one.vm else other for other in wanted), *(() if known else (one,)))
+
+
+def together(wanted: Sequence[Wanted]) -> list[Need]:
+    """All that is needed for these, each once, in order."""
+    found: dict[str, Need] = {}
+    for need in (need for one in wanted for need in one.needs):
+        known = found.get(key := _prefix(need.text))
+        found[key] = _join(key, known, need) if known else need
+    if PAGES in found:
+        text = f"{PAGES}{_pages(wanted)}"
+        found[PAGES] = Need(text, found[PAGES].why, instead=found[PAGES].instead)
+    return list(found.values())
+
+
+def is_given(text: str, given: Iterable[str]) -> bool:
+    """Whether one of these texts has a need's words, or more of the same kind."""
+    prefix = _prefix(text)
+    value = text[len(prefix) :]
+    if prefix == PAGES:
+        return any(int(found[1]) >= int(value) for found in _all(_ONE_GIB, given))
+    for kind in _LISTS:
+        if prefix == kind.prefix:
+            return any(
+                kind.parts(found[1]) >= kind.parts(value) for found in _all(kind.found, given)
+            )
+    return any(text == one or text in one.split() for one in given)
+
+
+def other(text: str, given: Iterable[str]) -> str:
+    """What ours cannot be beside: words of its kind in one of these texts; "" for none."""
+    prefix = _prefix(text)
+    pattern = next((kind.found for kind in _LISTS if kind.prefix == prefix), "")
+    if prefix == PAGES:
+        pattern = _ONE_GIB
+    return next((found[0] for found in _all(pattern, given)), "") if pattern else ""
+
+
+def _all(pattern: str, given: Iterable[str]) -> list[re.Match[str]]:
+    return [found for text in given for found in re.finditer(rf"(?<!\S){pattern}", text)]
+
+
+def _prefix(text: str) -> str:
+    known = (PAGES, *(kind.prefix for kind in _LISTS))
+    return next((prefix for prefix in known if text.startswith(prefix)), text)
+
+
+def _join(prefix: str, one: Need, another: Need) -> Need:
+    text = one.text
+    for kind in _LISTS:
+        if kind.prefix == prefix:
+            values = (need.text.removeprefix(prefix) for need in (one, another))
+            text = prefix + kind.value(frozenset().union(*map(kind.parts, values)))
+    why = one.why if another.why in one.why else f"{one.why}; {another.why}"
+    return Need(text, why, one.is_modprobe, one.instead or another.instead)
+
+
+def _pages(wanted: Sequence[Wanted]) -> int:
+    """The most pages that VMs which can run together need."""
+    if not wanted:
+        return 0
+    first, *others = wanted
+    beside = [one for one in others if not {*one.devices} & {*first.devices}]
+    own = sum(int(need.text.removeprefix(PAGES)) for need in first.needs if PAGES in need.text)
+    return max(_pages(others), own + _pages(beside))

@@ -1,0 +1,74 @@
+"""What has to be done for needs on this host: its loader's files, modprobe's, and the initramfs."""
+
+from collections.abc import Sequence
+
+from vfio_hooks.boot import MODPROBE, Edit, Need, Work, text_of
+from vfio_hooks.boot.initramfs import rebuild
+from vfio_hooks.boot.joining import PAGES
+from vfio_hooks.boot.loaders import LOADERS
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host
+from vfio_hooks.host.memory import amount, totals
+
+_GIB = 1 << 20
+_LEFT = 2 * _GIB
+"""What a host needs to start at all, in KiB."""
+
+
+def planned(host: Host, needs: Sequence[Need]) -> Work:
+    """The files of the loader and of modprobe, with the initramfs made before the loader looks.
+
+    Raises HookError for an unknown loader, and for more pages than the host can start with.
+    """
+    _check_memory(host, needs)
+    ours = [need for need in needs if not need.instead]
+    words = [word for need in ours if not need.is_modprobe for word in need.text.split()]
+    lines = [need.text for need in ours if need.is_modprobe]
+    work = _loaded(host, words)
+    edits, told, back = work.edits, work.told, work.told_back
+    if lines:
+        head = "# By vfio-hooks boot; vfio-hooks boot revert takes it away."
+        text = "\n".join((head, *lines)) + "\n"
+        _, said = rebuild(host)
+        edits += (Edit(MODPROBE, text_of(host, MODPROBE), text),)
+        told, back = (*told, *said), (*back, *said)
+    told += tuple(_by_hand(need) for need in needs if need.instead)
+    return Work(work.loader, edits, told, back, tuple(words) if work.edits else ())
+
+
+def tools(host: Host, work: Work) -> tuple[tuple[str, ...], ...]:
+    """The commands that have these edits looked at, for the kernels that there are now. The
+    initramfs comes first: an entry of the loader may be a copy of it."""
+    has_modprobe = any(edit.path == MODPROBE for edit in work.edits)
+    command, _ = rebuild(host) if has_modprobe else ((), ())
+    is_told = len(work.edits) == has_modprobe
+    loaders = [one for one in LOADERS if one.name == work.loader and one.is_used(host)]
+    return (*command, *(() if is_told or not loaders else loaders[0].tools(host)))
+
+
+def _loaded(host: Host, words: Sequence[str]) -> Work:
+    loader = next((one for one in LOADERS if one.is_used(host)), None)
+    if loader is None and words:
+        raise HookError(
+            "the boot loader is none that is known",
+            f"give the kernel these parameters yourself: {' '.join(words)}",
+        )
+    return loader.work(host, words) if loader and words else Work(loader.name if loader else "")
+
+
+def _by_hand(need: Need) -> str:
+    place = "modprobe.d" if need.is_modprobe else "the kernel's command line"
+    return f"in {place}, where you have {need.instead}, write {need.text}: only one of both counts"
+
+
+def _check_memory(host: Host, needs: Sequence[Need]) -> None:
+    """With all its memory in huge pages a kernel does not get as far as a login."""
+    total = totals(host).get("MemTotal")
+    for need in needs:
+        pages = int(need.text.removeprefix(PAGES)) if need.text.startswith(PAGES) else 0
+        if total is not None and pages * _GIB > total - _LEFT:
+            raise HookError(
+                f"{pages} pages of 1 GiB are too many for a host of {amount(total)}, which would "
+                f"not start any more: {need.why}",
+                "give the VM less memory, or pages of 2 MiB, which [hugepages] gets at its start",
+            )

@@ -1,0 +1,95 @@
+"""Writing the files of the boot, and taking them back.
+
+A file that somebody has edited since is left as it is, and named.
+"""
+
+from collections.abc import Sequence
+
+from vfio_hooks.boot import Edit, Wanted, Work, text_of
+from vfio_hooks.boot.journal import Applied, applied, keep, note, put
+from vfio_hooks.boot.planning import tools
+from vfio_hooks.errors import HookError
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.record import replace
+
+_SECONDS = 600
+"""An initramfs takes minutes on a slow disk."""
+
+
+def steps(host: Host, had: Applied, work: Work) -> tuple[Edit, ...]:
+    """The edits from the files as they are now to those of `work`, which begins with the files as
+    they were before `had`. Raises HookError for a file that somebody has edited since."""
+    written = {edit.path: edit for edit in _merged(had.work.edits)}
+    target = {edit.path: edit for edit in work.edits}
+    found = []
+    for path in {**written, **target}:
+        now = text_of(host, path)
+        expected = written[path].after if path in written else target[path].before
+        if now != expected and path in written:
+            hint = "vfio-hooks boot revert leaves it as it is; then apply again for each VM"
+            raise HookError(f"{path} was edited since vfio-hooks boot apply wrote it", hint)
+        if now != expected:
+            raise HookError(f"{path} was changed meanwhile", "try again")
+        edit = target.get(path) or replace(written[path], after=written[path].before)
+        if now != edit.after:
+            found.append(replace(edit, before=now))
+    return tuple(found)
+
+
+def apply(host: WritableHost, wanted: tuple[Wanted, ...], work: Work) -> None:
+    """Write the files, beside what is written already or in its place, and have the tools of the
+    loader look at them. Raises HookError, and has put back what it wrote where a tool fails."""
+    had = applied(host)
+    edits = steps(host, had, work)
+    # Until all of it is written, the way back goes over both.
+    both = replace(work, edits=(*had.work.edits, *edits))
+    keep(host, Applied(wanted, both))
+    try:
+        for edit in edits:
+            put(host, edit.path, edit.after, edit.mode)
+        _run(host, tools(host, both) if edits else ())
+    except HookError as error:
+        _put_back(host, edits)
+        _run(host, tools(host, both))
+        keep(host, had)
+        raise HookError(error.problem, error.hint or "everything is as it was before") from None
+    note(host, set(had.work.parameters) - set(work.parameters))
+    keep(host, Applied(wanted, replace(work, edits=_merged(both.edits))))
+
+
+def revert(host: WritableHost) -> list[str]:
+    """Put back all files as they were, and run the tools; returns those that somebody has
+    edited since, which stay. Raises HookError."""
+    had = applied(host)
+    if not had.wanted:
+        raise HookError("nothing is changed for the boot: vfio-hooks boot apply has not been used")
+    edited = _put_back(host, had.work.edits)
+    _run(host, tools(host, had.work))
+    note(host, set(had.work.parameters))
+    keep(host, Applied())
+    return edited
+
+
+def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...]:
+    """One edit for each file: what it was at first, and what it is at last."""
+    found: dict[str, Edit] = {}
+    for edit in edits:
+        found[edit.path] = replace(edit, before=found.get(edit.path, edit).before)
+    return tuple(edit for edit in found.values() if edit.before != edit.after)
+
+
+def _put_back(host: WritableHost, edits: Sequence[Edit]) -> list[str]:
+    """The files as they were before these edits; returns those that are neither."""
+    edited = []
+    for edit in reversed(edits):
+        now = text_of(host, edit.path)
+        if now == edit.after:
+            put(host, edit.path, edit.before, edit.mode)
+        elif now != edit.before and edit.path not in edited:
+            edited.append(edit.path)
+    return edited
+
+
+def _run(host: WritableHost, commands: tuple[tuple[str, ...], ...]) -> None:
+    for command in commands:
+        host.run(list(command), _SECONDS)
