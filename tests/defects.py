@@ -333,6 +333,14 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
             write("sys/devices/cpu_atom/cpus", "11-15,27-31")(root),
         ],
     ),
+    (
+        "node-vcpus",
+        (),
+        lambda root: [
+            write("sys/devices/cpu_core/cpus", "0,8-10,16,24-26")(root),
+            write("sys/devices/cpu_atom/cpus", "1-7,11-15,17-23,27-31")(root),
+        ],
+    ),
     ("memory-host", (("unit='KiB'>8388608", "unit='GiB'>64"),), None),
     ("memory-balloon", (("memballoon model='none'", "memballoon model='virtio'"),), None),
     ("memory-balloon", line("<memballoon"), None),

@@ -9,6 +9,8 @@ from tests.defects import (
     DEFECTS,
     DOMAINS,
     GOOD,
+    NO_BIT,
+    OVERRIDE,
     SILENT,
     UNPINNED,
     Change,
@@ -19,7 +21,7 @@ from tests.defects import (
     other,
     write,
 )
-from tests.hosttree import guides_host
+from tests.hosttree import add_pci, guides_host
 from vfio_hooks.check import examine, rules
 from vfio_hooks.check.rule import Area, Guest, Patient, Rule, Seen
 from vfio_hooks.cli.domains import captured
@@ -312,3 +314,39 @@ def test_what_libvirts_schema_does_not_know_is_named(host: Path) -> None:
 def test_what_is_no_domain(text: str) -> None:
     with pytest.raises(HookError):
         parse(text.encode())
+
+
+def test_what_sits_at_a_moved_cards_address_is_named(host: Path) -> None:
+    """A disk controller took the card's address, and has one function only."""
+    devices = host / "sys/bus/pci/devices"
+    for number in range(4):
+        (devices / f"0000:45:00.{number}").rename(devices / f"0000:46:00.{number}")
+    add_pci(host, "0000:45:00.0", "ahci", "45", "0x010601", "1022:7901")
+    seen = found_of("device-absent", host, ())
+    assert seen.text == (
+        "this host has no device 0000:45:00.1, and 0000:45:00.0 is a SATA device (1022:7901)"
+    )
+    assert seen.do.endswith("This host's graphics cards: 0000:46:00.0")
+    (devices / "0000:45:00.0/class").write_text("0x030000\n")
+    told = found_of("device-absent", host, ())
+    assert told.text == "this host has no device 0000:45:00.1"
+    assert "graphics" not in told.do
+
+
+def test_an_image_that_starts_the_guest_is_not_told_to_discard(host: Path) -> None:
+    loose = ("discard='unmap'", ""), (" cache='none' io='native'", "")
+    assert "vda" in found_of("disk-discard", host, loose).text
+    for image in ("OpenCore-v21.qcow2", "BaseSystem.img", "Clover.img", "win11.iso"):
+        disk = f"<disk type='file' device='disk'><source file='/vm/{image}'/>"
+        more = "<memballoon", f"{disk}<target dev='sdq' bus='sata'/></disk><memballoon"
+        for name in ("disk-discard", "disk-cache"):
+            assert "sdq" not in found_of(name, host, (*loose, more)).text
+
+
+def test_a_guest_that_must_not_see_a_vm_gets_no_virtio(host: Path) -> None:
+    slow = [("bus='virtio'", "bus='sata'"), ("<model type='virtio'/>", "<model type='e1000e'/>")]
+    hidden = [(old, new.replace("hv_relaxed", "-hypervisor")) for old, new in OVERRIDE]
+    for edits, is_told in ((slow, True), ([*slow, *NO_BIT], False), ([*slow, *hidden], False)):
+        found = seen(host, edited(edits))
+        assert ({"disk-bus", "nic-model"} <= found) == is_told
+        assert bool({"disk-bus", "nic-model"} & found) == is_told

@@ -174,8 +174,7 @@ def test_a_much_larger_cache_comes_first() -> None:
             (98304, 32768),
             16,
             "8-15,24-31",
-            "all share one L3 cache; 14 vCPUs would fit on the larger one (96 MiB), from which "
-            "games gain more",
+            "14 vCPUs would fit on the larger L3 cache (96 MiB), from which games gain more",
         ),
         ((40960, 32768), 8, "12-15,28-31", "all share one L3 cache"),
     ):
@@ -183,7 +182,8 @@ def test_a_much_larger_cache_comes_first() -> None:
         pairs = zip(ryzen.caches, sizes, strict=True)
         caches = tuple(replace(cache, size=size) for cache, size in pairs)
         chosen = place(replace(ryzen, caches=caches), Wish("a", vcpus))
-        assert (format_list(chosen.vcpus), why in chosen.reasons) == (cpus, True)
+        told = [*chosen.reasons, *map(str, chosen.fewer)]
+        assert (format_list(chosen.vcpus), why in told) == (cpus, True)
 
 
 def test_nodes_without_the_memory_come_last() -> None:
@@ -214,7 +214,8 @@ def test_nodes_without_the_memory_come_last() -> None:
 
 def test_why_is_told() -> None:
     def reasons(shape: str, wish: Wish) -> str:
-        return "; ".join(place(TOPOLOGIES[shape], wish).reasons)
+        chosen = place(TOPOLOGIES[shape], wish)
+        return "; ".join([*chosen.reasons, *map(str, chosen.fewer)])
 
     assert "node 2 is where its graphics card is" in reasons("threadripper", Wish("a", 8, node=2))
     assert "which has no room for 16 vCPUs" in reasons(
@@ -222,6 +223,7 @@ def test_why_is_told() -> None:
     )
     assert "no node has 24 free CPUs" in reasons("threadripper", Wish("a", 24))
     told = reasons("hybrid", Wish("a", 16))
-    assert "several kinds; 10 vCPUs would fit on performance cores alone" in told
+    assert "so the vCPUs are on several kinds" in told
+    assert "10 vCPUs would fit on the performance cores alone" in told
     assert "all are performance cores" in reasons("hybrid", Wish("a", 10))
     assert "no L3 cache has enough free cores" in reasons("ryzen", Wish("a", 20))

@@ -29,7 +29,7 @@ CASES: tuple[tuple[str, str, str, str], ...] = (
     ("Looking Glass, shmem", "no spice graphics", "a balloon", "iothread anywhere"),
     ("Looking Glass, shmem", "host-model for hyperv", "UTC for Windows", "disk by its letter"),
     ("Looking Glass, shmem", "a wrong product", "through the page cache", "HPET"),
-    ("Looking Glass, kvmfr", "hypervisor bit off", "an emulated NIC", "behind a bridge"),
+    ("Looking Glass, kvmfr", "hypervisor bit off", "UTC for Windows", "behind a bridge"),
     ("Looking Glass, kvmfr", "no TPM", "iothread unused", "no hypervclock"),
     ("Looking Glass, kvmfr", "lines below passthrough", "limit too low", "no multifunction"),
     ("Unraid", "a balloon", "no topoext", "few enlightenments"),

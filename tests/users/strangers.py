@@ -115,7 +115,7 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "nic-model extra-tablet extra-video",
     ),
     "quickemu": (laptop, "pins-none machine-sleep disk-cache disk-discard disk-iothread"),
-    "nixvirt": (hybrid, "pins-siblings disk-iothread"),
+    "nixvirt": (hybrid, "pins-siblings node-vcpus disk-iothread"),
     "terraform": (
         epyc,
         "machine-q35 pins-none memory-balloon machine-sleep cpu-cache cpu-migratable disk-iothread",
@@ -145,7 +145,7 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "disk-discard",
     ),
     "pcie-to-pci": (two_cards, "pci-behind-bridge disk-iothread"),
-    "mixed-cores": (hybrid, "pins-siblings hyperv-stimer-direct disk-iothread"),
+    "mixed-cores": (hybrid, "pins-siblings node-vcpus hyperv-stimer-direct disk-iothread"),
     "unraid-7": (
         _isolated,
         "pins-emulator hyperv-off machine-sleep hyperv-stimer-direct disk-iothread extra-tablet",
@@ -155,7 +155,7 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "memory-shared console-without-spice cpu-topoext pins-none cpu-cache cpu-migratable "
         "disk-iothread",
     ),
-    "hidden-vm": (two_cards, "cpu-hypervisor-off clock-hpet disk-bus clock-ticks nic-model"),
+    "hidden-vm": (two_cards, "cpu-hypervisor-off clock-hpet clock-ticks"),
     "two-hbas": (_with_hbas, "memory-balloon disk-discard"),
     "appliance": (_with_vf, "node-memory memory-balloon pins-wide disk-discard disk-iothread"),
 }

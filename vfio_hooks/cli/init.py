@@ -165,7 +165,7 @@ def _tell_placement(domain: Domain, placement: Placement) -> None:
     _say(f"  emulator to CPUs {format_list(placement.emulator)}")
     for number, one in enumerate(placement.iothreads, 1):
         _say(f"  I/O thread {number} to CPUs {format_list(one)}")
-    for line in placement.reasons:
+    for line in (*placement.reasons, *placement.fewer):
         _say(f"  - {line}")
 
 

@@ -132,6 +132,13 @@ KINDS: dict[str, Kind] = {
         "guide: Start VM",
         "likely",
     ),
+    "node-vcpus": Kind(
+        "hint",
+        "Most games use few threads, and wait for the slowest: they gain more from fast cores or "
+        "from a large cache (X3D) than from some more vCPUs elsewhere.",
+        "guide: Start VM",
+        "possible",
+    ),
     "pins-wide": Kind(
         "hint",
         "A vCPU that may use several CPUs is moved between them, and loses its caches each time.",

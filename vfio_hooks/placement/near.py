@@ -6,6 +6,7 @@ from vfio_hooks.domain.editing import Edit
 from vfio_hooks.host.cpu import Cache, Node
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.memory import amount, fits
+from vfio_hooks.placement.choice import Placement
 from vfio_hooks.placement.kinds import Fault
 from vfio_hooks.placement.room import Room
 
@@ -36,7 +37,8 @@ def memory(room: Room) -> Iterator[Fault]:
     # A guest with nodes of its own has each of them somewhere.
     if len([node for node in room.host.nodes if node.memory]) < 2 or not homes:
         return
-    if vm.cell_nodes or len(vm.cell_memory) > 1 or _is_torn(room):
+    # Where the vCPUs are to move, the memory moves with them.
+    if vm.cell_nodes or len(vm.cell_memory) > 1 or _is_torn(room) or _can_move(room):
         return
     wanted = frozenset(node.number for node in homes)
     if vm.numa_nodes is not None and vm.numa_nodes <= wanted:
@@ -58,25 +60,49 @@ def memory(room: Room) -> Iterator[Fault]:
 
 
 def devices(room: Room) -> Iterator[Fault]:
-    homes = {node.number for node in room.homes}
-    numbers = {node.number: node for node in room.host.nodes if node.cpus}
-    far = {
-        address: one.node
-        for address, one in room.devices.items()
-        if one.node in numbers and one.node not in homes and address.endswith(".0")
-    }
-    if not homes or not far:
+    far, homes = _far(room), frozenset(node.number for node in room.homes)
+    if not far:
         return
     first = next((one for one in far if room.devices[one].is_display), next(iter(far)))
-    node = numbers[far[first] or 0]
+    node = far[first]
     others = f" and {len(far) - 1} more" if len(far) > 1 else ""
+    slot = f"{'those' if others else 'it'} into a slot of the processor of {_of(homes)}"
     yield Fault(
         "node-device",
-        f"{room.devices[first].kind} {first}{others} is at node {node.number}, but the vCPUs are "
-        f"pinned to CPUs of {_of(frozenset(homes))}",
-        f"pin them to CPUs of node {node.number}: {format_list(node.cpus)}, or put the card into "
-        "a slot of the other processor",
+        f"{room.devices[first].kind} {first}{others} is at node {node}, but the vCPUs are "
+        f"pinned to CPUs of {_of(homes)}",
+        room.advice if _can_move(room) else f"put {slot}",
         devices=tuple(far),
+    )
+
+
+def _far(room: Room) -> dict[str, int]:
+    """The nodes of the cards and disks that are at another one than the vCPUs. Of several graphics
+    cards one is enough to be near: the others may be far on purpose."""
+    homes = {node.number for node in room.homes}
+    known = {node.number for node in room.host.nodes if node.cpus}
+    at = {
+        address: one.node
+        for address, one in room.devices.items()
+        if one.node in known and address.endswith(".0")
+    }
+    cards = [address for address in at if room.devices[address].is_display]
+    is_near = any(at[card] in homes for card in cards)
+    return {
+        address: node
+        for address, node in at.items()
+        if homes and node not in homes and not (is_near and address in cards)
+    }
+
+
+def _can_move(room: Room) -> bool:
+    """Whether `init --pins` brings the vCPUs to the device that matters most, which is far."""
+    best = room.best
+    return (
+        bool(_far(room))
+        and isinstance(best, Placement)
+        and room.main_node in best.nodes
+        and room.main_node not in {node.number for node in room.homes}
     )
 
 
@@ -124,6 +150,24 @@ def kinds(room: Room) -> Iterator[Fault]:
         )
 
 
+def fewer(room: Room) -> Iterator[Fault]:
+    """What fewer vCPUs would gain, as far as they would be half of them at least."""
+    if not isinstance(room.best, Placement) or not room.is_tuned or not room.own:
+        return
+    has = len(room.vcpus)
+    for one in room.best.fewer:
+        if not room.own <= one.cpus and has <= one.vcpus * 2:
+            cores = one.vcpus // one.threads
+            shape = f"sockets='1' cores='{cores}' threads='{one.threads}'"
+            yield Fault(
+                "node-vcpus",
+                f"the guest has {has} vCPUs; {one.vcpus} would fit on {one.what}",
+                f"if its programs gain from that: <vcpu>{one.vcpus}</vcpu> and <topology {shape}/>"
+                f", then {room.init}",
+                cpus=room.own - one.cpus,
+            )
+
+
 def _numbers(nodes: tuple[Node, ...]) -> str:
     return _of(frozenset(node.number for node in nodes))
 
@@ -132,4 +176,4 @@ def _of(nodes: frozenset[int]) -> str:
     return f"node{'s' if len(nodes) > 1 else ''} {format_list(nodes)}"
 
 
-RULES = (nodes, memory, devices, kinds, caches)
+RULES = (nodes, memory, devices, kinds, caches, fewer)

@@ -33,7 +33,7 @@ def shares(room: Room) -> Iterator[Fault]:
             "vm-shares",
             f"CPU {format_list(cpus)} of its vCPUs {'is' if len(cpus) == 1 else 'are'} also for "
             f"the vCPUs of {', '.join(names)}",
-            f"if they should run at the same time: sudo vfio-hooks init {quote(own.name)} --pins",
+            f"if they should run at the same time: {room.init}",
             cpus=cpus,
         )
 

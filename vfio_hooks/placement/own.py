@@ -1,7 +1,6 @@
 """What is wrong with the pins of a VM's vCPUs and threads by themselves."""
 
 from collections.abc import Iterator
-from shlex import quote
 
 from vfio_hooks.domain.editing import Edit, put
 from vfio_hooks.errors import HookError
@@ -72,7 +71,7 @@ def isolated(room: Room) -> Iterator[Fault]:
             "pins-isolated",
             f"vCPU {format_list(stuck)} may use several isolated CPUs ({format_list(cpus)}), and "
             "will all run on the first",
-            f"one CPU for each vCPU: {_init(room)}",
+            f"one CPU for each vCPU: {room.init}",
             cpus=cpus,
         )
 
@@ -85,7 +84,7 @@ def wide(room: Room) -> Iterator[Fault]:
             "pins-wide",
             f"vCPU {format_list(loose)} may use several CPUs each ({format_list(cpus)}"
             f"{', …' if any(one != cpus for one in loose.values()) else ''})",
-            f"one CPU for each vCPU: {_init(room)}",
+            f"one CPU for each vCPU: {room.init}",
         )
 
 
@@ -171,10 +170,6 @@ def cpu_0(room: Room) -> Iterator[Fault]:
             room.advice,
             cpus=frozenset({first}),
         )
-
-
-def _init(room: Room) -> str:
-    return f"sudo vfio-hooks init {quote(room.vm.name)} --pins"
 
 
 def _cpus(cpus: CpuSet) -> str:

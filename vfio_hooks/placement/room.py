@@ -86,15 +86,20 @@ class Room:
 
     def wish(self, others: Iterable[Domain]) -> Wish:
         """What is to be placed, beside these."""
-        seen = sorted(self.devices.values(), key=lambda one: not one.is_display)
         return Wish(
             vm=self.vm.name,
             vcpus=len(self.vcpus),
             memory=self.vm.memory,
             iothreads=len(self.vm.iothreads),
-            node=next((one.node for one in seen if one.node is not None), None),
+            node=self.main_node,
             taken=taken(others, self.host.online),
         )
+
+    @property
+    def main_node(self) -> int | None:
+        """The node of its graphics card, else that of another device; None where none is known."""
+        seen = sorted(self.devices.values(), key=lambda one: not one.is_display)
+        return next((one.node for one in seen if one.node is not None), None)
 
     @property
     def better(self) -> CpuSet:
@@ -125,7 +130,12 @@ class Room:
             return self.best.hint
         cpus = " ".join(map(str, self.best.vcpus))
         told = f"It pins the vCPUs, in their order, to CPUs {cpus}."
-        return f"sudo vfio-hooks init {quote(self.vm.name)} --pins\n{told}"
+        return f"{self.init}\n{told}"
+
+    @property
+    def init(self) -> str:
+        """The command that pins it."""
+        return f"sudo vfio-hooks init {quote(self.vm.name)} --pins"
 
     @cached_property
     def free(self) -> CpuSet:

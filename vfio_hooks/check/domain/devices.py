@@ -9,7 +9,16 @@ from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import pci_functions
 from vfio_hooks.domain.editing import Edit, put
-from vfio_hooks.host.pci import DEVICES, is_shown_to_vfio, is_vfios
+from vfio_hooks.host import Host
+from vfio_hooks.host.pci import (
+    DEVICES,
+    card,
+    function,
+    is_shown_to_vfio,
+    is_vfios,
+)
+from vfio_hooks.host.pci_traits import traits
+from vfio_hooks.host.sriov import count_file
 
 _SOURCE = "host-device-assignment"
 _OFF_SWITCH = "/sys/devices/platform/asus-nb-wmi/dgpu_disable"
@@ -38,8 +47,30 @@ def absent(patient: Patient, guest: Guest) -> Iterator[Seen]:
         do = "supergfxctl may have switched the card off: supergfxctl -g shows that; -m Hybrid"
     else:
         do = "look up its address with lspci -D. Addresses change when a card is added or the "
-        do += "firmware is updated; a VF exists after [[sriov]] in vm.toml has made it"
-    yield Seen(f"this host has no device {', '.join(one.address for one in gone)}", do)
+        do += "firmware is updated"
+        if any(patient.host.exists(count_file(one)) for one in patient.host.names(DEVICES)):
+            do += "; a VF exists after [[sriov]] in vm.toml has made it"
+    text = f"this host has no device {', '.join(one.address for one in gone)}"
+    given = passed(patient, guest)
+    others = [one for one in given if one.kind and one.card in {card(one.address) for one in gone}]
+    if others and not any(one.is_gpu for one in others):
+        # What moved leaves its address to another device, which may have fewer functions.
+        kinds = (f"{one.address} is {_shown(patient.host, one.address)}" for one in others)
+        text += f", and {', '.join(kinds)}"
+    cards = [one for one in patient.host.names(DEVICES) if _is_card(patient.host, one)]
+    if cards and not any(one.is_gpu for one in given):
+        do += f"\nThis host's graphics cards: {', '.join(cards)}"
+    yield Seen(text, do)
+
+
+def _is_card(host: Host, address: str) -> bool:
+    found = function(host, address)
+    return found is not None and found.is_display
+
+
+def _shown(host: Host, address: str) -> str:
+    there = function(host, address)
+    return f"a {traits(host, address).kind} device ({there.ids})" if there else "nothing"
 
 
 @guest_rule(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vfio_hooks.check.domain.facts import is_tuned, passed
-from vfio_hooks.check.domain.kind import is_macos
+from vfio_hooks.check.domain.kind import hides_hypervisor, is_macos
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit
@@ -19,6 +19,8 @@ _UNCACHED = ("none", "directsync")
 _SLOW_BUSES = ("ide", "sata", "fdc")
 _UNSTABLE = re.compile(r"/dev/(sd[a-z]+|nvme\d+n\d+(p\d+)?|sd[a-z]+\d+|hd[a-z]\d*)")
 """What the kernel counts as it finds disks, which is another order after some boots."""
+_LOADERS = ("opencore", "clover", "basesystem", "recoveryimage")
+"""In the names of images that start macOS, or install it."""
 
 
 @record
@@ -31,6 +33,12 @@ class Disk:
     source: str
     is_writable: bool
     driver: dict[str, str]
+
+    @property
+    def only_boots(self) -> bool:
+        """Whether it is an image that starts a guest or installs it, and that nobody writes to."""
+        name = self.source.rpartition("/")[2].lower()
+        return name.endswith((".iso", ".dmg")) or any(part in name for part in _LOADERS)
 
     def told(self, **attributes: str) -> Edit:
         """The edit that gives its <driver> attributes."""
@@ -152,7 +160,7 @@ def native(patient: Patient, guest: Guest) -> Iterator[Seen]:
 )
 def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
     found = [one for one in disks(guest) if passed(patient, guest) and one.bus in _SLOW_BUSES]
-    if found and not is_macos(guest):
+    if found and _wants_virtio(guest):
         yield Seen(
             f"the {_names(found)} {'are' if len(found) > 1 else 'is'} on an emulated "
             f"{found[0].bus} bus",
@@ -160,6 +168,12 @@ def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
             "In a Windows guest, first install the driver (virtio-win) while a second, small "
             "virtio disk is attached. Otherwise it does not boot.",
         )
+
+
+def _wants_virtio(guest: Guest) -> bool:
+    """Whether virtio's devices suit the guest: macOS has few drivers for them, and a guest that
+    must not see that it is virtual is not to have any."""
+    return not is_macos(guest) and not hides_hypervisor(guest)
 
 
 def _free_name(guest: Guest) -> str:
@@ -187,6 +201,7 @@ def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
         if one.driver.get("cache") in (None, "default")
         and one.kind in ("block", "file")
         and one.driver.get("io") != "native"
+        and not one.only_boots
     ]
     if found:
         files = any(one.kind == "file" for one in found)
@@ -213,6 +228,7 @@ def discard(patient: Patient, guest: Guest) -> Iterator[Seen]:
         if one.bus in ("virtio", "scsi", "sata")
         and one.kind in ("block", "file")
         and one.is_writable
+        and not one.only_boots
         and "discard" not in one.driver
     ]
     if found:
@@ -229,7 +245,7 @@ def discard(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source="network-interfaces",
 )
 def nic(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not passed(patient, guest) or is_macos(guest):
+    if not passed(patient, guest) or not _wants_virtio(guest):
         return
     models = []
     for interface in guest.xml.iterfind("devices/interface"):

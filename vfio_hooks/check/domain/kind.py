@@ -79,7 +79,10 @@ def shapes_itself(guest: Guest) -> bool:
 
 def hides_hypervisor(guest: Guest) -> bool:
     """Whether the guest's processor lacks the bit that says that it is virtual."""
-    return policy(guest, "hypervisor") in OFF
+    given = own_cpu(guest)
+    if given is None:
+        return policy(guest, "hypervisor") in OFF
+    return bool({"-hypervisor", "hypervisor=off"} & set(given.split(",")))
 
 
 def sees_lights(guest: Guest) -> bool:
