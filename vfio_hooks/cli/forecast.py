@@ -109,13 +109,13 @@ def _undone_before(ledger: Ledger, domain: Domain, host: UndoneHost, event: Even
             f"{domain.name} has changes in place, which its start would undo first: vfio-hooks "
             f"status {domain.uuid}"
         )
-        host.undo(journal, ledger, Notes([]))
+        host.undo(journal, ledger)
     for journal in ledger.unfinished():
         yield (
             f"{journal.event} of {journal.vm} is being handled now, or was cut off; a start "
             f"would first undo what a cut-off event did"
         )
-        host.undo(journal, ledger, Notes([]))
+        host.undo(journal, ledger)
 
 
 class _Ahead:

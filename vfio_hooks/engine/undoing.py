@@ -105,7 +105,7 @@ class Undoing:
         except Asleep:
             self._mark(journal, claim, State.WAITING)
             raise
-        goal = self.goal(claim, live)
+        goal = Value(live, self.ledger.counting(step.knob, self.host), self.host).without(claim)
         if goal is None:
             self.give_up(step.knob, live)
             return self._mark(journal, claim, State.UNDONE)
@@ -170,11 +170,6 @@ class Undoing:
                     text = f"{claim.step.plugin}: {knob.key}: {shown(live)} → {shown(now)}"
                     self.log.info(f"{claim.vm}: {text}", claim.vm)
                     return
-
-    def goal(self, claim: Claim, live: str) -> str | None:
-        """What the value has to be without this claim; None where it is not ours any more."""
-        claims = self.ledger.counting(claim.step.knob, self.host)
-        return Value(live, claims, self.host).without(claim)
 
     def give_up(self, knob: Knob, live: str) -> None:
         """Leave a value to whoever changed it: the claims of all VMs on it are over."""

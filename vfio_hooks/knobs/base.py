@@ -10,7 +10,7 @@ from vfio_hooks.sharing import known_values, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import ClassVar
 
     from vfio_hooks.host import Host, WritableHost
@@ -76,6 +76,11 @@ class Knob(ABC):
         """Make it so, and return when the host shows it. Raises HookError, whatever the host shows
         then: the engine puts back what it was. Raises Immovable, having changed nothing, where the
         kernel never lets this one be changed."""
+
+    def foresee(self, host: Host, value: str) -> Mapping[str, str | None]:
+        """What files and links of the host that a plan is made from show when this has `value`, by
+        path: a text, or the last part of what a link points to, None for no link."""
+        return {}
 
     def same(self, live: str, value: str, host: Host) -> bool:
         """Whether `live` is what a write of `value` left, though it may by now read otherwise."""

@@ -63,6 +63,9 @@ class File(Knob):
         in_brackets = opening and closing and (not before or before.endswith(" "))
         return chosen if in_brackets and after[:1] in ("", " ") else text
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        return {self.path: value}
+
     def write(self, host: WritableHost, value: str) -> None:
         write_file(host, self.path, value)
         if (shown := self.read(host)) != value:
@@ -91,13 +94,20 @@ class CpuMask(CpuSetKnob):
         except ValueError as error:
             raise HookError(f"{self.path}: {error}") from None
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        return {self.path: self._text(host, value)}
+
     def write(self, host: WritableHost, value: str) -> None:
+        write_file(host, self.path, self._text(host, value))
+        self.confirm(host, value)
+
+    def _text(self, host: Host, value: str) -> str:
+        """What is written to the file for a value."""
         cpus = parse_list(value)
         if self.path.startswith(f"{V1}/"):
             # Such a set takes no CPU that is offline.
             cpus &= parse_list(host.maybe(f"{V1}/cpuset.cpus") or value)
-        write_file(host, self.path, format_mask(cpus) if self.mask else format_list(cpus))
-        self.confirm(host, value)
+        return format_mask(cpus) if self.mask else format_list(cpus)
 
 
 def confirm(shown: str, wanted: str, path: str) -> None:

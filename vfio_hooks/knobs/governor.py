@@ -44,6 +44,9 @@ class Governor(File):
         if not kept:
             self._tune(host, name, dict(re.findall(r"(\w+)=([^,)]*)", value)))
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        return {self.path: _name(value)}
+
     def same(self, live: str, value: str, host: Host) -> bool:
         return live == value or _name(live) == value
 

@@ -35,6 +35,9 @@ class GroupCpus(CpuSetKnob):
             raise Gone(f"{self.group}: this group no longer exists")
         return format_list(parse_list(host.maybe(self.key) or ""))
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        return {self.key: value}
+
     def write(self, host: WritableHost, value: str) -> None:
         if value:
             write_file(host, self.key, value)

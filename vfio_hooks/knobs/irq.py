@@ -41,6 +41,9 @@ class IrqAffinity(CpuSetKnob):
     def read(self, host: Host) -> str:
         return format_list(parse_list(read_file(host, self.key)))
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        return {self.key: value}
+
     def write(self, host: WritableHost, value: str) -> None:
         there = running(host)
         # Where none of its CPUs is online the kernel, too, lets it go to all that are.

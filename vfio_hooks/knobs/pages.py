@@ -39,6 +39,13 @@ class Pages(Knob):
             raise Gone(f"{self.path}: no such file on this host")
         return str(pool.count)
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        fewer = int(self.read(host)) - int(value)
+        # Nobody can have them then, so they are free ones.
+        files = (self.path, f"{self.path.rpartition('/')[0]}/free_hugepages")
+        texts = {file: host.maybe(file) for file in files}
+        return {file: str(max(0, int(text) - fewer)) for file, text in texts.items() if text}
+
     def write(self, host: WritableHost, value: str) -> None:
         wanted, before = int(value), int(self.read(host))
         had = self._ask(host, wanted)

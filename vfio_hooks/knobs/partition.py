@@ -33,6 +33,9 @@ class Partition(Knob):
     def read(self, host: Host) -> str:
         return (read_file(host, self.key).split() or [MEMBER])[0]
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        return {self.key: value}
+
     def write(self, host: WritableHost, value: str) -> None:
         write_file(host, self.key, value)
         shown = read_file(host, self.key)

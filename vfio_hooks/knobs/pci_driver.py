@@ -67,6 +67,11 @@ class PciDriver(FunctionKnob):
             Binding(host.link(self.key), None if override in (None, "", "(null)") else override)
         )
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        own = Binding.parse(value)
+        override = f"{DEVICES}/{self.address}/driver_override"
+        return {self.key: own.driver, override: own.override or ""}
+
     def lends(self, value: str) -> str:
         """libvirt binds a managed function to vfio-pci, and leaves one that is bound to it."""
         is_bound = is_for_guests(value.partition(" ")[0])

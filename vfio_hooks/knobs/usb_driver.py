@@ -41,6 +41,9 @@ class UsbDriver(Knob):
     def read(self, host: Host) -> str:
         return host.link(f"{DEVICES}/{self._name(host)}/driver") or NO_DRIVER
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        return {self.key: None if value == NO_DRIVER else value}
+
     def write(self, host: WritableHost, value: str) -> None:
         name = self._name(host)
         now = self.read(host)
