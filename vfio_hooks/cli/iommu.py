@@ -13,8 +13,8 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import Function, card, group_members
 from vfio_hooks.host.pci_traits import Traits, names, traits
-from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.record import asdict, field, record
+from vfio_hooks.sharing import Exclusive
 
 GROUPS = "/sys/kernel/iommu_groups"
 _WIDTH = 100
@@ -97,16 +97,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def holders(folder: StateFolder) -> dict[str, str]:
-    """The VM that has a function now, by address, as far as this user may read that."""
+    """The VM that has a device to itself, by address, as far as this user may read that."""
     try:
         journals = Ledger(folder).read_all().journals.values()
     except OSError:
         return {}
     return {
-        claim.step.knob.address: journal.vm
+        claim.step.knob.owner: journal.vm
         for journal in journals
         for claim in journal.claims.values()
-        if isinstance(claim.step.knob, PciDriver) and claim.state not in (State.UNDONE, State.LOST)
+        if isinstance(claim.step.share, Exclusive) and claim.state not in (State.UNDONE, State.LOST)
     }
 
 
