@@ -11,7 +11,8 @@ from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import BootPicture, PciDriver
+from vfio_hooks.knobs.boot_picture import BootPicture
+from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.plugins import pci
 
 CARD = "0000:0a:00.0"

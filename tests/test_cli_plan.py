@@ -14,7 +14,7 @@ from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
-from vfio_hooks.knobs import File
+from vfio_hooks.knobs.file import File
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step

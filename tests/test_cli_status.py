@@ -15,8 +15,11 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone
 from vfio_hooks.host import Host, WritableHost, units
 from vfio_hooks.host.units import UnitState
-from vfio_hooks.knobs import Command as Program
-from vfio_hooks.knobs import CpuMask, File, IrqAffinity, Module, Pages
+from vfio_hooks.knobs.command import Command as Program
+from vfio_hooks.knobs.file import CpuMask, File
+from vfio_hooks.knobs.irq import IrqAffinity
+from vfio_hooks.knobs.module import Module
+from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.sharing import Add, Once, Override, Run, Subtract
 from vfio_hooks.steps import Step

@@ -9,7 +9,8 @@ from tests.command import UUID, Command, as_nobody, needs_root
 from tests.hosttree import domain_xml
 from tests.test_cli_status import GOVERNOR, OTHER, POOL, cut_off, prepare, put, read
 from vfio_hooks.host import WritableHost
-from vfio_hooks.knobs import File, Pages
+from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.sharing import Add, Once
 from vfio_hooks.steps import Step
 

@@ -23,7 +23,9 @@ from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.host import kthread
 from vfio_hooks.host.cgroup import ROOT, V1, host_units
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.knobs import AllowedCpus, GroupCpus, ThreadAffinity
+from vfio_hooks.knobs.allowed_cpus import AllowedCpus
+from vfio_hooks.knobs.group_cpus import GroupCpus
+from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.plugins import cpus
 from vfio_hooks.plugins.cpus import Options
 from vfio_hooks.plugins.pinning import Pin

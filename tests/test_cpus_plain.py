@@ -11,7 +11,11 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cgroup import OWN, ROOT, V1, layout
-from vfio_hooks.knobs import Controller, CpuMask, GroupCpus, HostTasks, ThreadAffinity
+from vfio_hooks.knobs.controller import Controller
+from vfio_hooks.knobs.file import CpuMask
+from vfio_hooks.knobs.group_cpus import GroupCpus
+from vfio_hooks.knobs.host_tasks import HostTasks
+from vfio_hooks.knobs.thread import ThreadAffinity
 
 
 def host(version: str) -> Kernel:

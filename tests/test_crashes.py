@@ -19,45 +19,40 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host.cgroup import ROOT, V1
-from vfio_hooks.knobs import (
-    KINDS,
-    AllowedCpus,
-    Announced,
-    BarSize,
-    BootPicture,
-    Command,
-    Console,
-    Controller,
-    CpuMask,
-    DisplayLayout,
-    EnergyPreference,
-    File,
-    Freed,
-    Frequency,
-    Governor,
-    GroupCpus,
-    HostTasks,
-    IrqAffinity,
-    IrqBalance,
-    IrqDefault,
-    Knob,
-    LentPower,
-    Module,
-    Pages,
-    Partition,
-    PciDriver,
-    PciReturn,
-    PlatformDriver,
-    SharedFile,
-    ThreadAffinity,
-    Transient,
-    Trigger,
-    Unit,
-    UsbDriver,
-    VfCount,
-    VfSetting,
-    Watchdog,
-)
+from vfio_hooks.knobs import KINDS, Knob
+from vfio_hooks.knobs.allowed_cpus import AllowedCpus
+from vfio_hooks.knobs.announced import Announced
+from vfio_hooks.knobs.bar_size import BarSize
+from vfio_hooks.knobs.boot_picture import BootPicture
+from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.console import Console
+from vfio_hooks.knobs.controller import Controller
+from vfio_hooks.knobs.display_layout import DisplayLayout
+from vfio_hooks.knobs.energy import EnergyPreference
+from vfio_hooks.knobs.file import CpuMask, File
+from vfio_hooks.knobs.frequency import Frequency
+from vfio_hooks.knobs.governor import Governor
+from vfio_hooks.knobs.group_cpus import GroupCpus
+from vfio_hooks.knobs.host_tasks import HostTasks
+from vfio_hooks.knobs.irq import IrqAffinity, IrqDefault
+from vfio_hooks.knobs.irqbalance import IrqBalance
+from vfio_hooks.knobs.lent_power import LentPower
+from vfio_hooks.knobs.module import Module
+from vfio_hooks.knobs.not_in_use import Freed
+from vfio_hooks.knobs.pages import Pages
+from vfio_hooks.knobs.partition import Partition
+from vfio_hooks.knobs.pci_driver import PciDriver
+from vfio_hooks.knobs.pci_return import PciReturn
+from vfio_hooks.knobs.platform_driver import PlatformDriver
+from vfio_hooks.knobs.shared_file import SharedFile
+from vfio_hooks.knobs.thread import ThreadAffinity
+from vfio_hooks.knobs.transient import Transient
+from vfio_hooks.knobs.trigger import Trigger
+from vfio_hooks.knobs.unit import Unit
+from vfio_hooks.knobs.usb_driver import UsbDriver
+from vfio_hooks.knobs.vf_count import VfCount
+from vfio_hooks.knobs.vf_setting import VfSetting
+from vfio_hooks.knobs.watchdog import Watchdog
 from vfio_hooks.record import replace
 from vfio_hooks.sharing import (
     Add,

@@ -23,7 +23,7 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.knobs import DisplayLayout
+from vfio_hooks.knobs.display_layout import DisplayLayout
 from vfio_hooks.plugins.display import Options, notes, plan
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step

@@ -4,7 +4,7 @@ import pytest
 
 from tests.fakes.kernel import Kernel
 from vfio_hooks.errors import HookError
-from vfio_hooks.knobs import File
+from vfio_hooks.knobs.file import File
 
 
 @pytest.mark.parametrize(

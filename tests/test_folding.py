@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 from vfio_hooks.cli import folding
 from vfio_hooks.engine.plan import Change
 from vfio_hooks.host.cpulist import parse_list
-from vfio_hooks.knobs import AllowedCpus, IrqAffinity, Knob, ThreadAffinity
+from vfio_hooks.knobs import Knob
+from vfio_hooks.knobs.allowed_cpus import AllowedCpus
+from vfio_hooks.knobs.irq import IrqAffinity
+from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.sharing import Subtract
 from vfio_hooks.steps import Step
 

@@ -8,7 +8,8 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.freeing import how_to_free
 from vfio_hooks.host.in_use import Holder
-from vfio_hooks.knobs import Freed, not_in_use
+from vfio_hooks.knobs import not_in_use
+from vfio_hooks.knobs.not_in_use import Freed
 
 USERS = "0::/user.slice/user-1000.slice/user@1000.service/session.slice/kwin.service"
 CASES = {

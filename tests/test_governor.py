@@ -19,7 +19,8 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.knobs import Frequency, Governor
+from vfio_hooks.knobs.frequency import Frequency
+from vfio_hooks.knobs.governor import Governor
 from vfio_hooks.plugins.governor import Options, plan
 from vfio_hooks.record import replace
 from vfio_hooks.steps import Step

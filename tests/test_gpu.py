@@ -12,7 +12,9 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.knobs import BarSize, PciDriver, PciReturn
+from vfio_hooks.knobs.bar_size import BarSize
+from vfio_hooks.knobs.pci_driver import PciDriver
+from vfio_hooks.knobs.pci_return import PciReturn
 from vfio_hooks.plugins import gpu, pci
 from vfio_hooks.plugins.gpu import Options
 from vfio_hooks.sharing import Exclusive

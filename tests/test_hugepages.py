@@ -18,7 +18,7 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host.memory import amount
-from vfio_hooks.knobs import Pages
+from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.plugins.hugepages import Options, plan
 from vfio_hooks.record import replace
 from vfio_hooks.sharing import Add

@@ -9,7 +9,9 @@ from tests.fakes.cpufreq import FOLDER, add_policy
 from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
-from vfio_hooks.knobs import EnergyPreference, File, IrqAffinity
+from vfio_hooks.knobs.energy import EnergyPreference
+from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.sharing import Override, Subtract
 from vfio_hooks.steps import Step
 

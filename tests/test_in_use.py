@@ -12,7 +12,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import driver_users, stuck_writer, writer_name
 from vfio_hooks.host.losses import losses
-from vfio_hooks.knobs import LentPower
+from vfio_hooks.knobs.lent_power import LentPower
 from vfio_hooks.wait import until
 
 NIC, DISK, SOUND = "0000:05:00.0", "0000:06:00.0", "0000:07:00.0"

@@ -22,8 +22,12 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.knobs import Command, CpuMask, File, IrqAffinity, Pages, PciDriver
 from vfio_hooks.knobs.base import Knob
+from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.file import CpuMask, File
+from vfio_hooks.knobs.irq import IrqAffinity
+from vfio_hooks.knobs.pages import Pages
+from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.sharing import Add, AtLeast, Exclusive, Include, Override, Run, Share, Subtract
 from vfio_hooks.steps import Step
 

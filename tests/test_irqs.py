@@ -21,7 +21,9 @@ from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
 from vfio_hooks.host import irq
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
-from vfio_hooks.knobs import Command, IrqAffinity, IrqBalance, IrqDefault
+from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.irq import IrqAffinity, IrqDefault
+from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.plugins import irqs
 from vfio_hooks.plugins.irqs import Options
 from vfio_hooks.services import vectors

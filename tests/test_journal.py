@@ -17,7 +17,7 @@ from vfio_hooks.engine.disk import Disk
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
-from vfio_hooks.knobs import PciDriver
+from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.record import replace
 from vfio_hooks.sharing import Exclusive
 from vfio_hooks.steps import Step

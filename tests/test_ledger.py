@@ -21,7 +21,9 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.sealed import Sealed, sealed
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
-from vfio_hooks.knobs import File, IrqAffinity, PciDriver
+from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.irq import IrqAffinity
+from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.sharing import (
     Add,
     AtLeast,

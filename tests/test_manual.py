@@ -23,7 +23,8 @@ from vfio_hooks.config.tables import General
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, shared_memory
-from vfio_hooks.knobs import KINDS, File
+from vfio_hooks.knobs import KINDS
+from vfio_hooks.knobs.file import File
 from vfio_hooks.plugins import own
 from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Override

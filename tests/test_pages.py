@@ -10,7 +10,7 @@ from tests.test_hugepages import a_host, folder, path, uuid
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
-from vfio_hooks.knobs import Pages
+from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.sharing import Add
 from vfio_hooks.steps import Step
 

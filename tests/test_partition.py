@@ -12,7 +12,8 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host.cgroup import ROOT
-from vfio_hooks.knobs import CpuMask, Partition
+from vfio_hooks.knobs.file import CpuMask
+from vfio_hooks.knobs.partition import Partition
 from vfio_hooks.plugins import cpus
 from vfio_hooks.plugins.cpus import Options
 from vfio_hooks.record import replace

@@ -13,8 +13,11 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
-from vfio_hooks.knobs import Announced, LentPower, Module, PciDriver, PciReturn
-from vfio_hooks.knobs.pci_driver import Binding
+from vfio_hooks.knobs.announced import Announced
+from vfio_hooks.knobs.lent_power import LentPower
+from vfio_hooks.knobs.module import Module
+from vfio_hooks.knobs.pci_driver import Binding, PciDriver
+from vfio_hooks.knobs.pci_return import PciReturn
 from vfio_hooks.plugins import pci
 from vfio_hooks.plugins.pci import Options
 from vfio_hooks.sharing import Exclusive, Once, Override

@@ -12,7 +12,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host.accounts import Account, account, obstacle
-from vfio_hooks.knobs import Transient
+from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.plugins.process import Options, plan
 from vfio_hooks.steps import Step
 

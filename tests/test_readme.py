@@ -10,7 +10,8 @@ import pytest
 from vfio_hooks import __version__
 from vfio_hooks.cli import parser
 from vfio_hooks.config import examine
-from vfio_hooks.knobs import KINDS, PciDriver
+from vfio_hooks.knobs import KINDS
+from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.plugins import BUILT_IN
 from vfio_hooks.steps import Step
 

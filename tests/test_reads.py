@@ -22,7 +22,8 @@ from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.in_use import holders, stuck_writer, writer_name
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.host.view import View
-from vfio_hooks.knobs import File, IrqAffinity
+from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import until

@@ -13,7 +13,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.event import Event
 from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import File
+from vfio_hooks.knobs.file import File
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 

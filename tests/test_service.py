@@ -12,7 +12,8 @@ from vfio_hooks.engine.plan import Change
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
-from vfio_hooks.knobs import Command, Transient
+from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.plugins import inhibit, service
 from vfio_hooks.steps import Step
 

@@ -21,8 +21,9 @@ from vfio_hooks.host import Host, WritableHost, in_use
 from vfio_hooks.host.framebuffer import firmware_framebuffers
 from vfio_hooks.host.in_use import Holder
 from vfio_hooks.host.modules import stack
-from vfio_hooks.knobs import Console, Freed, Module
-from vfio_hooks.knobs.not_in_use import FREE
+from vfio_hooks.knobs.console import Console
+from vfio_hooks.knobs.module import Module
+from vfio_hooks.knobs.not_in_use import FREE, Freed
 from vfio_hooks.plugins import session
 from vfio_hooks.plugins.session import Options
 from vfio_hooks.sharing import Exclusive

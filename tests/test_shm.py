@@ -21,7 +21,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import WritableHost
 from vfio_hooks.host.shared_memory import Access, Shared
-from vfio_hooks.knobs import SharedFile
+from vfio_hooks.knobs.shared_file import SharedFile
 from vfio_hooks.plugins.shm import Options, notes, plan
 from vfio_hooks.record import replace
 from vfio_hooks.sharing import Override

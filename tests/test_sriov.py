@@ -22,7 +22,8 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host.sriov import Vf, find_pf, users, vf_at
-from vfio_hooks.knobs import VfCount, VfSetting
+from vfio_hooks.knobs.vf_count import VfCount
+from vfio_hooks.knobs.vf_setting import VfSetting
 from vfio_hooks.plugins import pci
 from vfio_hooks.plugins.sriov import Options, notes, plan
 from vfio_hooks.sharing import AtLeast, target

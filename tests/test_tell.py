@@ -6,7 +6,7 @@ from tests.fakes.kernel import Kernel, Lines
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
-from vfio_hooks.knobs import File
+from vfio_hooks.knobs.file import File
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step

@@ -12,7 +12,11 @@ from tests.fakes.kernel import Kernel, Lines, a_host
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
-from vfio_hooks.knobs import CpuMask, File, Frequency, Governor, IrqAffinity, Knob
+from vfio_hooks.knobs import Knob
+from vfio_hooks.knobs.file import CpuMask, File
+from vfio_hooks.knobs.frequency import Frequency
+from vfio_hooks.knobs.governor import Governor
+from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.sharing import Override, Share, Subtract
 from vfio_hooks.steps import Step
 

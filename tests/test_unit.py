@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.kernel import Kernel
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import Unit
+from vfio_hooks.knobs.unit import Unit
 
 NAME = "gdm.service"
 KNOB = Unit(NAME, seconds=0.2)

@@ -17,7 +17,7 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, usb
-from vfio_hooks.knobs import UsbDriver
+from vfio_hooks.knobs.usb_driver import UsbDriver
 from vfio_hooks.plugins.usb import Options, plan
 from vfio_hooks.steps import Step
 

@@ -18,7 +18,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, uevents
 from vfio_hooks.host.usb import Device
-from vfio_hooks.knobs import Command
+from vfio_hooks.knobs.command import Command
 from vfio_hooks.plugins.usb import Options, plan
 from vfio_hooks.services import hostdevs
 from vfio_hooks.services.hostdevs import Hostdevs, numbered, wanted

@@ -9,7 +9,10 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.plan import Own, own_value
 from vfio_hooks.engine.value import Value
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import File, Knob, Pages, PciDriver
+from vfio_hooks.knobs import Knob
+from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.pages import Pages
+from vfio_hooks.knobs.pci_driver import PciDriver
 from vfio_hooks.sharing import Add, Exclusive, Override, Share
 from vfio_hooks.steps import Step
 

@@ -12,7 +12,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host.memory import NODES
-from vfio_hooks.knobs import Command
+from vfio_hooks.knobs.command import Command
 from vfio_hooks.plugins import verify as verify_plugin
 from vfio_hooks.sharing import Run
 from vfio_hooks.verify import verify

@@ -23,7 +23,7 @@ from tests.bench.scale import build, put
 from tests.hosttree import add_pci, domain_xml, gpu_host
 from tests.sealed import CHECKOUT, Sealed
 from vfio_hooks.engine.state import StateFolder
-from vfio_hooks.knobs import File
+from vfio_hooks.knobs.file import File
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 

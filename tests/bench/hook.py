@@ -20,7 +20,7 @@ from tests.bench.scale import build, put
 from tests.hosttree import domain_xml, gpu_host
 from vfio_hooks.engine.disk import Disk
 from vfio_hooks.engine.journal import Journal
-from vfio_hooks.knobs import File
+from vfio_hooks.knobs.file import File
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 

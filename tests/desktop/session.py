@@ -15,7 +15,7 @@ from tests.vm.process import VmError, last_line, poll
 from vfio_hooks import commands
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import WritableHost
-from vfio_hooks.knobs import DisplayLayout
+from vfio_hooks.knobs.display_layout import DisplayLayout
 from vfio_hooks.layouts import load
 
 RUNTIME = "/run/user/1000"

@@ -51,8 +51,8 @@ from vfio_hooks.host.pci import passed_displays
 from vfio_hooks.host.pci_traits import traits
 from vfio_hooks.host.sessions import Session, choose, environment
 from vfio_hooks.host.udev import announced_cards
-from vfio_hooks.knobs import Announced, DisplayLayout
-from vfio_hooks.knobs.announced import WITHDRAWN
+from vfio_hooks.knobs.announced import WITHDRAWN, Announced
+from vfio_hooks.knobs.display_layout import DisplayLayout
 from vfio_hooks.layouts import SUPPORTED, back_ends_for
 from vfio_hooks.layouts.arrange import arrange, check_wish
 from vfio_hooks.layouts.cards import is_on_first_card, outputs_on

@@ -20,8 +20,11 @@ from vfio_hooks.host.cpu import CPUS, online
 from vfio_hooks.host.cpufreq import FOLDER, Policy, boost_switch, policies
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.modules import is_known
-from vfio_hooks.knobs import EnergyPreference, File, Frequency, Governor, Module
-from vfio_hooks.knobs.module import LOADED
+from vfio_hooks.knobs.energy import EnergyPreference
+from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.frequency import Frequency
+from vfio_hooks.knobs.governor import Governor
+from vfio_hooks.knobs.module import LOADED, Module
 from vfio_hooks.plugins.pinning import SAID
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override

@@ -19,7 +19,9 @@ from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host import pci as host_pci
 from vfio_hooks.host.pci import DEVICES, Function, bar_sizes, is_for_guests, passed_displays
-from vfio_hooks.knobs import BarSize, File, PciReturn
+from vfio_hooks.knobs.bar_size import BarSize
+from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.pci_return import PciReturn
 from vfio_hooks.record import field, record
 from vfio_hooks.services import argv, pidfile
 from vfio_hooks.services.service import service

@@ -25,7 +25,7 @@ from vfio_hooks.host import memory as host_memory
 from vfio_hooks.host.cpu import Node, nodes
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.host.memory import Pool, amount, pool
-from vfio_hooks.knobs import Pages
+from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Add
 from vfio_hooks.steps import Step

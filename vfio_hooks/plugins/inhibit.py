@@ -13,7 +13,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import Gone, HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, units
-from vfio_hooks.knobs import Transient
+from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.record import record
 from vfio_hooks.services import lifetime
 from vfio_hooks.sharing import Override

@@ -27,7 +27,8 @@ from vfio_hooks.event import Event
 from vfio_hooks.host import Host, irq
 from vfio_hooks.host.cpu import Node, nearest_first, nodes, online, possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.knobs import IrqAffinity, IrqBalance, IrqDefault
+from vfio_hooks.knobs.irq import IrqAffinity, IrqDefault
+from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.plugins.pinning import SAID, Pin, kept, own_cpus
 from vfio_hooks.record import record
 from vfio_hooks.services import argv, pidfile

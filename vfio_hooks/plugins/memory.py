@@ -16,7 +16,9 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import File, Trigger, Watchdog
+from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.trigger import Trigger
+from vfio_hooks.knobs.watchdog import Watchdog
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step

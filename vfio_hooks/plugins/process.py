@@ -31,7 +31,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.accounts import Account, account, obstacle
 from vfio_hooks.host.sessions import Session, choose, environment, graphical
 from vfio_hooks.host.unit_syntax import quote, unit_name
-from vfio_hooks.knobs import Transient
+from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step

@@ -21,8 +21,8 @@ from typing import Literal
 from vfio_hooks.domain import Domain
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, units
-from vfio_hooks.knobs import Command, Unit
-from vfio_hooks.knobs.unit import ACTIVE, INACTIVE
+from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.unit import ACTIVE, INACTIVE, Unit
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Override, Run
 from vfio_hooks.steps import Step

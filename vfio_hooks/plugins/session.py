@@ -35,12 +35,12 @@ from vfio_hooks.host.console import can_be_bound_again, framebuffer_switches
 from vfio_hooks.host.framebuffer import firmware_framebuffers
 from vfio_hooks.host.pci import Function, is_for_guests, kept_displays, passed_displays
 from vfio_hooks.host.units import DISPLAY_MANAGER, is_installed
-from vfio_hooks.knobs import Console, Freed, Module, PlatformDriver, Unit
 from vfio_hooks.knobs.base import NO_DRIVER
-from vfio_hooks.knobs.console import UNBOUND
-from vfio_hooks.knobs.module import ABSENT
-from vfio_hooks.knobs.not_in_use import FREE
-from vfio_hooks.knobs.unit import ACTIVE, INACTIVE
+from vfio_hooks.knobs.console import UNBOUND, Console
+from vfio_hooks.knobs.module import ABSENT, Module
+from vfio_hooks.knobs.not_in_use import FREE, Freed
+from vfio_hooks.knobs.platform_driver import PlatformDriver
+from vfio_hooks.knobs.unit import ACTIVE, INACTIVE, Unit
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive, Once, Override
 from vfio_hooks.steps import Step

@@ -32,9 +32,8 @@ from vfio_hooks.host.accounts import account, group_id, primary_group, user_name
 from vfio_hooks.host.memory import amount
 from vfio_hooks.host.modules import is_known
 from vfio_hooks.host.shared_memory import Access, Shared
-from vfio_hooks.knobs import Module, SharedFile
-from vfio_hooks.knobs.module import LOADED
-from vfio_hooks.knobs.shared_file import shown
+from vfio_hooks.knobs.module import LOADED, Module
+from vfio_hooks.knobs.shared_file import SharedFile, shown
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step

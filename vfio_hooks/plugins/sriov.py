@@ -35,8 +35,9 @@ from vfio_hooks.host import sriov as host_sriov
 from vfio_hooks.host.network import is_vf_pool
 from vfio_hooks.host.pci import DEVICES
 from vfio_hooks.host.sriov import Vf
-from vfio_hooks.knobs import VfCount, VfSetting
 from vfio_hooks.knobs import vf_setting as attributes
+from vfio_hooks.knobs.vf_count import VfCount
+from vfio_hooks.knobs.vf_setting import VfSetting
 from vfio_hooks.record import record
 from vfio_hooks.sharing import AtLeast, Exclusive
 from vfio_hooks.steps import Step

@@ -42,8 +42,8 @@ from vfio_hooks.host.usb import (
     devices,
     interfaces,
 )
-from vfio_hooks.knobs import UsbDriver
 from vfio_hooks.knobs.base import NO_DRIVER
+from vfio_hooks.knobs.usb_driver import UsbDriver
 from vfio_hooks.record import record
 from vfio_hooks.services import argv, pidfile
 from vfio_hooks.services.service import service

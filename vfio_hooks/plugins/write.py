@@ -21,7 +21,8 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import File, Trigger
+from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.trigger import Trigger
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vfio_hooks.knobs import Command
+from vfio_hooks.knobs.command import Command
 
 
 def service(

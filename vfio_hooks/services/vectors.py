@@ -20,7 +20,8 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.host import WritableHost, irq
 from vfio_hooks.host.cpulist import format_list, parse_list
-from vfio_hooks.knobs import IrqAffinity, IrqBalance
+from vfio_hooks.knobs.irq import IrqAffinity
+from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.record import replace
 from vfio_hooks.services import open_process

@@ -31,16 +31,13 @@ from vfio_hooks.host import Host, kthread
 from vfio_hooks.host.cgroup import ROOT, V1, groups_beside_units, host_groups, host_units, layout
 from vfio_hooks.host.cpu import online, possible
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
-from vfio_hooks.knobs import (
-    AllowedCpus,
-    Controller,
-    CpuMask,
-    GroupCpus,
-    HostTasks,
-    Knob,
-    ThreadAffinity,
-)
-from vfio_hooks.knobs.controller import ON
+from vfio_hooks.knobs import Knob
+from vfio_hooks.knobs.allowed_cpus import AllowedCpus
+from vfio_hooks.knobs.controller import ON, Controller
+from vfio_hooks.knobs.file import CpuMask
+from vfio_hooks.knobs.group_cpus import GroupCpus
+from vfio_hooks.knobs.host_tasks import HostTasks
+from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.plugins.cpus import partition
 from vfio_hooks.plugins.pinning import SAID, Pin, own_cpus
 from vfio_hooks.record import record

@@ -13,8 +13,8 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host.boot import release
 from vfio_hooks.host.cgroup import MACHINES, ROOT, layout
 from vfio_hooks.host.cpulist import format_list
-from vfio_hooks.knobs import CpuMask, Partition
-from vfio_hooks.knobs.partition import MEMBER
+from vfio_hooks.knobs.file import CpuMask
+from vfio_hooks.knobs.partition import MEMBER, Partition
 from vfio_hooks.services import pidfile
 from vfio_hooks.sharing import Include, Override
 from vfio_hooks.steps import Step

@@ -35,19 +35,14 @@ from vfio_hooks.host.network import is_vf_pool
 from vfio_hooks.host.pci import Function, is_for_guests
 from vfio_hooks.host.sriov import vf_at
 from vfio_hooks.host.udev import announced_cards
-from vfio_hooks.knobs import (
-    Announced,
-    BootPicture,
-    LentPower,
-    Module,
-    PciDriver,
-    PlatformDriver,
-    VfCount,
-)
-from vfio_hooks.knobs.announced import WITHDRAWN
+from vfio_hooks.knobs.announced import WITHDRAWN, Announced
 from vfio_hooks.knobs.base import NO_DRIVER
-from vfio_hooks.knobs.module import LOADED
-from vfio_hooks.knobs.pci_driver import Binding
+from vfio_hooks.knobs.boot_picture import BootPicture
+from vfio_hooks.knobs.lent_power import LentPower
+from vfio_hooks.knobs.module import LOADED, Module
+from vfio_hooks.knobs.pci_driver import Binding, PciDriver
+from vfio_hooks.knobs.platform_driver import PlatformDriver
+from vfio_hooks.knobs.vf_count import VfCount
 from vfio_hooks.plugins.pci import familiar, lent_pf
 from vfio_hooks.record import field, record
 from vfio_hooks.sharing import Exclusive, Once, Override

@@ -10,7 +10,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.pci import Function, is_for_guests
 from vfio_hooks.host.sriov import users, vfs
-from vfio_hooks.knobs import VfCount
+from vfio_hooks.knobs.vf_count import VfCount
 from vfio_hooks.sharing import Exclusive
 from vfio_hooks.steps import Step
 
