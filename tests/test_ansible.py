@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from tests.sealed import can_seal
 from tests.test_channels import COPY
 from tests.test_package import build
+from tests.tools import installed
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSIBLE = ROOT / "packaging/ansible"
@@ -52,15 +52,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def tools() -> Path:
     """The folder with Ansible's programs."""
-    cache = Path(os.environ.get("VFIO_HOOKS_CACHE") or Path.home() / ".cache/vfio-hooks")
-    venv = cache / re.sub(r"[^\w.-]+", "-", "-".join(TOOLS))
-    if not (venv / "bin/ansible-lint").exists():
-        subprocess.run(
-            [sys.executable, "-m", "venv", "--clear", str(venv)], check=True, timeout=300
-        )
-        pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet", "--no-input"]
-        subprocess.run([*pip, *TOOLS], check=True, timeout=600)
-    return venv / "bin"
+    return installed(*TOOLS)
 
 
 def test_ansible_lint_has_nothing_to_say(tools: Path, tmp_path: Path) -> None:
