@@ -71,6 +71,22 @@ OVERRIDE: Edits = (
         "value='-cpu'/><qemu:arg value='host,hv_relaxed'/></qemu:commandline></domain>",
     ),
 )
+
+
+def qemu(text: str, space: str = "http://libvirt.org/schemas/domain/qemu/1.0") -> Edits:
+    """Elements of QEMU's namespace at the end of the domain."""
+    return (("</domain>", f"{text}</domain>"), ("<domain ", f"<domain xmlns:qemu='{space}' "))
+
+
+def overriding(alias: str) -> Edits:
+    return qemu(f"<qemu:override><qemu:device alias='{alias}'/></qemu:override>")
+
+
+def arguments(*words: str) -> Edits:
+    given = "".join(f"<qemu:arg value='{one}'/>" for one in words)
+    return qemu(f"<qemu:commandline>{given}</qemu:commandline>")
+
+
 MACOS: Edits = (
     ("http://microsoft.com/win/11", "http://apple.com/macos/13"),
     (r"/<hyperv(?s:.)*?</hyperv>/", ""),
@@ -261,6 +277,11 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ),
     ("machine-ioapic", (*line("<ioapic"), ("machine='q35'", "machine='pc-q35-4.0'")), None),
     ("machine-tpm", TPM, None),
+    ("argument-set", arguments("-set", "device.hostdev0.x-igd-opregion=on"), None),
+    ("override-unused", overriding("hostdev9"), None),
+    ("override-unused", overriding("ua-gpu"), None),
+    ("qemu-elements-dropped", qemu("<qemu:override/>", "http://libvirt.org/schemas/qemu/1.1"), None),
+    ("qemu-elements-dropped", (("<devices>", "<devices><commandline/>"),), None),
     ("cpu-override", OVERRIDE, None),
     ("cpu-hypervisor-off", NO_BIT, None),
     ("cpu-x2apic-off", add("cpu", "<feature policy='disable' name='x2apic'/>"), None),
@@ -518,6 +539,16 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         frozenset(),
     ),
     ("cpu-override", (("</domain>", "<!-- -cpu host --></domain>"),), None, frozenset()),
+    *(
+        ("argument-set", arguments(*words), None, frozenset[str]())
+        for words in (
+            ("-set", "drive.disk0.cache=none"),
+            ("-device", "vfio-pci,id=mine", "-set", "device.mine.x-vga=on"),
+        )
+    ),
+    ("override-unused", overriding("hostdev0"), None, frozenset()),
+    ("override-unused", overriding("video0"), None, frozenset()),
+    ("qemu-elements-dropped", overriding("hostdev0"), None, frozenset()),
     # Where Windows does not see <hyperv>, that is all there is to say.
     *(
         (name, (*edits, *more), None, frozenset[str]())

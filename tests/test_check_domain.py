@@ -16,6 +16,7 @@ from tests.defects import (
     Change,
     Edits,
     add,
+    arguments,
     edited,
     line,
     other,
@@ -23,6 +24,7 @@ from tests.defects import (
 )
 from tests.hosttree import add_pci, guides_host
 from vfio_hooks.check import examine, rules
+from vfio_hooks.check.domain.kind import hides_hypervisor
 from vfio_hooks.check.rule import Area, Guest, Patient, Rule, Seen
 from vfio_hooks.cli.domains import captured
 from vfio_hooks.domain import parse
@@ -106,6 +108,26 @@ def test_every_rule_has_its_defect() -> None:
     of_tables |= {"machine-type-gone", "machine-type-old", "card-in-use"}
     assert {one[0] for one in DEFECTS} | of_tables == {rule.name for rule in OURS}
     assert {one[0] for one in SILENT} <= {rule.name for rule in OURS}
+
+
+@pytest.mark.parametrize(
+    ("words", "is_hidden"),
+    [
+        ("", False),
+        ("hypervisor=off", True),
+        ("hypervisor=off,hypervisor=on", False),
+        ("hypervisor=on,hypervisor=off", True),
+        ("hypervisor=on,-hypervisor", True),
+        ("-hypervisor,hypervisor=on", True),
+        ("+hypervisor,hypervisor=off", False),
+        ("-hypervisor,+hypervisor", True),
+        ("+hypervisor,-hypervisor", True),
+    ],
+)
+def test_words_of_cpu_count_as_qemu_counts_them(words: str, is_hidden: bool) -> None:
+    """As the property of the CPU was read in QEMU 10.0.13."""
+    xml = edited(arguments("-cpu", f"host,{words}")).encode()
+    assert hides_hypervisor(Guest(parse(xml), element(xml))) is is_hidden
 
 
 def test_of_another_hypervisors_domain_only_that_is_said(host: Path) -> None:

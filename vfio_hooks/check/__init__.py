@@ -26,6 +26,7 @@ MODULES = (
     *(
         "domain.machine",
         "domain.qemu",
+        "domain.commandline",
         "domain.model",
         "domain.cores",
         "domain.placement",
@@ -51,7 +52,7 @@ FIRST_RANK = tuple(
     cpu-topology cpu-topoext hyperv-off clock-hyperv pins-none pins-all pins-twice pins-siblings
     pins-isolated pins-realtime pins-emulator node-pins node-memory pci-behind-bridge pci-root-bus
     device-function-left disk-unstable-name disk-cache-unsafe disk-bus iothreads-unused
-    memory-balloon machine-q35 machine-tpm
+    memory-balloon machine-q35 machine-tpm argument-set
     """.split()
 )
 """What is always told where it is there: it keeps the VM from starting, loses data, or costs most

@@ -82,7 +82,17 @@ def hides_hypervisor(guest: Guest) -> bool:
     given = own_cpu(guest)
     if given is None:
         return policy(guest, "hypervisor") in OFF
-    return bool({"-hypervisor", "hypervisor=off"} & set(given.split(",")))
+    return not _last_word(given.split(",")[1:], "hypervisor")
+
+
+def _last_word(given: list[str], feature: str) -> bool:
+    """Whether a feature is on after the words behind -cpu's model. QEMU applies "feature=on|off"
+    in their order, then every "+feature", then every "-feature" (target/i386/cpu.c)."""
+    if f"-{feature}" in given:
+        return False
+    known = {f"{feature}=on": True, feature: True, f"{feature}=off": False}
+    states = [known[word] for word in given if word in known]
+    return f"+{feature}" in given or (states[-1] if states else True)
 
 
 def sees_lights(guest: Guest) -> bool:
