@@ -280,7 +280,11 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ("argument-set", arguments("-set", "device.hostdev0.x-igd-opregion=on"), None),
     ("override-unused", overriding("hostdev9"), None),
     ("override-unused", overriding("ua-gpu"), None),
-    ("qemu-elements-dropped", qemu("<qemu:override/>", "http://libvirt.org/schemas/qemu/1.1"), None),
+    (
+        "qemu-elements-dropped",
+        qemu("<qemu:override/>", "http://libvirt.org/schemas/qemu/1.1"),
+        None,
+    ),
     ("qemu-elements-dropped", (("<devices>", "<devices><commandline/>"),), None),
     ("cpu-override", OVERRIDE, None),
     ("cpu-hypervisor-off", NO_BIT, None),

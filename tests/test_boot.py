@@ -52,6 +52,19 @@ WRITTEN: dict[str, tuple[Tree, list[tuple[str, str]], list[str]]] = {
         ],
         ["update-initramfs", "update-grub"],
     ),
+    "GRUB with parameters that GRUB would take for its own language": (
+        {
+            **GRUB,
+            "proc/cmdline": 'ro pci=disable_acs_redir=0:1c.0;0:1c.4 memmap=8G$32G dyndbg="a; $b"',
+        },
+        [
+            (
+                "etc/grub.d/42_vfio-hooks",
+                "'ro pci=disable_acs_redir=0:1c.0\\;0:1c.4 memmap=8G\\$32G dyndbg=\"a; \\$b\"'\n",
+            )
+        ],
+        ["update-grub"],
+    ),
     "systemd-boot": (
         {**UPDATE, "boot/loader/entries/arch.conf": ENTRY},
         [

@@ -72,10 +72,21 @@ def _grub_entry(host: Host) -> str:
         "folder=$(make_system_path_relative_to_its_root /boot)\n"
         "echo \"menuentry 'As before vfio-hooks boot' --id vfio-hooks-before {\"\n"
         'prepare_grub_to_access_device "$device"\n'
-        f'echo "linux $folder/vmlinuz-$release "{shlex.quote(own_line(host))}\n'
+        f'echo "linux $folder/vmlinuz-$release "{shlex.quote(_for_grub(own_line(host)))}\n'
         '[ ! -e "/boot/initrd.img-$release" ] || echo "initrd $folder/initrd.img-$release"\n'
         'echo "}"\n'
     )
+
+
+def _for_grub(line: str) -> str:
+    """A command line as GRUB has to read it. In a parameter such as pci=disable_acs_redir=A;B the
+    ";" would end GRUB's own command; 10_linux of GRUB writes it as it is."""
+    return re.sub(r"\"[^\"]*\"|[;&|<>{}$'\\]", _escaped, line)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    text = found[0]
+    return text.replace("$", "\\$") if text.startswith('"') else f"\\{text}"
 
 
 def _kernel_install(host: Host, parameters: Sequence[str]) -> Work:
