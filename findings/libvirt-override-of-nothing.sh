@@ -17,25 +17,22 @@ libvirt_11
 right=http://libvirt.org/schemas/domain/qemu/1.0
 override() {
     echo "<qemu:override xmlns:qemu='$1'><qemu:device alias='$2'><qemu:frontend>
-        <qemu:property name='rombar' type='unsigned' value='0'/>
+        <qemu:property name='free-page-hint' type='bool' value='true'/>
         </qemu:frontend></qemu:device></qemu:override>"
 }
-card="<hostdev mode='subsystem' type='pci' managed='yes'><source>
-    <address domain='0' bus='1' slot='0' function='0'/></source></hostdev>"
-
 # native NAMESPACE ALIAS: how often QEMU is given the property.
 native() {
-    domain_xml "<vcpu>2</vcpu>" "$(override "$1" "$2")" "$card" >"$root/tmp/vm.xml"
-    virsh_here 'domxml-to-native qemu-argv /tmp/vm.xml' | grep -o '"rombar":0' | wc -l
+    domain_xml "<vcpu>2</vcpu>" "$(override "$1" "$2")" "<memballoon model='virtio'/>" >"$root/tmp/vm.xml"
+    virsh_here 'domxml-to-native qemu-argv /tmp/vm.xml' | grep -o '"free-page-hint":true' | wc -l
 }
-expect "for hostdev0, the first one" 1 "$(native $right hostdev0)"
-expect "for hostdev1, which is not there" 0 "$(native $right hostdev1)"
+expect "for balloon0, the first one" 1 "$(native $right balloon0)"
+expect "for balloon1, which is not there" 0 "$(native $right balloon1)"
 
 # kept NAMESPACE DEVICES: whether the element is still in the defined XML.
 kept() {
     defined "<vcpu>2</vcpu>" "$1" "$2" | grep -c '<qemu:override\|error:' || true
 }
-expect "the right namespace" 1 "$(kept "$(override $right hostdev1)" "")"
-expect "the address with 1.1" 0 "$(kept "$(override ${right/1.0/1.1} hostdev1)" "")"
-expect "inside of <devices>" 0 "$(kept "" "$(override $right hostdev1)")"
+expect "the right namespace" 1 "$(kept "$(override $right balloon1)" "")"
+expect "the address with 1.1" 0 "$(kept "$(override ${right/1.0/1.1} balloon1)" "")"
+expect "inside of <devices>" 0 "$(kept "" "$(override $right balloon1)")"
 found

@@ -7,12 +7,12 @@
 #          the same parent, written another way, is another device. `mdevctl start` then says "No such file
 #          or directory" and names neither the parent nor the type.
 # Met by:  who takes the parent from lspci, which leaves out 0000:, or from another machine.
-# Seen:    mdevctl 1.4.0 (Debian 1.4.0-1).
+# Seen:    mdevctl 1.4.0 (Debian 1.4.0-2+b1).
 # shellcheck source=findings/debian.bash
 set -euo pipefail
 . "$(dirname "$0")/debian.bash"
 
-debian trixie mdevctl=VERSION base-files bash coreutils
+debian trixie mdevctl=1.4.0-2+b1 base-files bash coreutils
 mkdir -p "$root/etc/mdevctl.d"
 
 define() {
