@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Command
-from vfio_hooks.cli import parser, tree
+from vfio_hooks.cli import metavars, parser, tree
 from vfio_hooks.cli.completion import SHELLS
 from vfio_hooks.plugins import BUILT_IN
 from vfio_hooks.wait import until
@@ -216,3 +216,17 @@ def test_it_needs_no_library(name: str) -> None:
 
 def test_a_shell_that_is_none(command: Command) -> None:
     assert command("completion", "tcsh").code == 2
+
+
+def test_what_a_value_is_does_not_depend_on_its_name() -> None:
+    known = {
+        name: text for name, text in vars(metavars).items() if isinstance(text, metavars.Value)
+    }
+    guessed = [
+        f"{verb.name} {argument.name}"
+        for verb in VERBS
+        for argument in (*verb.options, *verb.positionals)
+        if argument.name in known.values() and argument.kind == "any"
+    ]
+    assert known
+    assert not guessed

@@ -4,6 +4,7 @@ import argparse
 import signal
 
 from vfio_hooks.cli.common import Verbs, add_verb, need_root
+from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.terminal import clean, say
 from vfio_hooks.commands import run as run_command
 from vfio_hooks.engine.state import StateFolder
@@ -31,7 +32,7 @@ def register(verbs: Verbs) -> None:
         description="Tell the watch of [gpu] in vm.toml that the guest is alive.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", help="name of a running VM")
+    parser.add_argument("vm", metavar=VM, help="name of a running VM")
 
 
 def run(arguments: argparse.Namespace) -> int:

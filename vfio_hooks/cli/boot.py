@@ -9,6 +9,7 @@ from vfio_hooks.boot.journal import FILE, applied
 from vfio_hooks.boot.needs import needs
 from vfio_hooks.boot.planning import planned, tools
 from vfio_hooks.boot.writing import apply, revert, steps
+from vfio_hooks.cli import metavars
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths
 from vfio_hooks.cli.domains import defined, from_file
 from vfio_hooks.cli.redefine import ask
@@ -53,13 +54,15 @@ def register(verbs: Verbs) -> None:
     )
     parser.add_argument("what", choices=("show", "apply", "revert"), help="what to do")
     parser.add_argument(
-        "vm", metavar="VM", nargs="?", help="for this VM, beside what is written for others"
+        "vm", metavar=metavars.VM, nargs="?", help="for this VM, beside what is written for others"
     )
     parser.add_argument(
         "--add", metavar="WORD", action="append", default=[], help="a kernel parameter besides"
     )
     parser.add_argument("--yes", action="store_true", help="write without asking")
-    parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
+    parser.add_argument(
+        "--xml", metavar=metavars.FILE, help='the domain\'s XML; "-": standard input'
+    )
     parser.add_argument(
         "--connect", metavar="URI", default=SYSTEM, help="the libvirt to ask (default: %(default)s)"
     )

@@ -6,6 +6,7 @@ from shlex import quote
 from vfio_hooks.cli import findings, fix
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import add_domain, one_domain, sources
+from vfio_hooks.cli.metavars import VM
 from vfio_hooks.errors import HookError
 
 TYPE_CHECKING = False
@@ -48,7 +49,7 @@ def register(verbs: Verbs) -> None:
         "wrong\nor could be better, why it matters, and what to do.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID of a domain")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="name or UUID of a domain")
     add_domain(parser)
     add_paths(parser, "root", "config-dir", "state-dir")
     add_json(parser)

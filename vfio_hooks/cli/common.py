@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from vfio_hooks import HOOKS, STATE
+from vfio_hooks.cli.metavars import DIR, PATH
 from vfio_hooks.config import home
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import is_uuid
@@ -54,7 +55,7 @@ def add_paths(parser: argparse.ArgumentParser, *names: str) -> None:
         default, text = texts[name]
         parser.add_argument(
             f"--{name}",
-            metavar="PATH" if name == "root" else "DIR",
+            metavar=PATH if name == "root" else DIR,
             default=default if name == "root" else None,
             help=f"{text} (default: {default})",
         )

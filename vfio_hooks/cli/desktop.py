@@ -13,6 +13,7 @@ from vfio_hooks.cli.desktop_files import (
     write,
 )
 from vfio_hooks.cli.domains import add_domain, one_domain
+from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import clean, say
 from vfio_hooks.errors import HookError
@@ -43,7 +44,7 @@ def register(verbs: Verbs) -> None:
         "closes\nit, and write the setting that keeps the desktop from opening it.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; optional with --xml")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="name or UUID; optional with --xml")
     add_domain(parser)
     parser.add_argument("--user", metavar="NAME", help="whose desktop, if there are several")
     what = parser.add_mutually_exclusive_group()

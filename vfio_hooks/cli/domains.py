@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from shlex import quote
 
 from vfio_hooks.cli import xml
+from vfio_hooks.cli.metavars import FILE
 from vfio_hooks.cli.terminal import complain
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError, nearest
@@ -29,7 +30,7 @@ class Defined:
 def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--xml",
-        metavar="FILE",
+        metavar=FILE,
         action="append",
         default=[],
         help="a domain's XML instead of libvirt's domains; \"-\": standard input; repeatable",
@@ -39,7 +40,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 def add_domain(parser: argparse.ArgumentParser) -> None:
     """Add --xml and --connect of a verb that is about one domain."""
-    parser.add_argument("--xml", metavar="FILE", help='the domain\'s XML; "-": standard input')
+    parser.add_argument("--xml", metavar=FILE, help='the domain\'s XML; "-": standard input')
     _add_connect(parser)
 
 

@@ -6,6 +6,7 @@ from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.cli import xml
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths
 from vfio_hooks.cli.forecast import forecast, tell
+from vfio_hooks.cli.metavars import OPERATION, SUBOP, VM
 from vfio_hooks.cli.terminal import TerminalLog, clean, say
 from vfio_hooks.config import load
 from vfio_hooks.domain import parse
@@ -34,9 +35,9 @@ def register(verbs: Verbs) -> None:
         description="Do what the hook does at one of libvirt's events, and show it.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", help="name of the VM, as libvirt has it")
-    parser.add_argument("op", metavar="OPERATION", help="prepare, start, started, stopped, release")
-    parser.add_argument("subop", metavar="SUBOP", help="begin or end")
+    parser.add_argument("vm", metavar=VM, help="name of the VM, as libvirt has it")
+    parser.add_argument("op", metavar=OPERATION, help="prepare, start, started, stopped, release")
+    parser.add_argument("subop", metavar=SUBOP, help="begin or end")
     parser.add_argument("extra", metavar="EXTRA", help='"-", or why the VM ended')
     parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
     add_paths(parser, "root", "config-dir", "state-dir")

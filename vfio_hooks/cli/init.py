@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import Defined, add_sources, pick, sources
+from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
 from vfio_hooks.cli.terminal import clean, paint
 from vfio_hooks.cli.trial import beside_scripts, tried
@@ -55,7 +56,7 @@ def register(verbs: Verbs) -> None:
         "the\nCPUs that suit it best.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; optional with one --xml")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="name or UUID; optional with one --xml")
     parser.add_argument(
         "--pins", action="store_true", help="choose CPUs, and write them into the domain"
     )

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from vfio_hooks.cli.common import Verbs, add_verb, need_root
+from vfio_hooks.cli.metavars import DIR
 from vfio_hooks.config.trust import trusted
 from vfio_hooks.errors import HookError
 
@@ -41,7 +42,7 @@ def register(verbs: Verbs) -> None:
         "--yes", action="store_true", help="go on without the lines you added to VFIO-Tools' hook"
     )
     parser.add_argument("--uninstall", action="store_true", help="take it off again")
-    parser.add_argument("--prefix", metavar="DIR", help="in place of /usr/local")
+    parser.add_argument("--prefix", metavar=DIR, help="in place of /usr/local")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from vfio_hooks.cli.common import Verbs, add_json, add_verb
+from vfio_hooks.cli.metavars import FILE, VM
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.log.history import MOST, Line, Past, events, read
@@ -32,7 +33,7 @@ def register(verbs: Verbs) -> None:
         description="Show what the hook did at the last events of a VM, and how long it took.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", help="name of the VM")
+    parser.add_argument("vm", metavar=VM, help="name of the VM")
     parser.add_argument(
         "--since", metavar="TIME", help='as for journalctl: "yesterday", "2026-01-31 18:00"'
     )
@@ -46,7 +47,7 @@ def register(verbs: Verbs) -> None:
     )
     parser.add_argument(
         "--file",
-        metavar="FILE",
+        metavar=FILE,
         help="a file made by `journalctl -o json` to read instead of the journal",
     )
     add_json(parser)

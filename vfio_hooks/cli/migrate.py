@@ -12,6 +12,7 @@ from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import add_domain, one_domain
 from vfio_hooks.cli.forecast import forecast
+from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
 from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, load
@@ -63,7 +64,7 @@ def register(verbs: Verbs) -> None:
         "same.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", help="name of the VM")
+    parser.add_argument("vm", metavar=VM, help="name of the VM")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--write", action="store_true", help="write the vm.toml, and move the scripts away"

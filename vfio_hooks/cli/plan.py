@@ -9,6 +9,7 @@ from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import add_domain, one_domain
 from vfio_hooks.cli.forecast import forecast, tell
+from vfio_hooks.cli.metavars import FACILITIES, VM
 from vfio_hooks.config import VM_FOLDERS, Config, load, managed
 from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.event import Event
@@ -42,10 +43,10 @@ def register(verbs: Verbs) -> None:
         description="Show what would be done to this host when a VM starts.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; optional with --xml")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="name or UUID; optional with --xml")
     add_domain(parser)
     parser.add_argument(
-        "--use", metavar="NAME,…", help="plan with these facilities instead of the vm.toml"
+        "--use", metavar=FACILITIES, help="plan with these facilities instead of the vm.toml"
     )
     add_paths(parser, "root", "config-dir", "state-dir")
     add_json(parser)

@@ -7,6 +7,7 @@ from pathlib import Path
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root
 from vfio_hooks.cli.domains import defined
 from vfio_hooks.cli.likeness import run as in_likeness
+from vfio_hooks.cli.metavars import FILE, VM
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import clean, complain, say
 from vfio_hooks.cli.xml import SYSTEM
@@ -66,7 +67,7 @@ def register(verbs: Verbs) -> None:
         "the host before and after.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID; with --host also a file")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="name or UUID; with --host also a file")
     parser.add_argument(
         "--rounds",
         type=_rounds,
@@ -76,7 +77,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--host", metavar="FILE", help="rehearse in an emulated likeness of the host in a snapshot"
+        "--host", metavar=FILE, help="rehearse in an emulated likeness of the host in a snapshot"
     )
     where.add_argument(
         "--this-host", action="store_true", help="rehearse in an emulated likeness of this host"

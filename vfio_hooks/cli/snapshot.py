@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import FOLDER, add_sources, pick, sources
+from vfio_hooks.cli.metavars import FILE, VM
 from vfio_hooks.cli.terminal import clean, complain, say
 from vfio_hooks.domain import parse
 from vfio_hooks.host import Host
@@ -40,9 +41,9 @@ def register(verbs: Verbs) -> None:
         "anything\nprivate: for a bug report, or to try things on another machine.",
         epilog=_EPILOG,
     )
-    parser.add_argument("file", metavar="FILE", help="the new archive: .tar.xz, .tar.gz or .tar")
+    parser.add_argument("file", metavar=FILE, help="the new archive: .tar.xz, .tar.gz or .tar")
     parser.add_argument(
-        "--vm", metavar="VM", action="append", default=[], help="include this domain; repeatable"
+        "--vm", metavar=VM, action="append", default=[], help="include this domain; repeatable"
     )
     add_sources(parser)
     add_paths(parser, "root")

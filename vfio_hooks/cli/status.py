@@ -9,6 +9,7 @@ from itertools import groupby
 
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths, refuse_mistyped
 from vfio_hooks.cli.folding import common_key, grouped
+from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.domain.files import names
 from vfio_hooks.engine.journal import Claim, Journal, State
@@ -76,7 +77,7 @@ def register(verbs: Verbs) -> None:
         description="Show what vfio-hooks has changed on this host and not undone yet.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name or UUID of one VM")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="name or UUID of one VM")
     add_paths(parser, "root", "state-dir")
     add_json(parser)
 

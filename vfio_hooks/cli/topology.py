@@ -5,6 +5,7 @@ from typing import Any
 
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import add_sources, pick, sources
+from vfio_hooks.cli.metavars import FILE, VM
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host.cpulist import format_list
@@ -36,9 +37,9 @@ def register(verbs: Verbs) -> None:
         "vCPUs, threads and devices on them, and mark what is wrong.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="draw only this VM; otherwise all")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="draw only this VM; otherwise all")
     add_sources(parser)
-    parser.add_argument("--svg", metavar="FILE", help="write the picture as an SVG file")
+    parser.add_argument("--svg", metavar=FILE, help="write the picture as an SVG file")
     add_paths(parser, "root")
     add_json(parser)
 

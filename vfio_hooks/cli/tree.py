@@ -1,12 +1,9 @@
 """The command line as data: what its completions and its manual page are made of."""
 
 import argparse
-from typing import Literal
 
+from vfio_hooks.cli.metavars import Kind, Value
 from vfio_hooks.record import record
-
-Kind = Literal["flag", "any", "words", "list", "file", "folder", "vm"]
-"""What a value is: nothing, anything, one of some words, several of them with commas, ..."""
 
 
 @record
@@ -61,7 +58,7 @@ def _verb(name: str, line: str, parser: argparse.ArgumentParser) -> Verb:
 
 def _argument(action: argparse.Action) -> Argument:
     name = action.metavar if isinstance(action.metavar, str) else action.dest
-    kind, words = _values(name, action)
+    kind, words = _values(action)
     return Argument(
         flags=tuple(action.option_strings),
         name="" if kind == "flag" else name,
@@ -72,23 +69,12 @@ def _argument(action: argparse.Action) -> Argument:
     )
 
 
-def _values(name: str, action: argparse.Action) -> tuple[Kind, tuple[str, ...]]:
-    """What may stand there, told by the name that the help gives it."""
-    from vfio_hooks import ENDING, PLANNED
-    from vfio_hooks.config import usable
-
+def _values(action: argparse.Action) -> tuple[Kind, tuple[str, ...]]:
+    """What may stand there."""
     if action.nargs == 0:
         return "flag", ()
     if action.choices:
         return "words", tuple(map(str, action.choices))
-    if name == "NAME,…":
-        return "list", usable()
-    kinds: dict[str, tuple[Kind, tuple[str, ...]]] = {
-        "VM": ("vm", ()),
-        "FILE": ("file", ()),
-        "PATH": ("file", ()),
-        "DIR": ("folder", ()),
-        "OPERATION": ("words", PLANNED + ENDING),
-        "SUBOP": ("words", ("begin", "end")),
-    }
-    return kinds.get(name, ("any", ()))
+    if isinstance(action.metavar, Value):
+        return action.metavar.kind, action.metavar.words()
+    return "any", ()

@@ -3,6 +3,7 @@
 import argparse
 
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths, refuse_mistyped
+from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.terminal import TerminalLog, clean, say
 from vfio_hooks.domain.files import names, runs
 from vfio_hooks.engine import Engine
@@ -38,7 +39,7 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("vm", metavar="VM", nargs="?", help="name or UUID")
+    which.add_argument("vm", metavar=VM, nargs="?", help="name or UUID")
     which.add_argument("--all", action="store_true", help="undo the changes of all VMs")
     parser.add_argument(
         "--force", action="store_true", help="even while the VM runs; it keeps its PCI devices"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
+from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
 from vfio_hooks.config import HOST_FILE, VM_FOLDERS, examine, examine_defaults, managed
 from vfio_hooks.errors import HookError, nearest, unreadable
@@ -35,7 +36,7 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("vm", metavar="VM", nargs="?", help="check the files of one VM")
+    which.add_argument("vm", metavar=VM, nargs="?", help="check the files of one VM")
     which.add_argument(
         "--all", action="store_true", help="check the files of all VMs (the default)"
     )

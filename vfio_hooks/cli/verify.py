@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, need_root, paths
+from vfio_hooks.cli.metavars import FILE, VM
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -41,7 +42,7 @@ def register(verbs: Verbs) -> None:
         "is, and what else runs on its CPUs or interrupts them.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name of a running VM")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="name of a running VM")
     parser.add_argument(
         "--seconds", type=_seconds, default=5.0, metavar="S", help="how long to watch (default: 5)"
     )
@@ -52,7 +53,7 @@ def register(verbs: Verbs) -> None:
         "the CPUs",
     )
     parser.add_argument(
-        "--svg", metavar="FILE", help="with --trace: write a histogram of these times there"
+        "--svg", metavar=FILE, help="with --trace: write a histogram of these times there"
     )
     parser.add_argument(
         "--compare",

@@ -9,6 +9,7 @@ from time import time
 
 from vfio_hooks.cli import domains, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_verb
+from vfio_hooks.cli.metavars import FILE, VM
 from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -47,10 +48,10 @@ def register(verbs: Verbs) -> None:
         "last start of a VM.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar="VM", nargs="?", help="name of the VM")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="name of the VM")
     parser.add_argument(
         "--file",
-        metavar="FILE",
+        metavar=FILE,
         help='explain the lines of a file, such as what virsh said; "-": standard input',
     )
     add_json(parser)
