@@ -395,14 +395,14 @@ vectors = false
 governor = "performance"
 """
 LOUDER = """
-from vfio_hooks.knobs import Controller, File
+from vfio_hooks.knobs import Console, File
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
 def plan(event, domain, options, host):
     if event.op == "prepare":
         yield Step("louder", File("/knob"), Override(host.read("/knob") + "!"))
-        yield Step("louder", Controller("/group", "cpuset"), Override("on"))
+        yield Step("louder", Console(), Override("unbound"))
 """
 DOMAINS = Path(__file__).parent / "domains"
 
@@ -417,9 +417,10 @@ def test_a_start_that_undoes_the_last_run_first_is_planned_as_if_that_were_done(
 ) -> None:
     command.host = guide_host(tmp_path / "guide")
     (command.manage("good", TABLES).parent / "louder.py").write_text(LOUDER)
-    controllers = command.host / "group/cgroup.subtree_control"
-    controllers.parent.mkdir()
-    controllers.write_text("memory\n")
+    console = command.host / "sys/class/vtconsole/vtcon1"
+    console.mkdir(parents=True, exist_ok=True)
+    (console / "name").write_text("(M) frame buffer device\n")
+    (console / "bind").write_text("1\n")
     (command.host / "knob").write_text("old\n")
     xml = (DOMAINS / "good.xml").read_text()
     if has_other:
@@ -432,7 +433,6 @@ def test_a_start_that_undoes_the_last_run_first_is_planned_as_if_that_were_done(
     assert (first.code, first.err, first.json["notes"]) == (0, "", [])
     assert command.here("hook", "good", "prepare", "begin", "-", stdin=xml).code == 0
     # What libvirt and the kernel do.
-    controllers.write_text("cpuset memory\n")
     (pool,) = command.host.glob("sys/devices/system/node/node1/hugepages/hugepages-2048kB")
     (pool / "free_hugepages").write_text((pool / "nr_hugepages").read_text())
     for address in ("0000:45:00.0", "0000:45:00.1", "0000:07:10.1"):

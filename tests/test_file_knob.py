@@ -33,5 +33,5 @@ def test_a_value_that_the_kernel_spells_otherwise_is_told() -> None:
 
     kernel = Spelling()
     kernel.files["/sys/module/x/parameters/y"] = "N\n"
-    with pytest.raises(HookError, match="the kernel shows 'Y'; give the value as the kernel"):
+    with pytest.raises(HookError, match="the host shows 'Y'; give the value as the kernel"):
         File("/sys/module/x/parameters/y").write(kernel, "1")

@@ -221,7 +221,7 @@ def test_a_frequency_shows_a_moment_after_it_was_written() -> None:
     kernel.files |= a_host().files
     knob = Frequency(f"{FOLDER}/policy0/scaling_min_freq")
     knob.write(kernel, "2800000")
-    with pytest.raises(HookError, match="wrote '3600000', but the kernel shows '2800000'"):
+    with pytest.raises(HookError, match="'3600000' was asked for, but the host shows '2800000'"):
         replace(knob, seconds=0.1).write(kernel, "3600000")
 
 

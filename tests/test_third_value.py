@@ -1,23 +1,28 @@
 """A write that the kernel turns into what nobody asked for is ours all the same: it is put back."""
 
 import copy
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.fakes.cpufreq import FOLDER
 from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
 from tests.fakes.kernel import Kernel, Lines, a_host
+from tests.test_crashes import PLANS
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
+from vfio_hooks.host.shared_memory import Access
 from vfio_hooks.knobs import Knob
+from vfio_hooks.knobs.energy import EnergyPreference
 from vfio_hooks.knobs.file import CpuMask, File
 from vfio_hooks.knobs.frequency import Frequency
 from vfio_hooks.knobs.governor import Governor
 from vfio_hooks.knobs.irq import IrqAffinity
-from vfio_hooks.sharing import Override, Share, Subtract
+from vfio_hooks.sharing import Override, Share, Subtract, is_shared, target
 from vfio_hooks.steps import Step
 
 VM = "00000000-0000-0000-0000-00000000000a"
@@ -25,6 +30,7 @@ DEFAULT = CpuMask("/proc/irq/default_smp_affinity", mask=True)
 INTERVAL = File("/proc/sys/vm/stat_interval")
 LOWEST = Frequency(f"{FOLDER}/policy1/scaling_min_freq", seconds=0)
 GOVERNOR = Governor(f"{FOLDER}/policy0/scaling_governor")
+PREFERENCE = EnergyPreference(f"{FOLDER}/policy2/energy_performance_preference")
 # What is asked for, as it is written, and what the kernel makes of it.
 CASES: list[tuple[Knob, Share, str, str]] = [
     (DEFAULT, Subtract("4-7"), "f", "7"),
@@ -32,6 +38,7 @@ CASES: list[tuple[Knob, Share, str, str]] = [
     (INTERVAL, Override("30"), "30", "29"),
     (LOWEST, Override("2000000"), "2000000", "1900000"),
     (GOVERNOR, Override("performance"), "performance", "powersave"),
+    (PREFERENCE, Override("power"), "power", "balance_power"),
 ]
 cases = pytest.mark.parametrize(
     ("knob", "share", "asked", "became"), CASES, ids=[case[0].kind for case in CASES]
@@ -41,6 +48,50 @@ cases = pytest.mark.parametrize(
 def engine(kernel: Kernel, folder: Path, log: Lines, fate: Fate | None = None) -> Engine:
     disk = MortalDisk(fate) if fate else None
     return Engine(kernel, StateFolder(str(folder), disk), log)
+
+
+class Deaf(Kernel):
+    """A host on which no write or command fails, and none has an effect."""
+
+    def write(self, name: str, text: str) -> None:
+        pass
+
+    def run(self, argv: list[str], seconds: float = 30) -> str:
+        return ""
+
+    def set_affinity(self, pid: int, cpus: Iterable[int]) -> None:
+        pass
+
+    def make_folder(self, name: str) -> None:
+        pass
+
+    def give(self, name: str, access: Access) -> None:
+        pass
+
+
+STEPS = [
+    step
+    for plan in PLANS.values()
+    for step in plan
+    if is_shared(step.share) and not step.awaits and step.knob.is_read_back
+]
+
+
+@pytest.mark.parametrize("kind", sorted({step.knob.kind for step in STEPS}))
+def test_a_write_that_nothing_comes_of_has_failed(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = count()
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), sleep=lambda _: None)
+    monkeypatch.setattr("vfio_hooks.wait.time", clock)
+    kernel = Deaf()
+    kernel.__dict__.update(a_host().__dict__)
+    for step in (one for one in STEPS if one.knob.kind == kind):
+        base = step.knob.read(kernel)
+        wanted = target(base, [step.share])
+        if not step.knob.took(base, wanted, kernel):
+            with pytest.raises(HookError):
+                step.knob.write(kernel, wanted)
 
 
 @cases

@@ -105,7 +105,7 @@ def test_what_cannot_be_written(vms: Direct) -> None:
         ("/sys/module/kernel/parameters/../../../../etc/x", "1", "below /sys or /proc/sys"),
         ("vm.compact_memory", "1", "set once = true"),
         ("vm.swappiness", "900", "Invalid argument"),
-        ("vm.dirty_background_ratio", "0x9", "the kernel shows '9'"),
+        ("vm.dirty_background_ratio", "0x9", "the host shows '9'"),
     ):
         vms.manage(Domain("quiet"), table.format(path, value))
         assert words in vms.start("quiet"), path

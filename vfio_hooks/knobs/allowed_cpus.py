@@ -36,6 +36,8 @@ class AllowedCpus(CpuSetKnob):
     unit: str
     kind = "allowed-cpus"
     atomic = False
+    # What counts is which CPUs the unit's tasks can use.
+    is_read_back = False
     # An undo that was cut off may have left no more than a file that says nothing.
     repeated = True
 
@@ -54,7 +56,7 @@ class AllowedCpus(CpuSetKnob):
         wished = any(map(partial(self._set_in, host), _FOLDERS))
         return format_list(cpus or possible(host)) if wished else ""
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         if value:
             self._set(host, value)
         else:

@@ -46,7 +46,7 @@ class Announced(Knob):
             return "programs are told that it is gone, and close it"
         return "programs may use it" if value == ANNOUNCED else value
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         if value == ANNOUNCED:
             # The driver may have come back only now. Other events may take longer than this one.
             with suppress(HookError):

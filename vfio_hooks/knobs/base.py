@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from itertools import chain
 
+from vfio_hooks.errors import HookError
 from vfio_hooks.record import record
 from vfio_hooks.sharing import known_values, shown
+from vfio_hooks.wait import until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class Knob(ABC):
     more to do than it shows, and writing it twice does no harm."""
     is_brief: ClassVar[bool] = False
     """Whether such a thing ends by itself at any time, so that it is no fault when it is gone."""
+    is_read_back: ClassVar[bool] = True
+    """Whether a write has failed when `read` shows something else after it. Where that would be
+    wrong, what the write has to come to is its own to check."""
     left: ClassVar[str] = "cannot be undone: it stays"
     """What becomes of it where it is done once, for people."""
 
@@ -52,6 +57,16 @@ class Knob(ABC):
     def owner(self) -> str:
         """What a VM is said to have that has this to itself."""
         return self.key
+
+    @property
+    def lag(self) -> float:
+        """How many seconds the host may take to show a write."""
+        return 0
+
+    @property
+    def advice(self) -> str:
+        """What to do where the host shows something else."""
+        return ""
 
     @property
     def told(self) -> str:
@@ -71,11 +86,32 @@ class Knob(ABC):
         """Wait, with a deadline, for whatever has to let go of this before it can be changed, by
         us or by libvirt. Raises HookError naming what does not."""
 
-    @abstractmethod
     def write(self, host: WritableHost, value: str) -> None:
         """Make it so, and return when the host shows it. Raises HookError, whatever the host shows
         then: the engine puts back what it was. Raises Immovable, having changed nothing, where the
         kernel never lets this one be changed."""
+        self._write(host, value)
+        if not self.is_read_back:
+            return
+        now = ""
+
+        def is_taken() -> bool:
+            nonlocal now
+            now = self.read(host)
+            return self.took(now, value, host)
+
+        if not until(is_taken, self.lag):
+            raise HookError(
+                f"{self.key}: {value!r} was asked for, but the host shows {now!r}", self.advice
+            )
+
+    @abstractmethod
+    def _write(self, host: WritableHost, value: str) -> None:
+        """What `write` does before it looks whether the host shows the value."""
+
+    def took(self, live: str, value: str, host: Host) -> bool:
+        """Whether it is `live` right after a write of `value` that did what it should."""
+        return self.same(live, value, host)
 
     def foresee(self, host: Host, value: str) -> Mapping[str, str | None]:
         """What files and links of the host that a plan is made from show when this has `value`, by

@@ -34,7 +34,7 @@ class BootPicture(FunctionKnob):
     def read(self, host: Host) -> str:
         return ", ".join(users_of_memory(host, self.address)) or "none"
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         knob = PciDriver(self.address, self.seconds)
         before = knob.read(host)
         own = Binding.parse(before)

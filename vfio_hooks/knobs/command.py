@@ -28,6 +28,7 @@ class Command(Knob):
     unit: str = ""
     kind = "command"
     atomic = False
+    is_read_back = False
 
     @property
     def key(self) -> str:
@@ -54,5 +55,5 @@ class Command(Knob):
     def read(self, host: Host) -> str:
         return ""
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         host.run(list(self.do if value == DONE else self.undo), self.seconds)

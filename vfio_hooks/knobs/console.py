@@ -36,7 +36,7 @@ class Console(Knob):
         switches = framebuffer_switches(host)
         return BOUND if any(host.maybe(switch) == "1" for switch in switches) else UNBOUND
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         if value == UNBOUND:
             self._unbind(host)
             return

@@ -36,7 +36,7 @@ class Controller(Knob):
     def read(self, host: Host) -> str:
         return ON if self.name in read_file(host, self._file).split() else OFF
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         try:
             host.write(self._file, f"{'+' if value == ON else '-'}{self.name}")
         except OSError as error:

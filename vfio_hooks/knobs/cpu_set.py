@@ -41,8 +41,3 @@ class CpuSetKnob(Knob):
             return True
         cpus = running(host)
         return bool(live and value) and parse_list(live) & cpus == parse_list(value) & cpus
-
-    def confirm(self, host: Host, value: str) -> None:
-        """Raise HookError when the kernel took a write and shows something else."""
-        if not self.same(now := self.read(host), value, host):
-            raise HookError(f"{self.key}: wrote {value!r}, but the kernel shows {now!r}")

@@ -38,6 +38,8 @@ class DisplayLayout(Knob):
     kind = "display-layout"
     # Most servers set one output after the other.
     atomic = False
+    # Outputs and modes that are gone are left out.
+    is_read_back = False
 
     @property
     def key(self) -> str:
@@ -53,7 +55,7 @@ class DisplayLayout(Knob):
         is_relit = bool((now.lit - ours.lit).intersection(self.darkened))
         return now.looks_like(ours) or is_relit
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         layout = Layout.parse(value)
         screen: Screen
 

@@ -6,7 +6,7 @@ import errno
 
 from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.knobs.file import File, confirm
+from vfio_hooks.knobs.file import File
 from vfio_hooks.record import record
 
 
@@ -33,7 +33,7 @@ class EnergyPreference(File):
                 ) from None
         return super().read(host)
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         try:
             host.write(self.path, value)
         except OSError as error:
@@ -45,4 +45,3 @@ class EnergyPreference(File):
             if error.errno in (errno.ENOENT, errno.ENODEV):
                 raise Gone(f"{self.path}: no such file on this host") from None
             raise refused(f"write {value!r}", self.path, error) from None
-        confirm(self.read(host), value, self.path)

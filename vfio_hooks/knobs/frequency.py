@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from vfio_hooks.errors import HookError
-from vfio_hooks.knobs.file import File, write_file
+from vfio_hooks.knobs.file import File
 from vfio_hooks.record import record
-from vfio_hooks.wait import until
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from vfio_hooks.host import WritableHost
 
 
 @record
@@ -20,8 +14,6 @@ class Frequency(File):
     seconds: float = 5
     kind = "frequency"
 
-    def write(self, host: WritableHost, value: str) -> None:
-        write_file(host, self.path, value)
-        if not until(lambda: self.read(host) == value, self.seconds):
-            shown = self.read(host)
-            raise HookError(f"{self.path}: wrote {value!r}, but the kernel shows {shown!r}")
+    @property
+    def lag(self) -> float:
+        return self.seconds

@@ -34,18 +34,19 @@ class Governor(File):
         told = ", ".join(f"{file}={text}" for file, text in found if text)
         return f"{name} ({told})" if told else name
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         before, name = _name(self.read(host)), _name(value)
         # Those that another policy kept meanwhile are not ours to change.
         kept = before != name and self._folder(host, name) is not None
         write_file(host, self.path, name)
-        if (shown := _name(self.read(host))) != name:
-            raise HookError(f"{self.path}: wrote {name!r}, but the kernel shows {shown!r}")
         if not kept:
             self._tune(host, name, dict(re.findall(r"(\w+)=([^,)]*)", value)))
 
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
         return {self.path: _name(value)}
+
+    def took(self, live: str, value: str, host: Host) -> bool:
+        return _name(live) == _name(value)
 
     def same(self, live: str, value: str, host: Host) -> bool:
         return live == value or _name(live) == value

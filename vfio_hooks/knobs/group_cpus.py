@@ -38,10 +38,9 @@ class GroupCpus(CpuSetKnob):
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
         return {self.key: value}
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         if value:
             write_file(host, self.key, value)
-            self.confirm(host, value)
             return
         try:
             host.write(self.key, "\n")
@@ -52,3 +51,7 @@ class GroupCpus(CpuSetKnob):
                 raise refused("empty", self.key, error) from None
             # The kernel lets no set with tasks in it be emptied; one with all CPUs is the same.
             write_file(host, self.key, format_list(possible(host)))
+
+    def took(self, live: str, value: str, host: Host) -> bool:
+        is_all = not value and self.same(live, format_list(possible(host)), host)
+        return is_all or self.same(live, value, host)

@@ -50,7 +50,7 @@ class HostTasks(CpuSetKnob):
         # One that was made and not filled, as we were killed, has no set yet, which is no limit.
         return format_list(parse_list(host.maybe(self.key) or "") or online(host))
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         if value:
             self._take_in(host, value)
         elif host.exists(self._group):
@@ -66,7 +66,6 @@ class HostTasks(CpuSetKnob):
             # Only v1 has it at the top, and takes no task before a group has memory, too.
             write_file(host, f"{self._group}/cpuset.mems", nodes)
         write_file(host, self.key, cpus)
-        self.confirm(host, cpus)
         self._move(host, self.top, self._group)
 
     def _let_go(self, host: WritableHost) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from vfio_hooks.errors import Gone, HookError, Immovable
+from vfio_hooks.errors import Gone, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.cpu import NODES
 from vfio_hooks.host.cpulist import format_list, parse_list, parse_mask
@@ -42,14 +42,11 @@ class IrqAffinity(CpuSetKnob):
         return format_list(parse_list(read_file(host, self.key)))
 
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
-        return {self.key: value}
+        return {self.key: self._goes_to(host, value)}
 
-    def write(self, host: WritableHost, value: str) -> None:
-        there = running(host)
-        # Where none of its CPUs is online the kernel, too, lets it go to all that are.
-        cpus = value if parse_list(value) & there else format_list(there)
+    def _write(self, host: WritableHost, value: str) -> None:
         try:
-            host.write(self.key, cpus)
+            host.write(self.key, self._goes_to(host, value))
         except OSError as error:
             # A managed interrupt (nvme's queues) or a per-CPU one: EIO up to Linux 6.1 and
             # later EPERM.
@@ -66,8 +63,15 @@ class IrqAffinity(CpuSetKnob):
                     "to the host"
                 )
             raise refused(f"move to CPUs {value}", f"IRQ {self.number}", error, hint) from None
-        if not self.same(now := self.read(host), cpus, host):
-            raise HookError(f"IRQ {self.number}: CPUs {cpus} were asked for, but it shows {now}")
+
+    def took(self, live: str, value: str, host: Host) -> bool:
+        return self.same(live, value, host) or self.same(live, self._goes_to(host, value), host)
+
+    def _goes_to(self, host: Host, value: str) -> str:
+        """The CPUs that are asked for: where none of them is online the kernel, too, lets it go to
+        all that are."""
+        there = running(host)
+        return value if parse_list(value) & there else format_list(there)
 
     def begun(self, value: str, host: Host) -> str:
         """The kernel takes the CPUs of the device's NUMA node alone, where any is in the mask."""

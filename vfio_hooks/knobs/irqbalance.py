@@ -36,6 +36,7 @@ class IrqBalance(CpuSetKnob):
     socket: str
     kind = "irqbalance"
     atomic = False
+    is_read_back = False
 
     @property
     def key(self) -> str:
@@ -47,7 +48,7 @@ class IrqBalance(CpuSetKnob):
         asked, _, before = rest.partition(" from ")
         return asked if socket == self.socket and shown in (asked, before) else shown
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         banned = format_list(possible(host) - parse_list(value))
         shown = self._shown(host)
         # Should we die before the second note, the first says that nobody knows what was asked.

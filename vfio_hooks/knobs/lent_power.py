@@ -25,7 +25,7 @@ class LentPower(File):
     def key(self) -> str:
         return f"{self.path}, while lent"
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         # The kernel takes the device's lock for this, as an unbind or probe that hangs has it.
         address = self.path.split("/")[-3]
         if (pid := stuck_writer(host, address)) is not None:
@@ -34,7 +34,7 @@ class LentPower(File):
                 f"{address}",
                 "when that process has ended: vfio-hooks undo --all",
             )
-        super().write(host, value)
+        super()._write(host, value)
 
     def is_back(self, host: Host, base: str) -> bool:
         driver = host.link(f"{self.path.removesuffix('/power/control')}/driver")

@@ -31,6 +31,8 @@ class Module(Knob):
     seconds: float = 30
     options: tuple[str, ...] = ()
     kind = "module"
+    # One that is built into the kernel may have no folder, and modprobe is content.
+    is_read_back = False
 
     @property
     def key(self) -> str:
@@ -39,7 +41,7 @@ class Module(Knob):
     def read(self, host: Host) -> str:
         return LOADED if host.exists(self.key) else ABSENT
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         if value == LOADED:
             host.run(["modprobe", "--", self.name, *self.options])
             self._bind(host)

@@ -31,6 +31,7 @@ class Freed(FunctionKnob):
     end: bool = False
     desktop_stays: bool = False
     kind = "freed"
+    is_read_back = False
     left = "nothing to undo"
 
     @property
@@ -40,7 +41,7 @@ class Freed(FunctionKnob):
     def read(self, host: Host) -> str:
         return ""
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         if self.end:
             for signal in ("TERM", "KILL"):
                 for holder in holders_after(host, self.address, self.seconds / 3):

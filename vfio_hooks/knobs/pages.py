@@ -46,7 +46,7 @@ class Pages(Knob):
         texts = {file: host.maybe(file) for file in files}
         return {file: str(max(0, int(text) - fewer)) for file, text in texts.items() if text}
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         wanted, before = int(value), int(self.read(host))
         had = self._ask(host, wanted)
 

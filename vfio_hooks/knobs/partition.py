@@ -36,11 +36,10 @@ class Partition(Knob):
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
         return {self.key: value}
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         write_file(host, self.key, value)
         shown = read_file(host, self.key)
         if shown != value:
-            write_file(host, self.key, MEMBER)
             raise HookError(
                 f"{self.group}: the kernel does not make it a partition: {shown}",
                 "no other group may have its CPUs; or remove partition from [cpus]",

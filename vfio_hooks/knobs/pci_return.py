@@ -41,7 +41,7 @@ class PciReturn(FunctionKnob):
             return ABSENT
         return host.link(f"{DEVICES}/{self.address}/driver") or NO_DRIVER
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         now = self.read(host)
         if is_for_guests(now) or stuck_writer(host, self.address) is not None:
             raise HookError(f"{self.address}: {now} still has the device", "vfio-hooks status")

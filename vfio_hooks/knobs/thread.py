@@ -9,7 +9,7 @@ from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host, WritableHost, refused
 from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.host.cpu import online, possible
-from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.host.kthread import started
 from vfio_hooks.knobs.cpu_set import CpuSetKnob, loses_offline
 from vfio_hooks.knobs.file import read_file
@@ -70,18 +70,23 @@ class ThreadAffinity(CpuSetKnob):
         # all CPUs that are in none: also one that had those of its node.
         return (host.maybe(f"{ROOT}/cpuset.cpus.effective") or format_list(possible(host)),)
 
-    def write(self, host: WritableHost, value: str) -> None:
-        cpus = parse_list(value)
-        if not cpus & online(host):
-            # The kernel, too, gives a thread all CPUs when the last of its own goes.
-            cpus = possible(host)
+    def _write(self, host: WritableHost, value: str) -> None:
         try:
-            host.set_affinity(self.pid, cpus)
+            host.set_affinity(self.pid, self._runs_on(host, value))
         except OSError as error:
             if error.errno == errno.ESRCH:
                 raise Gone(f"thread {self.pid} ({self.name}) has ended") from None
             if error.errno == errno.EINVAL:
                 raise Immovable(f"thread {self.name} is bound by the kernel, so it stays") from None
             raise refused(f"move to CPUs {value}", f"thread {self.name}", error) from None
-        if not self.same(now := self.read(host), format_list(cpus), host):
-            raise HookError(f"thread {self.name}: CPUs {value} were asked for, but it shows {now}")
+
+    def took(self, live: str, value: str, host: Host) -> bool:
+        if self.same(live, value, host):
+            return True
+        return self.same(live, format_list(self._runs_on(host, value)), host)
+
+    def _runs_on(self, host: Host, value: str) -> CpuSet:
+        """The CPUs that are asked for: the kernel, too, gives a thread all when the last of its own
+        goes."""
+        cpus = parse_list(value)
+        return cpus if cpus & online(host) else possible(host)

@@ -31,6 +31,8 @@ class Transient(Knob):
     seconds: float = 10
     title: str = ""
     kind = "transient-unit"
+    # A program may have done its work and ended by now.
+    is_read_back = False
 
     @property
     def key(self) -> str:
@@ -53,7 +55,7 @@ class Transient(Knob):
         except Gone:
             return False
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         if value == ABSENT:
             self._stop(host)
         else:

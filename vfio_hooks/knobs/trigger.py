@@ -17,6 +17,7 @@ class Trigger(Knob):
 
     path: str
     kind = "trigger"
+    is_read_back = False
 
     @property
     def key(self) -> str:
@@ -25,5 +26,5 @@ class Trigger(Knob):
     def read(self, host: Host) -> str:
         return ""
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         write_file(host, self.path, value)

@@ -10,7 +10,6 @@ from vfio_hooks.host.in_use import writer_name
 from vfio_hooks.host.usb import DEVICES, DRIVERS, find
 from vfio_hooks.knobs.base import NO_DRIVER, Knob
 from vfio_hooks.record import record
-from vfio_hooks.wait import until
 
 
 @record
@@ -44,7 +43,7 @@ class UsbDriver(Knob):
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
         return {self.key: None if value == NO_DRIVER else value}
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         name = self._name(host)
         now = self.read(host)
         if now not in (NO_DRIVER, value):
@@ -53,10 +52,10 @@ class UsbDriver(Knob):
             if not host.exists(f"{DRIVERS}/{value}"):
                 self._load(host, name, value)
             self._tell(host, f"{DRIVERS}/{value}/bind", name)
-        if not until(lambda: self.read(host) == value, self.seconds):
-            raise HookError(
-                f"USB {name}: {value} was asked for, but the kernel shows {self.read(host)}"
-            )
+
+    @property
+    def lag(self) -> float:
+        return self.seconds
 
     def _name(self, host: Host) -> str:
         device = find(host, self.path, self.ids, self.serial, self.place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vfio_hooks.knobs.file import File, confirm, write_file
+from vfio_hooks.knobs.file import File, write_file
 from vfio_hooks.record import record
 
 TYPE_CHECKING = False
@@ -23,8 +23,7 @@ class Watchdog(File):
 
     kind = "watchdog"
 
-    def write(self, host: WritableHost, value: str) -> None:
+    def _write(self, host: WritableHost, value: str) -> None:
         if value == "1":
             write_file(host, BOTH, "1")
         write_file(host, self.path, value)
-        confirm(self.read(host), value, self.path)
