@@ -4,6 +4,12 @@ __version__ = "0.2.0"
 
 HOOKS = "/etc/libvirt/hooks"
 """Where libvirt looks for hooks; the configuration is beside them."""
+VM_FOLDERS = "qemu.d"
+"""The folder in it that has one for each managed VM, by the VM's name."""
+VM_FILE, HOST_FILE = "vm.toml", "vfio-hooks.toml"
+"""The configuration in a VM's folder, and the host-wide one beside the hook."""
+KEPT_HOOK = "qemu.kept"
+"""The hook that was installed before ours; it goes on being run, after ours."""
 STATE = "/run/vfio-hooks"
 """The folder of the journals: gone with the boot, as all that they undo is."""
 

@@ -17,10 +17,9 @@ passes through here without need, as it does where another hook is kept, pays fo
 import os
 import sys
 
-from vfio_hooks import ENDING, HOOKS, PLANNED, STATE
+from vfio_hooks import ENDING, HOOKS, KEPT_HOOK, PLANNED, STATE, VM_FOLDERS
 
-KEPT = HOOKS + "/qemu.kept"
-"""The hook that was installed before ours; it goes on being run, after ours."""
+KEPT = f"{HOOKS}/{KEPT_HOOK}"
 _REFUSABLE = PLANNED[:2]
 """The operations at which libvirt takes a failure for a refusal, and no guest runs yet."""
 _IGNORED = (13, 25)
@@ -80,7 +79,7 @@ def _line(error: BaseException) -> str:
 def _is_managed(vm: str, op: str) -> bool:
     if vm in ("", ".", "..") or "/" in vm or "/" in op:
         return False
-    folder = f"{HOOKS}/qemu.d/{vm}"
+    folder = f"{HOOKS}/{VM_FOLDERS}/{vm}"
     if op in PLANNED + ENDING:
         return os.path.isdir(folder)
     # Nothing of ours to do, but the VM may have executables for it.

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from vfio_hooks import VM_FILE, VM_FOLDERS
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import Defined, add_sources, pick, sources
 from vfio_hooks.cli.metavars import VM
@@ -13,7 +14,6 @@ from vfio_hooks.cli.redefine import ask, redefine, show_difference, whole_xml
 from vfio_hooks.cli.terminal import clean, paint
 from vfio_hooks.cli.trial import beside_scripts, tried
 from vfio_hooks.cli.xml import SYSTEM
-from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.config.starter import Choice, choices, toml
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError, reason

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 import vfio_hooks
+from vfio_hooks import HOST_FILE, VM_FOLDERS
 from vfio_hooks.cli.common import paths
 from vfio_hooks.cli.domains import Defined, captured, defined, from_file, pick
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import clean, say
 from vfio_hooks.cli.xml import SYSTEM
-from vfio_hooks.config import HOST_FILE, VM_FOLDERS
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import format_list

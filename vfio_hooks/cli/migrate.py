@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from vfio_hooks import ENDING, PLANNED
+from vfio_hooks import ENDING, HOST_FILE, PLANNED, VM_FILE, VM_FOLDERS
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import add_domain, one_domain
 from vfio_hooks.cli.forecast import forecast
 from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
-from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, load
+from vfio_hooks.config import load
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.event import OPERATIONS, Event

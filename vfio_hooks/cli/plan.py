@@ -5,12 +5,12 @@ import os
 from collections.abc import Iterator
 from shlex import quote
 
-from vfio_hooks import ENDING, PLANNED
+from vfio_hooks import ENDING, PLANNED, VM_FOLDERS
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.domains import add_domain, one_domain
 from vfio_hooks.cli.forecast import forecast, tell
 from vfio_hooks.cli.metavars import FACILITIES, VM
-from vfio_hooks.config import VM_FOLDERS, Config, load, managed
+from vfio_hooks.config import Config, load, managed
 from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.event import Event
 from vfio_hooks.migrate import doing

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from shlex import quote
 
-from vfio_hooks import PLANNED
+from vfio_hooks import PLANNED, VM_FILE
 from vfio_hooks.cli.forecast import forecast
-from vfio_hooks.config import VM_FILE, of_text
+from vfio_hooks.config import of_text
 from vfio_hooks.config.starter import Choice, toml
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError

@@ -5,10 +5,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vfio_hooks import HOST_FILE, VM_FOLDERS
 from vfio_hooks.cli.common import Verbs, add_json, add_paths, add_verb, paths
 from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.terminal import clean, complain, paint, say, say_json
-from vfio_hooks.config import HOST_FILE, VM_FOLDERS, examine, examine_defaults, managed
+from vfio_hooks.config import examine, examine_defaults, managed
 from vfio_hooks.errors import HookError, nearest, unreadable
 from vfio_hooks.event import OPERATIONS, Event
 from vfio_hooks.hook.scripts import find

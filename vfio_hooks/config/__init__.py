@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
+from vfio_hooks import HOST_FILE, VM_FILE, VM_FOLDERS
 from vfio_hooks.config.options import keys
 from vfio_hooks.config.tables import Catalogue, General, Reader, Table
 from vfio_hooks.config.trust import trusted
@@ -16,10 +17,6 @@ from vfio_hooks.errors import HookError, nearest, unreadable
 from vfio_hooks.plugins import Plugin
 from vfio_hooks.plugins import own as own_modules
 from vfio_hooks.record import field, record
-
-HOST_FILE = "vfio-hooks.toml"
-VM_FOLDERS = "qemu.d"
-VM_FILE = "vm.toml"
 
 BUILT_IN = Catalogue()
 

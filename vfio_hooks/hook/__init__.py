@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from vfio_hooks import ENDING, PLANNED
+from vfio_hooks import ENDING, PLANNED, VM_FOLDERS
 from vfio_hooks.domain import identify, parse
 from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.ledger import Ledger
@@ -163,7 +163,7 @@ def _run_last_scripts(
 ) -> list[HookError]:
     """Run the executables that take back what others did at the start: what was written into
     vm.toml since, right or wrong, does not keep them from it. Returns what failed."""
-    folder = f"{paths.config}/qemu.d/{event.vm}"
+    folder = f"{paths.config}/{VM_FOLDERS}/{event.vm}"
     if not os.path.exists(f"{folder}/{event.op}"):
         return []
     from vfio_hooks.config import Config, examine, general

@@ -12,7 +12,7 @@ import os
 import time
 from contextlib import suppress
 
-from vfio_hooks import PLANNED
+from vfio_hooks import HOST_FILE, PLANNED, VM_FILE, VM_FOLDERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ class Notes:
     """A VM's notes. What they rest on is looked at now, so before it is read."""
 
     def __init__(self, folder: StateFolder, hooks: str, vm: str) -> None:
-        own = f"{hooks}/qemu.d/{vm}"
+        own = f"{hooks}/{VM_FOLDERS}/{vm}"
         self._disk = folder.disk
         self._place = f"{folder.path}/idle/{vm}"
         self._is_safe = "/" not in vm
         self._changed = {
             "folder": _changed(own),
-            "vm.toml": _changed(f"{own}/vm.toml"),
-            "vfio-hooks.toml": _changed(f"{hooks}/vfio-hooks.toml"),
+            VM_FILE: _changed(f"{own}/{VM_FILE}"),
+            HOST_FILE: _changed(f"{hooks}/{HOST_FILE}"),
             # An upgrade rewrites it, with the folder of its own version.
             "hook": _changed(f"{hooks}/qemu"),
         }

@@ -7,6 +7,7 @@ no table is proposed that might do twice what the script goes on doing.
 import os
 from contextlib import suppress
 
+from vfio_hooks import KEPT_HOOK, VM_FOLDERS
 from vfio_hooks.event import OPERATIONS
 from vfio_hooks.hook.scripts import executables
 from vfio_hooks.migrate.verdicts import Verdict, verdicts
@@ -41,9 +42,9 @@ class Script:
 def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
     """The scripts that libvirt or vfio-hooks runs for a VM: the executables of its folder, a hook
     that is kept, and those in qemu.d itself. Raises OSError where one cannot be read."""
-    home = f"{hooks}/qemu.d/{vm}"
+    home = f"{hooks}/{VM_FOLDERS}/{vm}"
     places = [(f"{home}/{op}/{subop}", op) for op, subop in OPERATIONS.items()]
-    places += [(f"{hooks}/qemu.kept", ""), (f"{hooks}/qemu.d", "")]
+    places += [(f"{hooks}/{KEPT_HOOK}", ""), (f"{hooks}/{VM_FOLDERS}", "")]
     return [_script(path, op, vm, root) for place, op in places for path in executables(place)]
 
 

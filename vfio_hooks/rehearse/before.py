@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from vfio_hooks import VM_FOLDERS
 from vfio_hooks.commands import find
 from vfio_hooks.config import Config, load
 from vfio_hooks.domain import Domain
@@ -33,7 +34,7 @@ def permitted(domain: Domain, running: bool, here: Paths) -> Config:
     config = load(here.config, vm)
     if config is None:
         raise HookError(
-            f"{vm} has no folder in {here.config}/qemu.d: there is nothing to rehearse",
+            f"{vm} has no folder in {here.config}/{VM_FOLDERS}: there is nothing to rehearse",
             f"vfio-hooks init {quoted(vm)} makes one",
         )
     if config.general.dry_run:

@@ -5,9 +5,9 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from vfio_hooks import HOOKS
+from vfio_hooks import HOOKS, VM_FOLDERS
 from vfio_hooks.commands import run
-from vfio_hooks.config import VM_FOLDERS, load
+from vfio_hooks.config import load
 from vfio_hooks.domain import parse
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host

@@ -3,10 +3,9 @@
 import os
 import re
 
-from vfio_hooks import config
+from vfio_hooks import VM_FOLDERS, config
 from vfio_hooks.check.rule import Patient
 from vfio_hooks.commands.executable import text_of
-from vfio_hooks.config import VM_FOLDERS
 
 _NIXOS = "/var/lib/libvirt/hooks/qemu.d/vfio-hooks"
 

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterator
 from shlex import quote
 
+from vfio_hooks import HOST_FILE, KEPT_HOOK, VM_FILE, VM_FOLDERS
 from vfio_hooks.check.domain.facts import shows_files
 from vfio_hooks.check.hook import is_executable, looked_at, managed
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands.executable import fault, interpreter, syntax_error, text_of
-from vfio_hooks.config import HOST_FILE, VM_FILE, VM_FOLDERS, examine, examine_defaults
+from vfio_hooks.config import examine, examine_defaults
 from vfio_hooks.config.trust import trusted
 from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.event import OPERATIONS
@@ -216,7 +217,7 @@ def _lines(patient: Patient, pattern: str) -> Iterator[str]:
     """Where scripts that libvirt runs, or that are run by us, have a line with a pattern."""
     hooks = patient.paths.config
     beside = f"{hooks}/{VM_FOLDERS}"
-    paths = [f"{hooks}/qemu.kept"]
+    paths = [f"{hooks}/{KEPT_HOOK}"]
     names = sorted(os.listdir(beside)) if os.path.isdir(beside) else []
     paths += [f"{beside}/{name}" for name in names]
     for path in looked_at(patient).values():

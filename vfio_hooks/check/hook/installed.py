@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 
+from vfio_hooks import KEPT_HOOK
 from vfio_hooks.check.hook import hook, is_executable, library, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands.by_sh import run
@@ -179,7 +180,7 @@ def _lacks(python: str, modules: str) -> str:
     source="vfio-hooks(1), FILES",
 )
 def kept(patient: Patient) -> Iterator[Seen]:
-    path = f"{patient.paths.config}/qemu.kept"
+    path = f"{patient.paths.config}/{KEPT_HOOK}"
     if not os.path.isfile(path):
         return
     name = interpreter(text_of(path))

@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterator
 from shlex import quote
 
+from vfio_hooks import VM_FILE, VM_FOLDERS
 from vfio_hooks.check.hook import is_executable, looked_at
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands.executable import text_of
-from vfio_hooks.config import VM_FILE, VM_FOLDERS
 from vfio_hooks.errors import HookError, meant, nearest
 from vfio_hooks.event import OPERATIONS
 
