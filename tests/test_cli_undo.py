@@ -161,7 +161,7 @@ def test_what_cannot_be_put_back_is_a_failure_and_stays_on_record(changed: Comma
         f"win11: {POOL}: 7 of 10 pages were available at once: looking for more",
     ]
     warning, summary = result.err.splitlines()
-    assert warning.startswith("vfio-hooks: win11: hugepages: this host: only ")
+    assert warning.startswith("vfio-hooks: win11: this host: only ")
     assert summary.startswith("vfio-hooks: 1 of the changes could not be undone; try again when")
     assert UUID in journals(changed)
     surplus.unlink()

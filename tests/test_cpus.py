@@ -182,7 +182,7 @@ def test_a_domain_without_pins_is_told_who_chooses_them() -> None:
     with pytest.raises(HookError) as caught:
         planned(host(), domain())
     assert str(caught.value) == (
-        "cpus: domain vm pins no vCPU, so it has no CPUs to itself; sudo vfio-hooks init vm --pins "
+        "domain vm pins no vCPU, so it has no CPUs to itself; sudo vfio-hooks init vm --pins "
         "chooses CPUs for them"
     )
 

@@ -411,7 +411,7 @@ def test_the_compositor_is_the_one_that_answers(desktop: Desktop) -> None:
     )
     wish["scale"] = 1.003
     told = list(notes(domain, Options(off=("HDMI-1",), outputs=(wish,)), desktop.host))
-    assert told[0] == "display: DP-1 does not support the scale 1.003: it gets 1"
+    assert told[0] == "DP-1 does not support the scale 1.003: it gets 1"
 
 
 def test_a_server_that_does_not_do_it_fails_the_start(desktop: Desktop) -> None:

@@ -65,14 +65,14 @@ def lines(host: Host, *addresses: str) -> list[str]:
 
 def test_each_device_has_its_name_and_what_goes_with_it(host: Host) -> None:
     assert lines(host, CARD, "0000:04:00.1", "0000:05:00.0") == [
-        f"pci: {CARD} is VGA, AMD Navi 21 [RX 6800]",
-        "pci: 0000:05:00.0 is Ethernet, 8086:10d3; with nvme0n1 (WD Black)",
+        f"{CARD} is VGA, AMD Navi 21 [RX 6800]",
+        "0000:05:00.0 is Ethernet, 8086:10d3; with nvme0n1 (WD Black)",
     ]
 
 
 def test_the_only_keyboard_is_missed(host: Host) -> None:
-    told_of = f"pci: {USB} is USB, 1002:73a6; with 3-1 (Keyboard), 3-2 (Mouse)"
-    missed = "pci: these are the host's only keyboard, so the host has none until the VM ends"
+    told_of = f"{USB} is USB, 1002:73a6; with 3-1 (Keyboard), 3-2 (Mouse)"
+    missed = "these are the host's only keyboard, so the host has none until the VM ends"
     assert lines(host, USB) == [told_of, missed]
     serio = Path(host.root) / "sys/bus/serio/devices/serio0"
     serio.mkdir(parents=True)

@@ -35,7 +35,7 @@ def test_too_few_says_how_many_and_what_the_memory_is_used_for(memory: Path) -> 
     steps = [Step("hugepages", Pages(path(0)), Add(40)), Step("hugepages", Pages(path(1)), Add(90))]
     with pytest.raises(HookError) as caught:
         engine.perform("prepare", uuid(0), "vm", lambda _: steps)
-    assert "node 1: only 53 of 90 pages of 2 MiB could be made within 0 s" in str(caught.value)
+    assert "node 1: only 53 of 90 hugepages of 2 MiB could be made within 0 s" in str(caught.value)
     assert "2 MiB of 16 GiB are free, 4 GiB of programs, 120 MiB hugepages" in str(caught.value)
     assert kernel.state() == before
 

@@ -90,7 +90,7 @@ def test_a_slice_that_is_a_partition_itself(op: str) -> None:
     with pytest.raises(HookError) as caught:
         planned(kernel, vm, op)
     assert str(caught.value) == (
-        "cpus: machine.slice is itself a partition (root), and the kernel makes no partitions of "
+        "machine.slice is itself a partition (root), and the kernel makes no partitions of "
         "vCPUs inside it; remove CPUSetPartition= from machine.slice, or remove partition from "
         "[cpus]"
     )

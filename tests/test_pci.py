@@ -195,7 +195,7 @@ def test_a_console_that_goes_is_noted(
     }
     assert plan(kernel, passed(GPU), group="bind")
     found = list(pci.notes(Domain("win11", "-", pci=(passed(GPU),)), Options(), kernel))
-    told = f"pci: {GPU} is the boot display, with the text console on it, so the host has no screen"
+    told = f"{GPU} is the boot display, with the text console on it, so the host has no screen"
     assert [note.startswith(told) for note in found] == [True] * is_noted
 
 

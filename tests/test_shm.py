@@ -170,9 +170,9 @@ def test_kvmfr_that_cannot_be() -> None:
 def test_what_keeps_qemu_out_is_noted() -> None:
     kernel, domain = a_host(), Domain("vm", "u", shared=(GLASS, KVMFR))
     kernel.files["/etc/apparmor.d/abstractions/libvirt-qemu"] = "\n"
-    assert [line[:50] for line in notes(domain, Options(), kernel)] == [
-        "shm: AppArmor lets QEMU use /dev/kvmfr0 only if th",
-        "shm: /dev/kvmfr0 is not in cgroup_device_acl in /e",
+    assert [line[:45] for line in notes(domain, Options(), kernel)] == [
+        "AppArmor lets QEMU use /dev/kvmfr0 only if th",
+        "/dev/kvmfr0 is not in cgroup_device_acl in /e",
     ]
     kernel.files |= {
         "/etc/apparmor.d/local/abstractions/libvirt-qemu": "/dev/kvmfr0 rw,\n",

@@ -84,7 +84,7 @@ def test_an_empty_table_is_for_the_domain_s_devices() -> None:
     assert planned(kernel, UsbDevice(None, (1, number))) == ["1-5:1.0 no driver"]
     assert planned(kernel, UsbDevice(None, None, path="1-5")) == ["1-5:1.0 no driver"]
     assert planned(kernel, UsbDevice("dead:beef", None, optional=True)) == []
-    with pytest.raises(HookError, match="usb: 1-7, which the domain is given, is not plugged in"):
+    with pytest.raises(HookError, match="1-7, which the domain is given, is not plugged in"):
         planned(kernel, UsbDevice(None, None, path="1-7"))
     with pytest.raises(HookError, match="dead:beef, which the domain is given, is not plugged in"):
         planned(kernel, UsbDevice("dead:beef", None))

@@ -93,9 +93,8 @@ def unreadable(path: str, error: OSError) -> HookError:
 
 def of_table(error: HookError, name: str) -> HookError:
     """A failure that says which table it is of, and what to do if nothing else helps."""
-    problem = error.problem if error.problem.startswith(f"{name}: ") else f"{name}: {error.problem}"
     hint = f"correct [{name}], or set required = false in it to start the VM without it"
-    return HookError(problem, error.hint or hint)
+    return HookError(f"{name}: {error.problem}", error.hint or hint)
 
 
 def raise_all(wrong: Sequence[HookError]) -> None:

@@ -89,7 +89,8 @@ def forecast(domain: Domain, config: Config, paths: Paths, events: Sequence[Even
         if tell_more := getattr(table.plugin, "notes", None):
             # What a table needs and cannot have is a failure of its own.
             with suppress(Unread):
-                notes += tell_more(guarded(domain), table.options, host)
+                told = tell_more(guarded(domain), table.options, host)
+                notes += (f"{table.name}: {note}" for note in told)
     ahead = _Ahead(domain, config, host, ledger, Notes(notes))
     outlooks = []
     for event in events:

@@ -154,9 +154,7 @@ def _change(
         old = target(own.base, earlier) if ahead else live
         new = target(own.base, [*earlier, step.share])
     except ValueError as error:
-        raise HookError(
-            f"{step.plugin}: {step.key}: {error}", "leave at least one CPU to the host"
-        ) from None
+        raise HookError(f"{step.key}: {error}", "leave at least one CPU to the host") from None
     return Change(step, old, new, undo_text(step, own.base))
 
 

@@ -22,7 +22,8 @@ def doubts(domain: Domain, config: Config, host: Host) -> list[HookError]:
     found: list[HookError] = []
     for table in config.tables:
         if tell := getattr(table.plugin, "doubts", None):
-            found += tell(domain, table.options, host)
+            told = tell(domain, table.options, host)
+            found += (of_table(doubt, table.name) for doubt in told)
     return found
 
 

@@ -95,7 +95,7 @@ class Pages(Knob):
         pool = pool_at(host, self.path)
         where, size = (pool.where, amount(pool.size)) if pool else (self.path, "?")
         return HookError(
-            f"hugepages: {where}: only {had} of {wanted} pages of {size} could be made within "
+            f"{where}: only {had} of {wanted} hugepages of {size} could be made within "
             f"{self.seconds:g} s ({use(host, node_of(self.path))})",
             "free memory there, let the VM use another node, or reserve the pages at boot "
             "(hugepagesz= and hugepages= on the kernel's command line)",

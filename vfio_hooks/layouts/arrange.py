@@ -62,7 +62,7 @@ class _Arranging:
         """An output by its name."""
         if name not in self.outputs:
             there = ", ".join(self.outputs) or "none"
-            raise HookError(f"display: there is no output {name!r}", f"connected are: {there}")
+            raise HookError(f"there is no output {name!r}", f"connected are: {there}")
         return self.outputs[name]
 
     def on(self) -> list[Output]:
@@ -103,16 +103,14 @@ class _Arranging:
         named = [mode for mode in modes if mode.name == name]
         if not named:
             there = ", ".join(dict.fromkeys(mode.name for mode in modes))
-            raise HookError(f"display: {output.name} has no mode {name!r}", f"there are: {there}")
+            raise HookError(f"{output.name} has no mode {name!r}", f"there are: {there}")
         rate = float(wish.get("rate", 0))
         chosen = (
             min(named, key=lambda mode: abs(float(mode.rate or 0) - rate)) if rate else named[0]
         )
         if rate and abs(float(chosen.rate or 0) - rate) >= 1:
             there = ", ".join(mode.rate for mode in named)
-            raise HookError(
-                f"display: {output.name} has no {name} at {rate:g} Hz", f"there are: {there}"
-            )
+            raise HookError(f"{output.name} has no {name} at {rate:g} Hz", f"there are: {there}")
         kept = tuple(pair for pair in output.more if pair[0] in _OF_ANY_MODE)
         return replace(output, mode=chosen.name, rate=chosen.rate, more=chosen.more + kept)
 
@@ -125,7 +123,7 @@ class _Arranging:
                 continue
             other = self.known(str(wish[side]))
             if not other.is_on:
-                raise HookError(f"display: {output.name} cannot be {side} {other.name}: it is off")
+                raise HookError(f"{output.name} cannot be {side} {other.name}: it is off")
             beside, beneath = self.screen.size_of(other)
             return {
                 "right-of": (other.x + beside, other.y),
@@ -140,15 +138,14 @@ class _Arranging:
         """Make an output the primary one; where that went off, and none is named, the leftmost."""
         if not self.on():
             raise HookError(
-                "display: no output would be left on",
+                "no output would be left on",
                 "connect a monitor to another graphics card; with one card only, use [session]",
             )
         if name is not None and not self.known(name).is_on:
-            raise HookError(f"display: {name} cannot be the primary output: it is off")
+            raise HookError(f"{name} cannot be the primary output: it is off")
         if name is not None and not self.screen.has_primary:
             raise HookError(
-                f"display: {name} cannot be the primary output: this compositor has no primary "
-                f"output",
+                f"{name} cannot be the primary output: this compositor has no primary output",
                 "remove primary from [display]",
             )
         if name is None:
@@ -184,7 +181,7 @@ class _Arranging:
 def _preferred(output: Output, modes: tuple[Mode, ...]) -> Mode:
     for mode in (*(mode for mode in modes if mode.preferred), *modes):
         return mode
-    raise HookError(f"display: {output.name} has no modes", "is its monitor switched on?")
+    raise HookError(f"{output.name} has no modes", "is its monitor switched on?")
 
 
 def _position(wish: Wish) -> tuple[int, int]:

@@ -49,8 +49,7 @@ def _output_on(screen: Screen, connector: Connector, named: set[str]) -> set[str
     fitting = (alike & called) or alike or (unknown & called)
     if len(fitting) > 1 and not fitting & named:
         raise HookError(
-            f"display: {connector.name} of the passed card may be any one of "
-            f"{', '.join(sorted(fitting))}",
+            f"{connector.name} of the passed card may be any one of {', '.join(sorted(fitting))}",
             "name the outputs of the passed card: off = [...]",
         )
     return fitting & named if len(fitting) > 1 else fitting

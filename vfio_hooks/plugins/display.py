@@ -130,7 +130,7 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     """What a plan has to say besides its steps: first, by which rung of the ladder each program
     that has a passed card open lets go of it."""
     for card in passed_displays(host, domain):
-        yield from (f"display: {rung}" for rung in rungs(host, card.address))
+        yield from map(str, rungs(host, card.address))
     try:
         change = _change(domain, options, host)
     except HookError:
@@ -139,15 +139,12 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     for wish in options.outputs:
         got = granted[str(wish["name"])].scale
         if "scale" in wish and abs(float(got.partition("x")[0]) - float(wish["scale"])) > 0.001:
-            yield (
-                f"display: {wish['name']} does not support the scale {wish['scale']:g}: "
-                f"it gets {got}"
-            )
+            yield f"{wish['name']} does not support the scale {wish['scale']:g}: it gets {got}"
     dark = sorted(change.screen.layout.lit - change.layout.lit) if change.layout else []
     if dark and change.knob.back_end == "kscreen":
         words = " ".join(f"output.{name}.enable" for name in dark)
         yield (
-            f"display: KWin remembers that {', '.join(dark)} was off. If the host crashes while "
+            f"KWin remembers that {', '.join(dark)} was off. If the host crashes while "
             f"the VM runs, switch it on again with kscreen-doctor {words}"
         )
 
@@ -200,7 +197,7 @@ def screen_of(host: Host, session: Session, seconds: float) -> tuple[DisplayLayo
         problem = "its compositor is not supported"
     else:
         raise refused[0]
-    raise HookError(f"display: {session}: {problem}", f"supported are {SUPPORTED}")
+    raise HookError(f"{session}: {problem}", f"supported are {SUPPORTED}")
 
 
 def _knob(
@@ -208,9 +205,7 @@ def _knob(
 ) -> DisplayLayout:
     needed = "DISPLAY" if back_end == "xrandr" else "XDG_RUNTIME_DIR"
     if needed not in variables:
-        raise HookError(
-            f"display: {session}: no program of this session has {needed} in its environment"
-        )
+        raise HookError(f"{session}: no program of this session has {needed} in its environment")
     if back_end != "xrandr":
         # Xwayland, where that is left, would be asked once the compositor has gone.
         variables = {**variables, "DISPLAY": "", "XAUTHORITY": "", "QT_QPA_PLATFORM": "wayland"}
@@ -231,7 +226,7 @@ def _check_not_first(
         why = f"is the boot display, and {knob.user} has a desktop on {knob.display}"
     else:
         return
-    raise HookError(f"display: {address} {why}: the desktop would crash without it", _ELSEWHERE)
+    raise HookError(f"{address} {why}: the desktop would crash without it", _ELSEWHERE)
 
 
 def _is_provider_0(

@@ -96,7 +96,7 @@ def _chosen(domain: Domain, options: Options, host: Host) -> list[Policy]:
     there = policies(host)
     if not there:
         raise HookError(
-            f"governor: this host has no CPU frequency control ({FOLDER} has no policy)",
+            f"this host has no CPU frequency control ({FOLDER} has no policy)",
             "switch it on in the firmware, or load its driver (modprobe acpi_cpufreq); a virtual "
             "machine has none, so remove [governor] from vm.toml there",
         )
@@ -105,7 +105,7 @@ def _chosen(domain: Domain, options: Options, host: Host) -> list[Policy]:
     chosen = [policy for policy in there if policy.cpus & domain.pinned]
     if not chosen:
         raise HookError(
-            f"governor: CPUs {format_list(domain.pinned)}, which the domain is pinned to, have no "
+            f"CPUs {format_list(domain.pinned)}, which the domain is pinned to, have no "
             f"frequency policy on this host",
             "pin vCPUs to CPUs that are online",
         )
@@ -120,7 +120,7 @@ def _check_governor(policy: Policy, governor: str, host: Host) -> None:
     loadable = not policy.is_self_governed and _has_modules(host) and is_known(host, module)
     if not loadable:
         raise HookError(
-            f"governor: {policy.name} ({policy.driver}) has no governor {governor!r}",
+            f"{policy.name} ({policy.driver}) has no governor {governor!r}",
             f"there are: {', '.join(policy.governors)}",
         )
 
@@ -134,7 +134,7 @@ def _boost(on: bool, host: Host) -> Step:
     switch = boost_switch(host)
     if switch is None:
         raise HookError(
-            "governor: this host's CPU frequency driver cannot switch boost",
+            "this host's CPU frequency driver cannot switch boost",
             "remove boost from [governor]",
         )
     path, inverted = switch
@@ -171,7 +171,7 @@ def _preference(policy: Policy, options: Options, host: Host) -> Step | None:
     held = policy.is_self_governed and options.governor == "performance"
     if held and wanted not in (None, "performance"):
         raise HookError(
-            f"governor: {policy.driver} allows only the energy_performance_preference "
+            f"{policy.driver} allows only the energy_performance_preference "
             f"performance while the governor is performance, so not {wanted!r}",
             'set governor = "powersave" in [governor]',
         )
@@ -182,8 +182,7 @@ def _preference(policy: Policy, options: Options, host: Host) -> Step | None:
     if wanted not in policy.preferences:
         there = ", ".join(policy.preferences)
         raise HookError(
-            f"governor: {policy.name} ({policy.driver}) has no energy_performance_preference "
-            f"{wanted!r}",
+            f"{policy.name} ({policy.driver}) has no energy_performance_preference {wanted!r}",
             f"there are: {there}" if there else "remove it from [governor]",
         )
     knob = EnergyPreference(policy.file("energy_performance_preference"))
@@ -197,7 +196,7 @@ def _frequency(policy: Policy, wanted: int, boosted: bool) -> int:
     frequency that there is. Where boost is off still, nothing shows how far it will go with it."""
     if not policy.lowest <= wanted or (wanted > policy.highest and not boosted):
         raise HookError(
-            f"governor: min_freq = {wanted} (kHz) is not a frequency that {policy.name} has",
+            f"min_freq = {wanted} (kHz) is not a frequency that {policy.name} has",
             f"they go from {policy.lowest} to {policy.highest}",
         )
     return next((one for one in policy.frequencies if one >= wanted), wanted)
@@ -214,7 +213,7 @@ def _latency_steps(longest: int, cpus: CpuSet, host: Host) -> Iterator[Step]:
         path = f"{CPUS}/cpu{cpu}/power/pm_qos_resume_latency_us"
         if not host.exists(path):
             raise HookError(
-                f"governor: CPU {cpu} has no limit for its idle states ({path} is not there)",
+                f"CPU {cpu} has no limit for its idle states ({path} is not there)",
                 "remove max_exit_latency from [governor], or boot a kernel with CONFIG_PM",
             )
         yield Step("governor", File(path), Override(str(longest or "n/a")))

@@ -122,7 +122,7 @@ def _check_size(host: Host, function: Function, bar: int, size: int) -> None:
     if size not in there:
         sizes = ", ".join(map(str, there))
         raise HookError(
-            f"gpu: {function.address}: BAR {bar} cannot have {size} MiB",
+            f"{function.address}: BAR {bar} cannot have {size} MiB",
             f"it can have {sizes}" if there else "its size is fixed; lspci -vv shows it",
         )
 
@@ -132,7 +132,7 @@ def _chosen(domain: Domain, options: Options, host: Host) -> list[Function]:
         found = passed_displays(host, domain)
         if not found:
             raise HookError(
-                f"gpu: domain {domain.name} is given no graphics card of this host",
+                f"domain {domain.name} is given no graphics card of this host",
                 "name its functions in [gpu], or remove the table from vm.toml",
             )
         return found
@@ -141,7 +141,7 @@ def _chosen(domain: Domain, options: Options, host: Host) -> list[Function]:
     for address, function in named.items():
         if function is None or address not in given:
             raise HookError(
-                f"gpu: {address}: the domain is not given such a device",
+                f"{address}: the domain is not given such a device",
                 "correct functions in [gpu]; addresses are written as 0000:04:00.0",
             )
     return [function for function in named.values() if function is not None]

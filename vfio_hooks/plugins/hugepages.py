@@ -80,7 +80,7 @@ def _needed(domain: Domain, options: Options, host: Host) -> dict[tuple[int, int
     """How many pages the domain is made of, by host node and page size."""
     if domain.hugepages is None and not any(part.page for part in _parts(domain)):
         raise HookError(
-            f"hugepages: domain {domain.name} does not ask for hugepages",
+            f"domain {domain.name} does not ask for hugepages",
             "add <memoryBacking><hugepages/></memoryBacking> to it (virsh edit), or remove "
             "[hugepages] from vm.toml",
         )
@@ -121,7 +121,7 @@ def _page_size(host: Host, pages: tuple[HugePages, ...], part: MemoryDevice) -> 
     if size not in there:
         sizes = ", ".join(map(amount, there))
         raise HookError(
-            f"hugepages: the domain asks for pages of {amount(size)}",
+            f"the domain asks for pages of {amount(size)}",
             f"this host has {sizes}: change <page size> in its <memoryBacking> (virsh edit)"
             if there
             else "this host's kernel has no hugepages: remove <memoryBacking><hugepages> from "
@@ -142,7 +142,7 @@ def _homes(
         return _existing(named, there, "the domain's <numatune>")
     if not there:
         raise HookError(
-            "hugepages: this host does not show how much memory it has, or on which NUMA nodes",
+            "this host does not show how much memory it has, or on which NUMA nodes",
             f"look at {host_memory.NODES}/node0/meminfo and /proc/meminfo",
         )
     near = [number for number, node in there.items() if node.cpus & domain.pinned]
@@ -152,8 +152,7 @@ def _homes(
 def _existing(named: CpuSet, there: dict[int, Node], who: str) -> list[int]:
     if missing := named - there.keys():
         raise HookError(
-            f"hugepages: {who} names node {format_list(missing)}, but this host has no memory "
-            f"there",
+            f"{who} names node {format_list(missing)}, but this host has no memory there",
             f"there is: {format_list(there) or 'none'}",
         )
     return sorted(named)
@@ -162,7 +161,7 @@ def _existing(named: CpuSet, there: dict[int, Node], who: str) -> list[int]:
 def _pool(host: Host, node: int, size: int) -> Pool:
     found = pool(host, node, size)
     if found is None:
-        raise HookError(f"hugepages: node {node} has no pages of {amount(size)}")
+        raise HookError(f"node {node} has no pages of {amount(size)}")
     return found
 
 
@@ -172,7 +171,7 @@ def _check_room(host: Host, domain: Domain, node: int, wanted: int) -> None:
     taken = host_memory.in_hugepages(host, node)
     if wanted > memory - taken:
         raise HookError(
-            f"hugepages: domain {domain.name} needs {amount(wanted)} on node {node}, which has "
+            f"domain {domain.name} needs {amount(wanted)} on node {node}, which has "
             f"{amount(memory)}, {amount(taken)} of it already in hugepages",
             "stop another VM, give this one less memory, or let it use another node",
         )

@@ -71,6 +71,6 @@ def _check_logind(host: Host) -> None:
     except Gone:
         pass
     raise HookError(
-        "inhibit: this host has no systemd-logind, and nothing else can keep it from suspending",
+        "this host has no systemd-logind, and nothing else can keep it from suspending",
         f"systemctl unmask {_LOGIND}, or remove [inhibit] from vm.toml",
     )

@@ -53,7 +53,7 @@ class Options:
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
     if event.op == "prepare":
-        cpus = own_cpus("irqs", domain, options.also, host)
+        cpus = own_cpus(domain, options.also, host)
         yield from _others(cpus, options, host)
     elif event.op == "started" and options.vectors and domain.pci and domain.pinned:
         yield _own(domain, kept(domain, online(host)) or domain.pinned)

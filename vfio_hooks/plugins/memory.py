@@ -108,13 +108,11 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         if value is None:
             continue
         if not host.exists(path):
-            raise HookError(
-                f"memory: this kernel has no {name} ({path})", f"remove {name} from [memory]"
-            )
+            raise HookError(f"this kernel has no {name} ({path})", f"remove {name} from [memory]")
         if name == "nmi_watchdog" and not _has_nmi_watchdog(host):
             if value:
                 raise HookError(
-                    "memory: this host cannot have an NMI watchdog, because its CPUs have no "
+                    "this host cannot have an NMI watchdog, because its CPUs have no "
                     "event counters",
                     "remove nmi_watchdog from [memory]",
                 )

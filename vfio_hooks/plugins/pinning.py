@@ -19,14 +19,14 @@ def kept(domain: Domain, running: CpuSet) -> CpuSet:
     return _narrow(domain.vcpu_pins.values(), running)
 
 
-def own_cpus(plugin: str, domain: Domain, also: tuple[Pin, ...], host: Host) -> CpuSet:
+def own_cpus(domain: Domain, also: tuple[Pin, ...], host: Host) -> CpuSet:
     """The CPUs that the domain's vCPUs are pinned to, and those of the threads named by `also`.
 
     Raises HookError for a domain that pins none, and for one that leaves the host none.
     """
     if not domain.pinned:
         raise HookError(
-            f"{plugin}: domain {domain.name} pins no vCPU, so it has no CPUs to itself",
+            f"domain {domain.name} pins no vCPU, so it has no CPUs to itself",
             f"sudo vfio-hooks init {quote(domain.name)} --pins chooses CPUs for them",
         )
     running = online(host)
@@ -37,7 +37,7 @@ def own_cpus(plugin: str, domain: Domain, also: tuple[Pin, ...], host: Host) -> 
         cpus |= _narrow(domain.iothread_pins.values(), running)
     if not running - cpus:
         raise HookError(
-            f"{plugin}: domain {domain.name} pins CPUs {format_list(cpus & running)}, which are "
+            f"domain {domain.name} pins CPUs {format_list(cpus & running)}, which are "
             f"all CPUs of this host that are online",
             "leave the host at least one core: change <vcpupin> in <cputune>, or <vcpu cpuset=>",
         )

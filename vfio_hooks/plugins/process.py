@@ -163,7 +163,7 @@ def _program(host: Host, options: Options, user: Account) -> str:
     wanted = options.words[0]
     if "/" in wanted and not wanted.startswith("/"):
         raise HookError(
-            f"process: {wanted}: not an absolute path", "write the path from /, or only the name"
+            f"{wanted}: not an absolute path", "write the path from /, or only the name"
         )
     places = [wanted]
     if "/" not in wanted:
@@ -177,15 +177,13 @@ def _program(host: Host, options: Options, user: Account) -> str:
     there = [f"{p}: {why}" for p, why in reasons.items() if not why.startswith("there is no")]
     if there or "/" in wanted:
         told = there[0] if there else f"{wanted}: there is no such file"
-        raise HookError(f"process: {told}", "check command and user in [[process]]")
-    raise HookError(
-        f"process: {wanted}: no such program", f"install it; it was looked for in {SEARCH}"
-    )
+        raise HookError(told, "check command and user in [[process]]")
+    raise HookError(f"{wanted}: no such program", f"install it; it was looked for in {SEARCH}")
 
 
 def _check_folder(host: Host, options: Options) -> None:
     if options.folder is not None and not host.exists(options.folder):
-        raise HookError(f"process: {options.folder}: no such folder", "check folder in [[process]]")
+        raise HookError(f"{options.folder}: no such folder", "check folder in [[process]]")
 
 
 def _unit(domain: Domain, name: str) -> str:

@@ -79,7 +79,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     cards = passed_displays(host, domain)
     if not cards:
         raise HookError(
-            f"session: domain {domain.name} is given no graphics card of this host",
+            f"domain {domain.name} is given no graphics card of this host",
             "add it as <hostdev> (virsh edit), or remove [session] from vm.toml",
         )
     cards = [card for card in cards if not is_for_guests(card.driver)]
@@ -115,7 +115,7 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     told = {f"{one.name} (pid {one.pid})": None for one in held if in_use.is_users(host, one.pid)}
     also = f", including {', '.join(told)}" if told else ""
     yield (
-        f"session: all programs of the session end{also}, and so do the user's PipeWire and any "
+        f"all programs of the session end{also}, and so do the user's PipeWire and any "
         f"[[process]] that runs in the session"
     )
 
@@ -124,13 +124,12 @@ def _check_another_card(host: Host, domain: Domain, options: Options) -> None:
     """Raise HookError where no desktop could be shown while the VM runs."""
     if options.manager == _STAYS:
         raise HookError(
-            'session: manager = "none" leaves no display manager to start again',
+            'manager = "none" leaves no display manager to start again',
             "remove restart or manager from [session]",
         )
     if not any(card.driver for card in kept_displays(host, domain)):
         raise HookError(
-            'session: restart = "without-card", but the host keeps no other graphics card with a '
-            "driver",
+            'restart = "without-card", but the host keeps no other graphics card with a driver',
             "remove restart from [session]; the desktop then comes back when the VM has ended",
         )
 
@@ -170,7 +169,7 @@ def _unloading(host: Host, cards: list[Function], options: Options) -> list[str]
     for name in named:
         if not modules.is_known(host, name) and not modules.is_loaded(host, name):
             raise HookError(
-                f"session: this kernel has no module {name!r}",
+                f"this kernel has no module {name!r}",
                 "correct modules in [session]",
             )
         order += [module for module in modules.stack(host, name) if module not in order]

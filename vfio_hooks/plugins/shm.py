@@ -100,18 +100,18 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
         name = memory.path.rpartition("/")[2]
         if host.exists(_PROFILE) and name not in profile:
             yield (
-                f"shm: AppArmor lets QEMU use {memory.path} only if there is a line for it in "
+                f"AppArmor lets QEMU use {memory.path} only if there is a line for it in "
                 f"{_LOCAL_PROFILE}"
             )
         if memory.path.startswith(KVMFR) and memory.path not in conf:
-            yield f"shm: {memory.path} is not in cgroup_device_acl in {_QEMU_CONF}"
+            yield f"{memory.path} is not in cgroup_device_acl in {_QEMU_CONF}"
 
 
 def _chosen(domain: Domain, options: Options) -> list[SharedMemory]:
     if options.name is None:
         if not domain.shared:
             raise HookError(
-                f"shm: domain {domain.name} has no <shmem>",
+                f"domain {domain.name} has no <shmem>",
                 "give it one, or name a file with name and size in [[shm]]",
             )
         found = list(domain.shared)
@@ -125,11 +125,11 @@ def _chosen(domain: Domain, options: Options) -> list[SharedMemory]:
     for memory in found:
         if not memory.size:
             raise HookError(
-                f"shm: domain {domain.name} does not say how large {memory.path} is",
+                f"domain {domain.name} does not say how large {memory.path} is",
                 "set size in [[shm]]",
             )
         if not re.fullmatch(r"/dev/(shm/[^/.][^/]*|kvmfr\d+)", memory.path):
-            raise HookError(f"shm: {memory.path} is not a file in /dev/shm")
+            raise HookError(f"{memory.path} is not a file in /dev/shm")
     return found
 
 
@@ -137,7 +137,7 @@ def _look(host: Host, path: str) -> Shared | None:
     try:
         return host.look(path)
     except OSError as error:
-        raise HookError(f"shm: {path}: cannot be looked at: {reason(error)}") from None
+        raise HookError(f"{path}: cannot be looked at: {reason(error)}") from None
 
 
 def _check(host: Host, memory: SharedMemory, found: Shared, trusted: set[int]) -> None:
@@ -148,14 +148,14 @@ def _check(host: Host, memory: SharedMemory, found: Shared, trusted: set[int]) -
         uid = found.access.uid
         user = user_name(host, uid) or uid
         raise HookError(
-            f"shm: {memory.path} belongs to another user ({user}, uid {uid}), who may have it "
+            f"{memory.path} belongs to another user ({user}, uid {uid}), who may have it "
             f"open and could read the shared memory",
             f'remove it; or say owner = "{user}" in [[shm]], if this user runs the program on '
             f"the host",
         )
     if 0 < found.size < memory.size:
         raise HookError(
-            f"shm: {memory.path} has {amount(found.size >> 10)}, but the domain wants "
+            f"{memory.path} has {amount(found.size >> 10)}, but the domain wants "
             f"{amount(memory.size >> 10)}",
             "end the programs that use it, and remove it",
         )
@@ -166,12 +166,12 @@ def _kvmfr(host: Host, memory: SharedMemory, domain: Domain, access: Access) -> 
     if _look(host, memory.path) is None:
         if not is_known(host, "kvmfr"):
             raise HookError(
-                f"shm: {memory.path}: this kernel has no module kvmfr",
+                f"{memory.path}: this kernel has no module kvmfr",
                 "install it (Looking Glass has a DKMS package of it), or use a <shmem> device",
             )
         if host.exists("/sys/module/kvmfr"):
             raise HookError(
-                f"shm: {memory.path} does not exist, though kvmfr is loaded",
+                f"{memory.path} does not exist, though kvmfr is loaded",
                 "rmmod kvmfr; it is then loaded again with the size that the domain wants",
             )
         # All of the module's devices get their sizes when it is loaded, in their order.

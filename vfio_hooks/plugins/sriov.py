@@ -110,7 +110,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     if not (lent or plain or is_pools or (pf and options.numvfs is not None)):
         of = f"of {options.pf}" if options.pf else "of a network card"
         raise HookError(
-            f"sriov: domain {domain.name} is given no virtual function {of}",
+            f"domain {domain.name} is given no virtual function {of}",
             "choose one with pf and vf in [[sriov]]",
         )
     yield from _counts(host, domain, pf, [*lent, *plain], options)
@@ -122,7 +122,7 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     pools = [name for name in domain.networks if is_vf_pool(host, name)]
     if pools and options.vf is None:
         yield (
-            f"sriov: libvirt chooses the VF from network {', '.join(pools)} when the VM starts; "
+            f"libvirt chooses the VF from network {', '.join(pools)} when the VM starts; "
             f"its settings are made then, at the event start"
         )
 
@@ -133,7 +133,7 @@ def _pf(host: Host, name: str | None) -> str | None:
     found = host_sriov.find_pf(host, name)
     if found is None:
         raise HookError(
-            f"sriov: {name} is not a network card with virtual functions on this host",
+            f"{name} is not a network card with virtual functions on this host",
             "ls -d /sys/class/net/*/device/sriov_numvfs lists such cards; some need SR-IOV to be "
             "switched on in the firmware",
         )
@@ -163,15 +163,15 @@ def _counts(
         wanted = max(there, needed, options.numvfs or 0)
         total = int(host.maybe(f"{DEVICES}/{card}/sriov_totalvfs") or 0)
         if wanted > total:
-            raise HookError(f"sriov: {card} can have {total} virtual functions, not {wanted}")
+            raise HookError(f"{card} can have {total} virtual functions, not {wanted}")
         if options.numvfs is not None and needed > options.numvfs:
             raise HookError(
-                f"sriov: VF {needed - 1} of {card} is asked for, but numvfs = {options.numvfs}",
+                f"VF {needed - 1} of {card} is asked for, but numvfs = {options.numvfs}",
                 f"set numvfs to {needed} or more, or leave it out",
             )
         if wanted > there and (in_use := next(host_sriov.users(host, card), None)):
             raise HookError(
-                f"sriov: {card} has {there} VFs and {wanted} are needed, but the number cannot "
+                f"{card} has {there} VFs and {wanted} are needed, but the number cannot "
                 f"change while they are in use: {in_use}",
                 "shut that VM down, or give the card enough VFs from the start",
             )
@@ -182,7 +182,7 @@ def _counts(
 def _settings(host: Host, vfs: list[Vf], options: Options, lent: bool) -> Iterator[Step]:
     if options.mac is not None and len(vfs) > 1:
         raise HookError(
-            f"sriov: mac is set for {len(vfs)} virtual functions: {', '.join(map(str, vfs))}",
+            f"mac is set for {len(vfs)} virtual functions: {', '.join(map(str, vfs))}",
             "write a table with pf and vf for each",
         )
     for vf in vfs:
@@ -222,5 +222,5 @@ def _rate(host: Host, vf: Vf, options: Options) -> str:
     given = (options.max_tx_rate, options.min_tx_rate)
     most, least = (old if new is None else new for old, new in zip(now, given, strict=True))
     if most and least > most:
-        raise HookError(f"sriov: {vf}: min_tx_rate {least} is more than max_tx_rate {most}")
+        raise HookError(f"{vf}: min_tx_rate {least} is more than max_tx_rate {most}")
     return attributes.rate_text(most, least)

@@ -100,19 +100,17 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     only = wanted.interface if wanted else ""
     value = NO_DRIVER if options.driver == "none" else options.driver
     if value != NO_DRIVER and not host.exists(f"{DRIVERS}/{value}") and not is_known(host, value):
-        raise HookError(f"usb: {value!r} is not a USB driver of this kernel")
+        raise HookError(f"{value!r} is not a USB driver of this kernel")
     chosen = _chosen(domain, options.device, host)
     if options.follow and options.device and not _are_given(domain, chosen):
         raise HookError(
-            f"usb: domain {domain.name} is not given {options.device}, so it cannot follow",
+            f"domain {domain.name} is not given {options.device}, so it cannot follow",
             "add it to the domain as a <hostdev>, or remove follow from [[usb]]",
         )
     for device in chosen:
         there = interfaces(host, device)
         if only and only not in there:
-            raise HookError(
-                f"usb: {device} has no interface {only}", f"there are: {', '.join(there)}"
-            )
+            raise HookError(f"{device} has no interface {only}", f"there are: {', '.join(there)}")
         for interface in [only] if only else there:
             _check(host, device, interface)
             knob = UsbDriver(device.path, interface, device.ids, device.serial, place=device.place)
@@ -162,7 +160,7 @@ def _chosen(domain: Domain, named: str | None, host: Host) -> list[Device]:
         found = [device for wanted in domain.usb for device in _of_domain(wanted, there)]
         if not domain.usb:
             raise HookError(
-                f"usb: domain {domain.name} is given no USB device",
+                f"domain {domain.name} is given no USB device",
                 'name one with device in [[usb]], such as device = "046d:c52b"',
             )
         return list(dict.fromkeys(found))
@@ -173,7 +171,7 @@ def _chosen(domain: Domain, named: str | None, host: Host) -> list[Device]:
         found = [device for device in there if device.ids == named.lower()]
     if not found:
         raise HookError(
-            f"usb: {named} is not plugged in",
+            f"{named} is not plugged in",
             "lsusb shows what is plugged in, and lsusb -t where; or set required = false in "
             "[[usb]]",
         )
@@ -184,7 +182,7 @@ def _of_domain(wanted: UsbDevice, there: list[Device]) -> list[Device]:
     found = [device for device in there if _is(wanted, device)]
     if not found and not wanted.optional:
         raise HookError(
-            f"usb: {wanted}, which the domain is given, is not plugged in",
+            f"{wanted}, which the domain is given, is not plugged in",
             "plug it in, or set startupPolicy='optional' in its <source>",
         )
     return found
@@ -206,11 +204,11 @@ def _check(host: Host, device: Device, interface: str) -> None:
     folder = f"{DEVICES}/{device.path}:{interface}"
     if host.maybe(f"{folder}/bInterfaceClass") == HUB_CLASS:
         raise HookError(
-            f"usb: {device} is a hub, so everything that is plugged into it would go",
+            f"{device} is a hub, so everything that is plugged into it would go",
             "name the devices that are plugged into it instead",
         )
     if lost := lost_below(host, folder):
         raise HookError(
-            f"usb: {device}: the host would lose what it needs: {', '.join(lost)}",
+            f"{device}: the host would lose what it needs: {', '.join(lost)}",
             "move that elsewhere first",
         )

@@ -61,7 +61,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         host.read(name)
     except OSError as error:
         raise HookError(
-            f"write: {options.path} cannot be read, so it could not be restored: {reason(error)}",
+            f"{options.path} cannot be read, so it could not be restored: {reason(error)}",
             "if the file can only be written, set once = true",
         ) from None
     yield Step("write", File(name), Override(value))
@@ -80,9 +80,9 @@ def _real(host: Host, name: str) -> str:
     """A path without symbolic links, so that one value has one name. Raises HookError for what
     is not there or, by a link, leads elsewhere."""
     if not host.exists(name):
-        raise HookError(f"write: {name}: no such file on this host")
+        raise HookError(f"{name}: no such file on this host")
     root = os.path.realpath(host.root) if host.root else ""
     real = os.path.realpath(host.path(name))
     if not real.startswith(tuple(root + folder for folder in _ALLOWED)):
-        raise HookError(f"write: {name} leads to {real}, which is not below /sys or /proc/sys")
+        raise HookError(f"{name} leads to {real}, which is not below /sys or /proc/sys")
     return real.removeprefix(root)

@@ -68,7 +68,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         return
     if options.partition:
         partition.check(domain, host)
-    cpus = own_cpus("cpus", domain, options.also, host)
+    cpus = own_cpus(domain, options.also, host)
     yield from _programs(cpus, host)
     if options.kernel_threads:
         for knob in _work_queues(host):
@@ -106,7 +106,7 @@ def _programs(cpus: CpuSet, host: Host) -> Iterator[Step]:
             yield from _cpusets(cpus, host)
         case "none":
             raise HookError(
-                "cpus: this host has no cpusets: the control groups v2 or v1 are not mounted",
+                "this host has no cpusets: the control groups v2 or v1 are not mounted",
                 "mount them, or remove [cpus] from vm.toml",
             )
 
@@ -122,7 +122,7 @@ def _cpusets(cpus: CpuSet, host: Host) -> Iterator[Step]:
         around = host.maybe(f"{outer}/cpuset.cpus") or ""
         if outer != V1 and not parse_list(around) - cpus:
             raise HookError(
-                f"cpus: {group} would have to leave CPUs {own} together with the group around it, "
+                f"{group} would have to leave CPUs {own} together with the group around it, "
                 "which cgroup v1 cannot do",
                 f"give {outer} a CPU that the VM does not have",
             )

@@ -33,10 +33,10 @@ _HINT = "remove partition from [cpus]"
 def check(domain: Domain, host: Host) -> None:
     """Raise HookError, before the VM starts, where no partition can be made for it."""
     if layout(host) not in ("systemd", "v2"):
-        raise HookError("cpus: partition needs cgroup v2, which this host does not have", _HINT)
+        raise HookError("partition needs cgroup v2, which this host does not have", _HINT)
     if release(host) < _FIRST:
         raise HookError(
-            "cpus: partition needs Linux 6.7 or newer: an older kernel cannot make a partition "
+            "partition needs Linux 6.7 or newer: an older kernel cannot make a partition "
             "of vCPUs alone",
             _HINT,
         )
@@ -45,7 +45,7 @@ def check(domain: Domain, host: Host) -> None:
     for (one, cpus), (other, others) in combinations(sorted(domain.vcpu_pins.items()), 2):
         if shared := cpus & others:
             raise HookError(
-                f"cpus: vCPUs {one} and {other} of domain {domain.name} are both pinned to CPUs "
+                f"vCPUs {one} and {other} of domain {domain.name} are both pinned to CPUs "
                 f"{format_list(shared)}, which can only be in one partition",
                 f"pin each vCPU to CPUs of its own (virsh edit), or {_HINT}",
             )
@@ -62,7 +62,7 @@ def steps(kind: str, domain: Domain, host: Host) -> Iterator[Step]:
     around, found, _ = path.partition("/libvirt/")
     if not found:
         raise HookError(
-            f"cpus: libvirt keeps domain {domain.name} in /{path}, where vCPUs have no groups",
+            f"libvirt keeps domain {domain.name} in /{path}, where vCPUs have no groups",
             _HINT,
         )
     cpus = format_list(domain.pinned)
@@ -89,7 +89,7 @@ def _refuse_within(group: str, host: Host) -> None:
     kind = partition.read(host) if host.exists(partition.key) else MEMBER
     if kind != MEMBER:
         raise HookError(
-            f"cpus: {group} is itself a partition ({kind}), and the kernel makes no partitions "
+            f"{group} is itself a partition ({kind}), and the kernel makes no partitions "
             f"of vCPUs inside it",
             f"remove CPUSetPartition= from {group}, or {_HINT}",
         )

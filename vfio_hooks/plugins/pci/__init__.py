@@ -155,23 +155,23 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
         waits = options.in_use == "wait" and not is_for_guests(driver)
         if waits and (users := holders(host, passed.address)):
             yield (
-                f"pci: {passed.address} is in use now, and the start would wait for up to "
+                f"{passed.address} is in use now, and the start would wait for up to "
                 f"{options.timeout:g} s: {told(users)}"
             )
         if is_console(host, passed.address) and is_for_guests(driver):
             yield (
-                f"pci: {passed.address} is the boot display, which shows the firmware's picture, "
+                f"{passed.address} is the boot display, which shows the firmware's picture, "
                 f"with the text console, until the VM starts; after that the host has no screen"
             )
         elif is_console(host, passed.address):
             yield (
-                f"pci: {passed.address} is the boot display, with the text console on it, so the "
+                f"{passed.address} is the boot display, with the text console on it, so the "
                 f"host has no screen until the VM ends; [session] removes desktop and console "
                 f"from it first"
             )
     if not domain.pci and not any(is_vf_pool(host, name) for name in domain.networks):
         yield (
-            f"pci: {domain.name} is given no PCI device; "
+            f"{domain.name} is given no PCI device; "
             "add one: virt-manager, Add Hardware, PCI Host Device"
         )
 
@@ -185,19 +185,19 @@ def doubts(domain: Domain, options: Options, host: Host) -> Iterator[HookError]:
     """What the kernel refuses when QEMU starts, unless it has been patched for that."""
     for passed in domain.pci:
         if error := host_pci.direct_mapping(host, passed.address):
-            yield HookError(f"pci: {error.problem}", error.hint)
+            yield error
 
 
 def _existing(host: Host, address: str) -> Function:
     found = host_pci.function(host, address)
     if found is None:
         raise HookError(
-            f"pci: {address}: the domain is given this device, but this host does not have it",
+            f"{address}: the domain is given this device, but this host does not have it",
             "lspci -D lists the devices; addresses change when cards or firmware settings change",
         )
     if found.group is None:
         raise HookError(
-            f"pci: {address}: the device is in no IOMMU group",
+            f"{address}: the device is in no IOMMU group",
             "switch the IOMMU on in the firmware, and boot with intel_iommu=on on an Intel CPU",
         )
     return found
@@ -207,7 +207,7 @@ def _check_losses(host: Host, address: str) -> None:
     lost = losses(host, address)
     if lost:
         raise HookError(
-            f"pci: {address}: the host would lose what it needs: {', '.join(lost)}",
+            f"{address}: the host would lose what it needs: {', '.join(lost)}",
             "move that elsewhere first",
         )
 
@@ -225,7 +225,7 @@ def _in_the_way(host: Host, passed: dict[str, Function], options: Options) -> li
         ]
         if in_use and options.group == "error":
             raise HookError(
-                f"pci: IOMMU group {group} cannot be passed through while the host uses "
+                f"IOMMU group {group} cannot be passed through while the host uses "
                 f"{', '.join(map(str, in_use))}",
                 'add them to the domain as <hostdev>, or set group = "bind" in [pci]',
             )
@@ -235,14 +235,12 @@ def _in_the_way(host: Host, passed: dict[str, Function], options: Options) -> li
 
 def _loaded(host: Host, driver: str) -> Iterator[Step]:
     if not is_for_guests(driver):
-        raise HookError(
-            f"pci: driver {_NOT_FOR_GUESTS.format(driver)}", "correct <driver> in the XML"
-        )
+        raise HookError(f"driver {_NOT_FOR_GUESTS.format(driver)}", "correct <driver> in the XML")
     if host.exists(f"{host_pci.DRIVERS}/{driver}"):
         return
     if is_loaded(host, driver) or not is_known(host, driver):
         raise HookError(
-            f"pci: {driver!r} is not a PCI driver of this kernel",
+            f"{driver!r} is not a PCI driver of this kernel",
             "VFIO's own driver is vfio-pci; a variant has the name of its module",
         )
     yield Step("pci", Module(driver), Once(LOADED))

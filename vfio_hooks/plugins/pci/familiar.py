@@ -31,7 +31,7 @@ def check(domain: Domain, expected: Mapping[str, str], host: Host) -> None:
         where = f"is {' or '.join(moved)} now" if moved else "is no longer on this host"
         forget = "expected in [pci]" if passed.address in expected else _file(domain)
         raise HookError(
-            f"pci: {passed.address} is not the same device as before: it is a "
+            f"{passed.address} is not the same device as before: it is a "
             f"{_kind(host, passed.address)} ({now}); the one that {domain.name} had there "
             f"({own}) {where}",
             "correct the address in the domain (virsh edit); if it should have this device, "
@@ -44,7 +44,7 @@ def _refuse_absent(address: str, moved: list[str], host: Host) -> None:
     there may be others; and what is nowhere is told by who misses it."""
     if moved and vf_at(host, address) is None:
         raise HookError(
-            f"pci: {address}: there is no longer a device; the one that was there is "
+            f"{address}: there is no longer a device; the one that was there is "
             f"{' or '.join(moved)} now",
             "correct the address in the domain (virsh edit)",
         )

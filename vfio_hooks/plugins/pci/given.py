@@ -21,9 +21,9 @@ def told(domain: Domain, host: Host) -> Iterator[str]:
         with_it = ", ".join(_whose(device, others) for device in attached(host, one.address))
         if with_it or one.ids in known:
             name = f"{traits(host, one.address).kind}, {known.get(one.ids, one.ids)}"
-            yield f"pci: {one.address} is {name}" + (f"; with {with_it}" if with_it else "")
+            yield f"{one.address} is {name}" + (f"; with {with_it}" if with_it else "")
     for kind in only_inputs(host, [one.address for one in found]):
-        yield f"pci: these are the host's only {kind}, so the host has none until the VM ends"
+        yield f"these are the host's only {kind}, so the host has none until the VM ends"
 
 
 def _whose(device: Attached, others: dict[str, str]) -> str:

@@ -30,7 +30,7 @@ def steps(function: Function, domain: Domain, host: Host) -> Iterator[Step]:
     ]
     if missed := missed or list(users(host, function.address)):
         raise HookError(
-            f"pci: {function} cannot be given to the VM while its {len(there)} virtual "
+            f"{function} cannot be given to the VM while its {len(there)} virtual "
             f"functions, which it would lose, are in use: {'; '.join(missed[:3])}",
             "give the VM one of those instead, or end what uses them",
         )
