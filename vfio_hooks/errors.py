@@ -54,6 +54,10 @@ class Asleep(HookError):
     """The CPU that a value belongs to is offline, so nobody can read or set it."""
 
 
+class Late(HookError):
+    """The kernel has not done something in time, and may still do it later."""
+
+
 class Immovable(HookError):
     """The kernel never lets this one be changed (a managed interrupt). Not a failure of a plan."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 import re
 
-from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.host.in_use import holders, holders_after, stuck_writer, told, writer_name
+from vfio_hooks.errors import Gone, HookError, Late
+from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.in_use import holders, holders_after, stuck_writer, told
 from vfio_hooks.host.pci import DEVICES, DRIVERS, PROBE, is_for_guests
+from vfio_hooks.knobs.aside import WHY, write_aside
 from vfio_hooks.knobs.base import NO_DRIVER, FunctionKnob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.record import record
@@ -140,8 +141,8 @@ class PciDriver(FunctionKnob):
                 "first",
             )
 
-    def _aside(self, host: WritableHost, path: str) -> None:
-        host.write_aside(path, self.address, self.seconds, writer_name(self.address))
+    def _aside(self, host: WritableHost, path: str, action: str, *tolerated: int) -> None:
+        write_aside(host, self.address, path, self.address, self.seconds, action, tolerated)
 
     def _unbind(self, host: WritableHost) -> None:
         driver = host.link(self.key)
@@ -150,18 +151,14 @@ class PciDriver(FunctionKnob):
         # Seen now: a driver takes its device nodes away before it waits for who has them open.
         users = holders(host, self.address)
         try:
-            self._aside(host, f"{self.key}/unbind")
-        except OSError as error:
-            if error.errno == errno.ETIMEDOUT:
-                still = [user for user in users if host.exists(f"/proc/{user.pid}")]
-                raise HookError(
-                    f"{self.address}: {driver} did not let go within {self.seconds:g} s: "
-                    f"{told(still)}",
-                    "close what has it open and start the VM again",
-                ) from None
-            # ENODEV and ENOENT: somebody else unbound it between our look and our write.
-            if error.errno not in (errno.ENODEV, errno.ENOENT):
-                raise refused("unbind", f"{self.address} from {driver}", error) from None
+            # Somebody else may unbind it between our look and our write.
+            self._aside(host, f"{self.key}/unbind", "unbind", errno.ENODEV, errno.ENOENT)
+        except Late:
+            still = [user for user in users if host.exists(f"/proc/{user.pid}")]
+            raise HookError(
+                f"{self.address}: {driver} did not let go within {self.seconds:g} s: {told(still)}",
+                "close what has it open and start the VM again",
+            ) from None
 
     def _probe(self, host: WritableHost, driver: str) -> None:
         if not host.exists(f"{DRIVERS}/{driver}"):
@@ -171,17 +168,13 @@ class PciDriver(FunctionKnob):
             # A probe may go on in the background, as nvme's does; and a device that has just
             # been reset may need a second try.
             if host.link(self.key) is None:
-                self._aside(host, PROBE)
+                self._aside(host, PROBE, "probe")
             return host.link(self.key) == driver
 
-        try:
-            taken = until(bound, self.seconds)
-        except OSError as error:
-            raise refused("probe", self.address, error) from None
-        if not taken:
+        if not until(bound, self.seconds):
             raise HookError(
                 f"{self.address}: {driver} did not take the device within {self.seconds:g} s",
-                "see dmesg, or vfio-hooks why",
+                WHY,
             )
 
     def _load(self, host: WritableHost, driver: str) -> None:

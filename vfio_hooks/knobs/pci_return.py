@@ -3,15 +3,17 @@ bus."""
 
 from __future__ import annotations
 
-import errno
-
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.host.in_use import stuck_writer, writer_name
+from vfio_hooks.host.in_use import stuck_writer
 from vfio_hooks.host.pci import BUS, DEVICES, PROBE, is_for_guests
+from vfio_hooks.knobs.aside import WHY, write_aside
 from vfio_hooks.knobs.base import NO_DRIVER, FunctionKnob
 from vfio_hooks.record import record
 from vfio_hooks.wait import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 ABSENT = "not on the bus"
 
@@ -47,19 +49,19 @@ class PciReturn(FunctionKnob):
             raise HookError(f"{self.address}: {now} still has the device", "vfio-hooks status")
         if now != ABSENT:
             host.tell(f"{self.address}: {now}: removing the device and rescanning the bus")
-            self._aside(host, f"{DEVICES}/{self.address}/remove", "1")
-        self._aside(host, f"{BUS}/rescan", "1")
+            self._aside(host, f"{DEVICES}/{self.address}/remove", "1", "remove")
+        self._aside(host, f"{BUS}/rescan", "1", "rescan the bus")
 
         def taken() -> bool:
             if self.read(host) == NO_DRIVER:
-                self._aside(host, PROBE, self.address)
+                self._aside(host, PROBE, self.address, "probe")
             return self.read(host) == value
 
         if not until(taken, self.seconds):
             raise HookError(
                 f"{self.address}: {value} does not take the device, even after it was removed "
                 f"and found again: {self.read(host)}",
-                "see dmesg, or vfio-hooks why; a suspend or a reboot may help",
+                f"{WHY}; a suspend or a reboot may help",
             )
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
@@ -71,13 +73,5 @@ class PciReturn(FunctionKnob):
     def lends(self, value: str) -> str:
         return f"{value}; if {value} does not take it, it is removed and the bus is rescanned"
 
-    def _aside(self, host: WritableHost, path: str, text: str) -> None:
-        try:
-            host.write_aside(path, text, self.seconds, writer_name(self.address))
-        except OSError as error:
-            if error.errno == errno.ETIMEDOUT:
-                raise HookError(
-                    f"{self.address}: {path} was not done within {self.seconds:g} s",
-                    "see dmesg, or vfio-hooks why",
-                ) from None
-            raise refused(f"write {text!r}", path, error) from None
+    def _aside(self, host: WritableHost, path: str, text: str, action: str) -> None:
+        write_aside(host, self.address, path, text, self.seconds, action)

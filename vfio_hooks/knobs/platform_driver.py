@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-
-from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost, refused
+from vfio_hooks.errors import Gone
 from vfio_hooks.host.framebuffer import PLATFORM
-from vfio_hooks.host.in_use import writer_name
+from vfio_hooks.knobs.aside import write_aside
 from vfio_hooks.knobs.base import NO_DRIVER, Knob
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -42,12 +43,4 @@ class PlatformDriver(Knob):
 
     def _aside(self, host: WritableHost, driver: str, verb: str) -> None:
         path = f"{PLATFORM}/drivers/{driver}/{verb}"
-        try:
-            host.write_aside(path, self.device, self.seconds, writer_name(self.device))
-        except OSError as error:
-            if error.errno == errno.ETIMEDOUT:
-                raise HookError(
-                    f"{self.device}: {driver} did not {verb} within {self.seconds:g} s",
-                    "see dmesg, or vfio-hooks why",
-                ) from None
-            raise refused(verb, f"{self.device}: {driver}", error) from None
+        write_aside(host, self.device, path, self.device, self.seconds, verb)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.host.in_use import writer_name
 from vfio_hooks.host.usb import DEVICES, DRIVERS, find
+from vfio_hooks.knobs.aside import write_aside
 from vfio_hooks.knobs.base import NO_DRIVER, Knob
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -47,11 +50,11 @@ class UsbDriver(Knob):
         name = self._name(host)
         now = self.read(host)
         if now not in (NO_DRIVER, value):
-            self._tell(host, f"{DRIVERS}/{now}/unbind", name)
+            self._unbind(host, name, now)
         if value != NO_DRIVER and self.read(host) != value:
             if not host.exists(f"{DRIVERS}/{value}"):
                 self._load(host, name, value)
-            self._tell(host, f"{DRIVERS}/{value}/bind", name)
+            self._bind(host, name, value)
 
     @property
     def lag(self) -> float:
@@ -76,19 +79,12 @@ class UsbDriver(Knob):
                 raise
             host.run(["modprobe", "-b", "--", alias], self.seconds)
 
-    def _tell(self, host: WritableHost, file: str, name: str) -> None:
+    def _unbind(self, host: WritableHost, name: str, driver: str) -> None:
         """Aside: a driver's disconnect routine waits for the transfers that it has going on."""
-        try:
-            host.write_aside(file, name, self.seconds, writer_name(name))
-        except OSError as error:
-            if error.errno == errno.ETIMEDOUT:
-                raise HookError(f"USB {name}: {file} took longer than {self.seconds:g} s") from None
-            # ENODEV at an unbind: whoever was faster. At a bind: the driver is for others.
-            if error.errno == errno.ENODEV and file.endswith("/unbind"):
-                return
-            if self.read(host) != NO_DRIVER and error.errno == errno.EBUSY:
-                return
-            hint = "this driver may not support this kind of device" * file.endswith("/bind")
-            raise refused(
-                "bind" if hint else "unbind", f"USB {name}: {file}", error, hint
-            ) from None
+        path = f"{DRIVERS}/{driver}/unbind"
+        # Somebody else may be faster.
+        write_aside(host, name, path, name, self.seconds, "unbind", (errno.ENODEV,))
+
+    def _bind(self, host: WritableHost, name: str, driver: str) -> None:
+        path, hint = f"{DRIVERS}/{driver}/bind", "this driver may not support this kind of device"
+        write_aside(host, name, path, name, self.seconds, "bind", (errno.EBUSY,), hint)

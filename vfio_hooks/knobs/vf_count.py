@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host, WritableHost, refused
-from vfio_hooks.host.in_use import stuck_writer, writer_name
+from vfio_hooks.host.in_use import stuck_writer
 from vfio_hooks.host.sriov import count_file, users
 from vfio_hooks.host.udev import settle
+from vfio_hooks.knobs.aside import write_aside
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import read_file
 from vfio_hooks.knobs.vf_setting import VfSetting, all_settings
 from vfio_hooks.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vfio_hooks.host import Host, WritableHost
 
 
 @record
@@ -91,15 +93,5 @@ class VfCount(Knob):
             )
 
     def _set(self, host: WritableHost, value: str) -> None:
-        """Write aside: a driver that does not let a VF go would keep the writer for ever."""
-        try:
-            host.write_aside(self.key, value, self.seconds, writer_name(self.pf))
-        except OSError as error:
-            if error.errno == errno.ETIMEDOUT:
-                raise HookError(
-                    f"{self.pf}: its VFs did not become {value} within {self.seconds:g} s",
-                    "see dmesg, or vfio-hooks why",
-                ) from None
-            raise refused(
-                f"set {value} VFs", self.key, error, "see dmesg, or vfio-hooks why"
-            ) from None
+        """Aside: a driver that does not let a VF go would keep the writer for ever."""
+        write_aside(host, self.pf, self.key, value, self.seconds, f"set {value} VFs")
