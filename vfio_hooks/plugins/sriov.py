@@ -188,9 +188,8 @@ def _settings(host: Host, vfs: list[Vf], options: Options, lent: bool) -> Iterat
     for vf in vfs:
         for attribute, value in _values(host, vf, options):
             knob = VfSetting(vf.pf, vf.number, attribute, lent)
-            until: Literal["stopped", "release"] = "stopped" if lent else "release"
-            awaits = VfCount(vf.pf).key
-            yield Step("sriov", knob, Exclusive(value), until, awaits=awaits)
+            share, awaits = Exclusive(value), VfCount(vf.pf).key
+            yield Step("sriov", knob, share, "stopped" if lent else "release", awaits=awaits)
 
 
 def _values(host: Host, vf: Vf, options: Options) -> Iterator[tuple[str, str]]:

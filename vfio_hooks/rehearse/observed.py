@@ -14,8 +14,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from vfio_hooks import STATE
 from vfio_hooks.host import Host
-from vfio_hooks.host.kthread import FLAGS, PF_NO_SETAFFINITY, START
+from vfio_hooks.host.kthread import FLAGS, PF_NO_SETAFFINITY, START, stat
 
 State = dict[str, str]
 
@@ -123,31 +124,33 @@ def cgroups() -> Iterator[tuple[str, str]]:
                 yield f"cgroup {unit} {name}", text
 
 
-def _task_folders() -> Iterator[str]:
+def _threads() -> Iterator[tuple[int, int]]:
+    """Each process with each of its threads, by number."""
     for process in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # It has ended.
             for number in os.listdir(f"/proc/{process}/task"):
-                yield f"/proc/{process}/task/{number}"
+                yield int(process), int(number)
 
 
 def tasks() -> Iterator[tuple[str, str]]:
     """The CPUs that each task may use, by number and start; and those that programs have, by the
     unit at the top that they are in, for those that come and go."""
     groups: dict[str, set[str]] = {}
-    for folder in _task_folders():
+    for process, number in _threads():
+        folder, seen = f"/proc/{process}/task/{number}", stat(_HOST, process, number)
         try:
-            fields = _HOST.read(f"{folder}/stat").rpartition(")")[2].split()
             status = _HOST.read(f"{folder}/status")
             group = _HOST.read(f"{folder}/cgroup").splitlines()[-1].partition("/")[2]
         except OSError:
             continue  # It has ended.
-        name = status.partition("Name:\t")[2].partition("\n")[0].strip()
+        if seen is None:
+            continue
+        name, fields = seen
         cpus = status.partition("\nCpus_allowed_list:\t")[2].partition("\n")[0]
         if name.startswith("irq/") or int(fields[FLAGS]) & PF_NO_SETAFFINITY:
             # The kernel keeps it where its interrupt is, or sends it to where there is work: a
             # queue's rescuer has the CPUs of the node that it last helped. Nobody else can move it.
             continue
-        number = folder.rpartition("/")[2]
         yield f"task {number} since {fields[START]}", f"{cpus} ({name})"
         if group:
             groups.setdefault(group.partition("/")[0], set()).add(cpus)
@@ -228,7 +231,7 @@ def units() -> Iterator[tuple[str, str]]:
 
 def leftovers() -> Iterator[tuple[str, str]]:
     """Our own files, and the settings that systemd keeps until the next boot."""
-    for top in ("/run/vfio-hooks", "/run/systemd/system.control"):
+    for top in (STATE, "/run/systemd/system.control"):
         for path in sorted(Path(top).rglob("*")):
             # The lock stays where it is; whether it is held is what counts.
             if path.is_file() and path.name != "lock":
