@@ -11,6 +11,7 @@ from tests.fakes.logind import add_program, add_session
 from tests.hosttree import add_pci, domain_xml
 from tests.patient import patient
 from vfio_hooks.check.domain import holders
+from vfio_hooks.cli import desktop_files
 from vfio_hooks.cli.desktop_files import Setting, is_in_force, is_written, remove, settings, write
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.errors import HookError
@@ -68,6 +69,15 @@ def test_the_rung_of_each_program(
     assert words in rung.text and str(rung).startswith(f"{name} (pid 7) has {file} open: ")
 
 
+def test_a_vm_that_has_the_card_is_not_to_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [Holder(7, "qemu-system-x86", "/dev/vfio/15")]
+    monkeypatch.setattr(desktops, "holders", lambda host, address: found)
+    (rung,) = rungs(Host(str(tmp_path)), PASSED)
+    assert (rung.number, rung.text) == (3, "a VM has the card, and gives it back when it ends")
+
+
 @pytest.mark.parametrize(
     ("pid", "name", "group"),
     [
@@ -119,9 +129,24 @@ def test_whether_the_running_desktop_has_the_setting(
     host = a_desktop(tmp_path, "kwin_wayland")
     text = "".join(f"{name}={value}\0" for name, value in {"HOME": "/", **environment}.items())
     (tmp_path / "proc/700/environ").write_text(text)
-    rules, variables = settings(host, DOMAIN, choose(host))
-    assert is_in_force(host, choose(host), variables) == in_force
-    assert not is_in_force(host, choose(host), rules)
+    _, variables = settings(host, DOMAIN, choose(host))
+    assert is_in_force(host, choose(host), variables, [PASSED]) == in_force
+
+
+@pytest.mark.parametrize(
+    ("program", "is_lent", "in_force"),
+    [("gnome-shell", False, False), ("steam", False, True), ("qemu-system-x86", True, False)],
+)
+def test_whether_gnome_has_the_setting_is_seen_by_what_it_has_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, is_lent: bool, in_force: bool
+) -> None:
+    """Of a card that a VM has nobody knows."""
+    host = a_desktop(tmp_path, "gnome-shell")
+    if not is_lent:
+        (tmp_path / f"sys/bus/pci/devices/{PASSED}/drm/card1").mkdir(parents=True)
+    monkeypatch.setattr(desktop_files, "holders", lambda *_: [Holder(700, program, CARD)])
+    (rules,) = settings(host, DOMAIN, choose(host))
+    assert is_in_force(host, choose(host), rules, [PASSED]) == in_force
 
 
 @pytest.mark.parametrize(

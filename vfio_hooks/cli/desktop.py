@@ -74,9 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
         for rung in rungs(host, card):
             say(clean(str(rung)))
     say(clean(f"{session} is drawn by {compositor(host, session)}"))
-    for setting in wanted:
-        if setting.user and is_written(host, setting):
-            used = is_in_force(host, session, setting)
+    # Links to the cards are of no use without the variables that name them.
+    for setting in [one for one in wanted if one.user] or wanted:
+        if is_written(host, setting):
+            used = is_in_force(host, session, setting, cards)
             when = "uses it" if used else "will use it from the next login on"
             say(clean(f"{setting.path} is written: the desktop {when}"))
     return _write(host, wanted, arguments)

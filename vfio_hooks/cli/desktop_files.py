@@ -12,7 +12,8 @@ from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.accounts import account
 from vfio_hooks.host.desktops import COMPOSITORS, MESA_ONLY, RULES
-from vfio_hooks.host.pci import Function, kept_displays, passed_displays
+from vfio_hooks.host.in_use import holders
+from vfio_hooks.host.pci import DEVICES, Function, kept_displays, passed_displays
 from vfio_hooks.host.sessions import Session, as_user, programs
 from vfio_hooks.record import record
 
@@ -82,11 +83,14 @@ def is_written(host: Host, setting: Setting) -> bool:
     return host.maybe(setting.path) == setting.text.strip()
 
 
-def is_in_force(host: Host, session: Session, setting: Setting) -> bool:
-    """Whether the compositor that runs was started with a setting's variables; for one that has
-    none only the cards that it has open can tell."""
+def is_in_force(host: Host, session: Session, setting: Setting, cards: list[str]) -> bool:
+    """Whether the desktop that runs has a setting for these graphics cards: its compositor was
+    started with the setting's variables, or, where there are none, it has none of the cards open
+    that the host has."""
     if not setting.user or session.type == "x11":
-        return False
+        there = [card for card in cards if host.names(f"{DEVICES}/{card}/drm")]
+        held = (holder for card in there for holder in holders(host, card))
+        return bool(there) and not any(holder.name in COMPOSITORS for holder in held)
     pid, _ = _process(host, session)
     known = (host.maybe(f"/proc/{pid}/environ") or "").split("\0")
     lines = setting.text.splitlines()
