@@ -18,7 +18,10 @@ QUERY = ("--json",)
 # The last is Qt's, which ends by SIGABRT then: it has the plugin for Wayland, and no compositor.
 GONE = ("could not connect to display", "Invalid config", "platform plugins are: .*wayland")
 LACKS = (
-    ("Available platform plugins are", "qt6-wayland (Debian), qt6-qtwayland or Plasma 5's own"),
+    (
+        "Available platform plugins are",
+        "qt6-wayland (Debian, Arch, openSUSE; in Debian 12 qtwayland5) or qt6-qtwayland (Fedora)",
+    ),
 )
 
 # KScreen::Output::Rotation, https://api.kde.org/libkscreen-index.html
