@@ -1,7 +1,8 @@
 """Each desktop of each release, started once for all its tests.
 
-Environment variables choose more than a submission needs: VFIO_HOOKS_DESKTOPS="trixie forky" the
-releases, and VFIO_HOOKS_EXAMPLES=50 so many random examples in place of the fixed ones.
+The matrix has them of Debian testing, too. Environment variables choose otherwise:
+VFIO_HOOKS_DESKTOPS="trixie forky" the releases, and VFIO_HOOKS_EXAMPLES=50 so many random examples
+in place of the fixed ones.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from tests.desktop.programs import PROGRAMS, Program
 from tests.desktop.session import Desktop, running
 from tests.desktop.tree import MISSING, provide
 from tests.vm.process import VmError
+from tests.vm.release import TESTING
 
-SUITES = os.environ.get("VFIO_HOOKS_DESKTOPS", "trixie").split()
+SUITES: tuple[str, ...] = ("trixie", TESTING)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,6 +30,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     but = metafunc.definition.get_closest_marker("not_on")
     chosen = [one for one in PROGRAMS if not only or one.name in only.args]
     chosen = [one for one in chosen if not but or one.name not in but.args]
+    suites = SUITES if metafunc.config.getoption("--matrix") else SUITES[:1]
+    if named := os.environ.get("VFIO_HOOKS_DESKTOPS"):
+        suites = tuple(named.split())
     marked = [
         pytest.param(
             (suite, program),
@@ -35,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             # One process, and so one start, for all tests of it.
             marks=(pytest.mark.desktop, pytest.mark.xdist_group(f"{suite}-{program.name}")),
         )
-        for suite in SUITES
+        for suite in suites
         for program in chosen
     ]
     metafunc.parametrize("desktop", marked, indirect=True, scope="session")
