@@ -1,4 +1,4 @@
-"""A user's desktop in the guest: a session that logind knows, with Xorg or sway in it."""
+"""A user's desktop in the guest: a session that logind knows, with Xorg or a compositor in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tests.vm.guest import Guest
 from tests.vm.release import USER
+from vfio_hooks.layouts import load
+from vfio_hooks.layouts.layout import Layout
 
 RUNTIME = "/run/user/1000"
 _FOLDER = "/tmp/desktop"
@@ -37,14 +39,45 @@ _HEADLESS = {
     "WLR_HEADLESS_OUTPUTS": "3",
     "WLR_LIBINPUT_NO_DEVICES": "1",
 }
-# Without libinput there is no pointer, whose place in the picture might be another one later.
-_ON_CARDS = {"WLR_BACKENDS": "drm", "WLR_RENDERER": "pixman", "LIBSEAT_BACKEND": "logind"}
 # chvt's two calls, VT_ACTIVATE and VT_WAITACTIVE of linux/vt.h: the guests have no kbd.
 _SWITCH = (
     'python3 -c \'import fcntl, sys; console = open("/dev/tty0");'
     " [fcntl.ioctl(console, call, int(sys.argv[1])) for call in (0x5606, 0x5607)]'"
 )
 _TERMINAL, _CONSOLE = 7, 1
+# Without libinput there is no pointer, whose place in the picture might be another one later.
+_WLROOTS = {"WLR_BACKENDS": "drm", "WLR_RENDERER": "pixman", "LIBSEAT_BACKEND": "logind"}
+
+
+@dataclass(frozen=True)
+class Compositor:
+    """One for the host's graphics cards. `command` starts it, and `{picture}` in it a program that
+    paints the monitors; `socket` is where Wayland's clients find it, and `back_end` what tells its
+    layout."""
+
+    name: str
+    back_end: str
+    command: str
+    socket: str
+    environment: dict[str, str]
+
+
+COMPOSITORS = (
+    Compositor("sway", "wlroots", f"sway -c {_FOLDER}/sway", "wayland-1", _WLROOTS),
+    Compositor("labwc", "wlroots", "labwc -s {picture}", "wayland-0", _WLROOTS),
+    Compositor(
+        "kwin_wayland",
+        "kscreen",
+        "kwin_wayland --drm --no-lockscreen --socket wayland-1 {picture}",
+        "wayland-1",
+        {"KWIN_COMPOSE": "Q"},
+    ),
+    # It shows a colour of its own on each monitor.
+    Compositor(
+        "mutter", "mutter", "mutter --wayland --no-x11 --wayland-display=wayland-1", "wayland-1", {}
+    ),
+)
+"""By the name of the process."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +104,36 @@ class Desktop:
 
     def start_sway(self) -> None:
         """sway with three outputs of no hardware."""
-        self._sway("", _HEADLESS)
-
-    def start_sway_on_cards(self, configuration: str, variables: dict[str, str]) -> None:
-        """sway on the host's graphics cards, which logind opens for it."""
-        # logind lets only the session on the screen have them.
-        self.guest.run(f"{_SWITCH} {_TERMINAL}")
-        self._sway(configuration, {**_ON_CARDS, **variables})
-
-    def _sway(self, configuration: str, variables: dict[str, str]) -> None:
-        lines = f"xwayland disable\n{configuration}exec sleep infinity\n"
-        self.guest.put(f"{_FOLDER}/sway", lines)
-        self._session("wayland", variables, f"sway -c {_FOLDER}/sway")
+        self.guest.put(f"{_FOLDER}/sway", "xwayland disable\nexec sleep infinity\n")
+        self._session("wayland", _HEADLESS, f"sway -c {_FOLDER}/sway")
         self.guest.wait(f"test -S {RUNTIME}/wayland-1")
         self.guest.wait(self.inside("wlr-randr", WAYLAND_DISPLAY="wayland-1"))
+
+    def start_on_cards(
+        self, compositor: Compositor, picture: str, variables: dict[str, str]
+    ) -> None:
+        """A compositor on the host's graphics cards, which logind opens for it, and a command that
+        paints them."""
+        # logind lets only the session on the screen have them.
+        self.guest.run(f"{_SWITCH} {_TERMINAL}")
+        self.guest.put(f"{_FOLDER}/sway", f"xwayland disable\nexec {picture}\n")
+        command = compositor.command.replace("{picture}", shlex.quote(picture))
+        self._session("wayland", {**compositor.environment, **variables}, command)
+        self.guest.wait(self.query(compositor))
+
+    def query(self, compositor: Compositor) -> str:
+        """The command that shows a compositor's layout."""
+        back_end = load(compositor.back_end)
+        return self.inside(
+            shlex.join([back_end.PROGRAM, *back_end.QUERY]),
+            WAYLAND_DISPLAY=compositor.socket,
+            DBUS_SESSION_BUS_ADDRESS=f"unix:path={RUNTIME}/bus",
+            QT_QPA_PLATFORM="wayland",
+        )
+
+    def layout(self, compositor: Compositor) -> Layout:
+        """Where each monitor's picture is."""
+        return load(compositor.back_end).parse(self.guest.run(self.query(compositor)).stdout).layout
 
     def stop(self) -> None:
         """Log the user out, and wait until logind has forgotten it all."""

@@ -1,4 +1,4 @@
-"""A real desktop on two graphics cards with a monitor on each, of which a VM is given one.
+"""Real desktops on two graphics cards with a monitor on each, of which a VM is given one.
 
 Pictures of both monitors, before, while and after the VM runs, stay in `pictures` in the cache.
 """
@@ -6,46 +6,103 @@ Pictures of both monitors, before, while and after the VM runs, stay in `picture
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from tests.vm import pictures
-from tests.vm.desktop import Desktop
+from tests.vm.desktop import COMPOSITORS, Compositor, Desktop
+from tests.vm.desktop_disk import laid_over
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
 from tests.vm.hardware import BOOT_VGA, GPU, GPU_GROUP, MONITORS
 from tests.vm.lending import at_home, drivers, given, lent, managed_vm
 from tests.vm.release import USER
+from vfio_hooks.layouts.layout import Layout
 from vfio_hooks.wait import until
 
 COLOURS = {BOOT_VGA: "#20507a", GPU: "#7a2050"}
+BLACK = "#000000"
 GAMING = Domain("gaming", given(*GPU_GROUP))
-TABLES = "[display]\ntimeout = 60\n[gpu]\n[pci]\ntimeout = 60\n"
-SETTING = f"/home/{USER}/.config/environment.d/72-vfio-hooks.conf"
+TABLES = "[display]\ntimeout = {seconds}\n[gpu]\n[pci]\ntimeout = 60\n"
+HOME = f"/home/{USER}"
+SETTING = f"{HOME}/.config/environment.d/72-vfio-hooks.conf"
 RULES = "/etc/udev/rules.d/72-vfio-hooks.rules"
 APPLY = "udevadm control --reload && udevadm trigger --settle --subsystem-match=drm"
 
 
+@dataclass(frozen=True)
+class Running:
+    """A compositor that a user looks at."""
+
+    desktop: Desktop
+    compositor: Compositor
+
+    @property
+    def guest(self) -> Guest:
+        return self.desktop.guest
+
+    def start(self, **variables: str) -> None:
+        """Start it, with a colour of its own on each monitor; a card that is not used is dark."""
+        self.desktop.start_on_cards(self.compositor, paint(self.guest), variables)
+        self.shows(BOOT_VGA)
+
+    def shows(self, address: str) -> str:
+        """Wait until a monitor shows its colour; which it is."""
+        seen: list[str] = []
+
+        def is_painted() -> bool:
+            seen[:] = [pictures.colour(self.guest, address)]
+            paints_itself = self.compositor.name == "mutter"
+            return seen[0] != BLACK if paints_itself else seen[0] == COLOURS[address]
+
+        assert until(is_painted, 120), seen
+        return seen[0]
+
+    def opened(self) -> list[str]:
+        """The cards that it has open."""
+        folder = f"/proc/$(pgrep -x {self.compositor.name})/fd"
+        find = f"find {folder} -lname '/dev/dri/card*' -printf '%l\\n' | sort -u"
+        return self.guest.run(find).stdout.split()
+
+    def process(self) -> str:
+        """Its number, and when it was started."""
+        name = self.compositor.name
+        return self.guest.run(f"cut -d ' ' -f 1,22 /proc/$(pgrep -x {name})/stat").stdout
+
+    def looks_like(self, before: Layout) -> bool:
+        """Whether the layout is as it was, or gets so."""
+        return until(lambda: self.desktop.layout(self.compositor).looks_like(before), 60)
+
+    def picture(self, moment: str) -> None:
+        pictures.take(self.guest, f"{self.compositor.name}-{moment}")
+
+
+def each(*names: str) -> pytest.MarkDecorator:
+    """A test of these compositors, one after the other."""
+    chosen = [one for one in COMPOSITORS if one.name in names]
+    return pytest.mark.parametrize("running", chosen, ids=names, indirect=True)
+
+
 @pytest.fixture
-def desktop(hooked: Guest) -> Iterator[Desktop]:
+def running(hooked: Guest, request: pytest.FixtureRequest) -> Iterator[Running]:
     if hooked.release in ("bookworm", "trixie"):
         pytest.skip("wlroots 0.18 and older use a second card only if it can render")
-    started = Desktop(hooked)
-    try:
-        yield started
-    finally:
-        started.stop()
-        started.leave_screen()
+    desktop = Desktop(hooked)
+    with laid_over(hooked):
+        try:
+            yield Running(desktop, request.param)
+        finally:
+            desktop.stop()
+            desktop.leave_screen()
+            folders = " ".join(f"{HOME}/{name}" for name in (".config", ".cache", ".local"))
+            hooked.run(f"rm -rf {RULES} {folders} && {APPLY}")
 
 
-def start(desktop: Desktop, **variables: str) -> None:
-    """sway, with a colour of its own on each monitor."""
-    lines = [
-        f"output {output(desktop.guest, address)} background {colour} solid_color\n"
-        for address, colour in COLOURS.items()
-    ]
-    desktop.start_sway_on_cards("".join([*lines, "bar font monospace 24\n"]), variables)
-    shows(desktop.guest, BOOT_VGA)
+def paint(guest: Guest) -> str:
+    """The program that gives each monitor its colour."""
+    words = [f"-o {output(guest, card)} -c {colour[1:]}" for card, colour in COLOURS.items()]
+    return f"swaybg {' '.join(words)}"
 
 
 def output(guest: Guest, address: str) -> str:
@@ -58,72 +115,90 @@ def node(guest: Guest, address: str) -> str:
     return guest.run(f"readlink -f /dev/dri/by-path/pci-{address}-card").stdout.strip()
 
 
-def opened(guest: Guest) -> list[str]:
-    """The cards that sway has open."""
-    find = "find /proc/$(pgrep -x sway)/fd -lname '/dev/dri/card*' -printf '%l\\n' | sort -u"
-    return guest.run(find).stdout.split()
-
-
-def process(guest: Guest) -> str:
-    """sway's number, and when it was started."""
-    return guest.run("cut -d ' ' -f 1,22 /proc/$(pgrep -x sway)/stat").stdout
-
-
-def shows(guest: Guest, address: str) -> None:
-    """Wait until a monitor shows its colour."""
-    assert until(lambda: pictures.colour(guest, address) == COLOURS[address], 120)
-
-
 @pytest.mark.matrix_only
-def test_sway_lets_go_of_the_card_and_takes_it_back(desktop: Desktop) -> None:
-    guest = desktop.guest
-    start(desktop)
-    shows(guest, GPU)
+@each("sway", "labwc", "kwin_wayland")
+def test_it_lets_go_of_the_card_and_takes_it_back(running: Running) -> None:
+    guest, desktop = running.guest, running.desktop
+    running.start()
+    running.shows(GPU)
     cards = sorted(node(guest, address) for address in MONITORS)
-    assert opened(guest) == cards
-    before = process(guest), desktop.wayland("wlr-randr")
-    pictures.take(guest, "sway-before")
-    with managed_vm(guest, GAMING, TABLES):
+    assert running.opened() == cards
+    process, layout = running.process(), desktop.layout(running.compositor)
+    running.picture("before")
+    with managed_vm(guest, GAMING, TABLES.format(seconds=60)):
         plan = guest.run("vfio-hooks plan gaming").stdout
         assert f"has {node(guest, GPU)} open: it closes the card when [display]" in plan
         # logind has it open for sway, and systemd for logind.
         assert "systemd" not in plan
         guest.start("gaming")
         assert drivers(guest, *GPU_GROUP) == lent(*GPU_GROUP)
-        assert opened(guest) == [node(guest, BOOT_VGA)]
-        assert process(guest) == before[0]
-        pictures.take(guest, "sway-meanwhile")
-        assert pictures.colour(guest, BOOT_VGA) == COLOURS[BOOT_VGA]
+        assert running.opened() == [node(guest, BOOT_VGA)]
+        assert running.process() == process
+        running.picture("meanwhile")
+        running.shows(BOOT_VGA)
         guest.destroy("gaming")
     assert drivers(guest, *GPU_GROUP) == at_home(*GPU_GROUP)
-    assert opened(guest) == cards
-    assert (process(guest), desktop.wayland("wlr-randr")) == before
-    shows(guest, GPU)
-    pictures.take(guest, "sway-after")
+    assert running.opened() == cards
+    assert running.process() == process and running.looks_like(layout)
+    running.shows(GPU)
+    running.picture("after")
 
 
 @pytest.mark.matrix_only
-def test_sway_that_is_told_never_opens_the_card(desktop: Desktop) -> None:
-    guest = desktop.guest
-    start(desktop)
-    with managed_vm(guest, GAMING, TABLES):
-        try:
-            guest.run(f"vfio-hooks desktop gaming --write --yes && {APPLY}")
-            written = [line for line in guest.read(SETTING).splitlines() if "=" in line]
-            desktop.stop()
-            start(desktop, **dict(line.split("=", 1) for line in written))
-            assert "the desktop uses it" in guest.run("vfio-hooks desktop gaming").stdout
-            before = process(guest), desktop.wayland("wlr-randr")
-            own = [node(guest, BOOT_VGA)]
-            assert opened(guest) == own
-            guest.start("gaming")
-            assert drivers(guest, *GPU_GROUP) == lent(*GPU_GROUP)
-            assert (process(guest), desktop.wayland("wlr-randr")) == before
-            pictures.take(guest, "told-sway-meanwhile")
-            guest.destroy("gaming")
-            assert drivers(guest, *GPU_GROUP) == at_home(*GPU_GROUP)
-            assert opened(guest) == own
-            assert (process(guest), desktop.wayland("wlr-randr")) == before
-            assert f"{SETTING}: removed" in guest.run("vfio-hooks desktop gaming --remove").stdout
-        finally:
-            guest.run(f"rm -rf {RULES} /home/{USER}/.config && {APPLY}")
+@each("sway", "labwc", "kwin_wayland", "mutter")
+def test_one_that_is_told_never_opens_the_card(running: Running) -> None:
+    guest, desktop = running.guest, running.desktop
+    running.start()
+    with managed_vm(guest, GAMING, TABLES.format(seconds=60)):
+        guest.run(f"vfio-hooks desktop gaming --write --yes && {APPLY}")
+        desktop.stop()
+        running.start(**written(guest))
+        assert "the desktop uses it" in guest.run("vfio-hooks desktop gaming").stdout
+        process, layout = running.process(), desktop.layout(running.compositor)
+        own = [node(guest, BOOT_VGA)]
+        assert running.opened() == own
+        guest.start("gaming")
+        assert drivers(guest, *GPU_GROUP) == lent(*GPU_GROUP)
+        assert running.process() == process and running.looks_like(layout)
+        running.picture("told-meanwhile")
+        guest.destroy("gaming")
+        assert drivers(guest, *GPU_GROUP) == at_home(*GPU_GROUP)
+        assert running.opened() == own
+        assert running.process() == process and running.looks_like(layout)
+        assert f"{RULES}: removed" in guest.run("vfio-hooks desktop gaming --remove").stdout
+        assert guest.run(f"test ! -e {RULES} -a ! -e {SETTING}").returncode == 0
+
+
+def written(guest: Guest) -> dict[str, str]:
+    """The variables of the setting, which a login would have."""
+    lines = guest.run(f"cat {SETTING}", check=False).stdout.splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+@pytest.mark.matrix_only
+@each("mutter")
+def test_gnome_that_is_not_told_has_the_card_back_only_at_the_next_login(running: Running) -> None:
+    """With a driver that renders it may even keep the card open; bochs-drm's does not."""
+    guest = running.guest
+    running.start()
+    running.shows(GPU)
+    process, (own,) = running.process(), [node(guest, BOOT_VGA)]
+    running.picture("before")
+    with managed_vm(guest, GAMING, TABLES.format(seconds=10)):
+        card = node(guest, GPU)
+        plan = guest.run("vfio-hooks plan gaming").stdout
+        assert f"has {card} open: it must be configured before login" in plan
+        guest.start("gaming")
+        assert drivers(guest, *GPU_GROUP) == lent(*GPU_GROUP)
+        assert running.opened() == [own] and running.process() == process
+        running.picture("meanwhile")
+        guest.destroy("gaming")
+        assert drivers(guest, *GPU_GROUP) == at_home(*GPU_GROUP)
+        assert running.opened() == [own] and running.process() == process
+        running.shows(BOOT_VGA)
+        assert "no longer connected, so left out: Virtual-" in guest.log()
+    running.desktop.stop()
+    running.start()
+    assert running.opened() == sorted([own, card])
+    running.shows(GPU)
+    running.picture("next-login")

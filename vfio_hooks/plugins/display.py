@@ -17,26 +17,29 @@ open:
     3. The session ends: [session], with restart = "without-card" for a desktop on another card.
     4. A service of the system has it: [[service]] stops that.
 
-    desktop    rung  setting of rung 2                      layouts tried on
-    X11        1     AutoAddGPU "false" in xorg.conf.d      Xorg 21.1
-    KDE        1     KWIN_DRM_DEVICES                       KWin 6.3, 6.7
-    GNOME      2     udev's tag mutter-device-ignore        mutter 48, 50
-    sway       1     WLR_DRM_DEVICES                        sway 1.10, 1.12
-    labwc      1     WLR_DRM_DEVICES                        labwc 0.8, 0.20
-    Hyprland   1     AQ_DRM_DEVICES                         -
-    niri       2     debug { ignore-drm-device "..." }      -
-    nvidia's   3     __EGL_VENDOR_LIBRARY_FILENAMES         -
+    desktop    rung  setting of rung 2                   layouts tried on    two cards
+    X11        1     AutoAddGPU "false" in xorg.conf.d   Xorg 21.1           -
+    KDE        1     KWIN_DRM_DEVICES                    KWin 6.3, 6.7       KWin 6.7
+    GNOME      2     udev's tag mutter-device-ignore     mutter 48, 50       mutter 50
+    sway       1     WLR_DRM_DEVICES                     sway 1.10, 1.12     sway 1.12
+    labwc      1     WLR_DRM_DEVICES                     labwc 0.8, 0.20     labwc 0.20
+    Hyprland   1     AQ_DRM_DEVICES                      -                   -
+    niri       2     debug { ignore-drm-device "..." }   -                   -
+    nvidia's   3     __EGL_VENDOR_LIBRARY_FILENAMES      -                   -
 
-Layouts were tried with these versions, but without hardware. sway 1.12 was also tried on two
-emulated cards with a monitor on each: rungs 1 and 2 hold there, and the desktop goes on with the
-layout that it had. The other rungs come from the programs' sources and documentation. No desktop
-was tried on a real card yet. niri's setting is not written.
+Layouts were tried with these versions, but without hardware. Those in the last column were also
+tried on two emulated cards with a monitor on each, of which a VM got one and gave it back: the
+process went on, and so did its layout. mutter without its setting gave up an emulated card as well,
+but did not use it again before the next login; with a real driver it may keep the card. What is
+said of the other programs comes from their sources and documentation. No desktop was tried on a
+real card yet. niri's setting is not written.
 
 sway and labwc take variables from the program that starts them. Variables below
 ~/.config/environment.d are seen only by programs that systemd's user manager starts, such as KWin.
 
-KWin remembers permanently that a monitor was off. If the host crashes while the VM runs, the
-monitor stays dark afterwards: `kscreen-doctor output.DP-1.enable` switches it on again.
+KWin remembers permanently, in ~/.config/kwinoutputconfig.json, that a monitor was off. If the host
+crashes while the VM runs, the monitor stays dark afterwards: `kscreen-doctor output.DP-1.enable`
+switches it on again.
 """
 
 from collections.abc import Iterator
