@@ -103,6 +103,7 @@ class Keeper:
     def look(self) -> tuple[list[str], tuple[str, ...]]:
         """What is not as it was at the last look, and what AppArmor has refused since."""
         assert self.guest
+        self.guest.forget_unmanaged()
         before, known = self.state, self.denials
         self.state, refused = self.guest.observe(before)
         self.denials = len(refused)
@@ -186,10 +187,7 @@ def host_unchanged(request: pytest.FixtureRequest, _keeper: Keeper) -> Iterator[
         # The next test is not to meet a guest that does not answer.
         _keeper.drop()
         raise
-    unmanaged = _keeper.guest and _keeper.guest.unmanaged
-    if changes or unmanaged or request.node.stash.get(_FAILED, False):
-        # A function that a VM with managed='no' once had is one that libvirt 11.3 leaves with
-        # vfio-pci ever after, also at the end of a VM with managed='yes'.
+    if changes or request.node.stash.get(_FAILED, False):
         _keeper.drop()
     if changes:
         pytest.fail("the host is not as it was:\n  " + "\n  ".join(changes), pytrace=False)

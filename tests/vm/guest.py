@@ -51,8 +51,8 @@ done 2> /dev/null
 
 @dataclass(frozen=True)
 class Guest:
-    """A running emulated host of one release; `unmanaged` are the domains with managed='no'
-    that it has had."""
+    """A running emulated host of one release; `unmanaged` are the domains with managed='no' that
+    its libvirtd has had."""
 
     machine: Machine
     unmanaged: set[str] = field(default_factory=set, compare=False)
@@ -133,6 +133,16 @@ class Guest:
         """Destroy and undefine a domain, whatever state it is in."""
         quoted = shlex.quote(name)
         self.run(f"virsh -q destroy {quoted}; virsh -q undefine {quoted}", check=False)
+
+    def forget_unmanaged(self) -> None:
+        """Start libvirtd anew where it has had a VM with managed='no'.
+
+        A function that such a VM once had libvirt 11.3 leaves with vfio-pci ever after, also at
+        the end of a VM with managed='yes'. It keeps that in memory alone.
+        """
+        if self.unmanaged:
+            self.run("systemctl restart libvirtd && virsh list")
+            self.unmanaged.clear()
 
     def start_unit(self, name: str, command: str, options: str = "") -> None:
         """Start a command as a service, once the last one of that name is gone.

@@ -69,6 +69,7 @@ def old_host(request: pytest.FixtureRequest) -> Iterator[Guest]:
 
 
 @pytest.mark.vm
+@pytest.mark.matrix_only
 @pytest.mark.xdist_group("cgroup_v1")
 def test_cgroup_v1(old_host: Guest) -> None:
     """Two VMs that share a CPU, a group with booleans of its own, and a real QEMU."""

@@ -126,6 +126,7 @@ def test_what_was_left_changed(host: Guest) -> None:
     assert "journal-stale" not in check(host)
 
 
+@pytest.mark.matrix_only
 @pytest.mark.parametrize("nodes", ["", "1"])
 def test_apparmor_between_qemu_and_its_nodes(host: Guest, nodes: str) -> None:
     """What it finds on Debian 12 is what test_hugepages has to avoid there."""

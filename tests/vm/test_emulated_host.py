@@ -129,6 +129,7 @@ def test_the_user_of_the_guide_exists(guest: Guest) -> None:
     assert guest.run("id -u", user="grassyloki").stdout.strip() == "1000"
 
 
+@pytest.mark.matrix_only
 def test_a_plain_domain_starts_and_stops(guest: Guest) -> None:
     """Without any hook."""
     domain = Domain("plain", memory=64)
@@ -141,6 +142,7 @@ def test_a_plain_domain_starts_and_stops(guest: Guest) -> None:
         guest.remove(domain.name)
 
 
+@pytest.mark.matrix_only
 def test_a_domain_takes_the_gpu_and_gives_it_back(guest: Guest) -> None:
     """libvirt's own rebinding works on all three functions."""
     domain = Domain("gpu", devices=tuple(HostDevice(address) for address in GPU_GROUP))

@@ -30,9 +30,7 @@ def test_a_sound_card_that_does_not_let_go(hooked: Guest) -> None:
         assert f"has {sound} open" in failed.stderr
 
 
-@pytest.mark.every_release
-@pytest.mark.parametrize("managed", [True, False], ids=["managed", "unmanaged"])
-def test_a_sound_card_that_is_taken(hooked: Guest, managed: bool) -> None:
+def take_the_sound_card(hooked: Guest, managed: bool) -> None:
     """Left to a child in the kernel, marked, and put right as soon as it is free."""
     domain = Domain("gaming", given(*GPU_GROUP, managed=managed))
     with managed_vm(hooked, domain, '[pci]\ntimeout = 10\nin_use = "take"\n'):
@@ -45,6 +43,15 @@ def test_a_sound_card_that_is_taken(hooked: Guest, managed: bool) -> None:
         hooked.wait("! pgrep --exact 'vh 00000400.1'")
         hooked.run("vfio-hooks undo gaming")
         assert drivers(hooked, *GPU_GROUP) == at_home(*GPU_GROUP)
+
+
+@pytest.mark.every_release
+def test_a_sound_card_that_is_taken(hooked: Guest) -> None:
+    take_the_sound_card(hooked, managed=True)
+
+
+def test_an_unmanaged_sound_card_that_is_taken(hooked: Guest) -> None:
+    take_the_sound_card(hooked, managed=False)
 
 
 def test_a_program_with_an_apparmor_profile_of_its_own(hooked: Guest) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.effort import effort
-from tests.vm.guest import Guest
+from tests.vm.guest import CHECKOUT, Guest
 from tests.vm.hardware import DRIVERS, NIC
 
 pytestmark = pytest.mark.vm
@@ -129,6 +129,16 @@ def managed(host: Host) -> Host:
     return host
 
 
+def test_another_run_changes_nothing(hooked: Guest) -> None:
+    """All guests have what install.sh does out of a user's checkout."""
+    host = Host(hooked)
+    before = host.tree()
+    told = host.run(f"{CHECKOUT}/install.sh").splitlines()
+    assert told == ["everything is installed already", TRIED_OUT]
+    assert host.tree() == before
+
+
+@pytest.mark.matrix_only
 def test_libvirt_runs_the_hook_and_a_second_run_changes_nothing(bare: Host) -> None:
     told = bare.run(INSTALL).splitlines()
     assert told[-2] == TRIED_OUT
@@ -140,6 +150,7 @@ def test_libvirt_runs_the_hook_and_a_second_run_changes_nothing(bare: Host) -> N
     assert bare.run("virsh list --all --name").strip() == ""
 
 
+@pytest.mark.matrix_only
 def test_libvirt_starts_a_managed_vm_with_it(managed: Host) -> None:
     """Here and everywhere below, `host_unchanged` fails for any denial by AppArmor."""
     since = managed.run("date '+%F %T'").strip()
@@ -151,6 +162,7 @@ def test_libvirt_starts_a_managed_vm_with_it(managed: Host) -> None:
     assert "install-test: prepare" in said
 
 
+@pytest.mark.matrix_only
 def test_a_foreign_hook_goes_on_being_run(host: Host) -> None:
     host.run(f"cat > {HOOKS}/qemu; chmod 755 {HOOKS}/qemu", FOREIGN)
     told = host.run(INSTALL)
@@ -206,6 +218,7 @@ def test_uninstall_is_refused_while_a_device_is_lent(managed: Host) -> None:
     assert managed.run("ls /run/vfio-hooks 2>&1 || true").endswith("No such file or directory\n")
 
 
+@pytest.mark.matrix_only
 def test_an_upgrade_while_hooks_run(managed: Host) -> None:
     """A VM starts and stops all the time while the package is replaced; no hook fails."""
     managed.run("rm -f /tmp/upgraded; cat > /tmp/install-test.xml", PASSING)

@@ -62,7 +62,7 @@ virsh -q qemu-monitor-command --hmp real 'o /w 0xcf8 0x80008060'
 virsh -q qemu-monitor-command --hmp real 'o /h 0xcfe 1'
 """
 LOAD = (
-    "timeout 8 sh -c 'while :; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct count=200; done'"
+    "timeout 4 sh -c 'while :; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct count=200; done'"
 )
 
 
@@ -103,7 +103,7 @@ def test_two_vms_that_share_a_cpu(vms: Direct) -> None:
 
 @pytest.mark.every_release
 def test_irqbalance_keeps_off(vms: Direct) -> None:
-    """Its round is a second here, so this is more than a minute of its usual ten."""
+    """Its round is a second here, so this is half a minute of its usual ten."""
     guest = vms.guest
     guest.run(INTERVAL.format(1))
     try:

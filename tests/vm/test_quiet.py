@@ -28,7 +28,6 @@ print(group.read(WritableHost()))
 PARTITIONED = 'partition = "isolated"\n'
 
 
-@pytest.mark.every_release
 def test_nothing_of_the_host_comes_to_its_cpus(hooked: Guest) -> None:
     """Also a [verify] of its own, which does not delay the start."""
     before, during, after = measure(hooked, 3, TOML + "[verify]\nseconds = 1\n")

@@ -70,6 +70,7 @@ def home(hooked: Guest) -> Iterator[Guest]:
     hooked.run(f"rm -rf {HOOKS}/qemu.d/* {firmware.PATH} {Lives.DEVICE} {Lives.SAVED}")
 
 
+@pytest.mark.every_release
 @pytest.mark.parametrize("seed", seeds(1, 20))
 def test_real_ones(seed: int, home: Guest) -> None:
     """Started, restarted, shut down, killed, saved; with a device that comes and goes."""
@@ -85,7 +86,8 @@ def test_real_ones(seed: int, home: Guest) -> None:
     lives.end()
 
 
-@pytest.mark.parametrize("seed", seeds(3, 100))
+@pytest.mark.every_release
+@pytest.mark.parametrize("seed", seeds(1, 100))
 def test_events(seed: int, home: Guest) -> None:
     """The hook as libvirt calls it, for VMs that need not run, and is killed at any time."""
     random, direct, running = Random(f"events {seed}"), Direct(home), set[str]()

@@ -71,6 +71,7 @@ def test_a_start_that_is_refused_is_explained(host: Guest, name: str) -> None:
     assert name in names(host)
 
 
+@pytest.mark.matrix_only
 def test_a_machine_type_that_will_be_gone(host: Guest) -> None:
     if host.release == "bookworm":
         pytest.skip("its QEMU does not say so yet")
@@ -94,6 +95,7 @@ def test_a_healthy_boot_and_start_have_no_explanation(host: Guest) -> None:
     assert [one for one in told if one["name"] not in BUSY] == []
 
 
+@pytest.mark.matrix_only
 @pytest.mark.parametrize(
     ("managed", "expected"), [(True, "device-in-other-vm"), (False, "device-not-detached")]
 )
@@ -122,6 +124,7 @@ def test_a_file_that_apparmor_refuses(host: Guest) -> None:
         host.run("rm -f /srv/why.shm")
 
 
+@pytest.mark.matrix_only
 def test_a_disk_image_that_another_vm_writes_to(host: Guest) -> None:
     other = replace(OTHER, devices=(), extra_devices=DISK)
     host.run("truncate -s 1M /var/lib/libvirt/images/why.img")
