@@ -10,7 +10,8 @@ import pytest
 from tests.command import UUID, Command, as_nobody, needs_root
 from tests.hosttree import domain_xml
 from vfio_hooks.engine import Engine
-from vfio_hooks.engine.journal import Journal
+from vfio_hooks.engine.journal import Journal, State
+from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import Gone
 from vfio_hooks.host import Host, WritableHost, units
@@ -141,6 +142,22 @@ def test_a_value_that_is_the_hosts_own_again(command: Command) -> None:
     assert undated(command.here("status").out).splitlines()[2:] == [
         "    /governor: powersave",
         "      since TIME (prepare); it is no longer performance",
+    ]
+
+
+def test_a_value_that_waits_for_cpus(command: Command) -> None:
+    put(command, cpus="0-7")
+    prepare(command, UUID, "win11", Step("cpus", File("/cpus"), Subtract("4-5")))
+    put(command, cpus="0-7")
+    journal = Ledger(StateFolder(str(command.state))).find(UUID)
+    assert journal
+    (claim,) = journal.live()
+    journal.begin("release", 2)
+    journal.mark(claim, State.WAITING, "7")
+    journal.end()
+    assert undated(command.here("status").out).splitlines()[2:] == [
+        "    /cpus: 0-7",
+        "      since TIME (prepare, waiting); it waits for CPUs that are offline: 7",
     ]
 
 

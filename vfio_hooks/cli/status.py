@@ -187,6 +187,8 @@ def _outcome(claim: Claim, values: _Values) -> tuple[str | None, str | None, str
     restores = value.without(claim)
     if restores is None:
         return live, None, "somebody else has changed it since, so it will be left alone"
+    if claim.state is State.WAITING:
+        return live, restores, f"it waits for CPUs that are offline: {claim.goal}"
     wanted = value.wanted(claim.base)
     gone = (
         live == restores and claim.state is State.HELD and not value.shows(claim.step.knob, wanted)

@@ -63,7 +63,8 @@ class Claim:
     base: str
     state: State = State.PENDING
     goal: str | None = None
-    """What an undo that began was going to write; None when none has begun."""
+    """What an undo that began was going to write, or the CPUs that it waits for; None when none has
+    begun, or when it has to be begun anew."""
 
     def marked(self, record: dict[str, Any]) -> Claim:
         """The claim after a record of how it went on."""

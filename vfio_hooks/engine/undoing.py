@@ -12,6 +12,8 @@ from vfio_hooks.engine.journal import Claim, Journal, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.engine.value import Value
 from vfio_hooks.errors import Asleep, Gone, HookError, Immovable
+from vfio_hooks.host.cpu import online
+from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.record import record
 from vfio_hooks.sharing import UNDONE, Once, Run, offline, shown, target
 
@@ -67,7 +69,13 @@ class Undoing:
             claim.step.knob.read(self.host)
         except HookError as error:
             return not isinstance(error, Asleep)
-        return True
+        return claim.goal is None or bool(parse_list(claim.goal) & online(self.host))
+
+    def _awaited(self, claim: Claim, goal: str) -> str:
+        """The CPUs that a value has to get when they are back. Those that were offline at the time
+        of the claim may stay so for good."""
+        lost = claim.step.knob.lost(goal, self.host)
+        return lost and format_list(parse_list(lost) - parse_list(offline([claim.step.share])))
 
     def _came_right(self, journal: Journal, claim: Claim) -> bool:
         """Whether a value that could not be put back is right after all: what was undone later,
@@ -129,6 +137,10 @@ class Undoing:
                 journal.vm,
             )
         self._let_follow(journal, claim)
+        if awaited := self._awaited(claim, goal):
+            text = "this kernel forgets CPUs that are offline; added when they are back"
+            self.log.info(f"{journal.vm}: {step.key}: {text}: {awaited}", journal.vm)
+            return self._mark(journal, claim, State.WAITING, awaited)
         return self._mark(journal, claim, State.UNDONE)
 
     def _end(self, journal: Journal, claim: Claim, why: str) -> None:

@@ -44,7 +44,10 @@ class Value:
     def without(self, claim: Claim) -> str | None:
         """What it has to be without this claim; None where it is not ours any more."""
         step, live = claim.step, self.live
-        goal = self._left(claim) if claim.goal is None else claim.goal
+        goal = claim.goal
+        if goal is None or claim.state is State.WAITING:
+            # Other VMs may have come or gone while it waited.
+            goal = self._left(claim)
         if isinstance(step.share, Add):
             ours = added(self._with(claim))
             return _goal_of_sum(claim, step.share.count, int(live), int(goal), ours)

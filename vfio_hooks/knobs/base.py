@@ -155,6 +155,10 @@ class Knob(ABC):
         known = known_values(base, shares, self.is_reset)
         return any(self.same(live, value, host) for value in chain(known, self.resets(host)))
 
+    def lost(self, value: str, host: Host) -> str:
+        """The CPUs of a value, as a list, that the kernel forgets because they are offline now."""
+        return ""
+
     def resets(self, host: Host) -> Iterable[str]:
         """What the kernel itself may have set this to, whatever it was before."""
         return ()

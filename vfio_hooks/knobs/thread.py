@@ -65,6 +65,9 @@ class ThreadAffinity(CpuSetKnob):
         # The kernel takes CPUs that go offline away from RCU's threads, and gives them back.
         return format_list(possible(host)) if parse_list(live) == online(host) else live
 
+    def lost(self, value: str, host: Host) -> str:
+        return format_list(parse_list(value) - online(host)) if loses_offline(host) else ""
+
     def resets(self, host: Host) -> Iterable[str]:
         # Since Linux 6.12, when a partition is made or goes, every thread that can be moved gets
         # all CPUs that are in none: also one that had those of its node.

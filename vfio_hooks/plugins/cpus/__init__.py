@@ -11,8 +11,9 @@ stops, their previous setting is restored. Several VMs add up: a CPU goes back t
 last VM that has it stops. Unbound work queues, writeback and the kernel threads that can be moved
 leave as well. Kernel threads that belong to one CPU stay, and have nothing to do on a quiet one. A
 CPU that comes online in the meantime belongs to the host. Before Linux 6.2 the kernel forgets which
-CPUs a program had chosen, as with taskset, whenever the set around it changes; and the kernel's own
-threads lose the CPUs that are offline when the VM stops.
+CPUs a program had chosen, as with taskset, whenever the set around it changes. It also takes CPUs
+that are offline when the VM stops from its own threads: they get these with the first event after
+the CPUs are back, or by `vfio-hooks undo`.
 Containers in groups that systemd does not manage, as LXC makes them, get a smaller CPU set if they
 run when the VM starts.
 
