@@ -93,6 +93,7 @@ MACOS: Edits = (
 )
 TPM: Edits = ((r"/<tpm(?s:.)*?</tpm>/", ""),)
 NO_BIT: Edits = (("</cpu>", "<feature policy='disable' name='hypervisor'/></cpu>"),)
+CGROUPS = "30 22 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate,{}"
 HARD_LIMIT: Edits = (
     (
         "  <memoryBacking>",
@@ -379,6 +380,11 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
     ),
     ("memory-limit", HARD_LIMIT, None),
     ("memory-limit", (*HARD_LIMIT, *NO_DEVICES, (r"/<hugepages(?s:.)*</hugepages>/", "")), None),
+    (
+        "memory-limit",
+        (*HARD_LIMIT, *NO_DEVICES),
+        write("proc/self/mountinfo", CGROUPS.format("memory_hugetlb_accounting")),
+    ),
     ("machine-arch", (("arch='x86_64'", "arch='aarch64'"),), None),
     ("machine-arch", (), write("proc/cpuinfo", "CPU implementer\t: 0x41")),
     (
@@ -619,6 +625,12 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ("device-vendor-reset", (), lambda root: _vendor_reset(root, "device_specific"), frozenset()),
     ("device-vendor-reset", (), lambda root: _vendor_reset(root, "flr bus"), frozenset()),
     ("memory-limit", (*HARD_LIMIT, *NO_DEVICES), None, frozenset()),
+    (
+        "memory-limit",
+        (*HARD_LIMIT, *NO_DEVICES),
+        write("proc/self/mountinfo", CGROUPS.format("memory_recursiveprot")),
+        frozenset(),
+    ),
     ("machine-arch", (*TCG, ("arch='x86_64'", "arch='aarch64'")), None, frozenset()),
     (
         "cputune-resctrl",

@@ -29,6 +29,13 @@ def layout(host: Host) -> Layout:
     return "v1" if host.exists(f"{V1}/cpuset.cpus") else "none"
 
 
+def counts_hugepages(host: Host) -> bool:
+    """Whether the memory limit of a group holds for huge pages, too: since Linux 6.6 that is an
+    option of the mount."""
+    lines = host.lines("/proc/self/mountinfo")
+    return any(" - cgroup2 " in line and "memory_hugetlb_accounting" in line for line in lines)
+
+
 def host_units(host: Host) -> list[str]:
     """The top-level units of systemd that have the host's own processes, in name order."""
     return [

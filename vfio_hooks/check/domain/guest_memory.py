@@ -10,6 +10,7 @@ from vfio_hooks.domain import HugePages
 from vfio_hooks.domain.devices import KVMFR, kibibytes
 from vfio_hooks.domain.editing import Edit, drop, put
 from vfio_hooks.errors import HookError
+from vfio_hooks.host.cgroup import counts_hugepages
 from vfio_hooks.host.cpu import nodes
 from vfio_hooks.host.memory import amount, default_page_size, page_sizes, pool
 
@@ -42,14 +43,17 @@ def host(patient: Patient, guest: Guest) -> Iterator[Seen]:
     "error",
     why="With passed devices libvirt lets QEMU lock as much memory as <hard_limit> says. All of "
     "the guest's is locked, and what QEMU itself needs comes on top. Without such devices the "
-    "kernel ends QEMU at the limit, of which huge pages are no part.",
+    "kernel ends QEMU at the limit, of which huge pages are a part only where control groups are "
+    "mounted with memory_hugetlb_accounting.",
     source="libvirt's qemu_domain.c, qemuDomainGetMemLockLimitBytes; "
     "https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.max and hugetlb",
 )
 def limit(patient: Patient, guest: Guest) -> Iterator[Seen]:
     told = guest.xml.find("memtune/hard_limit")
     is_locked = bool(passed(patient, guest))
-    if told is None or (not is_locked and guest.domain.hugepages is not None):
+    if told is None:
+        return
+    if not is_locked and guest.domain.hugepages is not None and not counts_hugepages(patient.host):
         return
     size = kibibytes(told)
     if 0 < size <= guest.domain.memory:
