@@ -139,6 +139,11 @@ class Lives:
         for name in self.names:
             self._is_settled(name)
         running = self.guest.virsh("list", "--name").stdout.split()
+        for name in {*self.names}.difference(running):
+            # libvirt forgets the number of a domain whose start was cut off, and its folder there.
+            # The next start with that number then takes the folder as it is, without a rule of
+            # AppArmor for it: "Permission denied".
+            self.guest.run(f"rm -rf /dev/hugepages/libvirt/qemu/*-{name}")
         self.plugged = self.plugged if self.plugged in running else ""
 
     def _is_settled(self, name: str) -> None:

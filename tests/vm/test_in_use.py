@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.vm import firmware
 from tests.vm.direct import Direct
-from tests.vm.domains import Domain
+from tests.vm.domains import Domain, HostDevice
 from tests.vm.guest import Guest
 from tests.vm.hardware import GPU, GPU_AUDIO, GPU_GROUP, NIC, NVME
 from tests.vm.lending import (
@@ -15,6 +16,7 @@ from tests.vm.lending import (
     drivers,
     given,
     held_open,
+    lent,
     managed_vm,
     undone_while_it_runs,
 )
@@ -112,6 +114,29 @@ def test_a_driver_that_does_not_take_its_device_again(hooked: Guest) -> None:
         hooked.run(f"rm {refusing}")
         print(hooked.run("vfio-hooks undo gaming").stdout)
         assert drivers(hooked, NIC) == at_home(NIC)
+
+
+@pytest.mark.matrix_only
+def test_a_device_that_was_detached_is_another_vm_s(hooked: Guest) -> None:
+    """No hook is told that a running VM has lost it."""
+    root = "<controller type='pci' index='0' model='pcie-root'/>"
+    port = "<controller type='pci' index='{}' model='pcie-root-port'/>"
+    ports = root + port.format(1) + port.format(2)
+    first = Domain("first", given(NIC), extra_devices=ports, firmware=firmware.PATH)
+    hooked.put_bytes(firmware.PATH, firmware.rom())
+    hooked.put("/run/device.xml", HostDevice(NIC).xml())
+    with managed_vm(hooked, first), managed_vm(hooked, Domain("second", given(NIC))):
+        hooked.start("first")
+        refused = hooked.start("second", check=False)
+        assert f"{NIC}" in refused.stderr and "first" in refused.stderr
+        hooked.virsh("detach-device", "first", "/run/device.xml", "--live")
+        hooked.wait(f"test -e /sys/bus/pci/drivers/e1000e/{NIC}")
+        hooked.start("second")
+        hooked.destroy("first")
+        assert drivers(hooked, NIC) == lent(NIC)
+        hooked.destroy("second")
+        assert drivers(hooked, NIC) == at_home(NIC)
+    hooked.run(f"rm -f {firmware.PATH} /run/device.xml")
 
 
 @pytest.fixture
