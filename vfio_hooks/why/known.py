@@ -132,9 +132,18 @@ KNOWN = (
         f"{_QEMU}, hw/vfio/container.c and block/file-posix.c",
     ),
     Known(
+        "hugepages-left",
+        r"can't open backing store (?P<node>/\S+/libvirt/qemu/\d+-\S+) for guest RAM: Permission "
+        "denied",
+        "{node} is left over from a start during which libvirt was ended. libvirt uses it again "
+        "without giving QEMU access to it.",
+        "start the VM again: the failed start has removed it",
+        f"{_LIBVIRT}, qemu_process.c",
+    ),
+    Known(
         "shared-memory-refused",
-        r"can't open backing store (?P<node>\S+) for guest RAM: (?:Permission denied|Operation "
-        "not permitted)",
+        r"can't open backing store (?!/\S+/libvirt/qemu/\d)(?P<node>\S+) for guest RAM: "
+        "(?:Permission denied|Operation not permitted)",
         "QEMU may not open {node}, which the domain shares with the guest.",
         "[[shm]] in vm.toml sets its owner; /dev/kvmfr0 also has to be in cgroup_device_acl of "
         "/etc/libvirt/qemu.conf, and AppArmor has to allow it",
