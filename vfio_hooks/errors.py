@@ -51,7 +51,7 @@ class Gone(HookError):
 
 
 class Asleep(HookError):
-    """The CPU that a value belongs to is offline, so nobody can read or set it."""
+    """A CPU that a value belongs to is offline, so it cannot be read, or not be set in full."""
 
 
 class Late(HookError):

@@ -138,9 +138,12 @@ class Undoing:
             )
         self._let_follow(journal, claim)
         if awaited := self._awaited(claim, goal):
-            text = "this kernel forgets CPUs that are offline; added when they are back"
-            self.log.info(f"{journal.vm}: {step.key}: {text}: {awaited}", journal.vm)
-            return self._mark(journal, claim, State.WAITING, awaited)
+            self._mark(journal, claim, State.WAITING, awaited)
+            raise Asleep(
+                f"CPUs are offline, and this kernel takes them from its threads: {awaited}",
+                "when they are online, the next event of a VM with a vm.toml gives them back, or "
+                "vfio-hooks undo",
+            )
         return self._mark(journal, claim, State.UNDONE)
 
     def _end(self, journal: Journal, claim: Claim, why: str) -> None:
