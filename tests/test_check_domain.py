@@ -130,6 +130,21 @@ def test_words_of_cpu_count_as_qemu_counts_them(words: str, is_hidden: bool) -> 
     assert hides_hypervisor(Guest(parse(xml), element(xml))) is is_hidden
 
 
+@pytest.mark.parametrize(
+    ("setting", "advised"),
+    [
+        ("x-igd-opregion=on", "name='x-igd-opregion' type='bool' value='true'/>"),
+        ("x-pci-vendor-id=0x10de", "name='x-pci-vendor-id' type='unsigned' value='4318'/>"),
+        ("bootindex=1", "name='bootindex' type='unsigned' value='1'/>"),
+        ("host=01:00.0", "name='host' type='string' value='01:00.0'/>"),
+    ],
+)
+def test_an_override_is_advised_in_libvirts_words(setting: str, advised: str, host: Path) -> None:
+    """libvirt takes neither "0x10de" nor "on" there."""
+    found = found_of("argument-set", host, arguments("-set", f"device.hostdev0.{setting}"))
+    assert advised in found.do
+
+
 def test_of_another_hypervisors_domain_only_that_is_said(host: Path) -> None:
     for kind in ("xen", "lxc", "bhyve", "vmware", "vz", "test", "hvf"):
         bad = edited((("type='kvm'", f"type='{kind}'"), *line("<memballoon"), *line("<direct")))

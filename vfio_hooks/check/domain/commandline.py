@@ -29,10 +29,19 @@ def set_of_device(patient: Patient, guest: Guest) -> Iterator[Seen]:
             yield Seen(
                 f"-set {value} in <qemu:commandline> keeps QEMU from starting",
                 f"remove both <qemu:arg>, and add to the domain: <qemu:override><qemu:device "
-                f"alias='{device}'><qemu:frontend><qemu:property name='{name}' type='…' "
-                f"value='{setting}'/></qemu:frontend></qemu:device></qemu:override>\n"
-                "The type is string, bool (true, false), signed or unsigned.",
+                f"alias='{device}'><qemu:frontend><qemu:property name='{name}' "
+                f"{_as_property(setting)}/></qemu:frontend></qemu:device></qemu:override>",
             )
+
+
+def _as_property(setting: str) -> str:
+    """A setting of QEMU in libvirt's words: decimal numbers, and "true" for "on"."""
+    if setting in ("on", "off"):
+        return f"type='bool' value='{'true' if setting == 'on' else 'false'}'"
+    try:
+        return f"type='unsigned' value='{int(setting, 0)}'"
+    except ValueError:
+        return f"type='string' value='{setting}'"
 
 
 @guest_rule(
