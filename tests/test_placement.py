@@ -10,7 +10,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpu import Topology, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.placement.choice import Placement, place
-from vfio_hooks.placement.wish import Wish
+from vfio_hooks.placement.wish import Cell, Wish
 from vfio_hooks.record import replace
 
 
@@ -227,3 +227,34 @@ def test_why_is_told() -> None:
     assert "10 vCPUs would fit on the performance cores alone" in told
     assert "all are performance cores" in reasons("hybrid", Wish("a", 10))
     assert "no L3 cache has enough free cores" in reasons("ryzen", Wish("a", 20))
+
+
+def test_the_guests_own_nodes_are_where_their_memory_is() -> None:
+    """The vCPUs of each are a range, in any order; those that are off have no CPU."""
+    found = TOPOLOGIES["threadripper"]
+    cells = (Cell(0, parse_list("0-3"), 3), Cell(1, parse_list("4-7"), 1))
+    wish = Wish("a", 8, iothreads=1, node=2, cells=cells)
+    chosen = place(found, wish)
+    nodes = {node.number: node.cpus for node in found.nodes}
+    assert set(chosen.vcpus[:4]) <= nodes[3]
+    assert set(chosen.vcpus[4:]) <= nodes[1]
+    assert (chosen.nodes, chosen.threads) == ((1, 3), 2)
+    assert not (chosen.emulator | chosen.iothreads[0]) & found.siblings(chosen.vcpus)
+    turned = place(found, replace(wish, cells=(cells[1], cells[0])))
+    assert set(turned.vcpus[:4]) <= nodes[3]
+    twice = (cells[0], replace(cells[1], node=3))
+    assert set(place(found, replace(wish, cells=twice)).vcpus) <= nodes[3]
+
+
+@pytest.mark.parametrize(
+    ("node", "vcpus", "problem"),
+    [
+        (None, "4-7", "the memory of a's own NUMA node 1 is not bound to one node of this host"),
+        (1, "4-23", "a's own NUMA node 1 has 20 vCPUs, for which node 1 of this host"),
+    ],
+)
+def test_a_node_of_the_guests_without_a_home(node: int | None, vcpus: str, problem: str) -> None:
+    cells = (Cell(0, parse_list("0-3"), 3), Cell(1, parse_list(vcpus), node))
+    with pytest.raises(HookError) as caught:
+        place(TOPOLOGIES["threadripper"], Wish("a", 24, cells=cells))
+    assert problem in str(caught.value)

@@ -161,8 +161,9 @@ def _placed(xml: bytes, placement: Placement, arguments: argparse.Namespace) -> 
 
 
 def _tell_placement(domain: Domain, placement: Placement) -> None:
-    cpus = " ".join(map(str, placement.vcpus))
-    _say(paint(f"{clean(domain.name)}: {domain.vcpus} vCPUs to CPUs {cpus}", "bold", sys.stderr))
+    cpus = placement.vcpus
+    text = f"{clean(domain.name)}: {len(cpus)} vCPUs to CPUs {' '.join(map(str, cpus))}"
+    _say(paint(text, "bold", sys.stderr))
     _say(f"  emulator to CPUs {format_list(placement.emulator)}")
     for number, one in enumerate(placement.iothreads, 1):
         _say(f"  I/O thread {number} to CPUs {format_list(one)}")

@@ -15,8 +15,8 @@ from vfio_hooks.placement.cores import choose as choose_cores
 from vfio_hooks.placement.cores import count
 from vfio_hooks.placement.fewer import Fewer, fewer
 from vfio_hooks.placement.nodes import choose as choose_nodes
-from vfio_hooks.placement.wish import Wish
-from vfio_hooks.record import record
+from vfio_hooks.placement.wish import Cell, Wish
+from vfio_hooks.record import record, replace
 
 
 @record
@@ -37,6 +37,8 @@ class Placement:
 
 def place(found: Topology, wish: Wish) -> Placement:
     """Choose. Raises HookError where the vCPUs do not fit."""
+    if wish.cells:
+        return _by_cell(found, wish)
     if found.online != frozenset[int]().union(*(node.cpus for node in found.nodes)):
         raise HookError(
             f"{NODES}: some CPUs are not on any node", "is this the whole /sys of a host?"
@@ -62,8 +64,53 @@ def place(found: Topology, wish: Wish) -> Placement:
     else:
         reasons.append("the emulator's threads are on the host's CPUs nearest to them")
     numbers = tuple(sorted(node.number for node in nodes if node.cpus & frozenset(vcpus)))
-    better = tuple(fewer(found, there, cores))
+    better = tuple(fewer(found, there, cores, wish.node))
     return Placement(vcpus, threads, emulator, iothreads, numbers, tuple(reasons), better)
+
+
+def _by_cell(found: Topology, wish: Wish) -> Placement:
+    """Each of the guest's nodes on the host's node that its memory is on."""
+    parts, chosen, ours = list[Placement](), dict[int, int](), frozenset[int]()
+    for cell in wish.cells:
+        alone = replace(
+            wish,
+            vcpus=len(cell.vcpus),
+            node=cell.node,
+            memory=0,
+            taken=wish.taken | ours,
+            cells=(),
+        )
+        part = place(found, alone)
+        if cell.node is None or part.nodes != (cell.node,):
+            raise _homeless(wish, cell)
+        parts.append(part)
+        chosen.update(zip(sorted(cell.vcpus), part.vcpus, strict=True))
+        ours |= found.siblings(part.vcpus)
+    emulator, iothreads = _helpers(found, ours, wish)
+    homes = ", ".join(f"{cell.number} on node {cell.node}" for cell in wish.cells)
+    return Placement(
+        vcpus=tuple(chosen[vcpu] for vcpu in sorted(chosen)),
+        threads=min(part.threads for part in parts),
+        emulator=emulator,
+        iothreads=iothreads,
+        nodes=tuple(sorted({number for part in parts for number in part.nodes})),
+        reasons=(f"each of the guest's nodes is where its memory is: {homes}",),
+    )
+
+
+def _homeless(wish: Wish, cell: Cell) -> HookError:
+    if cell.node is None:
+        return HookError(
+            f"the memory of {wish.vm}'s own NUMA node {cell.number} is not bound to one node of "
+            f"this host",
+            f"<numatune><memnode cellid='{cell.number}' mode='strict' nodeset='N'/></numatune>, "
+            "or pin the vCPUs by hand",
+        )
+    return HookError(
+        f"{wish.vm}'s own NUMA node {cell.number} has {len(cell.vcpus)} vCPUs, for which node "
+        f"{cell.node} of this host, where its memory is, has too few free CPUs",
+        "give it fewer vCPUs, or bind its memory to another node",
+    )
 
 
 def _free(found: Topology, wish: Wish) -> list[CpuSet]:

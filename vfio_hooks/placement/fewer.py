@@ -23,9 +23,17 @@ class Fewer:
         return f"{self.vcpus} vCPUs would fit on {self.what}"
 
 
-def fewer(found: Topology, free: Sequence[CpuSet], chosen: Sequence[CpuSet]) -> Iterator[Fewer]:
-    """What would be better than the `chosen` ones of the `free` cores, but has too little room."""
+def fewer(
+    found: Topology, free: Sequence[CpuSet], chosen: Sequence[CpuSet], home: int | None
+) -> Iterator[Fewer]:
+    """What would be better than the `chosen` ones of the `free` cores, but has too little room;
+    `home` is the node of the VM's graphics card."""
     ours = frozenset[int]().union(*chosen)
+    for node in found.nodes:
+        cores = within(free, node.cpus) if node.number == home and not ours <= node.cpus else []
+        # Where there is room for the vCPUs, there is too little memory.
+        if 0 < count(cores) < count(chosen):
+            yield _of(cores, node.cpus, f"node {home}, where its graphics card is")
     for kind, cpus in found.kinds.items():
         if not ours <= cpus and (cores := within(free, cpus)):
             yield _of(cores, cpus, f"the {kind} cores alone")

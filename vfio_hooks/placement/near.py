@@ -61,7 +61,7 @@ def memory(room: Room) -> Iterator[Fault]:
 
 def devices(room: Room) -> Iterator[Fault]:
     far, homes = _far(room), frozenset(node.number for node in room.homes)
-    if not far:
+    if not far or _is_torn(room):
         return
     first = next((one for one in far if room.devices[one].is_display), next(iter(far)))
     node = far[first]
@@ -139,6 +139,7 @@ def _caches(room: Room, cpus: CpuSet) -> list[Cache]:
 
 def kinds(room: Room) -> Iterator[Fault]:
     used = {name: cpus & room.own for name, cpus in room.host.kinds.items() if cpus & room.own}
+    fastest = next(iter(room.host.kinds), "")
     better = [name for name, cpus in room.host.kinds.items() if cpus & room.better]
     if len(used) > 1 and len(better) == 1:
         shown = ", ".join(f"{name}: {format_list(cpus)}" for name, cpus in used.items())
@@ -148,20 +149,29 @@ def kinds(room: Room) -> Iterator[Fault]:
             room.advice,
             cpus=room.own - next(iter(used.values())),
         )
+    elif room.is_tuned and used and fastest not in used and better == [fastest]:
+        yield Fault(
+            "node-kinds",
+            f"the vCPUs are pinned to {next(iter(used))} cores, but would fit on {fastest} cores",
+            room.advice,
+            cpus=room.own,
+        )
 
 
 def fewer(room: Room) -> Iterator[Fault]:
     """What fewer vCPUs would gain, as far as they would be half of them at least."""
     if not isinstance(room.best, Placement) or not room.is_tuned or not room.own:
         return
-    has = len(room.vcpus)
+    has, first = len(room.vcpus), min(room.host.online)
     for one in room.best.fewer:
-        if not room.own <= one.cpus and has <= one.vcpus * 2:
+        is_there = room.own <= one.cpus
+        if (first in room.own or not is_there) and has <= one.vcpus * 2:
             cores = one.vcpus // one.threads
             shape = f"sockets='1' cores='{cores}' threads='{one.threads}'"
+            beside = f", and leave CPU {first} to the host" if is_there else ""
             yield Fault(
                 "node-vcpus",
-                f"the guest has {has} vCPUs; {one.vcpus} would fit on {one.what}",
+                f"the guest has {has} vCPUs; {one.vcpus} would fit on {one.what}{beside}",
                 f"if its programs gain from that: <vcpu>{one.vcpus}</vcpu> and <topology {shape}/>"
                 f", then {room.init}",
                 cpus=room.own - one.cpus,

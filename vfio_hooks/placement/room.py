@@ -1,6 +1,6 @@
 """A VM and the host that it is to be placed on, as all rules about its place see them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from shlex import quote
 
@@ -11,7 +11,7 @@ from vfio_hooks.host.cpu import CPUS, Cache, Node, Topology
 from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.host.pci_traits import Traits, traits
 from vfio_hooks.placement.choice import Placement, place
-from vfio_hooks.placement.wish import Wish, taken
+from vfio_hooks.placement.wish import Cell, Wish, taken
 from vfio_hooks.record import record
 
 AUTOSTART = "/etc/libvirt/qemu/autostart"
@@ -93,7 +93,19 @@ class Room:
             iothreads=len(self.vm.iothreads),
             node=self.main_node,
             taken=taken(others, self.host.online),
+            cells=tuple(self._cells()),
         )
+
+    def _cells(self) -> Iterator[Cell]:
+        """The guest's own NUMA nodes with vCPUs that run, if there are several."""
+        found = {
+            number: running
+            for number, vcpus in sorted(self.vm.cell_vcpus.items())
+            if (running := vcpus & self.vcpus)
+        }
+        for number, vcpus in found.items() if len(found) > 1 else ():
+            nodes = self.vm.cell_nodes.get(number, frozenset())
+            yield Cell(number, vcpus, min(nodes) if len(nodes) == 1 else None)
 
     @property
     def main_node(self) -> int | None:

@@ -8,10 +8,20 @@ from vfio_hooks.record import record
 
 
 @record
+class Cell:
+    """A NUMA node of the guest's: its vCPUs, and the host's node that its memory is bound to, None
+    where that is not one node."""
+
+    number: int
+    vcpus: CpuSet
+    node: int | None
+
+
+@record
 class Wish:
     """What is to be placed. `node` is that of the VM's graphics card, None where that is not
     known; `taken` are the CPUs that other VMs have to themselves; `memory` is in KiB, 0 where
-    that does not matter."""
+    that does not matter. `cells` are the guest's own NUMA nodes, if it has several."""
 
     vm: str
     vcpus: int
@@ -19,6 +29,7 @@ class Wish:
     node: int | None = None
     taken: CpuSet = frozenset()
     memory: int = 0
+    cells: tuple[Cell, ...] = ()
 
 
 def taken(others: Iterable[Domain], running: CpuSet) -> CpuSet:
