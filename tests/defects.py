@@ -41,6 +41,7 @@ INTERRUPTS = "           CPU0\n 77:    12  IR-IO-APIC 24-fasteoi  vfio-intx(0000
 UNPINNED: Edits = ((r"/<cputune>(?s:.)*?</cputune>/", ""),)
 NO_DEVICES: Edits = ((r"/<hostdev(?s:.)*</hostdev>/", ""),)
 LINUX: Edits = (("http://microsoft.com/win/11", "http://debian.org/debian/13"),)
+XP: Edits = (("http://microsoft.com/win/11", "http://microsoft.com/win/xp"),)
 TCG: Edits = (("type='kvm'", "type='qemu'"),)
 PINS_OF_TWO_NODES: Edits = (
     ("<vcpupin vcpu='6' cpuset='11'/>", "<vcpupin vcpu='6' cpuset='4'/>"),
@@ -180,6 +181,14 @@ SHARED_OUT = "<cachetune vcpus='0-3'><cache id='0' level='3' type='both' size='3
 def attribute(name: str) -> Edits:
     """Without an attribute, wherever it is."""
     return ((re.search(rf" {name}='[^']*'", GOOD)[0], ""),)  # type: ignore[index]
+
+
+def qemu_device(device: str) -> Edits:
+    """With a -device in <qemu:commandline>."""
+    space = "http://libvirt.org/schemas/domain/qemu/1.0"
+    given = f'<qemu:arg value="-device"/><qemu:arg value="{device}"/>'
+    more = f"<qemu:commandline xmlns:qemu='{space}'>{given}</qemu:commandline>"
+    return (("</domain>", f"{more}</domain>"),)
 
 
 def line(start: str, new: str = "") -> Edits:
@@ -358,6 +367,13 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
             write("sys/devices/cpu_core/cpus", "0-10,16-26")(root),
             write("sys/devices/cpu_atom/cpus", "11-15,27-31")(root),
         ],
+    ),
+    ("device-by-argument", qemu_device("vfio-pci,host=0a:00.0,bus=rp1,x-vga=on"), None),
+    ("device-by-argument", qemu_device("{'driver':'vfio-pci','host':'0000:0a:00.0'}"), None),
+    (
+        "input-unstable-name",
+        add("devices", "<input type='evdev'><source dev='/dev/input/event4'/></input>"),
+        None,
     ),
     (
         "node-vcpus",
@@ -656,6 +672,35 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         frozenset(),
     ),
     ("machine-sleep", (*NO_DEVICES, *line("<suspend-to-mem")), None, frozenset()),
+    (
+        "extra-video",
+        add("devices", "<video><model type='virtio'/></video>"),
+        lambda root: (root / "sys/bus/pci/devices/0000:45:00.0/physfn").symlink_to(
+            "../0000:42:00.0"
+        ),
+        frozenset(),
+    ),
+    (
+        "clock-ticks",
+        (
+            (r"/<hyperv(?s:.)*?</hyperv>/", "<hyperv mode='passthrough'/>\n"),
+            *line("<timer name='rtc'"),
+            *line("<timer name='hypervclock'"),
+        ),
+        None,
+        frozenset(),
+    ),
+    *(
+        (name, (*XP, *edits), None, frozenset[str]())
+        for name, edits in (
+            ("hyperv-off", ((r"/<hyperv(?s:.)*?</hyperv>/", ""),)),
+            ("clock-hyperv", (*line("<timer name='hypervclock'"), STIMER)),
+            ("clock-hpet", line("<timer name='hpet'")),
+            ("machine-q35", (("machine='q35'", "machine='pc'"),)),
+            ("machine-bios", (("<os firmware='efi'>", "<os>"),)),
+            ("cpu-mode", (("mode='host-passthrough'", "mode='custom'"),)),
+        )
+    ),
     ("cpu-mode", (*TCG, ("mode='host-passthrough'", "mode='host-model'")), None, frozenset()),
     (
         "cpu-topoext",
@@ -686,6 +731,19 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         frozenset(),
     ),
     ("node-device", (), write("sys/bus/pci/devices/0000:45:00.0/numa_node", "-1"), frozenset()),
+    ("device-by-argument", qemu_device("ivshmem-plain,memdev=vfio-pci"), None, frozenset()),
+    (
+        "input-unstable-name",
+        add("devices", "<input type='evdev'><source dev='/dev/input/by-id/usb-kbd'/></input>"),
+        None,
+        frozenset(),
+    ),
+    (
+        "disk-discard",
+        attribute("discard"),
+        write("sys/class/block/games/queue/discard_max_bytes", "0"),
+        frozenset(),
+    ),
     # Not much larger; of another node; with the host's first core in it.
     ("node-cache", (), caches("12000K", range(12, 16), range(28, 32)), frozenset()),
     ("node-cache", (), caches("24576K", range(4, 8), range(20, 24)), frozenset()),

@@ -98,6 +98,30 @@ def _with_hbas(root: Path) -> None:
         _file(root, f"{_DEVICES}/0000:{bus}:00.0/numa_node", node)
 
 
+def _with_cells(root: Path) -> None:
+    """The second card is at node 5."""
+    epyc(root)
+    add_pci(root, "0000:a1:00.0", "vfio-pci", "161", "0x030200", "10de:20b5")
+    _file(root, f"{_DEVICES}/0000:a1:00.0/numa_node", "5")
+
+
+def _with_virtual_graphics(root: Path) -> None:
+    hybrid(root)
+    for address in ("0000:00:02.0", "0000:00:02.1"):
+        add_pci(root, address, "i915", address[-1] + "2", "0x030000", "8086:4680")
+    (root / _DEVICES / "0000:00:02.1/physfn").symlink_to("../0000:00:02.0")
+
+
+def _with_far_ssd(root: Path) -> None:
+    """A Threadripper whose card is at node 0, and the SSD at node 2."""
+    base(root, "threadripper", "AuthenticAMD", "0a:00")
+    _file(root, f"{_DEVICES}/0000:0a:00.0/numa_node", "0")
+    add_pci(root, "0000:43:00.0", "nvme", "67", "0x010802", "144d:a808")
+    _file(root, f"{_DEVICES}/0000:43:00.0/numa_node", "2")
+    add_pci(root, "0000:07:10.1", "ixgbevf", "7", "0x020000", "8086:1515")
+    _file(root, "sys/module/apparmor/parameters/enabled", "Y")
+
+
 STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "proxmox": (
         ryzen,
@@ -158,6 +182,47 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "hidden-vm": (two_cards, "cpu-hypervisor-off clock-hpet clock-ticks"),
     "two-hbas": (_with_hbas, "memory-balloon disk-discard"),
     "appliance": (_with_vf, "node-memory memory-balloon pins-wide disk-discard disk-iothread"),
+    "x3d-kvmfr": (x3d, "node-vcpus memory-locked"),
+    "evdev-hybrid": (hybrid, "cpu-cache node-vcpus hyperv-stimer-direct"),
+    "numa-cells": (
+        _with_cells,
+        "pins-half-core memory-balloon machine-sleep cpu-cache cpu-migratable disk-iothread",
+    ),
+    "evdev-events": (
+        two_cards,
+        "input-unstable-name disk-unstable-name cpu-cache pins-wide hyperv-stimer-direct "
+        "disk-discard nic-model disk-iothread",
+    ),
+    "by-argument": (ryzen, "device-by-argument"),
+    "vcpus-off": (
+        two_cards,
+        "cpu-topoext pins-realtime memory-balloon hyperv-off clock-hyperv machine-sleep cpu- "
+        "cache disk-discard disk-iothread extra-video",
+    ),
+    "muxless": (
+        laptop,
+        "pins-emulator memory-balloon hyperv-off machine-sleep cpu-cache hyperv-stimer-direct "
+        "disk-cache nic-model disk-iothread extra-video",
+    ),
+    "media-server": (
+        _with_virtual_graphics,
+        "memory-shared pins-none memory-balloon machine-sleep disk-cache disk-iothread",
+    ),
+    "efficiency": (
+        hybrid,
+        "pins-emulator node-kinds cpu-cache pins-wide hyperv-stimer-direct disk-iothread",
+    ),
+    "handheld": (
+        _apu,
+        "cpu-topology pins-none memory-balloon device-function-left device-no-reset clock- "
+        "hpet disk-cache-unsafe machine-sleep cpu-cache nic-model",
+    ),
+    "torn-apart": (
+        _with_far_ssd,
+        "disk-nvme-apparmor node-pins iothreads-unused node-vcpus pins-cpu-0",
+    ),
+    "windows-xp": (laptop, "pins-none disk-bus machine-sleep clock-ticks disk-cache nic-model"),
+    "ultmos": (ryzen, "pins-none"),
 }
 """By file name: the host, and the findings about the domain."""
 

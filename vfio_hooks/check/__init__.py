@@ -34,7 +34,7 @@ MODULES = (
         "domain.guest_memory",
     ),
     *("domain.slots", "domain.devices", "domain.resets", "domain.rom", "domain.links"),
-    "domain.holders",
+    *("domain.holders", "domain.arguments"),
     *("domain.hyperv", "domain.clock", "domain.disks", "domain.iothreads", "domain.costs"),
 )
 """The modules of this package whose RULES are asked, in the order in which the manual has them."""
@@ -52,7 +52,8 @@ FIRST_RANK = tuple(
     cpu-topology cpu-topoext hyperv-off clock-hyperv pins-none pins-all pins-twice pins-siblings
     pins-isolated pins-realtime pins-emulator node-pins node-memory pci-behind-bridge pci-root-bus
     device-function-left disk-unstable-name disk-cache-unsafe disk-bus iothreads-unused
-    memory-balloon machine-q35 machine-tpm argument-set
+    memory-balloon machine-q35 machine-tpm argument-set device-by-argument
+    input-unstable-name
     """.split()
 )
 """What is always told where it is there: it keeps the VM from starting, loses data, or costs most

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.domain.facts import passed
 from vfio_hooks.check.domain.hyperv import has_all
-from vfio_hooks.check.domain.kind import attribute, is_windows, is_x86, own_cpu, sees_lights
+from vfio_hooks.check.domain.kind import (
+    attribute,
+    is_old_windows,
+    is_windows,
+    is_x86,
+    own_cpu,
+    sees_lights,
+)
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit, put
@@ -32,7 +39,8 @@ def _told(guest: Guest, name: str, **attributes: str) -> tuple[Edit, ...]:
 )
 def hpet(patient: Patient, guest: Guest) -> Iterator[Seen]:
     present = attribute(guest, _timer("hpet"), "present")
-    if is_x86(guest) and is_windows(guest) and passed(patient, guest) and present != "no":
+    uses = is_x86(guest) and is_windows(guest) and not is_old_windows(guest)
+    if uses and passed(patient, guest) and present != "no":
         yield Seen(
             "the guest has an emulated HPET" + ("" if present else ", which is the default"),
             edits=_told(guest, "hpet", present="no"),
@@ -78,7 +86,7 @@ def offset(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="likely",
 )
 def ticks(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    has_clock = attribute(guest, _timer("hypervclock"), "present") == "yes"
+    has_clock = has_all(guest) or attribute(guest, _timer("hypervclock"), "present") == "yes"
     if not is_x86(guest) or not is_windows(guest) or not passed(patient, guest):
         return
     # It may have a clock of Hyper-V's by that, and the timers' policies are given there, too.

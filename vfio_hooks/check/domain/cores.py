@@ -77,13 +77,17 @@ def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
     elif told is None and threads in (None, 1):
         return
     elif threads is not None and given != threads:
-        text = f"the guest sees {given} threads per core, but its CPUs have {threads}"
+        text = f"the guest sees {_threads(given)} per core, but its CPUs have {threads}"
     elif given > most:
-        text = f"the guest sees {given} threads per core, but this host's cores have {most}"
+        text = f"the guest sees {_threads(given)} per core, but this host's cores have {most}"
     else:
         return
     threads = threads or min(given, most)
     yield Seen(text, edits=(_shaped(domain.vcpus, 1 if domain.vcpus % threads else threads),))
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count != 1)}"
 
 
 def _product(guest: Guest) -> int:

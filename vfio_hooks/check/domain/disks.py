@@ -1,87 +1,20 @@
-"""Disks: what they are on the host, how they are attached, and what is done to be fast."""
+"""Disks: which of them may be lost or slow; and network cards."""
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from vfio_hooks.check.domain.disk import Disk, disks
 from vfio_hooks.check.domain.facts import is_tuned, passed
 from vfio_hooks.check.domain.kind import hides_hypervisor, is_macos
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
-from vfio_hooks.domain.editing import Edit
-from vfio_hooks.record import record
-
-if TYPE_CHECKING:
-    from lxml.etree import _Element
+from vfio_hooks.host import Host
 
 _GUIDE = "guide: Virtio-Block tuning"
 _UNCACHED = ("none", "directsync")
 _SLOW_BUSES = ("ide", "sata", "fdc")
 _UNSTABLE = re.compile(r"/dev/(sd[a-z]+|nvme\d+n\d+(p\d+)?|sd[a-z]+\d+|hd[a-z]\d*)")
 """What the kernel counts as it finds disks, which is another order after some boots."""
-_LOADERS = ("opencore", "clover", "basesystem", "recoveryimage")
-"""In the names of images that start macOS, or install it."""
-
-
-@record
-class Disk:
-    """A hard disk of a domain, its <target> and the attributes of its <driver>."""
-
-    name: str
-    bus: str
-    kind: str
-    source: str
-    is_writable: bool
-    driver: dict[str, str]
-
-    @property
-    def only_boots(self) -> bool:
-        """Whether it is an image that starts a guest or installs it, and that nobody writes to."""
-        name = self.source.rpartition("/")[2].lower()
-        return name.endswith((".iso", ".dmg")) or any(part in name for part in _LOADERS)
-
-    def told(self, **attributes: str) -> Edit:
-        """The edit that gives its <driver> attributes."""
-        name = {} if "name" in self.driver else {"name": "qemu"}
-        return Edit(f"devices/disk({self.name})/driver", name | attributes)
-
-
-def disks(guest: Guest) -> list[Disk]:
-    """The hard disks of a domain, in the order of the XML."""
-    found = []
-    for disk in guest.xml.iterfind("devices/disk"):
-        target, driver, source = map(disk.find, ("target", "driver", "source"))
-        if disk.get("device", "disk") != "disk" or target is None:
-            continue
-        found.append(
-            Disk(
-                name=target.get("dev", "?"),
-                bus=target.get("bus") or _usual_bus(target),
-                kind=disk.get("type", "file"),
-                source=_source(source),
-                is_writable=disk.find("readonly") is None,
-                driver=_attributes(driver),
-            )
-        )
-    return found
-
-
-def _usual_bus(target: "_Element") -> str:
-    """What libvirt takes where none is named, by the letters of the target."""
-    buses = {"hd": "ide", "sd": "scsi", "vd": "virtio", "xvd": "xen", "fd": "fdc"}
-    return buses.get(target.get("dev", "").rstrip("abcdefghijklmnopqrstuvwxyz")[:3], "") or next(
-        (bus for start, bus in buses.items() if target.get("dev", "").startswith(start)), "ide"
-    )
-
-
-def _attributes(driver: "_Element | None") -> dict[str, str]:
-    if driver is None:
-        return {}
-    return {str(name): str(value) for name, value in driver.attrib.items()}
-
-
-def _source(source: "_Element | None") -> str:
-    return "" if source is None else source.get("dev") or source.get("file") or ""
 
 
 def _names(found: list[Disk]) -> str:
@@ -230,12 +163,19 @@ def discard(patient: Patient, guest: Guest) -> Iterator[Seen]:
         and one.is_writable
         and not one.only_boots
         and "discard" not in one.driver
+        and _can_discard(patient.host, one)
     ]
     if found:
         yield Seen(
             f"what the guest deletes on the {_names(found)} stays on the host",
             edits=tuple(one.told(discard="unmap") for one in found),
         )
+
+
+def _can_discard(host: Host, disk: Disk) -> bool:
+    """False for a disk that the kernel cannot tell to discard, such as most hard disks."""
+    name = host.link(disk.source) or disk.source.rpartition("/")[2]
+    return host.maybe(f"/sys/class/block/{name}/queue/discard_max_bytes") != "0"
 
 
 @guest_rule(

@@ -47,8 +47,9 @@ class Passed:
 
     @property
     def has_outputs(self) -> bool:
-        """Whether monitors can be on it: a "3D controller" is a graphics card without any."""
-        return self.is_gpu and not self.kind.startswith("0x0302")
+        """Whether monitors can be on it: a "3D controller" is a graphics card without any, and
+        so is a virtual function."""
+        return self.is_gpu and not self.is_virtual and not self.kind.startswith("0x0302")
 
     @property
     def is_of_chipset(self) -> bool:

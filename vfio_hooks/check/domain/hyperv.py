@@ -66,10 +66,9 @@ def off(patient: Patient, guest: Guest) -> Iterator[Seen]:
     left = [name for name in _LIGHTS if _state(guest, name) != "on" and name not in needed]
     if not _SMALL.issuperset(left):
         one = len(left) == 1
-        clock = [CLOCK] if "stimer" in left and not _is_there(guest, CLOCK) else []
         yield Seen(
             f"{', '.join(left)} {'is' if one else 'are'} off, though the guest is Windows",
-            edits=tuple(edit for name in (*left, *clock) for edit in _switched_on(guest, name)),
+            edits=tuple(edit for name in left for edit in _switched_on(guest, name)),
         )
 
 
@@ -182,8 +181,7 @@ def passthrough(patient: Patient, guest: Guest) -> Iterator[Seen]:
     lines = [one.tag for one in guest.xml.iterfind(f"{_HYPERV}/*") if isinstance(one.tag, str)]
     if attribute(guest, _HYPERV, "mode") == "passthrough" and lines and sees_lights(guest):
         yield Seen(
-            f"with mode='passthrough', {len(lines)} lines of <hyperv> have no effect: "
-            f"{', '.join(lines)}",
+            f"with mode='passthrough', these lines of <hyperv> have no effect: {', '.join(lines)}",
             "or mode='custom', if those that are off have to be off",
             (drop(f"{_HYPERV}/*"),),
         )

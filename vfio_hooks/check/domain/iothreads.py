@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from vfio_hooks.check.domain.disks import Disk, disks
+from vfio_hooks.check.domain.disk import Disk, disks
 from vfio_hooks.check.domain.facts import is_tuned, whole
 from vfio_hooks.check.domain.kind import is_macos
 from vfio_hooks.check.domain.rule import guest_rule

@@ -6,6 +6,8 @@ from vfio_hooks.check.rule import Guest
 
 OSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
 _QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+_OLD = frozenset("1.0 2.0 2.1 3.1 95 98 me nt3.1 nt3.5 nt4.0 2k xp 2k3 2k3r2".split())
+"""How libosinfo names them."""
 OFF = ("disable", "forbid")
 """Policies of a <feature> that the guest does not have."""
 
@@ -59,6 +61,11 @@ def is_windows(guest: Guest) -> bool:
     return local or guest.xml.find("features/hyperv") is not None
 
 
+def is_old_windows(guest: Guest) -> bool:
+    """Whether it is one before Vista (2007), which knows nothing of Hyper-V, AHCI or UEFI."""
+    return noted_os(guest).rpartition("/win/")[2] in _OLD
+
+
 def arguments(guest: Guest) -> list[str]:
     """What QEMU is given beside libvirt's own arguments."""
     found = guest.xml.iterfind(f"{_QEMU}commandline/{_QEMU}arg")
@@ -98,7 +105,7 @@ def _last_word(given: list[str], feature: str) -> bool:
 def sees_lights(guest: Guest) -> bool:
     """Whether <hyperv> and <timer name='hypervclock'> are of use: for Windows, which asks for
     them where it sees a hypervisor, and unless another -cpu takes the place of theirs."""
-    fits = is_kvm(guest) and is_x86(guest) and is_windows(guest)
+    fits = is_kvm(guest) and is_x86(guest) and is_windows(guest) and not is_old_windows(guest)
     return fits and own_cpu(guest) is None and not hides_hypervisor(guest)
 
 

@@ -7,6 +7,7 @@ from vfio_hooks.check.domain.kind import (
     arguments,
     attribute,
     is_kvm,
+    is_old_windows,
     is_q35,
     is_windows,
     is_x86,
@@ -95,7 +96,7 @@ def q35(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not is_x86(guest) or is_q35(guest) or machine(guest) in ("microvm", "none"):
         return
     gpus = [device for device in passed(patient, guest) if device.is_gpu]
-    if gpus:
+    if gpus and not is_old_windows(guest):
         yield Seen(
             f"the machine type is {machine(guest) or 'pc, the default'}, and {gpus[0]} is given "
             "to it",
@@ -119,7 +120,8 @@ def uefi(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if loader is not None and loader.get("type") != "rom":
         return
-    if any(device.is_gpu for device in passed(patient, guest)):
+    has_card = any(device.is_gpu for device in passed(patient, guest))
+    if has_card and not is_old_windows(guest):
         yield Seen(
             "the guest's firmware is not UEFI",
             "when you next install a guest: <os firmware='efi'>; a guest that was installed with "

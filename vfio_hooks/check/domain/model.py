@@ -9,6 +9,7 @@ from vfio_hooks.check.domain.kind import (
     hides_hypervisor,
     is_kvm,
     is_macos,
+    is_old_windows,
     is_windows,
     is_x86,
     own_cpu,
@@ -88,7 +89,10 @@ def no_hypervisor(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source=_GUIDE,
 )
 def mode(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if not is_told(guest) or is_macos(guest) or mode_of(guest) in (*WHOLE, "host-model"):
+    if not is_told(guest) or mode_of(guest) in (*WHOLE, "host-model"):
+        return
+    # These may run on no newer model.
+    if is_macos(guest) or is_old_windows(guest):
         return
     if passed(patient, guest):
         name = guest.xml.findtext("cpu/model") or "QEMU's default"
