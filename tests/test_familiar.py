@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from tests.command import Command
 from tests.hosttree import add_pci, domain_xml, gpu_host
 from tests.sealed import Sealed, can_seal
+from vfio_hooks.domain import parse
+from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.identity import Identity, identity, places
+from vfio_hooks.plugins.pci.familiar import check
 
 pytestmark = pytest.mark.real_processes
 GPU, NIC = "0000:04:00.0", "0000:05:00.0"
@@ -126,3 +129,17 @@ def test_what_init_writes_is_what_a_plan_expects(command: Command) -> None:
         f"vfio-hooks: prepare would fail: pci: {GPU} is not the same device"
     )
     assert result.err.endswith("should have this device, remove the line from expected in [pci]\n")
+
+
+def test_a_port_that_is_where_it_was_is_not_where_another_one_went(tmp_path: Path) -> None:
+    """The ports of a network card are alike."""
+    ports = [f"0000:06:00.{number}" for number in range(3)]
+    for port in ports:
+        add_pci(tmp_path, port, "igb", "9", "0x020000", "8086:1521")
+    domain = parse(domain_xml(functions=tuple(ports[:2])).encode())
+    known = dict.fromkeys(ports[:2], "8086:1521")
+    check(domain, known, Host(str(tmp_path)))
+    swap(tmp_path, ports[1], "1022:7901")
+    with pytest.raises(HookError) as caught:
+        check(domain, known, Host(str(tmp_path)))
+    assert f"(8086:1521) is {ports[2]} now" in caught.value.problem

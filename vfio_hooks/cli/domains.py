@@ -79,7 +79,7 @@ def sources(
             return [], error
         found = _readable(((text, running, "libvirt") for text, running in every), tell)
     for one in found:
-        for why in one.domain.unread.values():
+        for why in dict.fromkeys(one.domain.unread.values()):
             tell(f"note: {why}: going on without it")
     return sorted(found, key=lambda one: one.domain.name), None
 

@@ -98,7 +98,8 @@ def forecast(domain: Domain, config: Config, paths: Paths, events: Sequence[Even
         if outlooks[-1].failure:
             break
     told = " ".join(map(str, outlooks[-1].failures))
-    notes += (f"{why}; no table needs that" for why in domain.unread.values() if why not in told)
+    unread = dict.fromkeys(domain.unread.values())
+    notes += (f"{why}; no table needs that" for why in unread if why not in told)
     return Forecast(domain, tuple(outlooks), tuple(notes))
 
 

@@ -149,7 +149,11 @@ def of_element(root: Element) -> Domain:
         try:
             values[part] = read(root)
         except (ValueError, Unread) as error:
-            unread[part] = f"the XML of domain {name}: {error}"
+            # Python's word for "x" where a number has to be.
+            why = re.sub(
+                r"invalid literal for int\(\) with base \d+: (.*)", r"\1 is no number", str(error)
+            )
+            unread[part] = f"the XML of domain {name}: {why}"
     uuid = (root.findtext("uuid") or _made_up(name)).strip().lower()
     return Domain(name=name, uuid=uuid, unread=unread, **values)
 

@@ -59,7 +59,7 @@ def _perform(
     domain = parse(xml)
     engine = Engine(paths.host(), paths.folder(), log)
     log.info(f"{event.vm}: {event.op}", event.vm)
-    for why in domain.unread.values():
+    for why in dict.fromkeys(domain.unread.values()):
         log.info(f"{event.vm}: {why}", event.vm)
 
     def planner(given: Given) -> list[Step]:

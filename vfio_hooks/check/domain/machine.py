@@ -43,7 +43,7 @@ def hypervisor(patient: Patient) -> Iterator[Seen]:
     source="https://libvirt.org/formatdomain.html",
 )
 def unread(patient: Patient) -> Iterator[Seen]:
-    for why in patient.guest.domain.unread.values() if patient.guest else ():
+    for why in dict.fromkeys(patient.guest.domain.unread.values()) if patient.guest else ():
         yield Seen(
             why, "check whether it is a mistake; without the table that needs it, the VM starts"
         )

@@ -17,22 +17,23 @@ FOLDER = "/var/lib/vfio-hooks/devices"
 
 def check(domain: Domain, expected: Mapping[str, str], host: Host) -> None:
     """Raise HookError where a device that the VM is given is none that it had there before."""
-    noted = _noted(domain, host)
-    for passed in domain.pci:
-        text = expected.get(passed.address) or noted.get(passed.address)
-        now = identity(host, passed.address)
-        if text is None or (now and Identity.parse(text).may_be(now)):
+    known = {**_noted(domain, host), **expected}
+    given = {one.address: identity(host, one.address) for one in domain.pci}
+    own_of = {address: Identity.parse(known[address]) for address in given if address in known}
+    # What is where it was before is no place that another one has moved to.
+    home = [at for at, own in own_of.items() if (now := given[at]) and own.may_be(now)]
+    for address, own in own_of.items():
+        if address in home:
             continue
-        own = Identity.parse(text)
-        moved = places(host, own)
+        now, moved = given[address], [at for at in places(host, own) if at not in home]
         if now is None:
-            _refuse_absent(passed.address, moved, host)
+            _refuse_absent(address, moved, host)
             continue
         where = f"is {' or '.join(moved)} now" if moved else "is no longer on this host"
-        forget = "expected in [pci]" if passed.address in expected else _file(domain)
+        forget = "expected in [pci]" if address in expected else _file(domain)
         raise HookError(
-            f"{passed.address} is not the same device as before: it is a "
-            f"{_kind(host, passed.address)} ({now}); the one that {domain.name} had there "
+            f"{address} is not the same device as before: it is a "
+            f"{_kind(host, address)} ({now}); the one that {domain.name} had there "
             f"({own}) {where}",
             "correct the address in the domain (virsh edit); if it should have this device, "
             f"remove the line from {forget}",
