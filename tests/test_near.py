@@ -16,6 +16,7 @@ from vfio_hooks.host.cpu import topology
 from vfio_hooks.host.cpulist import parse_list
 from vfio_hooks.paths import Paths
 from vfio_hooks.placement import faults, room
+from vfio_hooks.placement.choice import Placement
 
 AREAS: tuple[Area, ...] = ("domain",)
 CARD = "0000:45:00.0"
@@ -148,3 +149,11 @@ def test_the_smaller_vm_that_fits_the_cards_node(tmp_path: Path) -> None:
     assert found("node-vcpus", edited(tune), tmp_path) == [told]
     small(0)(tmp_path)
     assert found("node-vcpus", GOOD, tmp_path) == []
+
+
+def test_a_disk_controller_is_no_graphics_card(tmp_path: Path) -> None:
+    guides_host(tmp_path)
+    write(f"sys/bus/pci/devices/{CARD}/class", "0x010700")(tmp_path)
+    seen = room(Host(str(tmp_path)), topology(Host(str(tmp_path))), parse(GOOD.encode()))
+    assert isinstance(seen.best, Placement)
+    assert "node 1 is where its device is" in seen.best.reasons

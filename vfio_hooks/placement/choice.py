@@ -64,7 +64,7 @@ def place(found: Topology, wish: Wish) -> Placement:
     else:
         reasons.append("the emulator's threads are on the host's CPUs nearest to them")
     numbers = tuple(sorted(node.number for node in nodes if node.cpus & frozenset(vcpus)))
-    better = tuple(fewer(found, there, cores, wish.node))
+    better = tuple(fewer(found, there, cores, wish))
     return Placement(vcpus, threads, emulator, iothreads, numbers, tuple(reasons), better)
 
 

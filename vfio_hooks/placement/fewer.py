@@ -6,6 +6,7 @@ from vfio_hooks.host.cpu import Topology
 from vfio_hooks.host.cpulist import CpuSet
 from vfio_hooks.host.memory import amount
 from vfio_hooks.placement.cores import cache_of, count, within
+from vfio_hooks.placement.wish import Wish
 from vfio_hooks.record import record
 
 
@@ -24,16 +25,17 @@ class Fewer:
 
 
 def fewer(
-    found: Topology, free: Sequence[CpuSet], chosen: Sequence[CpuSet], home: int | None
+    found: Topology, free: Sequence[CpuSet], chosen: Sequence[CpuSet], wish: Wish
 ) -> Iterator[Fewer]:
-    """What would be better than the `chosen` ones of the `free` cores, but has too little room;
-    `home` is the node of the VM's graphics card."""
+    """What would be better than the `chosen` ones of the `free` cores, but has too little room."""
     ours = frozenset[int]().union(*chosen)
     for node in found.nodes:
-        cores = within(free, node.cpus) if node.number == home and not ours <= node.cpus else []
+        cores = (
+            within(free, node.cpus) if node.number == wish.node and not ours <= node.cpus else []
+        )
         # Where there is room for the vCPUs, there is too little memory.
         if 0 < count(cores) < count(chosen):
-            yield _of(cores, node.cpus, f"node {home}, where its graphics card is")
+            yield _of(cores, node.cpus, f"node {node.number}, where its {wish.device} is")
     for kind, cpus in found.kinds.items():
         if not ours <= cpus and (cores := within(free, cpus)):
             yield _of(cores, cpus, f"the {kind} cores alone")

@@ -97,12 +97,13 @@ def _far(room: Room) -> dict[str, int]:
 
 def _can_move(room: Room) -> bool:
     """Whether `init --pins` brings the vCPUs to the device that matters most, which is far."""
-    best = room.best
+    best, main = room.best, room.main
     return (
         bool(_far(room))
+        and main is not None
         and isinstance(best, Placement)
-        and room.main_node in best.nodes
-        and room.main_node not in {node.number for node in room.homes}
+        and main.node in best.nodes
+        and main.node not in {node.number for node in room.homes}
     )
 
 

@@ -54,13 +54,13 @@ def _why(node: Node, home: Node | None, wish: Wish) -> str:
     if home is None:
         return f"node {node.number} has room for all {wish.vcpus}"
     if home is node:
-        return f"node {node.number} is where its graphics card is"
+        return f"node {node.number} is where its {wish.device} is"
     if not home.cpus:
-        return f"node {node.number} is nearest to its graphics card"
+        return f"node {node.number} is nearest to its {wish.device}"
     what = f"{wish.vcpus} vCPUs"
     if _lack(home, wish) > _lack(node, wish):
         what = f"{amount(wish.memory)} of memory"
     return (
-        f"its graphics card is at node {home.number}, which has no room for {what}; node "
+        f"its {wish.device} is at node {home.number}, which has no room for {what}; node "
         f"{node.number} is the nearest one that has"
     )

@@ -91,7 +91,8 @@ class Room:
             vcpus=len(self.vcpus),
             memory=self.vm.memory,
             iothreads=len(self.vm.iothreads),
-            node=self.main_node,
+            node=self.main.node if self.main else None,
+            device="graphics card" if self.main is None or self.main.is_display else "device",
             taken=taken(others, self.host.online),
             cells=tuple(self._cells()),
         )
@@ -108,10 +109,10 @@ class Room:
             yield Cell(number, vcpus, min(nodes) if len(nodes) == 1 else None)
 
     @property
-    def main_node(self) -> int | None:
-        """The node of its graphics card, else that of another device; None where none is known."""
+    def main(self) -> Traits | None:
+        """Its graphics card, else another device; None where no node of one is known."""
         seen = sorted(self.devices.values(), key=lambda one: not one.is_display)
-        return next((one.node for one in seen if one.node is not None), None)
+        return next((one for one in seen if one.node is not None), None)
 
     @property
     def better(self) -> CpuSet:
