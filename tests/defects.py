@@ -671,6 +671,12 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         write("sys/bus/pci/devices/0000:45:00.0/class", "0x030200"),
         frozenset(),
     ),
+    (
+        "cpu-topology",
+        (("microsoft.com/win/11", "microsoft.com/win/2k22"), *UNPINNED, *line("<topology")),
+        None,
+        frozenset(),
+    ),
     ("machine-sleep", (*NO_DEVICES, *line("<suspend-to-mem")), None, frozenset()),
     (
         "extra-video",

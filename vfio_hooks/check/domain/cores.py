@@ -9,6 +9,7 @@ from vfio_hooks.check.domain.kind import (
     attribute,
     is_macos,
     is_windows,
+    is_windows_server,
     is_x86,
     policy,
     shapes_itself,
@@ -22,7 +23,7 @@ from vfio_hooks.host.processor import AMD, flags, vendor
 
 _GUIDE = "guide: CPU mode"
 _MOST_SOCKETS = 2
-"""Windows 10 and 11 Pro use no more."""
+"""Windows 10 and 11 Pro use no more; a server does."""
 _PARTS = ("sockets", "dies", "clusters", "cores", "threads")
 
 
@@ -71,7 +72,7 @@ def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
         threads, most = None, given
     if told is not None and _product(guest) != domain.vcpus:
         return
-    if is_windows(guest) and sockets > _MOST_SOCKETS:
+    if is_windows(guest) and not is_windows_server(guest) and sockets > _MOST_SOCKETS:
         how = "" if told is not None else ", as <cpu> has no topology"
         text = f"the guest has {sockets} sockets{how}, and Windows uses {_MOST_SOCKETS} at most"
     elif told is None and threads in (None, 1):

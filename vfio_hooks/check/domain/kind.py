@@ -61,6 +61,10 @@ def is_windows(guest: Guest) -> bool:
     return local or guest.xml.find("features/hyperv") is not None
 
 
+def is_windows_server(guest: Guest) -> bool:
+    return noted_os(guest).rpartition("/win/")[2].startswith("2k")
+
+
 def is_old_windows(guest: Guest) -> bool:
     """Whether it is one before Vista (2007), which knows nothing of Hyper-V, AHCI or UEFI."""
     return noted_os(guest).rpartition("/win/")[2] in _OLD
