@@ -79,10 +79,21 @@ def test_only_pins_and_cores_change(cputune: str) -> None:
     assert repin(new.encode(), CHOSEN).decode() == new
 
 
-def test_a_guest_keeps_cores_that_its_nodes_depend_on() -> None:
-    numa = "<numa><cell id='0' cpus='0-3' memory='1'/></numa></cpu>"
-    old = DOMAIN.format(cputune="").replace("</cpu>", numa)
-    assert "threads='1'" in repin(old.encode(), CHOSEN).decode()
+@pytest.mark.parametrize(
+    ("cells", "shape"),
+    [
+        (("0-3",), "cores='1' threads='2'"),
+        (("0-1", "2-3"), "cores='1' threads='2'"),
+        # A core would be in two nodes.
+        (("0-2", "3"), "cores='2' threads='1'"),
+        (("0,2", "1,3"), "cores='2' threads='1'"),
+    ],
+)
+def test_a_guest_keeps_sockets_that_its_nodes_depend_on(cells: tuple[str, ...], shape: str) -> None:
+    each = "".join(f"<cell id='{at}' cpus='{one}' memory='1'/>" for at, one in enumerate(cells))
+    old = DOMAIN.format(cputune="").replace("</cpu>", f"<numa>{each}</numa></cpu>")
+    new = repin(old.encode(), CHOSEN).decode()
+    assert f"<topology sockets='1' dies='2' {shape}/>" in new
 
 
 def test_numad_does_not_place_what_is_pinned() -> None:

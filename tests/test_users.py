@@ -132,6 +132,16 @@ def test_what_libvirt_takes_it_takes_mended_too(
         assert schema.validate(element(mend(patient, xml).after)), schema.error_log
 
 
+@pytest.mark.parametrize("name", STRANGERS)
+def test_what_libvirt_takes_of_strangers_too(
+    name: str, tmp_path: Path, schema: etree.RelaxNG
+) -> None:
+    STRANGERS[name][0](tmp_path)
+    patient = Patient(Host(str(tmp_path)), Paths(config=str(tmp_path)))
+    if schema.validate(element(xml_of(name))):
+        assert schema.validate(element(mend(patient, xml_of(name)).after)), schema.error_log
+
+
 @pytest.mark.parametrize("name", STYLES)
 def test_what_init_writes_starts(name: str, host: Callable[[Style], Path]) -> None:
     """On hosts that lack most of what the tables need: those are left out, with the reason."""

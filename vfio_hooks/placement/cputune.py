@@ -9,7 +9,7 @@ from vfio_hooks.domain.devices import idle_vcpus, iothread_ids
 from vfio_hooks.domain.editing import add, reach, remove
 from vfio_hooks.domain.text import editable, written
 from vfio_hooks.errors import HookError
-from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.placement.choice import Placement
 
 if TYPE_CHECKING:
@@ -60,10 +60,12 @@ def _pin(tune: "_Element", tag: str, **attributes: str) -> None:
 
 
 def _tell_cores(root: "_Element", chosen: Placement) -> None:
-    """Have the guest know which vCPUs share a core. A guest with NUMA nodes of its own keeps
-    the topology that it has, which these depend on; so does one without a <cpu>."""
+    """Have the guest know which vCPUs share a core, unless it has no <cpu>."""
     cpu = root.find("cpu")
-    if cpu is None or cpu.find("numa") is not None:
+    if cpu is None:
+        return
+    if cpu.find("numa") is not None:
+        _tell_threads(cpu, _count(root), chosen.threads)
         return
     if (cpu.find("topology") is None and chosen.threads == 1) or _count(root) % chosen.threads:
         return
@@ -75,3 +77,17 @@ def _tell_cores(root: "_Element", chosen: Placement) -> None:
     # vCPUs that are off have their cores, too.
     topology.set("cores", str(_count(root) // chosen.threads))
     topology.set("threads", str(chosen.threads))
+
+
+def _tell_threads(cpu: "_Element", vcpus: int, threads: int) -> None:
+    """The same of a guest with NUMA nodes of its own: these depend on its sockets and dies, which
+    stay. Where a core would be in two nodes, all stays."""
+    topology = cpu.find("topology")
+    if topology is None:
+        return
+    in_die = int(topology.get("cores", "1")) * int(topology.get("threads", "1"))
+    cells = [parse_list(cell.get("cpus", "")) for cell in cpu.iterfind("numa/cell")]
+    cores = [frozenset(range(first, first + threads)) for first in range(0, vcpus, threads)]
+    if in_die % threads == 0 and all(any(core <= cell for cell in cells) for core in cores):
+        topology.set("cores", str(in_die // threads))
+        topology.set("threads", str(threads))
