@@ -34,7 +34,7 @@ MODULES = (
         "domain.guest_memory",
     ),
     *("domain.slots", "domain.devices", "domain.resets", "domain.rom", "domain.links"),
-    *("domain.holders", "domain.arguments"),
+    *("domain.holders", "domain.inputs"),
     *("domain.hyperv", "domain.clock", "domain.disks", "domain.iothreads", "domain.costs"),
 )
 """The modules of this package whose RULES are asked, in the order in which the manual has them."""

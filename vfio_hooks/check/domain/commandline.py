@@ -10,6 +10,8 @@ from vfio_hooks.check.rule import Guest, Patient, Seen
 
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _PAGE = "https://libvirt.org/kbase/qemu-passthrough-security.html"
+_ADDRESS = r"(?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+_HOST = re.compile(rf"\bhost[\"']?\s*[:=]\s*[\"']?({_ADDRESS})")
 
 
 @guest_rule(
@@ -94,4 +96,28 @@ def dropped(patient: Patient, guest: Guest) -> Iterator[Seen]:
         )
 
 
-RULES = (set_of_device, unused, dropped)
+@guest_rule(
+    "device-by-argument",
+    "warning",
+    why="libvirt does not look into <qemu:commandline>: it takes such a device from no driver, "
+    "lets QEMU neither open its VFIO group nor lock the guest's memory, and tells no hook of it.",
+    source="https://libvirt.org/drvqemu.html, cgroups device ACLs; "
+    "https://libvirt.org/formatdomain.html#host-device-assignment",
+)
+def by_argument(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    given = [
+        found[1]
+        for name, value in pairwise(arguments(guest))
+        if name == "-device" and "vfio-pci" in value and (found := _HOST.search(value))
+    ]
+    if given:
+        one = len(given) == 1
+        yield Seen(
+            f"{', '.join(given)} {'is' if one else 'are'} given to the guest by "
+            f"<qemu:commandline>, not by <hostdev>",
+            f"<hostdev mode='subsystem' type='pci' managed='yes'> with "
+            f"{'this address' if one else 'these addresses'}, and remove the <qemu:arg>",
+        )
+
+
+RULES = (by_argument, set_of_device, unused, dropped)
