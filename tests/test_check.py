@@ -279,3 +279,25 @@ def test_silencing_is_no_facility(command: Command) -> None:
     assert "nothing is done for this VM" in command.here("validate", "win11").out
     command.manage("win11", "check = 3\n")
     assert "check must be a table, [check], not 3" in command.here("validate", "win11").err
+
+
+def test_long_advice_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+    known = {rule.name: rule for rule in rules()}
+
+    def one(name: str, text: str, do: str) -> Finding:
+        return Finding(known[name], Seen(text, do), known[name].level)
+
+    long = "sudo vfio-hooks init a --pins\nIt pins them."
+    findings.show(
+        [
+            one("pins-all", "all", long),
+            one("pins-cpu-0", "first", long),
+            one("pins-wide", "wide", "sudo short"),
+            one("machine-sleep", "sleep", "sudo short"),
+        ],
+        (),
+    )
+    told = capsys.readouterr().out
+    assert told.count("It pins them.") == 1
+    assert "do:  the same as for pins-all\n" in told
+    assert told.count("do:  sudo short\n") == 2

@@ -29,8 +29,11 @@ def show(
 ) -> None:
     """For people, worst first: with `advice` on the guest's inside, and `how` what can be fixed
     is; the `whole` of it also says why, and from where that is known."""
-    for _, same in groupby(found, lambda finding: (finding.level, finding.seen.text)):
-        _show(list(same), whole)
+    first = dict[str, str]()
+    for _, group in groupby(found, lambda finding: (finding.level, finding.seen.text)):
+        same = list(group)
+        name = first.setdefault(same[0].seen.advice, same[0].rule.name)
+        _show(same, whole, "" if name == same[0].rule.name else name)
     if found:
         say()
     if advice and whole:
@@ -72,8 +75,10 @@ def show_json(
     )
 
 
-def _show(same: "Sequence[Finding]", whole: bool) -> None:
-    """A finding, or several of which the same is told: that they could not be looked at."""
+def _show(same: "Sequence[Finding]", whole: bool, like: str) -> None:
+    """A finding, or several of which the same is told: that they could not be looked at. Advice of
+    several lines that has been given before, for the finding `like`, is given again only as a
+    part of the `whole`."""
     rule, seen, level = same[0].rule, same[0].seen, same[0].level
     names = ", ".join(dict.fromkeys(finding.rule.name for finding in same))
     doubt = "" if rule.sure == "certain" else f" ({rule.sure})"
@@ -83,6 +88,8 @@ def _show(same: "Sequence[Finding]", whole: bool) -> None:
     else:
         _headed(level, f"{names}{doubt}: {seen.text}")
     lines = seen.advice.splitlines()
+    if like and len(lines) > 1 and not whole:
+        lines = [f"the same as for {like}"]
     for number, line in enumerate(lines if whole else lines[:_AT_MOST]):
         head = "        do:  " if number == 0 else "             "
         if line.startswith(_COMMANDS):
