@@ -376,6 +376,11 @@ DEFECTS: list[tuple[str, Edits, Change | None]] = [
         None,
     ),
     (
+        "input-unstable-name",
+        qemu_device("input-linux,id=a,evdev=/dev/input/event12,repeat=on"),
+        None,
+    ),
+    (
         "node-vcpus",
         (),
         lambda root: [

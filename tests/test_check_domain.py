@@ -9,6 +9,7 @@ from tests.defects import (
     DEFECTS,
     DOMAINS,
     GOOD,
+    LINUX,
     NO_BIT,
     OVERRIDE,
     SILENT,
@@ -240,7 +241,29 @@ def test_pins_are_those_that_init_chooses(host: Path) -> None:
     told = f"{command}\nIt pins the vCPUs, in their order, to CPUs {vcpus}."
     assert found_of("pins-none", host, UNPINNED).advice == told
     many = (*UNPINNED, (">8</vcpu>", ">64</vcpu>"))
-    assert found_of("pins-none", host, many).advice == "give it 30 vCPUs at most"
+    told_many = found_of("pins-none", host, many)
+    assert told_many.advice == "give it 30 vCPUs at most"
+    assert told_many.text.startswith(
+        "no vCPU is pinned, and good has 64 vCPUs, and only 30 CPUs are"
+    )
+
+
+def test_half_a_core_is_told_of_where_each_vcpu_has_its_cpu(host: Path) -> None:
+    half = [("cpuset='27'", "cpuset='15'")]
+    told = found_of("pins-half-core", host, half).text
+    assert told == (
+        "the vCPUs have CPUs 11,15 but not their SMT siblings 27,31, which the host uses"
+    )
+    unpinned = line("<vcpupin vcpu='7'")
+    assert "pins-half-core" not in seen(host, edited(unpinned))
+
+
+def test_a_driver_for_windows_is_for_windows(host: Path) -> None:
+    slow = [("bus='virtio'", "bus='sata'"), ("<model type='virtio'/>", "<model type='e1000e'/>")]
+    for edits, is_told in (((), True), (LINUX, False)):
+        for name in ("disk-bus", "nic-model"):
+            advice = found_of(name, host, [*slow, *edits]).advice
+            assert ("In a Windows guest" in advice or "in a Windows guest" in advice) == is_told
 
 
 def test_qemus_threads_keep_off_other_vms(host: Path) -> None:

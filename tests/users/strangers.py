@@ -157,7 +157,10 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "firmware-auto": (hybrid, "machine-sleep"),
     "truenas": (_with_hba, "memory-balloon"),
-    "optimus": (_optimus, "cpu-hypervisor-off cpu-cache disk-cache disk-discard disk-iothread"),
+    "optimus": (
+        _optimus,
+        "argument-set cpu-hypervisor-off cpu-cache disk-cache disk-discard disk-iothread",
+    ),
     "osx-kvm": (two_cards, "pins-none machine-sleep disk-discard"),
     "vgpu": (
         _with_vgpu,
@@ -196,8 +199,8 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "by-argument": (ryzen, "device-by-argument"),
     "vcpus-off": (
         two_cards,
-        "cpu-topoext pins-realtime memory-balloon hyperv-off clock-hyperv machine-sleep cpu- "
-        "cache disk-discard disk-iothread extra-video",
+        "cpu-topoext pins-realtime memory-balloon hyperv-off clock-hyperv machine-sleep "
+        "cpu-cache disk-discard disk-iothread extra-video",
     ),
     "muxless": (
         laptop,
@@ -214,8 +217,8 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "handheld": (
         _apu,
-        "cpu-topology pins-none memory-balloon device-function-left device-no-reset clock- "
-        "hpet disk-cache-unsafe machine-sleep cpu-cache nic-model",
+        "cpu-topology pins-none memory-balloon device-function-left device-no-reset "
+        "clock-hpet disk-cache-unsafe machine-sleep cpu-cache nic-model",
     ),
     "torn-apart": (
         _with_far_ssd,

@@ -33,13 +33,12 @@ def none(room: Room) -> Iterator[Fault]:
     if room.pins or not room.is_tuned:
         return
     is_wide = bool(room.vm.vcpu_pins)
-    yield Fault(
-        "pins-none",
-        "the vCPUs are pinned to every CPU, which is the same as no pin"
-        if is_wide
-        else "no vCPU is pinned",
-        room.advice,
-    )
+    text = "no vCPU is pinned"
+    if is_wide:
+        text = "the vCPUs are pinned to every CPU, which is the same as no pin"
+    if isinstance(room.best, HookError):
+        text += f", and {room.best.problem}"
+    yield Fault("pins-none", text, room.advice)
 
 
 def everywhere(room: Room) -> Iterator[Fault]:
@@ -146,15 +145,17 @@ def _by_core(cores: tuple[CpuSet, ...], cpus: list[int]) -> list[int]:
 
 def half_core(room: Room) -> Iterator[Fault]:
     # Where vCPUs have a choice, that is what is told.
-    if len(room.single) < len(room.pins):
+    if len(room.single) < len(room.vcpus):
         return
     halves = [core for core in room.host.cores if core & room.own and core - room.own]
     if halves:
         cpus = frozenset[int]().union(*halves)
+        others = cpus - room.own
+        siblings = "its SMT sibling" if len(others) == 1 else "their SMT siblings"
         yield Fault(
             "pins-half-core",
-            f"the vCPUs have {_cpus(cpus & room.own)} but not their SMT siblings "
-            f"{format_list(cpus - room.own)}, which the host uses",
+            f"the vCPUs have {_cpus(cpus & room.own)} but not {siblings} "
+            f"{format_list(others)}, which the host uses",
             room.advice,
             cpus=cpus,
         )

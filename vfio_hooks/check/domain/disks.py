@@ -5,12 +5,16 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.domain.disk import Disk, disks
 from vfio_hooks.check.domain.facts import is_tuned, passed
-from vfio_hooks.check.domain.kind import hides_hypervisor, is_macos
+from vfio_hooks.check.domain.kind import hides_hypervisor, is_macos, is_windows, noted_os
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.host import Host
 
 _GUIDE = "guide: Virtio-Block tuning"
+_DRIVER = (
+    "\nIn a Windows guest, first install the driver (virtio-win) while a second, small virtio disk "
+    "is attached. Otherwise it does not boot."
+)
 _UNCACHED = ("none", "directsync")
 _SLOW_BUSES = ("ide", "sata", "fdc")
 _UNSTABLE = re.compile(r"/dev/(sd[a-z]+|nvme\d+n\d+(p\d+)?|sd[a-z]+\d+|hd[a-z]\d*)")
@@ -97,9 +101,7 @@ def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen(
             f"the {_names(found)} {'are' if len(found) > 1 else 'is'} on an emulated "
             f"{found[0].bus} bus",
-            f"{_free_name(guest)}, and no <address> of its own\n"
-            "In a Windows guest, first install the driver (virtio-win) while a second, small "
-            "virtio disk is attached. Otherwise it does not boot.",
+            f"{_free_name(guest)}, and no <address> of its own" + _DRIVER * _may_be_windows(guest),
         )
 
 
@@ -107,6 +109,10 @@ def _wants_virtio(guest: Guest) -> bool:
     """Whether virtio's devices suit the guest: macOS has few drivers for them, and a guest that
     must not see that it is virtual is not to have any."""
     return not is_macos(guest) and not hides_hypervisor(guest)
+
+
+def _may_be_windows(guest: Guest) -> bool:
+    return is_windows(guest) or not noted_os(guest)
 
 
 def _free_name(guest: Guest) -> str:
@@ -197,7 +203,8 @@ def nic(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if slow:
         yield Seen(
             f"a network card is an emulated one ({', '.join(dict.fromkeys(slow))})",
-            "<model type='virtio'/>, after its driver is in a Windows guest (virtio-win)",
+            "<model type='virtio'/>"
+            + ", after its driver is in a Windows guest (virtio-win)" * _may_be_windows(guest),
         )
 
 

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator
 
+from vfio_hooks.check.domain.kind import arguments
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 
-_EVENT = re.compile(r"/dev/input/event\d+")
+_EVENT = re.compile(r"(?:^|\bevdev=)(/dev/input/event\d+)(?:,|$)")
 
 
 @guest_rule(
@@ -18,7 +19,8 @@ _EVENT = re.compile(r"/dev/input/event\d+")
 )
 def unstable(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sources = guest.xml.iterfind("devices/input[@type='evdev']/source")
-    found = [name for one in sources if _EVENT.fullmatch(name := one.get("dev", ""))]
+    given = [*(one.get("dev", "") for one in sources), *arguments(guest)]
+    found = [name[1] for one in given if (name := _EVENT.search(one))]
     if found:
         yield Seen(
             f"the guest gets {', '.join(found)}, which may be another device after the next boot",
