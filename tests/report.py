@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -73,10 +74,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Progress(reporter), "progress")
 
 
+def parts(tests: Iterable[tuple[str, float]]) -> str:
+    """How long each part of a run took, of tests by their ids and seconds."""
+    seconds = defaultdict[str, float](float)
+    for test, took in tests:
+        is_vm = test.startswith("tests/vm/")
+        found = (release for release in RELEASES if is_vm and f"[{release}" in test)
+        seconds[next(found, "without an emulated host")] += took
+    return ", ".join(f"{part} {took / 60:.1f} min" for part, took in sorted(seconds.items()))
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Tell what a release has that it had not when all its tests passed last."""
+    """Tell how long each part took, and what a release has that it had not when all its tests
+    passed last."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     whole = whole and config.option.markexpr in EACH_CHANGE and not config.option.keyword
     reports = [
@@ -84,6 +96,11 @@ def pytest_terminal_summary(
         for kind in ("passed", "failed", "error")
         for report in terminalreporter.getreports(kind)
     ]
+    if whole:
+        told = [report for kind in terminalreporter.stats.values() for report in kind]
+        timed = (one for one in told if isinstance(one, pytest.TestReport))
+        took = parts((report.nodeid, report.duration) for report in timed)
+        terminalreporter.write_line(f"time of all tests, of both processes together: {took}")
     for release in RELEASES:
         own = [report for report in reports if f"[{release}" in report.nodeid]
         if not own:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.report import EVERY, Progress
+from tests.report import EVERY, Progress, parts
 
 
 class Reporter:
@@ -43,3 +43,14 @@ def test_a_line_now_and_then() -> None:
     assert reporter.lines == [
         "[2 min: 2 of 3 tests, 1 failed; last tests/vm/test_b.py::test_two[forky]]"
     ]
+
+
+def test_the_time_of_each_part() -> None:
+    tests = [
+        ("tests/vm/test_gpu.py::test_a[trixie]@tests.vm.test_gpu-trixie", 30.0),
+        ("tests/vm/test_gpu.py::test_b[trixie-True]@tests.vm.test_gpu-trixie", 60.0),
+        ("tests/vm/test_gpu.py::test_a[forky]@tests.vm.test_gpu-forky", 45.0),
+        ("tests/vm/test_tool.py::test_c", 9.0),
+        ("tests/test_users.py::test_d[trixie]", 3.0),
+    ]
+    assert parts(tests) == "forky 0.8 min, trixie 1.5 min, without an emulated host 0.2 min"
