@@ -268,6 +268,7 @@ def test_qemu_dies(silent: Guest) -> None:
         calls(silent, domain.name)
         silent.run(f"rm /run/device.xml; kill -KILL $(cat /run/libvirt/qemu/{domain.name}.pid)")
         silent.wait(f"virsh domstate {domain.name} | grep -q 'shut off'")
+        silent.wait(f"test -e /sys/bus/pci/drivers/nvme/{NVME[0]}")
         assert calls(silent, domain.name) == FULL_STOP
         assert drivers(silent, NIC, NVME[0]) == at_home(NIC, NVME[0])
 
