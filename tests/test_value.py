@@ -79,3 +79,15 @@ class OneClaim(Ledger):
 def test_whose_a_value_is(knob: Knob, share: Share, state: State, live: str, own: Own) -> None:
     ledger = OneClaim(claim(knob, share, "60", state))
     assert own_value(ledger, Step("test", knob, share), live, Kernel()) == own
+
+
+def test_what_all_claims_make_of_a_value_is_reckoned_once_for_each_base() -> None:
+    """A value of somebody else's is nobody's of several VMs: each is told so."""
+    claims = [
+        claim(ATOMIC, Override(value), base, State.HELD, number)
+        for number, (value, base) in enumerate([("7", "60"), ("8", "60"), ("9", "50")], 1)
+    ]
+    value = Value("99", claims, Kernel())
+    assert [value.without(one) for one in claims] == [None, None, None]
+    value = Value("9", claims, Kernel())
+    assert [value.without(one) for one in claims] == ["9", "9", "8"]
