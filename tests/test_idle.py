@@ -19,7 +19,7 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.hook import handle
-from vfio_hooks.hook.idle import idle_events
+from vfio_hooks.hook.idle import Notes, idle_events
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.paths import Paths
 from vfio_hooks.record import field, record
@@ -313,3 +313,22 @@ def test_most_facilities_act_at_prepare_only(name: str) -> None:
     domain = parse(domain_xml(more=PINNED).encode())
     idle = [*idle_events(domain, Config.use([name]), Host(""), ())]
     assert [op for op in ("start", "started") if op not in idle] == LATE.get(name, [])
+
+
+def test_what_cannot_be_noted_is_not(memory: Path) -> None:
+    """Every event is looked into then."""
+    host = Evening(memory, GOVERNOR)
+    host.half.state.mkdir(exist_ok=True)
+    (host.half.state / "idle").touch()
+    host.event("prepare")
+    assert host.for_python() == list(EVENING)
+    assert host.left()
+
+
+def test_a_name_that_leads_elsewhere_has_no_notes(memory: Path) -> None:
+    kept = memory / "state/kept"
+    kept.mkdir(parents=True)
+    (kept / "started").touch()
+    (memory / "state/idle").mkdir()
+    Notes(StateFolder(str(memory / "state")), str(memory), "../kept").forget()
+    assert (kept / "started").exists()

@@ -79,7 +79,10 @@ def _check(path: str, folder: str) -> None:
 
 def _run(path: str, event: Event, xml: bytes, seconds: float) -> None:
     argv = [*command(path), event.vm, event.op, event.subop, event.extra]
+    signals = Signals()
     with (
+        # From before it starts: its first act may be to end the hook.
+        signals.caught(),
         _input(xml) as stdin,
         _journal_stream(f"{event.vm}: output of {path}") as output,
         _Errors(output) as errors,
@@ -90,7 +93,7 @@ def _run(path: str, event: Event, xml: bytes, seconds: float) -> None:
         except OSError as error:
             raise HookError(f"{path}: cannot be run: {error.strerror}") from None
         try:
-            code = _await(pid, seconds, errors)
+            code = _await(pid, seconds, signals, errors)
         except TimeoutError:
             _kill(pid)
             raise HookError(
@@ -117,16 +120,14 @@ def _input(xml: bytes) -> Iterator[int]:
         yield file.fileno()
 
 
-def _await(pid: int, seconds: float, errors: "_Errors") -> int:
+def _await(pid: int, seconds: float, signals: Signals, errors: "_Errors") -> int:
     """The exit code of a process. Raises TimeoutError and Interrupted."""
-    signals = Signals()
 
     def look() -> None:
         signals.check()
         errors.pass_on()
 
-    with signals.caught():
-        return wait(pid, seconds, look)
+    return wait(pid, seconds, look)
 
 
 def _kill(pid: int, grace: float = 0) -> None:
