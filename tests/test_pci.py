@@ -1,5 +1,7 @@
 """The pci plugin and the binding of drivers, on the fake kernel."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -324,3 +326,44 @@ def test_a_device_that_is_gone() -> None:
 def test_a_binding_reads_as_it_was_written(driver: str | None, override: str | None) -> None:
     binding = Binding(driver, override)
     assert Binding.parse(str(binding)) == binding
+
+
+def test_a_function_is_aimed_at_its_driver_before_the_old_one_goes() -> None:
+    """Or udev, or a module that is being loaded, may have it probed in between."""
+    kernel = a_host()
+    written, write = list[str](), kernel.write
+
+    def noted(name: str, text: str) -> None:
+        written.append(name.rpartition("/")[2])
+        write(name, text)
+
+    kernel.write = noted  # type: ignore[method-assign]
+    PciDriver(GPU).write(kernel, BOUND)
+    assert written == ["driver_override", "unbind", "drivers_probe"]
+    assert PciDriver(GPU).read(kernel) == BOUND
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENODEV, None),
+        (errno.ENOENT, None),
+        (errno.EPERM, f"{GPU}.*: cannot unbind: Operation not permitted"),
+    ],
+)
+def test_a_function_that_somebody_else_unbinds_meanwhile(number: int, told: str | None) -> None:
+    kernel = a_host()
+    write = kernel.write
+
+    def late(name: str, text: str) -> None:
+        write(name, text)
+        if name.endswith("/unbind"):
+            raise OSError(number, os.strerror(number), name)
+
+    kernel.write = late  # type: ignore[method-assign]
+    if told is None:
+        PciDriver(GPU).write(kernel, BOUND)
+        assert PciDriver(GPU).read(kernel) == BOUND
+    else:
+        with pytest.raises(HookError, match=told):
+            PciDriver(GPU).write(kernel, BOUND)
