@@ -18,7 +18,7 @@ from vfio_hooks.engine import Engine
 from vfio_hooks.engine.disk import Disk
 from vfio_hooks.engine.journal import END, SUM, Journal, State
 from vfio_hooks.engine.ledger import Ledger
-from vfio_hooks.engine.sealed import Sealed, sealed
+from vfio_hooks.engine.sealed import FEW, Sealed, sealed
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.knobs.file import File
@@ -155,6 +155,54 @@ def test_it_says_of_a_key_what_the_whole_journal_says(
         answers = {key: found.on(key) for key, _ in made}
     for key in answers:
         assert answers[key] == [one for one in whole.claims.values() if one.step.key == key]
+
+
+@pytest.mark.parametrize(("few", "is_searched"), [(FEW, True), (0, False)])
+def test_for_few_keys_no_index_is_made(
+    monkeypatch: pytest.MonkeyPatch, few: int, is_searched: bool
+) -> None:
+    disk = Memory()
+    journal = Journal(f"/{VICTIM}.journal", VICTIM, "vm", disk)
+    journal.begin("prepare", 1)
+    journal.mark(journal.claim(1, "prepare", 0, GPU, "amdgpu"), State.HELD)
+    journal.end()
+    monkeypatch.setattr("vfio_hooks.engine.sealed.FEW", few)
+    found = sealed(VICTIM, disk.data)
+    assert found
+    assert [claim.state for claim in found.on(GPU.key)] == [State.HELD]
+    assert ("_by_key" not in vars(found), "_marks" not in vars(found)) == (is_searched, is_searched)
+
+
+def test_a_new_journal_tells_of_nothing() -> None:
+    journal = Journal(f"/{VICTIM}.journal", VICTIM, "vm", Memory())
+    assert (journal.event, journal.opened, journal.has_started) == (None, 0, False)
+    assert (journal.names, journal.claims, journal.live()) == (set(), {}, [])
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"record":"cl'])
+def test_a_journal_that_goes_on_is_sealed_again(memory: Path, torn: bytes) -> None:
+    """By a process that has read it, with what a crash left of its last line; and once more after
+    it was removed."""
+    path = memory / f"{VICTIM}.journal"
+    first = Journal(str(path), VICTIM, "vm", Disk())
+    first.begin("prepare", 1)
+    with path.open("ab") as file:
+        file.write(torn)
+    journal = Journal.load(str(path), Disk())
+    journal.mark(journal.claim(1, "prepare", 0, GPU, "amdgpu"), State.HELD)
+    journal.end()
+    found = sealed(VICTIM, path.read_bytes())
+    assert found
+    assert [claim.state for claim in found.on(GPU.key)] == [State.HELD]
+    journal.begin("start", 2)
+    journal.mark(journal.claims[1], State.UNDONE)
+    journal.remove()
+    assert not path.exists()
+    assert journal.event is None
+    journal.begin("prepare", 2)
+    journal.end()
+    assert path.read_bytes().startswith(b'{"record":"begin","event":"prepare"')
+    assert sealed(VICTIM, path.read_bytes())
 
 
 @given(st.data())

@@ -32,12 +32,13 @@ def _file(module: Path) -> Path:
     return folder / f"{str(module.relative_to(PACKAGE)).replace('/', '.')}.jsonl"
 
 
-def handle(module: Path, again: bool, until: float) -> None:
+def handle(module: Path, chosen: argparse.Namespace, until: float) -> None:
     """Run the mutants of a module of which nothing is known, or again those that survived."""
-    tests = own(str(module.relative_to(PACKAGE)), with_slow=again)
+    tests = own(str(module.relative_to(PACKAGE)), chosen.slow)
     every, told = mutants(module), known(module)
-    wanted = [SURVIVED] if again else [""]
-    todo = [one for one in every if told.get(one.key, {}).get("outcome", "") in wanted]
+    wanted = SURVIVED if chosen.again else ""
+    tried = every[: chosen.most]
+    todo = [one for one in tried if told.get(one.key, {}).get("outcome", "") == wanted]
     cpu = measured(module, tests) if todo and time.monotonic() < until else 0
     with _file(module).open("a") as file:
         for mutant in todo:
@@ -77,9 +78,9 @@ def main() -> None:
     )
     parser.add_argument("modules", nargs="*", metavar="MODULE")
     parser.add_argument("--minutes", type=float, default=60, help="when to stop; 60")
-    parser.add_argument(
-        "--again", action="store_true", help="the survivors, with the slow tests, too"
-    )
+    parser.add_argument("--most", type=int, metavar="COUNT", help="try so many of each module")
+    parser.add_argument("--again", action="store_true", help="only those that survived before")
+    parser.add_argument("--slow", action="store_true", help="with the slow tests, too")
     parser.add_argument("--list", action="store_true", help="run nothing, print what is known")
     chosen = parser.parse_args()
     os.chdir(ROOT)
@@ -88,7 +89,7 @@ def main() -> None:
         if chosen.list:
             report(module, mutants(module))
         else:
-            handle(module, chosen.again, until)
+            handle(module, chosen, until)
 
 
 if __name__ == "__main__":
