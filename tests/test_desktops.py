@@ -112,6 +112,8 @@ def test_gnome_that_is_told_already_takes_a_new_login(
     (after,) = rungs(host, PASSED)
     assert (before.number, after.number) == (2, 2)
     assert "must be configured before login to leave the card alone" in before.text
+    assert before.advice("a b") == f"{before.text}; vfio-hooks desktop 'a b' shows how"
+    assert after.advice("a b") == after.text
     assert after.text.endswith(f"({RULES}), from the next login on")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from vfio_hooks.host import Host
 from vfio_hooks.host.in_use import Holder, holders, unit_of
 from vfio_hooks.host.units import is_display_manager
+from vfio_hooks.quoting import quoted
 from vfio_hooks.record import record
 
 
@@ -54,11 +55,19 @@ MESA_ONLY = "__EGL_VENDOR_LIBRARY_FILENAMES"
 
 @record
 class Rung:
-    """What will work for one program that has a card open: the rung's number, and a clause."""
+    """What will work for one program that has a card open: the rung's number, and a clause.
+    `is_told` is a program that is already configured to leave the card alone."""
 
     holder: Holder
     number: int
     text: str
+    is_told: bool = False
+
+    def advice(self, vm: str) -> str:
+        """The clause, and which command says more, for a VM that is to have the card."""
+        if self.number == 2 and not self.is_told:
+            return f"{self.text}; vfio-hooks desktop {quoted(vm)} shows how"
+        return self.text
 
     def __str__(self) -> str:
         return f"{self.holder}: {self.text}"
@@ -69,7 +78,9 @@ def rungs(host: Host, address: str) -> list[Rung]:
     found = [Rung(holder, *_rung(host, holder)) for holder in _once(holders(host, address))]
     is_told = f'"{address}", TAG+="mutter-device-ignore"' in (host.maybe(RULES) or "")
     written = f"it is configured to leave the card alone ({RULES}), from the next login on"
-    return [Rung(one.holder, 2, written) if one.number == 2 and is_told else one for one in found]
+    return [
+        Rung(one.holder, 2, written, True) if one.number == 2 and is_told else one for one in found
+    ]
 
 
 def _once(found: list[Holder]) -> Iterator[Holder]:

@@ -133,7 +133,8 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     """What a plan has to say besides its steps: first, by which rung of the ladder each program
     that has a passed card open lets go of it."""
     for card in passed_displays(host, domain):
-        yield from map(str, rungs(host, card.address))
+        for rung in rungs(host, card.address):
+            yield f"{rung.holder}: {rung.advice(domain.name)}"
     try:
         change = _change(domain, options, host)
     except HookError:

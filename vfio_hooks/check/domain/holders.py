@@ -25,7 +25,8 @@ def in_use(patient: Patient, guest: Guest) -> Iterator[Seen]:
     for card in passed_displays(patient.host, guest.domain):
         for rung in rungs(patient.host, card.address):
             if not any(name in patient.tables for name in _TAKEN_CARE_OF[rung.number]):
-                yield Seen(f"{card.address}: {rung.holder}", rung.text)
+                advice = rung.advice(guest.domain.name)
+                yield Seen(f"{card.address}: {rung.holder}", advice)
 
 
 RULES = (in_use,)

@@ -55,8 +55,8 @@ def _held(domain: Domain, host: Host, found: Sequence[Rung], kept: str) -> Itera
             yield Choice("[[service]]", f"{rung.holder}", (f'unit = "{unit}"',))
     desktops = [rung for rung in found if rung.number in (1, 2)]
     # How the others let go is for their owner to settle.
-    settled = f": vfio-hooks desktop {quote(domain.name)} shows how, and writes that"
-    problems = [f"{rung}{settled * (rung.number == 2)}" for rung in found if rung.number in (2, 3)]
+    others = [rung for rung in found if rung.number in (2, 3)]
+    problems = [f"{rung.holder}: {rung.advice(domain.name)}" for rung in others]
     if desktops:
         why = f"{desktops[0].holder}; it switches off its monitors on the passed card and closes it"
     else:
