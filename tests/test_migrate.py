@@ -117,7 +117,14 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
         ),
         (
             ("reset",),
-            {"gpu": {"reset_method": "device_specific", "d3cold": False, "power": "on"}},
+            {
+                "gpu": {
+                    "reset_method": "device_specific",
+                    "d3cold": False,
+                    "power": "on",
+                    "bar_sizes": {"0": 256},
+                }
+            },
         ),
         (
             ("services",),
@@ -131,6 +138,27 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 ],
                 "session": {},
                 "gpu": {},
+            },
+        ),
+        (("bars",), {"session": {}, "gpu": {"bar_sizes": {"0": 256, "2": 2}}}),
+        (
+            ("arguments",),
+            {
+                "usb": [{"device": "1-4"}, {"device": "2-1:1.0", "driver": "usb-storage"}],
+                "pci": {},
+                "governor": {"governor": "performance", "cpus": "all"},
+            },
+        ),
+        (
+            ("units-of-its-own",),
+            {
+                "process": [
+                    {"command": "scream -i virbr0"},
+                    {"command": "looking-glass-client -F", "user": "alice"},
+                ],
+                "session": {"leftovers": "end"},
+                "gpu": {},
+                "display": {},
             },
         ),
         # What a script goes on doing that is not understood must not be done twice.
@@ -165,6 +193,43 @@ def test_files_that_are_called_are_followed(tmp_path: Path) -> None:
     (read,) = scripts(str(tmp_path), "win11", str(tmp_path))
     (verdict,) = read.verdicts
     assert (verdict.file, verdict.line, verdict.table) == ("/bin/vfio-startup.sh", 2, "session")
+
+
+def test_a_script_that_is_called_has_its_own_arguments(tmp_path: Path) -> None:
+    (tmp_path / "governor.sh").write_text(
+        "echo $1 > /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor\n"
+    )
+    (tmp_path / "vm.sh").write_text("systemctl start for-$1\n")
+    caller = tmp_path / "qemu.d/win11/prepare/begin/start.sh"
+    caller.parent.mkdir(parents=True)
+    caller.write_text("sh /governor.sh performance\n. /vm.sh\nsystemctl start $1-$2\n")
+    caller.chmod(0o755)
+    found = tables(scripts(str(tmp_path), "win11", str(tmp_path)))[0]
+    assert found == {
+        "service": [
+            {"unit": "for-win11", "action": "start"},
+            {"unit": "win11-prepare", "action": "start"},
+        ],
+        "governor": [{"governor": "performance"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ("systemctl stop docker.service", "systemctl start docker", "needless"),
+        ("true", "systemctl start docker", "keep"),
+        ("sysctl kernel.watchdog=0", "echo 1 > /proc/sys/kernel/watchdog", "needless"),
+        ("sysctl kernel.panic=0", "echo 1 > /proc/sys/kernel/watchdog", "keep"),
+    ],
+)
+def test_a_line_at_the_end_is_needless_only_if_there_is_one_that_it_undoes(
+    command: Command, before: str, after: str, kind: str
+) -> None:
+    script(command, f"#!/bin/sh\n{before}\n")
+    script(command, f"#!/bin/sh\n{after}\n", "release/end/stop.sh")
+    found = scripts(str(command.hooks), "win11", str(command.host))
+    assert [one.kind for one in found[-1].verdicts] == [kind]
 
 
 @pytest.mark.parametrize(

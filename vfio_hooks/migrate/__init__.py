@@ -10,8 +10,8 @@ from contextlib import suppress
 from vfio_hooks import KEPT_HOOK, VM_FOLDERS
 from vfio_hooks.event import OPERATIONS
 from vfio_hooks.hook.scripts import executables
-from vfio_hooks.migrate.verdicts import Verdict, verdicts
-from vfio_hooks.record import record
+from vfio_hooks.migrate.verdicts import UNDONE, Verdict, verdicts
+from vfio_hooks.record import record, replace
 from vfio_hooks.shell.actions import Run
 
 _LARGEST = 1 << 20
@@ -45,7 +45,25 @@ def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
     home = f"{hooks}/{VM_FOLDERS}/{vm}"
     places = [(f"{home}/{op}/{subop}", op) for op, subop in OPERATIONS.items()]
     places += [(f"{hooks}/{KEPT_HOOK}", ""), (f"{hooks}/{VM_FOLDERS}", "")]
-    return [_script(path, op, vm, root) for place, op in places for path in executables(place)]
+    found = [_script(path, op, vm, root) for place, op in places for path in executables(place)]
+    return _with_counterparts(found)
+
+
+def _with_counterparts(found: list[Script]) -> list[Script]:
+    """A table undoes at the end what it did before, so a line at the end that has no such line
+    before it is kept."""
+    every = [one for script in found for one in script.verdicts if one.kind == "table"]
+    known = {(one.table, thing) for one in every if (thing := one.thing)}
+
+    def kept(one: Verdict) -> Verdict:
+        if one.why != UNDONE or not one.thing or (one.table, one.thing) in known:
+            return one
+        return replace(one, kind="keep", why="nothing before it is undone by this", table="")
+
+    return [
+        replace(script, verdicts=tuple(map(kept, script.verdicts))) if script.is_read else script
+        for script in found
+    ]
 
 
 def doing(hooks: str, vm: str, root: str = "/") -> dict[str, str]:

@@ -35,9 +35,10 @@ _DESKTOP = (
     r"(?:gdm-\S+|Xorg|X|Xwayland|gnome-shell|gnome-session\S*|plasma\S*|kwin\S*|startplasma\S*|"
     r"Hyprland|hyprland|sway|niri|river|labwc|i3|openbox|awesome|xfce4-session|cinnamon\S*)"
 )
+_SIGNAL = r"(?:-(?:9|15|1|KILL|TERM|HUP|SIGKILL|SIGTERM)|-s \w+|--signal \w+)"
 _SOUND = r"(?:pipewire\S*|wireplumber|pulseaudio)"
 _HELPERS = (
-    r"(?:looking-glass-client|scream\S*|barrier\S*|synergy\S*|input-leap\S*|deskflow\S*|evsieve|"
+    r"(?:looking-glass(?:-client)?|scream\S*|barrier\S*|synergy\S*|input-leap\S*|deskflow\S*|evsieve|"
     r"netevent|xfreerdp\d?|remmina)"
 )
 _SYSCTLS = (
@@ -50,7 +51,9 @@ _PCI_FILE = r"/sys/bus/pci/devices/\S*|/sys/devices/pci\S*"
 MEANINGS = (
     # The desktop and its card.
     Meaning(
-        rf"^(?:systemctl|service|rc-service|sv|dinitctl|s6-rc)\b.*\b{_MANAGERS}(?:\.service)?\b",
+        rf"^(?:systemctl|service|rc-service|sv|dinitctl|s6-rc)\b.*\b{_MANAGERS}(?:\.service)?\b|"
+        # /etc/init.d/xdm
+        rf"^{_MANAGERS} (?:stop|start|restart)$",
         "table",
         "session",
         "the display manager is stopped, waited for, and started again",
@@ -75,8 +78,10 @@ MEANINGS = (
         ("leftovers=end",),
     ),
     Meaning(
-        r"^(?:killall|pkill|loginctl)\b.*(?:\s-u\b|\s-KILL -u\b|terminate-user|terminate-session|"
-        r"kill-user|kill-session)",
+        # All programs of a user, or all that have the card or the sound open.
+        rf"^(?:killall|pkill)(?: {_SIGNAL})* -u \S+(?: {_SIGNAL})*$|"
+        r"^loginctl\b.*(?:terminate-user|terminate-session|kill-user|kill-session)|"
+        r"^fuser\b.* -\w*k.* /dev/(?:nvidia|dri|snd|fb)",
         "table",
         "session",
         "programs of the session end with it; those that still have the card open are ended",
@@ -213,7 +218,13 @@ MEANINGS = (
         "whether the card may sleep",
         ("power",),
     ),
-    Meaning(r"^write .*> ?\S*/resource\d_resize$", "table", "gpu", "a BAR's size", ("bar_sizes",)),
+    Meaning(
+        r"^write (?P<bar_sizes>\d+) ?> ?\S*/resource[0-5]_resize$",
+        "table",
+        "gpu",
+        "a BAR's size",
+        ("bar_sizes",),
+    ),
     Meaning(
         r"^write 1 ?> ?\S*/reset$",
         "needless",
@@ -249,10 +260,12 @@ MEANINGS = (
         ("pf", "vf", "mac", "vlan"),
     ),
     Meaning(
-        r"^write (?P<port>\S*) ?> ?\S*/sys/bus/usb/drivers/\S+/(?:un)?bind$",
+        r"^write (?P<device>\S*) ?> ?\S*/sys/bus/usb/drivers/"
+        r"(?:[^/]+/unbind|(?P<driver>[^/]+)/bind)$",
         "table",
         "usb",
         "a USB device is taken from its drivers, and given back",
+        ("device", "driver"),
     ),
     # CPUs and interrupts.
     Meaning(
@@ -274,7 +287,8 @@ MEANINGS = (
         "host programs are kept off the VM's CPUs",
     ),
     Meaning(
-        r"^write .*> ?\S*(?:/sys/fs/cgroup|/dev/cpuset|/cpuset)\S*",
+        r"^write .*> ?\S*(?:/sys/fs/cgroup|/dev/cpuset|/cpuset)\S*|"
+        r"^(?:mkdir|rmdir)\b.* /sys/fs/cgroup/|^cg(?:create|set|exec|delete|classify)\b",
         "table",
         "cpus",
         "host programs are kept off the VM's CPUs",
@@ -346,6 +360,13 @@ MEANINGS = (
         ("energy_performance_preference",),
     ),
     Meaning(
+        r"^x86_energy_perf_policy\b.* (?P<energy_performance_preference>performance|power)$",
+        "table",
+        "governor",
+        "the preference between speed and energy",
+        ("energy_performance_preference",),
+    ),
+    Meaning(
         rf"^write (?P<min_freq>\d+) ?> ?{_CPU}scaling_min_freq$",
         "table",
         "governor",
@@ -367,7 +388,8 @@ MEANINGS = (
         ("boost",),
     ),
     Meaning(
-        rf"^write n/a ?> ?{_CPU}pm_qos_resume_latency_us$",
+        rf"^write n/a ?> ?{_CPU}pm_qos_resume_latency_us$|^cpupower\b.* idle-set (?:-D ?|"
+        r"--disable-by-latency[ =])0$",
         "table",
         "governor",
         "the VM's CPUs use no idle state that takes time to leave",
@@ -385,6 +407,19 @@ MEANINGS = (
         "governor",
         "the VM's CPUs use only idle states that they leave in this time",
         ("max_exit_latency",),
+    ),
+    Meaning(
+        r"^cpupower\b.* idle-set (?:-D ?|--disable-by-latency[ =])(?P<max_exit_latency>\d+)$",
+        "table",
+        "governor",
+        "the VM's CPUs use only idle states that they leave in this time",
+        ("max_exit_latency",),
+    ),
+    Meaning(
+        r"^cpupower\b.* idle-set (?:-E|--enable-all)$",
+        "needless",
+        "governor",
+        "a limit ends with the VM",
     ),
     Meaning(
         rf"^write (?P<no_turbo>[01]) ?> ?{_CPU}no_turbo$",
@@ -480,8 +515,8 @@ MEANINGS = (
         "the desktop is told that the card goes away, and closes it",
     ),
     Meaning(
-        r"^(?:xrandr|wlr-randr|kscreen-doctor|gnome-randr|gdctl|swaymsg output|hyprctl)\b.*"
-        r"(?:--output|output|--off|monitor|dpms)",
+        r"^(?:xrandr|wlr-randr|kscreen-doctor|gnome-randr|gdctl|hyprctl)\b.*"
+        r"(?:--output|output|--off|monitor|dpms)|^swaymsg\b.* output ",
         "table",
         "display",
         "monitors are switched while the VM runs; the whole layout comes back",

@@ -10,7 +10,7 @@ from vfio_hooks.migrate import Script
 from vfio_hooks.migrate.verdicts import Verdict
 from vfio_hooks.shell.actions import UNKNOWN
 
-Value: TypeAlias = str | int | bool | list[str]
+Value: TypeAlias = str | int | bool | list[str] | dict[str, int]
 Table: TypeAlias = dict[str, Value]
 
 _ORDER = (
@@ -18,7 +18,7 @@ _ORDER = (
     *("hugepages", "memory", "cpus", "irqs", "governor", "write", "process"),
 )
 _MULTIPLE = ("service", "sriov", "shm", "write", "process", "usb")
-_UNIQUE = {"service": "unit", "shm": "name", "write": "path", "process": "command", "usb": "port"}
+_UNIQUE = {"service": "unit", "shm": "name", "write": "path", "process": "command", "usb": "device"}
 _NUMBERS = (
     *("min_freq", "max_exit_latency", "vlan", "vf", "numvfs", "drop_caches", "ksm", "swappiness"),
     "compaction_proactiveness",
@@ -77,12 +77,14 @@ def _table(verdict: Verdict) -> Table | None:
             made["boost"] = verdict.command.startswith("write 0")
         case "shm":
             return _shared(verdict.command)
-        case "process" if verdict.user:
+        case "process" if verdict.user and not verdict.user.isdecimal():
             made["user"] = verdict.user
         case "sriov" if "pf" not in made:
             return {}
-        case "usb":
-            return None
+        case "gpu" if "bar_sizes" in made:
+            # The file takes the power of two of a number of MiB.
+            bar = re.search(r"resource(\d)_resize", verdict.command)
+            made["bar_sizes"] = {bar[1]: 1 << int(verdict.options[0][1])} if bar else {}
     needed = _UNIQUE.get(verdict.table)
     return None if needed and needed not in made else made
 
@@ -121,10 +123,14 @@ def _add(several: list[Table], name: str, made: Table) -> None:
                 known = other.setdefault(key, value)
                 if isinstance(known, list) and isinstance(value, list):
                     known += [one for one in value if one not in known]
+                if isinstance(known, dict) and isinstance(value, dict):
+                    known |= value | known
             return
     several.append(made)
 
 
 def _written(value: Value) -> str:
     """A value as TOML, whose strings are those of JSON but for DEL."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {one}' for key, one in value.items())} }}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -21,21 +21,35 @@ _IDLE = frozenset(
     ulimit umask shopt alias date logger notify-send which type hash command lsmod lspci lsusb lsof
     lscpu grep egrep fgrep awk gawk sed cat cut head tail tr sort uniq wc ls dirname basename seq
     readlink realpath pgrep pidof ps pidwait nproc whoami id uname hostname env printenv exec
-    expr bc getent stat file find xargs mktemp jq tput clear sync let source . time function
+    expr bc getent stat file find mktemp jq tput clear sync let source . time function
     udevadm findmnt mountpoint who w users last uptime free dmesg journalctl numactl inotifywait
     """.split()
 )
+# What a script remembers from its start to its end, and writes for people.
+_NOTES = r"(?:/tmp|/var/tmp|/run|/var/run|/var/log)/\S*"
 _LOOKS = re.compile(
     r"^(?:systemctl\b.*\b(?:is-active|is-enabled|is-failed|status|show|list-\S+|cat|daemon-reload|"
-    r"reset-failed)\b|virsh\b.*\b(?:list|dominfo|domstate|dumpxml|vcpuinfo|vcpupin|nodedev-list|"
-    r"nodedev-dumpxml|domid)\b|kill -0\b|modinfo\b|modprobe\b.*(?:-n\b|--dry-run)|"
-    r"fuser\b(?!.*-k)|loginctl\b.*(?:list|show)|cpupower\b.*-info|"
+    r"reset-failed)\b|virsh\b.*\b(?:list|dominfo|domstate|dumpxml|vcpuinfo|nodedev-list|"
+    r"nodedev-dumpxml|domid)\b|virsh\b.*\b(?:vcpupin|emulatorpin) \S+$|kill -0\b|"
+    r"modinfo\b|modprobe\b.*(?:-n\b|--dry-run)|"
+    r"fuser\b(?!.* -\w*k)|loginctl\b.*(?:list|show)|cpupower\b.*-info|"
     r"ip (?:-\S+ )*(?:a|addr|link|route)(?: show\b.*)?$|killall -0\b|echo\b|"
-    r"printf\b|service \S+ status|rc-service \S+ status)"
+    r"printf\b|nvidia-xconfig --query|nvidia-smi(?: -L| -q\b.*| --query\S*)*$|"
+    rf"(?:rm|mkdir|touch|chmod|chown|mv|cp)\b(?: -\S+| {_NOTES}| \d+| [\w.]+:[\w.]*)+$|"
+    r"service \S+ status|rc-service \S+ status)"
 )
-_PREFIXES = frozenset("sudo doas nohup exec setsid command eval builtin time env".split())
+_PREFIXES = frozenset(
+    "sudo doas nohup exec setsid command eval builtin time env xargs systemd-run pkexec".split()
+)
+# Their options with a value, beside that for a user.
+_TAKES_VALUE = {
+    "xargs": ("-n", "-I", "-P", "-L", "-d", "-a", "-s"),
+    "systemd-run": ("-p", "-u", "-M"),
+}
 _WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0}
 _USER = ("runuser", "su")
+UNDONE = "undone automatically when the VM ends"
+_FOREVER = "it may wait forever; vfio-hooks waits with a time limit"
 _ALIKE = 0.85
 _HOST_FILES = ("/sys/", "/proc/", "/dev/", "/etc/")
 _LOGS = ("/dev/kmsg", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/console", "/proc/self/fd/2")
@@ -54,6 +68,17 @@ class Verdict:
     table: str = ""
     options: tuple[tuple[str, str], ...] = ()
     user: str = ""
+
+    @property
+    def thing(self) -> str:
+        """What a table of several is about: a unit, or a value's name; "" where not known."""
+        given = dict(self.options)
+        name = given.get(
+            {"service": "unit", "write": "path", "usb": "device"}.get(self.table, ""), ""
+        )
+        if UNKNOWN in name:
+            return ""
+        return name.removesuffix(".service").removeprefix("/proc/sys/").replace("/", ".")
 
 
 def verdicts(run: Run, op: str) -> list[Verdict]:
@@ -78,6 +103,8 @@ def _of_action(action: Action, op: str) -> Iterator[Verdict]:
             placed = replace(one, line=action.line, loop=action.loop)
             yield from (replace(two, user=two.user or user) for two in _of_action(placed, op))
         return
+    if action.loop and words[:1] in ((":",), ("true",)):
+        yield Verdict(action.file, action.line, words[0], "mistake", _FOREVER)
     for text in _texts(action, words):
         known = meaning(text)
         if known and not _LOOKS.match(text):
@@ -100,11 +127,11 @@ def _known(
         options = ((groups["memory"], groups["value"]),)
     kind, why = found.kind, found.why
     if kind == "table" and op in ENDING:
-        kind, why = "needless", "undone automatically when the VM ends"
+        kind, why = "needless", UNDONE
         if found.table == "governor" and UNKNOWN not in dict(options).get("governor", UNKNOWN):
             kind, why = "mistake", "a guess: each CPU gets back the governor that it had"
     if text.startswith("sleep") and action.loop:
-        why = "it may wait forever; vfio-hooks waits with a time limit"
+        why = _FOREVER
     if found.table == "pci" and text.startswith("virsh"):
         why = "virsh in a hook can hang libvirt; with managed='yes' libvirt does this by itself"
     return Verdict(action.file, action.line, text, kind, why, found.table, options, user)
@@ -124,6 +151,8 @@ def _bare(words: Sequence[str]) -> tuple[tuple[str, ...], str]:
     left, user = list(words), ""
     while left:
         program = left[0].rpartition("/")[2]
+        if program == "command" and left[1:2] in (["-v"], ["-V"]):
+            return (), user
         if program in _USER and "-c" not in left:
             left, user = _options(left[1:], "")
         elif program in _WITH_VALUE and any(re.match(r"-\w*p$", one) for one in left[1:]):
@@ -143,11 +172,13 @@ def _options(words: list[str], program: str) -> tuple[list[str], str]:
     user = ""
     while words and (words[0].startswith("-") or re.match(r"[A-Za-z_]\w*=", words[0])):
         option = words.pop(0)
-        if option in ("-u", "-g", "--user") and words:
+        if option in _TAKES_VALUE.get(program, ()) and words:
+            words.pop(0)
+        elif option in ("-u", "-g", "--user") and words and program != "systemd-run":
             user = words.pop(0)
         elif option in ("-n", "-c", "-k", "-s") and words and program in _WITH_VALUE:
             words.pop(0)
-        elif option.startswith("--user="):
+        elif option.startswith(("--user=", "--uid=")):
             user = option.partition("=")[2]
         elif option == "--":
             break

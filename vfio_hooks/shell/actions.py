@@ -12,6 +12,9 @@ from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Si
 
 UNKNOWN = "*"
 """Stands in a word for what is known only when the script runs."""
+_MANAGER = "display-manager"
+_NAMES_MANAGER = re.compile(r"(?i)(?:stored?_?)?d(?:isp(?:lay)?)?_?m(?:gr|anager)?(?:_?name)?")
+"""Variables for its name, which scripts find out when they run."""
 _TESTS = ("[", "[[", "test")
 _WRITES = (">", ">>", ">|", "&>", "&>>")
 _LISTS = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}|\{(\d+)\.\.(\d+)\}")
@@ -60,9 +63,14 @@ class Run:
             for name in [name for name in self._functions if name not in self._called]:
                 _Walk(self, file).nodes(self._functions[name])
 
-    def _set_arguments(self, arguments: Sequence[str]) -> None:
+    def _set_arguments(self, arguments: Sequence[str]) -> dict[str, str]:
+        """$1, $2 and the like; returns those that there were."""
+        before = {
+            name: self._values.pop(name) for name in [*self._values] if not name.isidentifier()
+        }
         self._values |= {str(number): word for number, word in enumerate(arguments, 1)}
         self._values |= {"@": " ".join(arguments), "*": " ".join(arguments)}
+        return before
 
 
 @record
@@ -184,14 +192,17 @@ class _Walk:
         body = self.run._functions.get(words[0])
         if body is not None:
             self.run._called.add(words[0])
-            self.run._set_arguments(words[1:])
+            before = self.run._set_arguments(words[1:])
             deeper.nodes(body)
+            self.run._values |= before
             return True
-        path = _script(words)
+        path, arguments = _script(words)
         text = self.run.read(path) if path else None
-        if path is None or text is None:
+        if text is None:
             return False
+        before = self.run._set_arguments(arguments) if arguments is not None else {}
         replace(deeper, file=path).script(text)
+        self.run._values |= before
         return True
 
     def _all(self, words: Sequence[Word]) -> tuple[str, ...]:
@@ -214,11 +225,12 @@ class _Walk:
         if kind == "text":
             return text
         if kind == "code":
-            return UNKNOWN
-        if text in self.run._values:
-            return self.run._values[text]
-        if other is not None:
-            return other
+            return _MANAGER if _MANAGER in text else UNKNOWN
+        value = self.run._values.get(text, other)
+        if value in (None, UNKNOWN) and _NAMES_MANAGER.fullmatch(text):
+            return _MANAGER
+        if value is not None:
+            return value
         if text.isidentifier():
             self.run.unset.append((self.file, line, text))
         return UNKNOWN
@@ -229,13 +241,14 @@ def _printed(words: Sequence[str]) -> str:
     return " ".join(words[1 + len(options) :]).removesuffix("\\n")
 
 
-def _script(words: Sequence[str]) -> str | None:
-    """The path of the script that a command sources or runs."""
+def _script(words: Sequence[str]) -> tuple[str, Sequence[str] | None]:
+    """The path of the script that a command sources or runs, "" for none, and its arguments. One
+    that is sourced without any has those of the script that does so."""
     if words[0] in ("source", ".") and len(words) > 1:
-        return words[1]
+        return words[1], words[2:] or None
     if words[0].rpartition("/")[2] in ("sh", "bash") and len(words) > 1 and words[1][:1] != "-":
-        return words[1]
-    return words[0] if "/" in words[0] else None
+        return words[1], words[2:]
+    return (words[0] if "/" in words[0] else ""), words[1:]
 
 
 def _braces(text: str) -> Iterator[str]:

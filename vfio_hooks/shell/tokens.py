@@ -7,6 +7,8 @@ from typing import Literal
 from vfio_hooks.record import record
 
 _OPERATORS = ("<<-", "<<<", "&>>", "&&", "||", ";;", "<<", ">>", ">&", "<&", "&>", ">|", "<>")
+_PROCESSES = ("<(", ">(")
+"""A file that a command's output comes from, or goes to."""
 _SINGLE = ";&|<>()"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-]")
 _PLAIN = re.compile(
@@ -87,6 +89,8 @@ class _Reader:
                 yield Operator(self.line, "\n")
                 self._skip(1)
                 self._skip_heredocs()
+            elif self.text.startswith(_PROCESSES, self.place):
+                yield Word(self.line, (self._bracketed("(", quoted=False),))
             elif operator := self._operator():
                 glued = self.text[self.place - 1 : self.place] not in ("", " ", "\t", "\n")
                 yield Operator(self.line, operator, glued)
@@ -168,7 +172,8 @@ class _Reader:
             return Piece("text", self._until("'", 1), True)
         if found := _NAME.match(self.text, self.place + 1):
             self._skip(1 + len(found[0]))
-            return Piece("variable", found[0], quoted)
+            # "$@" is several words, also in quotes.
+            return Piece("variable", found[0], quoted and found[0] != "@")
         self._skip(1)
         return Piece("text", "$", quoted)
 
