@@ -161,6 +161,17 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 "display": {},
             },
         ),
+        (("lists",), {"governor": {"governor": "performance", "min_freq": 3600000}}),
+        (
+            ("vfs",),
+            {
+                "sriov": [
+                    {"pf": "enp3s0f0", "numvfs": 4},
+                    {"pf": "enp3s0f0", "vf": 0, "vlan": 10, "trust": True, "spoofchk": False},
+                    {"pf": "enp3s0f0", "vf": 1, "state": "enable"},
+                ]
+            },
+        ),
         # What a script goes on doing that is not understood must not be done twice.
         (("unread",), {}),
     ],

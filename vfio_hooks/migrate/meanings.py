@@ -35,6 +35,7 @@ _DESKTOP = (
     r"(?:gdm-\S+|Xorg|X|Xwayland|gnome-shell|gnome-session\S*|plasma\S*|kwin\S*|startplasma\S*|"
     r"Hyprland|hyprland|sway|niri|river|labwc|i3|openbox|awesome|xfce4-session|cinnamon\S*)"
 )
+_UNLOAD = r"^(?:modprobe (?:-\S+ )*(?:-\w*r\w*|--remove)|rmmod)\b"
 _SIGNAL = r"(?:-(?:9|15|1|KILL|TERM|HUP|SIGKILL|SIGTERM)|-s \w+|--signal \w+)"
 _SOUND = r"(?:pipewire\S*|wireplumber|pulseaudio)"
 _HELPERS = (
@@ -44,6 +45,9 @@ _HELPERS = (
 _SYSCTLS = (
     "swappiness|compaction_proactiveness|zone_reclaim_mode|stat_interval|numa_balancing|"
     "nmi_watchdog|soft_watchdog|sched_rt_runtime_us"
+)
+_VF_SETTINGS = (
+    *("mac", "vlan", "qos", "proto", "trust", "spoofchk", "state", "max_tx_rate", "min_tx_rate"),
 )
 _CPU = r"/sys/devices/system/cpu/\S*"
 _PCI_FILE = r"/sys/bus/pci/devices/\S*|/sys/devices/pci\S*"
@@ -107,26 +111,26 @@ MEANINGS = (
         "afterwards",
     ),
     Meaning(
-        r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\b(?:drm_kms_helper|drm|fb\w*)\b(?!.*nvidia)",
+        rf"{_UNLOAD}.*\b(?:drm_kms_helper|drm|fb\w*)\b(?!.*nvidia)",
         "needless",
         "session",
         "these modules hold no card",
     ),
     Meaning(
-        r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\bnvidia",
+        rf"{_UNLOAD}.*\bnvidia",
         "table",
         "session",
         "nvidia's modules are unloaded in the right order, and loaded again",
     ),
     Meaning(
-        r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\b(?P<modules>amdgpu|radeon|nouveau|i915|xe)\b",
+        rf"{_UNLOAD}.*\b(?P<modules>amdgpu|radeon|nouveau|i915|xe)\b",
         "table",
         "session",
         "the card is taken from its driver; the module is unloaded only if that does not let go",
         ("modules",),
     ),
     Meaning(
-        r"^(?:modprobe (?:-\S+ )*-r|rmmod)\b.*\b(?:snd_hda\w*|i2c_nvidia_gpu|xhci\w*|ucsi_ccg)\b",
+        rf"{_UNLOAD}.*\b(?:snd_hda\w*|i2c_nvidia_gpu|xhci\w*|ucsi_ccg)\b",
         "table",
         "pci",
         "each passed function is taken from its driver; the module may stay loaded",
@@ -136,6 +140,12 @@ MEANINGS = (
         "needless",
         "pci",
         "vfio's modules are loaded when a device needs them, and may stay loaded",
+    ),
+    Meaning(
+        r"^(?:modprobe|rmmod)\b.*\bkvmfr\b",
+        "table",
+        "shm",
+        "its module is loaded in the size that the domain asks for, and stays loaded",
     ),
     Meaning(
         r"^modprobe\b.*\b(?:nvidia|amdgpu|radeon|nouveau|i915|xe|drm|snd_hda|i2c_nvidia|ucsi|"
@@ -252,12 +262,14 @@ MEANINGS = (
         "the virtual functions are made, and removed again",
     ),
     Meaning(
-        r"^ip link set (?:dev )?(?P<pf>\S+) vf (?P<vf>\d+)(?: mac (?P<mac>\S+))?"
-        r"(?: vlan (?P<vlan>\d+))?",
+        r"^ip link set (?:dev )?(?P<pf>\S+) vf (?P<vf>\d+)(?: (?:mac (?P<mac>\S+)|"
+        r"vlan (?P<vlan>\d+)|qos (?P<qos>\d+)|proto (?P<proto>\S+)|trust (?P<trust>on|off)|"
+        r"spoofchk (?P<spoofchk>on|off)|state (?P<state>auto|enable|disable)|"
+        r"max_tx_rate (?P<max_tx_rate>\d+)|min_tx_rate (?P<min_tx_rate>\d+)))*$",
         "table",
         "sriov",
         "a virtual function's settings",
-        ("pf", "vf", "mac", "vlan"),
+        ("pf", "vf", *_VF_SETTINGS),
     ),
     Meaning(
         r"^write (?P<device>\S*) ?> ?\S*/sys/bus/usb/drivers/"
@@ -279,6 +291,12 @@ MEANINGS = (
         "table",
         "cpus",
         "host programs are kept off the VM's CPUs",
+    ),
+    Meaning(
+        r"^systemctl\b.* revert\b.*\.(?:slice|scope)\b",
+        "needless",
+        "cpus",
+        "undone automatically when the VM ends",
     ),
     Meaning(
         r"^(?:cset|vfio-isolate\b.*\b(?:cpuset-\w+|move-tasks))",
@@ -374,7 +392,7 @@ MEANINGS = (
         ("min_freq",),
     ),
     Meaning(
-        r"^(?:cpupower\b.*\bfrequency-set)\b.*(?:-d|--min)",
+        r"^cpupower\b.* frequency-set\b.* (?:-d ?|--min[ =])(?P<min_freq>[\d.]+[kMG]?(?:Hz)?)\b",
         "table",
         "governor",
         "the lowest frequency",

@@ -21,11 +21,12 @@ _MULTIPLE = ("service", "sriov", "shm", "write", "process", "usb")
 _UNIQUE = {"service": "unit", "shm": "name", "write": "path", "process": "command", "usb": "device"}
 _NUMBERS = (
     *("min_freq", "max_exit_latency", "vlan", "vf", "numvfs", "drop_caches", "ksm", "swappiness"),
-    "compaction_proactiveness",
+    *("qos", "max_tx_rate", "min_tx_rate", "compaction_proactiveness"),
     *("zone_reclaim_mode", "stat_interval", "numa_balancing", "nmi_watchdog", "soft_watchdog"),
     "sched_rt_runtime_us",
 )
-_SWITCHES = ("boost", "d3cold")
+_SWITCHES = ("boost", "d3cold", "trust", "spoofchk")
+_UNITS = {"Hz": 0.001, "kHz": 1, "MHz": 1000, "GHz": 1000000}
 # A command for each CPU of the host.
 _EVERY_CPU = re.compile(
     r"^cpupower\b(?!.*\s(?:-c|--cpu)\b)|/(?:cpu|policy)(?:\[0-9\]|\?)?\*/|/(?:no_turbo|boost)$"
@@ -104,10 +105,14 @@ def _shared(command: str) -> Table | None:
 
 
 def _value(name: str, text: str) -> Value:
+    if name == "min_freq":
+        frequency = re.fullmatch(r"([\d.]+?)([kMG]?Hz)?", text)
+        assert frequency
+        return round(float(frequency[1]) * _UNITS[frequency[2] or "kHz"])
     if name in _NUMBERS or (name == "value" and re.fullmatch(r"-?\d{1,18}", text)):
         return int(text)
     if name in _SWITCHES:
-        return text == "1"
+        return text in ("1", "on")
     return [text] if name == "modules" else text
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from vfio_hooks import ENDING
+from vfio_hooks.event import OPERATIONS
 from vfio_hooks.migrate.meanings import Kind, Meaning, meaning
 from vfio_hooks.record import record, replace
 from vfio_hooks.shell.actions import UNKNOWN, Action, Run
@@ -23,6 +24,7 @@ _IDLE = frozenset(
     readlink realpath pgrep pidof ps pidwait nproc whoami id uname hostname env printenv exec
     expr bc getent stat file find mktemp jq tput clear sync let source . time function
     udevadm findmnt mountpoint who w users last uptime free dmesg journalctl numactl inotifywait
+    dmidecode lsblk lsirq sensors
     """.split()
 )
 # What a script remembers from its start to its end, and writes for people.
@@ -39,7 +41,7 @@ _LOOKS = re.compile(
     r"service \S+ status|rc-service \S+ status)"
 )
 _PREFIXES = frozenset(
-    "sudo doas nohup exec setsid command eval builtin time env xargs systemd-run pkexec".split()
+    "sudo doas nohup exec setsid command builtin time env xargs systemd-run pkexec".split()
 )
 # Their options with a value, beside that for a user.
 _TAKES_VALUE = {
@@ -103,6 +105,10 @@ def _of_action(action: Action, op: str) -> Iterator[Verdict]:
             placed = replace(one, line=action.line, loop=action.loop)
             yield from (replace(two, user=two.user or user) for two in _of_action(placed, op))
         return
+    if _is_dispatch(words):
+        why = "vfio-hooks runs the VM's own scripts, in the same order"
+        yield Verdict(action.file, action.line, words[0], "needless", why)
+        return
     if action.loop and words[:1] in ((":",), ("true",)):
         yield Verdict(action.file, action.line, words[0], "mistake", _FOREVER)
     for text in _texts(action, words):
@@ -112,6 +118,14 @@ def _of_action(action: Action, op: str) -> Iterator[Verdict]:
         elif not known and _changes(text, words):
             why = "no table does this, so it stays a script"
             yield Verdict(action.file, action.line, text, "keep", why, user=user)
+
+
+def _is_dispatch(words: Sequence[str]) -> bool:
+    """Whether a script runs those of the VM's folder, with the words that it has from libvirt."""
+    program = words[0] if words else ""
+    return (program == UNKNOWN or "/qemu.d/" in program) and OPERATIONS.get(
+        "".join(words[2:3])
+    ) == "".join(words[3:4])
 
 
 def _known(
@@ -188,11 +202,11 @@ def _options(words: list[str], program: str) -> tuple[list[str], str]:
 
 
 def _inner_script(words: Sequence[str]) -> str | None:
-    """The script in sh -c SCRIPT and su USER -c SCRIPT."""
+    """The script in sh -c SCRIPT, su USER -c SCRIPT and eval SCRIPT."""
     program = words[0].rpartition("/")[2] if words else ""
     if program in ("sh", "bash", "dash", *_USER) and "-c" in words[:-1]:
         return words[words.index("-c") + 1]
-    return None
+    return " ".join(words[1:]) if program == "eval" else None
 
 
 def _switched_to(words: Sequence[str]) -> str:

@@ -108,6 +108,8 @@ class _Walk:
                 self._case(node)
             case Block(kind="while" | "until"):
                 replace(self, loop=True).nodes(node.body)
+            case Block(kind="&&" | "||"):
+                self._chain(node)
             case Block():
                 self.nodes(node.body)
 
@@ -121,13 +123,32 @@ class _Walk:
             if holds or not decides:
                 return
 
+    def _chain(self, node: Block) -> None:
+        """The commands of A && B or A || B as far as it is not known that they are not reached."""
+        for command in node.body:
+            self._node(command)
+            if self._holds((command,)) is (node.kind == "||"):
+                return
+
     def _holds(self, decides: Sequence[Node]) -> bool | None:
-        """Whether [ A = B ] or its like holds; None where that is known only at run time."""
+        """Whether tests such as [ A = B ] && [ C = D ] hold; None where that is known only at run
+        time."""
         node = decides[0] if len(decides) == 1 else None
+        if isinstance(node, Block) and node.kind in ("&&", "||", "!"):
+            each = [self._holds((one,)) for one in node.body]
+            return _sum(node.kind, each)
         if not isinstance(node, Simple) or not node.words or node.words[0].plain not in _TESTS:
             return None
         words = ["".join(self._words(word)) for word in node.words[1:]]
-        words = words[:-1] if words[-1:] in (["]"], ["]]"]) else words
+        return self._compares(words[:-1] if words[-1:] in (["]"], ["]]"]) else words)
+
+    def _compares(self, words: list[str]) -> bool | None:
+        for option, kind in (("-o", "||"), ("-a", "&&")):
+            if option in words[1:]:
+                place = words.index(option, 1)
+                return _sum(
+                    kind, [self._compares(words[:place]), self._compares(words[place + 1 :])]
+                )
         if len(words) != 3 or any(UNKNOWN in word for word in (words[0], words[2])):
             return None
         same = words[0] == words[2]
@@ -173,7 +194,9 @@ class _Walk:
             if not words:
                 self.run._values[name] = " ".join(self._words(word))
         if words[:1] in (("export",), ("local",), ("declare",), ("readonly",)):
-            named = [one.partition("=") for one in words[1:] if "=" in one]
+            # A list is one value: readonly CPUS=(2 3).
+            whole = (" ".join(self._words(word)) for word in node.words[1:])
+            named = [one.partition("=") for one in whole if "=" in one]
             self.run.names |= {name for name, _, _ in named}
             self.run._values |= {name: value for name, _, value in named}
             return
@@ -225,7 +248,9 @@ class _Walk:
         if kind == "text":
             return text
         if kind == "code":
-            return _MANAGER if _MANAGER in text else UNKNOWN
+            # A program is known by its name, whatever number it has.
+            pid = re.fullmatch(r"\s*(?:pidof|pgrep)(?: -\S+)* ([\w.-]+)\s*", text)
+            return _MANAGER if _MANAGER in text else UNKNOWN + (pid[1] if pid else "")
         value = self.run._values.get(text, other)
         if value in (None, UNKNOWN) and _NAMES_MANAGER.fullmatch(text):
             return _MANAGER
@@ -234,6 +259,15 @@ class _Walk:
         if text.isidentifier():
             self.run.unset.append((self.file, line, text))
         return UNKNOWN
+
+
+def _sum(kind: str, each: Sequence[bool | None]) -> bool | None:
+    if kind == "!":
+        return None if each[0] is None else not each[0]
+    decides = kind == "||"
+    if decides in each:
+        return decides
+    return None if None in each else not decides
 
 
 def _printed(words: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Si
 
 _REDIRECTIONS = (">", ">>", "<", "<<", "<<-", "<<<", ">&", "<&", "&>", "&>>", ">|", "<>")
 _SEPARATORS = ("\n", ";", "&", "&&", "||", "|")
+_JOINTS = ("&&", "||")
 _LOOPS = ("while", "until")
 _UNREAD = ("select", "coproc")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=")
@@ -19,7 +20,7 @@ def parse(text: str) -> tuple[tuple[Node, ...], Unreadable | None]:
     try:
         parser = _Parser(tokens(text))
         while not parser.at_end():
-            found += parser.one()
+            found.append(parser.one())
     except Unreadable as error:
         return tuple(found), error
     return tuple(found), None
@@ -34,8 +35,17 @@ class _Parser:
         self._skip_separators()
         return self.place >= len(self.tokens)
 
-    def one(self) -> list[Node]:
-        """The next command with what it is piped into."""
+    def one(self) -> Node:
+        """The next command with what it is piped into, and what && and || join to it."""
+        found = self._piped()
+        while (operator := self._operator()) in _JOINTS:
+            line = self._token().line
+            self.place += 1
+            self._skip_newlines()
+            found = Block(line, operator, (found, self._piped()))
+        return found
+
+    def _piped(self) -> Node:
         commands = [self._command()]
         while self._operator() == "|":
             self.place += 1
@@ -46,7 +56,7 @@ class _Parser:
             commands[-1] = Simple(
                 last.line, last.assignments, last.words, last.redirections, background=True
             )
-        return [Pipe(tuple(commands))] if len(commands) > 1 else commands
+        return Pipe(tuple(commands)) if len(commands) > 1 else commands[0]
 
     def _command(self) -> Node:
         token = self._token()
@@ -57,7 +67,7 @@ class _Parser:
         keyword = token.plain
         if keyword == "!":
             self.place += 1
-            return self._command()
+            return Block(token.line, "!", (self._command(),))
         if keyword in _UNREAD:
             raise Unreadable(token.line, f"{keyword} is not read")
         if keyword == "if":
@@ -96,7 +106,7 @@ class _Parser:
             if keyword in inner:
                 self.place += 1
             else:
-                found += self.one()
+                found.append(self.one())
 
     def _closed_by_operator(self, opening: Operator) -> Block:
         self.place += 1
@@ -121,18 +131,21 @@ class _Parser:
         self._redirections()
         return If(opening.line, tuple(branches))
 
-    def _condition(self, opening: Word) -> Simple:
-        """[[ ... ]], in which && and < are no operators of the shell's: one that has any is kept
+    def _condition(self, opening: Word) -> Node:
+        """[[ A && B ]] is [[ A ]] && [[ B ]]; one with other operators in it, such as <, is kept
         without its words."""
-        words: list[Word] = []
-        is_plain = True
+        tests: list[list[Word]] = [[]]
+        operators: set[str] = set()
         while self.place < len(self.tokens):
             token = self.tokens[self.place]
             self.place += 1
-            is_plain = is_plain and isinstance(token, Word)
-            words += [token] if isinstance(token, Word) else []
-            if words and words[-1].plain == "]]":
-                return Simple(opening.line, words=tuple(words) if is_plain else (opening,))
+            if isinstance(token, Operator):
+                operators.add(token.text)
+                tests.append([opening])
+                continue
+            tests[-1].append(token)
+            if token.plain == "]]":
+                return _joined(opening, [tuple(words) for words in tests], operators)
         raise Unreadable(opening.line, "no ]] closes this")
 
     def _sum(self, opening: Operator) -> Simple | None:
@@ -297,6 +310,16 @@ class _Parser:
     def _skip_newlines(self) -> None:
         while self.place < len(self.tokens) and self._operator() == "\n":
             self.place += 1
+
+
+def _joined(opening: Word, tests: list[tuple[Word, ...]], operators: set[str]) -> Node:
+    simple = tuple(Simple(opening.line, words=words) for words in tests)
+    if not operators:
+        return simple[0]
+    kind = operators.pop()
+    if operators or kind not in _JOINTS:
+        return Simple(opening.line, words=(opening,))
+    return Block(opening.line, kind, simple)
 
 
 def _assigned(word: Word) -> tuple[str, Word] | None:

@@ -41,7 +41,8 @@ class Case:
 
 @record
 class Block:
-    """Commands in between keywords or brackets; `kind` is the opening word, "(" or "{"."""
+    """Commands in between keywords or brackets; `kind` is the opening word, "(" or "{". Also the
+    two sides of "&&" and "||", and what is after "!"."""
 
     line: int
     kind: str
