@@ -18,6 +18,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.record import replace
 
 pytestmark = pytest.mark.real_processes
+FLATPAK = "home/alice/.var/app/org.virt_manager.virt-manager/config/libvirt/qemu"
 HOOKS = "etc/libvirt/hooks"
 VM = f"{HOOKS}/qemu.d/win11"
 GPU = "0000:04:00.0"
@@ -124,6 +125,7 @@ FOUND = [
     case("shutdown-saves", {QEMU_CONF: 'auto_shutdown_try_save = "persistent"'}, LENT),
     case("libvirt-of-user", {"run/user/1000/libvirt/virtqemud-sock": ""}),
     case("libvirt-of-user", {"run/user/1000/libvirt/libvirt-sock": ""}),
+    case("libvirt-of-user", {f"{FLATPAK}/win11.xml": "", f"{FLATPAK}/networks/": ""}),
     case("vm-unmanaged", NO_FOLDER, win11(passed=(GPU,))),
     case("vm-unmanaged", {f"{HOOKS}/qemu.d/Win11/": ""}, win11(passed=(GPU,))),
     case("vm-unmanaged", {f"{VM}/README": ""}, win11(passed=(GPU,))),
@@ -173,6 +175,9 @@ SILENT = [
     ),
     case("apparmor-numa-hugepages", {**APPARMOR, PROFILE: ""}, win11()),
     case("libvirt-of-user", {"run/user/1000/bus": "", "run/libvirt/libvirt-sock": ""}),
+    case(
+        "libvirt-of-user", {f"{FLATPAK}/networks/": "", "home/bob/.config/libvirt/qemu/x.xml": ""}
+    ),
     case(
         "hook-missing",
         {**LIBRARY, **PYTHON, f"{HOOKS}/": "", "var/lib/libvirt/hooks/qemu.d/vfio-hooks": OURS},

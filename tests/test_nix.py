@@ -3,16 +3,45 @@ stand-ins for what they take from nixpkgs."""
 
 import json
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vfio_hooks import __version__
+
 pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 NIX = ROOT / "packaging/nix"
+# The part of nixpkgs that the flake takes: its tools are those of the machine.
+NIXPKGS = """{
+  outputs = { self }: {
+    lib.genAttrs = names: f:
+      builtins.listToAttrs (map (name: { inherit name; value = f name; }) names);
+    legacyPackages.x86_64-linux.callPackage = path: extra: import path {
+      lib = { cleanSource = path: path; licenses.mit = "MIT"; platforms.linux = [ ]; };
+      python3.withPackages = modules: "PYTHON";
+      stdenvNoCC.mkDerivation = package: derivation {
+        name = "${package.pname}-${package.version}";
+        system = "x86_64-linux";
+        builder = "/bin/bash";
+        args = [ "-ec" ''
+          export PATH=/usr/bin:/bin
+          runHook() { :; }
+          patchShebangs() { :; }
+          cp -r ${package.src} source; chmod -R u+w source; cd source
+          ${package.installPhase}
+        '' ];
+      };
+    };
+  };
+}
+"""
+SOURCES = ("vfio_hooks", "hooks", "packaging", "install.sh", "README.md", "CHANGELOG.md", "LICENSE")
 MODULE = """
 let
   lib = {
@@ -41,12 +70,12 @@ import FOLDER/package.nix {
 """
 
 
-def nix(tmp_path: Path, *words: str) -> str:
-    if not shutil.which("nix-instantiate"):
-        pytest.skip("nix-instantiate is not installed; tests/run --matrix installs it")
+def nix(tmp_path: Path, *words: str, program: str = "nix-instantiate") -> str:
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed; tests/run --matrix installs it")
     folders = {f"NIX_{name}_DIR": str(tmp_path / name) for name in ("STATE", "STORE", "LOG")}
     done = subprocess.run(
-        ["nix-instantiate", *words],
+        [program, *words],
         capture_output=True,
         text=True,
         timeout=60,
@@ -88,6 +117,34 @@ def test_the_package_has_a_python_with_the_modules(tmp_path: Path) -> None:
     package = evaluated(tmp_path, PACKAGE)
     assert package["version"][0].isdigit()
     assert "--python /python-lxml -sh -libvirt/bin/python3\n" in package["installPhase"]
+
+
+@pytest.mark.matrix_only
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the stand-in is for one machine")
+def test_the_flake_is_built_by_nix(tmp_path: Path) -> None:
+    stub, source = tmp_path / "nixpkgs", tmp_path / "source"
+    stub.mkdir()
+    (stub / "flake.nix").write_text(NIXPKGS.replace("PYTHON", sys.prefix))
+    source.mkdir()
+    for name in (*SOURCES, "flake.nix"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, source / name)
+    options = ("--offline", "--extra-experimental-features", "nix-command flakes")
+    settings = {"sandbox": "false", "build-users-group": "", "substitute": "false"}
+    given = [word for pair in settings.items() for word in ("--option", *pair)]
+    result = tmp_path / "result"
+    build = ("build", "--no-write-lock-file", "--out-link", str(result), f"path:{source}")
+    replaced = ("--override-input", "nixpkgs", f"path:{stub}")
+    nix(tmp_path, *options, *given, *build, *replaced, program="nix")
+    out = result.resolve()
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert {"lib/vfio-hooks/hook", "share/man/man1/vfio-hooks.1"} <= {
+        name.removesuffix(".gz") for name in names
+    }
+    command = out / "bin/vfio-hooks"
+    told = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60)
+    assert told.stdout == f"vfio-hooks {__version__}\n"
+    assert str(out) in command.read_text()
 
 
 def test_a_package_may_have_a_prefix_and_a_python_of_its_own(tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ from vfio_hooks.commands.by_sh import run
 
 DAEMONS = {"virtqemud": "virtqemud-sock", "libvirtd": "libvirt-sock"}
 """The daemons that run QEMU and its hooks, the modular one first, and their sockets."""
+_FLATPAK = ".var/app/org.virt_manager.virt-manager/config/libvirt/qemu"
+"""Where virt-manager's flatpak keeps VMs, in a home: its libvirt's socket is seen only inside."""
 _ABSTRACTION = "/etc/apparmor.d/abstractions/libvirt-qemu"
+_TO_SYSTEM = (
+    "a VM with passed-through devices belongs into qemu:///system: in virt-manager, File, Add "
+    "Connection, QEMU/KVM; with virsh: --connect qemu:///system"
+)
 _LOCAL = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
 _CPUMAP = "/sys/devices/system/node/node*/cpumap r,"
 
@@ -146,11 +152,12 @@ def of_user(patient: Patient) -> Iterator[Seen]:
     for user in patient.host.names("/run/user"):
         folder = f"/run/user/{user}/libvirt"
         if any(patient.host.exists(f"{folder}/{socket}") for socket in DAEMONS.values()):
-            yield Seen(
-                f"user {user} has a libvirt of their own, qemu:///session",
-                "a VM with passed-through devices belongs into qemu:///system: in virt-manager, "
-                "File, Add Connection, QEMU/KVM; with virsh: --connect qemu:///system",
-            )
+            yield Seen(f"user {user} has a libvirt of their own, qemu:///session", _TO_SYSTEM)
+    for user in patient.host.names("/home"):
+        names = patient.host.names(f"/home/{user}/{_FLATPAK}")
+        if vms := [name.removesuffix(".xml") for name in names if name.endswith(".xml")]:
+            told = f"user {user} has VMs in virt-manager's flatpak, qemu:///session: "
+            yield Seen(told + ", ".join(vms), _TO_SYSTEM)
 
 
 def _daemon(patient: Patient) -> str | None:
