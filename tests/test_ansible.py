@@ -121,6 +121,10 @@ def test_a_host_s_life(tools: Path, tmp_path: Path) -> None:
         f"cat {file}",
         "play",
         "play --check",
+        # It was copied, and then not installed: a connection that broke off.
+        "chroot . dpkg --force-depends --purge vfio-hooks >/dev/null 2>&1",
+        "play",
+        "test -x usr/bin/vfio-hooks && echo installed",
         # A broken file stops the play before anything is put in place.
         "ln -sf bad.toml mnt/vm.toml",
         "play",
@@ -138,6 +142,8 @@ def test_a_host_s_life(tools: Path, tmp_path: Path) -> None:
     assert told[5:] == [
         "changed=0 failed=0",
         "changed=0 failed=0",
+        "changed=1 failed=0",
+        "installed",
         "changed=0 failed=1",
         "as before",
         "changed=0 failed=1",

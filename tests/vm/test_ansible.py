@@ -13,7 +13,7 @@ import pytest
 
 from tests.test_ansible import ANSIBLE, tools
 from tests.test_package import build
-from tests.vm import debs, saved
+from tests.vm import saved
 from tests.vm.direct import HOOKS
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
@@ -25,8 +25,6 @@ NAME = "fleet"
 FILE = f"{HOOKS}/qemu.d/{NAME}/vm.toml"
 SWAPPINESS = "/proc/sys/vm/swappiness"
 TOML = '[[write]]\npath = "/proc/sys/vm/swappiness"\nvalue = {}\n'
-# apt's module for Python, which Ansible would install by itself where there is a network.
-PACKAGES = ("python3-apt", "python-apt-common", "distro-info-data")
 PLAY = f"""\
 - hosts: all
   gather_facts: true
@@ -40,6 +38,12 @@ PLAY = f"""\
   tasks:
     - ansible.builtin.debug:
         msg: "{{{{ inventory_hostname }}}} holds {{{{ vfio_hooks_host.held }}}}"
+"""
+VARIABLES = f"""\
+vfio_hooks_package: PACKAGE
+vfio_hooks_vms:
+  {NAME}:
+    toml: "{{{{ lookup('file', inventory_dir + '/vm.toml', rstrip=false) }}}}"
 """
 
 
@@ -63,14 +67,18 @@ class Fleet:
                 f"ansible_ssh_private_key_file={ssh.identity} ansible_ssh_common_args='{common}'"
             )
         (folder / "hosts").write_text("\n".join(lines) + "\n")
-        (folder / "play.yml").write_text(PLAY.replace("PACKAGE", str(build(folder))))
+        package = str(build(folder))
+        (folder / "play.yml").write_text(PLAY.replace("PACKAGE", package))
+        (folder / "vms.yml").write_text(VARIABLES.replace("PACKAGE", package))
 
-    def play(self, *words: str, toml: str | None = None) -> dict[str, tuple[int, int]]:
+    def play(
+        self, *words: str, toml: str | None = None, book: str = "play.yml"
+    ) -> dict[str, tuple[int, int]]:
         """Play the role; how many tasks changed a host and failed, by its name."""
         if toml is not None:
             (self._folder / "vm.toml").write_text(toml)
         done = subprocess.run(
-            [str(self._tools / "ansible-playbook"), "--inventory", "hosts", *words, "play.yml"],
+            [str(self._tools / "ansible-playbook"), "--inventory", "hosts", *words, book],
             cwd=self._folder,
             capture_output=True,
             text=True,
@@ -101,17 +109,13 @@ class Fleet:
 
 @pytest.fixture
 def fleet(tools: Path, tmp_path: Path) -> Iterator[Fleet]:
-    packages = debs.fetch("trixie", PACKAGES, tmp_path)
     with ExitStack() as stack:
         hosts = {}
         for name in ("one", "two"):
             running = saved.resume("trixie", f"fleet-{os.getpid()}-{name}", installed=False)
             stack.callback(running.stop)
             hosts[name] = Guest(running)
-            debs.install(hosts[name], packages)
             hosts[name].define(Domain(NAME))
-        for package in packages:
-            package.unlink()
         yield Fleet(tools, tmp_path, hosts)
 
 
@@ -148,3 +152,17 @@ def test_two_hosts_at_once(fleet: Fleet) -> None:
     assert fleet.play() == {"one": (0, 0), "two": (1, 0)}, fleet.log
     two.start(NAME)
     assert two.read(SWAPPINESS) == "20\n"
+
+    # One host after the other: the one with the VM is not touched, and told at the end.
+    words, book = ("-e", "@vms.yml"), str(ANSIBLE / "playbooks/rolling.yml")
+    told = fleet.play(*words, toml=TOML.format(30), book=book)
+    assert told == {"one": (1, 0), "two": (0, 0)}, fleet.log
+    assert f"two has to be done again when {NAME} has ended" in fleet.log
+    assert fleet.files() == {"one": TOML.format(30), "two": TOML.format(20)}
+    two.destroy(NAME)
+    # The first that fails ends it, before the next one is begun.
+    told = fleet.play(*words, toml="[wriet]\n", book=book)
+    assert told == {"one": (0, 1)}, fleet.log
+    assert fleet.files() == {"one": TOML.format(30), "two": TOML.format(20)}
+    told = fleet.play(*words, toml=TOML.format(30), book=book)
+    assert told == {"one": (0, 0), "two": (1, 0)}, fleet.log
