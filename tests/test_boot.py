@@ -69,7 +69,7 @@ WRITTEN: dict[str, tuple[Tree, list[tuple[str, str]], list[str]]] = {
         {**UPDATE, "boot/loader/entries/arch.conf": ENTRY},
         [
             ("boot/loader/entries/arch.conf", "options root=UUID=1 rw intel_iommu=on\n"),
-            ("boot/loader/entries/vfio-hooks-before.conf", "options root=UUID=1 rw\n"),
+            ("boot/loader/entries/aa-vfio-hooks-before.conf", "options root=UUID=1 rw\n"),
         ],
         ["update-initramfs"],
     ),
@@ -82,7 +82,7 @@ WRITTEN: dict[str, tuple[Tree, list[tuple[str, str]], list[str]]] = {
         },
         [
             ("etc/kernel/cmdline", "root=UUID=1 ro intel_iommu=on\n"),
-            ("efi/loader/entries/vfio-hooks-before.conf", "title As before vfio-hooks boot\n"),
+            ("efi/loader/entries/aa-vfio-hooks-before.conf", "title As before vfio-hooks boot\n"),
         ],
         ["update-initramfs", "kernel-install", "kernel-install"],
     ),
@@ -244,6 +244,19 @@ def test_damage_in_the_journal_is_told(tmp_path: Path) -> None:
         revert(host)
     with pytest.raises(HookError, match="is damaged"):
         apply(host, ALL, Work("GRUB", (Edit("/etc/a", None, "b"),)))
+
+
+def test_the_entry_from_before_is_of_the_running_kernel_and_never_the_first(tmp_path: Path) -> None:
+    folder = "boot/loader/entries"
+    older = "title Old\nsort-key debian\nversion 6.1\nlinux /6.1/linux\noptions ro\n"
+    running = "title Now\nsort-key debian\nversion 6.12.0-1-amd64\noptions ro"
+    tree = {f"{folder}/1-old.conf": older, f"{folder}/2-now.conf": running}
+    work = planned(Host(str(grow(tmp_path, {**BOOTED, **tree}))), WANTED[:1])
+    assert (work.edits[0].path, work.edits[0].after) == (
+        f"/{folder}/aa-vfio-hooks-before.conf",
+        "title As before vfio-hooks boot\nsort-key zz-vfio-hooks\nversion 6.12.0-1-amd64\n"
+        "options ro\n",
+    )
 
 
 def two_vms(first: Wanted, second: Wanted) -> list[str]:

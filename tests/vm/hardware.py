@@ -115,6 +115,25 @@ class Hardware:
 
 
 @dataclass(frozen=True)
+class Efi:
+    """What a boot with OVMF takes: its code, its variables, and the disk with the loader."""
+
+    code: Path
+    variables: Path
+    disk: Path
+
+    def arguments(self) -> list[str]:
+        """QEMU's words; the disk is one of USB, so no other device has another address."""
+        drives = (
+            f"if=pflash,unit=0,format=raw,readonly=on,file={_quoted(self.code)}",
+            f"if=pflash,unit=1,format=raw,file={_quoted(self.variables)}",
+            f"id=esp,if=none,format=raw,cache=unsafe,file={_quoted(self.disk)}",
+        )
+        words = [word for drive in drives for word in ("-drive", drive)]
+        return [*words, "-device", "usb-storage,bus=usb.0,drive=esp"]
+
+
+@dataclass(frozen=True)
 class Media:
     """The files that a boot is given; `disk` is never written unless `keep_writes`.
 
@@ -131,6 +150,7 @@ class Media:
     keep_writes: bool = False
     memory: Path | None = None
     has_loader: bool = False
+    efi: Efi | None = None
 
 
 def _quoted(path: Path) -> str:
@@ -209,6 +229,7 @@ def arguments(hardware: Hardware, media: Media, release: Release, *, port: int) 
         *("-device", "intel-iommu,intremap=on,caching-mode=on,eim=on"),
         *("-netdev", f"user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
         *_devices(media, hardware.devices),
+        *(media.efi.arguments() if media.efi else ()),
         *("-acpitable", f"file={_quoted(media.acpi_table)}"),
         *("-serial", "file:console.log", "-monitor", "none", "-qmp", "unix:qmp,server,wait=off"),
         *(() if media.has_loader else (*direct, "-append", " ".join(kernel))),

@@ -163,12 +163,13 @@ def start(
     disk: Path | None = None,
     memory: Path | None = None,
     has_loader: bool = False,
+    efi: hardware.Efi | None = None,
 ) -> Machine:
     """Start the emulated host; the caller then waits for it with `wait_ready`.
 
     With `die_with_me` QEMU is killed by the kernel when the calling *thread* ends. `disk` stands
     in for the image's; with the `memory` of a saved guest that one goes on, see saved.py. With
-    `has_loader` the disk starts by itself.
+    `has_loader` the disk starts by itself, with `efi` by OVMF.
     """
     with cache.locked("run"):
         running = find(name)
@@ -185,6 +186,7 @@ def start(
             disk=disk or image.disk,
             memory=memory,
             has_loader=has_loader,
+            efi=efi,
         )
         tools.ensure("ssh", "setpriv")
         port = _free_port()

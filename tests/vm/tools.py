@@ -13,6 +13,8 @@ PROGRAMS = {
     "mkfs.ext4": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "qemu-img": "qemu-utils",
+    "mkfs.vfat": "dosfstools",
+    "sfdisk": "fdisk",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "unshare": "util-linux",

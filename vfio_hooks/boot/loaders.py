@@ -18,8 +18,10 @@ _GRUB_ENTRY = "/etc/grub.d/42_vfio-hooks"
 _CMDLINE = "/etc/kernel/cmdline"
 _ENTRIES = ("/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries")
 _MKCONFIG = "grub-mkconfig -o /boot/grub/grub.cfg (grub2-mkconfig, grub2 where they are called so)"
-_FALLBACK = "vfio-hooks-before"
-"""The entry with the parameters that there were before."""
+_FALLBACK = "aa-vfio-hooks-before"
+"""The entry with the parameters that there were before. The first entry is the one that is booted:
+without sort keys that is the last in the alphabet, else the one with the first key."""
+_LAST_KEY = "zz-vfio-hooks"
 
 
 @record
@@ -128,11 +130,15 @@ def _with_options(text: str, change: Callable[[str], str]) -> str:
 
 
 def _fallback(host: Host) -> Iterator[Edit]:
-    for path in _entries(host)[:1]:
+    release = host.maybe("/proc/sys/kernel/osrelease") or ""
+    every = _entries(host)
+    running = [path for path in every if release and release in (text_of(host, path) or "")]
+    for path in (running or every)[:1]:
         folder = path.rpartition("/")[0]
         text = text_of(host, path) or ""
         own = _with_options(text, lambda line: without(line, ours(host)))
-        named = re.sub(r"^title[ \t].*$", "title As before vfio-hooks boot", own, flags=re.M)
+        last = re.sub(r"^sort-key[ \t].*$", f"sort-key {_LAST_KEY}", own, flags=re.M)
+        named = re.sub(r"^title[ \t].*$", "title As before vfio-hooks boot", last, flags=re.M)
         yield _edit(host, f"{folder}/{_FALLBACK}.conf", named)
 
 
