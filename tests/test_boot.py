@@ -26,6 +26,7 @@ BOOTED: Tree = {
 }
 ENTRY = "title Arch\nlinux /vmlinuz-linux\noptions root=UUID=1 rw\n"
 MADE = f"{ENTRY}machine-id 0123\n"
+INFO = "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 GRUB: Tree = {"usr/sbin/update-grub": "", "etc/default/grub": 'GRUB_CMDLINE_LINUX="quiet"\n'}
 # One as Arch and Fedora have it, and one as Debian; of a third there are only remains.
 KERNELS: Tree = {
@@ -85,6 +86,17 @@ WRITTEN: dict[str, tuple[Tree, list[tuple[str, str]], list[str]]] = {
             ("efi/loader/entries/aa-vfio-hooks-before.conf", "title As before vfio-hooks boot\n"),
         ],
         ["update-initramfs", "kernel-install", "kernel-install"],
+    ),
+    "systemd-boot where GRUB is left over": (
+        {
+            **GRUB,
+            **UPDATE,
+            "boot/loader/entries/arch.conf": ENTRY,
+            "boot/grub/grub.cfg": "",
+            f"sys/firmware/efi/efivars/{INFO}": "".join(f"{one}\0" for one in "systemd-boot 257"),
+        },
+        [("boot/loader/entries/arch.conf", "options root=UUID=1 rw intel_iommu=on\n")],
+        ["update-initramfs"],
     ),
     "kernel-install without a command line of its own": (
         {**UPDATE, **KERNELS, "boot/efi/loader/entries/a.conf": MADE},

@@ -1,5 +1,5 @@
-"""`boot apply` and `revert`, on hosts that boot each time anew: one by its own GRUB, and one by OVMF
-and systemd-boot."""
+"""`boot apply` and `revert`, on hosts that boot each time anew: one by its own GRUB, and one by
+OVMF and systemd-boot."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ _GRUB = "/etc/default/grub.d/vfio-hooks.cfg"
 _GRUB_ENTRY = "/etc/grub.d/42_vfio-hooks"
 _CMDLINE = "/etc/kernel/cmdline"
 _ENTRIES = ("/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries")
+_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+"""The name of the loader that started this boot, https://systemd.io/BOOT_LOADER_INTERFACE."""
 _MKCONFIG = "grub-mkconfig -o /boot/grub/grub.cfg (grub2-mkconfig, grub2 where they are called so)"
 _FALLBACK = "aa-vfio-hooks-before"
 """The entry with the parameters that there were before. The first entry is the one that is booted:
@@ -174,6 +176,17 @@ def _has(*paths: str) -> Callable[[Host], bool]:
     return lambda host: any(map(host.exists, paths))
 
 
+def _has_grub(*paths: str) -> Callable[[Host], bool]:
+    """Not where it is only left over, and systemd-boot has started the host."""
+
+    def is_used(host: Host) -> bool:
+        # It is UTF-16.
+        started = (host.maybe(_INFO) or "").replace("\0", "")
+        return _has(*paths)(host) and "systemd-boot" not in started
+
+    return is_used
+
+
 LOADERS = (
     Loader(
         "rpm-ostree",
@@ -198,10 +211,10 @@ LOADERS = (
             "from each line cmdline: in limine.conf, take out: {words}",
         ),
     ),
-    Loader("GRUB", _has("/usr/sbin/update-grub"), _grub, lambda host: [("update-grub",)]),
+    Loader("GRUB", _has_grub("/usr/sbin/update-grub"), _grub, lambda host: [("update-grub",)]),
     Loader(
         "GRUB",
-        _has("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"),
+        _has_grub("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"),
         _told(
             "GRUB",
             f"in /etc/default/grub, at the end of GRUB_CMDLINE_LINUX: {{words}}; then: {_MKCONFIG}",
