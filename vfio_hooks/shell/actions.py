@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -21,6 +22,10 @@ _LISTS = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}|\{(\d+)\.\.(\d+)\}")
 _MOST = 64
 """Words that a loop is followed for."""
 _DEEPEST = 8
+
+
+class _Ended(Exception):
+    """The script ends here."""
 
 
 @record
@@ -53,12 +58,15 @@ class Run:
     _values: dict[str, str] = field(default_factory=dict)
     _functions: dict[str, tuple[Node, ...]] = field(default_factory=dict)
     _called: set[str] = field(default_factory=set)
+    _doubtful: set[str] = field(default_factory=set)
+    """Variables whose last value may not have been given."""
 
     def follow(self, file: str, text: str, arguments: Sequence[str] = ()) -> None:
         """Follow a script to its end. What it never calls it does not do; but where it calls
         something that is known only when it runs, that may be any of its functions."""
         self._set_arguments(arguments)
-        _Walk(self, file).script(text)
+        with suppress(_Ended):
+            _Walk(self, file).script(text)
         if any(action.words[0] == UNKNOWN for action in self.actions):
             for name in [name for name in self._functions if name not in self._called]:
                 _Walk(self, file).nodes(self._functions[name])
@@ -75,18 +83,19 @@ class Run:
 
 @record
 class _Walk:
-    """A walk through one file's commands."""
+    """A walk through one file's commands; `sure`: these are reached whatever the host is like."""
 
     run: Run
     file: str
     depth: int = 0
     loop: bool = False
+    sure: bool = True
 
     def script(self, text: str) -> None:
         body, error = parse(text)
-        self.nodes(body)
         if error:
             self.run.unread.append((self.file, error))
+        self.nodes(body)
 
     def nodes(self, body: Sequence[Node]) -> None:
         for node in body:
@@ -107,28 +116,36 @@ class _Walk:
             case Case():
                 self._case(node)
             case Block(kind="while" | "until"):
-                replace(self, loop=True).nodes(node.body)
+                replace(self, loop=True, sure=False).nodes(node.body)
             case Block(kind="&&" | "||"):
                 self._chain(node)
+            case Block(kind="("):
+                with suppress(_Ended):
+                    self.nodes(node.body)
             case Block():
                 self.nodes(node.body)
 
     def _if(self, branches: Sequence[tuple[Sequence[Node], Sequence[Node]]]) -> None:
         """The branch that is taken, where that is known; else all that may be."""
+        walk = self
         for decides, body in branches:
-            self.nodes(decides)
-            holds = self._holds(decides)
+            walk.nodes(decides)
+            holds = self._holds(decides) if decides else True
+            walk = walk if holds is not None else replace(self, sure=False)
             if holds is not False:
-                self.nodes(body)
-            if holds or not decides:
+                walk.nodes(body)
+            if holds:
                 return
 
     def _chain(self, node: Block) -> None:
         """The commands of A && B or A || B as far as it is not known that they are not reached."""
+        walk = self
         for command in node.body:
-            self._node(command)
-            if self._holds((command,)) is (node.kind == "||"):
+            walk._node(command)
+            holds = self._holds((command,))
+            if holds is (node.kind == "||"):
                 return
+            walk = walk if holds is not None else replace(self, sure=False)
 
     def _holds(self, decides: Sequence[Node]) -> bool | None:
         """Whether tests such as [ A = B ] && [ C = D ] hold; None where that is known only at run
@@ -138,6 +155,9 @@ class _Walk:
             each = [self._holds((one,)) for one in node.body]
             return _sum(node.kind, each)
         if not isinstance(node, Simple) or not node.words or node.words[0].plain not in _TESTS:
+            return None
+        pieces = (piece for word in node.words for piece in word.pieces)
+        if any(one.kind == "variable" and one.text in self.run._doubtful for one in pieces):
             return None
         words = ["".join(self._words(word)) for word in node.words[1:]]
         return self._compares(words[:-1] if words[-1:] in (["]"], ["]]"]) else words)
@@ -156,11 +176,12 @@ class _Walk:
 
     def _case(self, node: Case) -> None:
         subject = " ".join(self._words(node.word))
+        walk = replace(self, sure=self.sure and UNKNOWN not in subject)
         for patterns, body in node.arms:
             texts = ["".join(piece.text for piece in word.pieces) for word in patterns]
             fits = any(fnmatchcase(subject, text) for text in texts)
             if UNKNOWN in subject or fits:
-                self.nodes(body)
+                walk.nodes(body)
             if fits and UNKNOWN not in subject:
                 return
 
@@ -177,28 +198,32 @@ class _Walk:
     def _pipe(self, commands: Sequence[Node]) -> None:
         """`echo 1 | tee FILE` writes the 1: what echo prints is what the next command reads."""
         printed = ""
+        walk = replace(self, sure=False)
         for command in commands:
             if not isinstance(command, Simple):
-                self._node(command)
+                walk._node(command)
                 continue
             words = self._all(command.words)
             if words[:1] == ("echo",) or words[:1] == ("printf",):
                 printed = _printed(words)
             else:
-                self._simple(command, printed)
+                walk._simple(command, printed)
 
     def _simple(self, node: Simple, given: str = "") -> None:
         words = self._all(node.words)
+        if words[:1] == ("exit",) and self.sure:
+            raise _Ended
         for name, word in node.assignments:
-            self.run.names.add(name)
+            self._named(name)
             if not words:
                 self.run._values[name] = " ".join(self._words(word))
         if words[:1] in (("export",), ("local",), ("declare",), ("readonly",)):
             # A list is one value: readonly CPUS=(2 3).
             whole = (" ".join(self._words(word)) for word in node.words[1:])
             named = [one.partition("=") for one in whole if "=" in one]
-            self.run.names |= {name for name, _, _ in named}
-            self.run._values |= {name: value for name, _, value in named}
+            for name, _, value in named:
+                self._named(name)
+                self.run._values[name] = value
             return
         if not words or self._is_followed(words, node):
             return
@@ -206,6 +231,14 @@ class _Walk:
         writes = tuple(one for word in targets for one in self._words(word) if one != "/dev/null")
         made = Action(self.file, node.line, words, writes, given, node.background, self.loop)
         self.run.actions.append(made)
+
+    def _named(self, name: str) -> None:
+        """A variable is set, for sure or perhaps."""
+        self.run.names.add(name)
+        if self.sure:
+            self.run._doubtful.discard(name)
+        else:
+            self.run._doubtful.add(name)
 
     def _is_followed(self, words: tuple[str, ...], node: Simple) -> bool:
         """Whether it is a function or a script, which are followed instead."""
@@ -224,7 +257,8 @@ class _Walk:
         if text is None:
             return False
         before = self.run._set_arguments(arguments) if arguments is not None else {}
-        replace(deeper, file=path).script(text)
+        with suppress(_Ended) if words[0] not in ("source", ".") else nullcontext():
+            replace(deeper, file=path).script(text)
         self.run._values |= before
         return True
 
