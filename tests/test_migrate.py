@@ -161,6 +161,13 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 "display": {},
             },
         ),
+        (
+            ("unknown",),
+            {
+                "memory": {"stat_interval": 120, "swappiness": 10},
+                "governor": {"governor": "performance"},
+            },
+        ),
         (("lists",), {"governor": {"governor": "performance", "min_freq": 3600000}}),
         (
             ("vfs",),

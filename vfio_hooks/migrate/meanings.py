@@ -26,7 +26,6 @@ class Meaning:
     keys: tuple[str, ...] = ()
 
 
-_ADDRESS = r"(?P<address>[0-9a-f*]{4}:[0-9a-f*]{2}:[0-9a-f*]{2}\.[0-9*]|\*)"
 _MANAGERS = (
     r"(?:display-manager|gdm3?|sddm|lightdm|lxdm|xdm|slim|ly(?:@\w+)?|greetd|cosmic-greeter|nodm|"
     r"plasmalogin)"
@@ -69,7 +68,7 @@ MEANINGS = (
         "only the display manager is stopped, and no other service",
     ),
     Meaning(
-        r"^systemctl\b.*--user\b.*(?:plasma|graphical-session|gnome|pipewire|wireplumber|pulse)",
+        r"^systemctl\b.*--user\b.*(?:plasma|-session\.target|gnome|pipewire|wireplumber|pulse)",
         "table",
         "session",
         "what belongs to the session ends with it",
@@ -350,7 +349,7 @@ MEANINGS = (
         "a CPU is switched off or on",
     ),
     Meaning(
-        rf"^write (?P<governor>[\w*]+) ?> ?{_CPU}scaling_governor$",
+        rf"^write (?P<governor>[\w?]+) ?> ?{_CPU}scaling_governor$",
         "table",
         "governor",
         "the VM's CPUs get this governor, and afterwards the one that they had",
@@ -527,6 +526,12 @@ MEANINGS = (
     ),
     # The screen, sleep, services, programs.
     Meaning(
+        r"^(?:systemctl|service|rc-service)\b.*\b(?:libvirtd|virtqemud)\b",
+        "mistake",
+        "",
+        "libvirt waits for its hook, so a hook must not stop or restart it",
+    ),
+    Meaning(
         r"^write (?:remove|add|change)\b.*> ?\S*/drm/card\S*/uevent$",
         "table",
         "display",
@@ -540,7 +545,8 @@ MEANINGS = (
         "monitors are switched while the VM runs; the whole layout comes back",
     ),
     Meaning(
-        r"^systemctl\b.*\blibvirt-nosleep|^systemd-inhibit\b|^xset\b.*(?:-dpms|s off|s noblank)|"
+        r"^systemctl\b.*\blibvirt-nosleep|^systemd-inhibit\b|"
+        r"^xset\b.*(?:[+-]dpms|s off|s on|s noblank|s default)|"
         r"^systemctl\b.*\b(?:un)?mask\b.*\b(?:sleep|suspend|hibernate)",
         "table",
         "inhibit",

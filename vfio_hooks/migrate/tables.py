@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from vfio_hooks.migrate import Script
 from vfio_hooks.migrate.verdicts import Verdict
-from vfio_hooks.shell.actions import UNKNOWN
+from vfio_hooks.shell.expansion import UNKNOWN
 
 Value: TypeAlias = str | int | bool | list[str] | dict[str, int]
 Table: TypeAlias = dict[str, Value]
@@ -29,7 +29,7 @@ _SWITCHES = ("boost", "d3cold", "trust", "spoofchk")
 _UNITS = {"Hz": 0.001, "kHz": 1, "MHz": 1000, "GHz": 1000000}
 # A command for each CPU of the host.
 _EVERY_CPU = re.compile(
-    r"^cpupower\b(?!.*\s(?:-c|--cpu)\b)|/(?:cpu|policy)(?:\[0-9\]|\?)?\*/|/(?:no_turbo|boost)$"
+    r"^cpupower\b(?!.*\s(?:-c|--cpu)\b)|/(?:cpu|policy)(?:\[0-9\])?\*/|/(?:no_turbo|boost)$"
 )
 
 

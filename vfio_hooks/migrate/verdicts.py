@@ -10,7 +10,8 @@ from vfio_hooks import ENDING
 from vfio_hooks.event import OPERATIONS
 from vfio_hooks.migrate.meanings import Kind, Meaning, meaning
 from vfio_hooks.record import record, replace
-from vfio_hooks.shell.actions import UNKNOWN, Action, Run
+from vfio_hooks.shell.actions import Action, Run
+from vfio_hooks.shell.expansion import UNKNOWN
 
 Sort = Kind | Literal["unread"]
 """The kinds of meaning, and "unread": the reader does not understand the script from there on."""
@@ -24,7 +25,7 @@ _IDLE = frozenset(
     readlink realpath pgrep pidof ps pidwait nproc whoami id uname hostname env printenv exec
     expr bc getent stat file find mktemp jq tput clear sync let source . time function
     udevadm findmnt mountpoint who w users last uptime free dmesg journalctl numactl inotifywait
-    dmidecode lsblk lsirq sensors
+    dmidecode lsblk lsirq sensors print emulate setopt unsetopt disown systemd-cat
     """.split()
 )
 # What a script remembers from its start to its end, and writes for people.
@@ -37,7 +38,7 @@ _LOOKS = re.compile(
     r"fuser\b(?!.* -\w*k)|loginctl\b.*(?:list|show)|cpupower\b.*-info|"
     r"ip (?:-\S+ )*(?:a|addr|link|route)(?: show\b.*)?$|killall -0\b|echo\b|"
     r"printf\b|nvidia-xconfig --query|nvidia-smi(?: -L| -q\b.*| --query\S*)*$|"
-    rf"(?:rm|mkdir|touch|chmod|chown|mv|cp)\b(?: -\S+| {_NOTES}| \d+| [\w.]+:[\w.]*)+$|"
+    rf"(?:rm|mkdir|touch|chmod|chown|mv|cp|ln)\b(?: -\S+| {_NOTES}| \d+| [\w.]+:[\w.]*)+$|"
     r"service \S+ status|rc-service \S+ status)"
 )
 _PREFIXES = frozenset(
@@ -52,6 +53,12 @@ _WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0}
 _USER = ("runuser", "su")
 UNDONE = "undone automatically when the VM ends"
 _FOREVER = "it may wait forever; vfio-hooks waits with a time limit"
+_NEEDED = {
+    "service": ("unit",),
+    "write": ("path", "value"),
+    "usb": ("device",),
+    "process": ("command",),
+}
 _ALIKE = 0.85
 _HOST_FILES = ("/sys/", "/proc/", "/dev/", "/etc/")
 _LOGS = ("/dev/kmsg", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/console", "/proc/self/fd/2")
@@ -140,6 +147,9 @@ def _known(
     if found.keys == ("memory",):
         options = ((groups["memory"], groups["value"]),)
     kind, why = found.kind, found.why
+    if kind == "table" and op not in ENDING and _is_vague(found.table, options, text):
+        why = "what it is about is known only when the script runs"
+        return Verdict(action.file, action.line, text, "keep", why, user=user)
     if kind == "table" and op in ENDING:
         kind, why = "needless", UNDONE
         if found.table == "governor" and UNKNOWN not in dict(options).get("governor", UNKNOWN):
@@ -149,6 +159,13 @@ def _known(
     if found.table == "pci" and text.startswith("virsh"):
         why = "virsh in a hook can hang libvirt; with managed='yes' libvirt does this by itself"
     return Verdict(action.file, action.line, text, kind, why, found.table, options, user)
+
+
+def _is_vague(table: str, options: Sequence[tuple[str, str]], text: str) -> bool:
+    """Whether a table lacks a value without which it cannot be."""
+    needed = _NEEDED.get(table, ())
+    given = {name for name, value in options if UNKNOWN not in value}
+    return not given.issuperset(needed) or (table == "shm" and UNKNOWN in text.split()[-1])
 
 
 def _misspelt(run: Run) -> Iterator[Verdict]:
@@ -228,6 +245,8 @@ def _texts(action: Action, words: Sequence[str]) -> Iterator[str]:
     elif action.writes and program in ("echo", "printf", "cat"):
         value = action.input or shlex.join(words[1:2]) if program == "cat" else _echoed(words)
         yield from (f"write {value} > {file}" for file in action.writes)
+    elif program == "sysctl" and (given := [word for word in words if "=" in word]):
+        yield from (f"sysctl {word}" for word in given)
     elif program == "systemctl" and (several := _units(words)):
         # One unit a line, as a [[service]] has it.
         place = words.index(several[0])

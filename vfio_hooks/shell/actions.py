@@ -1,26 +1,18 @@
 """What a script would run: each command with its words, as far as these are constants."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from vfio_hooks.record import record, replace
+from vfio_hooks.shell.expansion import MOST, UNKNOWN, braces, of_code, of_variable
 from vfio_hooks.shell.grammar import parse
 from vfio_hooks.shell.tokens import Unreadable, Word
 from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
 
-UNKNOWN = "*"
-"""Stands in a word for what is known only when the script runs."""
-_MANAGER = "display-manager"
-_NAMES_MANAGER = re.compile(r"(?i)(?:stored?_?)?d(?:isp(?:lay)?)?_?m(?:gr|anager)?(?:_?name)?")
-"""Variables for its name, which scripts find out when they run."""
 _TESTS = ("[", "[[", "test")
 _WRITES = (">", ">>", ">|", "&>", "&>>")
-_LISTS = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}|\{(\d+)\.\.(\d+)\}")
-_MOST = 64
-"""Words that a loop is followed for."""
 _DEEPEST = 8
 
 
@@ -190,7 +182,7 @@ class _Walk:
         words = [one for word in node.words for one in self._words(word)]
         if not node.words:
             words = values.get("@", "").split()
-        for word in words[:_MOST] or [UNKNOWN]:
+        for word in words[:MOST] or [UNKNOWN]:
             self.run.names.add(node.name)
             values[node.name] = word
             self.nodes(node.body)
@@ -217,7 +209,7 @@ class _Walk:
             self._named(name)
             if not words:
                 self.run._values[name] = " ".join(self._words(word))
-        if words[:1] in (("export",), ("local",), ("declare",), ("readonly",)):
+        if words[:1] in (("export",), ("local",), ("declare",), ("readonly",), ("typeset",)):
             # A list is one value: readonly CPUS=(2 3).
             whole = (" ".join(self._words(word)) for word in node.words[1:])
             named = [one.partition("=") for one in whole if "=" in one]
@@ -271,23 +263,18 @@ class _Walk:
         text, split = "", False
         for piece in word.pieces:
             value = self._value(piece.kind, piece.text, piece.other, word.line)
-            split = split or (piece.kind == "variable" and not piece.quoted and " " in value)
+            split = split or (piece.kind != "text" and not piece.quoted and " " in value)
             split = split or (piece.kind == "text" and not piece.quoted and piece.text == " ")
             text += value
         if not split and not any(piece.quoted for piece in word.pieces):
-            return list(_braces(text))
+            return list(braces(text))
         return text.split() if split else [text]
 
     def _value(self, kind: str, text: str, other: str | None, line: int) -> str:
         if kind == "text":
             return text
-        if kind == "code":
-            # A program is known by its name, whatever number it has.
-            pid = re.fullmatch(r"\s*(?:pidof|pgrep)(?: -\S+)* ([\w.-]+)\s*", text)
-            return _MANAGER if _MANAGER in text else UNKNOWN + (pid[1] if pid else "")
-        value = self.run._values.get(text, other)
-        if value in (None, UNKNOWN) and _NAMES_MANAGER.fullmatch(text):
-            return _MANAGER
+        values = self.run._values
+        value = of_code(text, values) if kind == "code" else of_variable(text, values, other)
         if value is not None:
             return value
         if text.isidentifier():
@@ -317,17 +304,3 @@ def _script(words: Sequence[str]) -> tuple[str, Sequence[str] | None]:
     if words[0].rpartition("/")[2] in ("sh", "bash") and len(words) > 1 and words[1][:1] != "-":
         return words[1], words[2:]
     return (words[0] if "/" in words[0] else ""), words[1:]
-
-
-def _braces(text: str) -> Iterator[str]:
-    """a{b,c} is ab and ac; {1..3} is 1, 2 and 3."""
-    found = _LISTS.search(text)
-    if found is None:
-        yield text
-        return
-    parts = found[1].split(",") if found[1] is not None else []
-    if not parts:
-        first, last = int(found[2]), int(found[3])
-        parts = [str(number) for number in range(first, min(last, first + _MOST) + 1)]
-    for part in parts:
-        yield from _braces(text[: found.start()] + part + text[found.end() :])

@@ -1,0 +1,52 @@
+"""What variables, $(code) and braces become, as far as that is known before the script runs."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+UNKNOWN = "?"
+"""Stands in a word for what is known only when the script runs; not "*", which means all files."""
+MOST = 64
+"""Words that a loop is followed for."""
+_MANAGER = "display-manager"
+_NAMES_MANAGER = re.compile(r"(?i)(?:stored?_?)?d(?:isp(?:lay)?)?_?m(?:gr|anager)?(?:_?name)?")
+"""Variables for its name, which scripts find out when they run."""
+_REPLACED = re.compile(r"(?P<name>\w+)/(?P<all>/?)(?P<old>[^/*?\[$]+)/(?P<new>[^$]*)")
+_COUNTED = re.compile(r"\s*seq(?: (?P<first>\d+))? (?P<last>\d+)\s*")
+_PROCESS = re.compile(r"\s*(?:pidof|pgrep)(?: -\S+)* ([\w.-]+)\s*")
+_LISTS = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}|\{(\d+)\.\.(\d+)\}")
+
+
+def of_variable(name: str, values: Mapping[str, str], other: str | None) -> str | None:
+    """A variable's value, or the `other` of ${NAME:-OTHER}; None where it has none."""
+    value = values.get(name, other)
+    if value in (None, UNKNOWN) and _NAMES_MANAGER.fullmatch(name):
+        return _MANAGER
+    return value
+
+
+def of_code(text: str, values: Mapping[str, str]) -> str:
+    """What ${NAME/OLD/NEW}, $(seq 1 3) and the like become. A program whose number is looked for
+    is known by its name."""
+    if found := _REPLACED.fullmatch(text):
+        whole = values.get(found["name"], UNKNOWN)
+        return whole.replace(found["old"], found["new"], -1 if found["all"] else 1)
+    if found := _COUNTED.fullmatch(text):
+        first, last = int(found["first"] or 1), int(found["last"])
+        return " ".join(map(str, range(first, min(last, first + MOST) + 1)))
+    if found := _PROCESS.fullmatch(text):
+        return UNKNOWN + found[1]
+    return _MANAGER if _MANAGER in text else UNKNOWN
+
+
+def braces(text: str) -> Iterator[str]:
+    """a{b,c} is ab and ac; {1..3} is 1, 2 and 3."""
+    found = _LISTS.search(text)
+    if found is None:
+        yield text
+        return
+    parts = found[1].split(",") if found[1] is not None else []
+    if not parts:
+        first, last = int(found[2]), int(found[3])
+        parts = [str(number) for number in range(first, min(last, first + MOST) + 1)]
+    for part in parts:
+        yield from braces(text[: found.start()] + part + text[found.end() :])
