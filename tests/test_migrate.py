@@ -168,6 +168,14 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 "governor": {"governor": "performance"},
             },
         ),
+        (
+            ("locked",),
+            {
+                "session": {"leftovers": "end"},
+                "gpu": {},
+                "governor": {"governor": "performance", "cpus": "all"},
+            },
+        ),
         (("lists",), {"governor": {"governor": "performance", "min_freq": 3600000}}),
         (
             ("vfs",),

@@ -84,7 +84,8 @@ MEANINGS = (
         # All programs of a user, or all that have the card or the sound open.
         rf"^(?:killall|pkill)(?: {_SIGNAL})* -u \S+(?: {_SIGNAL})*$|"
         r"^loginctl\b.*(?:terminate-user|terminate-session|kill-user|kill-session)|"
-        r"^fuser\b.* -\w*k.* /dev/(?:nvidia|dri|snd|fb)",
+        r"^fuser\b.* -\w*k.* /dev/(?:nvidia|dri|snd|fb)|"
+        r"^kill\b.* \?/dev/(?:nvidia|dri|snd|fb)",
         "table",
         "session",
         "programs of the session end with it; those that still have the card open are ended",
@@ -356,7 +357,8 @@ MEANINGS = (
         ("governor",),
     ),
     Meaning(
-        r"^(?:cpupower\b.*\bfrequency-set|cpufreq-set)\b.*(?:-g|--governor)[ =]?(?P<governor>\w+)",
+        r"^(?:cpupower\b.*\bfrequency-set|cpufreq-set)\b.* "
+        r"(?:-g ?|--governor[ =])(?P<governor>\w+)",
         "table",
         "governor",
         "the VM's CPUs get this governor, and afterwards the one that they had",

@@ -29,7 +29,8 @@ _SWITCHES = ("boost", "d3cold", "trust", "spoofchk")
 _UNITS = {"Hz": 0.001, "kHz": 1, "MHz": 1000, "GHz": 1000000}
 # A command for each CPU of the host.
 _EVERY_CPU = re.compile(
-    r"^cpupower\b(?!.*\s(?:-c|--cpu)\b)|/(?:cpu|policy)(?:\[0-9\])?\*/|/(?:no_turbo|boost)$"
+    r"^cpupower\b(?!.*\s(?:-c|--cpu)[ =](?!all))|"
+    r"/(?:cpu|policy)(?:\[0-9\])?\*/|/(?:no_turbo|boost)$"
 )
 
 
@@ -117,7 +118,8 @@ def _value(name: str, text: str) -> Value:
 
 
 def _add(several: list[Table], name: str, made: Table) -> None:
-    """Keys of several lines for one thing come together; what was there first stays."""
+    """Keys of several lines for one thing come together; the later line of two has the last word,
+    as in the script. A unit that is both stopped and started has the first."""
     unique = _UNIQUE.get(name)
     for other in several:
         same = other.get(unique) == made.get(unique) if unique else name not in _MULTIPLE
@@ -126,6 +128,8 @@ def _add(several: list[Table], name: str, made: Table) -> None:
         if same:
             for key, value in made.items():
                 known = other.setdefault(key, value)
+                if name not in _MULTIPLE and not isinstance(value, list | dict):
+                    other[key] = value
                 if isinstance(known, list) and isinstance(value, list):
                     known += [one for one in value if one not in known]
                 if isinstance(known, dict) and isinstance(value, dict):

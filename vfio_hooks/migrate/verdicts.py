@@ -49,7 +49,7 @@ _TAKES_VALUE = {
     "xargs": ("-n", "-I", "-P", "-L", "-d", "-a", "-s"),
     "systemd-run": ("-p", "-u", "-M"),
 }
-_WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0}
+_WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0, "flock": 1}
 _USER = ("runuser", "su")
 UNDONE = "undone automatically when the VM ends"
 _FOREVER = "it may wait forever; vfio-hooks waits with a time limit"
@@ -207,7 +207,11 @@ def _options(words: list[str], program: str) -> tuple[list[str], str]:
             words.pop(0)
         elif option in ("-u", "-g", "--user") and words and program != "systemd-run":
             user = words.pop(0)
-        elif option in ("-n", "-c", "-k", "-s") and words and program in _WITH_VALUE:
+        elif (
+            option in ("-n", "-c", "-k", "-s")
+            and words
+            and program in _WITH_VALUE.keys() - {"flock"}
+        ):
             words.pop(0)
         elif option.startswith(("--user=", "--uid=")):
             user = option.partition("=")[2]

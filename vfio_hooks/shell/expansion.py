@@ -12,7 +12,9 @@ _NAMES_MANAGER = re.compile(r"(?i)(?:stored?_?)?d(?:isp(?:lay)?)?_?m(?:gr|anager
 """Variables for its name, which scripts find out when they run."""
 _REPLACED = re.compile(r"(?P<name>\w+)/(?P<all>/?)(?P<old>[^/*?\[$]+)/(?P<new>[^$]*)")
 _COUNTED = re.compile(r"\s*seq(?: (?P<first>\d+))? (?P<last>\d+)\s*")
-_PROCESS = re.compile(r"\s*(?:pidof|pgrep)(?: -\S+)* ([\w.-]+)\s*")
+_PROCESS = re.compile(
+    r"\s*(?:(?:pidof|pgrep)(?: -\S+)* ([\w.-]+)|(?:lsof|fuser)\b.* (/dev/\S+).*)\s*"
+)
 _LISTS = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}|\{(\d+)\.\.(\d+)\}")
 
 
@@ -26,7 +28,7 @@ def of_variable(name: str, values: Mapping[str, str], other: str | None) -> str 
 
 def of_code(text: str, values: Mapping[str, str]) -> str:
     """What ${NAME/OLD/NEW}, $(seq 1 3) and the like become. A program whose number is looked for
-    is known by its name."""
+    is known by its name, or by the device that it has open."""
     if found := _REPLACED.fullmatch(text):
         whole = values.get(found["name"], UNKNOWN)
         return whole.replace(found["old"], found["new"], -1 if found["all"] else 1)
@@ -34,7 +36,7 @@ def of_code(text: str, values: Mapping[str, str]) -> str:
         first, last = int(found["first"] or 1), int(found["last"])
         return " ".join(map(str, range(first, min(last, first + MOST) + 1)))
     if found := _PROCESS.fullmatch(text):
-        return UNKNOWN + found[1]
+        return UNKNOWN + (found[1] or found[2])
     return _MANAGER if _MANAGER in text else UNKNOWN
 
 
