@@ -12,7 +12,7 @@ import pytest
 from tests.command import Command
 from tests.hosttree import domain_xml
 from vfio_hooks.config import examine
-from vfio_hooks.migrate import scripts
+from vfio_hooks.migrate import doing, scripts
 from vfio_hooks.migrate.tables import tables, toml
 
 pytestmark = pytest.mark.real_processes
@@ -285,6 +285,20 @@ def test_vfs_that_are_removed_first_need_no_table(command: Command) -> None:
     script(command, f"#!/bin/sh\necho 0 > {file}\necho 2 > {file}\n")
     found = tables(scripts(str(command.hooks), "win11", str(command.host)))[0]
     assert found == {"sriov": [{"pf": "0000:08:00.0", "numvfs": 2}]}
+
+
+def test_a_hook_that_was_replaced_is_read_and_is_not_run(migrate: Any, command: Command) -> None:
+    hook = command.hooks / "qemu.replaced"
+    hook.write_text("#!/bin/sh\n[ $1/$2 != win11/prepare ] || systemctl stop docker\n")
+    hook.chmod(0o755)
+    kept = command.hooks / "qemu.kept"
+    kept.write_text("#!/bin/sh\n[ $1/$2 != win11/prepare ] || sysctl vm.swappiness=10\n")
+    kept.chmod(0o755)
+    assert doing(str(command.hooks), "win11", str(command.host)) == {"memory": "qemu.kept:2"}
+    shown = migrate().out
+    assert "qemu.replaced (not run any more)" in shown
+    assert "[memory] is left out" in shown
+    assert migrate("--json").json["tables"] == {"service": [{"unit": "docker", "action": "stop"}]}
 
 
 def test_a_program_is_not_read(tmp_path: Path) -> None:

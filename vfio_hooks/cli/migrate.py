@@ -37,11 +37,11 @@ _WORDS: dict[Sort, tuple[str, Style]] = {
 }
 _USUAL_PAGE = 2048
 _EPILOG = f"""\
-It reads the executables in the VM's folder and in qemu.d itself, a hook that was kept, and the
-files that these source or call. It runs none of them. For each line that changes the host, it says
-which table of vm.toml does the same, or that nothing is needed, or that only a script can do it. A
-script that cannot be understood from some line on is left as it is. Tables that might do the same
-as such a script are left out.
+It reads the executables in the VM's folder and in qemu.d itself, a hook that was kept or replaced,
+and the files that these source or call. It runs none of them. For each line that changes the host,
+it says which table of vm.toml does the same, or that nothing is needed, or that only a script can
+do it. A script that cannot be understood from some line on is left as it is. Tables that might do
+the same as such a script are left out.
 
 With --write, the vm.toml is written if the VM would start with it on this host, and the scripts
 are moved to {FOLDER} in the VM's folder. A script that still has something to do stays, and the
@@ -128,7 +128,7 @@ def _tables(
     return tables(
         [
             script
-            if script.path in handled
+            if script.path in handled or not script.is_run
             else replace(script, verdicts=(*script.verdicts, stays))
             for script in found
         ]
@@ -137,6 +137,7 @@ def _tables(
 
 def _show(script: Script) -> None:
     op = f" ({script.op} {OPERATIONS[script.op]})" if script.op else ""
+    op = op if script.is_run else " (not run any more)"
     say(f"{paint(clean(script.path), 'bold')}{op}")
     for (file, line), several in groupby(script.verdicts, lambda one: (one.file, one.line)):
         place = f"{line:5}" if file == script.path else f"{clean(os.path.basename(file))}:{line}"

@@ -21,12 +21,14 @@ _SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
 @record
 class Script:
     """An executable of a VM, the operation of libvirt's that it is run at ("" for all of them),
-    and what becomes of its lines and of those of the files that it calls."""
+    and what becomes of its lines and of those of the files that it calls. One that is not run any
+    more is the hook that install.sh has replaced, with the lines of its owner."""
 
     path: str
     op: str
     text: str
     verdicts: tuple[Verdict, ...]
+    is_run: bool = True
 
     @property
     def is_read(self) -> bool:
@@ -41,12 +43,17 @@ class Script:
 
 def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
     """The scripts that libvirt or vfio-hooks runs for a VM: the executables of its folder, a hook
-    that is kept, and those in qemu.d itself. Raises OSError where one cannot be read."""
+    that is kept, and those in qemu.d itself; and a hook that was replaced. Raises OSError where
+    one cannot be read."""
     home = f"{hooks}/{VM_FOLDERS}/{vm}"
     places = [(f"{home}/{op}/{subop}", op) for op, subop in OPERATIONS.items()]
     places += [(f"{hooks}/{KEPT_HOOK}", ""), (f"{hooks}/{VM_FOLDERS}", "")]
     found = [_script(path, op, vm, root) for place, op in places for path in executables(place)]
-    return _with_counterparts(found)
+    replaced = [
+        replace(_script(path, "", vm, root), is_run=False)
+        for path in executables(f"{hooks}/qemu.replaced")
+    ]
+    return _with_counterparts(found + replaced)
 
 
 def _with_counterparts(found: list[Script]) -> list[Script]:
@@ -73,7 +80,7 @@ def doing(hooks: str, vm: str, root: str = "/") -> dict[str, str]:
     with suppress(OSError):
         for script in scripts(hooks, vm, root):
             for one in script.verdicts:
-                if one.kind == "table":
+                if one.kind == "table" and script.is_run:
                     places = found.setdefault(one.table, [])
                     places.append(f"{os.path.basename(one.file)}:{one.line}")
     return {table: ", ".join(dict.fromkeys(places)) for table, places in found.items()}
