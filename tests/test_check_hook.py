@@ -257,6 +257,24 @@ def test_silent(tmp_path: Path, one: Case) -> None:
     assert one[0] not in look(tmp_path, one)
 
 
+@pytest.mark.parametrize("prefix", ["/usr/local", "/var/opt/vfio-hooks", "/etc/vfio-hooks"])
+def test_selinux_s_advice_names_the_folder_that_is_installed(tmp_path: Path, prefix: str) -> None:
+    enforcing: Tree = {"sys/fs/selinux/enforce": "1", "run/libvirt/virtqemud-sock": ""}
+    ours = OURS.replace("/usr/local", prefix)
+    tree: Tree = {**PYTHON, **enforcing, f"{HOOKS}/qemu": ours}
+    told = look(tmp_path, case("selinux-enforcing", tree))["selinux-enforcing"].seen.do
+    assert told.startswith(f"restorecon -R {tmp_path}/{HOOKS} {prefix}/lib/vfio-hooks; ")
+
+
+def test_vms_of_virt_manager_s_flatpak_belong_to_the_system(tmp_path: Path) -> None:
+    tree: Tree = {f"{FLATPAK}/win11.xml": "", f"{FLATPAK}/win10.xml": ""}
+    seen = look(tmp_path, case("libvirt-of-user", tree))["libvirt-of-user"].seen
+    assert seen.text.endswith(
+        "user alice has VMs in virt-manager's flatpak, qemu:///session: win10, win11"
+    )
+    assert "belongs into qemu:///system" in seen.do
+
+
 def test_what_is_unused_is_told_once_with_what_is_meant(tmp_path: Path) -> None:
     for number, tree in enumerate(MISPLACED):
         root = tmp_path / str(number)
