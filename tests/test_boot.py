@@ -299,6 +299,25 @@ def test_a_word_that_the_kernel_takes_once_is_for_both_vms(
     assert two_vms(wanted("a", *first), wanted("b", *second)) == both
 
 
+@given(
+    st.lists(
+        st.builds(
+            str.__add__,
+            st.sampled_from((PAGES, IRQS, IDS)),
+            st.text("0123456789abc,-: ", max_size=6),
+        ),
+        max_size=3,
+    )
+)
+def test_whatever_a_user_adds_is_taken_as_it_is(added: list[str]) -> None:
+    one = wanted("a", f"{PAGES}8", f"{IRQS}0-3", f"{IDS}10de:2504", "iommu=pt")
+    texts = two_vms(one, wanted("", *added))
+    assert "iommu=pt" in texts
+    for need in together([wanted("", *added)]):
+        is_given(need.text, texts)
+        other(need.text, texts)
+
+
 def test_vms_with_the_same_card_never_run_together_so_the_larger_one_counts() -> None:
     card, nic = ("0000:01:00.0",), ("0000:02:00.0",)
     three = [

@@ -26,7 +26,11 @@ class Joined:
 
 
 def _cpus(value: str) -> frozenset[str]:
-    return frozenset(map(str, parse_list(value)))
+    """None of what is no list: a user may have anything there."""
+    try:
+        return frozenset(map(str, parse_list(value)))
+    except ValueError:
+        return frozenset()
 
 
 _LISTS = (
@@ -62,8 +66,9 @@ def together(wanted: Sequence[Wanted]) -> list[Need]:
     """All that is needed for these, each once, in order."""
     found: dict[str, Need] = {}
     for need in (need for one in wanted for need in one.needs):
-        known = found.get(key := _prefix(need.text))
-        found[key] = _join(key, known, need) if known else need
+        prefix = _prefix(need.text)
+        known = found.get(key := prefix or need.text)
+        found[key] = _join(prefix, known, need) if known else need
     if PAGES in found:
         text = f"{PAGES}{_pages(wanted)}"
         found[PAGES] = Need(text, found[PAGES].why, instead=found[PAGES].instead)
@@ -74,8 +79,8 @@ def is_given(text: str, given: Iterable[str]) -> bool:
     """Whether one of these texts has a need's words, or more of the same kind."""
     prefix = _prefix(text)
     value = text[len(prefix) :]
-    if prefix == PAGES:
-        return any(int(found[1]) >= int(value) for found in _all(_ONE_GIB, given))
+    if (count := pages(text)) is not None:
+        return any(int(found[1]) >= count for found in _all(_ONE_GIB, given))
     for kind in _LISTS:
         if prefix == kind.prefix:
             return any(
@@ -93,13 +98,24 @@ def other(text: str, given: Iterable[str]) -> str:
     return next((found[0] for found in _all(pattern, given)), "") if pattern else ""
 
 
+def pages(text: str) -> int | None:
+    """How many pages of 1 GiB a need is for; None where it is for something else."""
+    count = text.removeprefix(PAGES)
+    return int(count) if count != text and re.fullmatch("[0-9]{1,9}", count) else None
+
+
 def _all(pattern: str, given: Iterable[str]) -> list[re.Match[str]]:
     return [found for text in given for found in re.finditer(rf"(?<!\S){pattern}", text)]
 
 
 def _prefix(text: str) -> str:
-    known = (PAGES, *(kind.prefix for kind in _LISTS))
-    return next((prefix for prefix in known if text.startswith(prefix)), text)
+    """The beginning of a kind of words that become one; "" where it is none."""
+    if pages(text) is not None:
+        return PAGES
+    for kind in _LISTS:
+        if text.startswith(kind.prefix) and kind.parts(text.removeprefix(kind.prefix)):
+            return kind.prefix
+    return ""
 
 
 def _join(prefix: str, one: Need, another: Need) -> Need:
@@ -118,5 +134,5 @@ def _pages(wanted: Sequence[Wanted]) -> int:
         return 0
     first, *others = wanted
     beside = [one for one in others if not {*one.devices} & {*first.devices}]
-    own = sum(int(need.text.removeprefix(PAGES)) for need in first.needs if PAGES in need.text)
+    own = sum(pages(need.text) or 0 for need in first.needs)
     return max(_pages(others), own + _pages(beside))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vfio_hooks.boot import MODPROBE, Edit, Need, Work, text_of
 from vfio_hooks.boot.initramfs import rebuild
-from vfio_hooks.boot.joining import PAGES
+from vfio_hooks.boot.joining import pages
 from vfio_hooks.boot.loaders import LOADERS
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -65,10 +65,10 @@ def _check_memory(host: Host, needs: Sequence[Need]) -> None:
     """With all its memory in huge pages a kernel does not get as far as a login."""
     total = totals(host).get("MemTotal")
     for need in needs:
-        pages = int(need.text.removeprefix(PAGES)) if need.text.startswith(PAGES) else 0
-        if total is not None and pages * _GIB > total - _LEFT:
+        count = pages(need.text) or 0
+        if total is not None and count * _GIB > total - _LEFT:
             raise HookError(
-                f"{pages} pages of 1 GiB are too many for a host of {amount(total)}, which would "
+                f"{count} pages of 1 GiB are too many for a host of {amount(total)}, which would "
                 f"not start any more: {need.why}",
                 "give the VM less memory, or pages of 2 MiB, which [hugepages] gets at its start",
             )
