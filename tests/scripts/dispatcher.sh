@@ -26,3 +26,6 @@ if [ "$2" = "prepare" ] || [ "$2" = "restore" ]; then
     systemctl stop docker #> table service
 fi
 [[ $1 != win11 ]] || [[ $2 != release ]] || systemctl start docker #> needless service
+if [[ $1 == win* && $2 == prepare ]]; then
+    systemctl stop smbd #> table service
+fi

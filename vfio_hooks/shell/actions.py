@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from vfio_hooks.record import record, replace
+from vfio_hooks.shell.conditions import holds
 from vfio_hooks.shell.expansion import MOST, UNKNOWN, braces, of_code, of_variable
 from vfio_hooks.shell.grammar import parse
 from vfio_hooks.shell.tokens import Unreadable, Word
 from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
 
-_TESTS = ("[", "[[", "test")
 _WRITES = (">", ">>", ">|", "&>", "&>>")
 _DEEPEST = 8
 
@@ -140,31 +140,7 @@ class _Walk:
             walk = walk if holds is not None else replace(self, sure=False)
 
     def _holds(self, decides: Sequence[Node]) -> bool | None:
-        """Whether tests such as [ A = B ] && [ C = D ] hold; None where that is known only at run
-        time."""
-        node = decides[0] if len(decides) == 1 else None
-        if isinstance(node, Block) and node.kind in ("&&", "||", "!"):
-            each = [self._holds((one,)) for one in node.body]
-            return _sum(node.kind, each)
-        if not isinstance(node, Simple) or not node.words or node.words[0].plain not in _TESTS:
-            return None
-        pieces = (piece for word in node.words for piece in word.pieces)
-        if any(one.kind == "variable" and one.text in self.run._doubtful for one in pieces):
-            return None
-        words = ["".join(self._words(word)) for word in node.words[1:]]
-        return self._compares(words[:-1] if words[-1:] in (["]"], ["]]"]) else words)
-
-    def _compares(self, words: list[str]) -> bool | None:
-        for option, kind in (("-o", "||"), ("-a", "&&")):
-            if option in words[1:]:
-                place = words.index(option, 1)
-                return _sum(
-                    kind, [self._compares(words[:place]), self._compares(words[place + 1 :])]
-                )
-        if len(words) != 3 or any(UNKNOWN in word for word in (words[0], words[2])):
-            return None
-        same = words[0] == words[2]
-        return {"=": same, "==": same, "!=": not same}.get(words[1])
+        return holds(decides, self._words, self.run._doubtful)
 
     def _case(self, node: Case) -> None:
         subject = " ".join(self._words(node.word))
@@ -280,15 +256,6 @@ class _Walk:
         if text.isidentifier():
             self.run.unset.append((self.file, line, text))
         return UNKNOWN
-
-
-def _sum(kind: str, each: Sequence[bool | None]) -> bool | None:
-    if kind == "!":
-        return None if each[0] is None else not each[0]
-    decides = kind == "||"
-    if decides in each:
-        return decides
-    return None if None in each else not decides
 
 
 def _printed(words: Sequence[str]) -> str:

@@ -1,0 +1,48 @@
+"""Whether tests such as [ A = B ] && [ C = D ] hold, as far as that is known before the script
+runs."""
+
+from collections.abc import Callable, Collection, Sequence
+
+from vfio_hooks.shell.expansion import UNKNOWN
+from vfio_hooks.shell.tokens import Word
+from vfio_hooks.shell.tree import Block, Node, Simple
+
+_TESTS = ("[", "[[", "test")
+
+
+def holds(
+    decides: Sequence[Node], expand: Callable[[Word], Sequence[str]], doubtful: Collection[str]
+) -> bool | None:
+    """Whether these commands succeed; None where that is known only at run time. `expand` gives
+    what a word becomes, `doubtful` are variables that may have another value by then."""
+    node = decides[0] if len(decides) == 1 else None
+    if isinstance(node, Block) and node.kind in ("&&", "||", "!"):
+        return _sum(node.kind, [holds((one,), expand, doubtful) for one in node.body])
+    if not isinstance(node, Simple) or not node.words or node.words[0].plain not in _TESTS:
+        return None
+    pieces = (piece for word in node.words for piece in word.pieces)
+    if any(one.kind == "variable" and one.text in doubtful for one in pieces):
+        return None
+    words = ["".join(expand(word)) for word in node.words[1:]]
+    return _compares(words[:-1] if words[-1:] in (["]"], ["]]"]) else words)
+
+
+def _compares(words: list[str]) -> bool | None:
+    for option, kind in (("-o", "||"), ("-a", "&&")):
+        if option in words[1:]:
+            place = words.index(option, 1)
+            return _sum(kind, [_compares(words[:place]), _compares(words[place + 1 :])])
+    if len(words) != 3 or any(UNKNOWN in word or "*" in word for word in (words[0], words[2])):
+        return None
+    same = words[0] == words[2]
+    return {"=": same, "==": same, "!=": not same}.get(words[1])
+
+
+def _sum(kind: str, each: Sequence[bool | None]) -> bool | None:
+    """What "!", "&&" or "||" makes of these."""
+    if kind == "!":
+        return None if each[0] is None else not each[0]
+    decides = kind == "||"
+    if decides in each:
+        return decides
+    return None if None in each else not decides
