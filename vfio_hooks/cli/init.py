@@ -34,7 +34,8 @@ says why. Nothing is overwritten without asking.
 With --pins, vCPUs are pinned to whole cores. If they fit, these are in the NUMA node of the
 graphics card and share one L3 cache. The core of CPU 0 is left to the host. The emulator's and I/O
 threads go to nearby CPUs of the host. The memory is bound to the same node, and the guest is told
-which threads share a core. CPUs that other VMs are pinned to are not used.
+which threads share a core. CPUs that other VMs are pinned to are not used. A guest with NUMA nodes
+of its own has the vCPUs of each where its memory is (<memnode>).
 
 With --xml libvirt is not asked, and the XML with new pins is printed on standard output.
 
