@@ -175,7 +175,6 @@ def fewer(room: Room) -> Iterator[Fault]:
                 f"the guest has {has} vCPUs; {one.vcpus} would fit on {one.what}{beside}",
                 f"if its programs gain from that: <vcpu>{one.vcpus}</vcpu> and <topology {shape}/>"
                 f", then {room.init}",
-                cpus=room.own - one.cpus,
             )
 
 
