@@ -682,6 +682,35 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         None,
         frozenset(),
     ),
+    (
+        "pins-realtime",
+        add("cputune", "<vcpusched vcpus='0-7' scheduler='fifo' priority='1'/>"),
+        write("sys/devices/system/cpu/isolated", "8-11,24-27"),
+        frozenset(),
+    ),
+    (
+        "memory-locked",
+        (
+            *add("memoryBacking", "<locked/>"),
+            *add("domain", "<launchSecurity type='sev'><policy>3</policy></launchSecurity>"),
+        ),
+        None,
+        frozenset(),
+    ),
+    (
+        "hyperv-off",
+        (
+            ("<libosinfo:os id=", "<libosinfo:other id="),
+            (r"/<hyperv(?s:.)*?</hyperv>/", ""),
+            (
+                "</devices>",
+                "<disk type='file' device='disk'><source file='/vm/OpenCore.qcow2'/>"
+                "<target dev='sdq' bus='sata'/></disk></devices>",
+            ),
+        ),
+        None,
+        frozenset(),
+    ),
     ("machine-sleep", (*NO_DEVICES, *line("<suspend-to-mem")), None, frozenset()),
     (
         "extra-video",

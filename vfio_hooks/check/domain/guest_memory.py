@@ -224,6 +224,9 @@ def _size(patient: Patient, page: HugePages) -> int:
 def locked(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if guest.xml.find("memoryBacking/locked") is None or not passed(patient, guest):
         return
+    # The memory of an encrypted guest (SEV) has to be locked.
+    if guest.xml.find("launchSecurity") is not None:
+        return
     if guest.xml.find("memtune/hard_limit") is None:
         yield Seen(
             "<locked/> has no limit: if QEMU leaks memory, it can use up all memory of the host",

@@ -45,9 +45,13 @@ def noted_os(guest: Guest) -> str:
 
 
 def is_macos(guest: Guest) -> bool:
-    """By what libosinfo noted, else by the controller that only macOS asks for."""
-    given = " ".join(arguments(guest))
-    return "apple.com" in noted_os(guest) or "isa-applesmc" in given or "AppleSMC" in given
+    """By what libosinfo noted, else by the controller or the boot loader that only macOS needs."""
+    disks = (one.get("file", "") for one in guest.xml.iterfind("devices/disk/source"))
+    return (
+        "apple.com" in noted_os(guest)
+        or any("applesmc" in one.lower() for one in arguments(guest))
+        or any("opencore" in one.lower() for one in disks)
+    )
 
 
 def is_windows(guest: Guest) -> bool:

@@ -6,6 +6,7 @@ from vfio_hooks.check.domain.facts import shows_files
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import drop
+from vfio_hooks.host.cpu import CPUS
 from vfio_hooks.host.cpulist import format_list, parse_list
 
 _REAL_TIME = ("fifo", "rr")
@@ -23,11 +24,15 @@ def real_time(patient: Patient, guest: Guest) -> Iterator[Seen]:
         one for one in guest.xml.iterfind("cputune/vcpusched") if one.get("scheduler") in _REAL_TIME
     ]
     vcpus = frozenset[int]().union(*(parse_list(one.get("vcpus", "")) for one in found))
-    if vcpus:
+    pins, isolated = (
+        guest.domain.vcpu_pins,
+        parse_list(patient.host.maybe(f"{CPUS}/isolated") or ""),
+    )
+    if any(vcpu not in pins or not pins[vcpu] <= isolated for vcpu in vcpus):
         kinds = ", ".join(dict.fromkeys(one.get("scheduler", "") for one in found))
         yield Seen(
             f"threads of vCPU {format_list(vcpus)} run in real time ({kinds})",
-            "unless these CPUs are isolated from the host, and you have tested that",
+            "unless you have tested that; CPUs that the kernel isolates (isolcpus=) are safer",
             (drop("cputune/vcpusched"),),
             by_hand=True,
         )
