@@ -11,6 +11,7 @@ from tests.defects import (
     GOOD,
     LINUX,
     NO_BIT,
+    NO_THREAD,
     OVERRIDE,
     SILENT,
     UNPINNED,
@@ -401,6 +402,12 @@ def test_an_image_that_starts_the_guest_is_not_told_to_discard(host: Path) -> No
         more = "<memballoon", f"{disk}<target dev='sdq' bus='sata'/></disk><memballoon"
         for name in ("disk-discard", "disk-cache"):
             assert "sdq" not in found_of(name, host, (*loose, more)).text
+    cloud = "<disk type='file' device='disk'><source file='/vm/noCloud.iso'/>"
+    more = "<memballoon", f"{cloud}<target dev='vdq' bus='virtio'/></disk><memballoon"
+    assert (
+        "vdq"
+        not in found_of("disk-iothread", host, (*NO_THREAD, (" iothread='1'/>", "/>"), more)).text
+    )
 
 
 def test_a_guest_that_must_not_see_a_vm_gets_no_virtio(host: Path) -> None:

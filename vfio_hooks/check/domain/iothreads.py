@@ -94,6 +94,7 @@ def _without(guest: Guest) -> list[Disk]:
         and "iothread" not in one.driver
         and one.kind in _OF_QEMU
         and one.name not in many
+        and not one.only_boots
     ]
 
 
