@@ -98,7 +98,7 @@ def test_too_few_pages_are_told_and_given_back(vms: Direct) -> None:
     vms.manage(Domain("vast", memory=4096, hugepages=SMALL, nodes="1"), options)
     told = vms.start("huge")
     assert "node 1: only " in told
-    assert f" of {pages} pages of 2 MiB could be made within 0 s (" in told
+    assert f" of {pages} hugepages of 2 MiB could be made within 0 s (" in told
     assert "are free" in told
     # The CPU model of Debian 12's guest has no pages of 1 GiB.
     has_large = vms.guest.run("ls /sys/kernel/mm/hugepages").stdout.count("hugepages-") == 2
