@@ -134,6 +134,7 @@ FOUND = [
     case("governor-slow", policy("acpi-cpufreq", "powersave")),
     case("governor-rivals", service("power-profiles-daemon"), win11(), "governor"),
     case("governor-rivals", service("tuned"), win11(), "governor service.unit=cups"),
+    case("governor-rivals", service("tuned"), win11(), "governor.power_profile=performance"),
     case("governor-rivals", service("auto-cpufreq", V1_SYSTEM), win11(), "governor"),
     case("governor-rivals", service("snap.auto-cpufreq.service"), win11(), "governor"),
     case("governor-rivals", service("gamemoded", USER), win11(), "governor"),
@@ -240,6 +241,12 @@ SILENT = [
     case("governor-rivals", service("irqbalance"), win11(), "governor"),
     case("governor-rivals", {"run/tlp/": ""}, win11(), "governor"),
     case("governor-rivals", service("tuned"), win11(), "governor service.unit=tuned"),
+    case(
+        "governor-rivals",
+        {**service("tuned"), **service("tuned-ppd")},
+        win11(),
+        "governor.power_profile=performance",
+    ),
     case("clock-not-tsc", {f"{CLOCK}/current_clocksource": "tsc", "proc/cpuinfo": AMD}),
     case("clock-not-tsc", {f"{CLOCK}/current_clocksource": "kvm-clock", "proc/cpuinfo": AMD}),
     case("mitigations-off", {"proc/cmdline": "mitigations=off mitigations=auto"}),
@@ -343,7 +350,10 @@ def test_what_takes_a_card_off_nvidia_depends_on_the_others(
         # Then the desktop starts tuned again.
         (
             {**service("tuned"), **service("tuned-ppd")},
-            ["choose the power profile before the VM starts, and keep it until the VM stops"],
+            [
+                'in [governor] of vm.toml: power_profile = "performance", which is held while the '
+                "VM runs"
+            ],
         ),
         (
             {**service("tuned"), **service("snap.auto-cpufreq.service")},

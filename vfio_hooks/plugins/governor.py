@@ -58,6 +58,12 @@ class Options:
     limit. What this host's states take is in /sys/devices/system/cpu/cpu0/cpuidle/state*/latency;
     without cpuidle there are no such states, and the limit has no effect. The kernel's own file,
     power/pm_qos_resume_latency_us of each CPU, shows this 0 as "n/a"; a 0 there means no limit."""
+    power_profile: Literal["performance", "power-saver"] | None = None
+    """A profile that power-profiles-daemon or tuned-ppd holds while the VM runs, so that neither of
+    them changes the CPUs meanwhile. It is for the whole host; what the other keys say is set on top
+    of it. `powerprofilesctl list-holds` shows it. A small service (vfio-hooks-profile-UUID) asks
+    for it; when that ends, however it ends, the daemon goes back to the profile from before. If
+    somebody chooses another profile in the meantime, that one holds, and the log says so."""
 
     def __post_init__(self) -> None:
         if not self.governor.isidentifier():
@@ -77,6 +83,9 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     chosen = _chosen(domain, options, host)
     for policy in chosen:
         _check_governor(policy, options.governor, host)
+    if options.power_profile is not None:
+        # First, as the daemon sets what the following steps set; and so it is let go last.
+        yield _held_profile(domain, options.power_profile, host)
     if any(options.governor not in policy.governors for policy in chosen):
         yield Step("governor", Module(f"cpufreq_{options.governor}"), Once(LOADED))
     if options.boost is not None:
@@ -128,6 +137,27 @@ def _check_governor(policy: Policy, governor: str, host: Host) -> None:
 def _has_modules(host: Host) -> bool:
     release = host.maybe("/proc/sys/kernel/osrelease")
     return host.exists(f"/lib/modules/{release}/modules.dep")
+
+
+def _held_profile(domain: Domain, profile: str, host: Host) -> Step:
+    from vfio_hooks import services
+    from vfio_hooks.host.power_profiles import NOT_HELD, check
+    from vfio_hooks.knobs.transient import Transient
+
+    check(host, profile)
+    knob = Transient(
+        f"vfio-hooks-profile-{domain.uuid}.service",
+        services.argv("vfio_hooks.services.profile", services.pidfile(domain.name), profile),
+        (
+            f"Description=Power profile of VM {domain.name}",
+            # The profile is set when the service is ready.
+            "Type=notify",
+            "Restart=on-failure",
+            f"RestartPreventExitStatus={NOT_HELD}",
+        ),
+        title=f"holds the power profile {profile}",
+    )
+    return Step("governor", knob, Override(knob.value))
 
 
 def _boost(on: bool, host: Host) -> Step:

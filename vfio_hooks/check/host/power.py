@@ -10,7 +10,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.record import record
 
-_KEEP = "choose the power profile before the VM starts, and keep it until the VM stops"
+_HOLD = 'in [governor] of vm.toml: power_profile = "performance", which is held while the VM runs'
 _STOP = 'in vm.toml: [[service]] with unit = "{}"'
 
 
@@ -32,9 +32,9 @@ RIVALS = (
         "power-profiles-daemon",
         ("power-profiles-daemon.service",),
         "whenever the power profile changes",
-        _KEEP,
+        _HOLD,
     ),
-    Rival("tuned-ppd", ("tuned-ppd.service",), "whenever the power profile changes", _KEEP),
+    Rival("tuned-ppd", ("tuned-ppd.service",), "whenever the power profile changes", _HOLD),
     Rival("tuned", ("tuned.service",), "whenever its profile changes or it restarts", _STOP),
     Rival(
         "auto-cpufreq",
@@ -74,11 +74,12 @@ def rivals(patient: Patient) -> Iterator[Seen]:
     if "governor" not in patient.tables:
         return
     found = dict(_running(patient.host))
+    is_held = getattr(patient.tables["governor"], "power_profile", None) is not None
     if "tuned-ppd.service" in found:
         # It is how the desktop speaks to tuned, and would start it again.
         found.pop("tuned.service", None)
     for unit, rival in found.items():
-        if unit not in patient.stopped:
+        if unit not in patient.stopped and not (is_held and rival.helps == _HOLD):
             yield Seen(
                 f"{rival.name} is in use, and sets the frequencies of all CPUs {rival.when}",
                 rival.helps.format(unit),
