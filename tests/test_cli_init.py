@@ -160,6 +160,7 @@ def test_cgroups_of_the_first_version_are_cpusets_too(command: Command) -> None:
     assert "[cpus] its vCPUs are pinned to CPUs 4-7, which host programs leave to it" in result.err
 
 
+MDEV = "9f1a0d5e-6a0c-4a3a-8c2a-f3f1b1c70d71"
 SHMEM = "<devices><shmem name='looking-glass'><size unit='M'>64</size></shmem></devices>"
 
 
@@ -180,6 +181,29 @@ def test_vfs_that_are_not_there_yet_are_made(laptop: Command) -> None:
         (folder / f"sriov_{name}").write_text(f"{text}\n")
     result = laptop.here("init", "--xml", "-", stdin=domain_xml(functions=("0000:05:02.0",)))
     assert "+ [[sriov]] it makes 0000:05:02.0, which do not exist yet" in result.err
+
+
+@pytest.mark.parametrize(
+    ("types", "told"),
+    [
+        (["V5_4"], f"+ [[mdev]] it makes {MDEV}, which do not exist yet"),
+        # A person has to choose.
+        (["V5_4", "V5_8"], "several types to choose from: V5_4 (), V5_8 ()"),
+    ],
+)
+def test_mediated_devices_that_are_not_there_yet_are_made(
+    laptop: Command, types: list[str], told: str
+) -> None:
+    for name in types:
+        folder = laptop.host / f"sys/class/mdev_bus/0000:00:02.0/mdev_supported_types/{name}"
+        folder.mkdir(parents=True)
+        (folder / "available_instances").write_text("1\n")
+    source = f"<source><address uuid='{MDEV}'/></source>"
+    hostdev = f"<hostdev mode='subsystem' type='mdev' model='vfio-pci'>{source}</hostdev>"
+    xml = domain_xml(functions=()).replace("  </devices>", f"{hostdev}</devices>")
+    result = laptop.here("init", "--xml", "-", stdin=xml)
+    assert ("mdev" in tables(laptop)) == (len(types) == 1)
+    assert told in " ".join(result.err.split())
 
 
 def test_a_table_whose_plan_fails_is_a_comment_with_the_reason(laptop: Command) -> None:

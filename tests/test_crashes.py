@@ -37,6 +37,7 @@ from vfio_hooks.knobs.host_tasks import HostTasks
 from vfio_hooks.knobs.irq import IrqAffinity, IrqDefault
 from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.knobs.lent_power import LentPower
+from vfio_hooks.knobs.mediated import Mediated
 from vfio_hooks.knobs.module import Module
 from vfio_hooks.knobs.not_in_use import Freed
 from vfio_hooks.knobs.pages import Pages
@@ -83,6 +84,7 @@ MACHINES = f"{ROOT}/machine.slice"
 VCPU = f"{MACHINES}/machine-qemu.scope/libvirt/vcpu0"
 BALANCER = IrqBalance(irqbalance.SOCKET)
 HELPER = Transient("vfio-hooks-vm-radio.service", ("/bin/radio", "on"), ("User=me",), ("A=b",))
+VGPU = "i915-GVTg_V5_4"
 SCREEN = DisplayLayout("xrandr", getpass.getuser(), ":0", ("DISPLAY=:0",))
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
@@ -191,6 +193,9 @@ PLANS = {
     "once, a trigger": [step(Trigger("/proc/sys/vm/drop_caches"), Once("3"))],
     "once": [step(Module("kvmfr"), Once("loaded"))],
     "the firmware's picture": [step(BootPicture("0000:06:00.0"), Once("none"))],
+    "a vGPU": [
+        step(Mediated("9f1a0d5e-6a0c-4a3a-8c2a-f3f1b1c70d71", "0000:00:02.0"), Exclusive(VGPU)),
+    ],
     "a helper program": [step(HELPER, Override(HELPER.value))],
     "a whole evening": [
         step(PciDriver("0000:04:00.0"), Exclusive(BOUND)),

@@ -16,7 +16,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host.power_profiles import NAMES, NOT_HELD, chosen
-from vfio_hooks.knobs import Transient
+from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.plugins.governor import Options, plan
 from vfio_hooks.services import profile
 from vfio_hooks.services.bus import BUS, UNKNOWN, Bus, Refused, Signal

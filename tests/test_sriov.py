@@ -163,14 +163,14 @@ def test_an_ordinary_network_is_no_pool() -> None:
     kernel = host(2)
     kernel.files[POOL] = "<network><forward mode='nat'/></network>"
     assert not list(notes(vm(networks=("pool",)), Options(vlan=69), kernel))
-    with pytest.raises(HookError, match="is given no virtual function of a network card; choose"):
+    with pytest.raises(HookError, match="is given no virtual function of a card; choose"):
         planned(kernel, vm(networks=("pool",)), vlan=69)
 
 
 @pytest.mark.parametrize(
     ("domain", "options", "words"),
     [
-        (vm(), {"pf": "eth7"}, "eth7 is not a network card with virtual functions"),
+        (vm(), {"pf": "eth7"}, "eth7 is not a card with virtual functions"),
         (vm(), {"pf": NIC}, f"no virtual function of {NIC}; choose one"),
         (vm(0, 1), {"mac": "52:54:00:00:00:01"}, "mac is set for 2 virtual functions: VF 0 of"),
         (vm(), {"pf": NIC, "vf": 7}, "can have 7 virtual functions, not 8"),

@@ -17,6 +17,7 @@ from tests.fakes import (
     hotplug,
     hugepages,
     irqbalance,
+    mdev,
     sriov,
     systemd,
     tasks,
@@ -131,6 +132,10 @@ class Kernel(Bus, Memory, WritableHost):
             display.bind(self, name, text)
         elif name == "/sys/bus/pci/drivers_probe":
             self.probe(text)
+        elif name.startswith(mdev.PARENTS) and name in self.files:
+            mdev.make(self, name, text)
+        elif name.startswith(mdev.DEVICES) and name in self.files:
+            mdev.remove(self, name)
         elif name.endswith("/remove") and name in self.files:
             self.remove_function(name.split("/")[-2])
         elif name.endswith("_resize"):
@@ -280,6 +285,7 @@ def a_host() -> Kernel:
     hugepages.add_pool(kernel, "/sys/devices/system/node/node0/hugepages/hugepages-2048kB", 3)
     watchdog.add(kernel)
     sriov.add_card(kernel)
+    mdev.add_type(kernel, "0000:00:02.0", "i915-GVTg_V5_4")
     usb.boot(kernel)
     kernel.shared["/dev/shm/scream"] = Shared(Access(1000, 1000, 0o644), 4096)
     cpufreq.add_policy(kernel, 1, "2 3", "intel_pstate", "powersave")

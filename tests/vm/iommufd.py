@@ -6,17 +6,13 @@ of the vfio modules in a guest that runs; its image stays as it is.
 
 from __future__ import annotations
 
-import shutil
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.vm import build, cache, tools
+from tests.vm import modules
 from tests.vm.guest import Guest
-from tests.vm.image import Image
-from tests.vm.process import progress, run_logged
-from tests.vm.release import TESTING, Release
+from tests.vm.release import TESTING
 
 MODULES = ("iommufd_driver", "iommufd", "vfio", "vfio_iommu_type1", "vfio-pci-core", "vfio-pci")
 """In the order in which they are loaded."""
@@ -57,58 +53,17 @@ UNLOAD = f"rmmod {' '.join(reversed(MODULES))} && rm -r {FOLDER}"
 
 def provide() -> Path:
     """The folder of the modules for the kernel of the image, built now when it is not there."""
-    image = build.image(TESTING)
-    kernel = _version(image)
-    entry = cache.root() / f"iommufd-{cache.key([kernel, BUILD])}"
-    if not entry.exists():
-        with cache.locked("iommufd"):
-            if not entry.exists():
-                _build(kernel, entry)
-    return entry
+    return modules.provide("iommufd", TESTING, BUILD)
 
 
 @contextmanager
-def loaded(guest: Guest, modules: Path) -> Iterator[None]:
+def loaded(guest: Guest, built: Path) -> Iterator[None]:
     """In the place of the kernel's own modules, until the block ends."""
     guest.run(f"mkdir {FOLDER}")
     for name in MODULES:
-        guest.put_bytes(f"{FOLDER}/{name}.ko", (modules / f"{name}.ko").read_bytes())
+        guest.put_bytes(f"{FOLDER}/{name}.ko", (built / f"{name}.ko").read_bytes())
     guest.run(LOAD)
     try:
         yield
     finally:
         guest.run(UNLOAD)
-
-
-def _version(image: Image) -> str:
-    """As in "7.2.12+deb14-amd64". Documentation/arch/x86/boot.rst, kernel_version"""
-    data = image.kernel.read_bytes()[: 1 << 16]
-    (offset,) = struct.unpack_from("<H", data, 0x20E)
-    return data[offset + 0x200 :].split(b" ", 1)[0].decode()
-
-
-def _build(kernel: str, entry: Path) -> None:
-    tools.ensure("mmdebstrap", "unshare", "setpriv")
-    log = cache.root() / "iommufd.log"
-    log.unlink(missing_ok=True)
-    source = ".".join(kernel.split(".")[:2])
-    packages = [f"linux-headers-{kernel}", f"linux-source-{source}", "make", "xz-utils"]
-    with (
-        progress(f"{TESTING}: building iommufd for its kernel", 240),
-        cache.new_entry("iommufd", entry) as work,
-    ):
-        (work / "build.sh").write_text(BUILD, encoding="utf-8")
-        words = [tools.program("mmdebstrap"), "--mode=root", "--variant=essential"]
-        words += ["--format=directory", f"--include={','.join(packages)}"]
-        words += [f"--aptopt={option}" for option in Release(TESTING).apt_options]
-        words += [f'--customize-hook=chroot "$1" bash -s {kernel} < {work / "build.sh"}']
-        run_logged(
-            [*words, TESTING, str(work / "root")],
-            f"build iommufd for Linux {kernel} (if the mirror has a newer one by now, remove the "
-            "cached image and build again)",
-            timeout=1800,
-            log=log,
-        )
-        for path in sorted((work / "root/built").iterdir()):
-            shutil.move(path, work)
-        shutil.rmtree(work / "root")

@@ -23,7 +23,7 @@ line is "what: old → new", with the way in which it will be undone. The old va
 ones, except that changes which this VM still has in place count as undone, as its start would undo
 them first.
 
---use takes tables that may be empty: inhibit, display, session, sriov, gpu, usb, pci, shm,
+--use takes tables that may be empty: inhibit, display, session, sriov, gpu, mdev, usb, pci, shm,
 hugepages, memory, cpus, irqs, governor, verify. The vm.toml is then not used.
 
 examples:

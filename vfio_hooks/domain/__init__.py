@@ -84,6 +84,8 @@ class Domain:
     """None without <hugepages>."""
     pci: tuple[PciFunction, ...] = ()
     usb: tuple[UsbDevice, ...] = ()
+    mdevs: tuple[str, ...] = ()
+    """The UUIDs of its mediated devices."""
     shared: tuple[SharedMemory, ...] = ()
     networks: tuple[str, ...] = ()
     """The libvirt networks of its interfaces; a pool's interface has its function at start."""
@@ -268,6 +270,10 @@ _PARTS: dict[str, Callable[[Element], Any]] = {
     "hugepages": _hugepages,
     "pci": lambda root: tuple(function for _, function in pci_functions(root)),
     "usb": lambda root: tuple(usb_devices(root)),
+    "mdevs": lambda root: tuple(
+        address.get("uuid", "").lower()
+        for address in root.iterfind("devices/hostdev[@type='mdev']/source/address")
+    ),
     "shared": lambda root: tuple(shared_memories(root)),
     "networks": lambda root: tuple(
         source.get("network", "")

@@ -56,6 +56,7 @@ KINDS = {
     "announced": "announced.Announced",
     "lent-power": "lent_power.LentPower",
     "boot-picture": "boot_picture.BootPicture",
+    "mdev": "mediated.Mediated",
 }
 """The module and the class of each kind that a journal may name."""
 

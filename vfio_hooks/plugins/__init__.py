@@ -20,6 +20,7 @@ BUILT_IN = (
     "session",
     "sriov",
     "gpu",
+    "mdev",
     "usb",
     "pci",
     "shm",

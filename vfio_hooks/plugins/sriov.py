@@ -1,4 +1,4 @@
-"""Virtual functions (VFs) of an SR-IOV network card: made, and set up, while the VM runs.
+"""Virtual functions (VFs) of network and graphics cards: made, and set up, while the VM runs.
 
 There may be several tables, one for each VF or each card:
 
@@ -18,6 +18,16 @@ Each setting of a VF gets its former value back after the VM. libvirt itself set
 <interface> (its MAC address, and no VLAN if it names none), and chooses a pool's VF only when the
 VM starts. So these VFs are set up after libvirt has done its part, at libvirt's event "start", and
 restored before it, at "stopped".
+
+Graphics cards with SR-IOV are named by their PCI address, and their VFs have no network settings:
+
+    [[sriov]]
+    pf = "0000:00:02.0"
+    numvfs = 2
+
+The domain has such a VF as a <hostdev>. NVIDIA's driver for hosts makes its VFs only by its own
+`sriov-manage -e`. Which vGPU one of these is can be set by [[write]], in the VF's file
+nvidia/current_vgpu_type.
 
 With AppArmor, libvirt's profile does not let QEMU use a pool's VF. A line "/dev/vfio/[0-9]* rw," in
 /etc/apparmor.d/local/abstractions/libvirt-qemu allows it.
@@ -48,7 +58,7 @@ MULTIPLE = True
 @record
 class Options:
     pf: str | None = None
-    """The network card, by its network interface or its PCI address ("0000:07:00.1")."""
+    """The card, by its network interface or its PCI address ("0000:07:00.1")."""
     vf: int | None = None
     """The number of a VF of this card, counted from 0. It needs `pf`."""
     numvfs: int | None = None
@@ -108,7 +118,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         plain = [Vf(pf, options.vf)]
     is_pools = any(is_vf_pool(host, name) for name in domain.networks)
     if not (lent or plain or is_pools or (pf and options.numvfs is not None)):
-        of = f"of {options.pf}" if options.pf else "of a network card"
+        of = f"of {options.pf}" if options.pf else "of a card"
         raise HookError(
             f"domain {domain.name} is given no virtual function {of}",
             "choose one with pf and vf in [[sriov]]",
@@ -133,8 +143,8 @@ def _pf(host: Host, name: str | None) -> str | None:
     found = host_sriov.find_pf(host, name)
     if found is None:
         raise HookError(
-            f"{name} is not a network card with virtual functions on this host",
-            "ls -d /sys/class/net/*/device/sriov_numvfs lists such cards; some need SR-IOV to be "
+            f"{name} is not a card with virtual functions on this host",
+            "ls -d /sys/bus/pci/devices/*/sriov_numvfs lists such cards; some need SR-IOV to be "
             "switched on in the firmware",
         )
     return found

@@ -100,6 +100,12 @@ def usb() -> Iterator[tuple[str, str]]:
         yield f"usb {controller} {link.name.partition('-')[2]}", _link(link / "driver")
 
 
+def mediated() -> Iterator[tuple[str, str]]:
+    """The type of each mediated device."""
+    for device in sorted(Path("/sys/bus/mdev/devices").glob("*")):
+        yield f"mdev {device.name}", _link(device / "mdev_type")
+
+
 def shared() -> Iterator[tuple[str, str]]:
     """Owner and permissions of the files that programs share memory through."""
     for path in sorted(Path("/dev/shm").iterdir()):
@@ -244,6 +250,7 @@ def collect() -> State:
         pci,
         links,
         usb,
+        mediated,
         shared,
         cgroups,
         tasks,

@@ -5,7 +5,7 @@ from textwrap import wrap
 
 from vfio_hooks.config.starter.cards import cards
 from vfio_hooks.config.starter.choice import Choice
-from vfio_hooks.config.starter.devices import pci, shared, virtual
+from vfio_hooks.config.starter.devices import mediated, pci, shared, virtual
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, cgroup, cpufreq
 from vfio_hooks.host.cpu import CPUS
@@ -24,6 +24,7 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
         yield Choice("[inhibit]", why)
     yield from cards(domain, host)
     yield from virtual(domain, host)
+    yield from mediated(domain, host)
     yield from pci(domain, host)
     yield from shared(domain, host)
     if domain.hugepages is not None:

@@ -6,6 +6,7 @@ from vfio_hooks.config.starter.choice import Choice
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host
 from vfio_hooks.host.identity import identity
+from vfio_hooks.host.mdev import type_of
 from vfio_hooks.host.pci import DEVICES, card, function, group_members
 from vfio_hooks.host.pci_traits import traits
 from vfio_hooks.host.sriov import pf_of, vf_at
@@ -24,6 +25,12 @@ def virtual(domain: Domain, host: Host) -> Iterator[Choice]:
             f"for virtual functions ({addresses}): a table makes them and sets their VLAN and more"
         )
         yield Choice("[[sriov]]", why, chosen=False)
+
+
+def mediated(domain: Domain, host: Host) -> Iterator[Choice]:
+    """The mediated devices that are not there yet are made."""
+    if absent := [uuid for uuid in domain.mdevs if type_of(host, uuid) is None]:
+        yield Choice("[[mdev]]", f"it makes {', '.join(absent)}, which do not exist yet")
 
 
 def pci(domain: Domain, host: Host) -> Iterator[Choice]:

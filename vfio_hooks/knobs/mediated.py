@@ -1,0 +1,49 @@
+"""A mediated device: a vGPU, made for a VM and removed again."""
+
+from __future__ import annotations
+
+import errno
+
+from vfio_hooks.host import Host, WritableHost, mdev
+from vfio_hooks.knobs.aside import write_aside
+from vfio_hooks.knobs.base import Knob
+from vfio_hooks.record import record
+
+ABSENT = "not there"
+_FASTER = (errno.ENOENT, errno.ENODEV, errno.EAGAIN)
+"""Somebody else has removed it, or is doing so."""
+
+
+@record
+class Mediated(Knob):
+    """The mediated device with a UUID; the value is its type while it exists. `parent` is the
+    device that it is made of, as in /sys/class/mdev_bus: "0000:00:02.0".
+
+    The kernel removes none that a guest has: the write waits in it until the guest has ended.
+    """
+
+    uuid: str
+    parent: str
+    seconds: float = 30
+    kind = "mdev"
+
+    @property
+    def key(self) -> str:
+        return f"{mdev.DEVICES}/{self.uuid}"
+
+    @property
+    def lag(self) -> float:
+        # A device is in sysfs before its type is.
+        return self.seconds
+
+    def read(self, host: Host) -> str:
+        return mdev.type_of(host, self.uuid) or ABSENT
+
+    def _write(self, host: WritableHost, value: str) -> None:
+        if value == ABSENT:
+            action, path, text = "remove the mediated device", f"{self.key}/remove", "1"
+        else:
+            action = f"make a mediated device {value} of {self.parent}"
+            path, text = f"{mdev.types_folder(self.parent)}/{value}/create", self.uuid
+        tolerated = _FASTER if value == ABSENT else ()
+        write_aside(host, self.uuid, path, text, self.seconds, action, tolerated)
