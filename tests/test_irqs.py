@@ -289,7 +289,7 @@ def test_a_service_follows_the_vms_vectors() -> None:
     (step,) = planned(kernel, vm, "started")
     assert step.share == Run() and step.until == "stopped" and not step.required
     assert isinstance(step.knob, Command)
-    assert step.knob.do[-4:] == (vm.uuid, "/run/libvirt/qemu/vm.pid", "4-5", GPU)
+    assert step.knob.do[-3:] == (vm.uuid, "/run/libvirt/qemu/vm.pid", "4-5")
     assert step.knob.undo[-1] == f"vfio-hooks-vectors-{vm.uuid}.servic[e]"
     assert not planned(kernel, vm, "started", vectors=False)
     assert not planned(kernel, vm, "start")
@@ -318,17 +318,41 @@ def test_vectors_are_followed_until_the_vm_ends() -> None:
     kept: list[int] = []
     kernel.files[f"/sys/bus/pci/devices/{GPU_AUDIO}/irq"] = "25\n"
     kernel.files["/sys/kernel/irq/25/actions"] = f"vfio-intx({GPU_AUDIO})\n"
-    vectors.follow(kernel, [GPU, GPU_AUDIO], "4-5", ended, told.append, kept.append)
+    both = [GPU, GPU_AUDIO]
+    vectors.follow(kernel, lambda: both, lambda: "4-5", ended, told.append, kept.append)
     assert kept == [25]
     assert told == [irqbalance.SOCKET, "/run/irqbalance/irqbalance99.sock"]
     assert rounds == [{}, {24: "4-5", 26: "0-7"}, {24: "4-5", 26: "0-7"}]
+
+
+def test_functions_and_vcpus_that_come_and_go() -> None:
+    kernel = host()
+    for number, address in ((24, GPU), (25, GPU_AUDIO)):
+        kernel.files[f"/sys/bus/pci/devices/{address}/msi_irqs/{number}"] = "msix\n"
+    looks = [([GPU], "4"), ([GPU, GPU_AUDIO], "4-5"), ([GPU_AUDIO], "4-5")]
+    rounds: list[list[str]] = []
+
+    def ended(seconds: float) -> bool:
+        rounds.append([IrqAffinity(number).read(kernel) for number in (24, 25)])
+        # A function that the VM has no more is the host's, with its vectors.
+        kernel.files["/proc/irq/24/smp_affinity_list"] = "0-3\n"
+        return len(rounds) == len(looks)
+
+    def plugged() -> list[str]:
+        return looks[len(rounds)][0]
+
+    def where() -> str:
+        return looks[len(rounds)][1]
+
+    vectors.follow(kernel, plugged, where, ended, lambda _: None, lambda _: None)
+    assert rounds == [["4", "6"], ["4-5", "4-5"], ["0-3", "4-5"]]
 
 
 def test_the_service_ends_with_the_process(tmp_path: Path) -> None:
     program = subprocess.Popen(["sleep", "60"])
     pidfile = tmp_path / "vm.pid"
     pidfile.write_text(f"{program.pid}\n")
-    argv = [domain("0").uuid, str(pidfile), "0", GPU]
+    argv = [domain("0").uuid, str(pidfile), "0"]
     command = [sys.executable, "-BPS", "-m", "vfio_hooks.services.vectors", *argv]
     service = subprocess.Popen(command, env={"PYTHONPATH": str(Path(__file__).parents[1])})
     try:

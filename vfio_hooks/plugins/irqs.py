@@ -14,8 +14,9 @@ another CPU. The kernel parameter isolcpus=managed_irq,CPUS, with the VM's CPUs,
 
 If irqbalance runs, it is told to keep off the VM's CPUs as well, and what it had been told before
 is restored. The interrupts of the VM's own PCI devices appear when the guest's driver starts; while
-the VM runs, a small service (vfio-hooks-vectors-UUID) moves them to the VM's CPUs. It also tells an
-irqbalance that is restarted, as when its package is upgraded.
+the VM runs, a small service (vfio-hooks-vectors-UUID) moves them to the VM's CPUs, also those of
+devices that are plugged in later. It keeps the host off the CPUs of vCPUs that are plugged in
+later, and tells an irqbalance that is restarted, as when its package is upgraded.
 """
 
 from collections.abc import Iterator
@@ -48,14 +49,15 @@ class Options:
     """With false, irqbalance is left alone. If it runs, it then moves interrupts to the VM's CPUs
     again."""
     vectors: bool = True
-    """With false, the interrupts of the VM's own devices are left alone."""
+    """With false, there is no such service: the interrupts of the VM's own devices are left
+    alone."""
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
     if event.op == "prepare":
         cpus = own_cpus(domain, options.also, host)
         yield from _others(cpus, options, host)
-    elif event.op == "started" and options.vectors and domain.pci and domain.pinned:
+    elif event.op == "started" and options.vectors and domain.pinned:
         yield _own(domain, kept(domain, online(host)) or domain.pinned)
 
 
@@ -102,12 +104,10 @@ class _Away:
 
 def _own(domain: Domain, cpus: CpuSet) -> Step:
     where = format_list(cpus)
-    addresses = (function.address for function in domain.pci)
-    words = (domain.uuid, pidfile(domain.name), where, *addresses)
     knob = service(
         f"vfio-hooks-vectors-{domain.uuid}",
         f"Interrupts of VM {domain.name}",
-        argv("vfio_hooks.services.vectors", *words),
+        argv("vfio_hooks.services.vectors", domain.uuid, pidfile(domain.name), where),
         f"takes the interrupts of the VM's own devices to CPUs {where}",
     )
     return Step("irqs", knob, Run(), until="stopped", required=False)

@@ -1,15 +1,16 @@
 """Keeps interrupts where they belong for as long as a VM runs.
 
 A guest's driver asks for its interrupt vectors when it starts, and for new ones at every reset, so
-they come long after libvirt's last hook; and an irqbalance that is started anew, as when its
-package is upgraded, knows nothing of the VM. This is a program of its own, which systemd runs
-beside the VM (unit vfio-hooks-vectors-UUID): it looks every second, and ends with QEMU's process.
+they come long after libvirt's last hook. So do functions and vCPUs that are plugged in meanwhile;
+and an irqbalance that is started anew, as when its package is upgraded, knows nothing of the VM.
+This is a program of its own, which systemd runs beside the VM (unit vfio-hooks-vectors-UUID): it
+looks every second, and ends with QEMU's process.
 """
 
 import argparse
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,13 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.host import WritableHost, irq
 from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.host.running import functions
 from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.record import replace
 from vfio_hooks.services import open_process
+from vfio_hooks.services.vcpus import Vcpus
 from vfio_hooks.sharing import Only
 from vfio_hooks.steps import Step
 
@@ -37,16 +40,21 @@ Tell = Callable[[str], None]
 """Takes the control socket of an irqbalance that was not there at the last look."""
 Keep = Callable[[int], None]
 """Takes a line of the VM's devices, which will be there when the VM has ended."""
+Plugged = Callable[[], Collection[str]]
+"""The addresses of the PCI functions that the VM has now."""
+Where = Callable[[], str]
+"""A list of the VM's CPUs, once the host is off them."""
 
 
 def follow(
-    host: WritableHost, addresses: Sequence[str], cpus: str, ended: Ended, tell: Tell, keep: Keep
+    host: WritableHost, plugged: Plugged, where: Where, ended: Ended, tell: Tell, keep: Keep
 ) -> None:
-    """Until the VM has ended: move every vector of these functions to the CPUs."""
+    """Until the VM has ended: move every vector of its functions to its CPUs."""
     told: set[int] = set()
     kept: set[int] = set()
     balancer = None
     while True:
+        addresses, cpus = plugged(), where()
         for line in sorted(irq.lines(host, addresses) - kept):
             kept.add(line)
             keep(line)
@@ -107,12 +115,11 @@ def _perform(engine: Engine, uuid: str, vm: str, planner: Planner) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """vectors UUID PIDFILE CPUS ADDRESS..."""
+    """vectors UUID PIDFILE CPUS"""
     parser = argparse.ArgumentParser(prog="vectors", description=__doc__)
     parser.add_argument("uuid", help="the VM's")
     parser.add_argument("pidfile", help="where libvirt keeps the number of QEMU's process")
     parser.add_argument("cpus", type=parse_list, help="a CPU list")
-    parser.add_argument("address", nargs="+", help="a PCI function, as in 0000:04:00.0")
     arguments = parser.parse_args(argv)
     process = open_process(arguments.pidfile)
     if process is None:
@@ -124,11 +131,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     host, vm = WritableHost(), Path(arguments.pidfile).stem
     engine = Engine(host, StateFolder(), SystemdJournal(event="started", event_of=vm))
     tell = partial(keep_off, engine, arguments.uuid, vm)
-    where = format_list(arguments.cpus)
-    keep = partial(keep_line, engine, arguments.uuid, vm, where)
     # An Interrupted is the end that systemd asked for.
-    with suppress(Interrupted):
-        follow(host, arguments.address, where, ended, tell, keep)
+    with suppress(Interrupted, FileNotFoundError):
+        pid = int(host.read(arguments.pidfile))
+        vcpus = Vcpus(engine, arguments.uuid, vm, pid, arguments.cpus)
+
+        def where() -> str:
+            vcpus.look()
+            return format_list(vcpus.known)
+
+        def keep(line: int) -> None:
+            keep_line(engine, arguments.uuid, vm, format_list(vcpus.known), line)
+
+        follow(host, partial(functions, host, pid), where, ended, tell, keep)
     return 0
 
 

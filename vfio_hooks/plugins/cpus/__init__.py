@@ -5,6 +5,10 @@ none, or leaves the host no CPU, there is an error that says what to change. The
 emulator and the I/O threads stay shared with the host, where these threads do the host's part of
 the work.
 
+If vCPUs can be plugged in while the VM runs (<vcpu current=>), a small service
+(vfio-hooks-vcpus-UUID) sees to it that the host leaves their CPUs as well, even if they are pinned
+only then (virsh vcpupin --live).
+
 On a host with systemd and cgroup v2, init.scope, system.slice, user.slice and every other unit
 beside machine.slice get AllowedCPUs without the VM's CPUs, until the next boot at most. When the VM
 stops, their previous setting is restored. Several VMs add up: a CPU goes back to the host when the
@@ -40,9 +44,9 @@ from vfio_hooks.knobs.group_cpus import GroupCpus
 from vfio_hooks.knobs.host_tasks import HostTasks
 from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.plugins.cpus import partition
-from vfio_hooks.plugins.pinning import SAID, Pin, own_cpus
+from vfio_hooks.plugins.pinning import SAID, Pin, kept, own_cpus
 from vfio_hooks.record import record
-from vfio_hooks.sharing import Override, Subtract
+from vfio_hooks.sharing import Override, Run, Subtract
 from vfio_hooks.steps import Step
 
 WORKQUEUES = "/sys/devices/virtual/workqueue"
@@ -63,8 +67,11 @@ class Options:
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
-    if event.op == "started" and options.partition:
-        yield from partition.steps(options.partition, domain, host)
+    if event.op == "started":
+        if options.partition:
+            yield from partition.steps(options.partition, domain, host)
+        if domain.idle_vcpus and domain.pinned:
+            yield _plugged(domain, kept(domain, online(host)) or domain.pinned)
     if event.op != "prepare":
         return
     if options.partition:
@@ -77,6 +84,20 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         for knob in _threads(host, cpus):
             # A thread may end at any time, and one that stays is no reason not to start.
             yield _without(knob, cpus, host, required=False)
+
+
+def _plugged(domain: Domain, cpus: CpuSet) -> Step:
+    from vfio_hooks.services import argv, pidfile
+    from vfio_hooks.services.service import service
+
+    words = (domain.uuid, pidfile(domain.name), format_list(cpus))
+    knob = service(
+        f"vfio-hooks-vcpus-{domain.uuid}",
+        f"CPUs of vCPUs that VM {domain.name} gets later",
+        argv("vfio_hooks.services.vcpus", *words),
+        "keeps the host off the CPUs of vCPUs that are plugged in later",
+    )
+    return Step("cpus", knob, Run(), until="stopped", required=False)
 
 
 def _without(knob: Knob, cpus: CpuSet, host: Host, required: bool = True) -> Step:

@@ -1,0 +1,67 @@
+"""What a running QEMU has by now: for what is plugged in or pinned later, libvirt calls no hook."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from vfio_hooks.host.cgroup import ROOT, V1
+from vfio_hooks.host.cpulist import CpuSet, parse_list
+from vfio_hooks.host.pci import DEVICES, is_shown_to_vfio, is_vfios
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfio_hooks.host import Host
+
+_GROUP = re.compile(r"/dev/vfio/(\d+)")
+_DEVICE = re.compile(r"/dev/vfio/devices/(vfio\d+)")
+
+
+def functions(host: Host, pid: int) -> set[str]:
+    """The PCI functions that it has open: those of IOMMU groups, or single ones with iommufd."""
+    found: set[str] = set()
+    for path in _opened(host, pid):
+        if group := _GROUP.fullmatch(path):
+            found.update(host.names(f"/sys/kernel/iommu_groups/{group[1]}/devices"))
+        elif device := _DEVICE.fullmatch(path):
+            found.add(host.link(f"/sys/class/vfio-dev/{device[1]}/device") or "")
+    return {one for one in found if _is_vfios(host, one)}
+
+
+def vcpu_pins(host: Host, pid: int) -> dict[int, CpuSet]:
+    """The CPUs that libvirt keeps each of its vCPUs to, by their numbers, as the vCPUs' control
+    groups have them. One that is not pinned is left out, as are all where there are no groups."""
+    scope = _scope(host, pid)
+    names = (re.fullmatch(r"vcpu(\d+)", name) for name in host.names(scope) if scope)
+    pins = {
+        int(name[1]): parse_list(host.maybe(f"{scope}/{name[0]}/cpuset.cpus") or "")
+        for name in names
+        if name
+    }
+    return {number: cpus for number, cpus in sorted(pins.items()) if cpus}
+
+
+def _opened(host: Host, pid: int) -> Iterator[str]:
+    folder = f"/proc/{pid}/fd"
+    for name in host.names(folder):
+        try:
+            yield os.readlink(host.path(f"{folder}/{name}"))
+        except OSError:
+            continue  # It has been closed.
+
+
+def _is_vfios(host: Host, address: str) -> bool:
+    driver = host.link(f"{DEVICES}/{address}/driver")
+    return is_vfios(driver) or is_shown_to_vfio(host, address)
+
+
+def _scope(host: Host, pid: int) -> str:
+    """The folder in which libvirt has the groups of its threads; "" where there is none."""
+    for line in host.lines(f"/proc/{pid}/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        around, found, _ = path.partition("/libvirt/")
+        if found and (not controllers or "cpuset" in controllers.split(",")):
+            return f"{V1 if controllers else ROOT}{around}/libvirt"
+    return ""

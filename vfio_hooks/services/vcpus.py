@@ -1,0 +1,127 @@
+"""Keeps the host off the CPUs of vCPUs that are plugged in, or pinned anew, while a VM runs.
+
+libvirt calls no hook for that. This is a program of its own, which systemd runs beside the VM (unit
+vfio-hooks-vcpus-UUID): it looks every second, and ends with QEMU's process. What the VM has taken
+from the host is undone as a whole when the VM stops.
+"""
+
+import argparse
+import select
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from vfio_hooks.domain import Domain
+from vfio_hooks.engine import Engine, Given
+from vfio_hooks.engine.journal import State
+from vfio_hooks.engine.state import StateFolder
+from vfio_hooks.errors import HookError, Interrupted
+from vfio_hooks.host import Host, WritableHost, running
+from vfio_hooks.host.cpu import online
+from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.knobs.partition import Partition
+from vfio_hooks.log import SystemdJournal
+from vfio_hooks.record import replace
+from vfio_hooks.services import open_process
+from vfio_hooks.sharing import Only, Override, Subtract
+from vfio_hooks.steps import Step
+
+SECONDS = 1.0
+"""Between two looks."""
+
+
+class Vcpus:
+    """The CPUs of a VM whose QEMU is the process `pid`; `known` are those that it began with."""
+
+    def __init__(self, engine: Engine, uuid: str, vm: str, pid: int, known: CpuSet) -> None:
+        self._engine = engine
+        self._uuid = uuid
+        self._vm = vm
+        self._pid = pid
+        self._plugged = set(running.vcpu_pins(engine.host, pid))
+        self.known = known
+
+    def look(self) -> None:
+        """Take the CPUs from the host that the VM's vCPUs have by now."""
+        pins = running.vcpu_pins(self._engine.host, self._pid)
+        every = online(self._engine.host)
+        # A pin to every CPU is none.
+        pins = {number: cpus for number, cpus in pins.items() if not cpus >= every}
+        cpus = self.known.union(*pins.values())
+        if cpus == self.known and pins.keys() <= self._plugged:
+            return
+        self.known = cpus
+        self._plugged.update(pins)
+        domain = Domain(self._vm, self._uuid, vcpu_pins=pins)
+
+        def planner(given: Given) -> list[Step]:
+            journal = given.ledger.journals.get(self._uuid)
+            claims = journal.live() if journal else []
+            held = [claim.step for claim in claims if claim.state is State.HELD]
+            return [*wider(held, cpus), *partitions(held, domain, given.host)]
+
+        try:
+            self._engine.perform("started", self._uuid, self._vm, planner)
+        except Interrupted:
+            raise
+        except HookError as error:
+            print(error, flush=True)
+
+
+def wider(held: Sequence[Step], cpus: CpuSet) -> Iterator[Step]:
+    """What the VM has of the host already, for these CPUs as well."""
+    for step in {step.key: step for step in held}.values():
+        if not isinstance(step.share, Subtract | Only):
+            continue
+        now = parse_list(step.share.cpus)
+        if not cpus <= now:
+            share = replace(step.share, cpus=format_list(now | cpus))
+            yield replace(step, share=share, required=False)
+
+
+def partitions(held: Sequence[Step], domain: Domain, host: Host) -> Iterator[Step]:
+    """The partitions of vCPUs that have none yet, where the VM's others have some."""
+    kinds = [step.share for step in held if isinstance(step.knob, Partition)]
+    if not kinds or not isinstance(kinds[0], Override):
+        return
+    from vfio_hooks.plugins.cpus.partition import steps
+
+    there = {(step.key, step.share) for step in held}
+    for step in steps(kinds[0].value, domain, host):
+        if (step.key, step.share) not in there:
+            yield replace(step, required=False)
+
+
+def follow(look: Callable[[], None], ended: Callable[[float], bool]) -> None:
+    """Until the VM has ended."""
+    while not ended(SECONDS):
+        look()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """vcpus UUID PIDFILE CPUS"""
+    parser = argparse.ArgumentParser(prog="vcpus", description=__doc__)
+    parser.add_argument("uuid", help="the VM's")
+    parser.add_argument("pidfile", help="where libvirt keeps the number of QEMU's process")
+    parser.add_argument("cpus", type=parse_list, help="those that it begins with, a CPU list")
+    arguments = parser.parse_args(argv)
+    process = open_process(arguments.pidfile)
+    if process is None:
+        return 0  # The VM has ended already.
+
+    def ended(seconds: float) -> bool:
+        return bool(select.select([process], [], [], seconds)[0])
+
+    vm = Path(arguments.pidfile).stem
+    host = WritableHost()
+    engine = Engine(host, StateFolder(), SystemdJournal(event="started", event_of=vm))
+    # An Interrupted is the end that systemd asked for.
+    with suppress(Interrupted, FileNotFoundError):
+        pid = int(host.read(arguments.pidfile))
+        follow(Vcpus(engine, arguments.uuid, vm, pid, arguments.cpus).look, ended)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
