@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies
 
 from tests.command import UUID, Command, as_nobody
-from tests.hosttree import domain_xml
+from tests.hosttree import add_cpus, domain_xml
 from vfio_hooks.cli import rehearse as cli
 from vfio_hooks.config import load
 from vfio_hooks.domain import Domain, identify, parse
@@ -22,7 +22,7 @@ from vfio_hooks.rehearse import before, rescue, service
 from vfio_hooks.rehearse.clone import clone, name_of, uuid_of
 from vfio_hooks.rehearse.compared import since_when
 from vfio_hooks.rehearse.looks import Looks
-from vfio_hooks.rehearse.observed import State
+from vfio_hooks.rehearse.observed import State, interrupts
 from vfio_hooks.rehearse.report import Report, new_path
 from vfio_hooks.rehearse.rounds import Stage, play
 
@@ -137,6 +137,48 @@ def test_each_difference_is_told_once(first: State, running: State, last: State)
     assert sorted(found) == sorted(
         key for key in first.keys() | last.keys() if first.get(key) != last.get(key)
     )
+
+
+def irq_host(root: Path, number: int, mask: str, use: str = "(null)") -> Host:
+    """A host of eight CPUs on two nodes with an interrupt that may go to these CPUs."""
+    if not root.joinpath("proc/irq").exists():
+        add_cpus(root, nodes=2, cores=2, threads=2, per_l3=2)
+    for name, text in (
+        ("proc/irq/default_smp_affinity", "ff"),
+        (f"proc/irq/{number}/smp_affinity_list", mask),
+        (f"proc/irq/{number}/node", "0"),
+        (f"sys/kernel/irq/{number}/actions", use),
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{text}\n")
+    return Host(str(root))
+
+
+@pytest.mark.parametrize(
+    ("mask", "use", "expected"),
+    [
+        ("0-7", "(null)", {"line 10": "default"}),
+        # Node 0's CPUs: the kernel has taken them of the default, when it was used.
+        ("0-1,4-5", "(null)", {"line 10": "default"}),
+        ("2-3,6-7", "(null)", {"line 10": "2-3,6-7"}),
+        ("0", "(null)", {"line 10": "0"}),
+        # One in use may have been moved there.
+        ("0-1,4-5", "rtc0", {"irq 10 rtc0": "0-1,4-5"}),
+        ("0", "nvme0q0", {}),
+    ],
+)
+def test_which_cpus_an_interrupt_may_go_to(
+    mask: str, use: str, expected: State, tmp_path: Path
+) -> None:
+    assert dict(interrupts(irq_host(tmp_path, 10, mask, use))) == expected
+
+
+def test_interrupts_of_a_device_have_its_name(tmp_path: Path) -> None:
+    irq_host(tmp_path, 30, "1", "vfio-msi[0](0000:04:00.0)")
+    host = irq_host(tmp_path, 31, "1")
+    for number in ("30", "31"):
+        (tmp_path / f"sys/bus/pci/devices/{GPU}/msi_irqs/{number}").mkdir(parents=True)
+    assert dict(interrupts(host)) == {f"irq {GPU} vfio-msi[0](0000:04:00.0)": "1"}
 
 
 def looks(*states: State, stay: frozenset[str] = frozenset()) -> Looks:

@@ -45,10 +45,6 @@ def test_a_single_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert code == 0 and told.endswith(f"win11: {EXACT}\n"), told
 
 
-@pytest.mark.xfail(
-    reason="a line that is used for the first time gets its node's CPUs (Linux 6.12), which round 1"
-    " takes for a difference: line 10: 'default' -> '0-3'"
-)
 def test_two_nodes_and_a_virtual_function(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vfio_hooks import STATE
-from vfio_hooks.host import Host
+from vfio_hooks.host import Host, irq
+from vfio_hooks.host.cpulist import format_list, parse_mask
 from vfio_hooks.host.kthread import FLAGS, PF_NO_SETAFFINITY, START, stat
+from vfio_hooks.host.pci import DEVICES
+from vfio_hooks.knobs.irq import IrqAffinity
 
 State = dict[str, str]
 
@@ -164,28 +167,32 @@ def tasks() -> Iterator[tuple[str, str]]:
         yield f"task of {unit}", " and ".join(sorted(lists))
 
 
-def interrupts() -> Iterator[tuple[str, str]]:
+def interrupts(host: Host = _HOST) -> Iterator[tuple[str, str]]:
     """Which CPUs each interrupt may go to, named by device and use.
 
     Not by number: a device that a driver lets go and takes back gets new numbers, but the
     same uses. Masks hold still only while irqbalance does; `Guest.calm` sees to that.
     """
-    devices: dict[str, str] = {}
-    for folder in Path("/sys/bus/pci/devices").glob("*/msi_irqs"):
-        devices |= {entry.name: folder.parent.name for entry in folder.iterdir()}
-    default = read(Path("/proc/irq/default_smp_affinity"))
-    numbers = [path.name for path in Path("/proc/irq").iterdir() if path.name.isdigit()]
-    for number in sorted(numbers, key=int):
-        use = read(Path("/sys/kernel/irq") / number / "actions")
+    devices = {
+        number: address
+        for address in host.names(DEVICES)
+        for number in host.names(f"{DEVICES}/{address}/msi_irqs")
+    }
+    default = format_list(parse_mask(host.maybe(irq.DEFAULT) or "0"))
+    for line in map(IrqAffinity, irq.numbers(host)):
+        name = str(line.number)
+        use = host.maybe(f"/sys/kernel/irq/{name}/actions") or "(null)"
         if re.fullmatch(r"nvme[0-9]+q0", use):
             # The kernel chooses anew, by the node it probes on, when the driver comes back.
             continue
-        mask = read(Path("/proc/irq") / number / "smp_affinity_list")
-        if use and use != "(null)" and not use.startswith("("):
-            yield f"irq {devices.get(number, number)} {use}", mask
-        elif number not in devices:
-            is_default = read(Path("/proc/irq") / number / "smp_affinity") == default
-            yield f"line {number}", "default" if is_default else mask
+        mask = host.maybe(line.key) or "(gone)"
+        if use != "(null)":
+            yield f"irq {devices.get(name, name)} {use}", mask
+        elif name not in devices:
+            # One that was used once has what the kernel makes of the default mask, and at its
+            # next use again.
+            is_default = mask in (default, line.begun(default, host))
+            yield f"line {name}", "default" if is_default else mask
 
 
 def processors() -> Iterator[tuple[str, str]]:
