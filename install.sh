@@ -5,9 +5,10 @@ umask 022
 export LC_ALL=C
 
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# In a wheel, this file is inside the Python package.
-MODULES_FROM=$SOURCE
-[[ -d $SOURCE/vfio_hooks ]] || MODULES_FROM=${SOURCE%/*/*}
+# In a wheel, this file is inside the Python package; once installed, it is beside it.
+for MODULES_FROM in "$SOURCE" "${SOURCE%/*}" "${SOURCE%/*/*}"; do
+    [[ ! -d $MODULES_FROM/vfio_hooks ]] || break
+done
 # For packages: lay out the files of the hook, but none where libvirt looks for hooks.
 PACKAGE_ONLY=false
 # The hook runs with the distribution's own Python, so that an upgrade of Python never breaks it.
@@ -306,10 +307,22 @@ remember_folders() {
 }
 
 # package_files FOLDER ACTION...: the program's modules and its manual pages, handed to find(1).
-package_files() { (cd "$1" && find vfio_hooks \( -name '*.py' -o -path '*/man/*.[0-9]' \) "${@:2}"); }
+package_files() {
+    (cd "$1" && find vfio_hooks -path vfio_hooks/installer -prune -o \
+        \( -name '*.py' -o -path '*/man/*.[0-9]' \) "${@:2}")
+}
 
-# The files of the program below a folder, by what is in them.
-fingerprint() { package_files "$1" -print0 | sort -z | (cd "$1" && xargs -0r sha256sum) | sha256sum; }
+# What `rehearse --host` needs beside them: an emulated host, and this script for it.
+installer_files() { (cd "$1" && xargs -a packaging/installer "${@:2}"); }
+
+# fingerprint MODULES INSTALLER: the files of the program below these folders, by what is in them.
+fingerprint() {
+    {
+        package_files "$1" -print0 | sort -z | (cd "$1" && xargs -0r sha256sum)
+        # A file may be missing where the program is damaged.
+        installer_files "$2" sha256sum 2>/dev/null || true
+    } | sha256sum
+}
 
 # Every version has a folder of its own, which gets its name only when it is complete. The hook and
 # the command name the folder that they use. So a hook that is running during an upgrade, and imports
@@ -317,11 +330,11 @@ fingerprint() { package_files "$1" -print0 | sort -z | (cd "$1" && xargs -0r sha
 install_package() {
     local version
     version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$MODULES_FROM/vfio_hooks/__init__.py")
-    LIBRARY=$LIBRARIES/$version-$(fingerprint "$MODULES_FROM" | cut -c 1-12)
+    LIBRARY=$LIBRARIES/$version-$(fingerprint "$MODULES_FROM" "$SOURCE" | cut -c 1-12)
     local target=$DESTDIR$LIBRARY
     if [[ ! -d $target ]]; then
         act "install the package into $LIBRARY" unpack "$target"
-    elif [[ $(fingerprint "$target") != "$(fingerprint "$MODULES_FROM")" ]]; then
+    elif [[ $(fingerprint "$target" "$target/installer") != "$(fingerprint "$MODULES_FROM" "$SOURCE")" ]]; then
         act "install the package again into $LIBRARY, where files were changed" unpack "$target"
     fi
 }
@@ -344,7 +357,10 @@ unpack() {
 # Folders get mode 755 and files 644, whatever modes the checkout has.
 copy_modules() {
     package_files "$MODULES_FROM" -exec cp --parents -t "$1" {} +
+    mkdir "$1/installer"
+    installer_files "$SOURCE" cp --parents -t "$1/installer"
     chmod -R a=r,u+w,a+X "$1"
+    chmod 755 "$1"/installer/{install.sh,hooks/qemu,packaging/switch}
 }
 
 # put TEXT FILE [MODE]: write a file in one rename; it is executable unless MODE says otherwise.

@@ -1,4 +1,4 @@
-"""The wheel also brings what `vfio-hooks install` works with: install.sh and the hook."""
+"""The wheel also brings what `vfio-hooks install` works with, and `rehearse --host` afterwards."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-FILES = ("install.sh", "hooks/qemu", "packaging/switch")
+FILES = (ROOT / "packaging/installer").read_text().split()
 
 
 class WithInstaller(build_py):

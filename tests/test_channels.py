@@ -14,7 +14,10 @@ from tests.sealed import can_seal
 from tests.test_install import FOREIGN, VFIO_TOOLS
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("vfio_hooks", "hooks", "packaging", "install.sh", "README.md", "CHANGELOG.md", "LICENSE")
+SOURCES = (
+    *("vfio_hooks", "hooks", "packaging", "install.sh", "tests"),
+    *("README.md", "CHANGELOG.md", "LICENSE"),
+)
 HELD = '{"record":"begin","event":"prepare","vm":"win11","number":1,"journal":1}\n'
 
 # A machine of its own: what is written goes to $1, and the commands that follow are run in there.

@@ -125,8 +125,8 @@ def checkout(tmp_path: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "vfio_hooks", copy / "vfio_hooks", ignore=ignored)
     shutil.copytree(ROOT / "hooks", copy / "hooks")
-    (copy / "packaging").mkdir()
-    for name in ("install.sh", "packaging/switch"):
+    for name in (ROOT / "packaging/installer").read_text().split():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
     return copy
 
@@ -140,6 +140,10 @@ def test_a_fresh_install_has_hook_command_and_compiled_package(target: Target) -
     pages = {path.name for path in (ROOT / "vfio_hooks/man").iterdir()}
     assert {path.name for path in (package / "man").iterdir()} == pages
     assert target.versions() == [target.library()]
+    installer = package.parent / "installer"
+    listed = (ROOT / "packaging/installer").read_text().split()
+    brought = (path for path in installer.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    assert sorted(str(path.relative_to(installer)) for path in brought) == sorted(listed)
     assert (target.hooks / "qemu.d").is_dir()
     for program in (target.hook, target.command):
         assert stat.S_IMODE(program.stat().st_mode) == 0o755
@@ -479,6 +483,8 @@ def test_a_damaged_package_is_mended(target: Target) -> None:
     assert "install the package again" in target.install()
     for name in ("dispatch.py", "errors.py"):
         assert (package / name).read_bytes() == (ROOT / "vfio_hooks" / name).read_bytes()
+    (package.parent / "installer/hooks/qemu").unlink()
+    assert "install the package again" in target.install()
     assert target.versions() == [target.library()]
 
 

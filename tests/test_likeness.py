@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ __all__ = ["captured"]
 
 pytestmark = pytest.mark.real_processes
 
+ROOT = Path(vfio_hooks.__path__[0]).parent
 CARD = ("0000:0a:00.0", "0000:0a:00.1")
 SECOND = ("0000:41:00.0", "0000:41:00.1", "0000:41:00.3")
 PF = "0000:06:00.0"
@@ -221,3 +223,37 @@ def test_root_runs_nothing_out_of_the_current_folder(
     monkeypatch.setattr(vfio_hooks, "__path__", ["/usr/lib/vfio-hooks/vfio_hooks"])
     with pytest.raises(HookError, match="the emulated host is not here"):
         emulated_host()
+
+
+def test_without_debians_package_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfio_hooks.cli.likeness.find", lambda _: None)
+    with pytest.raises(HookError, match="made of Debian's packages, and there is no apt-get here"):
+        emulated_host()
+
+
+def test_an_installed_program_brings_the_emulated_host(tmp_path: Path) -> None:
+    """Its modules are imported from there, with nothing else in reach, and share what is there.
+    None is missing and none too many."""
+    install = [str(ROOT / "install.sh"), "--destdir", str(tmp_path), "--prefix", "/usr"]
+    subprocess.run(install, check=True, capture_output=True, timeout=120)
+    library = next((tmp_path / "usr/lib/vfio-hooks").glob("*/vfio_hooks")).parent
+    program = f"""
+import sys
+sys.path.insert(0, {str(library)!r})
+from vfio_hooks.cli.likeness import emulated_host
+found = emulated_host()
+from tests.vm.machine import CHECKOUT
+print(found.__file__, CHECKOUT)
+print(*(one.__file__ for name, one in sys.modules.items() if name.split(".")[0] == "tests"))
+"""
+    told = subprocess.run(
+        ["/usr/bin/python3", "-IB", "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert told.returncode == 0, told.stderr
+    first, modules = told.stdout.splitlines()
+    assert first == f"{library}/installer/tests/vm/likeness.py {library}"
+    assert set(modules.split()) == set(map(str, library.glob("installer/tests/**/*.py")))
+    again = [str(library / "installer/install.sh"), "--destdir", str(tmp_path / "again")]
+    subprocess.run(again, check=True, capture_output=True, timeout=120)
+    there = next((tmp_path / "again/usr/local/lib/vfio-hooks").glob("*/vfio_hooks")).parent
+    assert there.name == library.name

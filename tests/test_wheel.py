@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
     *("vfio_hooks", "hooks", "packaging", "install.sh", "README.md", "LICENSE"),
-    *("setup.py", "setup.cfg", "pyproject.toml"),
+    *("setup.py", "setup.cfg", "pyproject.toml", "tests"),
 )
 
 
@@ -28,9 +28,10 @@ def test_only_what_is_roots_is_installed(
     """A wheel in somebody's home: nothing of it is run, or copied."""
     package = tmp_path / "site-packages/vfio_hooks"
     script = package / "installer/install.sh"
-    for name in ("hooks/qemu", "packaging/switch", "install.sh"):
+    for name in (listed := (ROOT / "packaging/installer").read_text()).split():
         (script.parent / name).parent.mkdir(parents=True, exist_ok=True)
         (script.parent / name).write_text("#!/bin/bash\ntouch ran\n")
+    (script.parent / "packaging/installer").write_text(listed)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(install, "_PACKAGE", package)
     monkeypatch.setattr(install, "_SCRIPTS", (script,))
@@ -73,7 +74,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.matrix_only
 def test_the_wheel_has_all_that_is_installed(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("install.sh", "hooks/qemu", "packaging/switch"):
+    for name in (ROOT / "packaging/installer").read_text().split():
         assert f"vfio_hooks/installer/{name}" in names
     package = ROOT / "vfio_hooks"
     wanted = [*package.rglob("*.py"), *(package / "man").iterdir()]

@@ -16,11 +16,12 @@ from vfio_hooks.rehearse.observed import State
 from vfio_hooks.wait import until
 
 CHECKOUT = "/root/checkout"
-# As a user would, out of a copy of his own.
+# As a user would, out of a copy of his own; where this is installed, out of that.
 INSTALLING = (
     f"rm -rf {CHECKOUT} && mkdir {CHECKOUT} && tar --create --directory /src --exclude-vcs"
     " --exclude='.*_cache' --exclude=__pycache__ . | tar --extract --no-same-owner"
-    f" --directory {CHECKOUT} && cd {CHECKOUT} && ./install.sh"
+    f" --directory {CHECKOUT} && cd {CHECKOUT} && {{ [ ! -d installer ] || cd installer; }}"
+    " && ./install.sh"
 )
 # irqbalance moves masks every ten seconds, so no two snapshots would be the same. With an
 # hour between its moves it still runs, listens on its socket and obeys its configuration.

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from tests.vm import build, machine
 from tests.vm.guest import Guest
 from tests.vm.hardware import Hardware, Topology
+from tests.vm.process import VmError
 from vfio_hooks.domain import parse
+from vfio_hooks.errors import HookError
 from vfio_hooks.host.pci import is_vfios
 from vfio_hooks.rehearse.likeness import Likeness
 from vfio_hooks.rehearse.likeness.functions import VFS
@@ -35,7 +37,7 @@ done 2> /dev/null"""
 
 @contextmanager
 def booted(plan: Likeness, tell: Callable[[str], None]) -> Iterator[Guest]:
-    """The likeness, running, with this checkout's vfio-hooks and in the state of the host."""
+    """The likeness, running, with this vfio-hooks and in the state of the host."""
     tell("the emulated host is booted; the first time, its system is made, which takes minutes")
     running = machine.boot(
         build.image(SUITE), f"likeness-{os.getpid()}", wanted=hardware(plan), attempts=3
@@ -88,14 +90,28 @@ def rehearse(
     plan: Likeness, files: Mapping[str, str], rounds: int, tell: Callable[[str], None]
 ) -> list[str]:
     """Rehearse the VM so many times, with the files of the hooks' folder by their names in it.
-    Returns the lines of the report, or the one of what went wrong before it."""
+    Returns the lines of the report, or the one of what went wrong before it. Raises HookError where
+    there is no emulated host."""
+    try:
+        with booted(plan, tell) as guest:
+            return _rehearsed(guest, plan, files, rounds, tell)
+    except VmError as error:
+        raise HookError(f"the emulated host: {error}") from None
+
+
+def _rehearsed(
+    guest: Guest,
+    plan: Likeness,
+    files: Mapping[str, str],
+    rounds: int,
+    tell: Callable[[str], None],
+) -> list[str]:
     name = parse(plan.xml).name
-    with booted(plan, tell) as guest:
-        for file, text in files.items():
-            mode = "0755" if text.startswith("#!") else "0644"
-            guest.put(f"{HOOKS}/{file}", text, mode)
-        guest.define(plan.xml.decode())
-        tell(f"{name} is rehearsed there")
-        line = f"vfio-hooks rehearse {shlex.quote(name)} --yes --rounds {rounds}"
-        done = guest.run(line, check=False, timeout=600 + 300 * rounds)
-        return (done.stdout + done.stderr).splitlines()
+    for file, text in files.items():
+        mode = "0755" if text.startswith("#!") else "0644"
+        guest.put(f"{HOOKS}/{file}", text, mode)
+    guest.define(plan.xml.decode())
+    tell(f"{name} is rehearsed there")
+    line = f"vfio-hooks rehearse {shlex.quote(name)} --yes --rounds {rounds}"
+    done = guest.run(line, check=False, timeout=600 + 300 * rounds)
+    return (done.stdout + done.stderr).splitlines()

@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import vfio_hooks
 from tests.vm import cache, cpufreq, emulator, hardware, qmp, tools
 from tests.vm.identity import kill, start_time
 from tests.vm.image import Image
@@ -18,7 +19,8 @@ from tests.vm.process import VmError, last_line, poll
 from tests.vm.release import Release
 from tests.vm.ssh import Ssh
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+# Or what install.sh has made of one.
+CHECKOUT = Path(vfio_hooks.__path__[0]).resolve().parent
 NVME_SIZE = 256 << 20
 BOOT_DEADLINE = 900.0
 # What the kernel says when a boot on a busy machine went wrong for good: a CPU lost its

@@ -26,7 +26,7 @@ from tests.vm.release import Release
 SAVED_VERSION = "2"
 BOOTS = 3
 """How often a boot that stalls is tried."""
-INSTALLED = ("install.sh", "hooks/qemu", "vfio_hooks")
+INSTALLED = ("install.sh", "hooks/qemu", "packaging/installer", "vfio_hooks")
 """What of the checkout an installed guest has."""
 BEFORE = "umount /src && udevadm settle --timeout=60 && sync"
 AFTER = "date --set=@{now:.3f} > /dev/null && mount /src"

@@ -95,7 +95,8 @@ def checkouts(guest: Guest) -> Host:
         """
         rm -rf /tmp/checkout /tmp/other
         mkdir /tmp/checkout
-        cp -r /src/install.sh /src/hooks /src/vfio_hooks /tmp/checkout
+        cp -r /src/hooks /src/vfio_hooks /tmp/checkout
+        (cd /src && xargs -a packaging/installer cp --parents -t /tmp/checkout)
         cp -r /tmp/checkout /tmp/other
         echo '# another version' >> /tmp/other/vfio_hooks/engine/__init__.py
         """

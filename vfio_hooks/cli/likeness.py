@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from vfio_hooks.cli.domains import Defined, captured, defined, from_file, pick
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import clean, say
 from vfio_hooks.cli.xml import SYSTEM
+from vfio_hooks.commands import find
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpulist import format_list
@@ -116,13 +118,23 @@ def _ordered(numbers: dict[int, int]) -> str:
 
 
 def emulated_host() -> Runner:
-    """The module that has an emulated host, from the checkout that this program is in: root runs
-    nothing out of any other folder. Raises HookError where there is none."""
-    checkout = Path(vfio_hooks.__path__[0]).parent
-    if not (checkout / _RUNNER.replace(".", "/")).with_suffix(".py").is_file():
+    """The module that has an emulated host, out of what install.sh has put beside this program, or
+    of the checkout that it is in: root runs nothing out of any other folder. Raises HookError where
+    there is none."""
+    beside = Path(vfio_hooks.__path__[0]).parent
+    file = Path(_RUNNER.replace(".", "/")).with_suffix(".py")
+    folder = next((top for top in (beside / "installer", beside) if (top / file).is_file()), None)
+    if folder is None:
         raise HookError(
-            "the emulated host is not here: it is in a checkout of this program, below tests/vm",
-            "start it in one: cd CHECKOUT && sudo python3 -m vfio_hooks rehearse ...",
+            f"the emulated host is not here: there is no {beside}/installer/{file}",
+            "install this program as root, by its package, install.sh or vfio-hooks install",
         )
+    if find("apt-get") is None:
+        raise HookError(
+            "the emulated host is made of Debian's packages, and there is no apt-get here",
+            "take a snapshot, and use it on Debian: vfio-hooks snapshot; rehearse --host FILE",
+        )
+    if folder != beside:
+        sys.path.insert(0, str(folder))
     found: Runner = importlib.import_module(_RUNNER)
     return found

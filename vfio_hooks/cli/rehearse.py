@@ -45,14 +45,15 @@ a snapshot: the same sockets, NUMA nodes, cores and SMT siblings (16 CPUs at mos
 IOMMU groups, with emulated cards of the same classes. The VM, its folder in qemu.d and the state of
 the host's drivers are put there, and the rehearsal runs there. What is wrong at first sight, which
 addresses differ and what cannot be imitated is told first. A snapshot has no vm.toml: --config-dir
-names the folder with vfio-hooks.toml and qemu.d. The emulated machine is made of Debian packages by
-tests/vm, so this needs a checkout of this program, and on Debian.
+names the folder with vfio-hooks.toml and qemu.d. The emulated machine is made of Debian packages,
+so this needs Debian. The first time takes some minutes and 1 GB in ~/.cache/vfio-hooks; programs
+that are missing (mmdebstrap and others) are installed by apt-get.
 
 examples:
   sudo vfio-hooks rehearse win11
   sudo vfio-hooks rehearse win11 --rounds 1 --yes
-  sudo python3 -m vfio_hooks rehearse --this-host win11
-  sudo python3 -m vfio_hooks rehearse --host host.tar.xz win11.xml --config-dir hooks
+  sudo vfio-hooks rehearse --this-host win11
+  sudo vfio-hooks rehearse --host host.tar.xz win11.xml --config-dir hooks
   sudo sh -c 'tail -n 20 {FOLDER}/*.txt'
 """
 
