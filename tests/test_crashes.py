@@ -12,7 +12,7 @@ import pytest
 
 from tests.effort import effort
 from tests.fakes import irqbalance, sriov
-from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel
+from tests.fakes.death import Died, Fate, MortalDisk, MortalKernel, Outlived
 from tests.fakes.kernel import Kernel, Lines, a_host
 from tests.fakes.sriov import PF
 from vfio_hooks.engine import Engine
@@ -377,6 +377,27 @@ def test_dying_again_while_being_undone(memory: Path, plan: str, every: int) -> 
             assert world.state() == world.untouched, f"moments {first}, {second}"
             assert not world.journals()
     assert count > 50
+
+
+@pytest.mark.parametrize(
+    ("plan", "number"),
+    [
+        *(("a unit's CPUs", number) for number in range(3)),
+        *(("CPUs of a unit that had some", number) for number in range(2)),
+    ],
+)
+def test_a_program_that_outlives_the_hook(memory: Path, plan: str, number: int) -> None:
+    """systemctl may set the property after the hook's death, and even after the undo has begun."""
+    host = Outlived()
+    host.__dict__.update(copy.deepcopy(a_host().__dict__))
+    before, folder = host.state(), StateFolder(str(memory / "state"))
+    host.number = number
+    with pytest.raises(Died):
+        Engine(host, folder, Lines()).perform("prepare", VICTIM, "victim", lambda _: PLANS[plan])
+        Engine(host, folder, Lines()).undo("release", VICTIM)
+    assert Engine(host, folder, Lines()).undo("release", VICTIM) == []
+    assert host.ran_late is None
+    assert host.state() == before
 
 
 def test_every_kind_of_step_is_in_the_crash_tests() -> None:

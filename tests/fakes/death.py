@@ -83,6 +83,24 @@ class MortalKernel(Kernel):
         self.fate.moves_on()
 
 
+class Outlived(Kernel):
+    """A kernel whose writer dies while a program that it has started goes on, the one with this
+    number. What that does is done just before the next program is run."""
+
+    number = 0
+    ran_late: list[str] | None = None
+
+    def run(self, argv: list[str], seconds: float = 30) -> str:
+        self.number -= 1
+        if self.number == -1:
+            self.ran_late = argv
+            raise Died
+        if self.ran_late:
+            late, self.ran_late = self.ran_late, None
+            super().run(late)
+        return super().run(argv, seconds)
+
+
 class MortalDisk(Disk):
     """A disk whose writer may die before, in the middle of, between and after records."""
 

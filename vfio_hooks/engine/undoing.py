@@ -117,7 +117,7 @@ class Undoing:
         if goal is None:
             self.give_up(step.knob, live)
             return self._mark(journal, claim, State.UNDONE)
-        cut_off = claim.state is State.UNDOING and step.knob.repeated
+        cut_off = claim.state in (State.PENDING, State.UNDOING) and step.knob.repeated
         if live != goal or cut_off:
             if claim.state is not State.PENDING or not step.knob.atomic:
                 # A claim that is pending says already that the value may be anything of ours.

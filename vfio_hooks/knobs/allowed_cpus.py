@@ -38,7 +38,8 @@ class AllowedCpus(CpuSetKnob):
     atomic = False
     # What counts is which CPUs the unit's tasks can use.
     is_read_back = False
-    # An undo that was cut off may have left no more than a file that says nothing.
+    # An undo that was cut off may have left no more than a file that says nothing. And where the
+    # hook was killed, its systemctl lives on, and may set the property only now.
     repeated = True
 
     @property

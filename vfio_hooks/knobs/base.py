@@ -35,8 +35,9 @@ class Knob(ABC):
     is_reset: ClassVar[bool] = False
     """Whether the kernel itself may put back what one VM or all have changed."""
     repeated: ClassVar[bool] = False
-    """Whether an undo that was cut off writes again what the value shows already: there may be
-    more to do than it shows, and writing it twice does no harm."""
+    """Whether the undo of a write that was cut off writes again what the value shows already: there
+    may be more to do than it shows, or a program that was to do it is still on its way. Writing it
+    twice does no harm."""
     is_brief: ClassVar[bool] = False
     """Whether such a thing ends by itself at any time, so that it is no fault when it is gone."""
     is_read_back: ClassVar[bool] = True
