@@ -131,9 +131,15 @@ def test_an_address_that_has_moved(tmp_path: Path) -> None:
 def test_a_framebuffer_on_the_card(tmp_path: Path) -> None:
     root = single(tmp_path)
     (root / "proc/iomem").write_text("d0000000-d07fffff : BOOTFB\n")
-    assert planned(root, *CARD).wrong == (
-        f"{CARD[0]} (nvidia, 1002:73bf): BOOTFB is on its memory",
-    )
+    plan = planned(root, *CARD)
+    assert plan.wrong == (f"{CARD[0]} (nvidia, 1002:73bf): BOOTFB is on its memory",)
+    words = " ".join(plan.words)
+    assert "cirrus-vga,id=d5f0,bus=port5" in words and " VGA," not in words
+    assert "vga=0x317" in plan.kernel and planned(root, CARD[1]).kernel == plan.kernel
+
+
+def test_without_a_framebuffer_the_kernel_sets_none_up(tmp_path: Path) -> None:
+    assert planned(single(tmp_path), *CARD).kernel == ()
 
 
 def test_an_iommu_that_is_off(tmp_path: Path) -> None:

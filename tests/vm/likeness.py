@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from tests.vm import build, machine
@@ -25,6 +25,27 @@ HOOKS = "/etc/libvirt/hooks"
 _MEMORY = 4096
 _NODE = 1024
 """MiB: of all nodes together, and of one at least."""
+# What other programs of a host do all the while: they open sound cards and graphics cards for a
+# moment, ask each function for its state as nvidia-smi does, make udev look at devices again, and
+# read what the hooks write.
+_POLLERS = """\
+again() { while :; do "$@"; echo "$1" >> /run/pollers.log; sleep 0.2; done; }
+opened() { for node in /dev/snd/*C* /dev/dri/card*; do sleep 0.05 < $node; done; }
+asked() { cat /sys/bus/pci/devices/*/{config,power_state,driver_override,current_link_speed}; }
+renewed() {
+    udevadm trigger --action=change --subsystem-match={pci,sound,drm,net,usb}
+    udevadm settle
+}
+watched() { cat /proc/interrupts /proc/irq/*/smp_affinity_list /sys/kernel/irq/*/actions; }
+exec > /dev/null 2>&1
+again asked & again renewed & again watched & again opened
+"""
+_POLLED = {
+    "opened": "sound and graphics cards were opened",
+    "asked": "PCI functions were asked for their state",
+    "renewed": "udev was triggered",
+    "watched": "interrupts were read",
+}
 # A driver that comes back has its interrupts on the CPUs of the device's node, and so are they to
 # be before.
 _NEAR = """\
@@ -59,6 +80,7 @@ def hardware(plan: Likeness) -> Hardware:
     return Hardware(
         Topology(cpus.sockets, cpus.cores, cpus.threads, cpus.nodes_per_socket),
         node_memory=max(_NODE, _MEMORY // nodes),
+        kernel_arguments=plan.kernel,
         devices=plan.words,
     )
 
@@ -111,7 +133,16 @@ def _rehearsed(
         mode = "0755" if text.startswith("#!") else "0644"
         guest.put(f"{HOOKS}/{file}", text, mode)
     guest.define(plan.xml.decode())
-    tell(f"{name} is rehearsed there")
+    guest.put("/run/pollers", _POLLERS)
+    guest.start_unit("pollers", "bash /run/pollers")
+    tell(f"{name} is rehearsed there, while other programs use the devices")
     line = f"vfio-hooks rehearse {shlex.quote(name)} --yes --rounds {rounds}"
     done = guest.run(line, check=False, timeout=600 + 300 * rounds)
+    tell(f"meanwhile, {_told(guest.run('cat /run/pollers.log', check=False).stdout.split())}")
     return (done.stdout + done.stderr).splitlines()
+
+
+def _told(pollers: Sequence[str]) -> str:
+    """How often each of the pollers has come round."""
+    counts = {what: pollers.count(name) for name, what in _POLLED.items()}
+    return ", ".join(f"{what} {count} times" for what, count in counts.items())

@@ -3,6 +3,7 @@ up wrong is told."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def test_a_single_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     code = rehearse(tmp_path, single(host(tmp_path)), *CARD, toml=f"{TOML}[gpu]\n")
     told = capsys.readouterr().out
     assert code == 0 and told.endswith(f"win11: {EXACT}\n"), told
+    times = re.findall(r"(\d+) times", told.partition("meanwhile, ")[2])
+    assert len(times) == 4 and all(map(int, times)), told
 
 
 def test_two_nodes_and_a_virtual_function(
@@ -60,6 +63,23 @@ def test_an_address_that_has_moved(tmp_path: Path, capsys: pytest.CaptureFixture
     told = capsys.readouterr().out
     assert told.startswith("wrong: 0000:0b:00.1: the VM is given it, and this host has no such")
     assert "it does not start: " in told and "0000:0b:00.1" in told.partition("does not start")[2]
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_a_framebuffer_on_the_card(
+    has_gpu: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is there, too: [gpu] takes it off, and without that the guest cannot have the memory."""
+    root = single(host(tmp_path))
+    (root / "proc/iomem").write_text("d0000000-d07fffff : BOOTFB\n")
+    code = rehearse(tmp_path, root, *CARD, toml=f"{TOML}[gpu]\n" if has_gpu else TOML)
+    told = capsys.readouterr().out
+    assert told.startswith(f"wrong: {CARD[0]} (nvidia, 1002:73bf): BOOTFB is on its memory\n")
+    assert "is 0000:05:00.0 there (cirrus-vga)" in told
+    if has_gpu:
+        assert code == 0 and told.endswith(f"win11: {EXACT}\n"), told
+    else:
+        assert code == 1 and "BAR 0: can't reserve" in told, told
 
 
 def test_a_group_with_the_hosts_network_card(

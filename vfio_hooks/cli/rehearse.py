@@ -40,14 +40,15 @@ what differs, and since which event.
 If the host itself crashes, the link /etc/libvirt/hooks/qemu.d/VM-rehearsal may be left. The next
 rehearsal replaces it, and you can remove it.
 
-With --host, nothing of this host is touched. An emulated machine is made that is like the host in
-a snapshot: the same sockets, NUMA nodes, cores and SMT siblings (16 CPUs at most), and the same
-IOMMU groups, with emulated cards of the same classes. The VM, its folder in qemu.d and the state of
-the host's drivers are put there, and the rehearsal runs there. What is wrong at first sight, which
-addresses differ and what cannot be imitated is told first. A snapshot has no vm.toml: --config-dir
-names the folder with vfio-hooks.toml and qemu.d. The emulated machine is made of Debian packages,
-so this needs Debian. The first time takes some minutes and 1 GB in ~/.cache/vfio-hooks; programs
-that are missing (mmdebstrap and others) are installed by apt-get.
+With --host, nothing of this host is touched. An emulated machine is made that is like the host in a
+snapshot: the same sockets, NUMA nodes, cores and SMT siblings (16 CPUs at most), and the same IOMMU
+groups, with emulated cards of the same classes. The VM, its folder in qemu.d and the state of the
+host's drivers are put there, and the rehearsal runs there. All the while, other programs open the
+cards, ask devices for their state and trigger udev, as those of a desktop do. What is wrong at
+first sight, which addresses differ and what cannot be imitated is told first. A snapshot has no
+vm.toml: --config-dir names the folder with vfio-hooks.toml and qemu.d. The emulated machine is made
+of Debian packages, so this needs Debian. The first time takes some minutes and 1 GB in
+~/.cache/vfio-hooks; programs that are missing (mmdebstrap and others) are installed by apt-get.
 
 examples:
   sudo vfio-hooks rehearse win11

@@ -15,7 +15,7 @@ from vfio_hooks.host.pci import DEVICES, direct_mapping, function, group_members
 from vfio_hooks.record import record
 from vfio_hooks.rehearse.likeness.addresses import named
 from vfio_hooks.rehearse.likeness.domain import domain_there
-from vfio_hooks.rehearse.likeness.functions import VFS, wanted
+from vfio_hooks.rehearse.likeness.functions import FRAMEBUFFER, VFS, wanted
 from vfio_hooks.rehearse.likeness.processors import Processors, processors
 from vfio_hooks.rehearse.likeness.slots import Placed, slots
 
@@ -24,13 +24,15 @@ from vfio_hooks.rehearse.likeness.slots import Placed, slots
 class Likeness:
     """What is made of a host, a domain and the texts in its folder.
 
-    `words` are QEMU's for the devices, `addresses` has the address there of each PCI function,
-    and of each that is named and that the host has not. `xml` is the domain there. `wrong` is what
-    is seen at once to be amiss, and `lost` what cannot be imitated, a line each.
+    `words` are QEMU's for the devices; `kernel` are the kernel's parameters. `addresses` has the
+    address there of each PCI function, and of each that is named and that the host has not. `xml`
+    is the domain there. `wrong` is what is seen at once to be amiss, and `lost` what cannot be
+    imitated, a line each.
     """
 
     processors: Processors
     words: tuple[str, ...]
+    kernel: tuple[str, ...]
     placed: tuple[Placed, ...]
     addresses: dict[str, str]
     xml: bytes
@@ -63,6 +65,7 @@ def likeness(host: Host, xml: bytes, domain: Domain, texts: Mapping[str, str]) -
     return Likeness(
         processors=cpus,
         words=places.words,
+        kernel=FRAMEBUFFER if any(one.wanted.has_framebuffer for one in places.placed) else (),
         placed=places.placed,
         addresses=addresses,
         xml=there.xml,

@@ -1,6 +1,7 @@
 """Which of a host's PCI functions its likeness has, and what of QEMU stands in for each."""
 
 from vfio_hooks.host import Host, sriov
+from vfio_hooks.host.framebuffer import users_of_memory
 from vfio_hooks.host.pci import DEVICES, Function, function, group_members, is_vfios
 from vfio_hooks.record import record
 
@@ -8,6 +9,10 @@ VFS = 7
 """As many virtual functions has the stand-in of a card with SR-IOV, by its driver."""
 _PF = "igb,romfile="
 _VGA = "VGA,vgamem_mb=16"
+_FRAMEBUFFER = "cirrus-vga,vgamem_mb=16"
+"""With no driver of its own, and so the only card that the boot's framebuffer can stay on."""
+FRAMEBUFFER = ("vga=0x317", "module_blacklist=cirrus,cirrus_qemu")
+"""The kernel's parameters for that: 1024x768, set before it starts, by the card's own firmware."""
 _DRIVEN, _IDLE = "virtio-rng-pci", "pci-testdev"
 """Of no class of its own: with a driver, and without."""
 # By the beginning of the class, the first that fits.
@@ -36,6 +41,11 @@ class Wanted:
     node: int | None = None
     interface: str | None = None
     vfs: int | None = None
+
+    @property
+    def has_framebuffer(self) -> bool:
+        """Whether the framebuffer that the firmware set up is still on it."""
+        return self.model == _FRAMEBUFFER
 
     @property
     def lost(self) -> str | None:
@@ -81,6 +91,8 @@ def _wanted(host: Host, one: Function) -> Wanted:
 
 
 def _model(host: Host, one: Function) -> str:
+    if one.is_display and users_of_memory(host, one.address):
+        return _FRAMEBUFFER
     if one.is_display and host.maybe(f"{DEVICES}/{one.address}/boot_vga") == "1":
         return _VGA
     found = (model for start, model in _MODELS.items() if one.device_class.startswith(start))
