@@ -298,15 +298,41 @@ from vfio_hooks.trace.tracefs import trace
 made = trace(frozenset([min(os.sched_getaffinity(0))]), 1)
 assert any("sched_switch" in line for line in made.lines), made.lines[:3]
 assert made.seconds >= 1 and made.lost >= 0
+left = os.listdir("/sys/kernel/tracing/instances")
+assert not any(f"-{{number}}-" in name for name in left for number in (os.getpid(), 4194305))
 END
-test -z "$(ls /sys/kernel/tracing/instances | grep vfio-hooks)"
+"""
+ENDED = """
+mount -t tracefs tracefs /sys/kernel/tracing || exit 77
+{python} - <<'END'
+import glob, os, signal, subprocess, sys
+from vfio_hooks.wait import until
+PROGRAM = "from vfio_hooks.trace.tracefs import trace; trace(frozenset([0]), 600)"
+
+def is_reading():
+    links = glob.glob(f"/proc/{{child.pid}}/fd/*")
+    return any("trace_pipe" in os.path.realpath(link) for link in links)
+
+# A shell's background has it ignored, and so would the children.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    child = subprocess.Popen([sys.executable, "-c", PROGRAM], stderr=subprocess.DEVNULL)
+    try:
+        assert until(is_reading, 60)
+        child.send_signal(number)
+        assert child.wait(60) != 0
+    finally:
+        child.kill()
+    assert not glob.glob(f"/sys/kernel/tracing/instances/*-{{child.pid}}-*"), number
+END
 """
 
 
 @pytest.mark.skipif(not can_seal(), reason="needs root and mount namespaces")
-def test_a_real_kernel_is_traced_and_left_as_it_was() -> None:
+@pytest.mark.parametrize("script", [REAL, ENDED], ids=["to the end", "ended by a signal"])
+def test_a_real_kernel_is_traced_and_left_as_it_was(script: str) -> None:
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", REAL.format(python=sys.executable)],
+        ["unshare", "--mount", "sh", "-c", script.format(python=sys.executable)],
         cwd=ROOT,
         capture_output=True,
         text=True,

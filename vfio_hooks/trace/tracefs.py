@@ -10,7 +10,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
 from vfio_hooks.errors import HookError, reason
@@ -56,11 +56,13 @@ def trace(cpus: CpuSet, seconds: float, folders: Sequence[str] = FOLDERS) -> Rec
     folder = _tracefs(folders)
     _remove_stale(folder)
     lines, senders = list[str](), list[str]()
-    with _endings_raise(), _instance(folder, "cpus") as own, _instance(folder, "senders") as other:
+    with ExitStack() as stack:
+        stack.enter_context(_endings_raise())
+        own, other = (stack.enter_context(_instance(folder, one)) for one in ("cpus", "senders"))
         _prepare(own, cpus)
-        pipes = [(_open(own), lines)]
+        pipes = [(stack.enter_context(_pipe(own)), lines)]
         if _prepare_senders(other, cpus):
-            pipes.append((_open(other), senders))
+            pipes.append((stack.enter_context(_pipe(other)), senders))
         began, cost = time.monotonic(), _used()
         _write(own, "tracing_on", "1")
         _write(other, "tracing_on", "1")
@@ -69,8 +71,6 @@ def trace(cpus: CpuSet, seconds: float, folders: Sequence[str] = FOLDERS) -> Rec
         _write(other, "tracing_on", "0")
         took, cost = time.monotonic() - began, _used() - cost
         _drain(late)
-        for descriptor, _, _ in late:
-            os.close(descriptor)
         lost = _lost(own, cpus)
     return Recording(tuple(lines), tuple(senders), took, cost / took, lost)
 
@@ -86,10 +86,10 @@ def _tracefs(folders: Sequence[str]) -> str:
 
 
 def _remove_stale(folder: str) -> None:
-    """Remove the instances of runs that were killed."""
+    """Remove the instances of runs that were killed. One may have had our process number."""
     for name in os.listdir(f"{folder}/instances"):
         found = re.fullmatch(rf"{_NAME}(\d+)-\w+", name)
-        if found and not os.path.exists(f"/proc/{found[1]}"):
+        if found and (found[1] == str(os.getpid()) or not os.path.exists(f"/proc/{found[1]}")):
             with suppress(OSError):
                 os.rmdir(f"{folder}/instances/{name}")
 
@@ -98,13 +98,15 @@ def _remove_stale(folder: str) -> None:
 def _instance(folder: str, name: str) -> Iterator[str]:
     path = f"{folder}/instances/{_NAME}{os.getpid()}-{name}"
     try:
-        os.mkdir(path)
-    except OSError as error:
-        raise HookError(f"{path}: cannot be made: {reason(error)}", "try with sudo") from None
-    try:
+        # A signal may come when it is just made.
+        try:
+            os.mkdir(path)
+        except OSError as error:
+            raise HookError(f"{path}: cannot be made: {reason(error)}", "try with sudo") from None
         yield path
     finally:
-        os.rmdir(path)
+        with suppress(FileNotFoundError):
+            os.rmdir(path)
 
 
 @contextmanager
@@ -151,10 +153,16 @@ def _prepare_senders(instance: str, cpus: CpuSet) -> bool:
     return True
 
 
-def _open(instance: str) -> int:
+@contextmanager
+def _pipe(instance: str) -> Iterator[int]:
+    """Where the events are read. An instance cannot be removed as long as it is open."""
     # Not to be waited in: a reader that waits is woken by interrupts on the very CPUs that are
     # watched.
-    return os.open(f"{instance}/trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(f"{instance}/trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 _Late = list[tuple[int, list[str], list[bytes]]]
