@@ -239,9 +239,9 @@ def test_what_is_printed(command: Command) -> None:
     shown = command("verify", "win11", "--trace")
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.splitlines() == [
-        " CPU  stalls     time    longest  by",
-        "   4       1   0.050%    5000 µs  task make-900",
-        "   5       0   0.000%       0 µs",
+        " CPU  stalls     time     50 %     99 %   99.9 %    longest  by",
+        "   4       1   0.050%     5000     5000     5000    5000 µs  task make-900",
+        "   5       0   0.000%        0        0        0       0 µs",
         "",
         "task make-900 on CPUs 4: 0/s, 500 µs/s, up to 5000 µs",
         "    can be avoided with [cpus]",

@@ -7,13 +7,22 @@ from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
 from vfio_hooks.record import asdict
 from vfio_hooks.trace.histogram import svg
-from vfio_hooks.trace.report import Culprit, OfCpu, Report, culprits, histogram, of_cpus
+from vfio_hooks.trace.report import (
+    PERCENTILES,
+    Culprit,
+    OfCpu,
+    Report,
+    culprits,
+    histogram,
+    of_cpus,
+)
 from vfio_hooks.trace.timeline import stalls
 from vfio_hooks.trace.tracefs import trace
 from vfio_hooks.verify import own_cpus
 
 _MOST = 12
 """Culprits that are shown, the worst; --json has all of them."""
+_PERCENTILES = " ".join(f"{f'{part:g} %':>8}" for part in PERCENTILES)
 
 
 def measure(host: Host, vm: str, seconds: float) -> Report:
@@ -38,7 +47,7 @@ def tell(report: Report, as_json: bool, picture: str | None) -> int:
     if as_json:
         say_json(asdict(report))
         return 0
-    say(paint(f"{'CPU':>4} {'stalls':>7} {'time':>8} {'longest':>10}  by", "bold"))
+    say(paint(f"{'CPU':>4} {'stalls':>7} {'time':>8} {_PERCENTILES} {'longest':>10}  by", "bold"))
     for one in report.cpus:
         say(_of_cpu(one))
     say()
@@ -96,7 +105,8 @@ def _longest(report: Report) -> float:
 
 
 def _of_cpu(one: OfCpu) -> str:
-    line = f"{one.cpu:4} {one.count:7} {one.share:8.3%} {one.longest:7.0f} µs"
+    percentiles = " ".join(f"{each:8.0f}" for each in one.percentiles)
+    line = f"{one.cpu:4} {one.count:7} {one.share:8.3%} {percentiles} {one.longest:7.0f} µs"
     return f"{line}  {clean(one.culprit)}" if one.culprit else line
 
 

@@ -20,7 +20,9 @@ where its pin says, memory far from the vCPUs, other programs or the host's devi
 Watch while the host is as busy as it usually is. The exit code is 1 if anything is wrong.
 
 With --trace nothing is judged. Instead, each time that a CPU of the VM ran something other than its
-vCPU is measured to the microsecond, with what ran there, and how to keep it away.
+vCPU is measured to the microsecond, with what ran there, and how to keep it away. Of these times
+(stalls), 50, 99 and 99.9 % were no longer than the columns with these names say, in µs. Measuring
+takes about 0.2 % of one CPU for each 1,000 events a second.
 
 examples:
   vfio-hooks verify win11
