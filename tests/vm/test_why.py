@@ -112,6 +112,14 @@ def test_what_only_virsh_is_told(host: Guest, managed: bool, expected: str) -> N
         host.remove(OTHER.name)
 
 
+@pytest.mark.matrix_only
+def test_a_machine_type_that_is_not_there(host: Guest) -> None:
+    xml = VM.xml().replace("machine='q35'", "machine='pc-q35-99.0'")
+    told = host.run("virsh --quiet define /dev/stdin", input=xml, check=False).stderr
+    answer = json.loads(host.run("vfio-hooks why --file - --json", input=told).stdout)
+    assert [line["name"] for line in answer["lines"]] == ["machine-gone"], told
+
+
 @pytest.mark.denials
 def test_a_file_that_apparmor_refuses(host: Guest) -> None:
     backend = "memory-backend-file,id=m,mem-path=/srv/why.shm,size=1M,share=on"
