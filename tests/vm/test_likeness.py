@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import re
 import shlex
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
 
 from tests.hosttree import add_pci, domain_xml
 from tests.test_likeness import CARD, PF, PINS, SECOND, double, planned, single
+from tests.vm.domains import Domain
+from tests.vm.guest import Guest
+from tests.vm.hardware import GPU_GROUP
+from tests.vm.lending import given, managed_vm
 from tests.vm.likeness import booted
 from vfio_hooks.cli import main
 from vfio_hooks.cli.likeness import EXACT
@@ -21,6 +26,7 @@ from vfio_hooks.snapshot.files import entries
 pytestmark = [pytest.mark.vm, pytest.mark.matrix_only]
 
 TOML = "[pci]\n[cpus]\n[irqs]\n[governor]\n"
+ARCHIVE = "host.tar.xz"
 USERS = """\
 import sys
 sys.path.append("/src")
@@ -34,14 +40,18 @@ SRIOV = '[[sriov]]\npf = "enp6s0"\nnumvfs = 2\n'
 
 def rehearse(tmp_path: Path, root: Path, *functions: str, toml: str = TOML) -> int:
     """The exit code of the verb, for a VM with these functions."""
-    archive = tmp_path / "host.tar.xz"
-    pack(str(archive), entries(Host(str(root))))
+    pack(str(tmp_path / ARCHIVE), entries(Host(str(root))))
     xml = tmp_path / "win11.xml"
     xml.write_text(domain_xml(functions=functions, more=PINS))
+    return rehearse_archive(tmp_path, str(xml), toml=toml)
+
+
+def rehearse_archive(tmp_path: Path, *vm: str, toml: str = TOML) -> int:
+    """The same, in a host of which the snapshot is there; its only domain, if none is named."""
     folder = tmp_path / "hooks/qemu.d/win11"
     folder.mkdir(parents=True)
     (folder / "vm.toml").write_text(toml)
-    words = ["rehearse", "--host", str(archive), str(xml), "--rounds", "2", "--yes"]
+    words = ["rehearse", "--host", str(tmp_path / ARCHIVE), *vm, "--rounds", "2", "--yes"]
     return main([*words, "--config-dir", str(tmp_path / "hooks")])
 
 
@@ -66,6 +76,20 @@ def test_two_nodes_and_a_virtual_function(
     told = capsys.readouterr().out
     assert code == 0 and told.endswith(f"win11: {EXACT}\n"), told
     assert f"{PF} (igb, 1002:73bf) is 0000:41:00.0 there (igb)" in told
+
+
+def test_the_emulated_hosts_own_snapshot(
+    hooked: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vm = Domain("win11", given(*GPU_GROUP), vcpus=2, pins={0: "4", 1: "5"}, emulator_pin="0-1")
+    with managed_vm(hooked, vm, TOML):
+        hooked.run(f"vfio-hooks snapshot /tmp/{ARCHIVE} --vm {vm.name}")
+        packed = hooked.run(f"base64 /tmp/{ARCHIVE}; rm /tmp/{ARCHIVE}").stdout
+    (tmp_path / ARCHIVE).write_bytes(b64decode(packed))
+    code = rehearse_archive(tmp_path)
+    told = capsys.readouterr().out
+    assert code == 0 and told.endswith(f"win11: {EXACT}\n"), told
+    assert "wrong: " not in told
 
 
 def test_an_address_that_has_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
