@@ -27,14 +27,14 @@ pytestmark = [pytest.mark.vm, pytest.mark.matrix_only]
 
 TOML = "[pci]\n[cpus]\n[irqs]\n[governor]\n"
 ARCHIVE = "host.tar.xz"
-USERS = """\
+FRAMEBUFFERS = """\
 import sys
 sys.path.append("/src")
 from vfio_hooks.host import Host
-from vfio_hooks.host.framebuffer import users_of_memory
-print(*users_of_memory(Host(), "0000:05:00.0"))
+from vfio_hooks.host.framebuffer import firmware_framebuffers
+print(*firmware_framebuffers(Host(), "0000:05:00.0"))
 """
-"""Prints who uses the memory of the card in the likeness."""
+"""Prints what draws on the card in the likeness."""
 SRIOV = '[[sriov]]\npf = "enp6s0"\nnumvfs = 2\n'
 
 
@@ -105,7 +105,8 @@ def test_a_framebuffer_on_the_card(tmp_path: Path, capsys: pytest.CaptureFixture
     (root / "proc/iomem").write_text("d0000000-d07fffff : BOOTFB\n")
     plan = planned(root, *CARD)
     with booted(plan, print) as guest:
-        assert guest.run(f"python3 -BPSc {shlex.quote(USERS)}").stdout.split() == ["BOOTFB"]
+        found = guest.run(f"python3 -BPSc {shlex.quote(FRAMEBUFFERS)}").stdout
+        assert found == "vesa-framebuffer.0\n"
     code = rehearse(tmp_path, root, *CARD, toml=f"{TOML}[gpu]\n")
     told = capsys.readouterr().out
     assert f"wrong: {CARD[0]} (nvidia, 1002:73bf): BOOTFB is on its memory\n" in told
