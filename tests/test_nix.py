@@ -41,7 +41,10 @@ NIXPKGS = """{
   };
 }
 """
-SOURCES = ("vfio_hooks", "hooks", "packaging", "install.sh", "README.md", "CHANGELOG.md", "LICENSE")
+SOURCES = (
+    *("vfio_hooks", "hooks", "packaging", "install.sh", "tests"),
+    *("README.md", "CHANGELOG.md", "LICENSE"),
+)
 MODULE = """
 let
   lib = {
