@@ -135,7 +135,7 @@ def test_another_run_changes_nothing(hooked: Guest) -> None:
     host = Host(hooked)
     before = host.tree()
     told = host.run(f"{CHECKOUT}/install.sh").splitlines()
-    assert told == ["everything is installed already", TRIED_OUT]
+    assert told == ["everything is already installed", TRIED_OUT]
     assert host.tree() == before
 
 
