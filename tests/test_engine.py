@@ -63,6 +63,23 @@ def test_a_plan_without_steps_leaves_no_journal(host: Kernel, folder: StateFolde
     assert not folder.is_unsettled()
 
 
+def test_an_event_is_known_to_be_under_way(host: Kernel, folder: StateFolder) -> None:
+    """The hook's first half looks at the lock's file for that."""
+    seen, write = list[bool](), host.write
+
+    def noted(name: str, text: str) -> None:
+        seen.append(folder.is_unsettled())
+        write(name, text)
+
+    host.write = noted  # type: ignore[method-assign]
+    engine = Engine(host, folder, Lines())
+    begin(engine, wants(SWAP, "10"))
+    assert not folder.is_unsettled()
+    engine.undo("release", VM)
+    assert not folder.is_unsettled()
+    assert seen == [True, True]
+
+
 def test_a_guest_that_has_started_is_noted_without_any_step(
     host: Kernel, folder: StateFolder
 ) -> None:

@@ -204,7 +204,7 @@ def test_a_journal_that_ends_while_it_is_looked_for(folder: Path) -> None:
 
     class Late(StateFolder):
         def uuids(self) -> list[str]:
-            return [VM, OTHER]
+            return [OTHER, VM]
 
     start(folder)
     ledger = Ledger(Late(str(folder))).read_all()

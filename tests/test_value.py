@@ -36,6 +36,11 @@ def claim(knob: Knob, share: Share, base: str, state: State, number: int = 1) ->
         (ATOMIC, Override("7"), "60", State.UNDOING, "99", None),
         # Of what is changed in steps it may have left anything.
         (IN_STEPS, Exclusive("vfio-pci"), "bochs", State.UNDOING, "no driver", "bochs"),
+        (IN_STEPS, Exclusive("vfio-pci"), "bochs", State.HELD, "nouveau", None),
+        # libvirt left it without a driver.
+        (IN_STEPS, Exclusive(), "bochs", State.HELD, "no driver", "bochs"),
+        # Nothing has been written back yet.
+        (ATOMIC, Override("7"), "60", State.UNDOING, "7", "60"),
         # A sum: all of ours, some of ours, none of ours, others' on top, others' taken away.
         (PAGES, Add(8), "10", State.PENDING, "18", "10"),
         (PAGES, Add(8), "10", State.PENDING, "13", "10"),
@@ -51,6 +56,17 @@ def test_without_a_claim(
 ) -> None:
     one = claim(knob, share, base, state)
     assert Value(live, [one], Kernel()).without(one) == left
+
+
+@pytest.mark.parametrize(
+    ("live", "left"),
+    # Between what the other VM's claim makes of it and what both make, more, and less than both.
+    [("22", "14"), ("14", "14"), ("30", "22"), ("12", "4"), ("11", None)],
+)
+def test_a_sum_without_a_claim_that_was_cut_off(live: str, left: str | None) -> None:
+    held = claim(PAGES, Add(4), "10", State.HELD, 1)
+    pending = claim(PAGES, Add(8), "10", State.PENDING, 2)
+    assert Value(live, [held, pending], Kernel()).without(pending) == left
 
 
 class OneClaim(Ledger):
