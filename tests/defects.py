@@ -14,6 +14,8 @@ DOMAINS = Path(__file__).parent / "domains"
 GOOD = (DOMAINS / "good.xml").read_text()
 Edits = Sequence[tuple[str, str]]
 Change = Callable[[Path], object]
+Defect = tuple[str, Edits, Change | None]
+"""A rule's name, what is wrong in the XML, and what on the host."""
 
 
 def edited(edits: Edits, xml: str = GOOD) -> str:
@@ -264,7 +266,7 @@ def hyperv(name: str) -> Edits:
 
 # Each: the rule, what is wrong in the domain, what is wrong on the host.
 STIMER = (r"/<stimer(?s:.)*?</stimer>/", "")
-DEFECTS: list[tuple[str, Edits, Change | None]] = [
+DEFECTS: list[Defect] = [
     ("machine-hypervisor", (("type='kvm'", "type='xen'"),), None),
     ("machine-hypervisor", ((" type='kvm'", ""),), None),
     (

@@ -16,6 +16,7 @@ from tests.defects import (
     SILENT,
     UNPINNED,
     Change,
+    Defect,
     Edits,
     add,
     arguments,
@@ -25,8 +26,10 @@ from tests.defects import (
     write,
 )
 from tests.hosttree import add_pci, guides_host
+from tests.telling import compare, compare_names, named, told
 from vfio_hooks.check import examine, rules
 from vfio_hooks.check.domain.kind import hides_hypervisor
+from vfio_hooks.check.fixing import mend
 from vfio_hooks.check.rule import Area, Guest, Patient, Rule, Seen
 from vfio_hooks.cli.domains import captured
 from vfio_hooks.domain import parse
@@ -52,16 +55,20 @@ GUIDES_HYPERV = """<hyperv mode="passthrough">
 GUIDE = GUIDE.replace('<hyperv mode="passthrough"/>', GUIDES_HYPERV)
 
 
+def asked(
+    root: Path, xml: str, tables: frozenset[str] = frozenset(), running: bool = False
+) -> Patient:
+    """A domain on the host that is the files below `root`."""
+    guest = Guest(parse(xml.encode()), element(xml.encode()), running)
+    others = tuple(one.domain for one in captured(Host(str(root))))
+    return Patient(Host(str(root)), Paths(config=str(root)), guest, dict.fromkeys(tables), others)
+
+
 def seen(
     root: Path, xml: str, tables: frozenset[str] = frozenset(), running: bool = False
 ) -> set[str]:
-    """The names of what is found in a domain on the host that is the files below `root`."""
-    guest = Guest(parse(xml.encode()), element(xml.encode()), running)
-    others = tuple(one.domain for one in captured(Host(str(root))))
-    patient = Patient(
-        Host(str(root)), Paths(config=str(root)), guest, dict.fromkeys(tables), others
-    )
-    found = examine(patient, areas=AREAS)
+    """The names of what is found in a domain."""
+    found = examine(asked(root, xml, tables, running), areas=AREAS)
     unseen = [one.seen.text for one in found if "could not be looked at" in one.seen.text]
     assert not unseen
     return {one.rule.name for one in found}
@@ -84,13 +91,22 @@ def test_a_good_domain_has_no_finding(host: Path) -> None:
     assert seen(host, GOOD) == set()
 
 
-@pytest.mark.parametrize(("name", "edits", "change"), DEFECTS, ids=[one[0] for one in DEFECTS])
-def test_a_defect_is_found(name: str, edits: Edits, change: Change | None, host: Path) -> None:
+CASES = named(DEFECTS, [one[0] for one in DEFECTS])
+
+
+@pytest.mark.parametrize(("name", "defect"), CASES, ids=[name for name, _ in CASES])
+def test_a_defect_is_found(name: str, defect: Defect, host: Path) -> None:
+    """With the words that people read, and the XML that its fix makes."""
+    rule, edits, change = defect
     if change:
         change(host)
-    assert name in seen(
-        host, edited(edits), running=name in ("device-line-interrupt", "link-speed")
-    )
+    xml = edited(edits)
+    patient = asked(host, xml, running=rule in ("device-line-interrupt", "link-speed"))
+    found = [one for one in examine(patient, areas=AREAS) if one.rule.name == rule]
+    assert found
+    assert not any("could not be looked at" in each.seen.text for each in found)
+    after = mend(patient, xml.encode(), {one.name for one in OURS} - {rule}).after.decode()
+    compare("domain", name, told(found, host, xml, after))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +126,7 @@ def test_every_rule_has_its_defect() -> None:
     of_tables |= {"machine-type-gone", "machine-type-old", "card-in-use"}
     assert {one[0] for one in DEFECTS} | of_tables == {rule.name for rule in OURS}
     assert {one[0] for one in SILENT} <= {rule.name for rule in OURS}
+    compare_names("domain", [name for name, _ in CASES])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.patient import Tree, grow, patient, win11
+from tests.telling import compare, compare_names, named, told
 from vfio_hooks import commands
 from vfio_hooks.check import Finding, examine, rules
 from vfio_hooks.check.rule import Patient
@@ -241,8 +242,11 @@ def look(root: Path, one: Case) -> dict[str, Finding]:
     return about_hook(patient(grow(root, tree), xml))
 
 
-@pytest.mark.parametrize("one", FOUND, ids=lambda one: one[0])
-def test_found(tmp_path: Path, one: Case) -> None:
+CASES = named(FOUND, [one[0] for one in FOUND])
+
+
+@pytest.mark.parametrize(("name", "one"), CASES, ids=[name for name, _ in CASES])
+def test_found(tmp_path: Path, name: str, one: Case) -> None:
     if one[0] == "script-not-executable":
         (grow(tmp_path, one[1]) / SCRIPT).chmod(0o644)
         found = about_hook(patient(tmp_path))
@@ -250,6 +254,7 @@ def test_found(tmp_path: Path, one: Case) -> None:
         found = look(tmp_path, one)
     assert one[0] in found
     assert "could not be looked at" not in found[one[0]].seen.text
+    compare("hook", name, told([found[one[0]]], tmp_path))
 
 
 @pytest.mark.parametrize("one", SILENT, ids=lambda one: one[0])
@@ -302,6 +307,7 @@ def test_a_folder_whose_name_is_nearly_the_vms(tmp_path: Path) -> None:
 
 def test_every_rule_has_both() -> None:
     assert {one[0] for one in FOUND} | NOT_IN_A_TREE == NAMES
+    compare_names("hook", [name for name, _ in CASES])
     assert {one[0] for one in SILENT} | NOT_IN_A_TREE == NAMES
 
 

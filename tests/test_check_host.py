@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.patient import PINNED, Tree, function, grow, patient, win11
-from vfio_hooks.check import examine, rules
+from tests.telling import compare, compare_names, named, told
+from vfio_hooks.check import Finding, examine, rules
 from vfio_hooks.plugins import BUILT_IN
 
 GPU, AUDIO, OTHER = "0000:04:00.0", "0000:04:00.1", "0000:05:00.0"
@@ -290,35 +291,39 @@ SILENT = [
 NAMES = {rule.name for rule in rules() if rule.area == "host"}
 
 
-def look(root: Path, one: Case) -> list[tuple[str, str]]:
-    """What is found in a case, as (name, text), the hook left out: there is none."""
+def look(root: Path, one: Case) -> list[Finding]:
+    """What is found in a case, the hook left out: there is none."""
     _, tree, xml, tables = one
     found = examine(patient(grow(root, tree), xml, tables))
     for finding in found:
         assert set(re.findall(r"\[+([a-z]+)\]+", finding.seen.do)) <= set(BUILT_IN)
-    return [(one.rule.name, one.seen.text) for one in found if one.rule.area == "host"]
+    return [one for one in found if one.rule.area == "host"]
 
 
-@pytest.mark.parametrize("one", FOUND, ids=lambda one: one[0])
-def test_found(tmp_path: Path, one: Case) -> None:
-    texts = [text for name, text in look(tmp_path, one) if name == one[0]]
-    assert texts
-    assert not any("could not be looked at" in text for text in texts)
+CASES = named(FOUND, [one[0] for one in FOUND])
+
+
+@pytest.mark.parametrize(("name", "one"), CASES, ids=[name for name, _ in CASES])
+def test_found(tmp_path: Path, name: str, one: Case) -> None:
+    found = [seen for seen in look(tmp_path, one) if seen.rule.name == one[0]]
+    assert found
+    assert not any("could not be looked at" in each.seen.text for each in found)
+    compare("host", name, told(found, tmp_path))
 
 
 @pytest.mark.parametrize("one", SILENT, ids=lambda one: one[0])
 def test_silent(tmp_path: Path, one: Case) -> None:
-    assert one[0] not in [name for name, _ in look(tmp_path, one)]
+    assert one[0] not in [found.rule.name for found in look(tmp_path, one)]
 
 
 def test_another_slot_is_no_advice_for_one_card(tmp_path: Path) -> None:
-    for name, tree, told in (
+    for name, tree, last in (
         ("one", CARDS, "Another slot does not help, because they are on the same card."),
         ("two", MIXED, "or put the card into another slot: vfio-hooks iommu shows all groups"),
     ):
         found = examine(patient(grow(tmp_path / name, tree), win11(passed=(GPU,))))
         (shared,) = (one.seen.do for one in found if one.rule.name == "group-shared")
-        assert shared.splitlines()[-1] == told
+        assert shared.splitlines()[-1] == last
 
 
 @pytest.mark.parametrize(
@@ -373,6 +378,7 @@ def test_every_rule_has_both() -> None:
     # The log is this machine's, and so in tests/test_check_logs.py.
     assert {one[0] for one in FOUND} | {"kernel-said"} == NAMES
     assert {one[0] for one in SILENT} | {"kernel-said"} == NAMES
+    compare_names("host", [name for name, _ in CASES])
 
 
 GUIDE = {
@@ -401,7 +407,7 @@ GUIDE = {
 
 def test_the_guides_host(tmp_path: Path) -> None:
     one = case("", GUIDE, win11(HYPERV, (GPU, AUDIO)), "pci cpus irqs memory")
-    assert {name for name, _ in look(tmp_path, one)} == {
+    assert {found.rule.name for found in look(tmp_path, one)} == {
         # What it has that does nothing, or is not needed any more.
         *("iommu-parameter-without-effect", "unsafe-interrupts", "vfio-virqfd-gone"),
         *("sriov-max-vfs", "kvm-msrs-logged"),
@@ -432,5 +438,4 @@ def test_a_host_of_nonsense(changed: dict[str, str | None]) -> None:
             tree[name] = text
     with tempfile.TemporaryDirectory() as folder:
         found = look(Path(folder), ("", tree, win11(HYPERV, (GPU, OTHER)), ""))
-        for _, text in found:
-            assert text
+        assert all(one.seen.text for one in found)
