@@ -680,6 +680,15 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ),
     (
         "cpu-topology",
+        (
+            (">8</vcpu>", " current='8'>9</vcpu>"),
+            ("cores='4' threads='2'", "cores='9' threads='1'"),
+        ),
+        None,
+        frozenset(),
+    ),
+    (
+        "cpu-topology",
         (("microsoft.com/win/11", "microsoft.com/win/2k22"), *UNPINNED, *line("<topology")),
         None,
         frozenset(),

@@ -77,6 +77,9 @@ def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
         text = f"the guest has {sockets} sockets{how}, and Windows uses {_MOST_SOCKETS} at most"
     elif told is None and threads in (None, 1):
         return
+    elif domain.vcpus % (threads or 1) and given == 1:
+        # Such cores cannot be told of, as the vCPUs do not fill them.
+        return
     elif threads is not None and given != threads:
         text = f"the guest sees {_threads(given)} per core, but its CPUs have {threads}"
     elif given > most:
