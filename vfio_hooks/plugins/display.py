@@ -28,11 +28,11 @@ open:
     nvidia's   3     __EGL_VENDOR_LIBRARY_FILENAMES      -                   -
 
 Layouts were tried with these versions, but without hardware. Those in the last column were also
-tried on two emulated cards with a monitor on each, of which a VM got one and gave it back: the
-process went on, and so did its layout. mutter without its setting gave up an emulated card as well,
-but did not use it again before the next login; with a real driver it may keep the card. What is
-said of the other programs comes from their sources and documentation. No desktop was tried on a
-real card yet. niri's setting is not written.
+tried on two emulated cards with a monitor on each, of which a VM got one and gave it back. sway,
+labwc and KWin went on as the same process, with the layout that they had; sway did so by rung 2,
+too. mutter without its setting gave up an emulated card as well, but did not use it again; with a
+real driver it may keep the card. What is said of the other programs comes from their sources and
+documentation. No desktop was tried on a real card yet. niri's setting is not written.
 
 sway and labwc take variables from the program that starts them. Variables below
 ~/.config/environment.d are seen only by programs that systemd's user manager starts, such as KWin.
