@@ -106,6 +106,25 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
             },
         ),
         (
+            ("mdev", "mdev-end"),
+            {
+                "mdev": [
+                    {
+                        "type": "i915-GVTg_V5_4",
+                        "parent": "0000:00:02.0",
+                        "uuid": "a297db4a-f4c2-11e6-90f6-d3b88d6c9525",
+                    },
+                    {
+                        "type": "nvidia-63",
+                        "parent": "0000:41:00.0",
+                        "uuid": "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001",
+                    },
+                    {"uuid": "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002"},
+                ],
+                "governor": {"power_profile": "performance"},
+            },
+        ),
+        (
             ("looking-glass",),
             {
                 "shm": [{"name": "looking-glass", "owner": "alice"}],

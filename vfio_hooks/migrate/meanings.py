@@ -48,6 +48,7 @@ _SYSCTLS = (
 _VF_SETTINGS = (
     *("mac", "vlan", "qos", "proto", "trust", "spoofchk", "state", "max_tx_rate", "min_tx_rate"),
 )
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _CPU = r"/sys/devices/system/cpu/\S*"
 _PCI_FILE = r"/sys/bus/pci/devices/\S*|/sys/devices/pci\S*"
 
@@ -96,6 +97,12 @@ MEANINGS = (
         "table",
         "session",
         "the console on a framebuffer is unbound, and bound again",
+    ),
+    Meaning(
+        rf"^(?:write 1 ?> ?\S*/{_UUID}/remove$|mdevctl stop\b)",
+        "needless",
+        "mdev",
+        "the mediated device is removed when the VM has ended",
     ),
     Meaning(
         r"^write .*> ?\S*/(?:efi|vesa|simple)-framebuffer\S*/(?:un)?bind",
@@ -272,6 +279,23 @@ MEANINGS = (
         ("pf", "vf", *_VF_SETTINGS),
     ),
     Meaning(
+        r"^write (?P<uuid>\S+) ?> ?(?:\S*/)?(?P<parent>[^/]+)/mdev_supported_types/"
+        r"(?P<type>[^/]+)/create$",
+        "table",
+        "mdev",
+        "the mediated device is made, and removed again",
+        ("type", "parent", "uuid"),
+    ),
+    Meaning(
+        r"^mdevctl start\b(?=.* (?:-u|--uuid)[ =](?P<uuid>\S+))"
+        r"(?:(?=.* (?:-p|--parent)[ =](?P<parent>\S+)))?"
+        r"(?:(?=.* (?:-t|--type)[ =](?P<type>\S+)))?",
+        "table",
+        "mdev",
+        "the mediated device is made, and removed again",
+        ("type", "parent", "uuid"),
+    ),
+    Meaning(
         r"^write (?P<device>\S*) ?> ?\S*/sys/bus/usb/drivers/"
         r"(?:[^/]+/unbind|(?P<driver>[^/]+)/bind)$",
         "table",
@@ -439,6 +463,19 @@ MEANINGS = (
         "needless",
         "governor",
         "a limit ends with the VM",
+    ),
+    Meaning(
+        r"^powerprofilesctl set (?P<power_profile>performance|power-saver)$",
+        "table",
+        "governor",
+        "the power profile is held while the VM runs",
+        ("power_profile",),
+    ),
+    Meaning(
+        r"^powerprofilesctl set\b",
+        "needless",
+        "governor",
+        "the power profile from before comes back when the VM ends",
     ),
     Meaning(
         rf"^write (?P<no_turbo>[01]) ?> ?{_CPU}no_turbo$",

@@ -14,11 +14,14 @@ Value: TypeAlias = str | int | bool | list[str] | dict[str, int]
 Table: TypeAlias = dict[str, Value]
 
 _ORDER = (
-    *("inhibit", "service", "display", "session", "sriov", "gpu", "usb", "pci", "shm"),
-    *("hugepages", "memory", "cpus", "irqs", "governor", "write", "process"),
+    *("inhibit", "service", "display", "session", "sriov", "gpu", "mdev", "usb", "pci"),
+    *("shm", "hugepages", "memory", "cpus", "irqs", "governor", "write", "process"),
 )
-_MULTIPLE = ("service", "sriov", "shm", "write", "process", "usb")
-_UNIQUE = {"service": "unit", "shm": "name", "write": "path", "process": "command", "usb": "device"}
+_MULTIPLE = ("service", "sriov", "mdev", "shm", "write", "process", "usb")
+_UNIQUE = {
+    **{"service": "unit", "mdev": "uuid", "shm": "name", "write": "path", "process": "command"},
+    "usb": "device",
+}
 _NUMBERS = (
     *("min_freq", "max_exit_latency", "vlan", "vf", "numvfs", "drop_caches", "ksm", "swappiness"),
     *("qos", "max_tx_rate", "min_tx_rate", "compaction_proactiveness"),

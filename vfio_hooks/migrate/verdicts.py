@@ -55,6 +55,7 @@ UNDONE = "undone automatically when the VM ends"
 _FOREVER = "it may wait forever; vfio-hooks waits with a time limit"
 _NEEDED = {
     "service": ("unit",),
+    "mdev": ("uuid",),
     "write": ("path", "value"),
     "usb": ("device",),
     "process": ("command",),
