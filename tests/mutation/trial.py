@@ -56,7 +56,7 @@ def run(mutant: Mutant, tests: list[str], cpu: int) -> str:
     if not child:
         os._exit(_child(mutant, tests, cpu))
     # Waiting for what never comes takes no CPU time, but a machine may be busy as well.
-    deadline = time.monotonic() + 20 * cpu
+    deadline = time.monotonic() + 6 * cpu
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
