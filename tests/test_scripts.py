@@ -167,6 +167,13 @@ def test_the_hook_s_own_end_ends_it_first(
         os.kill(int(pid.read_text()), 0)
 
 
+def test_one_that_ends_when_it_is_asked_to_has_no_group_left() -> None:
+    pid = os.posix_spawn("/bin/sleep", ["sleep", f"{LONG}"], {}, setsid=True)
+    scripts._kill(pid, LONG)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 def test_at_the_end_each_is_run_whatever_becomes_of_the_others(folder: Path) -> None:
     place, log = folder / "release/end", Lines()
     write(place / "1", "echo one >&2; exit 1")

@@ -107,3 +107,10 @@ def test_what_all_claims_make_of_a_value_is_reckoned_once_for_each_base() -> Non
     assert [value.without(one) for one in claims] == [None, None, None]
     value = Value("9", claims, Kernel())
     assert [value.without(one) for one in claims] == ["9", "9", "8"]
+
+
+def test_claims_that_are_not_held_leave_what_the_held_ones_want() -> None:
+    held = claim(ATOMIC, Override("7"), "60", State.HELD, 1)
+    others = [claim(ATOMIC, Override("8"), "60", State.PENDING, number) for number in (2, 3)]
+    value = Value("8", [held, *others], Kernel())
+    assert [value.without(one) for one in others] == ["7", "7"]
