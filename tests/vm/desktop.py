@@ -135,6 +135,11 @@ class Desktop:
         """Where each monitor's picture is."""
         return load(compositor.back_end).parse(self.guest.run(self.query(compositor)).stdout).layout
 
+    def log_in(self, kind: str) -> None:
+        """A session of one of logind's classes ("user-light"), with nothing to be seen in it."""
+        self._session("wayland", {"XDG_SESSION_CLASS": kind}, "sleep infinity")
+        self.guest.wait("! grep -qx STATE=opening /run/systemd/sessions/*[0-9]")
+
     def stop(self) -> None:
         """Log the user out, and wait until logind has forgotten it all."""
         self.guest.run(
