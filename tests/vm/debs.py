@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.vm import tools
 from tests.vm.guest import Guest
 from tests.vm.process import run
+from tests.vm.release import Release
 
 _FOLDER = "/var/tmp/debs"
 
@@ -18,6 +19,7 @@ def fetch(suite: str, names: Sequence[str], folder: Path) -> list[Path]:
     hook = f"cd {folder} && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download {' '.join(names)}"
     # A tree without packages is nothing but apt's lists.
     words = [tools.program("mmdebstrap"), "--mode=root", "--variant=custom", "--format=null"]
+    words += [f"--aptopt={option}" for option in Release(suite).apt_options]
     run([*words, f"--customize-hook={hook}", suite, "/dev/null"], "download packages", timeout=600)
     return sorted(folder.glob("*.deb"))
 
