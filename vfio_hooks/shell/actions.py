@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from vfio_hooks.record import record, replace
-from vfio_hooks.shell.conditions import holds
+from vfio_hooks.shell.conditions import holds, is_doubtful
 from vfio_hooks.shell.expansion import MOST, UNKNOWN, braces, of_code, of_variable
 from vfio_hooks.shell.grammar import parse
 from vfio_hooks.shell.tokens import Unreadable, Word
@@ -144,13 +144,14 @@ class _Walk:
 
     def _case(self, node: Case) -> None:
         subject = " ".join(self._words(node.word))
-        walk = replace(self, sure=self.sure and UNKNOWN not in subject)
+        known = UNKNOWN not in subject and not is_doubtful((node.word,), self.run._doubtful)
+        walk = replace(self, sure=self.sure and known)
         for patterns, body in node.arms:
             texts = ["".join(piece.text for piece in word.pieces) for word in patterns]
             fits = any(fnmatchcase(subject, text) for text in texts)
-            if UNKNOWN in subject or fits:
+            if fits or not known:
                 walk.nodes(body)
-            if fits and UNKNOWN not in subject:
+            if fits and known:
                 return
 
     def _for(self, node: For) -> None:

@@ -20,11 +20,16 @@ def holds(
         return _sum(node.kind, [holds((one,), expand, doubtful) for one in node.body])
     if not isinstance(node, Simple) or not node.words or node.words[0].plain not in _TESTS:
         return None
-    pieces = (piece for word in node.words for piece in word.pieces)
-    if any(one.kind == "variable" and one.text in doubtful for one in pieces):
+    if is_doubtful(node.words, doubtful):
         return None
     words = ["".join(expand(word)) for word in node.words[1:]]
     return _compares(words[:-1] if words[-1:] in (["]"], ["]]"]) else words)
+
+
+def is_doubtful(words: Sequence[Word], doubtful: Collection[str]) -> bool:
+    """Whether one of these words has a variable that may have another value at run time."""
+    pieces = (piece for word in words for piece in word.pieces)
+    return any(one.kind == "variable" and one.text in doubtful for one in pieces)
 
 
 def _compares(words: list[str]) -> bool | None:
