@@ -240,20 +240,22 @@ def test_files_that_are_called_are_followed(tmp_path: Path) -> None:
     assert (verdict.file, verdict.line, verdict.table) == ("/bin/vfio-startup.sh", 2, "session")
 
 
-def test_a_script_that_is_called_has_its_own_arguments(tmp_path: Path) -> None:
+def test_a_script_that_is_called_has_its_own_arguments_and_variables(tmp_path: Path) -> None:
     (tmp_path / "governor.sh").write_text(
-        "echo $1 > /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor\n"
+        "echo $1 > /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor\nUNIT=other\nexit\n"
     )
     (tmp_path / "vm.sh").write_text("systemctl start for-$1\n")
     caller = tmp_path / "qemu.d/win11/prepare/begin/start.sh"
     caller.parent.mkdir(parents=True)
-    caller.write_text("sh /governor.sh performance\n. /vm.sh\nsystemctl start $1-$2\n")
+    caller.write_text(
+        "UNIT=swtpm\nsh /governor.sh performance\n. /vm.sh\nsystemctl start $UNIT-$1-$2\n"
+    )
     caller.chmod(0o755)
     found = tables(scripts(str(tmp_path), "win11", str(tmp_path)))[0]
     assert found == {
         "service": [
             {"unit": "for-win11", "action": "start"},
-            {"unit": "win11-prepare", "action": "start"},
+            {"unit": "swtpm-win11-prepare", "action": "start"},
         ],
         "governor": [{"governor": "performance"}],
     }

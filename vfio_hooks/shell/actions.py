@@ -1,7 +1,7 @@
 """What a script would run: each command with its words, as far as these are constants."""
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -56,21 +56,38 @@ class Run:
     def follow(self, file: str, text: str, arguments: Sequence[str] = ()) -> None:
         """Follow a script to its end. What it never calls it does not do; but where it calls
         something that is known only when it runs, that may be any of its functions."""
-        self._set_arguments(arguments)
-        with suppress(_Ended):
-            _Walk(self, file).script(text)
-        if any(action.words[0] == UNKNOWN for action in self.actions):
-            for name in [name for name in self._functions if name not in self._called]:
-                _Walk(self, file).nodes(self._functions[name])
+        with self._arguments(arguments):
+            with suppress(_Ended):
+                _Walk(self, file).script(text)
+            if any(action.words[0] == UNKNOWN for action in self.actions):
+                for name in [name for name in self._functions if name not in self._called]:
+                    _Walk(self, file).nodes(self._functions[name])
 
-    def _set_arguments(self, arguments: Sequence[str]) -> dict[str, str]:
-        """$1, $2 and the like; returns those that there were."""
-        before = {
-            name: self._values.pop(name) for name in [*self._values] if not name.isidentifier()
-        }
+    @contextmanager
+    def _arguments(self, arguments: Sequence[str]) -> Iterator[None]:
+        """Within it $1, $2 and the like are these; after it those that there were, even where an
+        `exit` has ended it."""
+        before = self._without_arguments()
         self._values |= {str(number): word for number, word in enumerate(arguments, 1)}
         self._values |= {"@": " ".join(arguments), "*": " ".join(arguments)}
-        return before
+        try:
+            yield
+        finally:
+            self._without_arguments()
+            self._values |= before
+
+    def _without_arguments(self) -> dict[str, str]:
+        """Take $1, $2 and the like away, and return them."""
+        names = [name for name in self._values if not name.isidentifier()]
+        return {name: self._values.pop(name) for name in names}
+
+    @contextmanager
+    def _subshell(self) -> Iterator[None]:
+        """A shell of its own: an `exit` ends only it, and what it sets is not set after it."""
+        before = self._values.copy(), self._doubtful.copy()
+        with suppress(_Ended):
+            yield
+        self._values, self._doubtful = before
 
 
 @record
@@ -112,7 +129,7 @@ class _Walk:
             case Block(kind="&&" | "||"):
                 self._chain(node)
             case Block(kind="("):
-                with suppress(_Ended):
+                with self.run._subshell():
                     self.nodes(node.body)
             case Block():
                 self.nodes(node.body)
@@ -155,13 +172,12 @@ class _Walk:
                 return
 
     def _for(self, node: For) -> None:
-        values = self.run._values
         words = [one for word in node.words for one in self._words(word)]
         if not node.words:
-            words = values.get("@", "").split()
+            words = self.run._values.get("@", "").split()
         for word in words[:MOST] or [UNKNOWN]:
             self.run.names.add(node.name)
-            values[node.name] = word
+            self.run._values[node.name] = word
             self.nodes(node.body)
 
     def _pipe(self, commands: Sequence[Node]) -> None:
@@ -217,18 +233,16 @@ class _Walk:
         body = self.run._functions.get(words[0])
         if body is not None:
             self.run._called.add(words[0])
-            before = self.run._set_arguments(words[1:])
-            deeper.nodes(body)
-            self.run._values |= before
+            with self.run._arguments(words[1:]):
+                deeper.nodes(body)
             return True
         path, arguments = _script(words)
         text = self.run.read(path) if path else None
         if text is None:
             return False
-        before = self.run._set_arguments(arguments) if arguments is not None else {}
-        with suppress(_Ended) if words[0] not in ("source", ".") else nullcontext():
+        shell = nullcontext() if words[0] in ("source", ".") else self.run._subshell()
+        with shell, nullcontext() if arguments is None else self.run._arguments(arguments):
             replace(deeper, file=path).script(text)
-        self.run._values |= before
         return True
 
     def _all(self, words: Sequence[Word]) -> tuple[str, ...]:
