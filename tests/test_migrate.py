@@ -291,6 +291,9 @@ def test_a_line_at_the_end_is_needless_only_if_there_is_one_that_it_undoes(
             "echo n/a > /sys/devices/system/cpu/cpu4/power/pm_qos_resume_latency_us",
             None,
         ),
+        # The power profile is about no CPU.
+        ("cpupower frequency-set -g performance\npowerprofilesctl set performance", "all"),
+        ("powerprofilesctl set performance", None),
     ],
 )
 def test_all_cpus_are_meant_only_where_each_line_means_them(

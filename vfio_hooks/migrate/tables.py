@@ -48,8 +48,14 @@ def tables(scripts: Sequence[Script]) -> tuple[dict[str, list[Table]], set[str]]
             made = _table(verdict)
             if made is not None and verdict.table not in doubled:
                 _add(found.setdefault(verdict.table, []), verdict.table, made)
-    governs = [one.command for one in every if (one.table, one.kind) == ("governor", "table")]
-    if "governor" in found and all(map(_EVERY_CPU.search, governs)):
+    # The power profile is the whole host's, whatever CPUs the other lines are about.
+    governs = [
+        one.command
+        for one in every
+        if (one.table, one.kind) == ("governor", "table")
+        and "power_profile" not in dict(one.options)
+    ]
+    if "governor" in found and governs and all(map(_EVERY_CPU.search, governs)):
         found["governor"][0]["cpus"] = "all"
     if "session" in found and "gpu" not in found:
         found["gpu"] = [{}]
