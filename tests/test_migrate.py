@@ -268,6 +268,10 @@ def test_a_script_that_is_called_has_its_own_arguments_and_variables(tmp_path: P
         ("true", "systemctl start docker", "keep"),
         ("sysctl kernel.watchdog=0", "echo 1 > /proc/sys/kernel/watchdog", "needless"),
         ("sysctl kernel.panic=0", "echo 1 > /proc/sys/kernel/watchdog", "keep"),
+        ("powerprofilesctl set performance", "powerprofilesctl set balanced", "needless"),
+        ("powerprofilesctl set performance", 'powerprofilesctl set "$(cat /tmp/was)"', "needless"),
+        ("powerprofilesctl set balanced", "powerprofilesctl set performance", "keep"),
+        ("cpupower frequency-set -g performance", "powerprofilesctl set balanced", "keep"),
     ],
 )
 def test_a_line_at_the_end_is_needless_only_if_there_is_one_that_it_undoes(

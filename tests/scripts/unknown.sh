@@ -16,4 +16,5 @@ echo "$GUID" > /sys/bus/pci/devices/0000:00:02.0/mdev_supported_types/i915-GVTg_
 systemctl stop "$(cat /etc/unit)" #> keep
 echo "$(cat /etc/port)" > /sys/bus/usb/drivers/usb/unbind #> keep
 touch /dev/shm/$(cat /etc/name) #> keep
+powerprofilesctl set "$(cat /etc/profile)" #> keep governor
 sysctl -q -w vm.stat_interval=120 vm.swappiness=10 #> table memory

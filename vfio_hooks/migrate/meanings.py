@@ -472,10 +472,11 @@ MEANINGS = (
         ("power_profile",),
     ),
     Meaning(
-        r"^powerprofilesctl set\b",
-        "needless",
+        r"^powerprofilesctl set (?P<power_profile>\S+)",
+        "keep",
         "governor",
-        "the power profile from before comes back when the VM ends",
+        "only performance and power-saver can be held, so it stays a script",
+        ("power_profile",),
     ),
     Meaning(
         rf"^write (?P<no_turbo>[01]) ?> ?{_CPU}no_turbo$",

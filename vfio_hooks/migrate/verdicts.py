@@ -81,8 +81,11 @@ class Verdict:
 
     @property
     def thing(self) -> str:
-        """What a table of several is about: a unit, or a value's name; "" where not known."""
+        """What the line is about, by which the line that undoes it is found: a unit, a value's
+        name, or the power profile; "" for other lines, and where it is not known."""
         given = dict(self.options)
+        if "power_profile" in given:
+            return "power profile"
         name = given.get(
             {"service": "unit", "write": "path", "usb": "device"}.get(self.table, ""), ""
         )
@@ -151,7 +154,7 @@ def _known(
     if kind == "table" and op not in ENDING and _is_vague(found.table, options, text):
         why = "what it is about is known only when the script runs"
         return Verdict(action.file, action.line, text, "keep", why, user=user)
-    if kind == "table" and op in ENDING:
+    if found.table and kind in ("table", "keep") and op in ENDING:
         kind, why = "needless", UNDONE
         if found.table == "governor" and UNKNOWN not in dict(options).get("governor", UNKNOWN):
             kind, why = "mistake", "a guess: each CPU gets back the governor that it had"
