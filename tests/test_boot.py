@@ -350,14 +350,31 @@ def test_what_the_user_has_given_already(line: str, text: str, instead: str | No
         assert other(text, [f"root=/dev/sda1 {line}"]) == instead
 
 
-def test_a_second_word_of_the_users_own_kind_is_told_and_not_written(tmp_path: Path) -> None:
+BESIDE: list[tuple[str, str, str]] = [
+    # What is needed, what the user has in its place, and what is to be there for both.
+    (f"{IRQS}2-5", f"{IRQS}4-7", f"{IRQS}2-7"),
+    (f"{IRQS}4-7", f"{IRQS}1-3", f"{IRQS}1-7"),
+    (f"{IRQS}4-7", "isolcpus=domain,managed_irq,1-2", "isolcpus=domain,managed_irq,1-2,4-7"),
+    (f"{IDS}10de:1c82", f"{IDS}1002:1", f"{IDS}1002:1,10de:1c82"),
+    (
+        f"{IDS}10de:1c82",
+        "options vfio_pci disable_vga=1 ids=1002:1",
+        "options vfio_pci disable_vga=1 ids=1002:1,10de:1c82",
+    ),
+    (f"{PAGES}8", f"{PAGES}4", f"{PAGES}8"),
+]
+
+
+@pytest.mark.parametrize(("text", "instead", "both"), BESIDE)
+def test_a_second_word_of_the_users_own_kind_is_told_and_not_written(
+    tmp_path: Path, text: str, instead: str, both: str
+) -> None:
     host = Host(str(grow(tmp_path, {**BOOTED, **GRUB})))
-    need = Need(f"{IRQS}2-5", "NVMe", instead="isolcpus=managed_irq,4-7")
-    work = planned(host, [*WANTED, need])
-    assert "isolcpus" not in (work.edits[0].after or "")
-    assert (
-        "where you have isolcpus=managed_irq,4-7, write isolcpus=managed_irq,2-5" in work.told[-1]
-    )
+    assert other(text, [instead]) == instead
+    work = planned(host, [*WANTED, Need(text, "x", text.startswith(IDS), instead)])
+    assert not any(text in (edit.after or "") for edit in work.edits)
+    assert f"where you have {instead}, write {both}: only one" in work.told[-1]
+    assert is_given(text, [both])
 
 
 def test_more_pages_than_the_host_can_start_with_are_refused(tmp_path: Path) -> None:

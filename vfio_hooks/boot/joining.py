@@ -98,6 +98,17 @@ def other(text: str, given: Iterable[str]) -> str:
     return next((found[0] for found in _all(pattern, given)), "") if pattern else ""
 
 
+def beside(text: str, instead: str) -> str:
+    """What the user has to write in place of `instead`, the words that `other` found. A list keeps
+    all that is in it, as another VM may need that, and ours is added; a count becomes ours."""
+    prefix = _prefix(text)
+    for kind in _LISTS:
+        if kind.prefix == prefix and (found := re.fullmatch(kind.found, instead)):
+            values = (found[1], text.removeprefix(prefix))
+            return instead[: found.start(1)] + kind.value(_parts(kind, values))
+    return text
+
+
 def pages(text: str) -> int | None:
     """How many pages of 1 GiB a need is for; None where it is for something else."""
     count = text.removeprefix(PAGES)
@@ -123,9 +134,13 @@ def _join(prefix: str, one: Need, another: Need) -> Need:
     for kind in _LISTS:
         if kind.prefix == prefix:
             values = (need.text.removeprefix(prefix) for need in (one, another))
-            text = prefix + kind.value(frozenset().union(*map(kind.parts, values)))
+            text = prefix + kind.value(_parts(kind, values))
     why = one.why if another.why in one.why else f"{one.why}; {another.why}"
     return Need(text, why, one.is_modprobe, one.instead or another.instead)
+
+
+def _parts(kind: Joined, values: Iterable[str]) -> frozenset[str]:
+    return frozenset().union(*map(kind.parts, values))
 
 
 def _pages(wanted: Sequence[Wanted]) -> int:

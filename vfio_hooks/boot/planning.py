@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vfio_hooks.boot import MODPROBE, Edit, Need, Work, text_of
 from vfio_hooks.boot.initramfs import rebuild
-from vfio_hooks.boot.joining import pages
+from vfio_hooks.boot.joining import beside, pages
 from vfio_hooks.boot.loaders import LOADERS
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -58,7 +58,8 @@ def _loaded(host: Host, words: Sequence[str]) -> Work:
 
 def _by_hand(need: Need) -> str:
     place = "modprobe.d" if need.is_modprobe else "the kernel's command line"
-    return f"in {place}, where you have {need.instead}, write {need.text}: only one of both counts"
+    text = beside(need.text, need.instead)
+    return f"in {place}, where you have {need.instead}, write {text}: only one of both counts"
 
 
 def _check_memory(host: Host, needs: Sequence[Need]) -> None:
