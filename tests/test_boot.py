@@ -195,21 +195,6 @@ def test_what_this_boot_has_from_parameters_taken_back_is_needed_for_the_next(
     assert needs(host, None) == []
 
 
-@pytest.mark.parametrize("failing", ["update-grub", "update-initramfs"])
-def test_where_a_tool_fails_nothing_is_left(tmp_path: Path, failing: str) -> None:
-    tree = grow(tmp_path, {**BOOTED, **GRUB, **UPDATE})
-    before = files(tmp_path)
-    host = Noting(tree)
-    work = planned(host, WANTED)
-    host.failing = failing
-    with pytest.raises(HookError, match=failing):
-        apply(host, ALL, work)
-    host.failing = ""
-    if host.exists(FILE):
-        revert(host)
-    assert files(tmp_path) == before
-
-
 @pytest.mark.parametrize("cut", range(4))
 def test_killed_between_two_files_it_is_taken_back(tmp_path: Path, cut: int) -> None:
     host = Noting(grow(tmp_path, {**BOOTED, **GRUB, **UPDATE}))
@@ -480,6 +465,30 @@ def test_where_a_tool_fails_the_first_vm_keeps_what_it_has(tmp_path: Path) -> No
         change(host, (FIRST, SECOND))
     assert files(tmp_path) == one
     assert failed == ["update-initramfs", "update-grub"] * 2
+
+
+@pytest.mark.parametrize("had", [(), (FIRST,)], ids=["the first VM", "a second VM"])
+@pytest.mark.parametrize("failing", ["update-grub", "update-initramfs"])
+def test_a_tool_that_goes_on_failing_is_told_and_the_next_apply_goes_on(
+    tmp_path: Path, had: tuple[Wanted, ...], failing: str
+) -> None:
+    """As with a full /boot."""
+    host = Noting(grow(tmp_path, {**BOOTED, **GRUB, **UPDATE}))
+    change(host, had)
+    before = files(tmp_path)
+    host.failing = failing
+    with pytest.raises(HookError) as caught:
+        change(host, (*had, SECOND))
+    assert (caught.value.problem, caught.value.hint) == (
+        f"{failing} failed",
+        f"the files are as they were before, but {failing} failed: mend that, then run "
+        "update-initramfs -u -k all && update-grub",
+    )
+    assert files(tmp_path) == before
+    assert applied(host).wanted == had
+    host.failing = ""
+    change(host, (*had, SECOND))
+    assert applied(host).wanted == (*had, SECOND)
 
 
 def test_a_file_edited_since_is_named_before_anything_is_extended(tmp_path: Path) -> None:

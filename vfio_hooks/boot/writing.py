@@ -10,6 +10,7 @@ from vfio_hooks.boot.journal import Applied, applied, keep, note, put
 from vfio_hooks.boot.planning import tools
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.quoting import joined
 from vfio_hooks.record import replace
 
 _SECONDS = 600
@@ -50,9 +51,10 @@ def apply(host: WritableHost, wanted: tuple[Wanted, ...], work: Work) -> None:
         _run(host, tools(host, both) if edits else ())
     except HookError as error:
         _put_back(host, edits)
-        _run(host, tools(host, both))
+        # The files are what counts: a full disk may fail the tools again.
         keep(host, had)
-        raise HookError(error.problem, error.hint or "everything is as it was before") from None
+        hint = error.hint or "everything is as it was before"
+        raise HookError(error.problem, _again(host, tools(host, both)) or hint) from None
     note(host, set(had.work.parameters) - set(work.parameters))
     keep(host, Applied(wanted, replace(work, edits=_merged(both.edits))))
 
@@ -88,6 +90,16 @@ def _put_back(host: WritableHost, edits: Sequence[Edit]) -> list[str]:
         elif now != edit.before and edit.path not in edited:
             edited.append(edit.path)
     return edited
+
+
+def _again(host: WritableHost, commands: tuple[tuple[str, ...], ...]) -> str:
+    """Run them for files that were put back; what to do if that fails, "" if not."""
+    try:
+        _run(host, commands)
+    except HookError as error:
+        line = " && ".join(map(joined, commands))
+        return f"the files are as they were before, but {error}: mend that, then run {line}"
+    return ""
 
 
 def _run(host: WritableHost, commands: tuple[tuple[str, ...], ...]) -> None:
