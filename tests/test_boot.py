@@ -467,6 +467,29 @@ def test_where_a_tool_fails_the_first_vm_keeps_what_it_has(tmp_path: Path) -> No
     assert failed == ["update-initramfs", "update-grub"] * 2
 
 
+def test_what_was_cut_off_is_written_again_from_the_texts_of_before(tmp_path: Path) -> None:
+    tree = {**BOOTED, **KERNELS, "etc/kernel/cmdline": "ro\n"}
+    host = Noting(grow(tmp_path, tree))
+    both = (FIRST, wanted("linux", f"{PAGES}16"))
+    change(host, (FIRST,))
+    change(host, both)
+    whole = files(tmp_path)
+    change(host, (FIRST,))
+
+    class Killed(BaseException):
+        pass
+
+    def killed(argv: list[str], seconds: float = 30) -> str:
+        raise Killed
+
+    host.run = killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        change(host, both)
+    again = Noting(tmp_path)
+    change(again, both)
+    assert files(tmp_path) == whole
+
+
 @pytest.mark.parametrize("had", [(), (FIRST,)], ids=["the first VM", "a second VM"])
 @pytest.mark.parametrize("failing", ["update-grub", "update-initramfs"])
 def test_a_tool_that_goes_on_failing_is_told_and_the_next_apply_goes_on(

@@ -4,7 +4,7 @@ Everything else that vfio-hooks changes is gone with a reboot. These are files, 
 journal of their own, in /var/lib (see journal.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from vfio_hooks.host import Host
 from vfio_hooks.record import record
@@ -60,11 +60,12 @@ class Work:
 
 
 class Before(Host):
-    """A host whose files are as they were before these edits."""
+    """A host whose files are as they were before these edits, the oldest of them first."""
 
-    def __init__(self, host: Host, edits: Iterable[Edit]) -> None:
+    def __init__(self, host: Host, edits: Sequence[Edit]) -> None:
         super().__init__(host.root or "/")
-        self.texts = {edit.path: edit.before for edit in edits}
+        # A journal that was cut off has two edits of a file: the first one counts.
+        self.texts = {edit.path: edit.before for edit in reversed(edits)}
 
 
 def text_of(host: Host, path: str) -> str | None:
