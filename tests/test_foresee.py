@@ -20,6 +20,7 @@ KINDS = {
     "irq",
     "irq-default",
     "lent-power",
+    "mdev",
     "pages",
     "partition",
     "pci-driver",
@@ -39,7 +40,7 @@ STEPS = [
 
 
 def shows(kernel: Kernel, path: str) -> str | None:
-    if path.endswith("/driver"):
+    if path.endswith(("/driver", "/mdev_type")):
         return kernel.link(path)
     text = File(path).read(kernel)
     return "" if text == "(null)" else text

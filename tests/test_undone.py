@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from vfio_hooks.domain import Domain
 from vfio_hooks.engine.journal import State
 from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.engine.plan import preview
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.engine.undone import UndoneHost
+from vfio_hooks.event import Event
+from vfio_hooks.host.mdev import type_of, types_folder
 from vfio_hooks.knobs import Command, File, Knob, PciDriver
+from vfio_hooks.knobs.mediated import ABSENT, Mediated
+from vfio_hooks.plugins import mdev
 from vfio_hooks.sharing import Exclusive, Override, Run, Share
 from vfio_hooks.steps import Step
 
@@ -92,6 +98,24 @@ def test_a_driver_is_known_ahead(world: World) -> None:
     world.holds(CARD, Exclusive("vfio-pci (override vfio-pci)"), "amdgpu")
     host, _ = world.undone()
     assert CARD.read(host) == "amdgpu"
+
+
+def test_a_mediated_device_is_gone_and_its_room_is_free(world: World) -> None:
+    uuid, parent, kind = "9f1a0d5e-6a0c-4a3a-8c2a-f3f1b1c70d71", "0000:00:02.0", "i915-GVTg_V5_4"
+    knob, room = Mediated(uuid, parent), f"{types_folder(parent)}/{kind}/available_instances"
+    device = world.root / knob.key[1:]
+    device.mkdir(parents=True)
+    (device / "mdev_type").symlink_to(f"../mdev_supported_types/{kind}")
+    world.has(File(room), "0")
+    world.holds(knob, Exclusive(kind), ABSENT)
+    host, ledger = world.undone()
+    assert (type_of(host, uuid), host.read(room)) == (None, "1")
+    # So a plan makes it again.
+    domain, options = Domain("vm", VM, mdevs=(uuid,)), mdev.Options()
+    assert list(mdev.notes(domain, options, host)) == []
+    (step,) = mdev.plan(Event("vm", "prepare"), domain, options, host)
+    (change,) = preview([step], host, ledger)
+    assert str(change) == f"{knob.key}: {ABSENT} → {kind}"
 
 
 @pytest.mark.parametrize(

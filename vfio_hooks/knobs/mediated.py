@@ -39,6 +39,16 @@ class Mediated(Knob):
     def read(self, host: Host) -> str:
         return mdev.type_of(host, self.uuid) or ABSENT
 
+    def foresee(self, host: Host, value: str) -> dict[str, str | None]:
+        now = self.read(host)
+        shown = {f"{self.key}/mdev_type": None if value == ABSENT else value}
+        # What becomes of the room for other types, only the driver knows.
+        for kind, more in ((now, 1), (value, -1)):
+            file = f"{mdev.types_folder(self.parent)}/{kind}/available_instances"
+            if now != value and (free := host.maybe(file)):
+                shown[file] = str(int(free) + more)
+        return shown
+
     def _write(self, host: WritableHost, value: str) -> None:
         if value == ABSENT:
             action, path, text = "remove the mediated device", f"{self.key}/remove", "1"
