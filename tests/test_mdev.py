@@ -135,8 +135,14 @@ def test_one_that_exists_is_left_alone() -> None:
         assert list(notes(domain, options, kernel)) == [
             f"{ONE} exists already ({SMALL}), so it is left alone, and stays"
         ]
-    with pytest.raises(HookError, match=f"exists already, and is {SMALL} and not {LARGE}; virsh"):
+    with pytest.raises(HookError) as refused:
         planned(kernel, ONE, type=LARGE)
+    # virsh takes no patterns, and the name has more in it than the UUID.
+    assert str(refused.value) == (
+        f"{ONE} exists already, and is {SMALL} and not {LARGE}; correct type in [[mdev]], or "
+        "remove the device: `virsh nodedev-list --cap mdev` shows the name that virsh "
+        "nodedev-destroy takes"
+    )
 
 
 def _planned(steps: list[Step], _: Given) -> list[Step]:

@@ -93,7 +93,8 @@ def _check(uuid: str, there: str, options: Options) -> None:
     if options.type not in (None, there):
         raise HookError(
             f"{uuid} exists already, and is {there} and not {options.type}",
-            f"virsh nodedev-destroy mdev_{uuid.replace('-', '_')}*, or correct type in [[mdev]]",
+            "correct type in [[mdev]], or remove the device: `virsh nodedev-list --cap mdev` shows "
+            "the name that virsh nodedev-destroy takes",
         )
 
 
