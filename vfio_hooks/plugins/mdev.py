@@ -3,15 +3,15 @@
     [[mdev]]
     type = "i915-GVTg_V5_4"
 
-They are those of the domain's <hostdev mode='subsystem' type='mdev'>, with the UUIDs that stand
-there. One that exists already is left alone, and stays. If they differ, there is a table for each,
-with its `uuid`.
+They are the devices of the domain's <hostdev mode='subsystem' type='mdev'>, with the UUIDs given
+there. One that exists already is left alone, and stays. For devices of different types, write one
+table for each, with `uuid`.
 
-While no VM runs there are then none, and what their parent has is free for other VMs, or for other
-types. If a device should exist from boot on, libvirt does that: `virsh nodedev-define` with its
-XML, `virsh nodedev-start` and `virsh nodedev-autostart`; mdevctl(8) does the same. These are also
-for devices that need attributes. Such devices exist when the VM starts, so this table leaves them
-alone.
+While the VM is off, its devices do not exist, so their parent has room for those of other VMs, or
+of other types. If a device should exist from boot on, libvirt does that: `virsh nodedev-define`
+with its XML, `virsh nodedev-start` and `virsh nodedev-autostart`; mdevctl(8) does the same. Use
+these commands for devices that need attributes, too. Such devices exist when the VM starts, so this
+table leaves them alone.
 
 Graphics cards with SR-IOV have virtual functions in place of mediated devices: see [[sriov]].
 """
@@ -65,7 +65,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """What an empty plan is no answer to."""
+    """Which devices the plan leaves out, as they exist already."""
     for uuid in _wanted(domain, options):
         if there := type_of(host, uuid):
             yield f"{uuid} exists already ({there}), so it is left alone, and stays"

@@ -145,8 +145,8 @@ def _picture(host: Host, function: Function, seconds: float) -> Iterator[Step]:
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """What an empty plan is no answer to; a loss that is meant, as a rule; and who will be waited
-    for."""
+    """What the steps do not show: what the devices are, which programs the start would wait for,
+    that the host loses its screen, and that the VM is given no device."""
     from vfio_hooks.plugins.pci.given import told as told_of_given
 
     yield from told_of_given(domain, host)
