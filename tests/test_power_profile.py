@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.fakes.cpufreq import add_policy
 from tests.fakes.kernel import Kernel, Lines
 from tests.fakes.power_profiles import TALK, Client, Daemon, talk
 from vfio_hooks.domain import Domain
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
 from vfio_hooks.host.power_profiles import NAMES, NOT_HELD, chosen
 from vfio_hooks.knobs.transient import Transient
@@ -176,6 +177,30 @@ def test_a_daemon_that_is_restarted_is_asked_again() -> None:
     assert held.told == [
         f"performance is held no more: {NAMES[0]}: HoldProfile: no such profile",
     ]
+    # This daemon knows no hold of ours, and is not asked to end one.
+    held.hold.end()
+
+
+def stopped(*_: object) -> NoReturn:
+    raise Interrupted("stopped")
+
+
+def test_an_end_that_systemd_asks_for_while_the_daemon_is_asked() -> None:
+    held = Held()
+    held.hold.chosen = stopped
+    with pytest.raises(Interrupted):
+        held.hold.take()
+    assert held.daemon.holds == {}
+    held = Held()
+    held.daemon.choose("power-saver")
+    held.hold.take()
+    held.daemon.restart()
+    held.daemon.hold = stopped  # type: ignore[assignment,method-assign]
+    with pytest.raises(Interrupted):
+        held.hear()
+    held.hold.end()
+    assert held.daemon.profile() == "power-saver"
+    assert held.told == []
 
 
 def test_what_a_person_had_chosen_comes_back() -> None:

@@ -67,8 +67,12 @@ class Hold:
             owner = f"type='signal',sender='{BUS}',member='NameOwnerChanged',arg0='{name}'"
             for rule in (f"type='signal',sender='{name}',member='ProfileReleased'", owner):
                 self.bus.call(BUS, "AddMatch", rule)
-            with suppress(HookError):
+            try:
                 self.before = self.chosen(name)
+            except Interrupted:
+                raise
+            except HookError:
+                self.before = None
             try:
                 self._ask(name)
             except Refused as error:
@@ -102,8 +106,12 @@ class Hold:
                 self._again()
 
     def _again(self) -> None:
+        # That of the daemon that has ended may be another program's at this one.
+        self.cookie = None
         try:
             self._ask(self.name)
+        except Interrupted:
+            raise
         except HookError as error:
             self.warn(f"{self.profile} is held no more: {error}")
 
