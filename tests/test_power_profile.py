@@ -104,8 +104,8 @@ def test_the_fake_daemon_is_like_the_real_one() -> None:
 class Held:
     """A profile that is held, and what is told of it."""
 
-    def __init__(self, name: str = NAMES[0]) -> None:
-        self.daemon = Daemon(name)
+    def __init__(self, name: str = NAMES[0], daemon: Daemon | None = None) -> None:
+        self.daemon = daemon or Daemon(name)
         self.bus = Client(self.daemon)
         self.told: list[str] = []
         self.hold = Hold(
@@ -237,6 +237,24 @@ def test_what_others_hold_or_choose_stays() -> None:
     held.hear()
     held.hold.end()
     assert held.daemon.profile() == "power-saver"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_the_daemon_has_forgotten_can_be_lost(killed: bool) -> None:
+    """With two VMs, or if the service is killed, as the manual says."""
+    first = Held()
+    first.daemon.choose("power-saver")
+    first.daemon.restart()
+    first.hold.take()
+    if killed:
+        first.bus.close()
+    else:
+        second = Held(daemon=first.daemon)
+        second.hold.take()
+        first.hold.end()
+        assert first.daemon.profile() == "performance"
+        second.hold.end()
+    assert first.daemon.profile() == "balanced"
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,10 @@ class Options:
     """A profile that power-profiles-daemon or tuned-ppd holds while the VM runs, so that neither of
     them changes the CPUs meanwhile. It is for the whole host; what the other keys say is set on top
     of it. `powerprofilesctl list-holds` shows it. A small service (vfio-hooks-profile-UUID) asks
-    for it; when that ends, however it ends, the daemon goes back to the profile from before. If
-    somebody chooses another profile in the meantime, that one holds, and the log says so."""
+    for it; when that ends, the daemon goes back to the profile from before. One that was chosen
+    before the daemon was last started can be lost, with "balanced" in its place: if the service is
+    killed, or if another VM or program still holds a profile when it ends. If somebody chooses
+    another profile in the meantime, that one holds, and the log says so."""
 
     def __post_init__(self) -> None:
         if not self.governor.isidentifier():

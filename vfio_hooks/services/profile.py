@@ -86,7 +86,9 @@ class Hold:
         """Hold it no more. Raises HookError.
 
         The daemon, seen with 0.12 and 0.30, then goes back to "balanced" if nobody has chosen a
-        profile since it was started, though it begins with the one that was chosen before.
+        profile since it was started, though it begins with the one that was chosen before. So that
+        one is chosen again here, if nobody else holds a profile: a choice would end their hold.
+        When the last of these ends, or if this program is killed, it is "balanced" after all.
         """
         if self.cookie is None:
             return
