@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.kernel import Kernel, Lines, a_host
+from vfio_hooks.commands import failed
 from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.plan import Change
@@ -81,3 +82,35 @@ def test_a_lock_of_logind() -> None:
     assert str(change).endswith("1.service: not running → running (inhibits idle, sleep)")
     with pytest.raises(ValueError, match="nothing to inhibit"):
         inhibit.Options(())
+
+
+SEE = 'See "systemctl status x.service" and "journalctl -xeu x.service" for details.'
+
+
+@pytest.mark.parametrize(
+    ("properties", "title", "said", "told"),
+    [
+        ((), "", SEE, "/bin/radio cannot be run"),
+        ((), "plays", SEE, "/bin/radio cannot be run"),
+        # It could be run, but was never ready.
+        (("Type=notify",), "plays", SEE, "did not start (plays)"),
+        (("Type=notify",), "", SEE, "did not start (/bin/radio)"),
+        (
+            (),
+            "",
+            "Failed to start transient service unit: Unit x.service was already loaded.",
+            "did not start (/bin/radio): Unit x.service was already loaded.",
+        ),
+    ],
+)
+def test_why_a_program_does_not_run(
+    properties: tuple[str, ...], title: str, said: str, told: str
+) -> None:
+    class Failing(Kernel):
+        def run(self, argv: list[str], seconds: float = 30) -> str:
+            raise failed(argv, 1, said.encode())
+
+    knob = Transient("x.service", ("/bin/radio", "on"), properties, title=title)
+    with pytest.raises(HookError) as caught:
+        knob.write(Failing(), knob.value)
+    assert str(caught.value) == f"x.service: {told}; journalctl -u x.service"

@@ -71,14 +71,19 @@ class Transient(Knob):
         try:
             host.run(argv)
         except CommandFailed as error:
-            # The whole command line is nothing to show to anybody, nor that systemd tells, too,
-            # where to look.
-            why = error.why.rpartition(": ")[2]
-            raise HookError(
-                f"{self.unit}: {self.command[0]} cannot be run"
-                + ("" if why.startswith("See ") else f": {why}"),
-                f"journalctl -u {quoted(self.unit)}",
-            ) from None
+            # The whole command line is nothing to show to anybody.
+            why = self._failure(error.why.rpartition(": ")[2])
+            raise HookError(f"{self.unit}: {why}", f"journalctl -u {quoted(self.unit)}") from None
+
+    def _failure(self, why: str) -> str:
+        """Why it does not run, from systemd-run's last words."""
+        not_started = f"did not start ({self.title or self.command[0]})"
+        if not why.startswith("See "):
+            return f"{not_started}: {why}"
+        # systemd's job failed, and all it says is where to look. With another type than exec the
+        # program may well have been run.
+        is_exec = not any(each.startswith("Type=") for each in self.properties)
+        return f"{self.command[0]} cannot be run" if is_exec else not_started
 
     def _stop(self, host: WritableHost) -> None:
         try:
