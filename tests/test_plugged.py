@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.test_partition import SLICE
 from vfio_hooks.domain import Domain
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
+from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host, running
 from vfio_hooks.host.cgroup import ROOT, V1
@@ -268,6 +270,56 @@ def test_a_partition_for_it_as_well(memory: Path) -> None:
     for file in added:
         del vm.kernel.files[file]
     assert vm.kernel.state() == before
+
+
+def test_a_vcpu_that_is_plugged_in_again_has_its_partition_again(memory: Path) -> None:
+    vm = Running(memory, partition=True)
+    before = vm.kernel.state()
+    vm.start()
+    vcpus = vm.vcpus()
+    without = set(vm.kernel.files)
+    for _ in range(2):
+        vm.plug(1, "5")
+        added = set(vm.kernel.files) - without
+        vcpus.look()
+        group = f"{vm.groups}/vcpu1"
+        assert Partition(group).read(vm.kernel) == "isolated"
+        assert vm.kernel.read(f"{group}/cpuset.cpus.exclusive") == "5"
+        for file in added:
+            del vm.kernel.files[file]
+        vcpus.look()
+    assert vm.log.warnings == []
+    vm.plug(1, "5")
+    vcpus.look()
+    assert vm.stop() == []
+    assert Partition(group).read(vm.kernel) == "member"
+    for file in added:
+        del vm.kernel.files[file]
+    assert vm.kernel.state() == before
+
+
+def test_what_failed_is_tried_again(memory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not at each look, as it is told of each time."""
+    vm = Running(memory)
+    vm.plug(1, "")
+    vm.start()
+    engine = vm.engine()
+    vcpus = Vcpus(engine, vm.vm.uuid, vm.vm.name, QEMU, parse_list("4"))
+    perform, engine.perform = engine.perform, refused  # type: ignore[assignment,method-assign]
+    vm.plug(1, "5")
+    for _ in range(60):
+        vcpus.look()
+    assert format_list(vcpus.known) == "4"
+    assert capsys.readouterr().out == "no room\n"
+    engine.perform = perform  # type: ignore[method-assign]
+    for _ in range(2):
+        vcpus.look()
+    assert format_list(vcpus.known) == "4-5"
+    assert vm.left()[0] == "0-3,6-7"
+
+
+def refused(*_: object) -> NoReturn:
+    raise HookError("no room")
 
 
 def test_a_look_each_second_until_the_end() -> None:

@@ -13,6 +13,10 @@ from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.cpu_set import CpuSetKnob
 from vfio_hooks.record import record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 
@@ -93,6 +97,10 @@ class CpuMask(CpuSetKnob):
             return format_list(parse_mask(text) if self.mask else parse_list(text))
         except ValueError as error:
             raise HookError(f"{self.path}: {error}") from None
+
+    def resets(self, host: Host) -> Iterable[str]:
+        # The group of a vCPU that is unplugged and plugged in again is made anew.
+        return ("",) if self.path.endswith("/cpuset.cpus.exclusive") else ()
 
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
         return {self.path: self._text(host, value)}

@@ -9,6 +9,8 @@ from vfio_hooks.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vfio_hooks.host import Host, WritableHost
 
 MEMBER = "member"
@@ -32,6 +34,10 @@ class Partition(Knob):
 
     def read(self, host: Host) -> str:
         return (read_file(host, self.key).split() or [MEMBER])[0]
+
+    def resets(self, host: Host) -> Iterable[str]:
+        # That of a vCPU that is unplugged and plugged in again is made anew.
+        return (MEMBER,)
 
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
         return {self.key: value}

@@ -29,6 +29,8 @@ from vfio_hooks.steps import Step
 
 SECONDS = 1.0
 """Between two looks."""
+_REST = 60
+"""Looks that are left out after one that failed: a full disk is not told of every second."""
 
 
 class Vcpus:
@@ -39,20 +41,24 @@ class Vcpus:
         self._uuid = uuid
         self._vm = vm
         self._pid = pid
-        self._plugged = set(running.vcpu_pins(engine.host, pid))
+        self._plugged = running.vcpu_pins(engine.host, pid).keys()
+        self._rest = 0
         self.known = known
 
     def look(self) -> None:
         """Take the CPUs from the host that the VM's vCPUs have by now."""
+        if self._rest:
+            self._rest -= 1
+            return
         pins = running.vcpu_pins(self._engine.host, self._pid)
         every = online(self._engine.host)
         # A pin to every CPU is none.
         pins = {number: cpus for number, cpus in pins.items() if not cpus >= every}
         cpus = self.known.union(*pins.values())
         if cpus == self.known and pins.keys() <= self._plugged:
+            # A number that is plugged in again later has a new group.
+            self._plugged = pins.keys()
             return
-        self.known = cpus
-        self._plugged.update(pins)
         domain = Domain(self._vm, self._uuid, vcpu_pins=pins)
 
         def planner(given: Given) -> list[Step]:
@@ -66,7 +72,11 @@ class Vcpus:
         except Interrupted:
             raise
         except HookError as error:
+            self._rest = _REST
             print(error, flush=True)
+        else:
+            self.known = cpus
+            self._plugged = pins.keys()
 
 
 def wider(held: Sequence[Step], cpus: CpuSet) -> Iterator[Step]:
@@ -81,7 +91,8 @@ def wider(held: Sequence[Step], cpus: CpuSet) -> Iterator[Step]:
 
 
 def partitions(held: Sequence[Step], domain: Domain, host: Host) -> Iterator[Step]:
-    """The partitions of vCPUs that have none yet, where the VM's others have some."""
+    """The partitions of vCPUs that have none yet, where the VM's others have some. One that was
+    unplugged and plugged in again has a new group, which begins with none."""
     kinds = [step.share for step in held if isinstance(step.knob, Partition)]
     if not kinds or not isinstance(kinds[0], Override):
         return
@@ -89,7 +100,8 @@ def partitions(held: Sequence[Step], domain: Domain, host: Host) -> Iterator[Ste
 
     there = {(step.key, step.share) for step in held}
     for step in steps(kinds[0].value, domain, host):
-        if (step.key, step.share) not in there:
+        is_new = step.knob.read(host) in step.knob.resets(host)
+        if is_new or (step.key, step.share) not in there:
             yield replace(step, required=False)
 
 
