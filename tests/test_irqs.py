@@ -315,12 +315,16 @@ def test_vectors_are_followed_until_the_vm_ends() -> None:
         return False
 
     told: list[str] = []
-    kept: list[int] = []
+    kept: list[str] = []
+
+    def keep(line: int) -> None:
+        kept.append(f"{line} was {IrqAffinity(line).read(kernel)}")
+
     kernel.files[f"/sys/bus/pci/devices/{GPU_AUDIO}/irq"] = "25\n"
     kernel.files["/sys/kernel/irq/25/actions"] = f"vfio-intx({GPU_AUDIO})\n"
     both = [GPU, GPU_AUDIO]
-    vectors.follow(kernel, lambda: both, lambda: "4-5", ended, told.append, kept.append)
-    assert kept == [25]
+    vectors.follow(kernel, lambda: both, lambda: "4-5", ended, told.append, keep, lambda: None)
+    assert kept == ["25 was 6"]
     assert told == [irqbalance.SOCKET, "/run/irqbalance/irqbalance99.sock"]
     assert rounds == [{}, {24: "4-5", 26: "0-7"}, {24: "4-5", 26: "0-7"}]
 
@@ -331,9 +335,13 @@ def test_functions_and_vcpus_that_come_and_go() -> None:
         kernel.files[f"/sys/bus/pci/devices/{address}/msi_irqs/{number}"] = "msix\n"
     looks = [([GPU], "4"), ([GPU, GPU_AUDIO], "4-5"), ([GPU_AUDIO], "4-5")]
     rounds: list[list[str]] = []
+    seen: list[list[str]] = []
+
+    def now() -> list[str]:
+        return [IrqAffinity(number).read(kernel) for number in (24, 25)]
 
     def ended(seconds: float) -> bool:
-        rounds.append([IrqAffinity(number).read(kernel) for number in (24, 25)])
+        rounds.append(now())
         # A function that the VM has no more is the host's, with its vectors.
         kernel.files["/proc/irq/24/smp_affinity_list"] = "0-3\n"
         return len(rounds) == len(looks)
@@ -344,8 +352,13 @@ def test_functions_and_vcpus_that_come_and_go() -> None:
     def where() -> str:
         return looks[len(rounds)][1]
 
-    vectors.follow(kernel, plugged, where, ended, lambda _: None, lambda _: None)
+    def look() -> None:
+        seen.append(now())
+
+    vectors.follow(kernel, plugged, where, ended, lambda _: None, lambda _: None, look)
     assert rounds == [["4", "6"], ["4-5", "4-5"], ["0-3", "4-5"]]
+    # They are where they belong before anything waits for the engine's lock.
+    assert seen == rounds
 
 
 def test_the_service_ends_with_the_process(tmp_path: Path) -> None:

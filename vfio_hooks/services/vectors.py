@@ -43,38 +43,53 @@ Keep = Callable[[int], None]
 Plugged = Callable[[], Collection[str]]
 """The addresses of the PCI functions that the VM has now."""
 Where = Callable[[], str]
-"""A list of the VM's CPUs, once the host is off them."""
+"""A list of the CPUs of the VM that the host is off by now."""
+Look = Callable[[], None]
+"""Takes the host off those that the VM has got since."""
 
 
 def follow(
-    host: WritableHost, plugged: Plugged, where: Where, ended: Ended, tell: Tell, keep: Keep
+    host: WritableHost,
+    plugged: Plugged,
+    where: Where,
+    ended: Ended,
+    tell: Tell,
+    keep: Keep,
+    look: Look,
 ) -> None:
     """Until the VM has ended: move every vector of its functions to its CPUs."""
     told: set[int] = set()
     kept: set[int] = set()
     balancer = None
     while True:
-        addresses, cpus = plugged(), where()
-        for line in sorted(irq.lines(host, addresses) - kept):
+        addresses = plugged()
+        lines = irq.lines(host, addresses) - kept
+        # A line is moved by `keep`, which first notes where it was.
+        _move(host, irq.of_devices(host, addresses) - lines, where(), told)
+        # The rest waits for the engine's lock, which a start of another VM may have for long.
+        look()
+        for line in sorted(lines):
             kept.add(line)
             keep(line)
-        for number in sorted(irq.of_devices(host, addresses)):
-            vector = IrqAffinity(number)
-            try:
-                if (now := vector.read(host)) != cpus:
-                    vector.write(host, cpus)
-                    print(f"IRQ {number}: {now} → {cpus}", flush=True)
-            except HookError as error:
-                # Said once: a vector that vanishes while it is looked at, or one that stays.
-                if number not in told:
-                    print(error, flush=True)
-                told.add(number)
-        # Last, as it waits for the engine's lock, which a start of another VM may have for long.
         if (socket := irq.balancer(host)) and socket != balancer:
             balancer = socket
             tell(socket)
         if ended(SECONDS):
             return
+
+
+def _move(host: WritableHost, numbers: Collection[int], cpus: str, told: set[int]) -> None:
+    for number in sorted(numbers):
+        vector = IrqAffinity(number)
+        try:
+            if (now := vector.read(host)) != cpus:
+                vector.write(host, cpus)
+                print(f"IRQ {number}: {now} → {cpus}", flush=True)
+        except HookError as error:
+            # Said once: a vector that vanishes while it is looked at, or one that stays.
+            if number not in told:
+                print(error, flush=True)
+            told.add(number)
 
 
 def keep_line(engine: Engine, uuid: str, vm: str, cpus: str, line: int) -> None:
@@ -137,13 +152,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         vcpus = Vcpus(engine, arguments.uuid, vm, pid, arguments.cpus)
 
         def where() -> str:
-            vcpus.look()
             return format_list(vcpus.known)
 
         def keep(line: int) -> None:
-            keep_line(engine, arguments.uuid, vm, format_list(vcpus.known), line)
+            keep_line(engine, arguments.uuid, vm, where(), line)
 
-        follow(host, partial(functions, host, pid), where, ended, tell, keep)
+        follow(host, partial(functions, host, pid), where, ended, tell, keep, vcpus.look)
     return 0
 
 
