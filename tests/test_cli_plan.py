@@ -12,6 +12,7 @@ from tests.guide.host import guide_host
 from tests.hosttree import add_cpus, domain_xml, gpu_host
 from vfio_hooks import ENDING, PLANNED
 from vfio_hooks.engine import Engine
+from vfio_hooks.engine.journal import State
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.host import WritableHost
 from vfio_hooks.knobs.file import File
@@ -370,6 +371,17 @@ def test_notes_tell_what_the_plan_stands_on(command: Command) -> None:
         f"note: win11 has changes in place, which its start would undo first: vfio-hooks status "
         f"{UUID}",
     ]
+
+
+def test_what_waits_for_cpus_is_no_run_that_was_never_undone(command: Command) -> None:
+    command.manage("win11")
+    hold(command, UUID, "win11")
+    journal = StateFolder(str(command.state)).load(UUID)
+    journal.begin("release", 2)
+    journal.mark(journal.live()[0], State.WAITING, "7")
+    journal.end()
+    result = command.here("plan", "--xml", "-", stdin=domain_xml())
+    assert (result.code, "has changes in place" in result.out) == (0, False)
 
 
 def test_what_was_cut_off_does_not_fail_the_plan_as_it_does_not_the_start(command: Command) -> None:

@@ -174,14 +174,17 @@ def test_what_is_gone_needs_no_undo(host: Kernel, folder: StateFolder) -> None:
 
 
 def test_what_sleeps_is_undone_by_a_later_event(host: Kernel, folder: StateFolder) -> None:
-    """Of any VM, once its CPU is online again."""
-    engine = Engine(host, folder, Lines())
+    """Of any VM, once its CPU is online again. That its run was undone is clear until then."""
+    log = Lines()
+    engine = Engine(host, folder, log)
     begin(engine, wants(SWAP, "10"))
     fail(host, "read", Asleep("CPU 4 is offline"))
     assert engine.undo("release", VM) == ["CPU 4 is offline"]
     assert [claim.state for claim in folder.load(VM).live()] == [State.WAITING]
     begin(engine, wants(STAT, "9"), uuid=OTHER)
     assert [claim.state for claim in folder.load(VM).live()] == [State.WAITING]
+    begin(engine)
+    assert not any("never undone" in line for line in log.infos)
     fail(host, "read", None)
     engine.recover()
     assert SWAP.read(host) == "60"

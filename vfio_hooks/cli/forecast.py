@@ -107,10 +107,11 @@ def _undone_before(ledger: Ledger, domain: Domain, host: UndoneHost, event: Even
     """Reckon with what is undone before a plan is made, and tell of it."""
     journal = ledger.journals.get(domain.uuid)
     if journal and journal.live() and event.op == "prepare":
-        yield (
-            f"{domain.name} has changes in place, which its start would undo first: vfio-hooks "
-            f"status {domain.uuid}"
-        )
+        if not journal.only_waits():
+            yield (
+                f"{domain.name} has changes in place, which its start would undo first: vfio-hooks "
+                f"status {domain.uuid}"
+            )
         host.undo(journal, ledger)
     for journal in ledger.unfinished():
         yield (

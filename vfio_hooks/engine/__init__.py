@@ -130,7 +130,8 @@ class Engine:
         journal = ledger.journal(uuid, vm)
         self.host.tell = lambda text: self.log.info(f"{vm}: {text}", vm)
         if event == "prepare" and journal.live():
-            self.log.info(f"{vm}: its last run was never undone: undoing it first", vm)
+            if not journal.only_waits():
+                self.log.info(f"{vm}: its last run was never undone: undoing it first", vm)
             self._undo_event(ledger, journal, "undo", journal.live())
         given = Given(View(self.host), ledger)
         steps = planner(given)

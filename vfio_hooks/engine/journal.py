@@ -148,6 +148,10 @@ class Journal:
         """The claims that still have to be undone, oldest first."""
         return [claim for claim in self.claims.values() if claim.state is not State.UNDONE]
 
+    def only_waits(self) -> bool:
+        """Whether its run was undone, but for what waits for CPUs that are offline."""
+        return all(claim.state is State.WAITING for claim in self.live())
+
     def since_begin(self) -> list[Claim]:
         """The live claims of the event that began last, oldest first."""
         return [claim for claim in self.live() if claim.number >= self.opened]
