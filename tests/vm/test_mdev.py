@@ -91,7 +91,7 @@ def test_one_that_exists_and_one_that_cannot_be(host: Guest) -> None:
         with managed_vm(host, domain, f"[[mdev]]\nuuid = '{UUID}'\ntype = 'mtty-2'\n"):
             refused = host.start(domain.name, check=False).stderr
             assert f"{UUID} exists already, and is mtty-1 and not mtty-2" in refused
-        with managed_vm(host, domain, "[[mdev]]\ntype = 'mtty-3'\n"):
+        with managed_vm(host, domain, f"[[mdev]]\nuuid = '{OTHER}'\ntype = 'mtty-3'\n"):
             refused = host.start(domain.name, check=False).stderr
             assert "mtty-3 is no type of any device of this host; did you mean mtty-" in refused
         assert there(host) == {UUID: "mtty-1"}
