@@ -28,9 +28,11 @@ GRUB_DISABLE_LINUX_UUID=true
 GRUB_CMDLINE_LINUX="{BASE} {REST}"
 """
 INSTALL = "grub-install --target=i386-pc --force /dev/vda && update-grub"
+# Without GRUB there is no /etc/grub.d.
 FILES = """\
 mkdir -p /var/lib/vfio-hooks
-find /etc/default /etc/grub.d /etc/modprobe.d /etc/kernel /boot /var/lib/vfio-hooks -type f \
+find $(ls -d /etc/grub.d 2>/dev/null) \
+    /etc/default /etc/modprobe.d /etc/kernel /boot /var/lib/vfio-hooks -type f \
     ! -name grubenv ! -name random-seed ! -name 'initrd*' -printf '%m %u %p ' -exec sha256sum {} ';'
 """
 # Debian's kernel has the IOMMU on without being told, and translates every device's addresses.

@@ -102,7 +102,7 @@ def test_too_few_pages_are_told_and_given_back(vms: Direct) -> None:
     assert "are free" in told
     # The CPU model of Debian 12's guest has no pages of 1 GiB.
     has_large = vms.guest.run("ls /sys/kernel/mm/hugepages").stdout.count("hugepages-") == 2
-    none = "node 0: only 0 of 1 pages of 1 GiB" if has_large else "asks for pages of 1 GiB; this"
+    none = "node 0: only 0 of 1 hugepages of 1" if has_large else "asks for pages of 1 GiB; this"
     assert none in vms.start("large")
     assert "needs 4 GiB on node 1, which has" in vms.start("vast")
     assert pools(vms.guest) == (3, 0)
