@@ -46,6 +46,11 @@ def open_process(path: str) -> int | None:
         return None
 
 
+def has_ended(process: int, seconds: float) -> bool:
+    """Wait so many seconds at most, and say whether a process has ended, by its descriptor."""
+    return bool(select.select([process], [], [], seconds)[0])
+
+
 def wait_for_end(path: str, starts: float) -> None:
     """Return when the process of a pidfile has ended, or is not there within `starts` seconds."""
     found: list[int] = []

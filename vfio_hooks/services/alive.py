@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -25,7 +26,7 @@ from vfio_hooks.host.sessions import as_user, environment, graphical
 from vfio_hooks.host.signs import Signs, signs
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.record import record
-from vfio_hooks.services import open_process
+from vfio_hooks.services import has_ended, open_process
 from vfio_hooks.why import explain, recognise
 from vfio_hooks.why.lines import KMSG, since
 
@@ -206,8 +207,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     signal.signal(_SAID, say)
 
-    def ended(seconds: float) -> bool:
-        return bool(select.select([process], [], [], seconds)[0])
+    ended = partial(has_ended, process)
 
     def warn(text: str) -> None:
         log.warning(f"{vm}: alive: {text}", vm)

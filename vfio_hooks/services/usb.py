@@ -23,7 +23,7 @@ from vfio_hooks.host import Host, uevents
 from vfio_hooks.host.losses import lost_below
 from vfio_hooks.host.usb import DEVICES, Device, devices
 from vfio_hooks.log import SystemdJournal
-from vfio_hooks.services import open_process
+from vfio_hooks.services import has_ended, open_process
 from vfio_hooks.services.followed import Devices, Followed, first
 from vfio_hooks.services.hostdevs import Hostdevs, numbered, wanted
 
@@ -209,7 +209,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def wait(seconds: float | None) -> bool:
         if heard is None:
-            return bool(select.select([process], [], [], seconds or SECONDS)[0])
+            return has_ended(process, seconds or SECONDS)
         while True:
             ready, _, _ = select.select([process, heard.fileno()], [], [], seconds)
             if process in ready or not ready or uevents.of_usb(heard):

@@ -6,10 +6,10 @@ from the host is undone as a whole when the VM stops.
 """
 
 import argparse
-import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from vfio_hooks.domain import Domain
@@ -23,7 +23,7 @@ from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs.partition import Partition
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.record import replace
-from vfio_hooks.services import open_process
+from vfio_hooks.services import has_ended, open_process
 from vfio_hooks.sharing import Only, Override, Subtract
 from vfio_hooks.steps import Step
 
@@ -37,10 +37,10 @@ class Vcpus:
     """The CPUs of a VM whose QEMU is the process `pid`; `known` are those that it began with."""
 
     def __init__(self, engine: Engine, uuid: str, vm: str, pid: int, known: CpuSet) -> None:
-        self._engine = engine
-        self._uuid = uuid
-        self._vm = vm
-        self._pid = pid
+        self.engine = engine
+        self.uuid = uuid
+        self.vm = vm
+        self.pid = pid
         self._plugged = running.vcpu_pins(engine.host, pid).keys()
         self._rest = 0
         self.known = known
@@ -50,8 +50,8 @@ class Vcpus:
         if self._rest:
             self._rest -= 1
             return
-        pins = running.vcpu_pins(self._engine.host, self._pid)
-        every = online(self._engine.host)
+        pins = running.vcpu_pins(self.engine.host, self.pid)
+        every = online(self.engine.host)
         # A pin to every CPU is none.
         pins = {number: cpus for number, cpus in pins.items() if not cpus >= every}
         cpus = self.known.union(*pins.values())
@@ -59,16 +59,16 @@ class Vcpus:
             # A number that is plugged in again later has a new group.
             self._plugged = pins.keys()
             return
-        domain = Domain(self._vm, self._uuid, vcpu_pins=pins)
+        domain = Domain(self.vm, self.uuid, vcpu_pins=pins)
 
         def planner(given: Given) -> list[Step]:
-            journal = given.ledger.journals.get(self._uuid)
+            journal = given.ledger.journals.get(self.uuid)
             claims = journal.live() if journal else []
             held = [claim.step for claim in claims if claim.state is State.HELD]
             return [*wider(held, cpus), *partitions(held, domain, given.host)]
 
         try:
-            self._engine.perform("started", self._uuid, self._vm, planner)
+            self.engine.perform("started", self.uuid, self.vm, planner)
         except Interrupted:
             raise
         except HookError as error:
@@ -111,27 +111,32 @@ def follow(look: Callable[[], None], ended: Callable[[float], bool]) -> None:
         look()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """vcpus UUID PIDFILE CPUS"""
-    parser = argparse.ArgumentParser(prog="vcpus", description=__doc__)
+def beside_vm(
+    program: str, about: str | None, argv: Sequence[str] | None
+) -> tuple[Vcpus, Callable[[float], bool]] | None:
+    """The running VM that the command line of such a program names, and what waits so many seconds
+    at most and says whether it has ended; None where it has ended already."""
+    parser = argparse.ArgumentParser(prog=program, description=about)
     parser.add_argument("uuid", help="the VM's")
     parser.add_argument("pidfile", help="where libvirt keeps the number of QEMU's process")
     parser.add_argument("cpus", type=parse_list, help="those that it begins with, a CPU list")
     arguments = parser.parse_args(argv)
     process = open_process(arguments.pidfile)
     if process is None:
-        return 0  # The VM has ended already.
-
-    def ended(seconds: float) -> bool:
-        return bool(select.select([process], [], [], seconds)[0])
-
-    vm = Path(arguments.pidfile).stem
-    host = WritableHost()
+        return None
+    vm, host = Path(arguments.pidfile).stem, WritableHost()
     engine = Engine(host, StateFolder(), SystemdJournal(event="started", event_of=vm))
+    pid = int(host.read(arguments.pidfile))
+    return Vcpus(engine, arguments.uuid, vm, pid, arguments.cpus), partial(has_ended, process)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """vcpus UUID PIDFILE CPUS"""
     # An Interrupted is the end that systemd asked for.
     with suppress(Interrupted, FileNotFoundError):
-        pid = int(host.read(arguments.pidfile))
-        follow(Vcpus(engine, arguments.uuid, vm, pid, arguments.cpus).look, ended)
+        if found := beside_vm("vcpus", __doc__, argv):
+            vcpus, ended = found
+            follow(vcpus.look, ended)
     return 0
 
 

@@ -7,27 +7,21 @@ This is a program of its own, which systemd runs beside the VM (unit vfio-hooks-
 looks every second, and ends with QEMU's process.
 """
 
-import argparse
-import select
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from vfio_hooks.engine import Engine, Given, Planner
 from vfio_hooks.engine.journal import State
-from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.host import WritableHost, irq
-from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.running import functions
 from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.irqbalance import IrqBalance
-from vfio_hooks.log import SystemdJournal
 from vfio_hooks.record import replace
-from vfio_hooks.services import open_process
-from vfio_hooks.services.vcpus import Vcpus
+from vfio_hooks.services.vcpus import beside_vm
 from vfio_hooks.sharing import Only
 from vfio_hooks.steps import Step
 
@@ -131,33 +125,21 @@ def _perform(engine: Engine, uuid: str, vm: str, planner: Planner) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """vectors UUID PIDFILE CPUS"""
-    parser = argparse.ArgumentParser(prog="vectors", description=__doc__)
-    parser.add_argument("uuid", help="the VM's")
-    parser.add_argument("pidfile", help="where libvirt keeps the number of QEMU's process")
-    parser.add_argument("cpus", type=parse_list, help="a CPU list")
-    arguments = parser.parse_args(argv)
-    process = open_process(arguments.pidfile)
-    if process is None:
-        return 0  # The VM has ended already.
-
-    def ended(seconds: float) -> bool:
-        return bool(select.select([process], [], [], seconds)[0])
-
-    host, vm = WritableHost(), Path(arguments.pidfile).stem
-    engine = Engine(host, StateFolder(), SystemdJournal(event="started", event_of=vm))
-    tell = partial(keep_off, engine, arguments.uuid, vm)
     # An Interrupted is the end that systemd asked for.
     with suppress(Interrupted, FileNotFoundError):
-        pid = int(host.read(arguments.pidfile))
-        vcpus = Vcpus(engine, arguments.uuid, vm, pid, arguments.cpus)
+        if found := beside_vm("vectors", __doc__, argv):
+            vcpus, ended = found
+            engine, uuid, vm = vcpus.engine, vcpus.uuid, vcpus.vm
 
-        def where() -> str:
-            return format_list(vcpus.known)
+            def where() -> str:
+                return format_list(vcpus.known)
 
-        def keep(line: int) -> None:
-            keep_line(engine, arguments.uuid, vm, where(), line)
+            def keep(line: int) -> None:
+                keep_line(engine, uuid, vm, where(), line)
 
-        follow(host, partial(functions, host, pid), where, ended, tell, keep, vcpus.look)
+            plugged = partial(functions, engine.host, vcpus.pid)
+            tell = partial(keep_off, engine, uuid, vm)
+            follow(engine.host, plugged, where, ended, tell, keep, vcpus.look)
     return 0
 
 
