@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 KVMFR = "/dev/kvmfr"
 _MOST_THREADS = 65535  # QEMU has 16 bits for the number of a vCPU at most
-_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+"""The namespace of <qemu:commandline> and the like, as it stands before a tag."""
 
 
 @record
@@ -85,7 +86,7 @@ def shared_memories(root: Element) -> Iterator[SharedMemory]:
             if size is not None:
                 total = _bytes(size.text or "0", size.get("unit", "b"), "<size>")
             yield SharedMemory(f"/dev/shm/{device.get('name', '')}", total)
-    for argument in root.iterfind(f"{{{_QEMU}}}commandline/{{{_QEMU}}}arg"):
+    for argument in root.iterfind(f"{QEMU}commandline/{QEMU}arg"):
         value = argument.get("value", "")
         # All others are between the user and QEMU.
         words = _object(value) if "memory-backend-file" in value else {}

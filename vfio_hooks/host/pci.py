@@ -28,7 +28,9 @@ BUS = "/sys/bus/pci"
 DEVICES = f"{BUS}/devices"
 DRIVERS = f"{BUS}/drivers"
 PROBE = f"{BUS}/drivers_probe"
-ADDRESS = r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+SHORT = r"[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+"""What matches a function's address without its domain."""
+ADDRESS = rf"[0-9a-f]{{4,}}:{SHORT}"
 """What matches a function's address. Behind Intel's VMD a PCI domain has five digits."""
 IORESOURCE_MEM = 0x200
 _BARS = 6

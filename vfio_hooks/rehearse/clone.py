@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_DNS, uuid5
 
+from vfio_hooks.domain.devices import QEMU
 from vfio_hooks.domain.text import element
 from vfio_hooks.record import record
 
@@ -24,7 +25,6 @@ _CONTROLLERS = ("pci", "usb")
 _PASSED = ("pci", "usb", "mdev")
 _EXISTING = ("dimm", "virtio-mem")
 """Models of memory that is the host's own; others are files."""
-_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 _SHARED = ("ivshmem", "memory-backend-file")
 """What is kept of the arguments for QEMU, as [[shm]] makes that."""
 
@@ -59,8 +59,8 @@ def clone(vm: str, xml: bytes, is_pool: Callable[[str], bool]) -> Clone:
         parent = one.getparent()
         assert parent is not None
         # What of the rest is missed is the domain's own business.
-        if parent.tag in ("devices", f"{_QEMU}commandline"):
-            lacks[f"<{one.tag}>".replace(_QEMU, "qemu:")] += 1
+        if parent.tag in ("devices", f"{QEMU}commandline"):
+            lacks[f"<{one.tag}>".replace(QEMU, "qemu:")] += 1
         parent.remove(one)
     for tag, text in (("uuid", uuid_of(vm)), ("name", name_of(vm))):
         new = etree.Element(tag)
@@ -78,13 +78,13 @@ def clone(vm: str, xml: bytes, is_pool: Callable[[str], bool]) -> Clone:
 
 def _parts(root: "_Element", is_pool: Callable[[str], bool]) -> "Iterator[tuple[_Element, bool]]":
     """What may be left out of a domain, and whether it is kept."""
-    for one in root.iterfind(f"{_QEMU}commandline/*"):
+    for one in root.iterfind(f"{QEMU}commandline/*"):
         after = one.getnext()
         pair = one.get("value", "") + ("" if after is None else after.get("value", ""))
         is_option = pair.startswith(("-object", "-device"))
         yield one, any(word in (pair if is_option else one.get("value", "")) for word in _SHARED)
     for one in root:
-        yield one, one.tag in (*_KEPT, f"{_QEMU}commandline")
+        yield one, one.tag in (*_KEPT, f"{QEMU}commandline")
     for tag in ("os", "devices"):
         for one in root.iterfind(f"{tag}/*"):
             yield one, one.tag == "type" if tag == "os" else _is_kept(one, is_pool)

@@ -5,14 +5,14 @@ claims no more than its line says. The groups of a pattern, such as `device`, ca
 both texts. Lines of the last version that was looked at are in tests/corpus/why.json.
 """
 
-from vfio_hooks.host.pci import ADDRESS
+from vfio_hooks.host.pci import ADDRESS, SHORT
 from vfio_hooks.record import record
 
 _QEMU = "QEMU 10.0"
 _LINUX = "Linux 6.12"
 _LIBVIRT = "libvirt 11.3"
 _DEVICE = rf"(?P<device>{ADDRESS})"
-_SHORT = r"(?P<device>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
+_SHORT = rf"(?P<device>{SHORT})"
 
 
 @record

@@ -7,11 +7,12 @@ from itertools import pairwise
 from vfio_hooks.check.domain.kind import arguments
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
+from vfio_hooks.domain.devices import QEMU
+from vfio_hooks.host.pci import SHORT
 
-_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+_SPACE = QEMU.strip("{}")
 _PAGE = "https://libvirt.org/kbase/qemu-passthrough-security.html"
-_ADDRESS = r"(?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
-_HOST = re.compile(rf"\bhost[\"']?\s*[:=]\s*[\"']?({_ADDRESS})")
+_HOST = re.compile(rf"\bhost[\"']?\s*[:=]\s*[\"']?((?:[0-9a-f]{{4,}}:)?{SHORT})")
 
 
 @guest_rule(
@@ -58,7 +59,7 @@ def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
     # libvirt numbers these in the order of the XML, and a network may turn out to be one, too.
     possible = [*guest.xml.iterfind("devices/hostdev"), *guest.xml.iterfind("devices/interface")]
     named = {one.get("name") for one in guest.xml.iterfind("devices/*/alias")}
-    for device in guest.xml.iterfind(f"{{{_QEMU}}}override/{{{_QEMU}}}device"):
+    for device in guest.xml.iterfind(f"{QEMU}override/{QEMU}device"):
         alias = device.get("alias", "")
         number = re.fullmatch(r"hostdev(\d+)", alias)
         is_gone = int(number[1]) >= len(possible) if number else alias.startswith("ua-")
@@ -84,7 +85,7 @@ def dropped(patient: Patient, guest: Guest) -> Iterator[Seen]:
             continue
         if not space:
             how = f"<{name}> is in no namespace"
-        elif space != _QEMU:
+        elif space != _SPACE:
             how = f"the namespace of <{name}> is {space}"
         elif element.getparent() is not guest.xml:
             how = f"<{name}> is not directly inside <domain>"
@@ -92,7 +93,7 @@ def dropped(patient: Patient, guest: Guest) -> Iterator[Seen]:
             continue
         yield Seen(
             f"{how}, so libvirt drops it",
-            f"put it directly inside <domain>, as <qemu:{name} xmlns:qemu='{_QEMU}'>",
+            f"put it directly inside <domain>, as <qemu:{name} xmlns:qemu='{_SPACE}'>",
         )
 
 

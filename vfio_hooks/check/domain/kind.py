@@ -3,9 +3,9 @@
 from itertools import pairwise
 
 from vfio_hooks.check.rule import Guest
+from vfio_hooks.domain.devices import QEMU
 
 OSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
-_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 _OLD = frozenset("1.0 2.0 2.1 3.1 95 98 me nt3.1 nt3.5 nt4.0 2k xp 2k3 2k3r2".split())
 """How libosinfo names them."""
 OFF = ("disable", "forbid")
@@ -76,7 +76,7 @@ def is_old_windows(guest: Guest) -> bool:
 
 def arguments(guest: Guest) -> list[str]:
     """What QEMU is given beside libvirt's own arguments."""
-    found = guest.xml.iterfind(f"{_QEMU}commandline/{_QEMU}arg")
+    found = guest.xml.iterfind(f"{QEMU}commandline/{QEMU}arg")
     return [one.get("value", "") for one in found]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from vfio_hooks.domain import Domain, pci_functions
+from vfio_hooks.domain.devices import QEMU
 from vfio_hooks.domain.text import element
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.record import record
@@ -30,7 +31,6 @@ _DROPPED = """
     devices/hostdev/address devices/hostdev/rom devices/interface/address
 """.split()
 _PLACE = ("domain", "bus", "slot", "function")
-_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
 _REAL = """\
 <x><os><type arch="x86_64" machine="q35">hvm</type>
 <loader readonly="yes" type="rom">{}</loader></os>
@@ -86,7 +86,7 @@ def _drop(root: "_Element") -> Iterator[str]:
         for above in root.findall(parent) if parent else [root]:
             for one in above.findall(tag):
                 above.remove(one)
-    for line in root.findall(_QEMU):
+    for line in root.findall(f"{QEMU}commandline"):
         if any("/dev/kvmfr" in one.get("value", "") for one in line):
             root.remove(line)
             yield "its <qemu:commandline>, as there is no /dev/kvmfr0"
