@@ -582,6 +582,12 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ("override-unused", overriding("hostdev0"), None, frozenset()),
     ("override-unused", overriding("video0"), None, frozenset()),
     ("qemu-elements-dropped", overriding("hostdev0"), None, frozenset()),
+    (
+        "qemu-elements-dropped",
+        (("<metadata>", "<metadata><my:override xmlns:my='http://example.org/tool'/>"),),
+        None,
+        frozenset(),
+    ),
     # Where Windows does not see <hyperv>, that is all there is to say.
     *(
         (name, (*edits, *more), None, frozenset[str]())

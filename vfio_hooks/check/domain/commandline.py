@@ -79,7 +79,9 @@ def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source="https://libvirt.org/drvqemu.html; tried with libvirt 11.3",
 )
 def dropped(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    for element in guest.xml.iter():
+    # <metadata> is other programs' own, and libvirt keeps it.
+    parts = (one for part in guest.xml if part.tag != "metadata" for one in part.iter())
+    for element in parts:
         space, _, name = str(element.tag).removeprefix("{").rpartition("}")
         if name not in ("commandline", "override", "deprecation", "capabilities"):
             continue
