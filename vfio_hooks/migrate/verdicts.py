@@ -8,7 +8,8 @@ from typing import Literal
 
 from vfio_hooks import ENDING
 from vfio_hooks.event import OPERATIONS
-from vfio_hooks.migrate.meanings import Kind, Meaning, meaning
+from vfio_hooks.migrate.meanings import meaning
+from vfio_hooks.migrate.meanings.meaning import Kind, Meaning
 from vfio_hooks.record import record, replace
 from vfio_hooks.shell.actions import Action, Run
 from vfio_hooks.shell.expansion import UNKNOWN
