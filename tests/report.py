@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -74,21 +76,34 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Progress(reporter), "progress")
 
 
-def parts(tests: Iterable[tuple[str, float]]) -> str:
-    """How long each part of a run took, of tests by their ids and seconds."""
+def part(test: str) -> str:
+    """Which part of a run a test belongs to, by its id."""
+    if not test.startswith("tests/vm/"):
+        fast = "linters" if test.startswith("tests/test_linters.py") else "fast tests"
+        return "desktops" if test.startswith("tests/desktop/") else fast
+    release = next((one for one in RELEASES if f"[{one}" in test), "others")
+    return f"emulated hosts, {release}"
+
+
+def times(tests: Iterable[tuple[str, float]]) -> list[str]:
+    """A line on how long each part of a run took, of tests by their ids and seconds."""
     seconds = defaultdict[str, float](float)
     for test, took in tests:
-        is_vm = test.startswith("tests/vm/")
-        found = (release for release in RELEASES if is_vm and f"[{release}" in test)
-        seconds[next(found, "without an emulated host")] += took
-    return ", ".join(f"{part} {took / 60:.1f} min" for part, took in sorted(seconds.items()))
+        seconds[part(test)] += took
+    return [f"{took / 60:5.1f} min  {name}" for name, took in sorted(seconds.items())]
+
+
+def made() -> list[str]:
+    """What this run has made for its tests, each with its time; see tests/run."""
+    told = os.environ.get("VFIO_HOOKS_MADE")
+    return Path(told).read_text(encoding="utf-8").splitlines() if told else []
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Tell how long each part took, and what a release has that it had not when all its tests
-    passed last."""
+    """Tell how long each part took, what was made for it, and what a release has that it had not
+    when all its tests passed last."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     whole = whole and config.option.markexpr in EACH_CHANGE and not config.option.keyword
     reports = [
@@ -99,8 +114,11 @@ def pytest_terminal_summary(
     if whole:
         told = [report for kind in terminalreporter.stats.values() for report in kind]
         timed = (one for one in told if isinstance(one, pytest.TestReport))
-        took = parts((report.nodeid, report.duration) for report in timed)
-        terminalreporter.write_line(f"time of all tests, of both processes together: {took}")
+        terminalreporter.write_line("time of all tests, of all processes together:")
+        for line in times((report.nodeid, report.duration) for report in timed):
+            terminalreporter.write_line(line)
+        for line in made():
+            terminalreporter.write_line(line)
     for release in RELEASES:
         own = [report for report in reports if f"[{release}" in report.nodeid]
         if not own:

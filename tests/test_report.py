@@ -1,10 +1,12 @@
 """What a run tells while it lasts."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.report import EVERY, Progress, parts
+from tests.report import EVERY, Progress, made, times
+from tests.vm.process import progress
 
 
 class Reporter:
@@ -30,16 +32,16 @@ def test_a_process_that_people_look_at_has_it(pytestconfig: pytest.Config) -> No
 
 def test_a_line_now_and_then() -> None:
     reporter: Any = Reporter()
-    progress = Progress(reporter, total=3)
-    progress.pytest_runtest_logfinish("tests/test_a.py::test_one")
+    each_minute = Progress(reporter, total=3)
+    each_minute.pytest_runtest_logfinish("tests/test_a.py::test_one")
     assert reporter.lines == []
     for part in (True, True):
         report: Any = Report("tests/vm/test_b.py::test_two[forky]@group", part)
-        progress.pytest_runtest_logreport(report)
-    progress.told -= EVERY
-    progress.began -= 125
-    progress.pytest_runtest_logfinish("tests/vm/test_b.py::test_two[forky]@group")
-    progress.pytest_runtest_logfinish("tests/vm/test_b.py::test_three[forky]@group")
+        each_minute.pytest_runtest_logreport(report)
+    each_minute.told -= EVERY
+    each_minute.began -= 125
+    each_minute.pytest_runtest_logfinish("tests/vm/test_b.py::test_two[forky]@group")
+    each_minute.pytest_runtest_logfinish("tests/vm/test_b.py::test_three[forky]@group")
     assert reporter.lines == [
         "[2 min: 2 of 3 tests, 1 failed; last tests/vm/test_b.py::test_two[forky]]"
     ]
@@ -51,6 +53,29 @@ def test_the_time_of_each_part() -> None:
         ("tests/vm/test_gpu.py::test_b[trixie-True]@tests.vm.test_gpu-trixie", 60.0),
         ("tests/vm/test_gpu.py::test_a[forky]@tests.vm.test_gpu-forky", 45.0),
         ("tests/vm/test_tool.py::test_c", 9.0),
+        ("tests/desktop/test_layouts.py::test_e[trixie-sway]", 600.0),
+        ("tests/test_linters.py::test_ruff", 24.0),
         ("tests/test_users.py::test_d[trixie]", 3.0),
     ]
-    assert parts(tests) == "forky 0.8 min, trixie 1.5 min, without an emulated host 0.2 min"
+    assert times(tests) == [
+        " 10.0 min  desktops",
+        "  0.8 min  emulated hosts, forky",
+        "  0.1 min  emulated hosts, others",
+        "  1.5 min  emulated hosts, trixie",
+        "  0.1 min  fast tests",
+        "  0.4 min  linters",
+    ]
+
+
+def test_what_was_made_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "made"
+    file.write_text("installing tools with pip: done in 9 s\n")
+    monkeypatch.setenv("VFIO_HOOKS_MADE", str(file))
+    with progress("trixie: first boot", 60):
+        pass
+    assert made() == ["installing tools with pip: done in 9 s", "trixie: first boot: done in 0 s"]
+    # Under pytest alone nobody collects it.
+    monkeypatch.delenv("VFIO_HOOKS_MADE")
+    with progress("trixie: first boot", 60):
+        pass
+    assert made() == []

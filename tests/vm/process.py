@@ -88,11 +88,18 @@ def run_logged(argv: Sequence[str], what: str, *, timeout: float, log: Path) -> 
 
 @contextmanager
 def progress(what: str, usually: float) -> Iterator[None]:
-    """Tell on stderr that a long step starts, how long it usually takes (s), and its end."""
+    """Tell on stderr that a long step starts, how long it usually takes (s), and its end.
+
+    The end is also added to the file that $VFIO_HOOKS_MADE names, for the last lines of a run.
+    """
     began = time.monotonic()
     print(f"{what} (usually {usually:.0f} s) ...", file=sys.stderr, flush=True)
     yield
-    print(f"{what}: done in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    done = f"{what}: done in {time.monotonic() - began:.0f} s"
+    print(done, file=sys.stderr, flush=True)
+    if made := os.environ.get("VFIO_HOOKS_MADE"):
+        with Path(made).open("a", encoding="utf-8") as file:
+            file.write(f"{done}\n")
 
 
 def poll(condition: Callable[[], bool], what: str, *, deadline: float, every: float = 0.2) -> None:
