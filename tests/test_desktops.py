@@ -1,6 +1,7 @@
 """How programs let go of a graphics card, and what has a desktop never open one."""
 
 import getpass
+import os
 import pwd
 from pathlib import Path
 
@@ -26,6 +27,12 @@ ME = getpass.getuser()
 UID = pwd.getpwnam(ME).pw_uid
 DOMAIN = Domain("win11", "-", pci=(PciFunction(PASSED, True, "hostdev"),))
 CARD, NVIDIA = "/dev/dri/card1", "/dev/nvidia0"
+USERS = "/home/me/.config/environment.d/72-vfio-hooks.conf"
+RULES = "/etc/udev/rules.d/72-vfio-hooks.rules"
+XORG = "/etc/X11/xorg.conf.d/72-vfio-hooks.conf"
+LINK = "/dev/dri/vfio-hooks-0000-09-00-0"
+MESA = "__EGL_VENDOR_LIBRARY_FILENAMES=/usr/share/glvnd/egl_vendor.d/50_mesa.json"
+MESA_VARIABLE = dict([MESA.split("=")])
 
 
 def in_group(root: Path, pid: int, group: str) -> None:
@@ -115,6 +122,46 @@ def test_gnome_that_is_told_already_takes_a_new_login(
     assert before.advice("a b") == f"{before.text}; vfio-hooks desktop 'a b' shows how"
     assert after.advice("a b") == after.text
     assert after.text.endswith(f"({RULES}), from the next login on")
+    # Nobody but mutter reads that tag.
+    monkeypatch.setattr(desktops, "holders", lambda *_: [Holder(700, "niri", CARD)])
+    assert not rungs(host, PASSED)[0].is_told
+
+
+@pytest.mark.parametrize(
+    ("program", "written", "started_with", "number", "words"),
+    [
+        ("sway", False, {}, 3, "nvidia's driver lets no running program go"),
+        ("sway", True, {}, 2, f"leave the card alone ({USERS}), from the next login on"),
+        ("sway", True, MESA_VARIABLE, 3, "it uses nvidia's driver in spite of __EGL_VENDOR"),
+        ("Xorg", False, {}, 3, "nvidia's driver lets no running program go"),
+        ("Xorg", True, {}, 2, f"leave the card alone ({XORG}), from the next login on"),
+    ],
+)
+def test_a_setting_for_nvidia_s_driver_takes_a_new_login(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    written: bool,
+    started_with: dict[str, str],
+    number: int,
+    words: str,
+) -> None:
+    host = a_desktop(tmp_path, program, ids="10de:2204")
+    add_program(tmp_path, 700, uid=UID, WAYLAND_DISPLAY="wayland-1", **started_with)
+    held = [Holder(700, program, CARD), Holder(700, program, NVIDIA)]
+    monkeypatch.setattr(desktops, "holders", lambda *_: held)
+    for one in settings(host, DOMAIN, choose(host)) if written else ():
+        write(Tree(str(tmp_path)), one)
+    (rung,) = rungs(host, PASSED)
+    assert rung.number == number and words in rung.advice("win11")
+    assert rung.is_told == (number == 2)
+
+
+def test_what_a_user_puts_in_the_place_of_a_setting_is_not_waited_for(tmp_path: Path) -> None:
+    fifo = tmp_path / USERS[1:]
+    fifo.parent.mkdir(parents=True)
+    os.mkfifo(fifo)
+    assert not is_written(Host(str(tmp_path)), Setting(USERS, "x", ME))
 
 
 @pytest.mark.parametrize(
@@ -182,19 +229,13 @@ def a_desktop(root: Path, program: str, kept: str = "amdgpu", ids: str = "1002:7
     return Host(str(root))
 
 
-USERS = "/home/me/.config/environment.d/72-vfio-hooks.conf"
-RULES = "/etc/udev/rules.d/72-vfio-hooks.rules"
-LINK = "/dev/dri/vfio-hooks-0000-09-00-0"
-MESA = "__EGL_VENDOR_LIBRARY_FILENAMES=/usr/share/glvnd/egl_vendor.d/50_mesa.json"
-
-
 @pytest.mark.parametrize(
     ("program", "ids", "expected"),
     [
         ("gnome-shell", "1002:73bf", {RULES: f'"{PASSED}", TAG+="mutter-device-ignore"'}),
         ("mutter", "1002:73bf", {RULES: f'"{PASSED}", TAG+="mutter-device-ignore"'}),
         ("gnome-shell", "10de:2204", {RULES: "mutter-device-ignore", USERS: MESA}),
-        ("Xorg", "1002:73bf", {"/etc/X11/xorg.conf.d/72-vfio-hooks.conf": '"AutoAddGPU" "false"'}),
+        ("Xorg", "1002:73bf", {XORG: '"AutoAddGPU" "false"'}),
         (
             "kwin_wayland",
             "1002:73bf",

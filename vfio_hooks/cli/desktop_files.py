@@ -11,14 +11,19 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.accounts import account
-from vfio_hooks.host.desktops import COMPOSITORS, MESA_ONLY, RULES
+from vfio_hooks.host.desktops import (
+    COMPOSITORS,
+    MESA_ONLY,
+    RULES,
+    VARIABLES,
+    XORG,
+    setting_text,
+)
 from vfio_hooks.host.in_use import holders
 from vfio_hooks.host.pci import DEVICES, Function, kept_displays, passed_displays
 from vfio_hooks.host.sessions import Session, as_user, programs
 from vfio_hooks.record import record
 
-_NAME = "72-vfio-hooks"
-_XORG = f"/etc/X11/xorg.conf.d/{_NAME}.conf"
 _MESA = "/usr/share/glvnd/egl_vendor.d/50_mesa.json"
 _MARK = "# Written by vfio-hooks desktop, which takes it back with --remove.\n"
 _WRITE = 'umask 022; mkdir -p "${1%/*}" && printf %s "$2" >"$1"'
@@ -63,7 +68,7 @@ def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
     if name in ("gnome-shell", "mutter"):
         found = [Setting(RULES, _MARK + "".join(map(_ignored, passed)))]
     elif name == "Xorg":
-        found = [Setting(_XORG, _MARK + _without_others())]
+        found = [Setting(XORG, _MARK + _without_others())]
     elif name == "niri":
         raise HookError(
             "niri has a configuration file of its own, which is not written here",
@@ -73,14 +78,14 @@ def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
     else:
         found = [Setting(RULES, _MARK + "".join(map(_linked, kept)))]
     if lines := _variables(name, passed, kept):
-        path = f"{account(host, session.user).home}/.config/environment.d/{_NAME}.conf"
+        path = f"{account(host, session.user).home}/{VARIABLES}"
         found.append(Setting(path, _MARK + "".join(lines), session.user))
     return found
 
 
 def is_written(host: Host, setting: Setting) -> bool:
     """Whether the file has that text."""
-    return host.maybe(setting.path) == setting.text.strip()
+    return setting_text(host, setting.path) == setting.text.strip()
 
 
 def is_in_force(host: Host, session: Session, setting: Setting, cards: list[str]) -> bool:
@@ -99,7 +104,7 @@ def is_in_force(host: Host, session: Session, setting: Setting, cards: list[str]
 
 def write(host: WritableHost, setting: Setting) -> None:
     """Write the file, as the user whose it is. Raises HookError for one that is not of ours."""
-    there = host.maybe(setting.path)
+    there = setting_text(host, setting.path)
     if there is not None and not there.startswith(_MARK.strip()):
         raise HookError(f"{setting.path} exists, and vfio-hooks did not write it", "move it away")
     argv = ["sh", "-c", _WRITE, "sh", host.path(setting.path), setting.text]
@@ -108,7 +113,7 @@ def write(host: WritableHost, setting: Setting) -> None:
 
 def remove(host: WritableHost, setting: Setting) -> bool:
     """Remove the file where it is one of ours; whether it was. Raises HookError."""
-    if not (host.maybe(setting.path) or "").startswith(_MARK.strip()):
+    if not (setting_text(host, setting.path) or "").startswith(_MARK.strip()):
         return False
     argv = ["rm", "--", host.path(setting.path)]
     if setting.user:

@@ -10,9 +10,12 @@ What the programs do is from their sources and documentation. sway, labwc, KWin 
 tried on two emulated cards, and none on a real card yet.
 """
 
+import os
+import re
 from collections.abc import Iterator
 
 from vfio_hooks.host import Host
+from vfio_hooks.host.accounts import account, user_name
 from vfio_hooks.host.in_use import Holder, holders, unit_of
 from vfio_hooks.host.units import is_display_manager
 from vfio_hooks.quoting import quoted
@@ -49,8 +52,13 @@ COMPOSITORS = {
 """By the name of the process, as the kernel has it."""
 RULES = "/etc/udev/rules.d/72-vfio-hooks.rules"
 """Where `vfio-hooks desktop` has rules of udev for cards."""
+XORG = "/etc/X11/xorg.conf.d/72-vfio-hooks.conf"
+"""The same for an X server."""
+VARIABLES = ".config/environment.d/72-vfio-hooks.conf"
+"""The same for variables, below a user's home."""
 MESA_ONLY = "__EGL_VENDOR_LIBRARY_FILENAMES"
 """What keeps libglvnd from loading nvidia's EGL into every program that draws."""
+_LATER = "from the next login on"
 
 
 @record
@@ -76,11 +84,41 @@ class Rung:
 def rungs(host: Host, address: str) -> list[Rung]:
     """For each program that has a graphics card open, by which rung it lets go of it."""
     found = [Rung(holder, *_rung(host, holder)) for holder in _once(holders(host, address))]
-    is_told = f'"{address}", TAG+="mutter-device-ignore"' in (host.maybe(RULES) or "")
-    written = f"it is configured to leave the card alone ({RULES}), from the next login on"
     return [
-        Rung(one.holder, 2, written, True) if one.number == 2 and is_told else one for one in found
+        Rung(one.holder, 2, f"it is configured to leave the card alone ({path}), {_LATER}", True)
+        if (path := _written(host, address, one))
+        else one
+        for one in found
     ]
+
+
+def setting_text(host: Host, path: str) -> str | None:
+    """The text of a setting's file, or None where there is none. In a home there may be anything
+    in its place, such as a FIFO, and to read that would be to wait for ever."""
+    return host.maybe(path) if os.path.isfile(host.path(path)) else None
+
+
+def _written(host: Host, address: str, rung: Rung) -> str:
+    """The file that keeps a program from the card from its next start on, or ""."""
+    if _IGNORE in rung.text:
+        text = setting_text(host, RULES) or ""
+        return RULES if f'"{address}", TAG+="mutter-device-ignore"' in text else ""
+    holder = rung.holder
+    is_on_nvidia = holder.name in COMPOSITORS and holder.file.startswith("/dev/nvidia")
+    if not is_on_nvidia or _has_mesa_only(host, holder.pid):
+        return ""
+    if holder.name in ("X", "Xorg"):
+        return XORG if setting_text(host, XORG) else ""
+    uid = re.search(r"^Uid:\t(\d+)", host.maybe(f"/proc/{holder.pid}/status") or "", re.MULTILINE)
+    user = user_name(host, int(uid[1])) if uid else None
+    path = f"{account(host, user).home}/{VARIABLES}" if user else ""
+    return path if f"\n{MESA_ONLY}=" in (setting_text(host, path) or "") else ""
+
+
+def _has_mesa_only(host: Host, pid: int) -> bool:
+    """Whether a process was started without nvidia's EGL."""
+    variables = (host.maybe(f"/proc/{pid}/environ") or "").split("\0")
+    return any(one.startswith(f"{MESA_ONLY}=") for one in variables)
 
 
 def _once(found: list[Holder]) -> Iterator[Holder]:
@@ -107,9 +145,13 @@ def _rung(host: Host, holder: Holder) -> tuple[int, str]:
     if compositor is None:
         return 3, "close it before the VM starts; [session] ends it with its session"
     if holder.file.startswith("/dev/nvidia"):
+        session = '[session] with restart = "without-card"'
+        if _has_mesa_only(host, holder.pid):
+            return 3, f"it uses nvidia's driver in spite of {MESA_ONLY}: {session} ends it"
         return 3, (
-            f"nvidia's driver lets no running program go; told from its login on by {MESA_ONLY}, "
-            '(vfio-hooks desktop), or ended by [session], with restart = "without-card"'
+            f"nvidia's driver lets no running program go: {session} ends it; or, on a desktop "
+            "whose own card is not nvidia's, vfio-hooks desktop configures it to leave the card "
+            f"alone, {_LATER}"
         )
     if compositor.closes:
         return 1, "it closes the card when [display] makes udev announce that the card has gone"
