@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.vm.cache import root
+from tests.vm.cache import locked, root
 
 REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 
@@ -16,7 +16,10 @@ def installed(*tools: str, beside_tests: bool = False) -> Path:
     venv = root() / re.sub(r"[^\w.-]+", "-", "-".join(tools))
     done = venv / "installed"
     wanted = REQUIREMENTS.read_text() if beside_tests else ""
-    if not done.exists() or done.read_text() != wanted:
+    # Other checkouts have the same cache.
+    with locked(venv.name):
+        if done.exists() and done.read_text() == wanted:
+            return venv / "bin"
         make = [sys.executable, "-m", "venv", "--clear", str(venv)]
         subprocess.run(make + ["--system-site-packages"] * beside_tests, check=True, timeout=300)
         pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet", "--no-input"]
