@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ import pytest
 
 from tests.fakes import mdev
 from tests.fakes.kernel import Kernel, Lines
+from vfio_hooks.config import Config
+from vfio_hooks.config.tables import Table
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.engine import Engine, Given
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
+from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.knobs.mediated import ABSENT, Mediated
+from vfio_hooks.plugins import load
 from vfio_hooks.plugins.mdev import Options, notes, plan
 from vfio_hooks.steps import Step
 
@@ -40,7 +45,18 @@ def there(kernel: Kernel) -> dict[str, str]:
 
 def planned(kernel: Kernel, *uuids: str, **options: Any) -> list[tuple[str, str, str]]:
     """UUID, parent and type of what is to be made."""
-    steps = plan(PREPARE, Domain("vm", "u", mdevs=uuids), Options(**options), kernel)
+    return told(plan(PREPARE, Domain("vm", "u", mdevs=uuids), Options(**options), kernel))
+
+
+def of_tables(kernel: Kernel, *tables: dict[str, str]) -> list[tuple[str, str, str]]:
+    """The same for several tables."""
+    domain = Domain("vm", "u", mdevs=(ONE, TWO))
+    config = Config(tuple(Table("mdev", load("mdev"), Options(**table)) for table in tables))
+    return told(plan_all(PREPARE, domain, config, kernel, Lines()))
+
+
+def told(steps: Iterable[Step]) -> list[tuple[str, str, str]]:
+    """UUID, parent and type of each device that is made."""
     found = []
     for step in steps:
         assert isinstance(step.knob, Mediated)
@@ -76,6 +92,58 @@ def test_what_is_made_of_what(
     expected: list[tuple[str, str, str]],
 ) -> None:
     assert planned(a_host(*offered), *uuids, **options) == expected
+
+
+def table(uuid: str, kind: str = SMALL) -> dict[str, str]:
+    return {"uuid": uuid, "type": kind}
+
+
+ONE_EACH = ((GPU, SMALL, 1), (GPU, LARGE, 1), (OTHER, SMALL, 1), (OTHER, LARGE, 1))
+
+
+@pytest.mark.parametrize(
+    ("offered", "tables", "expected"),
+    [
+        # The first parent has room for one, or for both.
+        (ONE_EACH, (table(ONE), table(TWO)), [(ONE, GPU, SMALL), (TWO, OTHER, SMALL)]),
+        (
+            ((GPU, SMALL, 2), (OTHER, SMALL, 1)),
+            (table(ONE), table(TWO)),
+            [(ONE, GPU, SMALL), (TWO, GPU, SMALL)],
+        ),
+        # Those of different types may take each other's room, or may not.
+        (ONE_EACH, (table(ONE), table(TWO, LARGE)), [(ONE, GPU, SMALL), (TWO, OTHER, LARGE)]),
+        (
+            ((GPU, SMALL, 1), (GPU, LARGE, 2), (OTHER, LARGE, 1)),
+            (table(ONE), table(TWO, LARGE)),
+            [(ONE, GPU, SMALL), (TWO, GPU, LARGE)],
+        ),
+        (ONE_EACH[:2], (table(ONE), table(TWO, LARGE)), [(ONE, GPU, SMALL), (TWO, GPU, LARGE)]),
+        # The second table asks for a device of the first.
+        (((GPU, SMALL, 2),), ({}, table(ONE)), [(ONE, GPU, SMALL), (TWO, GPU, SMALL)]),
+    ],
+)
+def test_tables_share_the_room(
+    offered: tuple[tuple[str, str, int], ...],
+    tables: tuple[dict[str, str], ...],
+    expected: list[tuple[str, str, str]],
+) -> None:
+    assert of_tables(a_host(*offered), *tables) == expected
+
+
+@pytest.mark.parametrize(
+    ("tables", "why"),
+    [
+        ((table(ONE), table(TWO)), f"{TWO}: there is no room for another {SMALL} of {GPU}"),
+        (
+            ({"type": SMALL, "uuid": ONE}, {"type": LARGE}),
+            f"{ONE} is to be {SMALL} in one table and {LARGE} in another; set uuid in each",
+        ),
+    ],
+)
+def test_tables_that_cannot_have_both(tables: tuple[dict[str, str], ...], why: str) -> None:
+    with pytest.raises(HookError, match=why):
+        of_tables(a_host((GPU, SMALL, 1), (GPU, LARGE, 2)), *tables)
 
 
 def test_only_prepare_plans() -> None:

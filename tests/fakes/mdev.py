@@ -29,6 +29,7 @@ def make(kernel: Machine, file: str, uuid: str) -> None:
         raise OSError(errno.EEXIST, "File exists", file)
     _count(kernel, parent, name, -1)
     kernel.links[f"{DEVICES}/{uuid}/mdev_type"] = name
+    kernel.links[f"{PARENTS}/{parent}/{uuid}/mdev_type"] = name
     kernel.files[f"{DEVICES}/{uuid}/remove"] = ""
     kernel.files[f"{DEVICES}/{uuid}/parent"] = parent
 
@@ -36,7 +37,9 @@ def make(kernel: Machine, file: str, uuid: str) -> None:
 def remove(kernel: Machine, file: str) -> None:
     """A write to a device's remove."""
     folder = file.rpartition("/")[0]
-    _count(kernel, kernel.files.pop(f"{folder}/parent"), kernel.links.pop(f"{folder}/mdev_type"), 1)
+    parent = kernel.files.pop(f"{folder}/parent")
+    del kernel.links[f"{PARENTS}/{parent}/{folder.rpartition('/')[2]}/mdev_type"]
+    _count(kernel, parent, kernel.links.pop(f"{folder}/mdev_type"), 1)
     del kernel.files[file]
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from vfio_hooks.errors import HookError, of_table, raise_all
+from vfio_hooks.host.view import View
 from vfio_hooks.record import replace
+from vfio_hooks.sharing import Exclusive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     # What handles events imports this module, and has to undo where these are broken.
     from vfio_hooks.config import Config
     from vfio_hooks.domain import Domain
@@ -39,7 +43,8 @@ def plan_all(event: Event, domain: Domain, config: Config, host: Host, log: Log)
     wrong: list[HookError] = []
     for table in config.tables:
         try:
-            planned = list(table.plugin.plan(event, domain, table.options, host))
+            seen = _ahead(host, [step for step in steps if step.plugin == table.name])
+            planned = list(table.plugin.plan(event, domain, table.options, seen))
         except HookError as error:
             if table.required:
                 wrong.append(of_table(error, table.name))
@@ -49,3 +54,15 @@ def plan_all(event: Event, domain: Domain, config: Config, host: Host, log: Log)
             steps += (replace(step, required=table.required and step.required) for step in planned)
     raise_all(wrong)
     return steps
+
+
+def _ahead(host: Host, steps: Sequence[Step]) -> Host:
+    """The host as it is for the next of several tables of a name: with the devices that those
+    before it make, or take, for the VM alone."""
+    if not steps:
+        return host
+    view = View(host)
+    for step in steps:
+        if isinstance(step.share, Exclusive) and step.share.value is not None:
+            view.expect(step.knob.foresee(view, step.share.value))
+    return view

@@ -51,6 +51,7 @@ def types_folder(parent: str) -> str:
     return f"{PARENTS}/{parent}/mdev_supported_types"
 
 
-def type_of(host: Host, uuid: str) -> str | None:
-    """The type of a device; None where there is no such device."""
-    return host.link(f"{DEVICES}/{uuid}/mdev_type")
+def type_of(host: Host, uuid: str, parent: str | None = None) -> str | None:
+    """The type of a device; None where there is no such device, or not of this parent."""
+    folder = DEVICES if parent is None else f"{PARENTS}/{parent}"
+    return host.link(f"{folder}/{uuid}/mdev_type")

@@ -6,7 +6,7 @@ from vfio_hooks.host import Host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeVar
 
     from vfio_hooks.host.shared_memory import Shared
@@ -36,6 +36,11 @@ class View(Host):
         if isinstance(text, OSError):
             raise text.with_traceback(None)
         return text
+
+    def expect(self, shown: Mapping[str, str | None]) -> None:
+        """Go by what files and links are going to show, as a knob foresees it."""
+        self._texts.update((name, text) for name, text in shown.items() if text is not None)
+        self._links.update(shown)
 
     def names(self, folder: str) -> list[str]:
         found = _once(self._names, folder, self._host.names)

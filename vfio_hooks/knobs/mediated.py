@@ -41,7 +41,9 @@ class Mediated(Knob):
 
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
         now = self.read(host)
-        shown = {f"{self.key}/mdev_type": None if value == ABSENT else value}
+        kind = None if value == ABSENT else value
+        child = f"{mdev.PARENTS}/{self.parent}/{self.uuid}"
+        shown = {f"{folder}/mdev_type": kind for folder in (self.key, child)}
         # What becomes of the room for other types, only the driver knows.
         for kind, more in ((now, 1), (value, -1)):
             file = f"{mdev.types_folder(self.parent)}/{kind}/available_instances"

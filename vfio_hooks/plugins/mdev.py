@@ -24,7 +24,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, nearest
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
-from vfio_hooks.host.mdev import PARENTS, Type, type_of, types
+from vfio_hooks.host.mdev import DEVICES, PARENTS, Type, type_of, types
 from vfio_hooks.knobs.mediated import Mediated
 from vfio_hooks.record import record
 from vfio_hooks.sharing import Exclusive
@@ -57,9 +57,9 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     taken = Counter[str]()
     for uuid in _wanted(domain, options):
         if there := type_of(host, uuid):
-            _check(uuid, there, options)
+            _check(uuid, there, options, host)
             continue
-        chosen = _chosen(uuid, options, host, taken)
+        chosen = _chosen(uuid, options, host, taken, domain.mdevs)
         taken[chosen.parent] += 1
         yield Step("mdev", Mediated(uuid, chosen.parent), Exclusive(chosen.type))
 
@@ -89,25 +89,41 @@ def _wanted(domain: Domain, options: Options) -> list[str]:
     return [uuid]
 
 
-def _check(uuid: str, there: str, options: Options) -> None:
-    if options.type not in (None, there):
+def _check(uuid: str, there: str, options: Options, host: Host) -> None:
+    if options.type in (None, there):
+        return
+    if host.exists(f"{DEVICES}/{uuid}"):
         raise HookError(
             f"{uuid} exists already, and is {there} and not {options.type}",
             "correct type in [[mdev]], or remove the device: `virsh nodedev-list --cap mdev` shows "
             "the name that virsh nodedev-destroy takes",
         )
-
-
-def _chosen(uuid: str, options: Options, host: Host, taken: Counter[str]) -> Type:
-    """What the device is to be. `taken` is how many of each parent's are planned already."""
-    fitting = _fitting(uuid, options, types(host))
-    for one in fitting:
-        if one.free > taken[one.parent]:
-            return one
     raise HookError(
-        f"{uuid}: there is no room for another {', '.join(map(str, fitting))}",
-        "shut a VM down that has one; `mdevctl list` shows those that there are",
+        f"{uuid} is to be {there} in one table and {options.type} in another",
+        "set uuid in each [[mdev]], to different devices",
     )
+
+
+def _chosen(
+    uuid: str, options: Options, host: Host, taken: Counter[str], own: Sequence[str]
+) -> Type:
+    """What the device is to be. `taken` is how many of each parent's this table has planned; those
+    of tables before it are on the host. `own` are the UUIDs of all the domain's devices."""
+    fitting = _fitting(uuid, options, types(host))
+    having_room = [one for one in fitting if one.free > taken[one.parent]]
+    if not having_room:
+        raise HookError(
+            f"{uuid}: there is no room for another {', '.join(map(str, fitting))}",
+            "shut a VM down that has one; `mdevctl list` shows those that there are",
+        )
+
+    def is_sure(one: Type) -> bool:
+        # Whether a device of another type takes room as well, only the driver knows.
+        kinds = (type_of(host, other, one.parent) for other in own)
+        others = sum(kind not in (None, one.type) for kind in kinds)
+        return one.free > taken[one.parent] + others
+
+    return next(filter(is_sure, having_room), having_room[0])
 
 
 def _fitting(uuid: str, options: Options, offered: Sequence[Type]) -> list[Type]:
