@@ -1,5 +1,6 @@
 """`boot`: what is needed, each loader's files, and the way back, on trees of files."""
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -467,27 +468,66 @@ def test_where_a_tool_fails_the_first_vm_keeps_what_it_has(tmp_path: Path) -> No
     assert failed == ["update-initramfs", "update-grub"] * 2
 
 
-def test_what_was_cut_off_is_written_again_from_the_texts_of_before(tmp_path: Path) -> None:
-    tree = {**BOOTED, **KERNELS, "etc/kernel/cmdline": "ro\n"}
-    host = Noting(grow(tmp_path, tree))
-    both = (FIRST, wanted("linux", f"{PAGES}16"))
-    change(host, (FIRST,))
-    change(host, both)
-    whole = files(tmp_path)
-    change(host, (FIRST,))
+class Killed(BaseException):
+    """What ends a program between two writes."""
 
-    class Killed(BaseException):
-        pass
 
-    def killed(argv: list[str], seconds: float = 30) -> str:
-        raise Killed
+class Dying(Noting):
+    """One on which a program ends before the last of so many writes and commands."""
 
-    host.run = killed  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        change(host, both)
-    again = Noting(tmp_path)
-    change(again, both)
-    assert files(tmp_path) == whole
+    def __init__(self, root: Path, left: int) -> None:
+        super().__init__(root)
+        self.left = left
+
+    def keep(self, name: str, text: str, mode: int = 0o644) -> None:
+        self._live()
+        super().keep(name, text, mode)
+
+    def run(self, argv: list[str], seconds: float = 30) -> str:
+        self._live()
+        return super().run(argv, seconds)
+
+    def _live(self) -> None:
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+
+BOTH = (FIRST, wanted("linux", f"{PAGES}16", "a=1"))
+
+
+@pytest.mark.parametrize(("tree", "texts", "ran"), WRITTEN.values(), ids=WRITTEN)
+@pytest.mark.parametrize("had", [(), (FIRST,), BOTH], ids=["at first", "beside", "one of both"])
+def test_what_was_cut_off_anywhere_is_done_again_or_taken_back(
+    tmp_path: Path,
+    tree: Tree,
+    texts: list[tuple[str, str]],
+    ran: list[str],
+    had: tuple[Wanted, ...],
+) -> None:
+    del texts, ran
+    then = BOTH if had == (FIRST,) else (FIRST,)
+    before = files(grow(tmp_path / "before", {**BOOTED, **tree}))
+    done = Noting(grow(tmp_path / "done", {**BOOTED, **tree}))
+    change(done, had)
+    done.ran.clear()
+    change(done, then)
+    for left in count(1):
+        root = grow(tmp_path / str(left), {**BOOTED, **tree})
+        change(Noting(root), had)
+        try:
+            change(Dying(root, left), then)
+            break
+        except Killed:
+            pass
+        again = Noting(root)
+        change(again, then)
+        # Only after the last write there is nothing more to do.
+        assert again.ran == done.ran or (left > 1 and not again.ran)
+        assert files(root) == files(tmp_path / "done")
+        revert(again)
+        assert files(root) == before
+    assert left > 3
 
 
 @pytest.mark.parametrize("had", [(), (FIRST,)], ids=["the first VM", "a second VM"])

@@ -21,10 +21,13 @@ _VERSION = 2
 
 @record
 class Applied:
-    """What is written: for whom, and the work. Each file's `before` is what it was at first."""
+    """What is written: for whom, and the work. Each file's `before` is what it was at first. While
+    it is not `whole`, files or the loader's tools may be missing: it is being done, or was cut
+    off."""
 
     wanted: tuple[Wanted, ...] = ()
     work: Work = Work("")
+    whole: bool = True
 
 
 def applied(host: Host) -> Applied:
@@ -36,7 +39,8 @@ def applied(host: Host) -> Applied:
         found = json.loads(text)
         if found["version"] != _VERSION:
             raise HookError(f"{FILE} is of another version of vfio-hooks", "use that version")
-        return Applied(tuple(map(_wanted, found["wanted"])), _work(found["work"]))
+        work, whole = _work(found["work"]), bool(found.get("whole", True))
+        return Applied(tuple(map(_wanted, found["wanted"])), work, whole)
     except (ValueError, KeyError, TypeError):
         hint = "put its files back by hand, then remove it"
         raise HookError(f"{FILE} is damaged", hint) from None

@@ -20,17 +20,19 @@ _SECONDS = 600
 def steps(host: Host, had: Applied, work: Work) -> tuple[Edit, ...]:
     """The edits from the files as they are now to those of `work`, which begins with the files as
     they were before `had`. Raises HookError for a file that somebody has edited since."""
-    written = {edit.path: edit for edit in _merged(had.work.edits)}
+    written = _by_path(had.work.edits)
+    # One that was cut off before a file was written has left it as it was.
+    left = {(edit.path, edit.before) for edit in had.work.edits if not had.whole}
     target = {edit.path: edit for edit in work.edits}
     found = []
     for path in {**written, **target}:
         now = text_of(host, path)
         expected = written[path].after if path in written else target[path].before
-        if now != expected and path in written:
+        if now != expected and path not in written:
+            raise HookError(f"{path} was changed meanwhile", "try again")
+        if now != expected and (path, now) not in left:
             hint = "vfio-hooks boot revert leaves it as it is; then apply again for each VM"
             raise HookError(f"{path} was edited since vfio-hooks boot apply wrote it", hint)
-        if now != expected:
-            raise HookError(f"{path} was changed meanwhile", "try again")
         edit = target.get(path) or replace(written[path], after=written[path].before)
         if now != edit.after:
             found.append(replace(edit, before=now))
@@ -44,11 +46,11 @@ def apply(host: WritableHost, wanted: tuple[Wanted, ...], work: Work) -> None:
     edits = steps(host, had, work)
     # Until all of it is written, the way back goes over both.
     both = replace(work, edits=(*had.work.edits, *edits))
-    keep(host, Applied(wanted, both))
+    keep(host, Applied(wanted, both, whole=False))
     try:
         for edit in edits:
             put(host, edit.path, edit.after, edit.mode)
-        _run(host, tools(host, both) if edits else ())
+        _run(host, tools(host, both) if edits or not had.whole else ())
     except HookError as error:
         _put_back(host, edits)
         # The files are what counts: a full disk may fail the tools again.
@@ -73,11 +75,16 @@ def revert(host: WritableHost) -> list[str]:
 
 
 def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...]:
+    """One edit for each file that is not as it was at first."""
+    return tuple(edit for edit in _by_path(edits).values() if edit.before != edit.after)
+
+
+def _by_path(edits: Sequence[Edit]) -> dict[str, Edit]:
     """One edit for each file: what it was at first, and what it is at last."""
     found: dict[str, Edit] = {}
     for edit in edits:
         found[edit.path] = replace(edit, before=found.get(edit.path, edit).before)
-    return tuple(edit for edit in found.values() if edit.before != edit.after)
+    return found
 
 
 def _put_back(host: WritableHost, edits: Sequence[Edit]) -> list[str]:

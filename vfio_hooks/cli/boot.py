@@ -92,17 +92,18 @@ def _change(
     had = applied(host)
     work = planned(Before(host, had.work.edits), found)
     edits = steps(host, had, work)
-    if edits or work.told != had.work.told:
+    is_due = bool(edits) or not had.whole
+    if is_due or work.told != had.work.told:
         _tell(found, work, edits, tools(host, replace(work, edits=(*had.work.edits, *edits))))
     else:
         say(f"what is needed at boot is written already, for {_names(wanted)}, see {FILE}")
     if arguments.what == "show" or not (work.edits or had.work.edits):
         return 0
-    if edits and arguments.what == "apply" and not arguments.yes and not ask("write this?"):
+    if is_due and arguments.what == "apply" and not arguments.yes and not ask("write this?"):
         say("nothing was changed")
         return 1
     apply(host, wanted, work)
-    if edits:
+    if is_due:
         say("written; it takes effect with the next boot, and vfio-hooks boot revert takes it back")
     return 0
 
