@@ -17,7 +17,9 @@ from vfio_hooks.engine.journal import Journal, State
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder, is_uuid
 from vfio_hooks.errors import Asleep, Gone, HookError, Interrupted
-from vfio_hooks.knobs import Command, File, IrqAffinity, Knob
+from vfio_hooks.host import Host
+from vfio_hooks.knobs import Command, IrqAffinity, Knob
+from vfio_hooks.knobs.file import File
 from vfio_hooks.sharing import Add, Once, Override, Run, Subtract
 from vfio_hooks.steps import Step
 
@@ -283,6 +285,21 @@ def test_a_value_that_can_neither_be_put_back_nor_read_is_looked_at_again(
     assert SWAP.read(host) == "60"
 
 
+def test_a_value_that_could_not_be_put_back_and_is_as_it_was_still_counts(
+    host: Kernel, folder: StateFolder
+) -> None:
+    """So what somebody else sets it to later is theirs."""
+    engine = Engine(host, folder, Lines())
+    begin(engine, wants(SWAP, "10"))
+    host.refuses = {SWAP.path}
+    assert len(engine.undo("release", VM)) == 1
+    assert [claim.state for claim in folder.load(VM).live()] == [State.HELD]
+    host.refuses = set()
+    host.files[SWAP.path] = "99\n"
+    assert engine.undo("release", VM) == []
+    assert SWAP.read(host) == "99"
+
+
 def test_two_events_that_were_cut_off_are_both_finished(host: Kernel, folder: StateFolder) -> None:
     for uuid, knob in ((VM, SWAP), (OTHER, STAT)):
         begin(Engine(host, folder, Lines()), wants(knob, "9"), uuid=uuid)
@@ -348,6 +365,12 @@ def test_files_are_open_until_they_are_removed_or_closed(memory: Path) -> None:
     assert _open_files() == before + 2
     assert sorted(os.listdir(memory)) == ["b", "c"]
     disk.close()
+    assert _open_files() == before
+
+
+def test_an_event_leaves_no_file_open(host: Kernel, folder: StateFolder) -> None:
+    before = _open_files()
+    begin(Engine(host, folder, Lines()), wants(SWAP, "10"))
     assert _open_files() == before
 
 
@@ -546,6 +569,35 @@ def test_a_journal_that_only_seems_whole(host: Kernel, folder: StateFolder) -> N
     (problem,) = Engine(host, folder, Lines()).undo("release", VM)
     assert "does not know" in problem
     assert problem.startswith(f"{path}:4: ")
+
+
+def test_the_journals_after_a_damaged_one_are_read(host: Kernel, folder: StateFolder) -> None:
+    log = Lines()
+    begin(Engine(host, folder, log), wants(SWAP, "10"), uuid=OTHER)
+    damaged = Path(folder.path) / f"{VM}.journal"
+    damaged.write_text("{\n")
+    assert [claim.uuid for claim in Ledger(folder).on(SWAP.key)] == [OTHER]
+    assert Engine(host, folder, log).undo("release", OTHER) == []
+    assert [line.partition(": damaged")[0] for line in log.warnings] == [f"{damaged}:1"]
+
+
+def test_each_change_is_told(host: Kernel, folder: StateFolder) -> None:
+    log = Lines()
+    begin(Engine(host, folder, log), wants(SWAP, "10"), Step("test", LAMP, Run()))
+    assert log.infos == [f"vm: test: {SWAP.key}: 60 → 10", f"vm: test: {LAMP.key}: done"]
+
+
+def test_what_somebody_has_in_use_is_waited_for_before_it_is_changed(
+    host: Kernel, folder: StateFolder
+) -> None:
+    class InUse(File):
+        def ready(self, host: Host) -> None:
+            raise HookError("somebody has it open")
+
+    with pytest.raises(HookError, match="somebody has it open"):
+        begin(Engine(host, folder, Lines()), wants(InUse(SWAP.path), "10"))
+    assert SWAP.read(host) == "60"
+    assert folder.uuids() == []
 
 
 def test_a_forgotten_vm_takes_its_claims_along(host: Kernel, folder: StateFolder) -> None:

@@ -472,21 +472,38 @@ def test_an_interrupt_that_comes_up_while_vms_run(
 @pytest.mark.parametrize(
     ("order", "between"), [(("one", "two"), "0-4,7"), (("two", "one"), "0-3,6-7")]
 )
+@pytest.mark.parametrize("older", [False, True])
 def test_a_line_that_a_guest_had_when_another_vm_started(
-    order: tuple[str, ...], between: str, memory: Path
+    order: tuple[str, ...], between: str, older: bool, memory: Path
 ) -> None:
-    """Later it is nobody's: the other VM has not claimed it, and left it with older CPUs."""
-    kernel, line = host(), "/proc/irq/30/smp_affinity_list"
+    """Later it is nobody's: the other VM has not claimed it, and left it with older CPUs. There may
+    be a third VM, which ran before it came up."""
+    kernel, line, third = host(), "/proc/irq/30/smp_affinity_list", domain("1", name="third")
     vms = {"one": domain("4", "5", name="one"), "two": domain("5", "6", name="two")}
+    if older:
+        perform(kernel, memory, third)
+        between = between.replace("0-", "0,2-")
     perform(kernel, memory, vms["one"])
     come_up(kernel, 30)
     mask = kernel.files.pop(line)
     perform(kernel, memory, vms["two"])
     kernel.files[line] = mask
-    for name, left in zip(order, (between, "0-7"), strict=True):
+    for name, left in zip(order, (between, "0,2-7" if older else "0-7"), strict=True):
         assert engine(kernel, memory).undo("stopped", vms[name].uuid) == []
         assert masks(kernel)[30] == left
+    engine(kernel, memory).undo("stopped", third.uuid)
+    assert masks(kernel)[30] == "0-7"
     assert not list(memory.glob("*.journal"))
+
+
+def test_an_interrupt_that_was_there_before_has_its_own_value(memory: Path) -> None:
+    """Though it is what one that comes up with the mask of this plan would have."""
+    kernel, vm = host(), "00000000-0000-0000-0000-00000000000a"
+    kernel.write(IrqAffinity(24).key, "0-3")
+    steps = [Step("irqs", knob, Subtract("4-7")) for knob in (IrqDefault(), IrqAffinity(24))]
+    engine(kernel, memory).perform("prepare", vm, "vm", lambda _: steps)
+    assert engine(kernel, memory).undo("release", vm) == []
+    assert masks(kernel)[24] == "0-3"
 
 
 @pytest.mark.parametrize("was_there", [False, True])

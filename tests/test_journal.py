@@ -49,6 +49,14 @@ def test_only_root_can_read_it(folder: Path) -> None:
     _, journal = start(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert journal.stat().st_mode & 0o777 == 0o600
+    assert (folder / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_others_may_only_look_into_is_taken(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o755)
+    _, journal = start(folder)
+    assert journal.exists()
 
 
 def test_it_is_gone_when_nothing_is_changed_any_more(folder: Path) -> None:

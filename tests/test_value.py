@@ -13,6 +13,7 @@ from vfio_hooks.knobs import Knob
 from vfio_hooks.knobs.file import File
 from vfio_hooks.knobs.pages import Pages
 from vfio_hooks.knobs.pci_driver import PciDriver
+from vfio_hooks.record import replace
 from vfio_hooks.sharing import Add, Exclusive, Override, Share
 from vfio_hooks.steps import Step
 
@@ -55,6 +56,24 @@ def test_without_a_claim(
     knob: Knob, share: Share, base: str, state: State, live: str, left: str | None
 ) -> None:
     one = claim(knob, share, base, state)
+    assert Value(live, [one], Kernel()).without(one) == left
+
+
+@pytest.mark.parametrize(
+    ("state", "goal", "live", "left"),
+    [
+        # What the undo that was cut off was going to write, as other VMs' claims were then.
+        (State.UNDOING, "50", "50", "50"),
+        (State.UNDOING, "50", "7", "50"),
+        # The CPUs that it waits for are no value.
+        (State.WAITING, "4-5", "7", "60"),
+        (State.WAITING, "4-5", "60", "60"),
+    ],
+)
+def test_without_a_claim_whose_undo_has_begun(
+    state: State, goal: str, live: str, left: str
+) -> None:
+    one = replace(claim(ATOMIC, Override("7"), "60", state), goal=goal)
     assert Value(live, [one], Kernel()).without(one) == left
 
 

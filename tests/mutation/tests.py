@@ -10,7 +10,7 @@ QUICK = {
     "engine/plan.py": ("plan", "value", "engine", "ledger", "irqs"),
     "engine/sealed.py": ("ledger", "engine"),
     "engine/state.py": ("engine", "journal"),
-    "engine/undoing.py": ("engine", "third_value", "immovable", "irqs", "ledger"),
+    "engine/undoing.py": ("undoing", "engine", "third_value", "immovable", "irqs", "ledger"),
     "engine/undone.py": ("undone", "cli_plan"),
     "engine/value.py": ("value", "third_value", "undone", "ledger"),
 }
