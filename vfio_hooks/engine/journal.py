@@ -158,15 +158,8 @@ class Journal:
 
     def begin(self, event: str, number: int) -> None:
         """Open an event; its claims will have this number or a higher one."""
-        self.append(
-            {
-                "record": "begin",
-                "event": event,
-                "vm": self.vm,
-                "number": number,
-                "journal": VERSION,
-            }
-        )
+        record = {"record": "begin", "event": event, "vm": self.vm, "number": number}
+        self.append({**record, "journal": VERSION})
 
     def end(self) -> None:
         """End the event, with a checksum of all that is in the file before it."""

@@ -186,8 +186,8 @@ def _policy_steps(policy: Policy, options: Options, host: Host) -> Iterator[Step
     # One that is in use already keeps its tunables.
     wanted = knob.read(host) if policy.governor == options.governor else options.governor
     governor = Step("governor", knob, Override(wanted))
-    preference = _preference(policy, options, host)
     held = policy.is_self_governed and options.governor == "performance"
+    preference = _preference(policy, options, held, host)
     if preference and held:
         yield preference
     yield governor
@@ -198,9 +198,8 @@ def _policy_steps(policy: Policy, options: Options, host: Host) -> Iterator[Step
         yield Step("governor", Frequency(policy.file("scaling_min_freq")), Override(frequency))
 
 
-def _preference(policy: Policy, options: Options, host: Host) -> Step | None:
+def _preference(policy: Policy, options: Options, held: bool, host: Host) -> Step | None:
     wanted = options.energy_performance_preference
-    held = policy.is_self_governed and options.governor == "performance"
     if held and wanted not in (None, "performance"):
         raise HookError(
             f"{policy.driver} allows only the energy_performance_preference "
