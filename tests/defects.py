@@ -619,6 +619,7 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         frozenset(),
     ),
     ("clock-hpet", (*MACOS, *line("<timer name='hpet'")), None, frozenset()),
+    ("clock-hpet", (*NO_BIT, *line("<timer name='hpet'")), None, frozenset()),
     ("disk-bus", (*MACOS, ("bus='virtio'", "bus='sata'")), None, frozenset()),
     (
         "cpu-topoext",

@@ -46,6 +46,8 @@ JOURNAL = (
     '"knob":{"kind":"file","path":"/sys/a"},"share":{"kind":"override","value":"1"},'
     '"until":"release"},"base":"0"}\n{"record":"end"}'
 )
+_CLAIM = JOURNAL.splitlines()[1]
+TWO_CLAIMS = JOURNAL.replace(_CLAIM, f"{_CLAIM}\n{_CLAIM.replace(':1,', ':2,')}")
 FILE = f"run/vfio-hooks/{UUID}.journal"
 NO_FOLDER = {f"{HOOKS}/qemu.d/": ""}
 SCRIPT = f"{VM}/prepare/begin/mine.sh"
@@ -153,6 +155,7 @@ FOUND = [
     case("script-calls-nodedev", {SCRIPT: "#!/bin/sh\n/bin/virsh -c qemu:///system nodedev-list"}),
     case("journal-damaged", {FILE: "{}\n{}"}),
     case("journal-stale", {FILE: JOURNAL, "run/libvirt/qemu/": ""}),
+    case("journal-stale", {FILE: TWO_CLAIMS, "run/libvirt/qemu/": ""}),
 ]
 SILENT = [
     case("hook-missing", HOOK),

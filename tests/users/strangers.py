@@ -182,7 +182,7 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "memory-shared console-without-spice cpu-topoext pins-none cpu-cache cpu-migratable "
         "disk-iothread",
     ),
-    "hidden-vm": (two_cards, "cpu-hypervisor-off clock-hpet clock-ticks"),
+    "hidden-vm": (two_cards, "cpu-hypervisor-off clock-ticks"),
     "two-hbas": (_with_hbas, "memory-balloon disk-discard"),
     "appliance": (_with_vf, "node-memory memory-balloon pins-wide disk-discard disk-iothread"),
     "x3d-kvmfr": (x3d, "node-vcpus memory-locked"),

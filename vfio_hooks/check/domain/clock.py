@@ -6,6 +6,7 @@ from vfio_hooks.check.domain.facts import passed
 from vfio_hooks.check.domain.hyperv import has_all
 from vfio_hooks.check.domain.kind import (
     attribute,
+    hides_hypervisor,
     is_old_windows,
     is_windows,
     is_x86,
@@ -40,7 +41,9 @@ def _told(guest: Guest, name: str, **attributes: str) -> tuple[Edit, ...]:
 def hpet(patient: Patient, guest: Guest) -> Iterator[Seen]:
     present = attribute(guest, _timer("hpet"), "present")
     uses = is_x86(guest) and is_windows(guest) and not is_old_windows(guest)
-    if uses and passed(patient, guest) and present != "no":
+    # Where Windows sees no hypervisor it has no clock of Hyper-V's, and the ACPI timer, which it
+    # would read in place of this one, is QEMU's as well.
+    if uses and not hides_hypervisor(guest) and passed(patient, guest) and present != "no":
         yield Seen(
             "the guest has an emulated HPET" + ("" if present else ", which is the default"),
             edits=_told(guest, "hpet", present="no"),

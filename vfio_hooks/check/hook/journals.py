@@ -40,10 +40,11 @@ def stale(patient: Patient) -> Iterator[Seen]:
     known = names(host)
     for journal in Ledger(folder).read_all().journals.values():
         journal.rename(known.get(journal.uuid, journal.vm))
-        if journal.live() and not runs(host, journal.uuid, journal.vm):
+        count = len(journal.live())
+        if count and not runs(host, journal.uuid, journal.vm):
+            values = "1 value is" if count == 1 else f"{count} values are"
             yield Seen(
-                f"{len(journal.live())} values are still changed for {journal.vm}, which is not "
-                f"running",
+                f"{values} still changed for {journal.vm}, which is not running",
                 f"vfio-hooks undo {quote(journal.vm)}",
             )
 
