@@ -151,16 +151,20 @@ def test_free_pages_count_only_when_asked() -> None:
     assert planned(kernel, domain, reuse=True) == {}
 
 
-def test_a_kernel_without_hugepages() -> None:
+@pytest.mark.parametrize(
+    ("meminfo", "asked"),
+    # The kernel of the second has no line about them.
+    [("Hugepagesize: 2048 kB", "pages of 2 MiB"), ("MemFree: 1 kB", "hugepages")],
+)
+def test_a_kernel_without_hugepages(meminfo: str, asked: str) -> None:
     kernel = a_host()
     for name in [name for name in kernel.files if "/hugepages" in name]:
         del kernel.files[name]
-    with pytest.raises(
-        HookError,
-        match=r"2 MiB; this host's kernel has no hugepages: remove "
-        r"<memoryB",
-    ):
+    kernel.files["/proc/meminfo"] = f"MemTotal: 33554432 kB\n{meminfo}\n"
+    with pytest.raises(HookError) as failure:
         planned(kernel, VM)
+    assert failure.value.problem == f"the domain asks for {asked}"
+    assert failure.value.hint.startswith("this host's kernel has no hugepages: remove <memoryB")
 
 
 def test_a_host_without_numa_has_one_pool() -> None:

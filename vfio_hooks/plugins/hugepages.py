@@ -115,13 +115,13 @@ def _page_size(host: Host, pages: tuple[HugePages, ...], part: MemoryDevice) -> 
     if part.page is None and page is None:
         return None
     there = host_memory.page_sizes(host)
-    size = part.page or (page and page.size) or host_memory.default_page_size(host) or 0
+    size = part.page or (page and page.size) or host_memory.default_page_size(host)
     if size == _SMALL:
         return None
     if size not in there:
         sizes = ", ".join(map(amount, there))
         raise HookError(
-            f"the domain asks for pages of {amount(size)}",
+            f"the domain asks for {f'pages of {amount(size)}' if size else 'hugepages'}",
             f"this host has {sizes}: change <page size> in its <memoryBacking> (virsh edit)"
             if there
             else "this host's kernel has no hugepages: remove <memoryBacking><hugepages> from "
