@@ -91,6 +91,7 @@ def _of_vm(vm: str) -> list[Told]:
             f"{vm} was not started as far back as the logs go",
             f"vfio-hooks why, without {vm}, explains the kernel's log of this boot",
         )
+    # The journal is read a second time, as only what it told shows how far back to look.
     # A start that was refused before QEMU ran left QEMU's log as the start before had it.
     lines = [line for line in own if line.time >= begin] + since(begin, vm)
     return explain(sorted(lines, key=lambda line: line.time), _devices(vm))
