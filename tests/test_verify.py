@@ -11,7 +11,7 @@ from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
-from vfio_hooks.host.memory import NODES
+from vfio_hooks.host.cpu import NODES
 from vfio_hooks.knobs.command import Command
 from vfio_hooks.plugins import verify as verify_plugin
 from vfio_hooks.sharing import Run

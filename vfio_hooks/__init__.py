@@ -13,6 +13,11 @@ KEPT_HOOK = "qemu.kept"
 STATE = "/run/vfio-hooks"
 """The folder of the journals: gone with the boot, as all that they undo is."""
 
+RUNNING = "/run/libvirt/qemu"
+"""libvirt's own folder. It has a file NAME.xml from when it starts a VM's QEMU until that ends."""
+IGNORED_SIGNALS = (13, 25)
+"""SIGPIPE and SIGXFSZ: Python ignores them, and what it starts would go on doing so."""
+
 PLANNED = ("prepare", "start", "started")
 """The operations of libvirt that may change the host. They are also the only ones in which a
 failure is told to libvirt; "started" only where the VM's owner asked for it, as it kills the

@@ -17,13 +17,11 @@ passes through here without need, as it does where another hook is kept, pays fo
 import os
 import sys
 
-from vfio_hooks import ENDING, HOOKS, KEPT_HOOK, PLANNED, STATE, VM_FOLDERS
+from vfio_hooks import ENDING, HOOKS, IGNORED_SIGNALS, KEPT_HOOK, PLANNED, STATE, VM_FOLDERS
 
 KEPT = f"{HOOKS}/{KEPT_HOOK}"
 _REFUSABLE = PLANNED[:2]
 """The operations at which libvirt takes a failure for a refusal, and no guest runs yet."""
-_IGNORED = (13, 25)
-"""SIGPIPE and SIGXFSZ: Python ignores them, and what it starts would go on doing so."""
 
 
 def main(argv: list[str]) -> int:
@@ -106,7 +104,7 @@ def _hand_over(argv: list[str]) -> int:
         return 0
     import signal
 
-    for number in _IGNORED:
+    for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execv(KEPT, [KEPT, *argv[1:]])
@@ -124,7 +122,7 @@ def _run_kept(argv: list[str], xml: bytes, stdout: int) -> int:
     files = [(os.POSIX_SPAWN_DUP2, file, to) for to, file in enumerate((stdin, stdout))]
     try:
         pid = os.posix_spawn(
-            KEPT, [KEPT, *argv[1:]], os.environ, file_actions=files, setsigdef=_IGNORED
+            KEPT, [KEPT, *argv[1:]], os.environ, file_actions=files, setsigdef=IGNORED_SIGNALS
         )
     except OSError as error:
         return _refuse_kept(argv, error)

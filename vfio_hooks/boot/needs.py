@@ -10,7 +10,6 @@ from vfio_hooks.host import Host, boot, pci
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.record import replace
 
-_GROUPS = "/sys/kernel/iommu_groups"
 _GIB = 1 << 20
 """In KiB, as sizes of pages are."""
 
@@ -32,11 +31,11 @@ def needs(host: Host, domain: Domain | None) -> list[Need]:
 
 
 def _iommu(host: Host, mine: list[str]) -> Iterator[Need]:
-    groups = host.names(_GROUPS)
+    groups = host.names(pci.GROUPS)
     is_off = not groups and host.exists("/sys/firmware/acpi/tables/DMAR")
     if is_off or "intel_iommu=on" in mine:
         yield Need("intel_iommu=on", "without it, this kernel leaves Intel's IOMMU off")
-    kinds = (host.maybe(f"{_GROUPS}/{group}/type") or "" for group in groups)
+    kinds = (host.maybe(f"{pci.GROUPS}/{group}/type") or "" for group in groups)
     # Once it is on, groups of this kind are there: that is one boot for both words.
     if is_off or "iommu=pt" in mine or any(kind.startswith("DMA") for kind in kinds):
         yield Need("iommu=pt", "the host's own devices need no translation of their addresses")

@@ -13,14 +13,13 @@ from vfio_hooks.cli import metavars
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, need_root, paths
 from vfio_hooks.cli.domains import defined, from_file
 from vfio_hooks.cli.redefine import ask
-from vfio_hooks.cli.terminal import Style, clean, paint, say
+from vfio_hooks.cli.terminal import CHANGES, clean, paint, say
 from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.quoting import joined
 from vfio_hooks.record import replace
 
-_COLORS: dict[str, Style] = {"+": "green", "-": "red", "@": "dim"}
 _EPILOG = f"""\
 All else that vfio-hooks changes is undone when the VM ends, and gone with a reboot. This is not: it
 edits files of the boot loader and of modprobe, and has the loader's tools, and those of the
@@ -150,7 +149,7 @@ def _show(edits: tuple[Edit, ...]) -> None:
             n=1,
         )
         for line in lines:
-            say(paint(clean(line.replace("\t", "    ")), _COLORS.get(line[0], "bold")))
+            say(paint(clean(line.replace("\t", "    ")), CHANGES.get(line[0], "bold")))
 
 
 def _revert(host: WritableHost, arguments: argparse.Namespace) -> int:

@@ -8,12 +8,10 @@ from vfio_hooks.cli import xml
 from vfio_hooks.cli.metavars import FILE
 from vfio_hooks.cli.terminal import complain
 from vfio_hooks.domain import Domain, parse
+from vfio_hooks.domain.files import DEFINED
 from vfio_hooks.errors import HookError, nearest
 from vfio_hooks.host import Host
 from vfio_hooks.record import record, replace
-
-FOLDER = "/etc/libvirt/qemu"
-"""Where libvirt keeps the XML of the domains that are defined."""
 
 
 @record
@@ -104,9 +102,9 @@ def defined(vm: str, host: Host, uri: str) -> Defined:
 
 def captured(host: Host, tell: Callable[[str], None] = complain) -> list[Defined]:
     """The domains that are defined on a host that is files; those that cannot be read are told."""
-    names = [name for name in host.names(FOLDER) if name.endswith(".xml")]
+    names = [name for name in host.names(DEFINED) if name.endswith(".xml")]
     texts = (
-        (xml.from_file(host.path(f"{FOLDER}/{name}")), False, name)
+        (xml.from_file(host.path(f"{DEFINED}/{name}")), False, name)
         for name in names
         if not name.startswith(".")
     )

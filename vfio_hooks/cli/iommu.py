@@ -11,12 +11,11 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
-from vfio_hooks.host.pci import Function, card, group_members
+from vfio_hooks.host.pci import GROUPS, Function, card, group_members
 from vfio_hooks.host.pci_traits import Traits, names, traits
 from vfio_hooks.record import asdict, field, record
 from vfio_hooks.sharing import Exclusive
 
-GROUPS = "/sys/kernel/iommu_groups"
 _WIDTH = 100
 _EPILOG = """\
 The devices of a group can reach each other's memory without passing the IOMMU. So a group goes to

@@ -10,14 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 from vfio_hooks.cli import xml
-from vfio_hooks.cli.terminal import Style, clean, paint, say
+from vfio_hooks.cli.terminal import CHANGES, clean, paint, say
 from vfio_hooks.errors import HookError, reason
 
 if TYPE_CHECKING:
     import libvirt
 
 BACKUPS = "/var/lib/vfio-hooks"
-_COLORS: dict[str, Style] = {"+": "green", "-": "red", "@": "dim"}
 _PASSWORD = re.compile(r"passwd=('[^']*'|\"[^\"]*\")")
 
 
@@ -67,7 +66,7 @@ def show_difference(old: bytes, new: bytes) -> None:
         for text in (old, new)
     )
     for line in list(difflib.unified_diff(before, after, lineterm="", n=2))[2:]:
-        text, style = clean(line), _COLORS.get(line[:1])
+        text, style = clean(line), CHANGES.get(line[:1])
         say(paint(text, style) if style else text)
 
 

@@ -5,10 +5,11 @@ import os
 from collections.abc import Iterator
 
 from vfio_hooks.cli.common import Verbs, add_paths, add_verb, paths
-from vfio_hooks.cli.domains import FOLDER, add_sources, pick, sources
+from vfio_hooks.cli.domains import add_sources, pick, sources
 from vfio_hooks.cli.metavars import FILE, VM
 from vfio_hooks.cli.terminal import clean, complain, say
 from vfio_hooks.domain import parse
+from vfio_hooks.domain.files import DEFINED
 from vfio_hooks.host import Host
 from vfio_hooks.snapshot.archive import pack
 from vfio_hooks.snapshot.domain import domain_without
@@ -70,7 +71,7 @@ def _domains(arguments: argparse.Namespace, host: Host) -> Iterator[Entry]:
     for one in [pick(vm, found, host) for vm in arguments.vm] or found:
         text = domain_without(one.xml, scrubber)
         name = parse(text).name.replace("/", "_")
-        yield Entry(f"{FOLDER}/{name}.xml", text.decode())
+        yield Entry(f"{DEFINED}/{name}.xml", text.decode())
 
 
 def _all(host: Host, domains: list[Entry]) -> Iterator[Entry]:

@@ -6,6 +6,8 @@ import sys
 from typing import Any, Literal, TextIO
 
 Style = Literal["bold", "dim", "red", "yellow", "green", "blue", "magenta", "cyan"]
+CHANGES: dict[str, Style] = {"+": "green", "-": "red", "@": "dim"}
+"""The colors of lines of `diff -u`, by how they begin."""
 
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33}
 _CODES |= {"blue": 34, "magenta": 35, "cyan": 36}

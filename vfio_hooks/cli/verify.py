@@ -9,11 +9,11 @@ from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.log import SystemdJournal
+from vfio_hooks.plugins.verify import LONGEST
 from vfio_hooks.record import asdict
 from vfio_hooks.verify import Verdict, verify
 
 _COLORS: dict[str, Style] = {"ok": "green", "note": "yellow", "wrong": "red"}
-_LONGEST = 3600
 _EPILOG = """\
 "ok" is as it should be, a "note" may be intended, and "wrong" costs the VM time: a vCPU that is not
 where its pin says, memory far from the vCPUs, other programs or the host's devices on their CPUs.
@@ -115,6 +115,6 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds <= _LONGEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to {_LONGEST}")
+    if not 0 <= seconds <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to {LONGEST}")
     return seconds

@@ -7,14 +7,13 @@ import os
 import select
 import time
 
+from vfio_hooks import IGNORED_SIGNALS
 from vfio_hooks.wait import POLL, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_IGNORED = (13, 25)
-"""SIGPIPE and SIGXFSZ: Python ignores them, and what it starts would go on doing so."""
 _KILL = 9
 _MOST = 1 << 20
 """More than a pipe holds: one read of this many bytes empties it."""
@@ -30,7 +29,7 @@ def start(argv: list[str], environment: Mapping[str, str], files: Sequence[int])
     started, and ValueError for an argument that no program can be given."""
     actions = [(os.POSIX_SPAWN_DUP2, file, to) for to, file in enumerate(files)]
     return os.posix_spawn(
-        argv[0], argv, environment, file_actions=actions, setsid=True, setsigdef=_IGNORED
+        argv[0], argv, environment, file_actions=actions, setsid=True, setsigdef=IGNORED_SIGNALS
     )
 
 

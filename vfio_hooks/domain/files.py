@@ -6,11 +6,17 @@ stays.
 
 from collections.abc import Iterator
 
+from vfio_hooks import RUNNING
 from vfio_hooks.domain import identify
 from vfio_hooks.host import Host
 
 DEFINED = "/etc/libvirt/qemu"
-RUNNING = "/run/libvirt/qemu"
+"""The XML of the domains that are defined."""
+QEMU_CONF = "/etc/libvirt/qemu.conf"
+PROFILE = "/etc/apparmor.d/abstractions/libvirt-qemu"
+"""AppArmor's rules for QEMU, the same for every domain."""
+LOCAL_PROFILE = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+"""The rules that an administrator adds to these."""
 
 
 def names(host: Host) -> dict[str, str]:

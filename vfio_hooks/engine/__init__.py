@@ -85,7 +85,7 @@ class Engine:
             return self._planned(event, uuid, vm, planner)[1]
 
     def recover(self) -> None:
-        """Finish the events that were cut off, of whichever VM."""
+        """Finish every event that was cut off, no matter of which VM."""
         with self._locked():
             self._open("")
 

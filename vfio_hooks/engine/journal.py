@@ -115,8 +115,8 @@ class Journal:
 
     @classmethod
     def load(cls, path: str, disk: Disk) -> Journal:
-        """Read a journal. Raises HookError for one that cannot be understood, and Gone where it is
-        not there any more: who reads without the lock may meet the end of a VM."""
+        """Read a journal. Raises HookError for one that cannot be understood, and Gone if it no
+        longer exists: without the lock, its VM may end at any moment."""
         return cls.understood(path, read(path), disk)
 
     @classmethod

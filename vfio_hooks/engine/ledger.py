@@ -54,7 +54,7 @@ class Ledger:
                 self.blank.append(found)
 
     def read_all(self) -> Ledger:
-        """Read all journals whole, for who shows what is in them."""
+        """Read all journals whole, for a caller that shows all that is in them."""
         for uuid in [*self._sealed]:
             self.find(uuid)
         return self

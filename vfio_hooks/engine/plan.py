@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+from vfio_hooks import RUNNING
 from vfio_hooks.engine.journal import Claim, State
 from vfio_hooks.engine.ledger import Ledger, holding
 from vfio_hooks.errors import Gone, HookError, of_table, raise_all
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from vfio_hooks.steps import Step
 
 TO_COME = "does not exist yet"
-_RUNNING = "/run/libvirt/qemu"
-"""libvirt has a file NAME.xml there from when it starts QEMU, which has the devices by then."""
 
 
 @record
@@ -98,7 +97,7 @@ def is_detached(claim: Claim, ledger: Ledger, host: Host) -> bool:
     journal = ledger.find(claim.uuid)
     has_started = journal is not None and journal.has_started
     return (
-        (has_started or host.exists(f"{_RUNNING}/{claim.vm}.xml"))
+        (has_started or host.exists(f"{RUNNING}/{claim.vm}.xml"))
         and claim.state is State.HELD
         and claim.step.knob.is_back(host, claim.base)
     )

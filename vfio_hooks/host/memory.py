@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from vfio_hooks.host.cpu import NODES
 from vfio_hooks.record import record
 
 TYPE_CHECKING = False
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
     from vfio_hooks.host.cpu import Node
 
-NODES = "/sys/devices/system/node"
 POOLS = "/sys/kernel/mm/hugepages"
 _USES = (
     ("AnonPages", "of programs"),

@@ -28,13 +28,15 @@ BUS = "/sys/bus/pci"
 DEVICES = f"{BUS}/devices"
 DRIVERS = f"{BUS}/drivers"
 PROBE = f"{BUS}/drivers_probe"
+GROUPS = "/sys/kernel/iommu_groups"
 SHORT = r"[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 """What matches a function's address without its domain."""
 ADDRESS = rf"[0-9a-f]{{4,}}:{SHORT}"
 """What matches a function's address. Behind Intel's VMD a PCI domain has five digits."""
 IORESOURCE_MEM = 0x200
 _BARS = 6
-_DISPLAY_CLASS = "0x03"
+DISPLAY_CLASS = "0x03"
+"""How the classes of graphics cards begin."""
 # PCI-to-PCI bridges, also the semi-transparent ones: their driver, pcieport, leaves the group's DMA
 # alone. That of an ISA bridge (0x0601, lpc_ich) does not.
 _BRIDGE_CLASSES = ("0x0604", "0x0609")
@@ -58,7 +60,7 @@ class Function:
     @property
     def is_display(self) -> bool:
         """A graphics card, with VGA or without."""
-        return self.device_class.startswith(_DISPLAY_CLASS)
+        return self.device_class.startswith(DISPLAY_CLASS)
 
     @property
     def is_hosts(self) -> bool:
@@ -91,7 +93,7 @@ def card(address: str) -> str:
 
 def group_members(host: Host, group: str) -> list[Function]:
     """The functions of an IOMMU group."""
-    names = host.names(f"/sys/kernel/iommu_groups/{group}/devices")
+    names = host.names(f"{GROUPS}/{group}/devices")
     return [member for name in names if (member := function(host, name)) is not None]
 
 
@@ -100,7 +102,7 @@ def direct_regions(host: Host, group: str) -> list[str]:
     reaching at its own address (Intel's RMRR). Most kernels refuse VFIO such a group; what they
     call "direct-relaxable" they do not mind. Documentation/ABI/testing/sysfs-kernel-iommu_groups.
     """
-    lines = map(str.split, host.lines(f"/sys/kernel/iommu_groups/{group}/reserved_regions"))
+    lines = map(str.split, host.lines(f"{GROUPS}/{group}/reserved_regions"))
     return [f"{line[0]}-{line[1]}" for line in lines if line[2:] == ["direct"]]
 
 

@@ -7,7 +7,7 @@ import re
 
 from vfio_hooks.host.cgroup import ROOT, V1
 from vfio_hooks.host.cpulist import CpuSet, parse_list
-from vfio_hooks.host.pci import DEVICES, is_shown_to_vfio, is_vfios
+from vfio_hooks.host.pci import DEVICES, GROUPS, is_shown_to_vfio, is_vfios
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def functions(host: Host, pid: int) -> set[str]:
     found: set[str] = set()
     for path in _opened(host, pid):
         if group := _GROUP.fullmatch(path):
-            found.update(host.names(f"/sys/kernel/iommu_groups/{group[1]}/devices"))
+            found.update(host.names(f"{GROUPS}/{group[1]}/devices"))
         elif device := _DEVICE.fullmatch(path):
             found.add(host.link(f"/sys/class/vfio-dev/{device[1]}/device") or "")
     return {one for one in found if _is_vfios(host, one)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vfio_hooks.errors import Gone, HookError
-from vfio_hooks.host.memory import NODES, amount, node_of, pool_at, use
+from vfio_hooks.host.cpu import NODES
+from vfio_hooks.host.memory import amount, node_of, pool_at, use
 from vfio_hooks.knobs.base import Knob
 from vfio_hooks.knobs.file import write_file
 from vfio_hooks.record import record

@@ -34,7 +34,7 @@ class Binding:
     @classmethod
     def parse(cls, text: str) -> Binding:
         """The binding that was printed as `text`. Raises ValueError."""
-        found = re.fullmatch(r"(no driver|\S+)(?: \(override (.+)\))?", text)
+        found = re.fullmatch(rf"({NO_DRIVER}|\S+)(?: \(override (.+)\))?", text)
         if not found:
             raise ValueError(f"{text!r} is not a driver binding")
         return cls(None if found[1] == NO_DRIVER else found[1], found[2])

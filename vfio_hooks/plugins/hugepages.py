@@ -22,7 +22,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
 from vfio_hooks.host import memory as host_memory
-from vfio_hooks.host.cpu import Node, nodes
+from vfio_hooks.host.cpu import NODES, Node, nodes
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.host.memory import Pool, amount, pool
 from vfio_hooks.knobs.pages import Pages
@@ -143,7 +143,7 @@ def _homes(
     if not there:
         raise HookError(
             "this host does not show how much memory it has, or on which NUMA nodes",
-            f"look at {host_memory.NODES}/node0/meminfo and /proc/meminfo",
+            f"look at {NODES}/node0/meminfo and /proc/meminfo",
         )
     near = [number for number, node in there.items() if node.cpus & domain.pinned]
     return sorted(near or there)

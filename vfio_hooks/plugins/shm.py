@@ -25,6 +25,7 @@ from collections.abc import Iterator
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.domain.devices import KVMFR, SharedMemory
+from vfio_hooks.domain.files import LOCAL_PROFILE, PROFILE, QEMU_CONF
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
@@ -40,9 +41,6 @@ from vfio_hooks.steps import Step
 
 MULTIPLE = True
 _FOLDER = "/dev/shm/"
-_QEMU_CONF = "/etc/libvirt/qemu.conf"
-_LOCAL_PROFILE = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
-_PROFILE = "/etc/apparmor.d/abstractions/libvirt-qemu"
 
 
 @record
@@ -92,19 +90,19 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     """What keeps QEMU from its memory, and is not ours to change."""
-    conf = host.maybe(_QEMU_CONF) or ""
-    profile = host.maybe(_LOCAL_PROFILE) or ""
+    conf = host.maybe(QEMU_CONF) or ""
+    profile = host.maybe(LOCAL_PROFILE) or ""
     for memory in domain.shared:
         if not memory.arguments:
             continue
         name = memory.path.rpartition("/")[2]
-        if host.exists(_PROFILE) and name not in profile:
+        if host.exists(PROFILE) and name not in profile:
             yield (
                 f"AppArmor lets QEMU use {memory.path} only if there is a line for it in "
-                f"{_LOCAL_PROFILE}"
+                f"{LOCAL_PROFILE}"
             )
         if memory.path.startswith(KVMFR) and memory.path not in conf:
-            yield f"{memory.path} is not in cgroup_device_acl in {_QEMU_CONF}"
+            yield f"{memory.path} is not in cgroup_device_acl in {QEMU_CONF}"
 
 
 def _chosen(domain: Domain, options: Options) -> list[SharedMemory]:
@@ -199,6 +197,6 @@ def _qemu(host: Host) -> tuple[int, int]:
 
 
 def _configured(host: Host, key: str) -> str | None:
-    conf = host.maybe(_QEMU_CONF) or ""
+    conf = host.maybe(QEMU_CONF) or ""
     found = re.search(rf'^\s*{key}\s*=\s*"([^"]+)"', conf, re.MULTILINE)
     return found[1] if found else None

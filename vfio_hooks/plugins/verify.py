@@ -17,7 +17,8 @@ from vfio_hooks.services.service import service
 from vfio_hooks.sharing import Run
 from vfio_hooks.steps import Step
 
-_LONGEST = 3600
+LONGEST = 3600
+"""How many seconds a VM may be watched at most."""
 
 
 @record
@@ -26,8 +27,8 @@ class Options:
     """How many seconds to watch, from the start of the VM."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.seconds <= _LONGEST:
-            raise ValueError(f"seconds must be more than 0, and {_LONGEST} at most")
+        if not 0 < self.seconds <= LONGEST:
+            raise ValueError(f"seconds must be more than 0, and {LONGEST} at most")
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:

@@ -11,6 +11,7 @@ from vfio_hooks.config import load
 from vfio_hooks.domain import parse
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host
+from vfio_hooks.host.units import DISPLAY_MANAGER
 from vfio_hooks.log.history import events, read
 from vfio_hooks.plugins.pci.familiar import FOLDER as DEVICES
 from vfio_hooks.rehearse import RESCUE, SERVICE
@@ -19,11 +20,9 @@ from vfio_hooks.rehearse.clone import name_of, uuid_of
 from vfio_hooks.rehearse.looks import of
 from vfio_hooks.rehearse.report import Report
 from vfio_hooks.rehearse.rounds import Stage, play
-from vfio_hooks.services import argv
+from vfio_hooks.services import VIRSH, argv
 from vfio_hooks.wait import until
 
-VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
-DESKTOP = "display-manager.service"
 MODULE = "vfio_hooks.rehearse"
 _CONTROL = 12.0
 """How long is watched what changes by itself, in seconds: irqbalance acts every ten."""
@@ -130,7 +129,7 @@ def warnings(name: str, since: float) -> Sequence[str]:
 
 def _arm(host: Host, vm: str, report: str) -> None:
     """Have a timer undo all, should this service die. Raises HookError."""
-    desktop = [DESKTOP] if is_active(host, DESKTOP) else []
+    desktop = [DISPLAY_MANAGER] if is_active(host, DISPLAY_MANAGER) else []
     program = argv(MODULE, "rescue", vm, report, *desktop, site=True)
     words = ["systemd-run", "--quiet", "--collect", f"--unit={RESCUE}", f"--on-calendar={_TICK}"]
     words += ["--timer-property=AccuracySec=1s", "--", "sh", "-c", _UNLESS_ACTIVE, "sh", *program]

@@ -7,13 +7,16 @@ it; one logs how a helper program ended.
 
 import os
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import vfio_hooks
 from vfio_hooks.host import Host
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.wait import until
 
+VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
+Ended = Callable[[float], bool]
+"""Waits so many seconds at most, and says whether the VM has ended."""
 STARTS = 600.0
 """Seconds within which libvirt has QEMU running after `prepare`. A start that takes longer was
 never finished, or libvirtd was killed in it."""
@@ -21,7 +24,7 @@ never finished, or libvirtd was killed in it."""
 
 def pidfile(vm: str) -> str:
     """Where libvirt keeps the number of a VM's QEMU process."""
-    return f"/run/libvirt/qemu/{vm}.pid"
+    return f"{vfio_hooks.RUNNING}/{vm}.pid"
 
 
 def argv(module: str, *arguments: str, site: bool = False) -> tuple[str, ...]:

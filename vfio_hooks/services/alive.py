@@ -26,7 +26,7 @@ from vfio_hooks.host.sessions import as_user, environment, graphical
 from vfio_hooks.host.signs import Signs, signs
 from vfio_hooks.log import SystemdJournal
 from vfio_hooks.record import record
-from vfio_hooks.services import has_ended, open_process
+from vfio_hooks.services import VIRSH, Ended, has_ended, open_process
 from vfio_hooks.why import explain, recognise
 from vfio_hooks.why.lines import KMSG, since
 
@@ -44,12 +44,8 @@ _TRIES = 6
 _START = 120.0
 """How long before the watch the VM's start may have begun, in seconds: for its logs."""
 _RUNNING = "1"  # VIR_DOMAIN_RUNNING
-_VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
 _SAID = signal.SIGUSR1
 """Sent by a person who sees that the guest is alive: vfio-hooks alive."""
-
-Ended = Callable[[float], bool]
-"""Waits so many seconds at most, and says whether the VM has ended."""
 
 
 @record
@@ -110,7 +106,7 @@ class Watch:
 
 def busy(vm: str) -> Busy | None:
     try:
-        text = run([*_VIRSH, "domstats", "--state", "--block", vm], 20)
+        text = run([*VIRSH, "domstats", "--state", "--block", vm], 20)
     except HookError:
         return None
     fields = dict(line.strip().split("=", 1) for line in text.splitlines() if "=" in line)
@@ -120,7 +116,7 @@ def busy(vm: str) -> Busy | None:
 
 def agent_answers(vm: str) -> bool:
     try:
-        run([*_VIRSH, "qemu-agent-command", "--timeout", "5", vm, '{"execute":"guest-ping"}'], 20)
+        run([*VIRSH, "qemu-agent-command", "--timeout", "5", vm, '{"execute":"guest-ping"}'], 20)
     except HookError:
         return False
     return True
@@ -142,7 +138,7 @@ def end(vm: str, action: str, ended: Ended) -> None:
     tries = _TRIES if action != "tell" else 0
     for left in range(tries - 1, -1, -1):
         try:
-            run([*_VIRSH, action, vm], 120)
+            run([*VIRSH, action, vm], 120)
             return
         except HookError:
             if not left:

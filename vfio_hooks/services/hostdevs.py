@@ -7,9 +7,9 @@ from vfio_hooks.commands import run
 from vfio_hooks.domain.devices import UsbDevice, usb_device
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.usb import Device
+from vfio_hooks.services import VIRSH
 from vfio_hooks.wait import until
 
-_VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
 _LIMIT = 30.0
 
 
@@ -20,7 +20,7 @@ class Hostdevs:
         self.uuid = uuid
 
     def all(self) -> list[ElementTree.Element]:
-        xml = run([*_VIRSH, "dumpxml", self.uuid], _LIMIT)
+        xml = run([*VIRSH, "dumpxml", self.uuid], _LIMIT)
         try:
             return ElementTree.fromstring(xml).findall("devices/hostdev[@type='usb']")
         except ElementTree.ParseError as error:
@@ -29,7 +29,7 @@ class Hostdevs:
     def detach(self, hostdev: ElementTree.Element) -> None:
         """By its alias, as two that are absent may look the same. Returns when it is gone."""
         alias = _alias(hostdev)
-        run([*_VIRSH, "detach-device-alias", self.uuid, alias, "--live"], _LIMIT)
+        run([*VIRSH, "detach-device-alias", self.uuid, alias, "--live"], _LIMIT)
         if not until(lambda: alias not in map(_alias, self.all()), _LIMIT):
             raise HookError(f"{alias} is still in the domain {_LIMIT:g} s after it was detached")
 
@@ -37,7 +37,7 @@ class Hostdevs:
         with NamedTemporaryFile(suffix=".xml") as file:
             file.write(ElementTree.tostring(hostdev))
             file.flush()
-            run([*_VIRSH, "attach-device", self.uuid, file.name, "--live"], _LIMIT)
+            run([*VIRSH, "attach-device", self.uuid, file.name, "--live"], _LIMIT)
 
 
 def wanted(hostdev: ElementTree.Element) -> UsbDevice:

@@ -21,6 +21,7 @@ from vfio_hooks.host.running import functions
 from vfio_hooks.knobs.irq import IrqAffinity
 from vfio_hooks.knobs.irqbalance import IrqBalance
 from vfio_hooks.record import replace
+from vfio_hooks.services import Ended
 from vfio_hooks.services.vcpus import beside_vm
 from vfio_hooks.sharing import Only
 from vfio_hooks.steps import Step
@@ -28,8 +29,6 @@ from vfio_hooks.steps import Step
 SECONDS = 1.0
 """Between two looks."""
 
-Ended = Callable[[float], bool]
-"""Waits so many seconds at most, and says whether the VM has ended."""
 Tell = Callable[[str], None]
 """Takes the control socket of an irqbalance that was not there at the last look."""
 Keep = Callable[[int], None]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from vfio_hooks import RUNNING
 from vfio_hooks.domain import Domain, guarded, parse
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
@@ -21,7 +22,6 @@ from vfio_hooks.services import pidfile
 from vfio_hooks.verify.memory_nodes import far, homes, placed
 from vfio_hooks.verify.window import Watch, watch
 
-RUN = "/run/libvirt/qemu"
 _VCPU = re.compile(r"CPU (\d+)/\w+")
 """What QEMU calls the thread of a vCPU."""
 _SHOWN = 5
@@ -99,10 +99,10 @@ def _process(host: Host, vm: str) -> int:
 
 
 def _domain(host: Host, vm: str) -> Domain:
-    text = (host.maybe(f"{RUN}/{vm}.xml") or "").encode()
+    text = (host.maybe(f"{RUNNING}/{vm}.xml") or "").encode()
     start, end = text.find(b"<domain "), text.rfind(b"</domain>")
     if start < 0 or end < start:
-        raise HookError(f"{RUN}/{vm}.xml: libvirt's record of the VM cannot be read")
+        raise HookError(f"{RUNNING}/{vm}.xml: libvirt's record of the VM cannot be read")
     return guarded(parse(text[start : end + len(b"</domain>")]))
 
 

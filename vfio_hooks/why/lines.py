@@ -10,14 +10,12 @@ from typing import Any, Literal
 from vfio_hooks.commands import find, run
 from vfio_hooks.errors import HookError, unreadable
 from vfio_hooks.log import IDENTIFIER, WARNING
-from vfio_hooks.log.history import entries_of, is_roots, text_of
+from vfio_hooks.log.history import MOST, entries_of, is_roots, text_of
 from vfio_hooks.record import record, replace
 
 Source = Literal["kernel", "qemu", "libvirt", "hook", "text"]
 QEMU_LOGS = "/var/log/libvirt/qemu"
 KMSG = "/dev/kmsg"
-MOST = 50_000
-"""Lines of the journal that are read, the newest."""
 _SECONDS = 60
 _FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,VFIO_HOOKS_VM,_SYSTEMD_UNIT,_UID"
 _KERNEL = "_TRANSPORT=kernel"

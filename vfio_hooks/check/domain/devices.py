@@ -10,8 +10,10 @@ from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import pci_functions
 from vfio_hooks.domain.editing import Edit, put
 from vfio_hooks.host import Host
+from vfio_hooks.host.mdev import DEVICES as MDEVS
 from vfio_hooks.host.pci import (
     DEVICES,
+    GROUPS,
     card,
     function,
     is_shown_to_vfio,
@@ -22,7 +24,6 @@ from vfio_hooks.host.sriov import count_file
 
 _SOURCE = "host-device-assignment"
 _OFF_SWITCH = "/sys/devices/platform/asus-nb-wmi/dgpu_disable"
-_MDEVS = "/sys/bus/mdev/devices"
 
 
 @guest_rule(
@@ -88,7 +89,7 @@ def no_group(patient: Patient, guest: Guest) -> Iterator[Seen]:
         for device in passed(patient, guest)
         if device.kind and host.link(f"{DEVICES}/{device.address}/iommu_group") is None
     ]
-    if loose and host.names("/sys/kernel/iommu_groups"):
+    if loose and host.names(GROUPS):
         yield Seen(
             f"{', '.join(loose)} {'is' if len(loose) == 1 else 'are'} in no IOMMU group",
             "try another slot; switch off VMD and the like in the firmware's setup",
@@ -105,7 +106,7 @@ def no_group(patient: Patient, guest: Guest) -> Iterator[Seen]:
 def mdev(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sources = guest.xml.iterfind("devices/hostdev[@type='mdev']/source/address")
     names = [one.get("uuid", "") for one in sources]
-    gone = [name for name in names if not patient.host.exists(f"{_MDEVS}/{name.lower()}")]
+    gone = [name for name in names if not patient.host.exists(f"{MDEVS}/{name.lower()}")]
     # What keeps [[mdev]] from making them is told by itself.
     if gone and patient.host.names(DEVICES) and "mdev" not in patient.tables:
         yield Seen(

@@ -9,12 +9,11 @@ from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import HugePages
 from vfio_hooks.domain.devices import KVMFR, kibibytes
 from vfio_hooks.domain.editing import Edit, drop, put
+from vfio_hooks.domain.files import QEMU_CONF
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cgroup import counts_hugepages
 from vfio_hooks.host.cpu import nodes
 from vfio_hooks.host.memory import amount, default_page_size, page_sizes, pool
-
-_QEMU_CONF = "/etc/libvirt/qemu.conf"
 
 
 @guest_rule(
@@ -97,14 +96,14 @@ def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
 )
 def kvmfr(patient: Patient, guest: Guest) -> Iterator[Seen]:
     path = next((one.path for one in guest.domain.shared if one.path.startswith(KVMFR)), None)
-    text = patient.host.maybe(_QEMU_CONF)
+    text = patient.host.maybe(QEMU_CONF)
     if path is None or text is None:
         return
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     if f'"{path}"' not in "\n".join(lines):
         asked = "cgroup_device_acl" in "\n".join(lines)
         yield Seen(
-            f"QEMU should use {path}, but {_QEMU_CONF} does not allow it",
+            f"QEMU should use {path}, but {QEMU_CONF} does not allow it",
             f'add "{path}" to cgroup_device_acl there'
             if asked
             else f'in it: cgroup_device_acl = ["/dev/null", "/dev/full", "/dev/zero", '

@@ -8,8 +8,8 @@ from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import pci_functions
 from vfio_hooks.domain.editing import Edit
+from vfio_hooks.domain.files import QEMU_CONF
 
-_QEMU_CONF = "/etc/libvirt/qemu.conf"
 _SOURCE = "host-device-assignment"
 
 
@@ -56,7 +56,7 @@ def rom_owner(patient: Patient, guest: Guest) -> Iterator[Seen]:
             yield Seen(
                 f"not everybody can read {found.path}, and the ROM file of "
                 f"{' and '.join(addresses)} is {path}",
-                f"unless its owner or group is QEMU's (user= and group= in {_QEMU_CONF}): "
+                f"unless its owner or group is QEMU's (user= and group= in {QEMU_CONF}): "
                 f"chmod o+{'r' if found.path == path else 'x'} {found.path}",
             )
 
@@ -99,7 +99,7 @@ def _files(patient: Patient, guest: Guest) -> dict[str, list[str]]:
 
 def _is_root(patient: Patient) -> bool:
     return any(
-        re.match(r'\s*user\s*=\s*"\+?(root|0)"', one) for one in patient.host.lines(_QEMU_CONF)
+        re.match(r'\s*user\s*=\s*"\+?(root|0)"', one) for one in patient.host.lines(QEMU_CONF)
     )
 
 

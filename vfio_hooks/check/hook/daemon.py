@@ -9,17 +9,16 @@ from vfio_hooks.check.hook import hook, is_executable, library, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands import find
 from vfio_hooks.commands.by_sh import run
+from vfio_hooks.domain.files import LOCAL_PROFILE, PROFILE
 
 DAEMONS = {"virtqemud": "virtqemud-sock", "libvirtd": "libvirt-sock"}
 """The daemons that run QEMU and its hooks, the modular one first, and their sockets."""
 _FLATPAK = ".var/app/org.virt_manager.virt-manager/config/libvirt/qemu"
 """Where virt-manager's flatpak keeps VMs, in a home: its libvirt's socket is seen only inside."""
-_ABSTRACTION = "/etc/apparmor.d/abstractions/libvirt-qemu"
 _TO_SYSTEM = (
     "a VM with passed-through devices belongs into qemu:///system: in virt-manager, File, Add "
     "Connection, QEMU/KVM; with virsh: --connect qemu:///system"
 )
-_LOCAL = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
 _CPUMAP = "/sys/devices/system/node/node*/cpumap r,"
 
 
@@ -100,17 +99,17 @@ def cpumap(patient: Patient) -> Iterator[Seen]:
     host, guest = patient.host, patient.guest
     if guest is None or guest.domain.hugepages is None or guest.domain.numa_mode != "strict":
         return
-    profile = host.maybe(_ABSTRACTION)
+    profile = host.maybe(PROFILE)
     if profile is None or host.maybe("/sys/module/apparmor/parameters/enabled") != "Y":
         return
-    more = (f"{_ABSTRACTION}.d/{name}" for name in host.names(f"{_ABSTRACTION}.d"))
-    text = "\n".join([profile, *(host.maybe(path) or "" for path in (_LOCAL, *more))])
+    more = (f"{PROFILE}.d/{name}" for name in host.names(f"{PROFILE}.d"))
+    text = "\n".join([profile, *(host.maybe(path) or "" for path in (LOCAL_PROFILE, *more))])
     rules = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     if not any(re.search(r"/node/\S*(cpumap|\*\*)|^\s*/sys/\*\*", line) for line in rules):
         yield Seen(
             "the domain has hugepages and <numatune> with mode='strict', but AppArmor does not "
             "let QEMU read the nodes' cpumap",
-            f"echo '  {_CPUMAP}' >> {_LOCAL}",
+            f"echo '  {_CPUMAP}' >> {LOCAL_PROFILE}",
         )
 
 

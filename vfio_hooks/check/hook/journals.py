@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterator
 from shlex import quote
 
+from vfio_hooks import RUNNING
 from vfio_hooks.check.rule import Patient, Seen, rule
-from vfio_hooks.domain.files import RUNNING, names, runs
+from vfio_hooks.domain.files import names, runs
 from vfio_hooks.engine.ledger import Ledger
 
 _SOURCE = "vfio-hooks(1), FILES"

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
+from vfio_hooks.domain.files import QEMU_CONF
 from vfio_hooks.host import Host
 
 _UNIT = "/etc/systemd/system/multi-user.target.wants/libvirt-guests.service"
 _SCRIPTS = ("/usr/libexec/libvirt-guests.sh", "/usr/lib/libvirt/libvirt-guests.sh")
 _SETTINGS = ("/etc/default/libvirt-guests", "/etc/sysconfig/libvirt-guests")
-_QEMU_CONF = "/etc/libvirt/qemu.conf"
 
 
 @rule(
@@ -36,12 +36,12 @@ def saves(patient: Patient) -> Iterator[Seen]:
             f"{found[0]}), which fails with passed devices",
             f"in {settings}: ON_SHUTDOWN=shutdown",
         )
-    text = host.maybe(_QEMU_CONF) or ""
+    text = host.maybe(QEMU_CONF) or ""
     tries = {name: _value(text, f"auto_shutdown_try_{name}") for name in ("save", "shutdown")}
     if tries["save"] in ("persistent", "all") and tries["shutdown"] not in ("persistent", "all"):
         yield Seen(
             "when the host shuts down, libvirt is to save the VM (auto_shutdown_try_save in "
-            f"{_QEMU_CONF}), which fails with passed devices, and tries nothing else",
+            f"{QEMU_CONF}), which fails with passed devices, and tries nothing else",
             f'there, too: auto_shutdown_try_shutdown = "{tries["save"]}"',
         )
 

@@ -11,7 +11,6 @@ from vfio_hooks.host import Host, boot, pci
 from vfio_hooks.record import record
 
 _GUIDE = "guide: Host Configurations"
-_DISPLAY = "0x03"
 _PREFETCH, _WIDE = 0x2000, 0x100000  # IORESOURCE_ of include/linux/ioport.h
 _CARD = 64 << 20
 """A graphics card's window is larger than this; that of an emulated or server's one is not."""
@@ -149,7 +148,7 @@ def _cards(patient: Patient) -> list[str]:
     return [
         address
         for address in known
-        if (host.maybe(f"{pci.DEVICES}/{address}/class") or "").startswith(_DISPLAY)
+        if (host.maybe(f"{pci.DEVICES}/{address}/class") or "").startswith(pci.DISPLAY_CLASS)
     ]
 
 

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import Host, boot, pci
 
-_DISPLAY = "0x03"
-
 
 @rule(
     "group-shared",
@@ -74,7 +72,7 @@ def mixed(patient: Patient) -> Iterator[Seen]:
     if patient.guest is not None:
         return
     for address in host.names(pci.DEVICES):
-        if not (host.maybe(f"{pci.DEVICES}/{address}/class") or "").startswith(_DISPLAY):
+        if not (host.maybe(f"{pci.DEVICES}/{address}/class") or "").startswith(pci.DISPLAY_CLASS):
             continue
         group, slot = _group(host, address), pci.card(address)
         others = [

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import Host, boot
+from vfio_hooks.host.pci import GROUPS
 from vfio_hooks.host.processor import AMD, INTEL, vendor
 
-GROUPS = "/sys/kernel/iommu_groups"
 _TABLES = {"DMAR": "intel_iommu=on", "IVRS": ""}
 """ACPI's tables of an IOMMU, by Intel and by AMD, and what else the kernel needs."""
 _PARAMETERS = "kernel-parameters.rst of Linux"
