@@ -18,13 +18,14 @@ from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder, is_uuid
 from vfio_hooks.errors import Asleep, Gone, HookError, Interrupted
 from vfio_hooks.host import Host
-from vfio_hooks.knobs import Command, IrqAffinity, Knob
+from vfio_hooks.knobs import Command, IrqAffinity, Knob, PciDriver
 from vfio_hooks.knobs.file import File
-from vfio_hooks.sharing import Add, Once, Override, Run, Subtract
+from vfio_hooks.sharing import Add, Exclusive, Once, Override, Run, Subtract
 from vfio_hooks.steps import Step
 
 VM, OTHER = (f"00000000-0000-0000-0000-00000000000{last}" for last in "ab")
 SWAP, STAT = File("/proc/sys/vm/swappiness"), File("/proc/sys/vm/stat_interval")
+CARD = "0000:04:00.0"
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
 
@@ -63,6 +64,39 @@ def fail(host: Kernel, call: str, failure: BaseException | None) -> None:
 def test_a_plan_without_steps_leaves_no_journal(host: Kernel, folder: StateFolder) -> None:
     begin(Engine(host, folder, Lines()))
     assert folder.uuids() == []
+    assert not folder.is_unsettled()
+
+
+def test_an_event_without_a_step_leaves_the_journal_as_it_is(
+    host: Kernel, folder: StateFolder
+) -> None:
+    engine = Engine(host, folder, Lines())
+    begin(engine, event="started")
+    assert folder.uuids() == []
+    begin(engine, wants(SWAP, "10"))
+    path = Path(folder.path) / f"{VM}.journal"
+    before = path.read_bytes()
+    begin(engine, event="start")
+    assert path.read_bytes() == before
+
+
+def test_what_the_vm_itself_was_lent_is_not_taken_from_it(
+    host: Kernel, folder: StateFolder
+) -> None:
+    """Not even when the host seems to have it again."""
+    engine, lent = Engine(host, folder, Lines()), Step("pci", PciDriver(CARD), Exclusive())
+    for event in ("prepare", "started", "started"):
+        begin(engine, lent, event=event)
+    assert [claim.number for claim in folder.load(VM).live()] == [1, 2, 3]
+
+
+def test_a_lock_that_tells_of_an_event_which_is_over_is_put_right(
+    host: Kernel, folder: StateFolder
+) -> None:
+    engine = Engine(host, folder, Lines())
+    engine.recover()
+    folder.unsettle()
+    engine.recover()
     assert not folder.is_unsettled()
 
 
@@ -209,7 +243,8 @@ def test_what_an_undo_has_no_room_to_note_is_undone(host: Kernel, memory: Path) 
     path = memory / f"{VM}.journal"
     assert f"{path}: cannot be removed: Read-only file system" in log.warnings
     full_disk = f"{path}: cannot write the journal: No space left on device; "
-    assert [line for line in log.warnings if line.startswith(full_disk)]
+    # The begin of the event, and what the claim was going to become.
+    assert len([line for line in log.warnings if line.startswith(full_disk)]) == 2
 
 
 def test_giving_up_what_a_vm_has_changed(host: Kernel, folder: StateFolder) -> None:
@@ -240,6 +275,7 @@ def test_what_is_done_is_noted_as_held(
     host: Kernel, folder: StateFolder, share: Once | Run
 ) -> None:
     begin(Engine(host, folder, Lines()), Step("test", LAMP, share))
+    assert len(host.ran) == 1
     assert [claim.state for claim in folder.load(VM).live()] == [State.HELD]
 
 

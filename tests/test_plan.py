@@ -214,7 +214,8 @@ def test_what_ends_by_itself_is_not_missed(
     one = step(knob, Subtract("4"), required=required)
     assert is_over(one, error) is expected
     if expected:
-        assert preview([one], kernel(), ledger) == []
+        after = step(File("/sys/a"), Override("9"))
+        assert [change.step for change in preview([one, after], kernel(a="1"), ledger)] == [after]
 
 
 def test_what_another_step_makes_is_waited_for(ledger: Ledger) -> None:
