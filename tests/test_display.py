@@ -202,6 +202,17 @@ def test_outputs_that_are_gone_are_told_and_the_others_restored(desktop: Desktop
     assert any(told in line for line in desktop.log.infos)
 
 
+def test_gnome_s_outputs_of_a_card_that_was_away_take_a_new_login(desktop: Desktop) -> None:
+    desktop.add_gpu(("HDMI-A-1", "cc"))
+    left, right = Monitor("HDMI-1", MODES, 0, 0), Monitor("DP-1", MODES, 1, 2560, primary=True)
+    desktop.log_in(Server.of(left, right), DESKTOP="GNOME", **WAYLAND)
+    desktop.start(timeout=0.2)
+    desktop.without("HDMI-1")
+    assert desktop.stop() == []
+    told = "left out: HDMI-1 (GNOME uses a graphics card that was away only after a new login)"
+    assert any(line.endswith(told) for line in desktop.log.infos)
+
+
 def test_a_card_that_comes_back_under_another_number(desktop: Desktop) -> None:
     desktop.log_in(two_cards())
     before = desktop.shown

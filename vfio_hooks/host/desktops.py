@@ -155,4 +155,7 @@ def _rung(host: Host, holder: Holder) -> tuple[int, str]:
         )
     if compositor.closes:
         return 1, "it closes the card when [display] makes udev announce that the card has gone"
-    return 2, f"it must be configured before login to leave the card alone: {compositor.how}"
+    text = f"it must be configured before login to leave the card alone: {compositor.how}"
+    if compositor.how == _IGNORE:
+        text += "; without that it may keep the card, or use it again only after a new login"
+    return 2, text

@@ -68,7 +68,8 @@ class DisplayLayout(Knob):
         until(is_complete, self.seconds)
         wanted = screen.find(layout)
         if gone := sorted(wanted.lit - screen.layout.names):
-            host.tell(f"{self.key}: no longer connected, so left out: {', '.join(gone)}")
+            why = layouts.load(self.back_end).WHY_GONE
+            host.tell(f"{self.key}: no longer connected, so left out: {', '.join(gone)}{why}")
         wanted = wanted.only(screen.layout.names)
         if wanted.outputs:
             self._set(host, screen, wanted)

@@ -23,6 +23,8 @@ class BackEnd(Protocol):
     """What it says when there is no display server (any more), as regular expressions."""
     LACKS: tuple[tuple[str, str], ...]
     """The same for what else it needs, with the packages of that."""
+    WHY_GONE: str
+    """What to add when outputs have not come back with their graphics card; "" for most."""
 
     def parse(self, text: str) -> Screen:
         """The screen from the program's answer. Raises ValueError, KeyError or IndexError."""

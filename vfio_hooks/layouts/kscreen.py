@@ -23,6 +23,7 @@ LACKS = (
         "qt6-wayland (Debian, Arch, openSUSE; in Debian 12 qtwayland5) or qt6-qtwayland (Fedora)",
     ),
 )
+WHY_GONE = ""
 
 # KScreen::Output::Rotation, https://api.kde.org/libkscreen-index.html
 _TURNS = {1 << number: (ROTATIONS[number % 4], "x" * (number > 3)) for number in range(8)}

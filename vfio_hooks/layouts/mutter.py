@@ -18,6 +18,9 @@ QUERY = (*_CALL, "GetCurrentState")
 # The last three are of dbus-daemon, of sd-bus and of dbus-broker.
 GONE = ("Failed to connect", "not provided by any", "NameHasNoOwner", "name is not activatable")
 LACKS = ()
+# Mutter (50) keeps a card that has gone in its list, without its outputs, and refuses one that is
+# announced at the same node as one that it has already.
+WHY_GONE = " (GNOME uses a graphics card that was away only after a new login)"
 _TEMPORARY = "1"
 _LAYOUT_MODES = {1: "logical", 2: "physical"}
 # What a monitor has besides its mode: the name when it is set, when it is shown, the type, and

@@ -15,6 +15,7 @@ PACKAGE = "wlr-randr"
 QUERY = ()
 GONE = ("failed to connect to display",)
 LACKS = ()
+WHY_GONE = ""
 
 _HEADER = re.compile(r"^(\S+) .*\n", re.MULTILINE)
 _MODE = re.compile(r"^    (\d+)x(\d+) px(?:, ([\d.]+) Hz)?(?: \((.*)\))?", re.MULTILINE)

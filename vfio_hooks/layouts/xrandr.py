@@ -12,6 +12,7 @@ PACKAGE = "x11-xserver-utils (Debian), xrandr or xorg-xrandr"
 QUERY = ("--verbose",)
 GONE = ("Can't open display",)
 LACKS = ()
+WHY_GONE = ""
 
 _HEADER = re.compile(
     r"^(?P<name>\S+) (?P<state>connected|disconnected|unknown connection)(?P<primary> primary)?"
