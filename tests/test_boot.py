@@ -1,5 +1,6 @@
 """`boot`: what is needed, each loader's files, and the way back, on trees of files."""
 
+import re
 from itertools import count
 from pathlib import Path
 
@@ -610,6 +611,7 @@ NVIDIA: Tree = {
         )
     },
 }
+OF_1_GIB = "<memoryBacking><hugepages><page size='1' unit='G'/></hugepages></memoryBacking>"
 NEEDED: list[tuple[Tree, str, list[str]]] = [
     ({"sys/firmware/acpi/tables/DMAR": ""}, "", ["intel_iommu=on", "iommu=pt"]),
     ({"sys/firmware/acpi/tables/IVRS": ""}, "", []),
@@ -620,11 +622,7 @@ NEEDED: list[tuple[Tree, str, list[str]]] = [
         "",
         [],
     ),
-    (
-        {},
-        "<memoryBacking><hugepages><page size='1' unit='G'/></hugepages></memoryBacking>",
-        ["hugepagesz=1G hugepages="],
-    ),
+    ({}, OF_1_GIB, ["hugepagesz=1G hugepages="]),
     ({}, "<memoryBacking><hugepages/></memoryBacking>", []),
 ]
 
@@ -657,6 +655,44 @@ def test_show_changes_nothing_and_shows_a_difference(tmp_path: Path, command: Co
     for line in ("-ro", "+ro intel_iommu=on iommu=pt", "then: kernel-install add 6.12.0-1-amd64 "):
         assert line in result.out
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("booted", [False, True], ids=["in one boot", "with a boot between"])
+@pytest.mark.parametrize("tree", [tree for tree, _ in TOLD.values()], ids=TOLD)
+def test_pages_of_two_vms_are_told_as_one_count(
+    tmp_path: Path, command: Command, tree: Tree, booted: bool
+) -> None:
+    before = files(grow(tmp_path / "host", {**BOOTED, **tree}))
+    plain = before["proc/cmdline"]
+
+    def boot(count: int) -> None:
+        words = f" {PAGES}{count}" if count else ""
+        (tmp_path / "host/proc/cmdline").write_text(f"{plain.strip()}{words}\n")
+
+    def counts(*words: str) -> list[str]:
+        """Those of what the user has to do, a line each."""
+        result = command("boot", *words, "--root", str(tmp_path / "host"))
+        assert (result.code, result.err) == (0, "")
+        told = [line for line in result.out.splitlines() if "you have to do yourself" in line]
+        return [found for line in told for found in re.findall(r"hugepages=(\d+)", line)]
+
+    def of(vm: str) -> str:
+        (tmp_path / vm).write_text(win11(OF_1_GIB).replace("win11", vm))
+        return f"--xml={tmp_path / vm}"
+
+    assert counts("apply", of("win11")) == ["8"]
+    assert counts("show", of("win11")) == ["8"]
+    if booted:
+        boot(8)
+        assert counts("show", of("win11")) == []
+    assert counts("apply", of("linux")) == ["8", "16"]
+    boot(16)
+    assert counts("apply", of("linux")) == []
+    assert counts("revert", "win11") == ["16", "8"]
+    assert counts("revert") == ["8"]
+    boot(0)
+    (tmp_path / "host" / REVERTED[1:]).unlink()
+    assert files(tmp_path / "host") == before
 
 
 def test_every_loader_is_tried_here() -> None:

@@ -50,7 +50,7 @@ class Edit:
 @record
 class Work:
     """What one loader takes: edits, what a user has to do where we do not write (exact commands or
-    edits), and to take that back, and the kernel parameters that the edits are for."""
+    edits), and to take that back, and the kernel parameters that all this is for."""
 
     loader: str
     edits: tuple[Edit, ...] = ()

@@ -33,7 +33,7 @@ def planned(host: Host, needs: Sequence[Need]) -> Work:
         edits += (Edit(MODPROBE, text_of(host, MODPROBE), text),)
         told, back = (*told, *said), (*back, *said)
     told += tuple(_by_hand(need) for need in needs if need.instead)
-    return Work(work.loader, edits, told, back, tuple(words) if work.edits else ())
+    return Work(work.loader, edits, told, back, tuple(words))
 
 
 def tools(host: Host, work: Work) -> tuple[tuple[str, ...], ...]:

@@ -92,11 +92,13 @@ def _change(
     work = planned(Before(host, had.work.edits), found)
     edits = steps(host, had, work)
     is_due = bool(edits) or not had.whole
-    if is_due or work.told != had.work.told:
-        _tell(found, work, edits, tools(host, replace(work, edits=(*had.work.edits, *edits))))
+    by_hand = _by_hand(host, had.work, work)
+    if is_due or by_hand:
+        both = replace(work, edits=(*had.work.edits, *edits))
+        _tell(found, work.loader, by_hand, edits, tools(host, both))
     else:
         say(f"what is needed at boot is written already, for {_names(wanted)}, see {FILE}")
-    if arguments.what == "show" or not (work.edits or had.work.edits):
+    if arguments.what == "show":
         return 0
     if is_due and arguments.what == "apply" and not arguments.yes and not ask("write this?"):
         say("nothing was changed")
@@ -104,7 +106,18 @@ def _change(
     apply(host, wanted, work)
     if is_due:
         say("written; it takes effect with the next boot, and vfio-hooks boot revert takes it back")
+    elif by_hand:
+        say(f"noted in {FILE}; vfio-hooks boot revert tells what to take back")
     return 0
+
+
+def _by_hand(host: Host, had: Work, work: Work) -> tuple[str, ...]:
+    """What a user has to do for `work`, after what takes back the work from before."""
+    if work.told != had.told:
+        return (*(had.told_back if had.told_back != work.told_back else ()), *work.told)
+    is_written = any(edit.path != MODPROBE for edit in work.edits)
+    running = (host.maybe("/proc/cmdline") or "").split()
+    return () if is_written or {*work.parameters} <= {*running} else work.told
 
 
 def _wanted(arguments: argparse.Namespace, host: Host) -> Wanted:
@@ -125,7 +138,11 @@ def _names(wanted: tuple[Wanted, ...]) -> str:
 
 
 def _tell(
-    found: list[Need], work: Work, edits: tuple[Edit, ...], commands: tuple[tuple[str, ...], ...]
+    found: list[Need],
+    loader: str,
+    by_hand: tuple[str, ...],
+    edits: tuple[Edit, ...],
+    commands: tuple[tuple[str, ...], ...],
 ) -> None:
     for need in found:
         place = f"{MODPROBE}: " if need.is_modprobe else ""
@@ -133,8 +150,8 @@ def _tell(
     _show(edits)
     for command in commands:
         say(f"then: {clean(joined(command))}")
-    for line in work.told:
-        say(f"{work.loader}: this you have to do yourself: {clean(line)}")
+    for line in by_hand:
+        say(f"{loader}: this you have to do yourself: {clean(line)}")
 
 
 def _show(edits: tuple[Edit, ...]) -> None:
