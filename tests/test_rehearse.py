@@ -388,7 +388,26 @@ def test_no_libvirt_answers(command: Command, monkeypatch: pytest.MonkeyPatch) -
     result = command("rehearse", "win11", "--yes")
     assert result.code == 1
     assert result.err.startswith("vfio-hooks: libvirt at test:///nowhere.xml: ")
+    assert result.err.endswith("; or rehearse in an emulated host, with --this-host --xml FILE\n")
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "which VM? give its name or UUID"),
+        (["--xml", "x"], "--xml is for --host and --this-host; leave it out"),
+        (["win11", "--config-dir", "x"], "--config-dir is for --host and --this-host; leave it"),
+        (["--this-host", "--xml", "/no/such"], "/no/such: cannot be read: No such file"),
+        (["--host", "HOST"], "which VM? give its name, or its XML with --xml FILE"),
+        (["--host", "HOST", "--xml", "GOOD", "x"], "the XML is of good, not of x"),
+    ],
+)
+def test_whose_xml_is_meant(command: Command, words: list[str], said: str) -> None:
+    files = {"HOST": str(command.host), "GOOD": str(GOOD)}
+    result = command("rehearse", *(files.get(word, word) for word in words))
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    assert result.err.startswith(f"vfio-hooks: {said}")
 
 
 @pytest.mark.parametrize("words", [["--rounds", "0"], ["--rounds", "x"], ["--rounds", "1001"]])

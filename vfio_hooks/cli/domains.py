@@ -92,11 +92,11 @@ def from_file(path: str, vm: str | None = None) -> Defined:
     return replace(found, file=path)
 
 
-def defined(vm: str, host: Host, uri: str) -> Defined:
+def defined(vm: str, host: Host, uri: str, instead: str = xml.WITH_FILE) -> Defined:
     """The one domain of this name or UUID; on a host that is files, of those captured with it.
-    Raises HookError."""
+    Raises HookError; `instead` is as for `xml.ask_libvirt`."""
     if host.is_this_machine:
-        return _defined(*xml.with_state(vm, uri))
+        return _defined(*xml.with_state(vm, uri, instead))
     return pick(vm, captured(host), host)
 
 

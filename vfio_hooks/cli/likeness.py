@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan the likeness, tell what it cannot have, and rehearse the VM in it."""
     here = paths(argparse.Namespace(root=arguments.host or "/", config_dir=arguments.config_dir))
     host = here.host()
-    asked = _domain(arguments.vm, host)
+    asked = _domain(arguments.vm, arguments.xml, host)
     name = asked.domain.name
     texts = dict(_texts(Path(here.config), name))
     if not any(file.startswith(VM_FOLDERS) for file in texts):
@@ -70,8 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
     return int(not is_exact)
 
 
-def _domain(vm: str | None, host: Host) -> Defined:
-    """A file with a domain's XML, or a domain of the host's. Raises HookError."""
+def _domain(vm: str | None, file: str | None, host: Host) -> Defined:
+    """A file with a domain's XML, which may be named in the VM's stead, or a domain of the host's.
+    Raises HookError."""
+    if file is not None:
+        return from_file(file, vm)
     if vm is not None and (vm.endswith(".xml") or os.path.isfile(vm)):
         return from_file(vm)
     if vm is not None and host.is_this_machine:
@@ -80,7 +83,7 @@ def _domain(vm: str | None, host: Host) -> Defined:
     if vm is None and len(found) == 1:
         return found[0]
     if vm is None:
-        raise HookError("which VM?", "give its name, or the file with its XML")
+        raise HookError("which VM?", "give its name, or its XML with --xml FILE")
     return pick(vm, found, host)
 
 

@@ -22,6 +22,7 @@ from vfio_hooks.rehearse.report import EQUAL, FOLDER, new_path
 from vfio_hooks.rehearse.service import launch
 from vfio_hooks.wait import until
 
+_EMULATED = "rehearse in an emulated host, with --this-host --xml FILE"
 _ROUNDS = 5
 _MOST = 1000
 _EPILOG = f"""\
@@ -54,6 +55,7 @@ examples:
   sudo vfio-hooks rehearse win11
   sudo vfio-hooks rehearse win11 --rounds 1 --yes
   sudo vfio-hooks rehearse --this-host win11
+  sudo vfio-hooks rehearse --this-host --xml new.xml
   sudo vfio-hooks rehearse --host host.tar.xz win11.xml --config-dir hooks
   sudo sh -c 'tail -n 20 {FOLDER}/*.txt'
 """
@@ -70,6 +72,7 @@ def register(verbs: Verbs) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("vm", metavar=VM, nargs="?", help="name or UUID; with --host also a file")
+    parser.add_argument("--xml", metavar=FILE, help="with --host or --this-host: the domain's XML")
     parser.add_argument(
         "--rounds",
         type=_rounds,
@@ -91,12 +94,13 @@ def run(arguments: argparse.Namespace) -> int:
     need_root("rehearse")
     if arguments.host or arguments.this_host:
         return in_likeness(arguments)
+    if arguments.xml or arguments.config_dir:
+        option = "--xml" if arguments.xml else "--config-dir"
+        raise HookError(f"{option} is for --host and --this-host", "leave it out")
     if arguments.vm is None:
         raise HookError("which VM?", "give its name or UUID")
-    if arguments.config_dir:
-        raise HookError("--config-dir is for --host and --this-host", "leave it out")
     here, host = Paths(), Host()
-    asked = defined(arguments.vm, host, SYSTEM)
+    asked = defined(arguments.vm, host, SYSTEM, instead=_EMULATED)
     domain = asked.domain
     config = before.permitted(domain, asked.running, here)
     made = clone(domain.name, asked.xml, lambda network: is_vf_pool(host, network))

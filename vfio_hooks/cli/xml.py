@@ -18,8 +18,10 @@ _SECONDS = 20
 """How long libvirt may take. It answers late, or never, while a hook of the VM is running."""
 _NO_ANSWER = (
     "systemctl start libvirtd.socket (or virtqemud.socket, if that is installed); if it runs, "
-    "make sure that you are in the group libvirt; or give the XML with --xml FILE"
+    "make sure that you are in the group libvirt"
 )
+WITH_FILE = "give the XML with --xml FILE"
+"""For the hints of verbs that have that option."""
 _OF_USER = (
     "passthrough needs qemu:///system: a VM of a user's own libvirt, as virt-manager's flatpak "
     "makes them, has to be defined there"
@@ -43,10 +45,10 @@ def from_file(path: str) -> bytes:
         raise HookError(f"{path}: cannot be read: {reason(error)}") from None
 
 
-def with_state(vm: str, uri: str = SYSTEM) -> tuple[bytes, bool]:
+def with_state(vm: str, uri: str = SYSTEM, instead: str = WITH_FILE) -> tuple[bytes, bool]:
     """The XML that a domain's next start will use, by its name or UUID, and whether it runs.
-    Raises HookError."""
-    return ask_libvirt(lambda connection: _described(find(connection, vm)), uri)
+    Raises HookError; `instead` is as for `ask_libvirt`."""
+    return ask_libvirt(lambda connection: _described(find(connection, vm)), uri, instead=instead)
 
 
 def all_from_libvirt(uri: str = SYSTEM) -> list[tuple[bytes, bool]]:
@@ -57,14 +59,18 @@ def all_from_libvirt(uri: str = SYSTEM) -> list[tuple[bytes, bool]]:
 
 
 def ask_libvirt(
-    question: "Callable[[libvirt.virConnect], Answer]", uri: str = SYSTEM, write: bool = False
+    question: "Callable[[libvirt.virConnect], Answer]",
+    uri: str = SYSTEM,
+    write: bool = False,
+    instead: str = WITH_FILE,
 ) -> Answer:
-    """What a function of a connection returns. Raises HookError, also when libvirt is late."""
+    """What a function of a connection returns. Raises HookError, also when libvirt is late; its
+    hint says what can be done `instead` of asking libvirt."""
     answers: list[Answer | HookError] = []
 
     def ask() -> None:
         try:
-            answers.append(_ask(question, uri, write))
+            answers.append(_ask(question, uri, write, instead))
         except HookError as error:
             answers.append(error)
 
@@ -73,24 +79,24 @@ def ask_libvirt(
     asking.start()
     asking.join(_SECONDS)
     if not answers:
-        raise HookError(
-            f"libvirt has not answered within {_SECONDS} s", "give the XML with --xml FILE"
-        )
+        raise HookError(f"libvirt has not answered within {_SECONDS} s", instead)
     if isinstance(answers[0], HookError):
         raise answers[0]
     return answers[0]
 
 
-def _ask(question: "Callable[[libvirt.virConnect], Answer]", uri: str, write: bool) -> Answer:
+def _ask(
+    question: "Callable[[libvirt.virConnect], Answer]", uri: str, write: bool, instead: str
+) -> Answer:
     try:
         import libvirt
     except ImportError as error:
         raise HookError(
-            f"libvirt cannot be asked: {error}", "install python3-libvirt, or give --xml FILE"
+            f"libvirt cannot be asked: {error}", f"install python3-libvirt, or {instead}"
         ) from None
     # Else the library prints every error itself.
     libvirt.registerErrorHandler(lambda *_: None, None)
-    hint = _NO_ANSWER
+    hint = f"{_NO_ANSWER}; or {instead}"
     try:
         with libvirt.open(uri) if write else libvirt.openReadOnly(uri) as connection:
             hint = ""
