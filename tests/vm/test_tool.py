@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.vm import build, cache, cpufreq, identity, machine, qmp, saved, versions
+from tests.vm import build, cache, cpufreq, identity, machine, qmp, saved, tools, versions
 from tests.vm.domains import Domain, HostDevice
 from tests.vm.hardware import GPU_GROUP, Hardware, Media, Topology, arguments
 from tests.vm.image import Saved
@@ -63,6 +64,33 @@ def test_a_failed_build_leaves_nothing_and_keeps_the_old(own_cache: Path) -> Non
     with pytest.raises(RuntimeError), cache.new_entry("thing", own_cache / "thing-new"):
         raise RuntimeError("interrupted")
     assert [path.name for path in own_cache.iterdir()] == ["thing-old"]
+
+
+@pytest.mark.parametrize(
+    ("program", "missing"), [("mmdebstrap", "debian-archive-keyring"), ("ssh", None)]
+)
+def test_where_debians_keys_are_missing_they_are_installed(
+    program: str, missing: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before mmdebstrap is run, which needs them. Where that fails, the line names them."""
+
+    def refused(argv: Sequence[str], what: str, **_: object) -> str:
+        raise VmError(f"cannot {what}: {argv[0]}")
+
+    monkeypatch.setattr(tools, "KEYS", tmp_path / "keys.gpg")
+    monkeypatch.setattr(tools, "run", refused)
+    monkeypatch.setattr("shutil.which", lambda name, path: f"/usr/bin/{name}")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    if missing is None:
+        tools.ensure(program)
+        return
+    with pytest.raises(VmError, match=f"only root can install it: run apt-get install {missing}"):
+        tools.ensure(program)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(VmError, match="cannot read the package lists: apt-get"):
+        tools.ensure(program)
+    tools.KEYS.touch()
+    tools.ensure(program)
 
 
 def test_a_stale_process_number_kills_no_stranger() -> None:

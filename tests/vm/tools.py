@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 from tests.vm.process import VmError, progress, run
 
@@ -20,6 +21,8 @@ PROGRAMS = {
     "unshare": "util-linux",
     "setpriv": "util-linux",
 }
+# The keys of Debian's archive, which mmdebstrap's package does not bring on other systems.
+KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
@@ -29,21 +32,26 @@ def program(name: str) -> str:
 
 
 def ensure(*names: str) -> None:
-    """Install the packages of those programs that are missing."""
-    missing = sorted({PROGRAMS[name] for name in names if not shutil.which(name, path=SEARCH)})
-    if not missing:
+    """Install the packages of those programs that are missing, and Debian's keys."""
+    wanted = {PROGRAMS[name] for name in names if not shutil.which(name, path=SEARCH)}
+    if "mmdebstrap" in names and not KEYS.exists():
+        wanted.add("debian-archive-keyring")
+    if not wanted:
         return
+    missing = sorted(wanted)
+    packages = " ".join(missing)
     if os.geteuid() != 0:
         raise VmError(
-            f"the emulated host needs {' '.join(missing)}: not installed, and only root can "
-            f"install it: run apt-get install {' '.join(missing)}"
+            f"the emulated host needs {packages}: not installed, and only root can "
+            f"install it: run apt-get install {packages}"
         )
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
-    with progress(f"installing {' '.join(missing)}", 15):
+    task = f"install {packages}, which the emulated host needs"
+    with progress(f"installing {packages}", 15):
         try:
-            run(install, "install the tool's packages", timeout=600, env=env)
+            run(install, task, timeout=600, env=env)
         except VmError:
             # A fresh machine has no package lists, or ones whose files have moved on.
             run(["apt-get", "update"], "read the package lists", timeout=300, env=env)
-            run(install, "install the tool's packages", timeout=600, env=env)
+            run(install, task, timeout=600, env=env)
