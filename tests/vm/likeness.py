@@ -27,9 +27,16 @@ _NODE = 1024
 """MiB: of all nodes together, and of one at least."""
 # What other programs of a host do all the while: they open sound cards and graphics cards for a
 # moment, ask each function for its state as nvidia-smi does, make udev look at devices again, and
-# read what the hooks write.
+# read what the hooks write. Each rests four times as long as it took, or on a busy machine an
+# emulated host would do little else.
 _POLLERS = """\
-again() { while :; do "$@"; echo "$1" >> /run/pollers.log; sleep 0.2; done; }
+again() {
+    while began=${EPOCHREALTIME/[.,]/}; do
+        "$1"
+        echo "$1" >> /run/pollers.log
+        sleep "$((4 * (${EPOCHREALTIME/[.,]/} - began) + 200000))e-6"
+    done
+}
 opened() { for node in /dev/snd/*C* /dev/dri/card*; do sleep 0.05 < $node; done; }
 asked() { cat /sys/bus/pci/devices/*/{config,power_state,driver_override,current_link_speed}; }
 renewed() {

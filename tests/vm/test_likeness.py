@@ -51,7 +51,7 @@ def rehearse_archive(tmp_path: Path, *vm: str, toml: str = TOML) -> int:
     folder = tmp_path / "hooks/qemu.d/win11"
     folder.mkdir(parents=True)
     (folder / "vm.toml").write_text(toml)
-    words = ["rehearse", "--host", str(tmp_path / ARCHIVE), *vm, "--rounds", "2", "--yes"]
+    words = ["rehearse", "--host", str(tmp_path / ARCHIVE), *vm, "--rounds", "1", "--yes"]
     return main([*words, "--config-dir", str(tmp_path / "hooks")])
 
 
