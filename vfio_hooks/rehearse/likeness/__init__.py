@@ -104,7 +104,7 @@ def _wrong(host: Host, passed: frozenset[str]) -> Iterator[str]:
             yield f"{found}: it is in no IOMMU group: the IOMMU is off"
         else:
             groups.setdefault(found.group, []).append(address)
-        if users := ", ".join(users_of_memory(host, address)):
+        if found.is_display and (users := ", ".join(users_of_memory(host, address))):
             yield f"{found}: {users} is on its memory"
     for group, ours in groups.items():
         for one in group_members(host, group):
