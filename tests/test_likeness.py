@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -138,6 +139,15 @@ def test_a_framebuffer_on_the_card(tmp_path: Path) -> None:
     assert "vga=0x317" in plan.kernel and planned(root, CARD[1]).kernel == plan.kernel
 
 
+def test_what_a_driver_calls_its_memory_is_not_wrong(tmp_path: Path) -> None:
+    """As /proc/iomem has it of a sound card and of a USB controller, which is used by two."""
+    root = single(tmp_path)
+    put(root, CARD[1], resource="0xf7080000 0xf7083fff 0x40200")
+    claims = "f7080000-f7083fff : ICH HD audio\nf7081000-f7081fff : intel_xhci_usb_sw\n"
+    (root / "proc/iomem").write_text(claims)
+    assert planned(root, *CARD).wrong == ()
+
+
 def test_without_a_framebuffer_the_kernel_sets_none_up(tmp_path: Path) -> None:
     assert planned(single(tmp_path), *CARD).kernel == ()
 
@@ -235,6 +245,14 @@ def test_without_debians_package_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfio_hooks.cli.likeness.find", lambda _: None)
     with pytest.raises(HookError, match="made of Debian's packages, and there is no apt-get here"):
         emulated_host()
+
+
+def test_a_python_without_lxml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As Debian's has it before anything is installed."""
+    root = single(tmp_path)
+    monkeypatch.setitem(sys.modules, "lxml", None)
+    with pytest.raises(HookError, match=r"lxml cannot be imported by .*; install python3-lxml"):
+        planned(root, *CARD)
 
 
 def test_an_installed_program_brings_the_emulated_host(tmp_path: Path) -> None:

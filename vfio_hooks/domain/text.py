@@ -50,9 +50,9 @@ def element(xml: bytes) -> "_Element":
 
 def editable(xml: bytes) -> "_Element":
     """A domain with its comments. Raises HookError for what is none."""
+    element(xml)
     from lxml import etree
 
-    element(xml)
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, strip_cdata=False
     )

@@ -52,9 +52,9 @@ def uuid_of(vm: str) -> str:
 def clone(vm: str, xml: bytes, is_pool: Callable[[str], bool]) -> Clone:
     """The clone of a domain. `is_pool` tells of a libvirt network whether it passes VFs of a card
     through. Raises HookError for what is no domain's XML."""
+    root, lacks = element(xml), Counter[str]()
     from lxml import etree
 
-    root, lacks = element(xml), Counter[str]()
     for one in [one for one, is_kept in _parts(root, is_pool) if not is_kept]:
         parent = one.getparent()
         assert parent is not None

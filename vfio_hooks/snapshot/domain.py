@@ -37,10 +37,10 @@ _NUMBERS = re.compile(r"[\d,^\s-]*")
 def domain_without(xml: bytes, scrubber: Scrubber) -> bytes:
     """A domain's XML without comments, serial numbers, passwords, paths, addresses and its UUID,
     which becomes one made from its name. Raises HookError for what is no domain's XML."""
-    from lxml import etree
-
     name = parse(xml).name
     root = editable(xml)
+    from lxml import etree
+
     for one in list(root.iter()):
         tag = one.tag.rpartition("}")[2] if isinstance(one.tag, str) else ""
         # A serial console is no serial number.

@@ -51,9 +51,9 @@ def domain_there(
     xml: bytes, domain: Domain, cpus: Processors, addresses: Mapping[str, str]
 ) -> DomainThere:
     """The domain for a likeness with these CPUs and PCI addresses."""
+    made = clone(domain.name, xml, lambda _: False)
     from lxml import etree
 
-    made = clone(domain.name, xml, lambda _: False)
     root = element(made.xml)
     lost = [f"its {name}" for name in made.lacks]
     lost += _drop(root)
