@@ -35,8 +35,10 @@ print(group.read(host))
 PARTITIONED = 'partition = "isolated"\n'
 
 
+@pytest.mark.matrix_only
 def test_nothing_of_the_host_comes_to_its_cpus(hooked: Guest) -> None:
-    """Also a [verify] of its own, which does not delay the start."""
+    """Also a [verify] of its own, which does not delay the start. test_trace has both, too, with
+    fewer programs."""
     before, during, after = measure(hooked, 3, TOML + "[verify]\nseconds = 1\n")
     for seen in (before, after):
         wrong = [line for line in seen.disturbances if line.startswith("wrong")]

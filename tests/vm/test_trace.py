@@ -27,6 +27,7 @@ while True:
         pass
     time.sleep(0.02)
 """
+QUIET = f"{VM.name}: verify: ok: vCPU 0: may use CPUs 4,"
 LINES = "$(awk -F: '/virtio.*input/ {print $1}' /proc/interrupts)"
 # Each line that is printed is a packet, and its answer an interrupt.
 TRACE = (
@@ -71,10 +72,11 @@ def test_what_was_planted_is_found_and_taken_away(hooked: Guest) -> None:
         planted = next(one for one in found if "planted" in one["name"])
         assert planted["longest"] >= 4000 and planted["remedy"] == "[cpus]", planted
         hooked.destroy(VM.name)
-        hooked.put(f"{folder}/vm.toml", "[cpus]\n[irqs]\n")
+        hooked.put(f"{folder}/vm.toml", "[cpus]\n[irqs]\n[verify]\nseconds = 1\n")
         hooked.start(VM.name)
         found = culprits(hooked)
         assert names(found) == set(), found
+        hooked.wait(f"journalctl -qt vfio-hooks | grep -q '{QUIET}'")
         assert hooked.run("ls /sys/kernel/tracing/instances").stdout == ""
     finally:
         hooked.remove(VM.name)
