@@ -78,6 +78,7 @@ def test_save_and_restore_with_scripts_that_print(silent: Guest) -> None:
         assert "this is not XML" in silent.log()
 
 
+@pytest.mark.matrix_only
 def test_a_managed_save(silent: Guest) -> None:
     domain = Domain("contract", (), memory=16)
     with managed_vm(silent, domain, ""):
@@ -197,6 +198,7 @@ def starts_python(guest: Guest, vm: str, op: str) -> bool:
     return "+ exec /usr/bin/python3" in guest.run(f"{call} 2>&1 < /dev/null").stdout
 
 
+@pytest.mark.matrix_only
 def test_events_with_nothing_to_do_end_in_the_shell(silent: Guest) -> None:
     domain = Domain("contract", ())
     with managed_vm(silent, domain, WRITE):

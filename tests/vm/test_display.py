@@ -83,6 +83,7 @@ def brief(desktop: Desktop) -> list[str]:
     return [line.partition(" (0x")[0] for line in found if "(0x" in line]
 
 
+@pytest.mark.matrix_only
 def test_a_vms_life_leaves_the_layout_as_it_was(x11: Desktop) -> None:
     guest, domain = x11.guest, Domain("gaming")
     guest.put(f"{HOOKS}/qemu.d/gaming/vm.toml", WISHES)

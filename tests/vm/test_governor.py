@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.effort import effort
 from tests.vm.direct import Direct
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
@@ -57,13 +56,14 @@ def expected(host: list[str], running: list[str]) -> list[str]:
     return [" ".join(policy) for policy in found]
 
 
+@pytest.mark.matrix_only
 @pytest.mark.parametrize(
     "order",
     [
         "fast steady slow fast steady slow",
         "slow fast steady steady fast slow",
         "steady slow steady fast slow fast",
-    ][: effort(1, 3)],
+    ],
 )
 def test_three_vms_with_overlapping_cpus(vms: Direct, order: str) -> None:
     """A name starts its VM or, the second time, stops it."""

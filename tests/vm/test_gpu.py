@@ -27,7 +27,7 @@ def manage(vms: Direct, keys: str, timeout: int = 120) -> None:
     vms.manage(domain, f'[gpu]\nfunctions = ["{NIC}"]\n{keys}\n[pci]\ntimeout = {timeout}\n')
 
 
-@pytest.mark.parametrize("rescan", [True, False])
+@pytest.mark.parametrize("rescan", [True, pytest.param(False, marks=pytest.mark.matrix_only)])
 def test_a_device_that_its_driver_refuses(vms: Direct, rescan: bool) -> None:
     """Without the address of its registers e1000e fails in its probe, again and again. The
     kernel gives it a new one when it finds the device anew."""

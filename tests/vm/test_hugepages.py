@@ -108,6 +108,7 @@ def test_too_few_pages_are_told_and_given_back(vms: Direct) -> None:
     assert pools(vms.guest) == (3, 0)
 
 
+@pytest.mark.matrix_only
 def test_a_domain_really_starts_on_them(host: Guest) -> None:
     """Pinned, and without <numatune>: with it, AppArmor of Debian 12 keeps QEMU 7.2 from reading
     which CPUs a node has, and no domain on hugepages starts there."""

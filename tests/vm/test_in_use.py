@@ -22,6 +22,7 @@ from tests.vm.lending import (
 )
 
 
+@pytest.mark.matrix_only
 def test_a_sound_card_that_does_not_let_go(hooked: Guest) -> None:
     """Named before libvirt, which would wait for it for ever, is let near it."""
     domain = Domain("gaming", given(*GPU_GROUP, managed=True))
@@ -52,6 +53,7 @@ def test_a_sound_card_that_is_taken(hooked: Guest) -> None:
     take_the_sound_card(hooked, managed=True)
 
 
+@pytest.mark.matrix_only
 def test_an_unmanaged_sound_card_that_is_taken(hooked: Guest) -> None:
     take_the_sound_card(hooked, managed=False)
 

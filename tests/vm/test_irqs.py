@@ -85,6 +85,7 @@ def vms(hooked: Guest) -> Iterator[Direct]:
     direct.forget()
 
 
+@pytest.mark.matrix_only
 def test_two_vms_that_share_a_cpu(vms: Direct) -> None:
     before, fixed, default = masks(vms.guest)
     assert default == "ff" and len(fixed) >= 16, "two NVMe drives have a queue for each CPU"

@@ -34,6 +34,7 @@ def event(guest: Guest, name: str) -> None:
     guest.run(f"/etc/libvirt/hooks/qemu '{VM.name}' {name} - < /tmp/log-test.xml", timeout=300)
 
 
+@pytest.mark.matrix_only
 def test_a_start_and_an_end_are_told(host: Guest) -> None:
     event(host, "prepare begin")
     event(host, "release end")

@@ -77,8 +77,8 @@ def order(guest: Guest, *patterns: str) -> None:
     assert places == sorted(places), log
 
 
-@pytest.mark.every_release
 def test_there_and_back(desktop: Direct) -> None:
+    """On other releases test_a_stack_of_modules takes the same way."""
     desktop.manage(a_vm(), "[session]\n[pci]\n")
     assert desktop.start("gaming") == ""
     is_away(desktop.guest)

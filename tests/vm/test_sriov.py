@@ -110,6 +110,7 @@ def test_a_card_that_is_lent_with_its_vfs(hooked: Guest, card: str) -> None:
         vms.forget()
 
 
+@pytest.mark.matrix_only
 def test_a_vf_that_is_made_for_a_vm(hooked: Guest, card: str) -> None:
     domain = Domain("gaming", (HostDevice(VFS[1]),))
     toml = f'[pci]\n[[sriov]]\npf = "{card}"\nvlan = 69\n'

@@ -66,6 +66,7 @@ def test_off_and_on_by_number_and_by_interface(vms: Direct) -> None:
     assert drivers(guest) == before
 
 
+@pytest.mark.matrix_only
 def test_a_port_by_what_udev_calls_it(vms: Direct) -> None:
     guest = vms.guest
     before = drivers(guest)
