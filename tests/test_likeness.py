@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import vfio_hooks
+from tests.command import Command
 from tests.hosttree import add_cpus, add_pci, domain_xml
 from tests.test_topology import Unpacked, captured
 from vfio_hooks.cli.likeness import emulated_host, told
@@ -40,9 +41,9 @@ def put(root: Path, address: str, **files: str) -> None:
         (root / "sys/bus/pci/devices" / address / name).write_text(f"{text}\n")
 
 
-def single(root: Path) -> Path:
+def single(root: Path, cores: int = 4) -> Path:
     """One node, one graphics card, which is the one that the host boots with; a network card."""
-    add_cpus(root, nodes=1, cores=4, threads=2)
+    add_cpus(root, nodes=1, cores=cores, threads=2)
     add_pci(root, "0000:00:01.0", "pcieport", "1", "0x060400")
     add_pci(root, CARD[0], "nvidia", "14")
     add_pci(root, CARD[1], "snd_hda_intel", "14", "0x040300")
@@ -159,6 +160,43 @@ def test_an_iommu_that_is_off(tmp_path: Path) -> None:
     assert plan.wrong == (
         f"{CARD[0]} (nvidia, 1002:73bf): it is in no IOMMU group: the IOMMU is off",
     )
+
+
+@pytest.mark.parametrize(
+    ("group", "report", "code", "verdict"),
+    [
+        ("14", ["1: verdict: equal"], 0, "win11: start and undo exact"),
+        ("14", ["1: verdict: it differs"], 1, "win11: not exact, as told above"),
+        ("14", [], 1, "win11: not exact, as told above"),
+        (None, ["1: verdict: equal"], 1, "win11: start and undo exact there, but it cannot start"),
+        (None, ["1: verdict: it differs"], 1, "win11: not exact, as told above"),
+    ],
+)
+def test_the_verdict(
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    group: str | None,
+    report: list[str],
+    code: int,
+    verdict: str,
+) -> None:
+    """An IOMMU that is off cannot be imitated."""
+
+    class Rehearsed:
+        def rehearse(self, *_: object) -> list[str]:
+            return report
+
+    root = command.host.parent / "other"
+    add_cpus(root, nodes=1, cores=4, threads=2)
+    add_pci(root, CARD[0], "nvidia", group)
+    xml = root / "win11.xml"
+    xml.write_text(domain_xml(functions=CARD[:1], more=PINS))
+    command.manage("win11")
+    monkeypatch.setattr("vfio_hooks.cli.likeness.emulated_host", Rehearsed)
+    words = ["--host", str(root), "--config-dir", str(command.hooks), "--yes"]
+    result = command("rehearse", str(xml), *words)
+    assert result.code == code
+    assert result.out.splitlines()[-1].startswith(verdict)
 
 
 def test_what_the_domain_cannot_have_is_told(tmp_path: Path) -> None:

@@ -66,8 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     for line in report:
         say(clean(translated(line, back)), 1)
     is_exact = bool(report) and report[-1].endswith(EQUAL)
-    say(f"{clean(name)}: {EXACT}" if is_exact else f"{clean(name)}: not exact, as told above")
-    return int(not is_exact)
+    verdict = EXACT if is_exact else "not exact, as told above"
+    if is_exact and plan.fatal:
+        verdict = f"{EXACT} there, but it cannot start on the host itself: {plan.fatal[0]}"
+    say(clean(f"{name}: {verdict}"))
+    return int(not is_exact or bool(plan.fatal))
 
 
 def _domain(vm: str | None, file: str | None, host: Host) -> Defined:

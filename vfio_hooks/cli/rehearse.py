@@ -46,10 +46,12 @@ snapshot: the same sockets, NUMA nodes, cores and SMT siblings (16 CPUs at most)
 groups, with emulated cards of the same classes. The VM, its folder in qemu.d and the state of the
 host's drivers are put there, and the rehearsal runs there. All the while, other programs open the
 cards, ask devices for their state and trigger udev, as those of a desktop do. What is wrong at
-first sight, which addresses differ and what cannot be imitated is told first. A snapshot has no
+first sight, which addresses differ and what cannot be imitated is told first. If the VM cannot
+start on the host itself because its IOMMU is off, the verdict says so. A snapshot has no
 vm.toml: --config-dir names the folder with vfio-hooks.toml and qemu.d. The emulated machine is made
-of Debian packages, so this needs Debian. The first time takes some minutes and 1 GB in
-~/.cache/vfio-hooks; programs that are missing (mmdebstrap and others) are installed by apt-get.
+of Debian packages, so this needs apt-get. The first time takes some minutes and 1 GB in
+~/.cache/vfio-hooks; what is missing is installed by apt-get: mmdebstrap, on Ubuntu also Debian's
+keys (debian-archive-keyring), and others.
 
 examples:
   sudo vfio-hooks rehearse win11

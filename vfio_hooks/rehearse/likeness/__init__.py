@@ -5,13 +5,13 @@ All of it is planned here from the host's files alone, those of a snapshot as we
 started: who has the emulated host carries it out (tests/vm/likeness.py).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, sriov
 from vfio_hooks.host.cpulist import CpuSet
 from vfio_hooks.host.framebuffer import users_of_memory
-from vfio_hooks.host.pci import DEVICES, direct_mapping, function, group_members
+from vfio_hooks.host.pci import DEVICES, Function, direct_mapping, function, group_members
 from vfio_hooks.record import record
 from vfio_hooks.rehearse.likeness.addresses import named
 from vfio_hooks.rehearse.likeness.domain import domain_there
@@ -26,8 +26,8 @@ class Likeness:
 
     `words` are QEMU's for the devices; `kernel` are the kernel's parameters. `addresses` has the
     address there of each PCI function, and of each that is named and that the host has not. `xml`
-    is the domain there. `wrong` is what is seen at once to be amiss, and `lost` what cannot be
-    imitated, a line each.
+    is the domain there. `wrong` is what is seen at once to be amiss, `fatal` what of this keeps the
+    VM from starting on the host and not there, and `lost` what cannot be imitated, a line each.
     """
 
     processors: Processors
@@ -37,6 +37,7 @@ class Likeness:
     addresses: dict[str, str]
     xml: bytes
     wrong: tuple[str, ...]
+    fatal: tuple[str, ...]
     lost: tuple[str, ...]
 
 
@@ -60,6 +61,8 @@ def likeness(host: Host, xml: bytes, domain: Domain, texts: Mapping[str, str]) -
     # Bus ff has nothing.
     addresses |= {one: f"0000:ff:{slot:02x}.0" for slot, one in enumerate(absent, 1)}
     there = domain_there(xml, domain, cpus, addresses)
+    present = sorted(passed.difference(absent))
+    fatal = tuple(_fatal(host, present))
     lost = [*cpus.lost, *(one.lost for one in functions if one.lost)]
     lost += [f"{one.function}: there is no slot for it" for one in places.left_out]
     return Likeness(
@@ -69,7 +72,8 @@ def likeness(host: Host, xml: bytes, domain: Domain, texts: Mapping[str, str]) -
         placed=places.placed,
         addresses=addresses,
         xml=there.xml,
-        wrong=(*_absent(passed.intersection(absent)), *_wrong(host, passed.difference(absent))),
+        wrong=(*_absent(passed.intersection(absent)), *fatal, *_wrong(host, present)),
+        fatal=fatal,
         lost=(*lost, *(f"{domain.name}: {what}" for what in there.lost)),
     )
 
@@ -92,23 +96,39 @@ def _absent(addresses: Iterable[str]) -> Iterator[str]:
         yield f"{address}: the VM is given it, and this host has no such function"
 
 
-def _wrong(host: Host, passed: frozenset[str]) -> Iterator[str]:
-    """What keeps a VM from its functions, seen without any start."""
-    groups: dict[str, list[str]] = {}
-    for address in sorted(passed):
-        found = function(host, address)
-        if found is None:
-            # A VF that is yet to be made.
-            continue
+def _fatal(host: Host, passed: Sequence[str]) -> Iterator[str]:
+    """What keeps a VM from its functions on the host, and cannot be imitated: there is an IOMMU,
+    and it maps nothing by itself."""
+    for _, found in _functions(host, passed):
         if found.group is None:
             yield f"{found}: it is in no IOMMU group: the IOMMU is off"
-        else:
-            groups.setdefault(found.group, []).append(address)
+    for address in _groups(host, passed).values():
+        if error := direct_mapping(host, address):
+            yield error.problem
+
+
+def _wrong(host: Host, passed: Sequence[str]) -> Iterator[str]:
+    """What may keep a VM from its functions there, too, seen without any start."""
+    for address, found in _functions(host, passed):
         if found.is_display and (users := ", ".join(users_of_memory(host, address))):
             yield f"{found}: {users} is on its memory"
-    for group, ours in groups.items():
+    for group, address in _groups(host, passed).items():
         for one in group_members(host, group):
             if one.address not in passed and one.is_hosts:
-                yield f"{ours[0]}: IOMMU group {group} has {one}, which stays with the host"
-        if error := direct_mapping(host, ours[0]):
-            yield error.problem
+                yield f"{address}: IOMMU group {group} has {one}, which stays with the host"
+
+
+def _functions(host: Host, passed: Sequence[str]) -> Iterator[tuple[str, Function]]:
+    """Those that are there; a VF may be yet to be made."""
+    for address in passed:
+        if found := function(host, address):
+            yield address, found
+
+
+def _groups(host: Host, passed: Sequence[str]) -> dict[str, str]:
+    """Each IOMMU group of the functions, with the first of them that is in it."""
+    groups: dict[str, str] = {}
+    for address, found in _functions(host, passed):
+        if found.group is not None:
+            groups.setdefault(found.group, address)
+    return groups
