@@ -337,6 +337,22 @@ def test_what_the_user_has_given_already(line: str, text: str, instead: str | No
         assert other(text, [f"root=/dev/sda1 {line}"]) == instead
 
 
+SOFTDEP = "softdep nvidia pre: vfio-pci"
+
+
+@pytest.mark.parametrize(
+    ("lines", "given"),
+    [
+        (["softdep nvidia pre: vfio_pci", "softdep nvidia post: nvidia-uvm"], True),
+        (["softdep nvidia post: nvidia-uvm", "softdep nvidia pre: vfio-pci"], False),
+        (["softdep nvidia_drm pre: vfio-pci"], False),
+        (["softdep nvidia post: vfio-pci"], False),
+    ],
+)
+def test_of_a_modules_softdeps_the_first_one_counts(lines: list[str], given: bool) -> None:
+    assert is_given(SOFTDEP, lines) == given
+
+
 BESIDE: list[tuple[str, str, str]] = [
     # What is needed, what the user has in its place, and what is to be there for both.
     (f"{IRQS}2-5", f"{IRQS}4-7", f"{IRQS}2-7"),
@@ -349,6 +365,8 @@ BESIDE: list[tuple[str, str, str]] = [
         "options vfio_pci disable_vga=1 ids=1002:1,10de:1c82",
     ),
     (f"{PAGES}8", f"{PAGES}4", f"{PAGES}8"),
+    (SOFTDEP, "softdep nvidia post: nvidia-uvm", f"{SOFTDEP} post: nvidia-uvm"),
+    (SOFTDEP, "softdep nvidia* pre: i915", f"{SOFTDEP} i915"),
 ]
 
 
@@ -358,7 +376,7 @@ def test_a_second_word_of_the_users_own_kind_is_told_and_not_written(
 ) -> None:
     host = Host(str(grow(tmp_path, {**BOOTED, **GRUB})))
     assert other(text, [instead]) == instead
-    work = planned(host, [*WANTED, Need(text, "x", text.startswith(IDS), instead)])
+    work = planned(host, [*WANTED, Need(text, "x", text.startswith((IDS, SOFTDEP)), instead)])
     assert not any(text in (edit.after or "") for edit in work.edits)
     assert f"where you have {instead}, write {both}: only one" in work.told[-1]
     assert is_given(text, [both])

@@ -348,6 +348,68 @@ def test_what_takes_a_card_off_nvidia_depends_on_the_others(
     assert seen.do.splitlines()[0] == told
 
 
+MODULES = {"proc/sys/kernel/osrelease": "6.12"}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({}, ["in /etc/modprobe.d/vfio.conf: softdep amdgpu pre: vfio-pci"]),
+        # It is there, but the initramfs is older.
+        (
+            {"etc/modprobe.d/a.conf": "softdep amdgpu pre: vfio_pci post: i915"},
+            ["in /etc/modprobe.d/vfio.conf: softdep amdgpu pre: vfio-pci"],
+        ),
+        (
+            {
+                "etc/modprobe.d/vfio.conf": "softdep amdgpu pre: vfio-pci",
+                "usr/lib/modprobe.d/amd.conf": "softdep amdgpu post: xe",
+            },
+            [
+                "in /etc/modprobe.d/00-vfio.conf: softdep amdgpu pre: vfio-pci post: xe",
+                "modprobe takes only the first softdep of a module: now softdep amdgpu post: xe, "
+                "in /usr/lib/modprobe.d/amd.conf",
+            ],
+        ),
+        (
+            {"etc/modprobe.d/vfio.conf": "softdep amd* pre: xe\nsoftdep amdgpu pre: vfio-pci"},
+            [
+                "in /etc/modprobe.d/vfio.conf: softdep amdgpu pre: vfio-pci xe",
+                "modprobe takes only the first softdep of a module: now softdep amdgpu pre: xe, "
+                "in /etc/modprobe.d/vfio.conf",
+            ],
+        ),
+        (
+            {**MODULES, "lib/modules/6.12/modules.softdep": "# own\nsoftdep amdgpu pre: xe"},
+            [
+                "have the initramfs load vfio-pci ahead of amdgpu: a line in /etc/initramfs-tools/"
+                "modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of dracut. modprobe "
+                "takes only the first softdep of a module, and amdgpu itself has one"
+            ],
+        ),
+    ],
+)
+def test_vfio_pci_comes_first_by_the_softdep_that_counts(
+    tmp_path: Path, files: Tree, told: list[str]
+) -> None:
+    found = examine(
+        patient(grow(tmp_path, {**CARD, "proc/cmdline": "vfio-pci.ids=1002:73bf", **files}))
+    )
+    (seen,) = (one.seen for one in found if one.rule.name == "vfio-too-late")
+    assert seen.do.splitlines()[:-1] == told
+
+
+def test_a_softdep_is_for_a_drivers_module(tmp_path: Path) -> None:
+    """The driver xhci_hcd is in the module xhci_pci."""
+    usb = function(GPU, "0x0c0330", "xhci_hcd", ids="1022:149c")
+    host = grow(tmp_path, {**usb, "proc/cmdline": "vfio-pci.ids=1022:149c"})
+    driver = host / "sys/bus/pci/drivers/xhci_hcd"
+    driver.mkdir(parents=True, exist_ok=True)
+    (driver / "module").symlink_to("../../../../module/xhci_pci")
+    (seen,) = (one.seen for one in examine(patient(host)) if one.rule.name == "vfio-too-late")
+    assert seen.do.startswith("in /etc/modprobe.d/vfio.conf: softdep xhci_pci pre: vfio-pci\n")
+
+
 @pytest.mark.parametrize(
     ("tree", "told"),
     [

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from vfio_hooks.boot import Need, Wanted
+from vfio_hooks.host import softdep
 from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.record import record, replace
 
@@ -77,6 +78,8 @@ def together(wanted: Sequence[Wanted]) -> list[Need]:
 
 def is_given(text: str, given: Iterable[str]) -> bool:
     """Whether one of these texts has a need's words, or more of the same kind."""
+    if module := _soft(text):
+        return softdep.is_vfio_first(_said(softdep.first_of(given, module)))
     prefix = _prefix(text)
     value = text[len(prefix) :]
     if (count := pages(text)) is not None:
@@ -91,6 +94,8 @@ def is_given(text: str, given: Iterable[str]) -> bool:
 
 def other(text: str, given: Iterable[str]) -> str:
     """What ours cannot be beside: words of its kind in one of these texts; "" for none."""
+    if module := _soft(text):
+        return softdep.first_of(given, module)
     prefix = _prefix(text)
     pattern = next((kind.found for kind in _LISTS if kind.prefix == prefix), "")
     if prefix == PAGES:
@@ -101,6 +106,8 @@ def other(text: str, given: Iterable[str]) -> str:
 def beside(text: str, instead: str) -> str:
     """What the user has to write in place of `instead`, the words that `other` found. A list keeps
     all that is in it, as another VM may need that, and ours is added; a count becomes ours."""
+    if module := _soft(text):
+        return f"softdep {module} {softdep.with_vfio_first(_said(instead))}"
     prefix = _prefix(text)
     for kind in _LISTS:
         if kind.prefix == prefix and (found := re.fullmatch(kind.found, instead)):
@@ -113,6 +120,17 @@ def pages(text: str) -> int | None:
     """How many pages of 1 GiB a need is for; None where it is for something else."""
     count = text.removeprefix(PAGES)
     return int(count) if count != text and re.fullmatch("[0-9]{1,9}", count) else None
+
+
+def _soft(text: str) -> str:
+    """The module of a softdep, of which modprobe takes the first one alone; "" where it is none."""
+    words = text.split()
+    return words[1] if len(words) > 2 and words[0] == "softdep" else ""
+
+
+def _said(line: str) -> str:
+    """What a softdep says of its module."""
+    return " ".join(line.split()[2:])
 
 
 def _all(pattern: str, given: Iterable[str]) -> list[re.Match[str]]:

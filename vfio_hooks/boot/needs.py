@@ -8,6 +8,7 @@ from vfio_hooks.boot.journal import ours, own_line
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, boot, pci
 from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.host.softdep import VFIO_FIRST
 from vfio_hooks.record import replace
 
 _GIB = 1 << 20
@@ -70,4 +71,4 @@ def _cards(host: Host, domain: Domain) -> Iterator[Need]:
         if card.driver == "nvidia" and given.issuperset(twins):
             why = f"{card.address} is {domain.name}'s, and the host's card has the driver nvidia"
             yield Need(f"options vfio-pci ids={card.ids}", why, is_modprobe=True)
-            yield Need("softdep nvidia pre: vfio-pci", why, is_modprobe=True)
+            yield Need(f"softdep nvidia {VFIO_FIRST}", why, is_modprobe=True)

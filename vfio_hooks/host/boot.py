@@ -33,14 +33,16 @@ def values(host: Host, name: str) -> list[str]:
 
 
 def modprobe(host: Host) -> list[tuple[str, list[str]]]:
-    """The lines of modprobe's configuration, as the file and its words."""
+    """The lines of modprobe's configuration, as the file and its words, in modprobe's order: by the
+    files' names, whatever folder they are in."""
     files: dict[str, str] = {}
     for folder in _FOLDERS:
         for name in host.names(folder):
             # A file hides one of the same name in a later folder.
             if name.endswith(".conf"):
                 files.setdefault(name, f"{folder}/{name}")
-    return [(path, line) for path in files.values() for line in lines(host.maybe(path) or "")]
+    paths = [files[name] for name in sorted(files)]
+    return [(path, line) for path in paths for line in lines(host.maybe(path) or "")]
 
 
 def lines(text: str) -> list[list[str]]:

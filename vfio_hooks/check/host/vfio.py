@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.domain import Domain
-from vfio_hooks.host import Host, boot, pci
-from vfio_hooks.host.modules import is_known, is_loaded
+from vfio_hooks.host import Host, boot, pci, softdep
+from vfio_hooks.host.modules import is_known, is_loaded, of_driver
 
 _LISTS = ("/etc/mkinitcpio.conf", "/etc/modules", "/etc/initramfs-tools/modules")
 _LIST_FOLDERS = ("/etc/mkinitcpio.conf.d", "/etc/modules-load.d", "/etc/dracut.conf.d")
@@ -49,7 +49,7 @@ def too_late(patient: Patient) -> Iterator[Seen]:
                 yield Seen(
                     f"vfio-pci should take {ids} ({place}), but {function.address} has "
                     f"{function.driver}",
-                    f"in /etc/modprobe.d/vfio.conf: softdep {function.driver} pre: vfio-pci\n"
+                    f"{_before(patient.host, function.driver)}\n"
                     f"{_REBUILD}; or leave it to the VM's start: [pci] in vm.toml, and no ids=",
                 )
 
@@ -113,10 +113,8 @@ def _from_boot_on(host: Host, domain: Domain, card: pci.Function) -> str:
     """How vfio-pci gets a card before nvidia does, and no other card."""
     given = {one.address for one in domain.pci}
     if all(one.address in given for one in _with_ids(host, card.ids)):
-        return (
-            f"in /etc/modprobe.d/vfio.conf: options vfio-pci ids={card.ids}\n"
-            f"and also: softdep nvidia pre: vfio-pci\n{_REBUILD}"
-        )
+        ids = f"in /etc/modprobe.d/vfio.conf: options vfio-pci ids={card.ids}"
+        return f"{ids}\n{_before(host, 'nvidia')}\n{_REBUILD}"
     return (
         f"sudo driverctl --noprobe set-override {card.address} vfio-pci\n"
         "then reboot. The host's card has the same IDs, so ids= would take that one as well."
@@ -161,6 +159,26 @@ def max_vfs(patient: Patient) -> Iterator[Seen]:
                     f"{path} has {words[1]} {word}",
                     "remove it, and add to vm.toml of the VM that gets the VFs: [[sriov]]",
                 )
+
+
+def _before(host: Host, driver: str) -> str:
+    """How vfio-pci is loaded before a driver."""
+    module = of_driver(host, driver) or driver
+    path, said = softdep.first(host, module) or ("", "")
+    if not path or softdep.is_vfio_first(said):
+        return f"in /etc/modprobe.d/vfio.conf: softdep {module} {softdep.VFIO_FIRST}"
+    counts = "modprobe takes only the first softdep of a module"
+    if path.startswith("/lib/modules/"):
+        return (
+            f"have the initramfs load vfio-pci ahead of {module}: a line in "
+            f"/etc/initramfs-tools/modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of "
+            f"dracut. {counts}, and {module} itself has one"
+        )
+    place = path if path.startswith("/etc/") else "/etc/modprobe.d/00-vfio.conf"
+    return (
+        f"in {place}: softdep {module} {softdep.with_vfio_first(said)}\n"
+        f"{counts}: now softdep {module} {said}, in {path}"
+    )
 
 
 def _ids(host: Host) -> Iterator[tuple[str, str]]:
