@@ -447,7 +447,7 @@ DEFECTS: list[Defect] = [
         (("index='1' model='pcie-root-port'", "index='1' model='pcie-to-pci-bridge'"),),
         None,
     ),
-    ("pci-multifunction", ((" multifunction='on'", ""),), None),
+    ("pci-multifunction", ((" multifunction='on'", " multifunction='off'"),), None),
     ("pci-no-function-0", ((f"{ADDRESS}'0x0'", f"{ADDRESS}'0x2'"),), None),
     ("device-absent", (("bus='0x07' slot='0x10'", "bus='0x07' slot='0x11'"),), None),
     (

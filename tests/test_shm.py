@@ -181,6 +181,24 @@ def test_what_keeps_qemu_out_is_noted() -> None:
     assert not list(notes(domain, Options(), kernel))
 
 
+ALLOWED: list[tuple[str, bool]] = [
+    ('cgroup_device_acl = ["/dev/null", "/dev/kvmfr0"]', True),
+    ("cgroup_device_acl = [\n  '/dev/null',\n  '/dev/kvmfr0'\n]", True),
+    ('#cgroup_device_acl = ["/dev/kvmfr0"]', False),
+    ('cgroup_device_acl = ["/dev/kvmfr01"]', False),
+    # Of a key that is set twice libvirt takes the first.
+    ('cgroup_device_acl = ["/dev/kvmfr0"]\ncgroup_device_acl = ["/dev/null"]', True),
+    ('cgroup_device_acl = ["/dev/null"]\ncgroup_device_acl = ["/dev/kvmfr0"]', False),
+]
+
+
+@pytest.mark.parametrize(("conf", "allowed"), ALLOWED)
+def test_which_devices_qemu_may_open(conf: str, allowed: bool) -> None:
+    kernel, domain = a_host(), Domain("vm", "u", shared=(KVMFR,))
+    kernel.files["/etc/libvirt/qemu.conf"] = f"{conf}\n"
+    assert bool(list(notes(domain, Options(), kernel))) is not allowed
+
+
 JSON = '{"qom-type":"memory-backend-file","id":"a","mem-path":"/dev/kvmfr0","size":134217728}'
 
 

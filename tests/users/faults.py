@@ -186,8 +186,10 @@ FAULTS: dict[str, Fault] = {
         f"{_FORMAT}#host-device-assignment",
         ("bus='0x05' slot='0x00' function='0x1'", "bus='0x06' slot='0x00' function='0x0'"),
     ),
-    "no multifunction": _fault(
-        "pci-multifunction", f"{_FORMAT}#device-addresses", (" multifunction='on'", "")
+    "multifunction off": _fault(
+        "pci-multifunction",
+        f"{_FORMAT}#device-addresses",
+        (" multifunction='on'", " multifunction='off'"),
     ),
     "behind a bridge": _fault(
         "pci-behind-bridge",

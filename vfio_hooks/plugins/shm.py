@@ -23,7 +23,7 @@ from <qemu:commandline>. Add a line "/dev/shm/NAME rw," or "/dev/kvmfr0 rw," to
 import re
 from collections.abc import Iterator
 
-from vfio_hooks.domain import Domain
+from vfio_hooks.domain import Domain, qemu_conf
 from vfio_hooks.domain.devices import KVMFR, SharedMemory
 from vfio_hooks.domain.files import LOCAL_PROFILE, PROFILE, QEMU_CONF
 from vfio_hooks.errors import HookError, reason
@@ -90,7 +90,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     """What keeps QEMU from its memory, and is not ours to change."""
-    conf = host.maybe(QEMU_CONF) or ""
+    allowed = qemu_conf.allowed(host) or ()
     profile = host.maybe(LOCAL_PROFILE) or ""
     for memory in domain.shared:
         if not memory.arguments:
@@ -101,7 +101,7 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
                 f"AppArmor lets QEMU use {memory.path} only if there is a line for it in "
                 f"{LOCAL_PROFILE}"
             )
-        if memory.path.startswith(KVMFR) and memory.path not in conf:
+        if memory.path.startswith(KVMFR) and memory.path not in allowed:
             yield f"{memory.path} is not in cgroup_device_acl in {QEMU_CONF}"
 
 
@@ -186,7 +186,7 @@ def _kvmfr(host: Host, memory: SharedMemory, domain: Domain, access: Access) -> 
 def _qemu(host: Host) -> tuple[int, int]:
     """The user and group that libvirt runs QEMU as: what its configuration says, or else the
     distribution's own user with that one's group."""
-    user, group = (_configured(host, key) for key in ("user", "group"))
+    user, group = (qemu_conf.text(host, key) for key in ("user", "group"))
     for name in [user] if user else ["libvirt-qemu", "qemu"]:
         try:
             gid = group_id(host, group) if group else primary_group(host, name)
@@ -194,9 +194,3 @@ def _qemu(host: Host) -> tuple[int, int]:
         except HookError:
             continue
     return 0, 0
-
-
-def _configured(host: Host, key: str) -> str | None:
-    conf = host.maybe(QEMU_CONF) or ""
-    found = re.search(rf'^\s*{key}\s*=\s*"([^"]+)"', conf, re.MULTILINE)
-    return found[1] if found else None

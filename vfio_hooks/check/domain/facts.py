@@ -19,12 +19,13 @@ NVIDIA = "10de"
 
 @record
 class Slot:
-    """Where the guest sees a device. Bus 0 is the root bus, others are those of <controller>s."""
+    """Where the guest sees a device. Bus 0 is the root bus, others are those of <controller>s.
+    `single`: it says itself that it is its slot's only function."""
 
     bus: int
     slot: int
     function: int
-    multifunction: bool
+    single: bool
 
 
 @record
@@ -127,7 +128,7 @@ def slot(element: "_Element") -> Slot | None:
         bus, slot, function = (number(place.get(part, "0")) for part in ("bus", "slot", "function"))
     except ValueError:
         return None
-    return Slot(bus, slot, function, place.get("multifunction") == "on")
+    return Slot(bus, slot, function, place.get("multifunction") == "off")
 
 
 def whole(text: str | None, otherwise: int = 0) -> int:

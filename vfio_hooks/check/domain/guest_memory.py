@@ -6,7 +6,7 @@ from vfio_hooks.check.domain.facts import passed
 from vfio_hooks.check.domain.kind import attribute
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
-from vfio_hooks.domain import HugePages
+from vfio_hooks.domain import HugePages, qemu_conf
 from vfio_hooks.domain.devices import KVMFR, kibibytes
 from vfio_hooks.domain.editing import Edit, drop, put
 from vfio_hooks.domain.files import QEMU_CONF
@@ -96,20 +96,19 @@ def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
 )
 def kvmfr(patient: Patient, guest: Guest) -> Iterator[Seen]:
     path = next((one.path for one in guest.domain.shared if one.path.startswith(KVMFR)), None)
-    text = patient.host.maybe(QEMU_CONF)
-    if path is None or text is None:
+    if path is None or not patient.host.exists(QEMU_CONF):
         return
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    if f'"{path}"' not in "\n".join(lines):
-        asked = "cgroup_device_acl" in "\n".join(lines)
-        yield Seen(
-            f"QEMU should use {path}, but {QEMU_CONF} does not allow it",
-            f'add "{path}" to cgroup_device_acl there'
-            if asked
-            else f'in it: cgroup_device_acl = ["/dev/null", "/dev/full", "/dev/zero", '
+    allowed = qemu_conf.allowed(patient.host)
+    if allowed is None:
+        do = (
+            f'in it: cgroup_device_acl = ["/dev/null", "/dev/full", "/dev/zero", '
             f'"/dev/random", "/dev/urandom", "/dev/ptmx", "/dev/kvm", "{path}"]\n'
-            "then: sudo systemctl restart libvirtd (or virtqemud)",
+            "then: sudo systemctl restart libvirtd (or virtqemud)"
         )
+    else:
+        do = f'add "{path}" to the first cgroup_device_acl there, the only one that counts'
+    if path not in (allowed or ()):
+        yield Seen(f"QEMU should use {path}, but {QEMU_CONF} does not allow it", do)
 
 
 @guest_rule(

@@ -1,12 +1,11 @@
 """The ROM files that devices are given: there, readable by QEMU, and seen by the guest."""
 
-import re
 from collections.abc import Iterator
 
 from vfio_hooks.check.domain.facts import closed, shows_files
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
-from vfio_hooks.domain import pci_functions
+from vfio_hooks.domain import pci_functions, qemu_conf
 from vfio_hooks.domain.editing import Edit
 from vfio_hooks.domain.files import QEMU_CONF
 
@@ -98,9 +97,7 @@ def _files(patient: Patient, guest: Guest) -> dict[str, list[str]]:
 
 
 def _is_root(patient: Patient) -> bool:
-    return any(
-        re.match(r'\s*user\s*=\s*"\+?(root|0)"', one) for one in patient.host.lines(QEMU_CONF)
-    )
+    return (qemu_conf.text(patient.host, "user") or "").lstrip("+") in ("root", "0")
 
 
 RULES = (rom, rom_owner, bar)

@@ -68,14 +68,15 @@ def apart(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "pci-multifunction",
     "error",
-    why="Without multifunction='on' on function 0, a slot cannot have other functions.",
-    source="device-addresses",
-    sure="likely",
+    why="With multifunction='off' on function 0, QEMU refuses other functions in its slot. Where "
+    "nothing is said, libvirt switches it on for function 0 of a slot that has others.",
+    source="https://libvirt.org/formatdomain.html#device-addresses; tried with libvirt 11.3 and "
+    "QEMU 10.0",
 )
 def multifunction(patient: Patient, guest: Guest) -> Iterator[Seen]:
     devices = [(device, device.slot) for device in passed(patient, guest)]
     for device, place in devices:
-        if place is None or place.function or place.multifunction:
+        if place is None or place.function or not place.single:
             continue
         others = [
             other
@@ -84,7 +85,7 @@ def multifunction(patient: Patient, guest: Guest) -> Iterator[Seen]:
         ]
         if others:
             yield Seen(
-                f"{others[0]} is in the slot of {device}, which lacks multifunction='on'",
+                f"{others[0]} is in the slot of {device}, which has multifunction='off'",
                 edits=(put(f"{device.path}/address", multifunction="on"),),
             )
 
