@@ -149,7 +149,6 @@ def test_what_happens_to_the_desktop_meanwhile(x11: Desktop) -> None:
         direct.forget()
 
 
-@pytest.mark.every_release
 def test_sway(desktop: Desktop) -> None:
     if desktop.guest.release == "bookworm":
         pytest.skip("sway 1.7 applies no change to outputs that are headless")

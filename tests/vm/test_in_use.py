@@ -48,7 +48,6 @@ def take_the_sound_card(hooked: Guest, managed: bool) -> None:
         assert drivers(hooked, *GPU_GROUP) == at_home(*GPU_GROUP)
 
 
-@pytest.mark.every_release
 def test_a_sound_card_that_is_taken(hooked: Guest) -> None:
     take_the_sound_card(hooked, managed=True)
 

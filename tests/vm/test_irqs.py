@@ -102,9 +102,9 @@ def test_two_vms_that_share_a_cpu(vms: Direct) -> None:
     assert masks(vms.guest)[0] == before
 
 
-@pytest.mark.every_release
 def test_irqbalance_keeps_off(vms: Direct) -> None:
-    """Its round is a second here, so this is half a minute of its usual ten."""
+    """Its round is a second here, so this is half a minute of its usual ten. On other releases
+    test_a_vm_that_runs has it asked."""
     guest = vms.guest
     guest.run(INTERVAL.format(1))
     try:

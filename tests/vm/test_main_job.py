@@ -84,6 +84,7 @@ def waiting_hook(guest: Guest, domain: Domain) -> None:
     guest.wait(f"test $(readlink /sys/bus/pci/devices/{NIC}/driver | xargs basename) = vfio-pci")
 
 
+@pytest.mark.matrix_only
 def test_the_hook_killed_half_way(hooked: Guest) -> None:
     domain = Domain("gaming", given(NIC, *GPU_GROUP, managed=False))
     with (

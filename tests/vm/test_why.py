@@ -67,7 +67,8 @@ def names(guest: Guest) -> set[str | None]:
 @pytest.mark.parametrize(
     "name",
     [
-        *("group-not-viable", "no-memory"),
+        "group-not-viable",
+        pytest.param("no-memory", marks=pytest.mark.matrix_only),
         pytest.param("no-backing-memory", marks=pytest.mark.matrix_only),
         pytest.param("rom-file-absent", marks=pytest.mark.matrix_only),
     ],
