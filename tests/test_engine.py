@@ -17,7 +17,7 @@ from vfio_hooks.engine.journal import Journal, State
 from vfio_hooks.engine.ledger import Ledger
 from vfio_hooks.engine.state import StateFolder, is_uuid
 from vfio_hooks.errors import Asleep, Gone, HookError, Interrupted
-from vfio_hooks.host import Host
+from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.knobs import Command, IrqAffinity, Knob, PciDriver
 from vfio_hooks.knobs.file import File
 from vfio_hooks.sharing import Add, Exclusive, Once, Override, Run, Subtract
@@ -88,6 +88,46 @@ def test_what_the_vm_itself_was_lent_is_not_taken_from_it(
     for event in ("prepare", "started", "started"):
         begin(engine, lent, event=event)
     assert [claim.number for claim in folder.load(VM).live()] == [1, 2, 3]
+
+
+def test_a_rehearsal_tells_what_would_change(host: Kernel, folder: StateFolder) -> None:
+    engine, steps = Engine(host, folder, Lines()), [wants(SWAP, "10"), wants(STAT, "9")]
+    before = host.state()
+    changes = engine.rehearse("prepare", VM, "vm", lambda _: steps)
+    assert [change.step for change in changes] == steps
+    assert host.state() == before
+    assert folder.uuids() == []
+
+
+def test_the_host_is_looked_at_anew_for_each_event(host: Kernel, folder: StateFolder) -> None:
+    engine, seen = Engine(host, folder, Lines()), host.seen
+    begin(engine, wants(SWAP, "10"))
+    assert host.seen is not seen
+
+
+def test_at_the_event_stopped_only_what_ends_there_is_undone(
+    host: Kernel, folder: StateFolder
+) -> None:
+    engine = Engine(host, folder, Lines())
+    begin(engine, Step("test", SWAP, Override("10"), until="stopped"), wants(STAT, "9"))
+    assert engine.undo("stopped", VM) == []
+    assert (SWAP.read(host), STAT.read(host)) == ("60", "9")
+    assert engine.undo("release", VM) == []
+    assert STAT.read(host) == "1"
+
+
+def test_a_value_that_somebody_else_changed_is_theirs_when_another_vm_starts(
+    host: Kernel, folder: StateFolder
+) -> None:
+    log = Lines()
+    engine = Engine(host, folder, log)
+    begin(engine, wants(SWAP, "10"))
+    host.files[SWAP.path] = "99\n"
+    begin(engine, wants(SWAP, "20"), uuid=OTHER)
+    assert [claim.state for claim in folder.load(VM).live()] == [State.LOST]
+    assert len(log.warnings) == 1
+    assert engine.undo("release", VM) == engine.undo("release", OTHER) == []
+    assert SWAP.read(host) == "99"
 
 
 def test_a_lock_that_tells_of_an_event_which_is_over_is_put_right(
@@ -279,17 +319,19 @@ def test_what_is_done_is_noted_as_held(
     assert [claim.state for claim in folder.load(VM).live()] == [State.HELD]
 
 
+@pytest.mark.parametrize("count", [3, 4])
 def test_what_a_start_could_not_change_is_told_in_one_line(
-    host: Kernel, folder: StateFolder
+    host: Kernel, folder: StateFolder, count: int
 ) -> None:
     log = Lines()
-    knobs = [IrqAffinity(number) for number in range(40, 44)]
+    knobs = [IrqAffinity(number) for number in range(40, 40 + count)]
     host.files |= dict.fromkeys([knob.key for knob in knobs], "0-7\n")
     host.managed = {knob.key for knob in knobs}
     begin(Engine(host, folder, log), *(Step("test", knob, Subtract("4")) for knob in knobs))
-    assert log.infos[-1].startswith("vm: 4 cannot be changed: IRQ 40 ")
-    assert log.infos[-1].endswith(" and so on")
+    assert log.infos[-1].startswith(f"vm: {count} cannot be changed: IRQ 40 ")
+    assert log.infos[-1].endswith(" and so on") == (count > 3)
     assert log.infos[-1].count("IRQ") == 3
+    assert folder.load(VM).live() == []
 
 
 def test_a_step_that_is_known_to_fail_is_left_out(host: Kernel, folder: StateFolder) -> None:
@@ -618,9 +660,20 @@ def test_the_journals_after_a_damaged_one_are_read(host: Kernel, folder: StateFo
 
 
 def test_each_change_is_told(host: Kernel, folder: StateFolder) -> None:
+    """And what takes its time tells how far it is."""
+
+    class Slow(File):
+        def _write(self, host: WritableHost, value: str) -> None:
+            host.tell("half of it so far")
+            super()._write(host, value)
+
     log = Lines()
-    begin(Engine(host, folder, log), wants(SWAP, "10"), Step("test", LAMP, Run()))
-    assert log.infos == [f"vm: test: {SWAP.key}: 60 → 10", f"vm: test: {LAMP.key}: done"]
+    begin(Engine(host, folder, log), wants(Slow(SWAP.path), "10"), Step("test", LAMP, Run()))
+    assert log.infos == [
+        "vm: half of it so far",
+        f"vm: test: {SWAP.key}: 60 → 10",
+        f"vm: test: {LAMP.key}: done",
+    ]
 
 
 def test_what_somebody_has_in_use_is_waited_for_before_it_is_changed(

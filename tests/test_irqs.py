@@ -496,6 +496,15 @@ def test_a_line_that_a_guest_had_when_another_vm_started(
     assert not list(memory.glob("*.journal"))
 
 
+def test_an_interrupt_that_follows_is_told(memory: Path) -> None:
+    kernel, vm, log = host(), domain("4"), Lines()
+    perform(kernel, memory, vm)
+    come_up(kernel, 30)
+    assert Engine(kernel, StateFolder(str(memory)), log).undo("stopped", vm.uuid) == []
+    told = "vm: irqs: /proc/irq/30/smp_affinity_list: 0-3,5-7 → 0-7"
+    assert told in log.infos
+
+
 def test_an_interrupt_that_was_there_before_has_its_own_value(memory: Path) -> None:
     """Though it is what one that comes up with the mask of this plan would have."""
     kernel, vm = host(), "00000000-0000-0000-0000-00000000000a"

@@ -19,7 +19,7 @@ from vfio_hooks.log import Folded
 from vfio_hooks.sharing import Once, Override, Run, Share, Subtract
 from vfio_hooks.steps import Step
 
-VM = "00000000-0000-0000-0000-00000000000a"
+VM, OTHER = (f"00000000-0000-0000-0000-00000000000{last}" for last in "ab")
 FILE, LOST = File("/sys/value"), "/sys/lost"
 LAMP = Command(("switch", "lamp", "on"), ("switch", "lamp", "off"))
 
@@ -129,6 +129,25 @@ def test_what_could_not_be_switched_back_is_tried_again(world: World) -> None:
     claim = world.holds(LAMP, Run(), base="")
     assert world.undo(claim) == ["the lamp is broken"]
     assert world.now(claim) == (State.UNDOING, None)
+
+
+def test_each_change_back_is_told(world: World) -> None:
+    claim = world.holds(FILE)
+    assert world.undo(claim) == []
+    assert world.log.infos == [f"vm: test: {FILE.key}: 10 → 60"]
+
+
+def test_a_value_that_a_vm_has_lost_is_still_another_s(world: World) -> None:
+    """Whatever has become of it since: that is for the other VM's undo to see."""
+    lost = world.holds(FILE, state=State.LOST)
+    other = world.ledger.journal(OTHER, "other")
+    other.begin("prepare", 2)
+    held = world.ledger.claim(other, "prepare", 0, Step("test", FILE, Override("20")), "60")
+    other.mark(held, State.HELD)
+    world.host.files[FILE.path] = "99\n"
+    assert world.undo(lost) == []
+    assert [claim.state for claim in other.live()] == [State.HELD]
+    assert world.log.warnings == []
 
 
 def test_what_somebody_else_has_is_left_alone(world: World) -> None:
