@@ -14,7 +14,7 @@ from vfio_hooks.event import Event
 from vfio_hooks.hook.facilities import plan_all
 from vfio_hooks.host import Host
 from vfio_hooks.knobs.file import File
-from vfio_hooks.sharing import Override
+from vfio_hooks.sharing import Exclusive, Override
 from vfio_hooks.steps import Step
 
 
@@ -26,6 +26,22 @@ class Plugin:
     def plan(self, event: Event, domain: Domain, options: Any, host: Host) -> Iterator[Step]:
         yield Step("test", File("/must"), Override("1"))
         yield Step("test", File("/may"), Override("1"), required=False)
+
+
+def test_the_next_table_of_a_name_sees_what_the_one_before_takes_for_the_vm_alone() -> None:
+    """What others may have as well by then is as it is now."""
+    seen = []
+
+    class Watching(Plugin):
+        def plan(self, event: Event, domain: Domain, options: Any, host: Host) -> Iterator[Step]:
+            seen.append((host.read("/shared"), host.read("/own")))
+            yield Step("test", File("/own"), Exclusive("1"))
+            yield Step("test", File("/shared"), Override("1"))
+
+    kernel, table = Kernel(), Table("test", Watching(), Plugin.Options())
+    kernel.files = {"/shared": "0\n", "/own": "0\n"}
+    plan_all(Event("vm", "prepare"), Domain("vm", "0"), Config((table, table)), kernel, Lines())
+    assert seen == [("0", "0"), ("0", "1")]
 
 
 @pytest.mark.parametrize(("table", "required"), [(True, [True, False]), (False, [False, False])])
