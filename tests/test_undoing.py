@@ -187,6 +187,24 @@ def test_the_journal_knows_of_an_undo_before_the_kernel_does(
     assert noted == [seen]
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_what_is_right_already_is_written_again_only_where_that_may_be_needed(
+    world: World, repeated: bool
+) -> None:
+    written = []
+
+    class Watched(File):
+        def _write(self, host: WritableHost, value: str) -> None:
+            written.append(value)
+
+    if repeated:
+        Watched.repeated = True
+    world.host.files[FILE.path] = "60\n"
+    claim = world.holds(Watched(FILE.path), state=State.PENDING)
+    assert world.undo(claim) == []
+    assert written == ["60"] * repeated
+
+
 @pytest.mark.parametrize("state", [State.HELD, State.PENDING])
 def test_a_refused_write_leaves_a_claim_as_it_was(world: World, state: State) -> None:
     world.host.refuses = {FILE.path}

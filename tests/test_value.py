@@ -33,6 +33,7 @@ def claim(knob: Knob, share: Share, base: str, state: State, number: int = 1) ->
         (ATOMIC, Override("7"), "60", State.HELD, "99", None),
         # The kernel may have made a third value of our write.
         (ATOMIC, Override("7"), "60", State.PENDING, "99", "60"),
+        (ATOMIC, Exclusive("7"), "60", State.HELD, "99", None),
         # An undo that was cut off left the old value or the new one: this one is somebody else's.
         (ATOMIC, Override("7"), "60", State.UNDOING, "99", None),
         # Of what is changed in steps it may have left anything.
@@ -103,6 +104,7 @@ class OneClaim(Ledger):
     [
         (ATOMIC, Override("7"), State.HELD, "7", Own("60", [Override("7")])),
         (ATOMIC, Override("7"), State.HELD, "99", Own("99", [], foreign=True)),
+        (ATOMIC, Override("7"), State.HELD, "60", Own("60", [], foreign=True)),
         # Nobody knows what a write that was cut off made of it: it is taken for ours.
         (ATOMIC, Override("7"), State.PENDING, "99", Own("60", [])),
         (ATOMIC, Override("7"), State.UNDOING, "99", Own("60", [])),

@@ -1,0 +1,161 @@
+"""Small knobs: what each writes, takes for a failure, and shows to people."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.kernel import Kernel, a_host
+from vfio_hooks.errors import HookError, Immovable
+from vfio_hooks.host import Host
+from vfio_hooks.host.cgroup import ROOT
+from vfio_hooks.knobs import Knob
+from vfio_hooks.knobs.allowed_cpus import AllowedCpus
+from vfio_hooks.knobs.announced import ANNOUNCED, WITHDRAWN, Announced
+from vfio_hooks.knobs.boot_picture import BootPicture
+from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.controller import OFF, ON, Controller
+from vfio_hooks.knobs.file import File
+
+CARD = "/sys/bus/pci/devices/0000:04:00.0/drm/card0"
+SLICE = AllowedCpus("user.slice")
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "text"),
+    [
+        (Announced(CARD), WITHDRAWN, "programs are told that it is gone, and close it"),
+        (Announced(CARD), ANNOUNCED, "programs may use it"),
+        (Announced(CARD), "does not exist yet", "does not exist yet"),
+        (BootPicture("0000:04:00.0"), "none", "given up"),
+        (File("/sys/a"), "", "(not set)"),
+    ],
+)
+def test_what_people_are_shown_of_a_value(knob: Knob, value: str, text: str) -> None:
+    assert knob.shows(value) == text
+
+
+@pytest.mark.parametrize(
+    ("title", "text"), [("", "switch 'a lamp' off"), ("it goes dark", "it goes dark")]
+)
+def test_what_undoes_a_command(title: str, text: str) -> None:
+    knob = Command(("switch", "a lamp", "on"), ("switch", "a lamp", "off"), undo_title=title)
+    assert knob.undo_text == text
+
+
+@pytest.mark.parametrize(
+    ("unit", "state", "died"),
+    [
+        ("", "active", ""),
+        ("lamp.service", "active", ""),
+        ("lamp.service", "inactive", "lamp.service"),
+        ("lamp.service", None, "lamp.service"),
+    ],
+)
+def test_a_service_that_a_command_left_running(unit: str, state: str | None, died: str) -> None:
+    kernel = a_host()
+    if state:
+        kernel.units["lamp.service"] = state
+    assert Command(("true",), ("true",), unit=unit).died(kernel) == died
+
+
+def test_of_a_captured_host_no_service_is_known(tmp_path: Path) -> None:
+    knob = Command(("true",), ("true",), unit="lamp.service")
+    assert knob.died(Host(str(tmp_path))) == ""
+
+
+class Strict(Kernel):
+    """A kernel that notes each write, and refuses it with a number of errno."""
+
+    def __init__(self, number: int = 0) -> None:
+        super().__init__()
+        self.number = number
+        self.written: list[str] = []
+
+    def write(self, name: str, text: str) -> None:
+        self.written.append(text)
+        if self.number:
+            raise OSError(self.number, os.strerror(self.number), name)
+        known = {word for word in self.files[name].split() if word != text[1:]}
+        self.files[name] = " ".join([*known, *([text[1:]] if text[0] == "+" else [])]) + "\n"
+
+
+CPUSET = Controller(f"{ROOT}/machine.slice", "cpuset")
+CONTROL = f"{ROOT}/machine.slice/cgroup.subtree_control"
+
+
+@pytest.mark.parametrize(
+    ("before", "value", "text", "after"),
+    [("cpu\n", ON, "+cpuset", ON), ("cpu cpuset\n", OFF, "-cpuset", OFF)],
+)
+def test_a_controller_is_switched(before: str, value: str, text: str, after: str) -> None:
+    kernel = Strict()
+    kernel.files |= {CONTROL: before, "/sys/devices/system/cpu/online": "0-3\n"}
+    kernel.files["/sys/devices/system/cpu/possible"] = "0-3\n"
+    CPUSET.write(kernel, value)
+    assert kernel.written == [text]
+    assert CPUSET.read(kernel) == after
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "is_no_problem"),
+    [
+        # A group below, such as a guest's, has it on.
+        (OFF, errno.EBUSY, True),
+        (OFF, errno.EACCES, False),
+        (ON, errno.EBUSY, False),
+    ],
+)
+def test_a_controller_that_is_in_use_stays(value: str, number: int, is_no_problem: bool) -> None:
+    kernel = Strict(number)
+    kernel.files[CONTROL] = "cpu\n"
+    with pytest.raises(HookError) as failure:
+        CPUSET.write(kernel, value)
+    assert isinstance(failure.value, Immovable) == is_no_problem
+
+
+class Confined(Kernel):
+    """A host where the kernel gives the tasks of a slice other CPUs than were asked for."""
+
+    effective = ""
+
+    def read(self, name: str) -> str:
+        is_it = name == f"{ROOT}/{SLICE.unit}/cpuset.cpus.effective"
+        return self.effective if is_it and self.effective else super().read(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "effective", "problem"),
+    [
+        ("0-3", "0-3", ""),
+        # Some of them are offline.
+        ("0-3", "0-2", ""),
+        ("0-3", "0-4", "CPUs 0-3 were asked for, but its tasks can use 0-4"),
+        # None of them is there, so the kernel uses those of the group around it.
+        ("40-41", "0-7", ""),
+        ("", "0-7", ""),
+        ("", "0-3", "CPUs 0-7 were asked for, but its tasks can use 0-3"),
+    ],
+)
+def test_the_cpus_that_the_tasks_of_a_slice_can_use(
+    value: str, effective: str, problem: str
+) -> None:
+    kernel = Confined()
+    kernel.__dict__.update(a_host().__dict__)
+    kernel.files["/sys/devices/system/cpu/online"] = "0-7\n"
+    kernel.effective = effective
+    if not problem:
+        SLICE.write(kernel, value)
+        return
+    with pytest.raises(HookError) as failure:
+        SLICE.write(kernel, value)
+    assert failure.value.problem == f"{SLICE.unit}: {problem}"
+
+
+def test_a_slice_that_may_use_all_cpus_has_no_limit() -> None:
+    """Kernels before 7 let no set with tasks in it be emptied, so a cleared one stays like this."""
+    kernel = a_host()
+    SLICE.write(kernel, "")
+    kernel.files[SLICE.key] = kernel.files["/sys/devices/system/cpu/online"]
+    assert SLICE.read(kernel) == ""
