@@ -1,5 +1,6 @@
 """The firmware's picture on a card that is lent, on trees and on the fake kernel."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,30 @@ class Booted(Kernel):
         super().probe(address)
         if self.goes and self.link(f"{DEVICE}/driver") == "vfio-pci":
             self.files["/proc/iomem"] = f"d0000000-dfffffff : {CARD}\n"
+
+
+@pytest.mark.parametrize(
+    ("bound", "uses"), [("amdgpu", "amdgpu"), ("no driver", "BOOTFB"), ("vfio-pci", "")]
+)
+def test_a_card_is_not_taken_anew_without_need(bound: str, uses: str) -> None:
+    """Its driver is the host's, or nothing of the firmware's is on it."""
+    kernel = Booted()
+    kernel.files |= a_host().files
+    kernel.add_pci(CARD, None)
+    kernel.files[f"{DEVICE}/resource"] = BARS
+    PciDriver(CARD).write(kernel, bound)
+    kernel.files["/proc/iomem"] = f"d0000000-dfffffff : {CARD}\n"
+    kernel.files["/proc/iomem"] += f"  d0000000-d07e8fff : {uses}\n" if uses else ""
+    written, write = list[str](), kernel.write
+
+    def noted(name: str, text: str) -> None:
+        written.append(name)
+        write(name, text)
+
+    kernel.write = noted  # type: ignore[method-assign]
+    with suppress(HookError):
+        BootPicture(CARD, 0.1).write(kernel, "none")
+    assert written == []
 
 
 @pytest.mark.parametrize("bound", ["vfio-pci", "vfio-pci (override vfio-pci)"])

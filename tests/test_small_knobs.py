@@ -15,7 +15,9 @@ from vfio_hooks.knobs.allowed_cpus import AllowedCpus
 from vfio_hooks.knobs.announced import ANNOUNCED, WITHDRAWN, Announced
 from vfio_hooks.knobs.boot_picture import BootPicture
 from vfio_hooks.knobs.command import Command
+from vfio_hooks.knobs.console import BOUND, UNBOUND, Console
 from vfio_hooks.knobs.controller import OFF, ON, Controller
+from vfio_hooks.knobs.cpu_set import loses_offline
 from vfio_hooks.knobs.file import File
 
 CARD = "/sys/bus/pci/devices/0000:04:00.0/drm/card0"
@@ -159,3 +161,70 @@ def test_a_slice_that_may_use_all_cpus_has_no_limit() -> None:
     SLICE.write(kernel, "")
     kernel.files[SLICE.key] = kernel.files["/sys/devices/system/cpu/online"]
     assert SLICE.read(kernel) == ""
+
+
+@pytest.mark.parametrize(
+    ("release", "loses"), [("6.1.0-57-amd64", True), ("6.2.0", False), ("6.12.118", False)]
+)
+def test_which_kernels_lose_cpus_that_are_offline(release: str, loses: bool) -> None:
+    kernel = Kernel()
+    kernel.files["/proc/sys/kernel/osrelease"] = f"{release}\n"
+    assert loses_offline(kernel) is loses
+
+
+@pytest.mark.parametrize(
+    ("live", "value", "same"),
+    [
+        ("0-3", "0-3", True),
+        # CPUs that are offline do not count.
+        ("0-3", "0-3,8", True),
+        ("0-3", "0-2", False),
+        # No set is made, which is not the same as one of CPUs that are offline.
+        ("", "", True),
+        ("", "8", False),
+        ("8", "", False),
+    ],
+)
+def test_which_sets_of_cpus_are_the_same(live: str, value: str, same: bool) -> None:
+    kernel = Kernel()
+    kernel.files["/sys/devices/system/cpu/online"] = "0-7\n"
+    assert SLICE.same(live, value, kernel) is same
+
+
+CONSOLE = "/sys/class/vtconsole/vtcon1"
+
+
+class Terminal(Kernel):
+    """A host whose text console stays as it is until it has been written to some times."""
+
+    def __init__(self, bound: str, times: int) -> None:
+        super().__init__()
+        self.times = times
+        self.files = {f"{CONSOLE}/bind": bound, f"{CONSOLE}/name": "(M) frame buffer device\n"}
+
+    def write(self, name: str, text: str) -> None:
+        self.times -= 1
+        if self.times <= 0:
+            super().write(name, text)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_console_is_bound_again_until_it_is(times: int) -> None:
+    kernel = Terminal("0", times)
+    Console().write(kernel, BOUND)
+    assert kernel.times == 0
+    assert Console().read(kernel) == BOUND
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (BOUND, "the text console is still off after 0 s"),
+        (UNBOUND, "the text console cannot be unbound: a program shows graphics on a terminal"),
+    ],
+)
+def test_a_console_that_shows_graphics_stays(value: str, problem: str) -> None:
+    kernel = Terminal("0" if value == BOUND else "1", 99)
+    with pytest.raises(HookError) as failure:
+        Console(seconds=0).write(kernel, value)
+    assert failure.value.problem == problem
