@@ -12,7 +12,8 @@ from vfio_hooks.event import OPERATIONS
 from vfio_hooks.hook.scripts import executables
 from vfio_hooks.migrate.verdicts import UNDONE, Verdict, verdicts
 from vfio_hooks.record import record, replace
-from vfio_hooks.shell.actions import Run
+from vfio_hooks.shell.actions import follow
+from vfio_hooks.shell.run import Run
 
 _LARGEST = 1 << 20
 _SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
@@ -94,13 +95,14 @@ def _script(path: str, op: str, vm: str, root: str) -> Script:
 
     def read(name: str) -> str | None:
         # Relative names, too: libvirt runs its hooks in /.
-        found = _text(os.path.join(root, name.lstrip("/")))
+        beside = name.startswith(f"{os.path.dirname(path)}/")
+        found = _text(name if beside else os.path.join(root, name.lstrip("/")))
         return found if found is not None and _is_shell(found) else None
 
     found: list[Verdict] = []
     for each in [op] if op else OPERATIONS:
         run = Run(read)
-        run.follow(path, text, [vm, each, OPERATIONS[each], "-"])
+        follow(run, path, text, [vm, each, OPERATIONS[each], "-"])
         found += verdicts(run, each)
     ordered = sorted(dict.fromkeys(found), key=lambda one: (one.file != path, one.file, one.line))
     return Script(path, op, text, tuple(ordered) if not op else tuple(found))

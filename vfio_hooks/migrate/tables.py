@@ -57,6 +57,9 @@ def tables(scripts: Sequence[Script]) -> tuple[dict[str, list[Table]], set[str]]
     ]
     if "governor" in found and governs and all(map(_EVERY_CPU.search, governs)):
         found["governor"][0]["cpus"] = "all"
+    if "session" in found and found["session"][0].get("modules") == ["nvidia"]:
+        # They are unloaded where the card has nvidia's driver.
+        del found["session"][0]["modules"]
     if "session" in found and "gpu" not in found:
         found["gpu"] = [{}]
     ordered = {name: found[name] for name in _ORDER if name in found}

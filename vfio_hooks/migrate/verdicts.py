@@ -2,7 +2,6 @@
 
 import difflib
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -11,8 +10,9 @@ from vfio_hooks.event import OPERATIONS
 from vfio_hooks.migrate.meanings import meaning
 from vfio_hooks.migrate.meanings.meaning import Kind, Meaning
 from vfio_hooks.record import record, replace
-from vfio_hooks.shell.actions import Action, Run
 from vfio_hooks.shell.expansion import UNKNOWN
+from vfio_hooks.shell.prefixes import bare
+from vfio_hooks.shell.run import Action, Run
 
 Sort = Kind | Literal["unread"]
 """The kinds of meaning, and "unread": the reader does not understand the script from there on."""
@@ -26,7 +26,8 @@ _IDLE = frozenset(
     readlink realpath pgrep pidof ps pidwait nproc whoami id uname hostname env printenv exec
     expr bc getent stat file find mktemp jq tput clear sync let source . time function
     udevadm findmnt mountpoint who w users last uptime free dmesg journalctl numactl inotifywait
-    dmidecode lsblk lsirq sensors print emulate setopt unsetopt disown systemd-cat
+    dmidecode lsblk lsirq sensors print emulate setopt unsetopt disown systemd-cat df du tac comm
+    nl rev paste column xmllint zenity kdialog yad ss netstat ping rmdir mapfile readarray compgen
     """.split()
 )
 # What a script remembers from its start to its end, and writes for people.
@@ -40,18 +41,11 @@ _LOOKS = re.compile(
     r"ip (?:-\S+ )*(?:a|addr|link|route)(?: show\b.*)?$|killall -0\b|echo\b|"
     r"printf\b|nvidia-xconfig --query|nvidia-smi(?: -L| -q\b.*| --query\S*)*$|"
     rf"(?:rm|mkdir|touch|chmod|chown|mv|cp|ln)\b(?: -\S+| {_NOTES}| \d+| [\w.]+:[\w.]*)+$|"
-    r"service \S+ status|rc-service \S+ status)"
+    r"(?:service|rc-service) \S+ status|(?:sv|dinitctl) status\b|(?:modprobe|rmmod)$|nc\b.* -\w*z|"
+    r"(?:docker|podman)\b.*\b(?:inspect|ps|logs)\b|"
+    # A function of another file that writes for people.
+    r"(?:log|msg|info|warn|error|err|debug|die|fatal)(?:_\w+)?(?: |$))"
 )
-_PREFIXES = frozenset(
-    "sudo doas nohup exec setsid command builtin time env xargs systemd-run pkexec".split()
-)
-# Their options with a value, beside that for a user.
-_TAKES_VALUE = {
-    "xargs": ("-n", "-I", "-P", "-L", "-d", "-a", "-s"),
-    "systemd-run": ("-p", "-u", "-M"),
-}
-_WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0, "flock": 1}
-_USER = ("runuser", "su")
 UNDONE = "undone automatically when the VM ends"
 _FOREVER = "it may wait forever; vfio-hooks waits with a time limit"
 _NEEDED = {
@@ -61,6 +55,9 @@ _NEEDED = {
     "usb": ("device",),
     "process": ("command",),
 }
+_VALUES = ("governor", "memory", "gpu")
+"""Tables of values, each of which has to be known."""
+_ONLY_SURE = ("modules", "restart")
 _ALIKE = 0.85
 _HOST_FILES = ("/sys/", "/proc/", "/dev/", "/etc/")
 _LOGS = ("/dev/kmsg", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/console", "/proc/self/fd/2")
@@ -69,7 +66,9 @@ _LOGS = ("/dev/kmsg", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/console", 
 @record
 class Verdict:
     """A line, what is to become of it and why; `table` is the facility's name, "" for none, and
-    `options` are keys of it with their values. `user` is whom the command runs as."""
+    `options` are keys of it with their values. `user` is whom the command runs as. `called_at` is
+    the script's own line that leads to it, where it stands in another file; `loop` tells that it is
+    in a `while`."""
 
     file: str
     line: int
@@ -79,6 +78,8 @@ class Verdict:
     table: str = ""
     options: tuple[tuple[str, str], ...] = ()
     user: str = ""
+    called_at: int = 0
+    loop: bool = False
 
     @property
     def thing(self) -> str:
@@ -107,16 +108,12 @@ def verdicts(run: Run, op: str) -> list[Verdict]:
 
 
 def _of_action(action: Action, op: str) -> Iterator[Verdict]:
-    words, user = _bare(action.words)
-    inner = _inner_script(words)
-    if inner is not None:
-        nested = Run(lambda path: None)
-        nested.follow(action.file, inner)
-        user = user or _switched_to(words)
-        for one in nested.actions:
-            placed = replace(one, line=action.line, loop=action.loop)
-            yield from (replace(two, user=two.user or user) for two in _of_action(placed, op))
-        return
+    words, user = bare(action.words)
+    for one in _about(action, words, op):
+        yield replace(one, user=user or action.user, called_at=action.called_at, loop=action.loop)
+
+
+def _about(action: Action, words: Sequence[str], op: str) -> Iterator[Verdict]:
     if _is_dispatch(words):
         why = "vfio-hooks runs the VM's own scripts, in the same order"
         yield Verdict(action.file, action.line, words[0], "needless", why)
@@ -126,10 +123,10 @@ def _of_action(action: Action, op: str) -> Iterator[Verdict]:
     for text in _texts(action, words):
         known = meaning(text)
         if known and not _LOOKS.match(text):
-            yield _known(action, text, known, op, user)
+            yield _known(action, text, known, op)
         elif not known and _changes(text, words):
             why = "no table does this, so it stays a script"
-            yield Verdict(action.file, action.line, text, "keep", why, user=user)
+            yield Verdict(action.file, action.line, text, "keep", why)
 
 
 def _is_dispatch(words: Sequence[str]) -> bool:
@@ -140,9 +137,7 @@ def _is_dispatch(words: Sequence[str]) -> bool:
     ) == "".join(words[3:4])
 
 
-def _known(
-    action: Action, text: str, known: tuple[Meaning, dict[str, str]], op: str, user: str
-) -> Verdict:
+def _known(action: Action, text: str, known: tuple[Meaning, dict[str, str]], op: str) -> Verdict:
     found, groups = known
     options = tuple(
         (name, value)
@@ -151,10 +146,13 @@ def _known(
     )
     if found.keys == ("memory",):
         options = ((groups["memory"], groups["value"]),)
+    if not action.sure:
+        # The table would do it on every host, and refuse the start where it cannot.
+        options = tuple(one for one in options if one[0] not in _ONLY_SURE)
     kind, why = found.kind, found.why
     if kind == "table" and op not in ENDING and _is_vague(found.table, options, text):
         why = "what it is about is known only when the script runs"
-        return Verdict(action.file, action.line, text, "keep", why, user=user)
+        return Verdict(action.file, action.line, text, "keep", why)
     if found.table and kind in ("table", "keep") and op in ENDING:
         kind, why = "needless", UNDONE
         if found.table == "governor" and UNKNOWN not in dict(options).get("governor", UNKNOWN):
@@ -163,13 +161,15 @@ def _known(
         why = _FOREVER
     if found.table == "pci" and text.startswith("virsh"):
         why = "virsh in a hook can hang libvirt; with managed='yes' libvirt does this by itself"
-    return Verdict(action.file, action.line, text, kind, why, found.table, options, user)
+    return Verdict(action.file, action.line, text, kind, why, found.table, options)
 
 
 def _is_vague(table: str, options: Sequence[tuple[str, str]], text: str) -> bool:
     """Whether a table lacks a value without which it cannot be."""
-    needed = _NEEDED.get(table, ())
     given = {name for name, value in options if UNKNOWN not in value}
+    if table in _VALUES:
+        return len(given) < len(options)
+    needed = _NEEDED.get(table, ())
     return not given.issuperset(needed) or (table == "shm" and UNKNOWN in text.split()[-1])
 
 
@@ -182,67 +182,6 @@ def _misspelt(run: Run) -> Iterator[Verdict]:
             yield Verdict(file, line, f"${name}", "mistake", why)
 
 
-def _bare(words: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """A command without sudo and its like, and the user whom these run it as."""
-    left, user = list(words), ""
-    while left:
-        program = left[0].rpartition("/")[2]
-        if program == "command" and left[1:2] in (["-v"], ["-V"]):
-            return (), user
-        if program in _USER and "-c" not in left:
-            left, user = _options(left[1:], "")
-        elif program in _WITH_VALUE and any(re.match(r"-\w*p$", one) for one in left[1:]):
-            # It is about a process that runs.
-            break
-        elif program in _PREFIXES or program in _WITH_VALUE:
-            left, given = _options(left[1:], program)
-            user = user or given
-            left = left[_WITH_VALUE.get(program, 0) :]
-        else:
-            break
-    return tuple(left), user
-
-
-def _options(words: list[str], program: str) -> tuple[list[str], str]:
-    """What follows a prefix's options and variables, and the user among them."""
-    user = ""
-    while words and (words[0].startswith("-") or re.match(r"[A-Za-z_]\w*=", words[0])):
-        option = words.pop(0)
-        if option in _TAKES_VALUE.get(program, ()) and words:
-            words.pop(0)
-        elif option in ("-u", "-g", "--user") and words and program != "systemd-run":
-            user = words.pop(0)
-        elif (
-            option in ("-n", "-c", "-k", "-s")
-            and words
-            and program in _WITH_VALUE.keys() - {"flock"}
-        ):
-            words.pop(0)
-        elif option.startswith(("--user=", "--uid=")):
-            user = option.partition("=")[2]
-        elif option == "--":
-            break
-    if not program and words and not user:
-        user = words.pop(0)
-    return words, user
-
-
-def _inner_script(words: Sequence[str]) -> str | None:
-    """The script in sh -c SCRIPT, su USER -c SCRIPT and eval SCRIPT."""
-    program = words[0].rpartition("/")[2] if words else ""
-    if program in ("sh", "bash", "dash", *_USER) and "-c" in words[:-1]:
-        return words[words.index("-c") + 1]
-    return " ".join(words[1:]) if program == "eval" else None
-
-
-def _switched_to(words: Sequence[str]) -> str:
-    """The user of su USER -c SCRIPT."""
-    if words[0].rpartition("/")[2] not in _USER:
-        return ""
-    script = words[words.index("-c") + 1]
-    return next((one for one in words[1:] if one[:1] != "-" and one != script), "")
-
-
 def _texts(action: Action, words: Sequence[str]) -> Iterator[str]:
     """The lines of text that a command is looked up as."""
     if not words:
@@ -252,26 +191,33 @@ def _texts(action: Action, words: Sequence[str]) -> Iterator[str]:
         files = [word for word in words[1:] if not word.startswith("-")]
         yield from (f"write {action.input} > {file}" for file in (*files, *action.writes))
     elif action.writes and program in ("echo", "printf", "cat"):
-        value = action.input or shlex.join(words[1:2]) if program == "cat" else _echoed(words)
+        value = (action.input or UNKNOWN) if program == "cat" else _echoed(words)
         yield from (f"write {value} > {file}" for file in action.writes)
     elif program == "sysctl" and (given := [word for word in words if "=" in word]):
         yield from (f"sysctl {word}" for word in given)
     elif program == "systemctl" and (several := _units(words)):
         # One unit a line, as a [[service]] has it.
         place = words.index(several[0])
-        yield from (" ".join((program, *words[1:place], unit)) for unit in several)
+        verb = [{"enable": "start", "disable": "stop"}.get(word, word) for word in words[1:place]]
+        yield from (" ".join((program, *verb, unit)) for unit in several)
+    elif "xargs" in action.words and action.input.startswith(UNKNOWN):
+        yield " ".join((program, *words[1:], action.input))
     else:
         yield " ".join((program, *words[1:]))
 
 
 def _units(words: Sequence[str]) -> list[str]:
-    """The units of `systemctl stop a b`; nothing for another call."""
+    """The units of `systemctl stop a b` and `systemctl disable --now a`; nothing for another
+    call."""
     plain = [word for word in words[1:] if not word.startswith("-")]
-    return plain[1:] if plain[:1] in (["stop"], ["start"], ["restart"]) else []
+    verbs = ("stop", "start", "restart", *(("enable", "disable") if "--now" in words else ()))
+    return plain[1:] if plain and plain[0] in verbs else []
 
 
 def _echoed(words: Sequence[str]) -> str:
     rest = [word for word in words[1:] if word not in ("-n", "-e", "-en", "-ne")]
+    if rest and words[0] == "printf" and re.fullmatch(r"%[sd](?:\\n)?", rest[0]):
+        del rest[0]
     return " ".join(rest).replace("\\n", " ").strip()
 
 

@@ -1,109 +1,59 @@
 """What a script would run: each command with its words, as far as these are constants."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 
 from vfio_hooks.record import record, replace
 from vfio_hooks.shell.conditions import holds, is_doubtful
-from vfio_hooks.shell.expansion import MOST, UNKNOWN, braces, of_code, of_variable
+from vfio_hooks.shell.expansion import MOST, UNKNOWN, braces, of_braces, of_place, of_variable
 from vfio_hooks.shell.grammar import parse
+from vfio_hooks.shell.prefixes import bare, inner_script, switched_to
+from vfio_hooks.shell.printed import of_code, printed
+from vfio_hooks.shell.run import Action, Ended, Run
 from vfio_hooks.shell.tokens import Unreadable, Word
 from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
 
 _WRITES = (">", ">>", ">|", "&>", "&>>")
+_SETS = ("export", "local", "declare", "readonly", "typeset")
+_READS = ("read", "mapfile", "readarray")
 _DEEPEST = 8
+_PATH = ("/usr/local/bin", "/usr/local/sbin")
+"""Where people put scripts of their own, to call them by name."""
 
 
-class _Ended(Exception):
-    """The script ends here."""
-
-
-@record
-class Action:
-    """A command: the `file` and line where it stands, its words, the files that its output is
-    written to, and what it reads from a command before it in a pipe, where that is constant.
-    `background` and `loop` tell that it is not waited for, and that it is in a `while`."""
-
-    file: str
-    line: int
-    words: tuple[str, ...]
-    writes: tuple[str, ...] = ()
-    input: str = ""
-    background: bool = False
-    loop: bool = False
-
-
-@dataclass
-class Run:
-    """A script that is followed: what it would run, what is not read, and where a variable is used
-    that has no value yet. `read` gives the text of a file that is sourced or run, None where there
-    is none."""
-
-    read: Callable[[str], str | None]
-    actions: list[Action] = field(default_factory=list)
-    unread: list[tuple[str, Unreadable]] = field(default_factory=list)
-    unset: list[tuple[str, int, str]] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)
-    """Variables that are set somewhere."""
-    _values: dict[str, str] = field(default_factory=dict)
-    _functions: dict[str, tuple[Node, ...]] = field(default_factory=dict)
-    _called: set[str] = field(default_factory=set)
-    _doubtful: set[str] = field(default_factory=set)
-    """Variables whose last value may not have been given."""
-
-    def follow(self, file: str, text: str, arguments: Sequence[str] = ()) -> None:
-        """Follow a script to its end. What it never calls it does not do; but where it calls
-        something that is known only when it runs, that may be any of its functions."""
-        with self._arguments(arguments):
-            with suppress(_Ended):
-                _Walk(self, file).script(text)
-            if any(action.words[0] == UNKNOWN for action in self.actions):
-                for name in [name for name in self._functions if name not in self._called]:
-                    _Walk(self, file).nodes(self._functions[name])
-
-    @contextmanager
-    def _arguments(self, arguments: Sequence[str]) -> Iterator[None]:
-        """Within it $1, $2 and the like are these; after it those that there were, even where an
-        `exit` has ended it."""
-        before = self._without_arguments()
-        self._values |= {str(number): word for number, word in enumerate(arguments, 1)}
-        self._values |= {"@": " ".join(arguments), "*": " ".join(arguments)}
-        try:
-            yield
-        finally:
-            self._without_arguments()
-            self._values |= before
-
-    def _without_arguments(self) -> dict[str, str]:
-        """Take $1, $2 and the like away, and return them."""
-        names = [name for name in self._values if not name.isidentifier()]
-        return {name: self._values.pop(name) for name in names}
-
-    @contextmanager
-    def _subshell(self) -> Iterator[None]:
-        """A shell of its own: an `exit` ends only it, and what it sets is not set after it."""
-        before = self._values.copy(), self._doubtful.copy()
-        with suppress(_Ended):
-            yield
-        self._values, self._doubtful = before
+def follow(run: Run, file: str, text: str, arguments: Sequence[str] = ()) -> None:
+    """Follow a script to its end. What it never calls it does not do; but where it calls
+    something that is known only when it runs, that may be any of its functions."""
+    with run.arguments(arguments):
+        with suppress(Ended):
+            _Walk(run, file).script(text)
+        if any(action.words[0] == UNKNOWN for action in run.actions):
+            for name in [name for name in run.functions if name not in run.called]:
+                defined, body = run.functions[name]
+                _Walk(run, defined, sure=False).nodes(body)
 
 
 @record
 class _Walk:
-    """A walk through one file's commands; `sure`: these are reached whatever the host is like."""
+    """A walk through one file's commands. `sure`: these are reached whatever the host is like.
+    `given` is what they read, `user` whom they run as, and `at` the line of a command whose
+    argument they are; `called_at` is as in Action."""
 
     run: Run
     file: str
     depth: int = 0
     loop: bool = False
     sure: bool = True
+    given: str = ""
+    user: str = ""
+    at: int = 0
+    called_at: int = 0
 
     def script(self, text: str) -> None:
         body, error = parse(text)
         if error:
-            self.run.unread.append((self.file, error))
+            self.run.unread.append((self.file, Unreadable(self.at or error.line, error.why)))
         self.nodes(body)
 
     def nodes(self, body: Sequence[Node]) -> None:
@@ -117,7 +67,7 @@ class _Walk:
             case Pipe(commands):
                 self._pipe(commands)
             case Function(name, body):
-                self.run._functions[name] = body
+                self.run.functions[name] = self.file, body
             case For():
                 self._for(node)
             case If(branches=branches):
@@ -125,14 +75,14 @@ class _Walk:
             case Case():
                 self._case(node)
             case Block(kind="while" | "until"):
-                replace(self, loop=True, sure=False).nodes(node.body)
+                replace(self._reading(node), loop=True, sure=False).nodes(node.body)
             case Block(kind="&&" | "||"):
                 self._chain(node)
             case Block(kind="("):
-                with self.run._subshell():
+                with self.run.subshell():
                     self.nodes(node.body)
             case Block():
-                self.nodes(node.body)
+                self._reading(node).nodes(node.body)
 
     def _if(self, branches: Sequence[tuple[Sequence[Node], Sequence[Node]]]) -> None:
         """The branch that is taken, where that is known; else all that may be."""
@@ -157,11 +107,14 @@ class _Walk:
             walk = walk if holds is not None else replace(self, sure=False)
 
     def _holds(self, decides: Sequence[Node]) -> bool | None:
-        return holds(decides, self._words, self.run._doubtful)
+        return holds(decides, self._words, self.run.doubtful)
+
+    def _is_doubtful(self, *words: Word) -> bool:
+        return is_doubtful(words, self.run.doubtful)
 
     def _case(self, node: Case) -> None:
         subject = " ".join(self._words(node.word))
-        known = UNKNOWN not in subject and not is_doubtful((node.word,), self.run._doubtful)
+        known = UNKNOWN not in subject and not self._is_doubtful(node.word)
         walk = replace(self, sure=self.sure and known)
         for patterns, body in node.arms:
             texts = ["".join(piece.text for piece in word.pieces) for word in patterns]
@@ -172,78 +125,117 @@ class _Walk:
                 return
 
     def _for(self, node: For) -> None:
-        words = [one for word in node.words for one in self._words(word)]
-        if not node.words:
-            words = self.run._values.get("@", "").split()
+        words = self._all(node.words) if node.words else self.run.values.get("@", "").split()
+        known = not self._is_doubtful(*node.words)
         for word in words[:MOST] or [UNKNOWN]:
-            self.run.names.add(node.name)
-            self.run._values[node.name] = word
+            self.run.assign(node.name, word, sure=known)
             self.nodes(node.body)
 
     def _pipe(self, commands: Sequence[Node]) -> None:
         """`echo 1 | tee FILE` writes the 1: what echo prints is what the next command reads."""
-        printed = ""
-        walk = replace(self, sure=False)
+        walk = replace(self, sure=False, given="")
         for command in commands:
-            if not isinstance(command, Simple):
-                walk._node(command)
-                continue
-            words = self._all(command.words)
-            if words[:1] == ("echo",) or words[:1] == ("printf",):
-                printed = _printed(words)
+            words = self._all(command.words) if isinstance(command, Simple) else ()
+            text = printed(words, walk.given) if words and not self._writes(command) else None
+            if text is not None:
+                walk = replace(walk, given=text)
             else:
-                walk._simple(command, printed)
+                walk._node(command)
 
-    def _simple(self, node: Simple, given: str = "") -> None:
+    def _reading(self, node: Simple | Block) -> "_Walk":
+        """The same walk, in which commands read what this one is given with <."""
+        walk = self
+        for operator, word in node.redirections:
+            known = operator == "<<<" or any(piece.kind == "code" for piece in word.pieces)
+            if operator in ("<", "<<", "<<-", "<<<"):
+                walk = replace(self, given=" ".join(self._words(word)) if known else UNKNOWN)
+        return walk
+
+    def _simple(self, node: Simple) -> None:
         words = self._all(node.words)
         if words[:1] == ("exit",) and self.sure:
-            raise _Ended
-        for name, word in node.assignments:
-            self._named(name)
-            if not words:
-                self.run._values[name] = " ".join(self._words(word))
-        if words[:1] in (("export",), ("local",), ("declare",), ("readonly",), ("typeset",)):
-            # A list is one value: readonly CPUS=(2 3).
-            whole = (" ".join(self._words(word)) for word in node.words[1:])
-            named = [one.partition("=") for one in whole if "=" in one]
-            for name, _, value in named:
-                self._named(name)
-                self.run._values[name] = value
+            raise Ended
+        if not words or words[0] in (*_SETS, *_READS, ":"):
+            self._sets(node, words)
             return
-        if not words or self._is_followed(words, node):
+        self.run.names.update(name for name, _ in node.assignments)
+        if self._is_followed(words, node):
             return
-        targets = [word for operator, word in node.redirections if operator in _WRITES]
-        writes = tuple(one for word in targets for one in self._words(word) if one != "/dev/null")
-        made = Action(self.file, node.line, words, writes, given, node.background, self.loop)
-        self.run.actions.append(made)
+        line, writes = self.at or node.line, self._writes(node)
+        self.run.actions.append(
+            Action(
+                *(self.file, line, words, writes, self._reading(node).given),
+                *(node.background, self.loop, self.sure, self.user, self.called_at),
+            )
+        )
 
-    def _named(self, name: str) -> None:
-        """A variable is set, for sure or perhaps."""
-        self.run.names.add(name)
-        if self.sure:
-            self.run._doubtful.discard(name)
-        else:
-            self.run._doubtful.add(name)
+    def _writes(self, node: Node) -> tuple[str, ...]:
+        """The files that a command's output goes to."""
+        named = node.redirections if isinstance(node, Simple) else ()
+        targets = [word for operator, word in named if operator in _WRITES]
+        return tuple(one for word in targets for one in self._words(word) if one != "/dev/null")
+
+    def _sets(self, node: Simple, words: Sequence[str]) -> None:
+        """A command that sets variables."""
+        for name, word in node.assignments:
+            sure = self.sure and not self._is_doubtful(word)
+            self.run.assign(name, " ".join(self._words(word)), sure)
+        if words[:1] == (":",):
+            # : "${NAME:=VALUE}"
+            for piece in (one for word in node.words for one in word.pieces if one.other):
+                self.run.values.setdefault(piece.text, piece.other or "")
+            self.run.actions.append(Action(self.file, self.at or node.line, (":",), loop=self.loop))
+        for word in node.words[1:]:
+            # A list is one value: readonly CPUS=(2 3).
+            name, given, value = " ".join(self._words(word)).partition("=")
+            if given and words[0] in _SETS:
+                self.run.assign(name, value, self.sure and not self._is_doubtful(word))
+            elif words[0] in _READS and name.isidentifier():
+                self.run.assign(name, self._reading(node).given or UNKNOWN, sure=False)
 
     def _is_followed(self, words: tuple[str, ...], node: Simple) -> bool:
         """Whether it is a function or a script, which are followed instead."""
         if self.depth >= _DEEPEST:
             return False
         deeper = replace(self, depth=self.depth + 1)
-        body = self.run._functions.get(words[0])
-        if body is not None:
-            self.run._called.add(words[0])
-            with self.run._arguments(words[1:]):
-                deeper.nodes(body)
+        line = self.at or node.line
+        if words[0] in self.run.functions:
+            self.run.called.add(words[0])
+            file, body = self.run.functions[words[0]]
+            with self.run.arguments(words[1:]):
+                deeper._in(file, line).nodes(body)
             return True
-        path, arguments = _script(words)
-        text = self.run.read(path) if path else None
-        if text is None:
+        plain, user = bare(words)
+        deeper = replace(deeper, user=user or self.user)
+        return deeper._is_inner(plain, line) or deeper._is_script(plain, line)
+
+    def _is_inner(self, words: Sequence[str], line: int) -> bool:
+        """Whether it is sh -c SCRIPT or the like."""
+        inner = inner_script(words)
+        if inner is None:
             return False
-        shell = nullcontext() if words[0] in ("source", ".") else self.run._subshell()
-        with shell, nullcontext() if arguments is None else self.run._arguments(arguments):
-            replace(deeper, file=path).script(text)
+        walk = replace(self, at=line, user=switched_to(words) or self.user)
+        with nullcontext() if words[0] == "eval" else self.run.subshell():
+            walk.script(inner)
         return True
+
+    def _in(self, file: str, line: int) -> "_Walk":
+        """The walk in a file that this line has led to."""
+        if file == self.file:
+            return self
+        return replace(self, file=file, at=0, called_at=self.called_at or line)
+
+    def _is_script(self, words: Sequence[str], line: int) -> bool:
+        paths, arguments = _script(words)
+        for path in paths:
+            text = self.run.read(path)
+            if text is None:
+                continue
+            shell = nullcontext() if words[0] in ("source", ".") else self.run.subshell()
+            with shell, nullcontext() if arguments is None else self.run.arguments(arguments):
+                self._in(path, line).script(text)
+            return True
+        return False
 
     def _all(self, words: Sequence[Word]) -> tuple[str, ...]:
         return tuple(one for word in words for one in self._words(word))
@@ -264,25 +256,44 @@ class _Walk:
     def _value(self, kind: str, text: str, other: str | None, line: int) -> str:
         if kind == "text":
             return text
-        values = self.run._values
-        value = of_code(text, values) if kind == "code" else of_variable(text, values, other)
+        values = self.run.values
+        if kind == "code":
+            known = of_braces(text, values)
+            known = known if known is not None else of_code(text, values)
+            return known if known is not None else self._found(text)
+        value = of_variable(text, values, other)
         if value is not None:
             return value
         if text.isidentifier():
-            self.run.unset.append((self.file, line, text))
+            self.run.unset.append((self.file, self.at or line, text))
         return UNKNOWN
 
+    def _found(self, code: str) -> str:
+        """What a function prints that looks for something."""
+        _, body = self.run.functions.get(code.strip().split(" ", 1)[0], ("", ()))
+        for node in body:
+            first = node.commands[0] if isinstance(node, Pipe) else node
+            if isinstance(first, Block):
+                first = first.body[0]
+            if isinstance(first, Pipe):
+                first = first.commands[0]
+            text = printed(self._all(first.words), "") if isinstance(first, Simple) else None
+            if text and text.startswith(UNKNOWN) and text != UNKNOWN:
+                return text
+        return of_place(code, self.file)
 
-def _printed(words: Sequence[str]) -> str:
-    options = [word for word in words[1:2] if word in ("-n", "-e", "-en", "-ne")]
-    return " ".join(words[1 + len(options) :]).removesuffix("\\n")
 
-
-def _script(words: Sequence[str]) -> tuple[str, Sequence[str] | None]:
-    """The path of the script that a command sources or runs, "" for none, and its arguments. One
-    that is sourced without any has those of the script that does so."""
-    if words[0] in ("source", ".") and len(words) > 1:
-        return words[1], words[2:] or None
-    if words[0].rpartition("/")[2] in ("sh", "bash") and len(words) > 1 and words[1][:1] != "-":
-        return words[1], words[2:]
-    return (words[0] if "/" in words[0] else ""), words[1:]
+def _script(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
+    """Where the script may be that a command sources or runs, and its arguments. One that is
+    sourced without any has those of the script that does so."""
+    if words[:1] in (("source",), (".",)):
+        return words[1:2], words[2:] or None
+    plain = list(words)
+    if plain and plain[0].rpartition("/")[2] in ("sh", "bash"):
+        del plain[0]
+        while plain and plain[0].startswith("-"):
+            del plain[0]
+    name = plain[0] if plain else ""
+    if not name or UNKNOWN in name:
+        return (), ()
+    return (name,) if "/" in name else [f"{place}/{name}" for place in _PATH], plain[1:]

@@ -1,4 +1,4 @@
-"""What variables, $(code) and braces become, as far as that is known before the script runs."""
+"""What variables, ${...} and braces become, as far as that is known before the script runs."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,10 @@ _MANAGER = "display-manager"
 _NAMES_MANAGER = re.compile(r"(?i)(?:stored?_?)?d(?:isp(?:lay)?)?_?m(?:gr|anager)?(?:_?name)?")
 """Variables for its name, which scripts find out when they run."""
 _REPLACED = re.compile(r"(?P<name>\w+)/(?P<all>/?)(?P<old>[^/*?\[$]+)/(?P<new>[^$]*)")
-_COUNTED = re.compile(r"\s*seq(?: (?P<first>\d+))? (?P<last>\d+)\s*")
-_PROCESS = re.compile(
-    r"\s*(?:(?:pidof|pgrep)(?: -\S+)* ([\w.-]+)|(?:lsof|fuser)\b.* (/dev/\S+).*)\s*"
+_FOLDER = re.compile(
+    r"""\s*(?:cd ["']?\$\()?(?:dirname|realpath) .*(?:\$0|\$\{?BASH_SOURCE|\$\{0).*"""
 )
+"""The idioms for the folder that a script is in."""
 _LISTS = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}|\{(\d+)\.\.(\d+)\}")
 
 
@@ -26,17 +26,20 @@ def of_variable(name: str, values: Mapping[str, str], other: str | None) -> str 
     return value
 
 
-def of_code(text: str, values: Mapping[str, str]) -> str:
-    """What ${NAME/OLD/NEW}, $(seq 1 3) and the like become. A program whose number is looked for
-    is known by its name, or by the device that it has open."""
-    if found := _REPLACED.fullmatch(text):
-        whole = values.get(found["name"], UNKNOWN)
-        return whole.replace(found["old"], found["new"], -1 if found["all"] else 1)
-    if found := _COUNTED.fullmatch(text):
-        first, last = int(found["first"] or 1), int(found["last"])
-        return " ".join(map(str, range(first, min(last, first + MOST) + 1)))
-    if found := _PROCESS.fullmatch(text):
-        return UNKNOWN + (found[1] or found[2])
+def of_braces(text: str, values: Mapping[str, str]) -> str | None:
+    """What ${NAME/OLD/NEW} becomes; None for other text."""
+    found = _REPLACED.fullmatch(text)
+    if not found:
+        return None
+    whole = values.get(found["name"], UNKNOWN)
+    return whole.replace(found["old"], found["new"], -1 if found["all"] else 1)
+
+
+def of_place(text: str, file: str) -> str:
+    """What $(dirname "$0") and the like become in a file, and $(code) that finds out which display
+    manager there is."""
+    if _FOLDER.fullmatch(text):
+        return file.rpartition("/")[0]
     return _MANAGER if _MANAGER in text else UNKNOWN
 
 

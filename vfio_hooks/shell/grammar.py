@@ -322,9 +322,19 @@ def _joined(opening: Word, tests: list[tuple[Word, ...]], operators: set[str]) -
     return Block(opening.line, kind, simple)
 
 
+def _is_element(word: Word) -> bool:
+    """Whether it begins with NAME[INDEX]=."""
+    text = "".join("0" if piece.kind != "text" else piece.text for piece in word.pieces)
+    unquoted = bool(word.pieces) and not word.pieces[0].quoted
+    return unquoted and re.match(r"[A-Za-z_]\w*\[[^]]*\]\+?=", text) is not None
+
+
 def _assigned(word: Word) -> tuple[str, Word] | None:
     """The name and the value of NAME=value and NAME+=value."""
     first = word.pieces[0] if word.pieces else None
+    if _is_element(word):
+        # It is a part of the value, and not followed.
+        return word.pieces[0].text.partition("[")[0], Word(word.line, (Piece("code", ""),))
     found = _ASSIGNMENT.match(first.text) if first and first.kind == "text" else None
     if found is None or first is None or first.quoted:
         return None

@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-]")
 _PLAIN = re.compile(
     r"\$\{(?P<name>[A-Za-z_]\w*|\d+|[@*])(?:\[[@*0-9]+\])?(?::?[-=](?P<other>[^}]*)|:?\?[^}]*)?\}"
 )
-_CLOSING = {"(": ")", "{": "}"}
+_CLOSING = {"(": ")", "{": "}", "[": "]"}
 
 
 class Unreadable(Exception):
@@ -178,7 +178,7 @@ class _Reader:
         return Piece("text", "$", quoted)
 
     def _bracketed(self, opening: str, quoted: bool) -> Piece:
-        """$(code), $((sum)) or ${variable}."""
+        """$(code), $((sum)), ${variable} or $[sum]."""
         if found := _PLAIN.match(self.text, self.place):
             self._skip(len(found[0]))
             # "${LIST[@]}" is several words, also in quotes.

@@ -6,7 +6,7 @@ _UNLOAD = r"^(?:modprobe (?:-\S+ )*(?:-\w*r\w*|--remove)|rmmod)\b"
 
 MEANINGS = (
     Meaning(
-        rf"{_UNLOAD}.*\b(?:drm_kms_helper|drm|fb\w*)\b(?!.*nvidia)",
+        rf"{_UNLOAD}.*\b(?:drm_kms_helper|drm_ttm_helper|drm|fb\w*|ipmi_\w+)\b(?!.*nvidia)",
         "needless",
         "session",
         "these modules hold no card",
@@ -16,6 +16,7 @@ MEANINGS = (
         "table",
         "session",
         "nvidia's modules are unloaded in the right order, and loaded again",
+        ("modules=nvidia",),
     ),
     Meaning(
         rf"{_UNLOAD}.*\b(?P<modules>amdgpu|radeon|nouveau|i915|xe)\b",
@@ -44,7 +45,7 @@ MEANINGS = (
     ),
     Meaning(
         r"^modprobe\b.*\b(?:nvidia|amdgpu|radeon|nouveau|i915|xe|drm|snd_hda|i2c_nvidia|ucsi|"
-        r"gpu_sched|ttm|i2c_algo_bit|backlight)",
+        r"gpu_sched|ttm|i2c_algo_bit|backlight|ipmi_)",
         "needless",
         "session",
         "the host's drivers come back by themselves",

@@ -4,19 +4,20 @@ from vfio_hooks.migrate.meanings.meaning import CPU_FILE, Meaning
 
 MEANINGS = (
     Meaning(
-        rf"^write (?P<governor>[\w?]+) ?> ?{CPU_FILE}scaling_governor$",
+        rf"^write (?P<governor>\w+|\?) ?> ?{CPU_FILE}scaling_governor$",
         "table",
         "governor",
         "the VM's CPUs get this governor, and afterwards the one that they had",
         ("governor",),
     ),
     Meaning(
-        r"^(?:cpupower\b.*\bfrequency-set|cpufreq-set)\b.* "
-        r"(?:-g ?|--governor[ =])(?P<governor>\w+)",
+        r"^(?:cpupower\b.*\bfrequency-set|cpufreq-set)\b(?=.* (?:-\w*[gd]|--governor|--min)\b)"
+        r"(?:(?=.* (?:-\w*g ?|--governor[ =])(?P<governor>[\w?]+)))?"
+        r"(?:(?=.* (?:-d ?|--min[ =])(?P<min_freq>[\d.]+[kMG]?(?:Hz)?)\b))?",
         "table",
         "governor",
         "the VM's CPUs get this governor, and afterwards the one that they had",
-        ("governor",),
+        ("governor", "min_freq"),
     ),
     Meaning(
         r"^vfio-isolate\b.*\bcpu-governor (?P<governor>\w+)",
@@ -26,7 +27,7 @@ MEANINGS = (
         ("governor",),
     ),
     Meaning(
-        r"^write (?P<energy_performance_preference>\w+) ?> ?"
+        r"^write (?P<energy_performance_preference>\w+|\?) ?> ?"
         rf"{CPU_FILE}energy_performance_preference$",
         "table",
         "governor",
@@ -41,21 +42,14 @@ MEANINGS = (
         ("energy_performance_preference",),
     ),
     Meaning(
-        rf"^write (?P<min_freq>\d+) ?> ?{CPU_FILE}scaling_min_freq$",
+        rf"^write (?P<min_freq>\d+|\?) ?> ?{CPU_FILE}scaling_min_freq$",
         "table",
         "governor",
         "the lowest frequency",
         ("min_freq",),
     ),
     Meaning(
-        r"^cpupower\b.* frequency-set\b.* (?:-d ?|--min[ =])(?P<min_freq>[\d.]+[kMG]?(?:Hz)?)\b",
-        "table",
-        "governor",
-        "the lowest frequency",
-        ("min_freq",),
-    ),
-    Meaning(
-        rf"^write (?P<boost>[01]) ?> ?{CPU_FILE}boost$",
+        rf"^write (?P<boost>[01?]) ?> ?{CPU_FILE}boost$",
         "table",
         "governor",
         "turbo frequencies",
@@ -76,7 +70,7 @@ MEANINGS = (
         "0 means no limit in this file, and there is none without max_exit_latency",
     ),
     Meaning(
-        rf"^write (?P<max_exit_latency>\d+) ?> ?{CPU_FILE}pm_qos_resume_latency_us$",
+        rf"^write (?P<max_exit_latency>\d+|\?) ?> ?{CPU_FILE}pm_qos_resume_latency_us$",
         "table",
         "governor",
         "the VM's CPUs use only idle states that they leave in this time",
@@ -110,7 +104,7 @@ MEANINGS = (
         ("power_profile",),
     ),
     Meaning(
-        rf"^write (?P<no_turbo>[01]) ?> ?{CPU_FILE}no_turbo$",
+        rf"^write (?P<boost>[01?]) ?> ?{CPU_FILE}no_turbo$",
         "table",
         "governor",
         "turbo frequencies",

@@ -15,7 +15,7 @@ MEANINGS = (
         "libvirt waits for its hook, so a hook must not stop or restart it",
     ),
     Meaning(
-        r"^write (?:remove|add|change)\b.*> ?\S*/drm/card\S*/uevent$",
+        r"^write (?:remove|add|change)\b.*> ?\S*/drm/\S+/uevent$",
         "table",
         "display",
         "the desktop is told that the card goes away, and closes it",

@@ -3,17 +3,28 @@
 from vfio_hooks.migrate.meanings.meaning import Meaning
 
 _MANAGERS = (
-    r"(?:display-manager|gdm3?|sddm|lightdm|lxdm|xdm|slim|ly(?:@\w+)?|greetd|cosmic-greeter|nodm|"
-    r"plasmalogin)"
+    r"(?:display-manager|gdm3?|sddm|lightdm|lxdm|xdm|mdm|kdm|slim|ly(?:@\w+)?|greetd|cosmic-greeter|"
+    r"nodm|plasmalogin|lemurs|emptty)"
 )
 _DESKTOP = (
     r"(?:gdm-\S+|Xorg|X|Xwayland|gnome-shell|gnome-session\S*|plasma\S*|kwin\S*|startplasma\S*|"
-    r"Hyprland|hyprland|sway|niri|river|labwc|i3|openbox|awesome|xfce4-session|cinnamon\S*)"
+    r"Hyprland|hyprland|sway|niri|river|labwc|wayfire|weston|i3|openbox|fluxbox|awesome|bspwm|dwm|"
+    r"qtile|xmonad|herbstluftwm|xfce4-session|lxqt-session|mate-session|cinnamon\S*|budgie-\S+|"
+    r"cosmic-(?:comp|session)|gamescope-session\S*)"
 )
 _SIGNAL = r"(?:-(?:9|15|1|KILL|TERM|HUP|SIGKILL|SIGTERM)|-s \w+|--signal \w+)"
 _SOUND = r"(?:pipewire\S*|wireplumber|pulseaudio)"
 
 MEANINGS = (
+    Meaning(
+        rf"^systemctl\b.*\b(?:re)?start\b.*\b{_MANAGERS}(?:\.service)?$|"
+        rf"^(?:service|rc-service) {_MANAGERS} (?:re)?start$|^(?:sv|dinitctl) \S*(?:up|start) "
+        rf"{_MANAGERS}$|^{_MANAGERS} (?:re)?start$",
+        "table",
+        "session",
+        "the display manager is stopped, waited for, and started again",
+        ("restart=without-card",),
+    ),
     Meaning(
         rf"^(?:systemctl|service|rc-service|sv|dinitctl|s6-rc)\b.*\b{_MANAGERS}(?:\.service)?\b|"
         # /etc/init.d/xdm
@@ -44,9 +55,11 @@ MEANINGS = (
     Meaning(
         # All programs of a user, or all that have the card or the sound open.
         rf"^(?:killall|pkill)(?: {_SIGNAL})* -u \S+(?: {_SIGNAL})*$|"
-        r"^loginctl\b.*(?:terminate-user|terminate-session|kill-user|kill-session)|"
+        r"^loginctl\b.*(?:terminate-user|terminate-session|kill-user|kill-session|terminate-seat)|"
+        r"^systemctl\b.*\b(?:kill|stop)\b.*\s(?:user@\S+|user-\S+\.slice|session-\S+\.scope)$|"
         r"^fuser\b.* -\w*k.* /dev/(?:nvidia|dri|snd|fb)|"
-        r"^kill\b.* \?/dev/(?:nvidia|dri|snd|fb)",
+        r"^(?:kill|killall)\b.* \?(?:/dev/(?:nvidia|dri|snd|fb)|nvidia|amdgpu|radeon|nouveau|i915|"
+        r"xe\b)",
         "table",
         "session",
         "programs of the session end with it; those that still have the card open are ended",

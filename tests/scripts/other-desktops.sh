@@ -1,0 +1,20 @@
+#!/bin/bash
+#op prepare
+# Desktops and service managers that are less common.
+stop_manager() {
+    if command -v sv; then
+        if sv status "$1"; then
+            sv stop "$1" #> table session
+        fi
+    fi
+}
+stop_manager lightdm
+stop_manager mdm
+killall bspwm #> table session
+systemctl kill "user@$(id -u alice).service" #> table session
+echo -n remove > "/sys/bus/pci/devices/0000:07:00.0/drm/$(ls /sys/class/drm)/uevent" #> table display
+systemctl enable --now sshd #> table service
+if lsmod | grep ipmi_si; then
+    rmmod ipmi_si #> needless session
+fi
+modprobe

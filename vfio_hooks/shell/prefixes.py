@@ -1,0 +1,76 @@
+"""Commands in front of a command: sudo, nohup, timeout 5 and the like."""
+
+import re
+from collections.abc import Sequence
+
+_PREFIXES = frozenset(
+    "sudo doas nohup exec setsid command builtin time env xargs systemd-run pkexec".split()
+)
+# Their options with a value, beside that for a user.
+_TAKES_VALUE = {
+    "xargs": ("-n", "-I", "-P", "-L", "-d", "-a", "-s"),
+    "systemd-run": ("-p", "-u", "-M"),
+}
+_WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0, "flock": 1}
+_USER = ("runuser", "su")
+
+
+def bare(words: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """A command without sudo and its like, and the user whom these run it as."""
+    left, user = list(words), ""
+    while left:
+        program = left[0].rpartition("/")[2]
+        if program == "command" and left[1:2] in (["-v"], ["-V"]):
+            return (), user
+        if program in _USER and "-c" not in left:
+            left, user = _options(left[1:], "")
+        elif program in _WITH_VALUE and any(re.match(r"-\w*p$", one) for one in left[1:]):
+            # It is about a process that runs.
+            break
+        elif program in _PREFIXES or program in _WITH_VALUE:
+            left, given = _options(left[1:], program)
+            user = user or given
+            left = left[_WITH_VALUE.get(program, 0) :]
+        else:
+            break
+    return tuple(left), user
+
+
+def _options(words: list[str], program: str) -> tuple[list[str], str]:
+    """What follows a prefix's options and variables, and the user among them."""
+    user = ""
+    while words and (words[0].startswith("-") or re.match(r"[A-Za-z_]\w*=", words[0])):
+        option = words.pop(0)
+        if option in _TAKES_VALUE.get(program, ()) and words:
+            words.pop(0)
+        elif option in ("-u", "-g", "--user") and words and program != "systemd-run":
+            user = words.pop(0)
+        elif (
+            option in ("-n", "-c", "-k", "-s")
+            and words
+            and program in _WITH_VALUE.keys() - {"flock"}
+        ):
+            words.pop(0)
+        elif option.startswith(("--user=", "--uid=")):
+            user = option.partition("=")[2]
+        elif option == "--":
+            break
+    if not program and words and not user:
+        user = words.pop(0)
+    return words, user
+
+
+def inner_script(words: Sequence[str]) -> str | None:
+    """The script in sh -c SCRIPT, su USER -c SCRIPT and eval SCRIPT."""
+    program = words[0].rpartition("/")[2] if words else ""
+    if program in ("sh", "bash", "dash", *_USER) and "-c" in words[:-1]:
+        return words[words.index("-c") + 1]
+    return " ".join(words[1:]) if program == "eval" else None
+
+
+def switched_to(words: Sequence[str]) -> str:
+    """The user of su USER -c SCRIPT."""
+    if words[0].rpartition("/")[2] not in _USER:
+        return ""
+    script = words[words.index("-c") + 1]
+    return next((one for one in words[1:] if one[:1] != "-" and one != script), "")
