@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.command import Command
+from tests.command import Command, needs_root
 from tests.hosttree import domain_xml
 from vfio_hooks.config import examine
 from vfio_hooks.migrate import doing, scripts
@@ -206,6 +206,20 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 ]
             },
         ),
+        (
+            ("second-desktop",),
+            {
+                "session": {"modules": ["nouveau", "nvidia"], "restart": "without-card"},
+                "gpu": {},
+            },
+        ),
+        (
+            ("saved", "saved-end"),
+            {
+                "memory": {"swappiness": 10, "transparent_hugepage": "never"},
+                "governor": {"governor": "performance", "min_freq": 2800000},
+            },
+        ),
         # What a script goes on doing that is not understood must not be done twice.
         (("unread",), {}),
     ],
@@ -238,6 +252,29 @@ def test_files_that_are_called_are_followed(tmp_path: Path) -> None:
     (read,) = scripts(str(tmp_path), "win11", str(tmp_path))
     (verdict,) = read.verdicts
     assert (verdict.file, verdict.line, verdict.table) == ("/bin/vfio-startup.sh", 2, "session")
+
+
+def test_a_line_that_is_called_has_its_own_place(tmp_path: Path) -> None:
+    """A script that is called by its name, behind sudo, and a function of another file."""
+    (tmp_path / "usr/local/bin").mkdir(parents=True)
+    (tmp_path / "usr/local/bin/rebind").write_text("#!/bin/sh\n\necho $1 > $2/unbind\n")
+    (tmp_path / "functions").write_text("end() {\n    killall sway\n}\n")
+    (tmp_path / "more.sh").write_text("systemctl stop docker\n")
+    caller = tmp_path / "qemu.d/win11/prepare/begin/start.sh"
+    caller.parent.mkdir(parents=True)
+    (caller.parent / "part").write_text("sysctl vm.swappiness=10\n")
+    caller.write_text(
+        "source /functions\nend\nsudo rebind 0000:05:00.0 /sys/bus/pci/drivers/e1000e\n"
+        'su alice -c "bash -x /more.sh"\n. "$(dirname "$0")/part"\n'
+    )
+    caller.chmod(0o755)
+    (read,) = scripts(str(tmp_path), "win11", str(tmp_path))
+    assert [(one.file, one.line, one.called_at, one.table) for one in read.verdicts] == [
+        ("/functions", 2, 2, "session"),
+        ("/usr/local/bin/rebind", 3, 3, "pci"),
+        ("/more.sh", 1, 4, "service"),
+        (str(caller.parent / "part"), 1, 5, "memory"),
+    ]
 
 
 def test_a_script_that_is_called_has_its_own_arguments_and_variables(tmp_path: Path) -> None:
@@ -421,6 +458,83 @@ def test_without_a_yes_nothing_is_changed(migrate: Any, command: Command) -> Non
     assert tree(command.hooks) == was
 
 
+KEPT = "ddcutil setvcp 60 1"
+
+
+@pytest.mark.parametrize(
+    ("lines", "cut"),
+    [
+        ('virsh nodedev-detach "${CARD}" || true', True),
+        ("virsh nodedev-detach x 2>/dev/null || exit 1", True),
+        ("for n in 0 1; do virsh nodedev-detach pci_0000_05_00_$n; done", True),
+        ("if lsmod | grep -q e1000e; then modprobe vfio; fi", True),
+        ("virsh \\\n    nodedev-detach \\\n    x", True),
+        ("echo 10 |\n    tee /proc/sys/vm/swappiness", True),
+        # What is after it, or the script's way, depends on these.
+        ("CARD=1; virsh nodedev-detach x", False),
+        ("virsh nodedev-detach x && export CARD=1", False),
+        ("virsh nodedev-detach x; cd /", False),
+        (f"virsh nodedev-detach x; {KEPT}", False),
+        ("if virsh nodedev-detach x; then\n    CARD=1\nfi", False),
+    ],
+)
+def test_what_is_cut_is_nothing_else(migrate: Any, command: Command, lines: str, cut: bool) -> None:
+    kept = script(command, f"#!/bin/bash\nCARD=0\n{lines}\n{KEPT}\n")
+    other = script(command, "#!/bin/sh\nsysctl vm.swappiness=10\n", "started/begin/other.sh")
+    (command.host / "proc/sys/vm").mkdir(parents=True)
+    (command.host / "proc/sys/vm/swappiness").write_text("60\n")
+    was = kept.read_text()
+    assert migrate("--write", "--yes").code == 0
+    assert not other.exists()
+    now = [line for line in kept.read_text().splitlines() if line.strip()[:1] not in ("#", ":")]
+    assert (now == ["CARD=0", KEPT], kept.read_text() != was) == (cut, cut)
+
+
+def test_a_pause_for_what_is_kept_stays(migrate: Any, command: Command) -> None:
+    kept = script(
+        command,
+        f"#!/bin/sh\nsleep 1\nvirsh nodedev-detach x\n{KEPT}\nsleep 2\n{KEPT}\n"
+        "until pidof kvm; do\n    sleep 3\ndone\nsleep 4\n",
+    )
+    assert migrate("--write", "--yes").code == 0
+    paused = [line.strip() for line in kept.read_text().splitlines() if "sleep" in line]
+    assert [line for line in paused if line[0] != ":"] == ["sleep 2", "sleep 3"]
+
+
+@needs_root
+def test_links_and_owners_come_back(migrate: Any, command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "mine.sh"
+    target.write_text(f"{BIND}{KEPT}\n")
+    target.chmod(0o755)
+    link = command.hooks / "qemu.d/win11/prepare/begin/link.sh"
+    whole = script(command, BIND)
+    link.symlink_to(target)
+    file = command.manage("win11", "[inhibit]\n")
+    for number, path in enumerate((link, whole, file), 1000):
+        os.chown(path, number, number, follow_symlinks=False)
+    file.chmod(0o640)
+
+    def state() -> list[object]:
+        found = [path.lstat() for path in (link, whole, file, target)]
+        return [(one.st_uid, one.st_gid, one.st_mode, one.st_mtime_ns) for one in found]
+
+    before = state()
+    assert migrate("--write", "--yes").code == 0
+    assert not link.is_symlink() and target.read_text() == f"{BIND}{KEPT}\n"
+    assert migrate("--undo").code == 0
+    assert (state(), os.readlink(link)) == (before, str(target))
+
+
+def test_a_vm_of_which_nothing_can_be_taken_over(migrate: Any, command: Command) -> None:
+    kept = command.hooks / "qemu.kept"
+    kept.write_text("#!/bin/sh\nsysctl vm.swappiness=10\n")
+    kept.chmod(0o755)
+    was = tree(command.hooks)
+    done = migrate("--write", "--yes")
+    assert (done.code, tree(command.hooks)) == (1, was)
+    assert "nothing of win11's scripts can be taken over" in done.err
+
+
 def test_a_line_that_cannot_be_cut_keeps_its_script(migrate: Any, command: Command) -> None:
     kept = script(command, "#!/bin/sh\ntrue && virsh nodedev-detach x && ddcutil setvcp 60 1\n")
     done = migrate("--write", "--yes")
@@ -451,6 +565,7 @@ def test_bash_is_there_to_check_what_was_cut() -> None:
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
+        ("n=4100\necho $((n / 2)) > /proc/sys/vm/nr_hugepages", "mistake"),
         ("echo 2049 > /proc/sys/vm/nr_hugepages", "mistake"),
         ("echo 2048 > /proc/sys/vm/nr_hugepages", "table"),
         ("sysctl -w vm.nr_hugepages=4096", "mistake"),

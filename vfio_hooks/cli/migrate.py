@@ -142,7 +142,7 @@ def _show(script: Script) -> None:
     for (file, line), several in groupby(script.verdicts, lambda one: (one.file, one.line)):
         place = f"{line:5}" if file == script.path else f"{clean(os.path.basename(file))}:{line}"
         # One line may do the same to many files.
-        for one in {(one.kind, one.table): one for one in several}.values():
+        for one in {(one.kind, one.table): one for one in [*several][::-1]}.values():
             word, style = _WORDS[one.kind]
             told = " ".join(filter(None, (word, f"[{one.table}]" if one.table else "")))
             say(f"{place}  {clean(one.command)[:90]}")
@@ -168,6 +168,12 @@ def _carry_out(
 ) -> int:
     vm = arguments.vm
     home = f"{here.config}/{VM_FOLDERS}/{vm}"
+    if not made and not any(change.text is None for change in cut):
+        raise HookError(
+            f"nothing of {vm}'s scripts can be taken over as they are",
+            "put the lines that no table does into a script of their own in the VM's folder, and "
+            "try again",
+        )
     text = _vm_toml(f"{home}/{VM_FILE}", made, vm)
     domain = one_domain(arguments, here.host()).domain
     _refuse_unfit(text, domain, here)

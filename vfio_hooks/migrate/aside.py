@@ -8,24 +8,31 @@ place as a reduced copy, in which the lines that a table does are comments.
 import hashlib
 import json
 import os
-import re
 import shutil
+import stat
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import WritableHost
 from vfio_hooks.migrate import Script
+from vfio_hooks.migrate.verdicts import Verdict
 from vfio_hooks.record import record
+from vfio_hooks.shell.grammar import parse
+from vfio_hooks.shell.tree import Block, For, If, Node, Pipe, Simple
 
 FOLDER = ".migrated"
 _RECORD = "record.json"
 _MARK = ": # vfio-hooks does this: "
-# A line with one of these is a part of something larger, or has two commands.
-_LARGER = re.compile(
-    r"(?:^|[\s;&|(])(?:if|then|else|elif|fi|for|while|until|do|done|case|esac|function|in)(?:[\s;]|$)"
-    r"|[{}()`]|;;|&&|\|\||;\s*\S|\\$|\|\s*$|<<"
+_CONTINUES = ("\\", "|", "&&")
+# A command that a later one depends on, in ways other than what a table does.
+_STATE = frozenset(
+    """
+    exit return break continue cd export local declare readonly typeset source . trap shift read
+    then do done fi else elif esac mapfile readarray exec set
+    """.split()
 )
+_IN_CASE_OF_FAILURE = ("exit", "return")
 
 
 @record
@@ -54,19 +61,61 @@ def _reduced(script: Script) -> str | None:
     """The script with the lines that a table does made comments; None where such a line cannot be
     taken out by itself."""
     lines = script.text.split("\n")
-    kept = {one.line for one in script.verdicts if one.kind == "keep"}
-    if any(one.file != script.path for one in script.verdicts):
-        # What it calls is another's file, too.
-        return None
-    for line in sorted({one.line for one in script.verdicts if one.kind != "keep"}):
-        text = lines[line - 1]
-        follows = line > 1 and lines[line - 2].rstrip().endswith(("\\", "|", "&&", "||"))
-        if line in kept or follows or _LARGER.search(text.strip()):
+    placed = [
+        (one.line if one.file == script.path else one.called_at, one) for one in script.verdicts
+    ]
+    kept = {line for line, one in placed if one.kind == "keep"}
+    goes = {line for line, one in placed if one.kind != "keep" and not _stays(line, one, kept)}
+    for places in sorted({_joined(lines, line) for line in goes}):
+        text = "\n".join(lines[place - 1] for place in places)
+        if kept & set(places) or not _is_whole(text):
             return None
-        indent = text[: len(text) - len(text.lstrip())]
-        lines[line - 1] = f"{indent}{_MARK}{text.strip()}"
+        for place in places:
+            line = lines[place - 1]
+            indent = line[: len(line) - len(line.lstrip())]
+            lines[place - 1] = f"{indent}{_MARK if place == places[0] else '# '}{line.strip()}"
     made = "\n".join(lines)
     return made if _is_correct(made) else None
+
+
+def _joined(lines: Sequence[str], line: int) -> tuple[int, ...]:
+    """The numbers of the lines that are one with this one, by what stands at their ends."""
+    first = last = line
+    while first > 1 and lines[first - 2].rstrip().endswith(_CONTINUES):
+        first -= 1
+    while last < len(lines) and lines[last - 1].rstrip().endswith(_CONTINUES):
+        last += 1
+    return tuple(range(first, last + 1))
+
+
+def _stays(line: int, one: Verdict, kept: Collection[int]) -> bool:
+    """Whether it is a pause that may be for what is kept: in a loop, or in between."""
+    pauses = one.command.startswith("sleep") and bool(kept)
+    return pauses and (one.loop or min(kept) < line < max(kept))
+
+
+def _is_whole(text: str) -> bool:
+    """Whether these lines are commands by themselves, of which nothing else is left undone."""
+    body, error = parse(f"{text}\n")
+    return error is None and all(map(_is_free, body))
+
+
+def _is_free(node: Node) -> bool:
+    """Whether a command can go: one that sets no variable, and does not steer the script."""
+    match node:
+        case Simple(assignments=assignments, words=words):
+            return bool(words) and not assignments and words[0].plain not in _STATE
+        case Pipe(commands):
+            return all(map(_is_free, commands))
+        case Block(kind="||", body=(first, Simple(words=words))) if words:
+            return _is_free(first) and (
+                words[0].plain in _IN_CASE_OF_FAILURE or _is_free(node.body[1])
+            )
+        case Block(body=body) | For(body=body):
+            return all(map(_is_free, body))
+        case If(branches=branches):
+            return all(_is_free(one) for pair in branches for part in pair for one in part)
+    return False
 
 
 def _is_correct(text: str) -> bool:
@@ -91,8 +140,8 @@ def carry_out(home: str, made: Sequence[Change], toml: str, vm_file: str) -> Non
     try:
         before = _text(vm_file)
         os.makedirs(f"{place}.new", mode=0o700, exist_ok=True)
-        for change in made:
-            _copy(change.script.path, f"{place}.new/{os.path.relpath(change.script.path, home)}")
+        for path in [change.script.path for change in made] + [vm_file] * (before is not None):
+            _copy(path, f"{place}.new/{os.path.relpath(path, home)}")
         record = {
             "scripts": [os.path.relpath(change.script.path, home) for change in made],
             "before": before,
@@ -123,7 +172,7 @@ def put_back(home: str, vm_file: str) -> list[str]:
         if now and not written and now != record["before"]:
             os.rename(vm_file, f"{vm_file}.changed")
         if record["before"] is not None:
-            WritableHost("/").keep(vm_file, record["before"])
+            _copy(f"{place}/{os.path.relpath(vm_file, home)}", vm_file)
         elif os.path.exists(vm_file):
             os.unlink(vm_file)
         for name in record["scripts"]:
@@ -140,8 +189,14 @@ def put_back(home: str, vm_file: str) -> list[str]:
 
 
 def _copy(source: str, target: str) -> None:
+    """Copy a file with its owner, its mode and its times, or a link as a link."""
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-    shutil.copy2(source, f"{target}.new")
+    shutil.copy2(source, f"{target}.new", follow_symlinks=False)
+    there = os.lstat(source)
+    os.chown(f"{target}.new", there.st_uid, there.st_gid, follow_symlinks=False)
+    # The bits for another user are gone with that.
+    if not os.path.islink(source):
+        os.chmod(f"{target}.new", stat.S_IMODE(there.st_mode))
     os.replace(f"{target}.new", target)
 
 
