@@ -15,6 +15,7 @@ left[1]=""
 left[$((1 + 1))]="x"
 total=$[(4 * 1024) / 2]
 zenity --list --title users
+dunstify "it starts"
 umount /data #> keep
 # Only one of them is known, and only when it runs.
 if [[ -L /sys/bus/pci/devices/0000:07:00.0/driver ]]; then

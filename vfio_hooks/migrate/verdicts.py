@@ -27,7 +27,8 @@ _IDLE = frozenset(
     expr bc getent stat file find mktemp jq tput clear sync let source . time function
     udevadm findmnt mountpoint who w users last uptime free dmesg journalctl numactl inotifywait
     dmidecode lsblk lsirq sensors print emulate setopt unsetopt disown systemd-cat df du tac comm
-    nl rev paste column xmllint zenity kdialog yad ss netstat ping rmdir mapfile readarray compgen
+    nl rev paste column xmllint zenity kdialog yad dunstify ss netstat ping rmdir mapfile readarray
+    compgen
     """.split()
 )
 # What a script remembers from its start to its end, and writes for people.

@@ -6,20 +6,19 @@ from fnmatch import fnmatchcase
 
 from vfio_hooks.record import record, replace
 from vfio_hooks.shell.conditions import holds, is_doubtful
-from vfio_hooks.shell.expansion import MOST, UNKNOWN, braces, of_braces, of_place, of_variable
+from vfio_hooks.shell.expansion import MOST, UNKNOWN
 from vfio_hooks.shell.grammar import parse
-from vfio_hooks.shell.prefixes import bare, inner_script, switched_to
-from vfio_hooks.shell.printed import of_code, printed
+from vfio_hooks.shell.prefixes import bare, inner_script, script_of, switched_to
+from vfio_hooks.shell.printed import printed
 from vfio_hooks.shell.run import Action, Ended, Run
 from vfio_hooks.shell.tokens import Unreadable, Word
 from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
+from vfio_hooks.shell.words import expanded
 
 _WRITES = (">", ">>", ">|", "&>", "&>>")
 _SETS = ("export", "local", "declare", "readonly", "typeset")
 _READS = ("read", "mapfile", "readarray")
 _DEEPEST = 8
-_PATH = ("/usr/local/bin", "/usr/local/sbin")
-"""Where people put scripts of their own, to call them by name."""
 
 
 def follow(run: Run, file: str, text: str, arguments: Sequence[str] = ()) -> None:
@@ -226,7 +225,7 @@ class _Walk:
         return replace(self, file=file, at=0, called_at=self.called_at or line)
 
     def _is_script(self, words: Sequence[str], line: int) -> bool:
-        paths, arguments = _script(words)
+        paths, arguments = script_of(words)
         for path in paths:
             text = self.run.read(path)
             if text is None:
@@ -241,59 +240,4 @@ class _Walk:
         return tuple(one for word in words for one in self._words(word))
 
     def _words(self, word: Word) -> list[str]:
-        """What a word becomes: several words, where a variable without quotes has blanks or
-        braces have a list."""
-        text, split = "", False
-        for piece in word.pieces:
-            value = self._value(piece.kind, piece.text, piece.other, word.line)
-            split = split or (piece.kind != "text" and not piece.quoted and " " in value)
-            split = split or (piece.kind == "text" and not piece.quoted and piece.text == " ")
-            text += value
-        if not split and not any(piece.quoted for piece in word.pieces):
-            return list(braces(text))
-        return text.split() if split else [text]
-
-    def _value(self, kind: str, text: str, other: str | None, line: int) -> str:
-        if kind == "text":
-            return text
-        values = self.run.values
-        if kind == "code":
-            known = of_braces(text, values)
-            known = known if known is not None else of_code(text, values)
-            return known if known is not None else self._found(text)
-        value = of_variable(text, values, other)
-        if value is not None:
-            return value
-        if text.isidentifier():
-            self.run.unset.append((self.file, self.at or line, text))
-        return UNKNOWN
-
-    def _found(self, code: str) -> str:
-        """What a function prints that looks for something."""
-        _, body = self.run.functions.get(code.strip().split(" ", 1)[0], ("", ()))
-        for node in body:
-            first = node.commands[0] if isinstance(node, Pipe) else node
-            if isinstance(first, Block):
-                first = first.body[0]
-            if isinstance(first, Pipe):
-                first = first.commands[0]
-            text = printed(self._all(first.words), "") if isinstance(first, Simple) else None
-            if text and text.startswith(UNKNOWN) and text != UNKNOWN:
-                return text
-        return of_place(code, self.file)
-
-
-def _script(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
-    """Where the script may be that a command sources or runs, and its arguments. One that is
-    sourced without any has those of the script that does so."""
-    if words[:1] in (("source",), (".",)):
-        return words[1:2], words[2:] or None
-    plain = list(words)
-    if plain and plain[0].rpartition("/")[2] in ("sh", "bash"):
-        del plain[0]
-        while plain and plain[0].startswith("-"):
-            del plain[0]
-    name = plain[0] if plain else ""
-    if not name or UNKNOWN in name:
-        return (), ()
-    return (name,) if "/" in name else [f"{place}/{name}" for place in _PATH], plain[1:]
+        return expanded(self.run, self.file, word, self.at)

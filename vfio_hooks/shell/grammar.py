@@ -1,17 +1,14 @@
 """The commands of a shell script as a tree. What is not understood raises Unreadable."""
 
-import re
 from collections.abc import Collection
 
-from vfio_hooks.shell.tokens import Operator, Piece, Token, Unreadable, Word, tokens
+from vfio_hooks.shell.simple import SimpleCommands
+from vfio_hooks.shell.tokens import Operator, Piece, Unreadable, Word, tokens
 from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
 
-_REDIRECTIONS = (">", ">>", "<", "<<", "<<-", "<<<", ">&", "<&", "&>", "&>>", ">|", "<>")
-_SEPARATORS = ("\n", ";", "&", "&&", "||", "|")
 _JOINTS = ("&&", "||")
 _LOOPS = ("while", "until")
 _UNREAD = ("select", "coproc")
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=")
 
 
 def parse(text: str) -> tuple[tuple[Node, ...], Unreadable | None]:
@@ -26,15 +23,7 @@ def parse(text: str) -> tuple[tuple[Node, ...], Unreadable | None]:
     return tuple(found), None
 
 
-class _Parser:
-    def __init__(self, found: list[Token]) -> None:
-        self.tokens = found
-        self.place = 0
-
-    def at_end(self) -> bool:
-        self._skip_separators()
-        return self.place >= len(self.tokens)
-
+class _Parser(SimpleCommands):
     def one(self) -> Node:
         """The next command with what it is piped into, and what && and || join to it."""
         found = self._piped()
@@ -225,92 +214,6 @@ class _Parser:
         body = self._command()
         return Function(name.plain, body.body if isinstance(body, Block) else (body,))
 
-    def _simple(self, first: Word) -> Simple:
-        assignments: list[tuple[str, Word]] = []
-        words: list[Word] = []
-        redirections: list[tuple[str, Word]] = []
-        while self.place < len(self.tokens):
-            token = self.tokens[self.place]
-            if isinstance(token, Operator):
-                if token.text not in _REDIRECTIONS:
-                    if token.text == "(" and token.glued and assignments and not words:
-                        assignments[-1] = (assignments[-1][0], self._array(assignments[-1][1]))
-                        continue
-                    if token.text == "(" and token.glued and words:
-                        # local NAME=(a b)
-                        words[-1] = self._array(words[-1])
-                        continue
-                    break
-                if token.glued and words and (words[-1].plain or "").isdecimal():
-                    # The 2 of 2>FILE is no word.
-                    words.pop()
-                redirections.append(self._redirection())
-            elif not words and (assigned := _assigned(token)):
-                assignments.append(assigned)
-                self.place += 1
-            else:
-                words.append(token)
-                self.place += 1
-        return Simple(first.line, tuple(assignments), tuple(words), tuple(redirections))
-
-    def _array(self, opened: Word) -> Word:
-        """NAME=(a b c), as one word with blanks."""
-        self.place += 1
-        pieces = list(opened.pieces)
-        while self._operator() != ")":
-            token = self._token()
-            self.place += 1
-            if isinstance(token, Word):
-                pieces += (*token.pieces, Piece("text", " "))
-        self.place += 1
-        return Word(opened.line, tuple(pieces))
-
-    def _redirections(self) -> tuple[tuple[str, Word], ...]:
-        found = []
-        while True:
-            token = self.tokens[self.place] if self.place < len(self.tokens) else None
-            if isinstance(token, Word) and (token.plain or "").isdecimal():
-                self.place += 1
-            elif isinstance(token, Operator) and token.text in _REDIRECTIONS:
-                found.append(self._redirection())
-            else:
-                return tuple(found)
-
-    def _redirection(self) -> tuple[str, Word]:
-        operator = self.tokens[self.place]
-        assert isinstance(operator, Operator)
-        self.place += 1
-        return operator.text, self._take_word()
-
-    def _take_word(self) -> Word:
-        token = self._token()
-        if not isinstance(token, Word):
-            raise Unreadable(token.line, f"{token.text!r} is not expected here")
-        self.place += 1
-        return token
-
-    def _token(self) -> Token:
-        if self.place >= len(self.tokens):
-            last = self.tokens[-1].line if self.tokens else 1
-            raise Unreadable(last, "the script ends in the middle of a command")
-        return self.tokens[self.place]
-
-    def _operator(self) -> str:
-        token = self._token() if self.place < len(self.tokens) else None
-        return token.text if isinstance(token, Operator) else ""
-
-    def _keyword(self) -> str | None:
-        token = self._token()
-        return token.plain if isinstance(token, Word) else None
-
-    def _skip_separators(self) -> None:
-        while self.place < len(self.tokens) and self._operator() in _SEPARATORS:
-            self.place += 1
-
-    def _skip_newlines(self) -> None:
-        while self.place < len(self.tokens) and self._operator() == "\n":
-            self.place += 1
-
 
 def _joined(opening: Word, tests: list[tuple[Word, ...]], operators: set[str]) -> Node:
     simple = tuple(Simple(opening.line, words=words) for words in tests)
@@ -320,23 +223,3 @@ def _joined(opening: Word, tests: list[tuple[Word, ...]], operators: set[str]) -
     if operators or kind not in _JOINTS:
         return Simple(opening.line, words=(opening,))
     return Block(opening.line, kind, simple)
-
-
-def _is_element(word: Word) -> bool:
-    """Whether it begins with NAME[INDEX]=."""
-    text = "".join("0" if piece.kind != "text" else piece.text for piece in word.pieces)
-    unquoted = bool(word.pieces) and not word.pieces[0].quoted
-    return unquoted and re.match(r"[A-Za-z_]\w*\[[^]]*\]\+?=", text) is not None
-
-
-def _assigned(word: Word) -> tuple[str, Word] | None:
-    """The name and the value of NAME=value and NAME+=value."""
-    first = word.pieces[0] if word.pieces else None
-    if _is_element(word):
-        # It is a part of the value, and not followed.
-        return word.pieces[0].text.partition("[")[0], Word(word.line, (Piece("code", ""),))
-    found = _ASSIGNMENT.match(first.text) if first and first.kind == "text" else None
-    if found is None or first is None or first.quoted:
-        return None
-    rest = Piece("text", first.text[found.end() :])
-    return found[1], Word(word.line, (rest, *word.pieces[1:]) if rest.text else word.pieces[1:])

@@ -1,7 +1,9 @@
-"""Commands in front of a command: sudo, nohup, timeout 5 and the like."""
+"""Commands that run another: sudo, nohup, timeout 5, sh and the like."""
 
 import re
 from collections.abc import Sequence
+
+from vfio_hooks.shell.expansion import UNKNOWN
 
 _PREFIXES = frozenset(
     "sudo doas nohup exec setsid command builtin time env xargs systemd-run pkexec".split()
@@ -13,6 +15,8 @@ _TAKES_VALUE = {
 }
 _WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0, "flock": 1}
 _USER = ("runuser", "su")
+_PATH = ("/usr/local/bin", "/usr/local/sbin")
+"""Where people put scripts of their own, to call them by name."""
 
 
 def bare(words: Sequence[str]) -> tuple[tuple[str, ...], str]:
@@ -74,3 +78,19 @@ def switched_to(words: Sequence[str]) -> str:
         return ""
     script = words[words.index("-c") + 1]
     return next((one for one in words[1:] if one[:1] != "-" and one != script), "")
+
+
+def script_of(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
+    """Where the script may be that a command sources or runs, and its arguments. One that is
+    sourced without any has those of the script that does so."""
+    if words[:1] in (("source",), (".",)):
+        return words[1:2], words[2:] or None
+    plain = list(words)
+    if plain and plain[0].rpartition("/")[2] in ("sh", "bash"):
+        del plain[0]
+        while plain and plain[0].startswith("-"):
+            del plain[0]
+    name = plain[0] if plain else ""
+    if not name or UNKNOWN in name:
+        return (), ()
+    return (name,) if "/" in name else [f"{place}/{name}" for place in _PATH], plain[1:]

@@ -40,6 +40,8 @@ MEANINGS = (
         "only the display manager is stopped, and no other service",
     ),
     Meaning(
+        r"^(?:qdbus\d?\b.* logout\b|gnome-session-quit|\S+-session-logout|swaymsg exit|i3-msg exit|"
+        r"bspc quit|hyprctl dispatch exit|openbox --exit)|"
         r"^systemctl\b.*--user\b.*(?:plasma|-session\.target|gnome|pipewire|wireplumber|pulse)",
         "table",
         "session",

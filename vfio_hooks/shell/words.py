@@ -1,0 +1,49 @@
+"""What the words of a command become where they stand."""
+
+from vfio_hooks.shell.expansion import UNKNOWN, braces, of_braces, of_place, of_variable
+from vfio_hooks.shell.printed import of_code, printed
+from vfio_hooks.shell.run import Run
+from vfio_hooks.shell.tokens import Piece, Word
+from vfio_hooks.shell.tree import Block, Pipe, Simple
+
+
+def expanded(run: Run, file: str, word: Word, at: int = 0) -> list[str]:
+    """What a word becomes in a file: several words, where a variable without quotes has blanks or
+    braces have a list. A variable without a value is noted, for the line `at` if it is not 0."""
+    text, split = "", False
+    for piece in word.pieces:
+        value = _value(run, file, piece, at or word.line)
+        split = split or (piece.kind != "text" and not piece.quoted and " " in value)
+        split = split or (piece.kind == "text" and not piece.quoted and piece.text == " ")
+        text += value
+    if not split and not any(piece.quoted for piece in word.pieces):
+        return list(braces(text))
+    return text.split() if split else [text]
+
+
+def _value(run: Run, file: str, piece: Piece, line: int) -> str:
+    if piece.kind == "text":
+        return piece.text
+    if piece.kind == "code":
+        known = of_braces(piece.text, run.values)
+        known = known if known is not None else of_code(piece.text, run.values)
+        return known if known is not None else _found(run, file, piece.text)
+    value = of_variable(piece.text, run.values, piece.other)
+    if value is not None:
+        return value
+    if piece.text.isidentifier():
+        run.unset.append((file, line, piece.text))
+    return UNKNOWN
+
+
+def _found(run: Run, file: str, code: str) -> str:
+    """What a function prints that looks for something, or a program that is known by its place."""
+    _, body = run.functions.get(code.strip().split(" ", 1)[0], ("", ()))
+    for node in body:
+        first = node.body[0] if isinstance(node, Block) else node
+        first = first.commands[0] if isinstance(first, Pipe) else first
+        words = first.words if isinstance(first, Simple) else ()
+        text = printed([one for word in words for one in expanded(run, file, word)], "")
+        if text and text.startswith(UNKNOWN) and text != UNKNOWN:
+            return text
+    return of_place(code, file)
