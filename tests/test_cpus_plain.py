@@ -1,5 +1,7 @@
 """The cpus plugin where no systemd looks after control groups: cgroup v2 alone, and cgroup v1."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,29 @@ def test_no_cpusets_at_all() -> None:
         del kernel.files[name]
     with pytest.raises(HookError, match="no cpusets: the control groups"):
         planned(kernel, domain("4"))
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ESRCH, []),
+        (errno.EINVAL, [f"{V1}: task 501: cannot move: Invalid argument"]),
+    ],
+)
+def test_a_task_that_cannot_be_moved(number: int, told: list[str]) -> None:
+    """One that has ended needs no word; one that the kernel keeps stays, and the others go."""
+    kernel, lines, knob = host("v1"), list[str](), HostTasks(V1)
+    kernel.tell = lines.append
+    write = kernel.write
+
+    def refused(name: str, text: str) -> None:
+        if name.endswith("/tasks") and text == "501":
+            if number == errno.ESRCH:
+                kernel.files[f"{V1}/tasks"] = kernel.files[f"{V1}/tasks"].replace("501\n", "")
+            raise OSError(number, os.strerror(number), name)
+        write(name, text)
+
+    kernel.write = refused  # type: ignore[method-assign]
+    knob.write(kernel, "0-3")
+    assert lines == told
+    assert kernel.read(f"{V1}/{OWN}/tasks").split() == ["500"]

@@ -433,6 +433,19 @@ def test_a_governor_that_was_tuned_meanwhile(memory: Path) -> None:
         assert kernel.read(f"{FOLDER}/ondemand/up_threshold") == left
 
 
+def test_a_tunable_that_the_kernel_refuses_is_a_failure() -> None:
+    """But not one of two thresholds that has to wait for the other."""
+    kernel = tuned("conservative", 1, per_policy=False)
+    knob = Governor(f"{FOLDER}/policy0/scaling_governor")
+    both = "conservative (down_threshold=30,up_threshold=40)"
+    kernel.write(f"{FOLDER}/policy0/scaling_governor", "performance")
+    knob.write(kernel, both)
+    kernel.refuses = {f"{FOLDER}/conservative/up_threshold"}
+    kernel.write(f"{FOLDER}/policy0/scaling_governor", "performance")
+    with pytest.raises(HookError, match="conservative/up_threshold: "):
+        knob.write(kernel, "conservative (down_threshold=30,up_threshold=50)")
+
+
 def test_the_speed_of_userspace_comes_back() -> None:
     kernel = a_host()
     speed = f"{FOLDER}/policy0/scaling_setspeed"
