@@ -47,7 +47,7 @@ def test_a_guest_that_takes_its_card_is_left_alone(hooked: Guest) -> None:
         Domain("real", given(GPU_GROUP[0], GPU_GROUP[2])),
         extra_devices=given(audio)[0].xml().replace("</hostdev>", SLOT),
     )
-    toml = TOML.format(audio).replace("alive = 5", "alive = 60")
+    toml = TOML.format(audio).replace("alive = 5", "alive = 3600")
     with managed_vm(hooked, slotted, toml):
         hooked.start(slotted.name)
         hooked.run(ENABLE)

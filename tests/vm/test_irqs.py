@@ -51,7 +51,7 @@ def same():
         with suppress(HookError):
             shown[0] = (ask(socket, "setup", 30).split() or [""])[-1]
     return shown[0] == sys.argv[1]
-until(same, 60)
+until(same, 180)
 print(shown[0])
 """
 # Where the guest's own, unprogrammed bus numbers reach the sound card; and what its driver would

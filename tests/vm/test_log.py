@@ -50,7 +50,7 @@ def test_a_start_and_an_end_are_told(host: Guest) -> None:
     assert output == ["from sh", "from its child"]
     times = [line["milliseconds"] for line in found[0]["lines"]]
     assert times == sorted(times)
-    assert times[0] == 0 < times[-1] < 120_000
+    assert times[0] == 0 < times[-1]
 
 
 @pytest.mark.matrix_only
