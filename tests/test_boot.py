@@ -617,6 +617,21 @@ def test_parameters_are_added_once(line: list[str], wanted: list[str]) -> None:
     assert without(made, [word for word in wanted if word not in line]) == " ".join(line)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("ro quiet\n# don't: a=1\n", "ro quiet\n# don't: a=1\na=1 b=1\n"),
+        ("# a=1\nro\nb=1", "# a=1\nro\nb=1 a=1\n"),
+        ("ro a=1\nquiet b=1\n", "ro a=1\nquiet b=1\n"),
+        ("  # a=1\n", "  # a=1\na=1 b=1\n"),
+    ],
+)
+def test_a_comment_is_no_parameter_and_takes_none(tmp_path: Path, before: str, after: str) -> None:
+    host = Noting(grow(tmp_path, {**BOOTED, "etc/kernel/cmdline": before}))
+    change(host, (wanted("", "a=1", "b=1"),))
+    assert (tmp_path / "etc/kernel/cmdline").read_text() == after
+
+
 NVIDIA: Tree = {
     **{
         f"sys/bus/pci/devices/{address}/{name}": text

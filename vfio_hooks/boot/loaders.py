@@ -95,9 +95,20 @@ def _escaped(found: re.Match[str]) -> str:
 
 def _kernel_install(host: Host, parameters: Sequence[str]) -> Work:
     """kernel-install writes the entries anew from /etc/kernel/cmdline."""
-    line = text_of(host, _CMDLINE) or own_line(host)
-    edits = [_edit(host, _CMDLINE, f"{add(line, parameters)}\n"), *_fallback(host)]
+    text = text_of(host, _CMDLINE) or own_line(host)
+    edits = [_edit(host, _CMDLINE, _with_lines(text, parameters)), *_fallback(host)]
     return Work("kernel-install", tuple(edits))
+
+
+def _with_lines(text: str, parameters: Sequence[str]) -> str:
+    """A file of command lines with parameters at its end. Lines with "#" stay, and nothing of them
+    counts: systemd 257 leaves them out, and 252 hands them on to the kernel."""
+    lines = text.rstrip().split("\n")
+    given = [one for one in lines if not one.lstrip().startswith("#")]
+    last = lines.pop() if lines[-1:] == given[-1:] else ""
+    known = shlex.split(" ".join(given), posix=False)
+    lines.append(add(last, [one for one in parameters if one not in known]))
+    return "\n".join(one for one in lines if one) + "\n"
 
 
 def _add_kernels(host: Host) -> Iterator[tuple[str, ...]]:
