@@ -149,14 +149,17 @@ def test_one_cache_where_it_fits(found: Topology, vcpus: int) -> None:
             Wish("win11", 1),
             "only 0 CPUs are free for it: CPU 0 belongs to the host; this host",
         ),
-        ("laptop", Wish("win11", 7), "win11 has 7 vCPUs, and only 6 CPUs are free for it: CPU 0-1"),
-        ("laptop", Wish("win11", 0), "give it 6 vCPUs at most"),
+        (
+            "laptop",
+            Wish("win11", 7),
+            "has 7 vCPUs, and only 6 CPUs are free for it: CPUs 0-1",
+        ),
+        ("laptop", Wish("win11", 0), "give it at most 6 vCPUs"),
         (
             "laptop",
             Wish("win11", 6, taken=parse_list("2")),
-            "only 4 CPUs are free for it: CPU 0-1 belongs to the host, CPUs 2 belong to other "
-            "VMs; give it 4 "
-            "vCPUs at most, or share CPUs with the other VMs: --share",
+            "only 4 CPUs are free for it: CPUs 0-1 belong to the host, CPU 2 belongs to other "
+            "VMs; give it at most 4 vCPUs, or share CPUs with the other VMs: --share",
         ),
     ],
 )
@@ -250,7 +253,7 @@ def test_the_guests_own_nodes_are_where_their_memory_is() -> None:
     ("node", "vcpus", "problem"),
     [
         (None, "4-7", "the memory of a's own NUMA node 1 is not bound to one node of this host"),
-        (1, "4-23", "a's own NUMA node 1 has 20 vCPUs, for which node 1 of this host"),
+        (1, "4-23", "a's own NUMA node 1 has 20 vCPUs, but its memory is on node 1 of this host"),
     ],
 )
 def test_a_node_of_the_guests_without_a_home(node: int | None, vcpus: str, problem: str) -> None:

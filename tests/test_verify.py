@@ -83,8 +83,8 @@ def told(host: Kernel) -> list[str]:
 
 def test_a_vm_that_is_left_alone() -> None:
     assert told(a_host()) == [
-        "ok vCPU 0: may use CPUs 2, ran on 2",
-        "ok vCPU 1: may use CPUs 3, ran on 3",
+        "ok vCPU 0: may use CPU 2, ran on 2",
+        "ok vCPU 1: may use CPU 3, ran on 3",
         "ok emulator: may use CPUs 0-1, ran on 1",
         "ok iothread1: may use CPUs 0-1, did not run",
         "ok memory: 400 KiB on node 0, 1 GiB on node 1; the vCPUs are on node 1",
@@ -102,19 +102,19 @@ def test_a_vcpu_elsewhere_than_its_pin_says() -> None:
 def test_a_vcpu_without_a_pin() -> None:
     host = a_host("<vcpu>2</vcpu><cputune><vcpupin vcpu='0' cpuset='2'/></cputune>")
     lines = told(host)
-    assert "note vCPU 1: may use CPUs 3, ran on 3; not pinned" in lines
+    assert "note vCPU 1: may use CPU 3, ran on 3; not pinned" in lines
     # As check has it.
-    assert "wrong pins-missing: of 2 vCPUs, 1 is not pinned" in lines
+    assert "wrong pins-missing: vCPU 1 is not pinned, although others are" in lines
 
 
 def test_threads_of_qemu_on_the_vcpus_cpus() -> None:
     host = a_host()
     host.thread(QEMU, QEMU, "qemu-system-x86", "1-2", 2, 2)
-    assert "wrong emulator: may use CPUs 1-2, ran on 2; shares CPUs 2 with vCPUs" in told(host)
+    assert "wrong emulator: may use CPUs 1-2, ran on 2; shares CPU 2 with vCPUs" in told(host)
 
 
 def test_an_iothread_without_work_disturbs_nobody() -> None:
-    thread = "IO iothread1: may use CPUs 2, ran on 2; shares CPUs 2 with vCPUs"
+    thread = "IO iothread1: may use CPU 2, ran on 2; shares CPU 2 with vCPUs"
     disk = "<devices><disk><driver iothread='1'/></disk></devices>"
     for more, level in (("", "ok"), (disk, "wrong")):
         host = a_host(f"<iothreads>1</iothreads>{PINS}{more}")
@@ -197,14 +197,18 @@ def test_a_program_that_began_meanwhile() -> None:
     ("idle", "name", "lines"),
     [
         # 400 ms of CPU 2; its vCPU had 3 of them.
-        (60, "", ["note tasks on CPUs 2-3: 397 ms of programs that ran too shortly to be seen"]),
+        (
+            60,
+            "",
+            ["note tasks on CPUs 2-3: 397 ms went to programs that ran too briefly to be seen"],
+        ),
         (96, "", ["ok tasks on CPUs 2-3: no other program ran"]),
         (
             60,
             "make",
             [
                 "wrong tasks on CPUs 2-3: other programs ran: make (300) 3.0 ms on 2",
-                "wrong tasks on CPUs 2-3: 394 ms of programs that ran too shortly to be seen",
+                "wrong tasks on CPUs 2-3: 394 ms went to programs that ran too briefly to be seen",
             ],
         ),
     ],
@@ -257,7 +261,7 @@ def test_a_vcpu_that_may_be_anywhere_hides_nothing_of_the_others() -> None:
     host = a_host("<cputune><vcpupin vcpu='0' cpuset='2'/></cputune>")
     host.thread(QEMU, 103, "CPU 1/KVM", "0-3", 3, 3)
     host.thread(300, 300, "firefox", "0-3", 1, 2)
-    assert "wrong tasks on CPUs 2: other programs ran: firefox (300) 3.0 ms on 2" in told(host)
+    assert "wrong tasks on CPU 2: other programs ran: firefox (300) 3.0 ms on 2" in told(host)
 
 
 def test_a_vm_on_all_cpus_has_none_of_its_own() -> None:
@@ -285,7 +289,7 @@ def test_the_verb_prints_a_verdict_a_line(
 ) -> None:
     assert run(a_host(), monkeypatch) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "ok    vCPU 0: may use CPUs 2, ran on 2"
+    assert lines[0] == "ok    vCPU 0: may use CPU 2, ran on 2"
     assert len(lines) == 7
     host = a_host()
     host.thread(300, 300, "fire\033fox", "0-3", 1, 2)
@@ -302,7 +306,7 @@ def test_the_verb_prints_json(
     assert data["verdicts"][0] == {
         "level": "ok",
         "subject": "vCPU 0",
-        "text": "may use CPUs 2, ran on 2",
+        "text": "may use CPU 2, ran on 2",
     }
 
 

@@ -63,8 +63,8 @@ def _needed(plugin: Plugin) -> list[str]:
 
 
 def home(folder: str, vm: str) -> str | None:
-    """The folder of a VM, or None where the VM is not managed. Its name is the VM's, to the
-    letter. Raises HookError where that cannot be told."""
+    """The folder of a VM, or None if the VM is not managed. Its name is the VM's, to the
+    letter. Raises HookError if that cannot be told."""
     if vm in ("", ".", "..") or "/" in vm or "\0" in vm:
         return None
     path = f"{folder}/{VM_FOLDERS}/{vm}"
@@ -86,7 +86,7 @@ def managed(folder: str) -> list[str]:
 
 
 def load(folder: str, vm: str, catalogue: Catalogue = BUILT_IN) -> Config | None:
-    """The configuration of a VM, or None where the VM is not managed.
+    """The configuration of a VM, or None if the VM is not managed.
 
     Raises HookError for the first of what `examine` finds.
     """

@@ -45,7 +45,7 @@ def keys(options: type[Any]) -> dict[str, Key]:
 
 
 def fit(value: object, kind: Any) -> Any:
-    """A TOML value as a `kind`. Raises ValueError where it is none."""
+    """A TOML value as a `kind`. Raises ValueError if it is none."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return _fit_one(value, kind)

@@ -65,7 +65,7 @@ class Reader:
         self.problems: list[HookError] = []
 
     def read(self, folder: str, path: str) -> TomlFile:
-        """A file, which is empty where there is none or it cannot be used."""
+        """A file, which is empty if there is none or it cannot be used."""
         try:
             if _is_there(path):
                 trusted(path, folder)
@@ -184,13 +184,13 @@ class Reader:
     def _values(
         self, file: TomlFile, path: Path, raw: Mapping[str, object], expected: Expected
     ) -> Values | None:
-        """The keys of one table, or None where any of them is wrong."""
+        """The keys of one table, or None if any of them is wrong."""
         values, problems = values_of(file, path, raw, expected)
         self.problems += problems
         return None if problems else values
 
     def _construct(self, file: TomlFile, path: Path, expected: Expected, values: Values) -> Any:
-        """The options, or None where their own check says no."""
+        """The options, or None if their own check says no."""
         try:
             return construct(file, path, expected, values)
         except HookError as error:

@@ -37,7 +37,7 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: str) -> "TomlFile | None":
-        """The file, or None where there is none. Raises HookError, with the line if it can."""
+        """The file, or None if there is none. Raises HookError, with the line if it can."""
         text = _text(path)
         if text is None:
             return None

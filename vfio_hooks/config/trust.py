@@ -17,7 +17,7 @@ _LINKS = 40
 
 
 def trusted(path: str, folder: str) -> None:
-    """Raise HookError where somebody else than root could have made or changed `path`.
+    """Raise HookError if somebody else than root could have made or changed `path`.
 
     Looked at are `folder`, everything from there down to `path`, and everything on the way to
     where a symbolic link leads; links are allowed. Besides root it may be the calling user.

@@ -72,7 +72,7 @@ def values_of(
 
 
 def construct(file: TomlFile, path: Path, expected: Expected, values: Values) -> Any:
-    """The options. Raises HookError where their own check says no.
+    """The options. Raises HookError if their own check says no.
 
     A check names the key that it is about first ("timeout must be ...", "driver: ..."); then the
     place that is told is that key's.

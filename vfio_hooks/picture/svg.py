@@ -23,6 +23,7 @@ from vfio_hooks.picture.boxes import (
     wide,
 )
 from vfio_hooks.picture.scene import Cpu, Device, Group, Node, Scene, Socket
+from vfio_hooks.plural import numbered
 
 _COLORS = ("#9fd0f5", "#b8e29b", "#f8cf8d", "#d6bdf2", "#f7b6c6", "#a5e0d8")
 _FREE, _RED, _GREY, _BAR = "#ffffff", "#c8102e", "#5f6570", "#e07b00"
@@ -103,7 +104,7 @@ class _Pen:
             devices = stacked([self.device(one) for one in self._scene.homeless], GAP)
             yield framed("At no known node", devices, "#eceff3", 15)
         if self._scene.offline:
-            yield caption(f"Offline: CPUs {format_list(self._scene.offline)}", 13, _GREY)
+            yield caption(f"Offline: {numbered('CPU', self._scene.offline)}", 13, _GREY)
 
     def problems(self) -> Box:
         lines = []

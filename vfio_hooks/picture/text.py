@@ -8,6 +8,7 @@ from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount
 from vfio_hooks.picture import words
 from vfio_hooks.picture.scene import Cpu, Device, Group, Node, Scene
+from vfio_hooks.plural import counted, numbered
 
 WIDTH = 100
 _CELL = 5
@@ -42,7 +43,7 @@ def draw(scene: Scene, paint: Paint) -> Iterator[str]:
         yield from _devices(scene.homeless, paint)
     if scene.offline:
         yield ""
-        yield paint(f"offline: CPUs {format_list(scene.offline)}", "dim")
+        yield paint(f"offline: {numbered('CPU', scene.offline)}", "dim")
     yield from _wrong(scene, paint)
 
 
@@ -141,7 +142,7 @@ def _told(indent: str, groups: Sequence[Group], paint: Paint) -> Iterator[str]:
     cpus = [cpu for group in groups for cpu in group.cpus]
     cores = sum(len(group.cores) for group in groups)
     times = f"{len(groups)} × " if len(groups) > 1 else ""
-    text = f"{times}{words.group(groups[0])}: {cores} cores without a VM"
+    text = f"{times}{words.group(groups[0])}: {counted(cores, 'core')} without a VM"
     if irqs := words.weight(sum(cpu.interrupts or 0 for cpu in cpus)):
         text += f", {irqs} of the interrupts"
     everyone = format_list(cpu.number for cpu in cpus).replace(",", ", ")

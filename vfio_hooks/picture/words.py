@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount
 from vfio_hooks.picture.scene import Cpu, Device, Group, Node, Vm
+from vfio_hooks.plural import counted, numbered
 
 
 def seat(cpu: Cpu) -> str:
@@ -33,10 +33,9 @@ def marks(numbers: Sequence[int]) -> str:
 
 
 def vm(one: Vm) -> str:
-    where = f"on CPUs {format_list(one.pinned)}" if one.pinned else "not pinned"
-    many = "" if one.vcpus == 1 else "s"
+    where = f"on {numbered('CPU', one.pinned)}" if one.pinned else "not pinned"
     state = "running" if one.running else "defined"
-    return f"{one.name}, {state}: {one.vcpus} vCPU{many} {where}"
+    return f"{one.name}, {state}: {counted(one.vcpus, 'vCPU')} {where}"
 
 
 def group(one: Group) -> str:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpu import NODES, Topology
-from vfio_hooks.host.cpulist import CpuSet, format_list
+from vfio_hooks.host.cpulist import CpuSet
 from vfio_hooks.placement.cores import choose as choose_cores
 from vfio_hooks.placement.cores import count
 from vfio_hooks.placement.fewer import Fewer, fewer
 from vfio_hooks.placement.nodes import choose as choose_nodes
 from vfio_hooks.placement.wish import Cell, Wish
+from vfio_hooks.plural import counted, numbered, verb
 from vfio_hooks.record import record, replace
 
 
@@ -36,7 +37,7 @@ class Placement:
 
 
 def place(found: Topology, wish: Wish) -> Placement:
-    """Choose. Raises HookError where the vCPUs do not fit."""
+    """Choose. Raises HookError if the vCPUs do not fit."""
     if wish.cells:
         return _by_cell(found, wish)
     if found.online != frozenset[int]().union(*(node.cpus for node in found.nodes)):
@@ -44,7 +45,8 @@ def place(found: Topology, wish: Wish) -> Placement:
             f"{NODES}: some CPUs are not on any node", "is this the whole /sys of a host?"
         )
     there = _free(found, wish)
-    reasons = [f"CPU {format_list(found.cores[0])} stays with the host"]
+    first = found.cores[0]
+    reasons = [f"{numbered('CPU', first)} {verb(len(first), 'stays', 'stay')} with the host"]
     free = _fastest(found, there, wish, reasons)
     if count(free) < wish.vcpus or wish.vcpus < 1:
         raise _too_many(found, wish, count(free))
@@ -54,10 +56,10 @@ def place(found: Topology, wish: Wish) -> Placement:
     vcpus = tuple(cpu for core in cores for cpu in sorted(core))[: wish.vcpus]
     if found.cores != tuple(frozenset({cpu}) for cpu in sorted(found.online)):
         reasons.append(
-            f"they fill {len(cores)} whole cores, so nothing else runs on an SMT sibling"
+            f"they fill {counted(len(cores), 'whole core')}, so nothing else runs on an SMT sibling"
         )
     if wish.taken:
-        reasons.append(f"CPUs {format_list(wish.taken)} belong to other VMs")
+        reasons.append(_others(wish))
     emulator, iothreads = _helpers(found, frozenset[int]().union(*cores), wish)
     if wish.iothreads:
         reasons.append("the emulator and I/O threads are on the host's CPUs nearest to them")
@@ -107,8 +109,8 @@ def _homeless(wish: Wish, cell: Cell) -> HookError:
             "or pin the vCPUs by hand",
         )
     return HookError(
-        f"{wish.vm}'s own NUMA node {cell.number} has {len(cell.vcpus)} vCPUs, for which node "
-        f"{cell.node} of this host, where its memory is, has too few free CPUs",
+        f"{wish.vm}'s own NUMA node {cell.number} has {counted(len(cell.vcpus), 'vCPU')}, but its "
+        f"memory is on node {cell.node} of this host, which has too few free CPUs for them",
         "give it fewer vCPUs, or bind its memory to another node",
     )
 
@@ -161,7 +163,7 @@ def _helpers(found: Topology, ours: CpuSet, wish: Wish) -> tuple[CpuSet, tuple[C
     # Another VM may have been given all the rest, the host's first core included.
     cores = sorted([core for core in others if not core & wish.taken] or others, key=far)
     rest = cores[1:] or cores
-    # The first core only helps out where there is no other.
+    # The first core only helps out if there is no other.
     if len(rest) > 1 and found.cores[0] in rest:
         rest = [core for core in rest if core is not found.cores[0]]
     iothreads = tuple(rest[number % len(rest)] for number in range(wish.iothreads))
@@ -169,10 +171,19 @@ def _helpers(found: Topology, ours: CpuSet, wish: Wish) -> tuple[CpuSet, tuple[C
 
 
 def _too_many(found: Topology, wish: Wish, room: int) -> HookError:
-    others = f", CPUs {format_list(wish.taken)} belong to other VMs" if wish.taken else ""
-    hint = f"give it {room} vCPUs at most" if room else "this host has no core to spare for a VM"
+    first = found.cores[0]
+    others = f", {_others(wish)}" if wish.taken else ""
+    hint = "this host has no core to spare for a VM"
+    if room:
+        hint = f"give it at most {counted(room, 'vCPU')}"
     return HookError(
-        f"{wish.vm} has {wish.vcpus} vCPUs, and only {room} CPUs are free for it: CPU "
-        f"{format_list(found.cores[0])} belongs to the host{others}",
+        f"{wish.vm} has {counted(wish.vcpus, 'vCPU')}, and only {counted(room, 'CPU')} "
+        f"{verb(room)} free for it: {numbered('CPU', first)} "
+        f"{verb(len(first), 'belongs', 'belong')} to the host{others}",
         hint + (", or share CPUs with the other VMs: --share" if wish.taken else ""),
     )
+
+
+def _others(wish: Wish) -> str:
+    belong = verb(len(wish.taken), "belongs", "belong")
+    return f"{numbered('CPU', wish.taken)} {belong} to other VMs"

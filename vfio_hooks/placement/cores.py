@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from vfio_hooks.host.cpu import Cache, Node, Topology
 from vfio_hooks.host.cpulist import CpuSet
 from vfio_hooks.host.memory import amount
+from vfio_hooks.plural import counted
 
 
 def choose(
@@ -31,7 +32,8 @@ def choose(
     if len(groups) > 1:
         most = max(map(count, groups))
         reasons.append(
-            f"no L3 cache has enough free cores, so several are used; {most} vCPUs would fit on one"
+            "no L3 cache has enough free cores, so several are used; "
+            f"{counted(most, 'vCPU')} would fit on one"
         )
     return sorted(chosen, key=min)
 

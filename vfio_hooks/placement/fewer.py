@@ -7,6 +7,7 @@ from vfio_hooks.host.cpulist import CpuSet
 from vfio_hooks.host.memory import amount
 from vfio_hooks.placement.cores import cache_of, count, within
 from vfio_hooks.placement.wish import Wish
+from vfio_hooks.plural import counted
 from vfio_hooks.record import record
 
 
@@ -21,7 +22,7 @@ class Fewer:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.vcpus} vCPUs would fit on {self.what}"
+        return f"{counted(self.vcpus, 'vCPU')} would fit on {self.what}"
 
 
 def fewer(

@@ -6,6 +6,7 @@ from vfio_hooks.domain.editing import put
 from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.placement.kinds import Fault
 from vfio_hooks.placement.room import Room
+from vfio_hooks.plural import numbered, verb
 
 
 def emulator(room: Room) -> Iterator[Fault]:
@@ -16,7 +17,7 @@ def emulator(room: Room) -> Iterator[Fault]:
     if pin is None:
         text = "the emulator's threads are not pinned, so they run on the vCPUs' CPUs as well"
     elif shared := pin & room.own:
-        text = f"the emulator's threads and vCPUs are both pinned to CPU {format_list(shared)}"
+        text = f"the emulator's threads and vCPUs are both pinned to {numbered('CPU', shared)}"
     else:
         return
     edit = put("cputune/emulatorpin", cpuset=format_list(room.free))
@@ -37,8 +38,8 @@ def iothreads(room: Room) -> Iterator[Fault]:
             f"the vCPUs' CPUs as well"
         )
     if shared:
-        beside = format_list(frozenset[int]().union(*shared.values()))
-        told.append(f"{_named(list(shared))} pinned to CPU {beside}, as vCPUs are")
+        beside = numbered("CPU", frozenset[int]().union(*shared.values()))
+        told.append(f"{_named(list(shared))} pinned to {beside}, as vCPUs are")
     if told:
         yield Fault(
             "pins-iothread",
@@ -52,8 +53,7 @@ def iothreads(room: Room) -> Iterator[Fault]:
 
 
 def _named(numbers: list[int]) -> str:
-    many = len(numbers) > 1
-    return f"iothread{'s' * many} {format_list(numbers)} {'are' if many else 'is'}"
+    return f"{numbered('iothread', numbers)} {verb(len(numbers))}"
 
 
 RULES = (emulator, iothreads)

@@ -9,6 +9,7 @@ from vfio_hooks.host.memory import amount, fits
 from vfio_hooks.placement.choice import Placement
 from vfio_hooks.placement.kinds import Fault
 from vfio_hooks.placement.room import Room
+from vfio_hooks.plural import counted, numbered
 
 
 def _is_torn(room: Room) -> bool:
@@ -43,8 +44,10 @@ def memory(room: Room) -> Iterator[Fault]:
     wanted = frozenset(node.number for node in homes)
     if vm.numa_nodes is not None and vm.numa_nodes <= wanted:
         return
-    text = "is not bound to a node" if vm.numa_nodes is None else f"is of {_of(vm.numa_nodes)}"
-    text = f"the memory {text}, but the vCPUs are pinned to CPUs of {_of(wanted)}"
+    text = "is not bound to a NUMA node"
+    if vm.numa_nodes is not None:
+        text = f"is on {numbered('node', vm.numa_nodes)}"
+    text = f"the memory {text}, but the vCPUs are pinned to CPUs of {numbered('node', wanted)}"
     if fits(vm.memory, homes):
         # "auto" placement asks numad, and goes with no nodeset.
         place = {"mode": "strict", "nodeset": format_list(wanted), "placement": None}
@@ -54,8 +57,8 @@ def memory(room: Room) -> Iterator[Fault]:
     yield Fault(
         "node-memory",
         text,
-        f"give the guest less than its {amount(vm.memory)}: there are {total} in all, and the "
-        f"host needs some of them",
+        f"give the guest less memory than its {amount(vm.memory)}: there are {total} in all, and "
+        f"the host needs some of them",
     )
 
 
@@ -66,12 +69,13 @@ def devices(room: Room) -> Iterator[Fault]:
     first = next((one for one in far if room.devices[one].is_display), next(iter(far)))
     node = far[first]
     others = f" and {len(far) - 1} more" if len(far) > 1 else ""
-    slot = f"{'those' if others else 'it'} into a slot of the processor of {_of(homes)}"
+    what = "them" if others else "it"
+    move = f"put {what} into a slot of the processor of {numbered('node', homes)}"
     yield Fault(
         "node-device",
         f"{room.devices[first].kind} {first}{others} is at node {node}, but the vCPUs are "
-        f"pinned to CPUs of {_of(homes)}",
-        room.advice if _can_move(room) else f"put {slot}",
+        f"pinned to CPUs of {numbered('node', homes)}",
+        room.advice if _can_move(room) else move,
         devices=tuple(far),
     )
 
@@ -172,18 +176,15 @@ def fewer(room: Room) -> Iterator[Fault]:
             beside = f", and leave CPU {first} to the host" if is_there else ""
             yield Fault(
                 "node-vcpus",
-                f"the guest has {has} vCPUs; {one.vcpus} would fit on {one.what}{beside}",
+                f"the guest has {counted(has, 'vCPU')}; {one.vcpus} would fit on {one.what}"
+                f"{beside}",
                 f"if its programs gain from that: <vcpu>{one.vcpus}</vcpu> and <topology {shape}/>"
                 f", then {room.init}",
             )
 
 
 def _numbers(nodes: tuple[Node, ...]) -> str:
-    return _of(frozenset(node.number for node in nodes))
-
-
-def _of(nodes: frozenset[int]) -> str:
-    return f"node{'s' if len(nodes) > 1 else ''} {format_list(nodes)}"
+    return numbered("node", frozenset(node.number for node in nodes))
 
 
 RULES = (nodes, memory, devices, kinds, caches, fewer)

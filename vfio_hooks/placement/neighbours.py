@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from shlex import quote
 
 from vfio_hooks.domain import Domain
-from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.placement.kinds import Fault
 from vfio_hooks.placement.room import Room
 from vfio_hooks.placement.wish import taken
+from vfio_hooks.plural import numbered
 
 
 def shares(room: Room) -> Iterator[Fault]:
@@ -31,8 +31,7 @@ def shares(room: Room) -> Iterator[Fault]:
     if cpus:
         yield Fault(
             "vm-shares",
-            f"CPU {format_list(cpus)} of its vCPUs {'is' if len(cpus) == 1 else 'are'} also for "
-            f"the vCPUs of {', '.join(names)}",
+            f"its vCPUs share {numbered('CPU', cpus)} with the vCPUs of {', '.join(names)}",
             f"if they should run at the same time: {room.init}",
             cpus=cpus,
         )

@@ -7,6 +7,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.placement.kinds import Fault
 from vfio_hooks.placement.room import Room
+from vfio_hooks.plural import numbered, verb
 
 
 def offline(room: Room) -> Iterator[Fault]:
@@ -22,8 +23,8 @@ def offline(room: Room) -> Iterator[Fault]:
         names = ", ".join(what for what, cpus in gone.items() if cpus)
         yield Fault(
             "pins-offline",
-            f"{_cpus(found)} {_are(found)} not running on this host, and there are pins to "
-            f"{'them' if len(found) > 1 else 'it'} ({names})",
+            f"{numbered('CPU', found)} {verb(len(found))} not running on this host, but there are "
+            f"pins to {'them' if len(found) > 1 else 'it'} ({names})",
             room.advice if room.better else f"pin to some of {format_list(room.host.online)}",
             cpus=found,
         )
@@ -46,7 +47,8 @@ def everywhere(room: Room) -> Iterator[Fault]:
         how = room.best.hint if isinstance(room.best, HookError) else room.advice
         yield Fault(
             "pins-all",
-            f"the vCPUs are pinned to all {len(room.own)} CPUs of this host, which leaves it none",
+            f"the vCPUs are pinned to all CPUs of this host ({format_list(room.own)}), so it has "
+            "none to itself",
             how,
             cpus=room.own,
         )
@@ -57,7 +59,7 @@ def missing(room: Room) -> Iterator[Fault]:
     if room.pins and left:
         yield Fault(
             "pins-missing",
-            f"of {len(room.vcpus)} vCPUs, {format_list(left)} {_are(left)} not pinned",
+            f"{numbered('vCPU', left)} {verb(len(left))} not pinned, although others are",
             room.advice,
         )
 
@@ -68,8 +70,8 @@ def isolated(room: Room) -> Iterator[Fault]:
         cpus = frozenset[int]().union(*stuck.values())
         yield Fault(
             "pins-isolated",
-            f"vCPU {format_list(stuck)} may use several isolated CPUs ({format_list(cpus)}), and "
-            "will all run on the first",
+            f"{numbered('vCPU', stuck)} may use several isolated CPUs ({format_list(cpus)}), but "
+            "will only run on the first",
             f"one CPU for each vCPU: {room.init}",
             cpus=cpus,
         )
@@ -81,7 +83,8 @@ def wide(room: Room) -> Iterator[Fault]:
         cpus = next(iter(loose.values()))
         yield Fault(
             "pins-wide",
-            f"vCPU {format_list(loose)} may use several CPUs each ({format_list(cpus)}"
+            f"{numbered('vCPU', loose)} may {'each ' * (len(loose) > 1)}use several CPUs "
+            f"({format_list(cpus)}"
             f"{', …' if any(one != cpus for one in loose.values()) else ''})",
             f"one CPU for each vCPU: {room.init}",
         )
@@ -154,7 +157,7 @@ def half_core(room: Room) -> Iterator[Fault]:
         siblings = "its SMT sibling" if len(others) == 1 else "their SMT siblings"
         yield Fault(
             "pins-half-core",
-            f"the vCPUs have {_cpus(cpus & room.own)} but not {siblings} "
+            f"the vCPUs have {numbered('CPU', cpus & room.own)} but not {siblings} "
             f"{format_list(others)}, which the host uses",
             room.advice,
             cpus=cpus,
@@ -171,14 +174,6 @@ def cpu_0(room: Room) -> Iterator[Fault]:
             room.advice,
             cpus=frozenset({first}),
         )
-
-
-def _cpus(cpus: CpuSet) -> str:
-    return f"CPU{'s' if len(cpus) > 1 else ''} {format_list(cpus)}"
-
-
-def _are(items: CpuSet) -> str:
-    return "is" if len(items) == 1 else "are"
 
 
 RULES = (offline, everywhere, none, missing, isolated, twice, siblings, half_core, wide, cpu_0)

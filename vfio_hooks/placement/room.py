@@ -110,7 +110,7 @@ class Room:
 
     @property
     def main(self) -> Traits | None:
-        """Its graphics card, else another device; None where no node of one is known."""
+        """Its graphics card, else another device; None if no node of one is known."""
         seen = sorted(self.devices.values(), key=lambda one: not one.is_display)
         return next((one for one in seen if one.node is not None), None)
 

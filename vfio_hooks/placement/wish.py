@@ -19,7 +19,7 @@ class Cell:
 
 @record
 class Wish:
-    """What is to be placed. `node` is that of the VM's main `device`, None where that is not
+    """What is to be placed. `node` is that of the VM's main `device`, None if that is not
     known; `taken` are the CPUs that other VMs have to themselves; `memory` is in KiB, 0 where
     that does not matter. `cells` are the guest's own NUMA nodes, if it has several."""
 

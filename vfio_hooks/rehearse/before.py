@@ -18,7 +18,7 @@ from vfio_hooks.rehearse.clone import name_of, uuid_of
 
 
 def permitted(domain: Domain, running: bool, here: Paths) -> Config:
-    """The VM's configuration. Raises HookError where a rehearsal may not begin."""
+    """The VM's configuration. Raises HookError if a rehearsal may not begin."""
     vm, host = domain.name, here.host()
     for unit in (SERVICE, RESCUE):
         if is_active(host, unit):

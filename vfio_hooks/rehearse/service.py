@@ -137,5 +137,5 @@ def _arm(host: Host, vm: str, report: str) -> None:
 
 
 def disarm() -> None:
-    """Stop the timer. Raises HookError where there is none."""
+    """Stop the timer. Raises HookError if there is none."""
     run(["systemctl", "stop", "--", RESCUE], 60)

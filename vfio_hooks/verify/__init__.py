@@ -17,6 +17,7 @@ from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list, parse_mask
 from vfio_hooks.host.irq import DEFAULT, FOLDER
 from vfio_hooks.host.threads import Thread, allowed, memory_by_node, threads
 from vfio_hooks.placement import faults, room
+from vfio_hooks.plural import numbered
 from vfio_hooks.record import record
 from vfio_hooks.services import pidfile
 from vfio_hooks.verify.memory_nodes import far, homes, placed
@@ -138,7 +139,7 @@ def _others(
         shared = may[thread.tid] & own
         text = _places(thread, may[thread.tid], seen)
         if shared:
-            text += f"; shares CPUs {format_list(shared)} with vCPUs"
+            text += f"; shares {numbered('CPU', shared)} with vCPUs"
         yield Verdict("wrong" if shared and thread.name not in idle else "ok", name, text)
 
 
@@ -153,7 +154,7 @@ def _place(host: Host, domain: Domain) -> Iterator[Verdict]:
 def _places(thread: Thread, cpus: CpuSet, seen: Watch) -> str:
     ran = seen.ran_on.get(thread.tid)
     did = f"ran on {format_list(ran)}" if ran else "did not run"
-    return f"may use CPUs {format_list(cpus)}, {did}"
+    return f"may use {numbered('CPU', cpus)}, {did}"
 
 
 def _memory(host: Host, pid: int, domain: Domain, vcpus: Mapping[int, CpuSet]) -> Verdict:
@@ -162,14 +163,14 @@ def _memory(host: Host, pid: int, domain: Domain, vcpus: Mapping[int, CpuSet]) -
         return Verdict("note", "memory", "the kernel does not show where its memory is")
     text = placed(found)
     if vcpus:
-        text += f"; the vCPUs are on node {format_list(homes(vcpus.values(), where))}"
+        text += f"; the vCPUs are on {numbered('node', homes(vcpus.values(), where))}"
     if wrong := far(found, domain, vcpus, where):
         return Verdict("wrong", "memory", f"{text}: {', '.join(wrong)}: see <numatune>")
     return Verdict("ok", "memory", text)
 
 
 def _tasks(seen: Watch) -> Iterator[Verdict]:
-    subject = f"tasks on CPUs {format_list(seen.cpus)}"
+    subject = f"tasks on {numbered('CPU', seen.cpus)}"
     users = {thread: ran for thread, ran in seen.foreign.items() if not thread.is_kernels}
     kernels = {thread: ran for thread, ran in seen.foreign.items() if thread.is_kernels}
     if users:
@@ -177,7 +178,7 @@ def _tasks(seen: Watch) -> Iterator[Verdict]:
     elif not seen.unseen:
         yield Verdict("ok", subject, "no other program ran")
     if seen.unseen:
-        short = f"{seen.unseen / 1e6:.0f} ms of programs that ran too shortly to be seen"
+        short = f"{seen.unseen / 1e6:.0f} ms went to programs that ran too briefly to be seen"
         yield Verdict("wrong" if users else "note", subject, short)
     if kernels:
         yield Verdict("note", subject, f"the kernel's own ran: {_longest(kernels)}")
@@ -192,7 +193,7 @@ def _longest(ran: dict[Thread, int]) -> str:
 
 
 def _interrupts(host: Host, seen: Watch) -> Iterator[Verdict]:
-    subject = f"interrupts on CPUs {format_list(seen.cpus)}"
+    subject = f"interrupts on {numbered('CPU', seen.cpus)}"
     foreign = {name: count for name, count in seen.interrupts.items() if "vfio" not in name}
     order = sorted(foreign.items(), key=lambda one: -one[1])
     told = ", ".join(f"{count} of IRQ {name}" for name, count in order[:_SHOWN])

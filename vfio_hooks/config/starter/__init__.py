@@ -9,9 +9,10 @@ from vfio_hooks.config.starter.devices import mediated, pci, shared, virtual
 from vfio_hooks.domain import Domain
 from vfio_hooks.host import Host, cgroup, cpufreq
 from vfio_hooks.host.cpu import CPUS
-from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
+from vfio_hooks.host.cpulist import CpuSet, parse_list
 from vfio_hooks.host.memory import amount
 from vfio_hooks.plugins.pinning import kept
+from vfio_hooks.plural import numbered
 
 __all__ = ("Choice", "choices", "toml")
 _WIDTH = 96
@@ -43,7 +44,7 @@ def choices(domain: Domain, host: Host) -> Iterator[Choice]:
         )
     yield from _cpus(pinned, host)
     if pinned:
-        why = f"the host's interrupts are kept off CPUs {format_list(pinned)}"
+        why = f"the host's interrupts are kept off {numbered('CPU', pinned)}"
     else:
         why = "no vCPU is pinned"
     yield Choice("[irqs]", why, chosen=bool(pinned))
@@ -72,7 +73,8 @@ def _cpus(pinned: CpuSet, host: Host) -> Iterator[Choice]:
         why = "this needs cpusets, which this host does not have"
         yield Choice("[cpus]", why, chosen=False)
     else:
-        why = f"its vCPUs are pinned to CPUs {format_list(pinned)}, which host programs leave to it"
+        why = f"its vCPUs are pinned to {numbered('CPU', pinned)}, and host programs are kept off"
+        why += " these CPUs"
         yield Choice("[cpus]", why)
 
 

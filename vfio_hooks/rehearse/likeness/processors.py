@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import CPUS, Node, Topology, topology
 from vfio_hooks.host.cpulist import CpuSet, format_list
+from vfio_hooks.plural import counted, verb
 from vfio_hooks.record import record
 
 MOST = 16
@@ -82,13 +83,15 @@ def _lost(
     host: Host, found: Topology, homes: Sequence[Node], cpus: dict[int, int]
 ) -> Iterator[str]:
     if len(cpus) < len(found.online):
-        yield f"{len(cpus)} of its {len(found.online)} CPUs are there: {format_list(cpus)}"
+        there = f"{len(cpus)} of its {len(found.online)} CPUs {verb(len(cpus))} there"
+        yield f"{there}: {format_list(cpus)}"
     if len(homes) < len(found.nodes):
-        yield f"{len(found.nodes) - len(homes)} NUMA nodes are missing"
+        missing = len(found.nodes) - len(homes)
+        yield f"{counted(missing, 'NUMA node')} {verb(missing)} missing"
     if len({len(core) for core in found.cores}) > 1 or found.kinds:
-        yield "its cores are not alike; there, all are"
+        yield "its cores differ from each other; there, all are alike"
     if len(found.l3) != len(homes):
-        yield f"{len(found.l3)} level 3 caches; there, each NUMA node has one"
+        yield f"it has {counted(len(found.l3), 'level 3 cache')}; there, each NUMA node has one"
     if found.offline:
         yield f"CPUs that are offline: {format_list(found.offline)}"
     driver = host.maybe(f"{CPUS}/cpufreq/policy0/scaling_driver")
