@@ -162,7 +162,7 @@ def test_the_other_vms_are_those_that_are_defined(command: Command) -> None:
     other = domain_xml("linux", "00000000-7c5e-4d0f-9a55-3f1d2a9a7c11", (), more=pins)
     (folder / "linux.xml").write_text(other)
     told = " ".join(command.here("check", "win11").out.split())
-    assert "CPU 4 of its vCPUs is also for the vCPUs of linux" in told
+    assert "its vCPUs share CPU 4 with the vCPUs of linux" in told
 
 
 def test_a_service_that_the_vm_stops_is_no_rival(command: Command) -> None:

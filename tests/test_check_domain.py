@@ -260,7 +260,7 @@ def test_pins_are_those_that_init_chooses(host: Path) -> None:
     assert found_of("pins-none", host, UNPINNED).advice == told
     many = (*UNPINNED, (">8</vcpu>", ">64</vcpu>"))
     told_many = found_of("pins-none", host, many)
-    assert told_many.advice == "give it 30 vCPUs at most"
+    assert told_many.advice == "give it at most 30 vCPUs"
     assert told_many.text.startswith(
         "no vCPU is pinned, and good has 64 vCPUs, and only 30 CPUs are"
     )

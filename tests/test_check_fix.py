@@ -217,7 +217,7 @@ def test_a_captured_host_has_no_libvirt_to_tell(fixing: Command, tmp_path: Path)
     there.write_text(xml_file(tmp_path).read_text())
     done = fixing.here("check", "good", "--fix")
     assert (done.code, done.out) == (1, "")
-    assert "--fix with --root cannot change a libvirt; give a file: --xml FILE" in done.err
+    assert "--fix with --root cannot change libvirt's XML; give a file: --xml FILE" in done.err
 
 
 def test_nobody_to_ask_changes_nothing(fixing: Command, tmp_path: Path) -> None:

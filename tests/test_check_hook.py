@@ -280,7 +280,7 @@ def test_vms_of_virt_manager_s_flatpak_belong_to_the_system(tmp_path: Path) -> N
     assert seen.text.endswith(
         "user alice has VMs in virt-manager's flatpak, qemu:///session: win10, win11"
     )
-    assert "belongs into qemu:///system" in seen.do
+    assert "belongs in qemu:///system" in seen.do
 
 
 def test_what_is_unused_is_told_once_with_what_is_meant(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ MODULES = (
     *("domain.holders", "domain.inputs"),
     *("domain.hyperv", "domain.clock", "domain.disks", "domain.iothreads", "domain.costs"),
 )
-"""The modules of this package whose RULES are asked, in the order in which the manual has them."""
+"""The modules of this package that have RULES, in the order of the manual."""
 
 
 FIRST_RANK = tuple(
@@ -56,8 +56,8 @@ FIRST_RANK = tuple(
     input-unstable-name
     """.split()
 )
-"""What is always told where it is there: it keeps the VM from starting, loses data, or costs most
-of what passthrough is for."""
+"""The findings that matter most: what they report keeps the VM from starting, loses data, or costs
+most of the performance that passthrough is for."""
 
 RETIRED = frozenset(
     """
@@ -67,7 +67,7 @@ RETIRED = frozenset(
     kvm-ignore-msrs machine-vmport nmi-watchdog-on numa-balancing-on programs-on-vm-cpus
     """.split()
 )
-"""Names of rules that are no more. A vm.toml may still silence them."""
+"""Names of rules that no longer exist. A vm.toml may still silence them."""
 
 
 @record
@@ -103,7 +103,8 @@ def examine(
 
 
 def _once(found: list[Finding]) -> list[Finding]:
-    """Without what the plan says of devices that another error is about."""
+    """The findings without the plan's refusals that are only about devices which other errors
+    name already."""
     told = {
         address
         for one in found
@@ -119,8 +120,8 @@ def _once(found: list[Finding]) -> list[Finding]:
 
 
 def _ask(rule: Rule, patient: Patient) -> list[Finding]:
-    """A host may have any file missing, unreadable or full of nonsense: that is no defect, and
-    the other rules still have something to say."""
+    """What one rule finds. Any file of a host may be missing, unreadable or full of nonsense: that
+    is no defect of this program, and the other rules still run."""
     try:
         return [Finding(rule, seen, rule.level) for seen in rule.look(patient)]
     except PermissionError as error:
@@ -132,7 +133,7 @@ def _ask(rule: Rule, patient: Patient) -> list[Finding]:
     except OSError as error:
         why = f"{error.filename}: {reason(error)}" if error.filename else reason(error)
     except Unread:
-        # The rule "domain-unread" tells of it, once.
+        # The rule "domain-unread" reports that, once.
         return []
     except HookError as error:
         why = error.problem

@@ -10,13 +10,13 @@ from vfio_hooks.record import record, replace
 
 _DOMAIN: tuple[Area, ...] = ("domain",)
 _ROUNDS = 5
-"""One fix may bring what the next one is for: an iothread that is not pinned yet."""
+"""One fix may make another one necessary: it adds an iothread, which then has to be pinned."""
 
 
 @record
 class Fixed:
-    """The domain's XML before and after, what was mended, by the names of the findings, and what
-    is still found that a fix was for. That is none, or this program has a defect."""
+    """The domain's XML before and after, the `names` of the findings that were fixed, and those
+    that are `left` after their fix, which only a defect of this program can cause."""
 
     before: bytes
     after: bytes
@@ -29,7 +29,7 @@ PLACE = ("node-memory", "cpu-topology", "cpu-topoext")
 
 
 def consistent(patient: Patient, xml: bytes) -> bytes:
-    """A domain's XML that has new pins, with what else has to go with them."""
+    """A domain's XML that has new pins, with the other changes that these pins need."""
     others = {rule.name for rule in rules()} - set(PLACE)
     return mend(patient, xml, others).after
 
@@ -37,7 +37,7 @@ def consistent(patient: Patient, xml: bytes) -> bytes:
 def mend(patient: Patient, xml: bytes, silenced: Collection[str] = ()) -> Fixed:
     """Apply each fix to a domain's XML until nothing is found that has one.
 
-    Of `patient`, the guest is left out of account. Raises HookError for what is no domain.
+    The guest in `patient` is ignored. Raises HookError if `xml` is not a domain.
     """
     text, names = xml, list[str]()
     for _ in range(_ROUNDS):

@@ -23,7 +23,7 @@ Area = Literal["host", "hook", "domain"]
 
 @record
 class Guest:
-    """The domain that is looked at: what the program reads of it, and its whole XML."""
+    """The domain that is checked: what this program reads from it, and its whole XML."""
 
     domain: Domain
     xml: "_Element"
@@ -32,11 +32,14 @@ class Guest:
 
 @record
 class Patient:
-    """Everything that a rule may look at. `guest` is None where only the host is checked; rules
-    of the area "domain" are then not asked. `tables` are the facilities that the VM's vm.toml
-    has, with their options: what they change for the VM's run needs no advice. `others` are the
-    other domains that are defined, as far as they are known; `refusals` is why the VM would not
-    start now, by its plan. `stopped` are the services that the vm.toml stops for the VM's run."""
+    """Everything that a rule may look at.
+
+    `guest` is None if only the host is checked; rules of the area "domain" are then left out.
+    `tables` are the facilities in the VM's vm.toml, with their options: what they change while the
+    VM runs needs no advice. `others` are the other domains that are defined, as far as they are
+    known. `refusals` are the reasons why the VM would not start now, by its plan. `stopped` are the
+    services that the vm.toml stops while the VM runs.
+    """
 
     host: Host
     paths: Paths
@@ -61,9 +64,9 @@ class Patient:
 
 @record
 class Seen:
-    """One finding: `text` says what is seen and on which object, `do` the exact line to add or
-    the command to type. `edits` are what makes the domain's XML better; `check --fix` leaves
-    those alone that are to be made `by_hand`, as the guest has to be ready for them."""
+    """One finding: `text` says what was seen and on which object, `do` gives the exact line to add
+    or the command to type. `edits` improve the domain's XML. `check --fix` does not make those that
+    are marked `by_hand`, because the guest has to be prepared for them."""
 
     text: str
     do: str = ""
@@ -77,7 +80,7 @@ class Seen:
 
     @property
     def advice(self) -> str:
-        """What to do: the edits as XML, then what is to be said beside it."""
+        """What to do: the edits as XML, then the text in `do`."""
         return "\n".join(filter(None, (shown(self.edits), self.do)))
 
 

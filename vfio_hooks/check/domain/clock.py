@@ -23,8 +23,8 @@ def _timer(name: str) -> str:
 
 
 def _told(guest: Guest, name: str, **attributes: str) -> tuple[Edit, ...]:
-    """The edits that give a timer attributes. The schema wants an offset of each <clock>; UTC is
-    what is meant without one."""
+    """The edits that give a timer attributes. libvirt's schema requires an offset in each <clock>;
+    a domain without one has UTC."""
     has_offset = attribute(guest, "clock", "offset") is not None
     offset = () if has_offset else (put("clock", offset="utc"),)
     return (*offset, put(_timer(name), **attributes))
@@ -33,8 +33,8 @@ def _told(guest: Guest, name: str, **attributes: str) -> tuple[Edit, ...]:
 @guest_rule(
     "clock-hpet",
     "warning",
-    why="If Windows finds this timer it may use it, and each time that it reads the timer it has "
-    "to leave the guest.",
+    why="If Windows finds this timer it may use it, and each read of it is a slow exit from the "
+    "guest to QEMU.",
     source="forum: Increasing VFIO VGA Performance",
     sure="likely",
 )
@@ -92,7 +92,7 @@ def ticks(patient: Patient, guest: Guest) -> Iterator[Seen]:
     has_clock = has_all(guest) or attribute(guest, _timer("hypervclock"), "present") == "yes"
     if not is_x86(guest) or not is_windows(guest) or not passed(patient, guest):
         return
-    # It may have a clock of Hyper-V's by that, and the timers' policies are given there, too.
+    # A -cpu argument may give it Hyper-V's clock, and QEMU's arguments the timers' policies.
     if own_cpu(guest) is not None:
         return
     left = [
@@ -101,7 +101,7 @@ def ticks(patient: Patient, guest: Guest) -> Iterator[Seen]:
         if attribute(guest, _timer(name), "tickpolicy") is None
         and attribute(guest, _timer(name), "present") != "no"
     ]
-    # What Windows has from <hyperv> it uses instead, where it sees that.
+    # Windows uses Hyper-V's timers instead if it has them and sees them.
     if left and not (has_clock and sees_lights(guest)):
         yield Seen(
             f"the timer{'s' * (len(left) - 1)} {' and '.join(name for name, _ in left)} "

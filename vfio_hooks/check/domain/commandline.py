@@ -1,4 +1,4 @@
-"""What a domain hands to QEMU past libvirt's own XML, and what of it does not arrive."""
+"""What a domain gives to QEMU directly, past libvirt's own XML, and what of that never arrives."""
 
 import re
 from collections.abc import Iterator
@@ -102,8 +102,9 @@ def dropped(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "device-by-argument",
     "warning",
-    why="libvirt does not look into <qemu:commandline>: it takes such a device from no driver, "
-    "lets QEMU neither open its VFIO group nor lock the guest's memory, and tells no hook of it.",
+    why="libvirt does not look into <qemu:commandline>. So it does not take such a device from its "
+    "driver, allow QEMU to open the device's VFIO group or to lock the guest's memory, or show the "
+    "device to the hook.",
     source="https://libvirt.org/drvqemu.html, cgroups device ACLs; "
     "https://libvirt.org/formatdomain.html#host-device-assignment",
 )

@@ -20,6 +20,7 @@ from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit, put
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.processor import AMD, flags, vendor
+from vfio_hooks.plural import counted
 
 _GUIDE = "guide: CPU mode"
 _MOST_SOCKETS = 2
@@ -41,10 +42,12 @@ def product(patient: Patient, guest: Guest) -> Iterator[Seen]:
     numbers = {name: whole(told.get(name), 1) for name in _PARTS if told.get(name)}
     count, vcpus = prod(numbers.values()), guest.domain.vcpus
     if count != vcpus:
-        shown = " x ".join(f"{value} {name}" for name, value in numbers.items())
+        shown = " x ".join(
+            counted(value, name.removesuffix("s")) for name, value in numbers.items()
+        )
         threads = numbers.get("threads", 1)
         yield Seen(
-            f"the topology has {shown} = {count} vCPUs, but <vcpu> says {vcpus}",
+            f"the topology has {shown} = {counted(count, 'vCPU')}, but <vcpu> says {vcpus}",
             edits=(_shaped(vcpus, 1 if vcpus % threads else threads),),
         )
 
@@ -61,7 +64,7 @@ def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
     domain, told = guest.domain, guest.xml.find("cpu/topology")
     if domain.vcpus < 2 or not is_x86(guest) or is_macos(guest) or shapes_itself(guest):
         return
-    # A guest with nodes of its own is told where its cores are by these, too.
+    # A guest's own NUMA nodes also say where its cores are.
     if guest.xml.find("cpu/numa") is not None:
         return
     sockets = domain.vcpus if told is None else whole(told.get("sockets"), 1)
@@ -78,20 +81,17 @@ def topology(patient: Patient, guest: Guest) -> Iterator[Seen]:
     elif told is None and threads in (None, 1):
         return
     elif domain.vcpus % (threads or 1) and given == 1:
-        # Such cores cannot be told of, as the vCPUs do not fill them.
+        # <topology> cannot describe such cores, because the vCPUs do not fill them.
         return
     elif threads is not None and given != threads:
-        text = f"the guest sees {_threads(given)} per core, but its CPUs have {threads}"
+        text = f"the guest sees {counted(given, 'thread')} per core, but its CPUs have {threads}"
     elif given > most:
-        text = f"the guest sees {_threads(given)} per core, but this host's cores have {most}"
+        text = f"the guest sees {counted(given, 'thread')} per core, but this host's cores have "
+        text += str(most)
     else:
         return
     threads = threads or min(given, most)
     yield Seen(text, edits=(_shaped(domain.vcpus, 1 if domain.vcpus % threads else threads),))
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count != 1)}"
 
 
 def _product(guest: Guest) -> int:
@@ -100,7 +100,7 @@ def _product(guest: Guest) -> int:
 
 
 def _host_threads(patient: Patient, guest: Guest) -> int | None:
-    """How many SMT threads of each core the vCPUs are pinned to; None where that is not known
+    """How many SMT threads of each core the vCPUs are pinned to; None if that is not known
     for all vCPUs, or not the same for all cores."""
     pins, idle = guest.domain.vcpu_pins, guest.domain.idle_vcpus
     used = [cpus for vcpu, cpus in pins.items() if vcpu not in idle]

@@ -1,4 +1,5 @@
-"""The devices that the domain is given: on the host, bound, allowed, and how they interrupt."""
+"""The devices that are passed to the domain: whether they exist, are bound and are allowed, and how
+they interrupt."""
 
 import re
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def absent(patient: Patient, guest: Guest) -> Iterator[Seen]:
     given = passed(patient, guest)
     others = [one for one in given if one.kind and one.card in {card(one.address) for one in gone}]
     if others and not any(one.is_gpu for one in others):
-        # What moved leaves its address to another device, which may have fewer functions.
+        # Where a device has moved away from, there may be another one, with fewer functions.
         kinds = (f"{one.address} is {_shown(patient.host, one.address)}" for one in others)
         text += f", and {', '.join(kinds)}"
     cards = [one for one in patient.host.names(DEVICES) if _is_card(patient.host, one)]
@@ -77,13 +78,13 @@ def _shown(host: Host, address: str) -> str:
 @guest_rule(
     "device-no-group",
     "error",
-    why="VFIO gives away whole IOMMU groups. A device that is in none stays with the host: it is "
-    "not behind an IOMMU, or the firmware's driver for it keeps it out.",
+    why="VFIO passes whole IOMMU groups, so a device without a group stays with the host. Such a "
+    "device is not behind an IOMMU, or a setting of the firmware keeps it out.",
     source="https://docs.kernel.org/driver-api/vfio.html, Groups, Devices, and IOMMUs",
 )
 def no_group(patient: Patient, guest: Guest) -> Iterator[Seen]:
     host = patient.host
-    # Without any group the IOMMU is off, which is told by itself.
+    # If there is no group at all, the IOMMU is off, which is a finding of its own.
     loose = [
         device.address
         for device in passed(patient, guest)
@@ -107,7 +108,7 @@ def mdev(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sources = guest.xml.iterfind("devices/hostdev[@type='mdev']/source/address")
     names = [one.get("uuid", "") for one in sources]
     gone = [name for name in names if not patient.host.exists(f"{MDEVS}/{name.lower()}")]
-    # What keeps [[mdev]] from making them is told by itself.
+    # What keeps [[mdev]] from making them is a finding of its own.
     if gone and patient.host.names(DEVICES) and "mdev" not in patient.tables:
         yield Seen(
             f"this host has no mediated device {', '.join(gone)}",
@@ -135,7 +136,7 @@ def managed(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if loose and "pci" not in patient.tables:
         shown = ", ".join(f"{one.address} ({one.driver or 'no driver'})" for one in loose)
         yield Seen(
-            f"managed='no', but neither vfio-pci nor a [pci] in vm.toml: {shown}",
+            f"managed='no', but not bound to vfio-pci, and vm.toml has no [pci]: {shown}",
             edits=tuple(Edit(one.path, {"managed": "yes"}) for one in loose),
         )
 

@@ -57,7 +57,7 @@ def disks(guest: Guest) -> list[Disk]:
 
 
 def _usual_bus(target: "_Element") -> str:
-    """What libvirt takes where none is named, by the letters of the target."""
+    """The bus that libvirt chooses if the XML names none, by the letters of the target."""
     buses = {"hd": "ide", "sd": "scsi", "vd": "virtio", "xvd": "xen", "fd": "fdc"}
     return buses.get(target.get("dev", "").rstrip("abcdefghijklmnopqrstuvwxyz")[:3], "") or next(
         (bus for start, bus in buses.items() if target.get("dev", "").startswith(start)), "ide"

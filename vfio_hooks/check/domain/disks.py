@@ -18,7 +18,8 @@ _DRIVER = (
 _UNCACHED = ("none", "directsync")
 _SLOW_BUSES = ("ide", "sata", "fdc")
 _UNSTABLE = re.compile(r"/dev/(sd[a-z]+|nvme\d+n\d+(p\d+)?|sd[a-z]+\d+|hd[a-z]\d*)")
-"""What the kernel counts as it finds disks, which is another order after some boots."""
+"""Names with numbers that the kernel gives out as it finds disks, in an order that may change with
+each boot."""
 
 
 def _names(found: list[Disk]) -> str:
@@ -91,8 +92,8 @@ def native(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "disk-bus",
     "warning",
-    why="With emulated IDE and SATA the guest is left several times for each request. virtio is "
-    "made for virtual machines.",
+    why="With emulated IDE and SATA, each request stops the guest several times, so that QEMU can "
+    "act. virtio is made for virtual machines.",
     source=_GUIDE,
 )
 def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -107,7 +108,7 @@ def bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
 
 def _wants_virtio(guest: Guest) -> bool:
     """Whether virtio's devices suit the guest: macOS has few drivers for them, and a guest that
-    must not see that it is virtual is not to have any."""
+    must not notice that it is virtual must not have any."""
     return not is_macos(guest) and not hides_hypervisor(guest)
 
 
@@ -187,7 +188,7 @@ def _can_discard(host: Host, disk: Disk) -> bool:
 @guest_rule(
     "nic-model",
     "hint",
-    why="With an emulated network card the guest is left for every packet.",
+    why="With an emulated network card, every packet stops the guest, so that QEMU can act.",
     source="network-interfaces",
 )
 def nic(patient: Patient, guest: Guest) -> Iterator[Seen]:

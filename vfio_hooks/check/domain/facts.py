@@ -1,4 +1,4 @@
-"""What several rules ask: what of the host the guest is given, and what QEMU can read."""
+"""Facts that several rules need: what the guest is given, and which files QEMU can read."""
 
 import os
 from typing import TYPE_CHECKING
@@ -30,8 +30,8 @@ class Slot:
 
 @record
 class Passed:
-    """A host PCI function that the guest sees as a device. `slot` is None where libvirt has yet
-    to choose one; `kind` is the class that the host shows ("0x030000"), empty where it has no
+    """A host PCI function that the guest sees as a device. `slot` is None if libvirt has yet
+    to choose one; `kind` is the class that the host shows ("0x030000"), empty if it has no
     such function; `is_virtual` for one of an SR-IOV card."""
 
     address: str
@@ -79,8 +79,8 @@ def passed(patient: Patient, guest: Guest) -> list[Passed]:
 
 
 def is_tuned(patient: Patient, guest: Guest) -> bool:
-    """Whether small gains matter: the guest is given a graphics card, or somebody has seen to its
-    CPUs or its memory. A firewall or a file server with its own controller does without."""
+    """Whether small gains matter: the guest is given a graphics card, or a device and tuned CPUs or
+    memory. They do not for a firewall, or for a file server with its own controller."""
     domain, devices = guest.domain, passed(patient, guest)
     # One that is not on this host may be a graphics card.
     has_card = any(one.is_gpu or not one.kind for one in devices)
@@ -88,7 +88,7 @@ def is_tuned(patient: Patient, guest: Guest) -> bool:
 
 
 def cards(devices: list[Passed]) -> list[list[Passed]]:
-    """The functions of each graphics card of which function 0 and others are given.
+    """The functions of each graphics card that is given with function 0 and at least one other.
 
     Other cards' functions are independent: the ports of a network card, and the VFs of one. So
     are those of the chipset, which is on bus 00.
@@ -120,7 +120,7 @@ def _passed(host: Host, address: str, element: "_Element", managed: bool) -> Pas
 
 
 def slot(element: "_Element") -> Slot | None:
-    """A device's PCI address in the guest, None where it has none that can be read."""
+    """A device's PCI address in the guest, None if it has none that can be read."""
     place = element.find("address[@type='pci']")
     if place is None:
         return None
@@ -132,13 +132,13 @@ def slot(element: "_Element") -> Slot | None:
 
 
 def whole(text: str | None, otherwise: int = 0) -> int:
-    """A number that libvirt writes in decimal; `otherwise` for what is none."""
+    """A number that libvirt writes in decimal; `otherwise` if the text is no such number."""
     return int(text) if text and text.isascii() and text.isdecimal() else otherwise
 
 
 def shows_files(host: Host) -> bool:
-    """Whether the host has files beyond /sys and /proc: a captured one has not, and there what
-    the XML names is not missed."""
+    """Whether the host has files beyond /sys and /proc. A captured host has not, so a file that the
+    XML names is not reported as missing there."""
     return host.exists("/usr/share")
 
 
@@ -152,7 +152,8 @@ class Closed:
 
 
 def closed(host: Host, path: str) -> Closed | None:
-    """What keeps everybody from reading a file. Raises OSError, where it is not there, too."""
+    """What keeps some users from reading a file; None if everybody can read it. Raises OSError,
+    also for a file that does not exist."""
     names = path.split("/")
     for depth in range(2, len(names) + 1):
         part = "/".join(names[:depth])

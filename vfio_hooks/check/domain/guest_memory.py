@@ -14,6 +14,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host.cgroup import counts_hugepages
 from vfio_hooks.host.cpu import nodes
 from vfio_hooks.host.memory import amount, default_page_size, page_sizes, pool
+from vfio_hooks.plural import counted, verb
 
 
 @guest_rule(
@@ -26,7 +27,7 @@ from vfio_hooks.host.memory import amount, default_page_size, page_sizes, pool
 def host(patient: Patient, guest: Guest) -> Iterator[Seen]:
     try:
         there = sum(node.memory for node in nodes(patient.host))
-    except HookError:  # a host that shows no CPU, which is told of once
+    except HookError:  # a host that shows no CPU, which is a finding of its own
         return
     if there and guest.domain.memory >= there and passed(patient, guest):
         yield Seen(
@@ -41,8 +42,8 @@ def host(patient: Patient, guest: Guest) -> Iterator[Seen]:
     "memory-limit",
     "error",
     why="With passed devices libvirt lets QEMU lock as much memory as <hard_limit> says. All of "
-    "the guest's is locked, and what QEMU itself needs comes on top. Without such devices the "
-    "kernel ends QEMU at the limit, of which huge pages are a part only where control groups are "
+    "the guest's memory is locked, and what QEMU itself needs comes on top. Without such devices "
+    "the kernel kills QEMU at the limit, which counts huge pages only if control groups are "
     "mounted with memory_hugetlb_accounting.",
     source="libvirt's qemu_domain.c, qemuDomainGetMemLockLimitBytes; "
     "https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.max and hugetlb",
@@ -164,7 +165,8 @@ def page_size(patient: Patient, guest: Guest) -> Iterator[Seen]:
             shown = ", ".join(map(str, known))
             flag = "; for 1 GiB, the processor needs the flag pdpe1gb"
             yield Seen(
-                f"huge pages of {size} KiB are asked for, but this host has those of {shown} KiB",
+                f"the domain asks for huge pages of {size} KiB, but this host has pages of {shown} "
+                f"KiB",
                 f"<page size='{known[0]}' unit='KiB'/>{flag if size == 1 << 20 else ''}",
             )
         elif guest.domain.memory % size and not guest.domain.cell_memory:
@@ -195,8 +197,8 @@ def free_pages(patient: Patient, guest: Guest) -> Iterator[Seen]:
     free = sum(one.free for one in pools)
     if pools and free * size < domain.memory:
         yield Seen(
-            f"the guest needs {-(-domain.memory // size)} pages of {amount(size)}, but {free} "
-            f"are free",
+            f"the guest needs {counted(-(-domain.memory // size), 'page')} of {amount(size)}, but "
+            f"{free or 'none'} {verb(free)} free",
             f"[hugepages] in {domain.name}'s vm.toml, which adds the pages while it runs"
             + (
                 "; pages of 1 GiB are best made at boot: hugepagesz=1G hugepages=N on the kernel's "

@@ -7,7 +7,7 @@ from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.host.desktops import rungs
 from vfio_hooks.host.pci import passed_displays
 
-# By which tables a rung is taken care of.
+# The tables that take care of each rung (host/freeing.py).
 _TAKEN_CARE_OF = {1: ("display", "session"), 2: ("session",), 3: ("session",), 4: ("service",)}
 
 

@@ -37,7 +37,7 @@ _NEEDS = {
     "evmcs": ("vapic",),
 }
 _SMALL = frozenset({"runtime", "frequencies"})
-"""What by itself is not worth a line."""
+"""Not worth a finding by itself."""
 
 
 def has_all(guest: Guest) -> bool:
@@ -61,7 +61,7 @@ def _state(guest: Guest, name: str) -> str | None:
 def off(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not sees_lights(guest) or has_all(guest):
         return
-    # What others need is an error of its own.
+    # An enlightenment that others need is an error of its own.
     needed = {need for needs in _missing(guest).values() for need in needs}
     left = [name for name in _LIGHTS if _state(guest, name) != "on" and name not in needed]
     if not _SMALL.issuperset(left):
@@ -93,7 +93,7 @@ def requirements(patient: Patient, guest: Guest) -> Iterator[Seen]:
 
 
 def _missing(guest: Guest) -> dict[str, list[str]]:
-    """What enlightenments that are on need, and is not."""
+    """For each enlightenment that is on, those that it needs and that are off."""
     missing = {
         name: [need for need in needs if not _is_there(guest, need)]
         for name, needs in _NEEDS.items()
@@ -128,7 +128,7 @@ def _switched_on(guest: Guest, name: str) -> Iterator[Edit]:
 def nested(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not sees_lights(guest) or has_all(guest) or vendor(patient.host) != INTEL:
         return
-    # Who has put "off" there for one that few need has thought of it.
+    # Few guests need it, so an explicit "off" is intended.
     if policy(guest, "vmx") in ("require", "force") and _state(guest, "evmcs") is None:
         yield Seen(
             "the guest may run virtual machines (vmx), but evmcs is off",
@@ -157,7 +157,7 @@ def direct(patient: Patient, guest: Guest) -> Iterator[Seen]:
     "hyperv-avic",
     "hint",
     why="Without avic, synic switches off the processor's own support for interrupts (AVIC, "
-    "APICv), and the guest is left for many interrupts.",
+    "APICv), and many interrupts then stop the guest.",
     source=_SOURCE,
     sure="likely",
 )

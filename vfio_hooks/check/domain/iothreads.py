@@ -49,7 +49,7 @@ def unused(patient: Patient, guest: Guest) -> Iterator[Seen]:
 )
 def iothread(patient: Patient, guest: Guest) -> Iterator[Seen]:
     loose = _loose(patient, guest)
-    # With a thread that does nothing, the rule above tells of both.
+    # If a thread does nothing, the rule above reports both.
     if loose and not _idle(guest):
         yield Seen(f"{loose} no iothread", edits=_assigned(guest))
 
@@ -60,7 +60,7 @@ def _idle(guest: Guest) -> list[int]:
 
 
 def _loose(patient: Patient, guest: Guest) -> str:
-    """What should have a thread and has none: "the disk vda has"; empty where that is nothing."""
+    """What should have a thread and has none: "the disk vda has"; empty if that is nothing."""
     found, scsi = _without(guest), _scsi(guest)
     if not is_tuned(patient, guest) or is_macos(guest) or not (found or scsi):
         return ""
@@ -81,7 +81,7 @@ def _assigned(guest: Guest) -> tuple[Edit, ...]:
 
 
 def _without(guest: Guest) -> list[Disk]:
-    """The virtio disks that have no thread; those of other types do without QEMU."""
+    """The virtio disks that have no thread, without those of types that QEMU does not serve."""
     many = {
         target.get("dev")
         for disk in guest.xml.iterfind("devices/disk")
@@ -99,7 +99,7 @@ def _without(guest: Guest) -> list[Disk]:
 
 
 def _scsi(guest: Guest) -> str:
-    """The path of a controller of disks that has no thread; empty where there is none."""
+    """The path of a controller of disks that has no thread; empty if there is none."""
     if not any(one.bus == "scsi" for one in disks(guest)):
         return ""
     for one in guest.xml.iterfind("devices/controller[@type='scsi'][@model='virtio-scsi']"):
@@ -140,7 +140,7 @@ def shared(patient: Patient, guest: Guest) -> Iterator[Seen]:
     users = Counter(number for one in disks(guest) if (number := one.driver.get("iothread")))
     idle = _idle(guest)
     for number, count in users.items():
-        # Only where another thread waits for work: else it may well be meant.
+        # Only if another thread has nothing to do. Otherwise it may be intended.
         if count > 1 and idle and whole(number) in working_iothreads(guest.xml):
             names = [one.name for one in disks(guest) if one.driver.get("iothread") == number]
             yield Seen(

@@ -7,9 +7,9 @@ from vfio_hooks.domain.devices import QEMU
 
 OSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
 _OLD = frozenset("1.0 2.0 2.1 3.1 95 98 me nt3.1 nt3.5 nt4.0 2k xp 2k3 2k3r2".split())
-"""How libosinfo names them."""
+"""Windows before Vista, by the names of libosinfo."""
 OFF = ("disable", "forbid")
-"""Policies of a <feature> that the guest does not have."""
+"""Policies of a <feature> that take it from the guest."""
 
 
 def is_kvm(guest: Guest) -> bool:
@@ -22,7 +22,7 @@ def is_x86(guest: Guest) -> bool:
 
 
 def machine(guest: Guest) -> str:
-    """The machine type: "pc-q35-7.0"; empty where it is QEMU's default."""
+    """The machine type: "pc-q35-7.0"; empty if it is QEMU's default."""
     kind = guest.xml.find("os/type")
     return "" if kind is None else kind.get("machine", "")
 
@@ -38,14 +38,16 @@ def is_pcie(guest: Guest) -> bool:
 
 
 def noted_os(guest: Guest) -> str:
-    """What libosinfo noted: "http://microsoft.com/win/11"; empty where that is nothing known."""
+    """The guest's system as libosinfo noted it: "http://microsoft.com/win/11"; empty if it is not
+    noted, or is unknown."""
     noted = next(guest.xml.iter(OSINFO), None)
     name = "" if noted is None else noted.get("id", "")
     return "" if "unknown" in name else name
 
 
 def is_macos(guest: Guest) -> bool:
-    """By what libosinfo noted, else by the controller or the boot loader that only macOS needs."""
+    """Whether the guest is macOS: libosinfo noted that, or it has the controller or the boot loader
+    that only macOS needs."""
     disks = (one.get("file", "") for one in guest.xml.iterfind("devices/disk/source"))
     return (
         "apple.com" in noted_os(guest)
@@ -55,7 +57,7 @@ def is_macos(guest: Guest) -> bool:
 
 
 def is_windows(guest: Guest) -> bool:
-    """By what libosinfo noted of the guest, else by what only Windows is given."""
+    """Whether the guest is Windows: libosinfo noted that, or it has what only Windows is given."""
     if is_macos(guest):
         return False
     if noted := noted_os(guest):
@@ -101,7 +103,7 @@ def hides_hypervisor(guest: Guest) -> bool:
 
 
 def _last_word(given: list[str], feature: str) -> bool:
-    """Whether a feature is on after the words behind -cpu's model. QEMU applies "feature=on|off"
+    """Whether a feature is on, by the words after the model in -cpu. QEMU applies "feature=on|off"
     in their order, then every "+feature", then every "-feature" (target/i386/cpu.c)."""
     if f"-{feature}" in given:
         return False
@@ -118,12 +120,12 @@ def sees_lights(guest: Guest) -> bool:
 
 
 def policy(guest: Guest, feature: str) -> str | None:
-    """What <cpu> says of a feature; None where it is not named."""
+    """What <cpu> says of a feature; None if it is not named."""
     found = guest.xml.find(f"cpu/feature[@name='{feature}']")
     return None if found is None else found.get("policy", "require")
 
 
 def attribute(guest: Guest, path: str, name: str) -> str | None:
-    """An attribute of the first element at a path, None where there is no such thing."""
+    """An attribute of the first element at a path, None if there is no such thing."""
     element = guest.xml.find(path)
     return None if element is None else element.get(name)

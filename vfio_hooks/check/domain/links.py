@@ -43,7 +43,7 @@ def width(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="possible",
 )
 def speed(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    # A card that idles tells nothing.
+    # The link of an idle card says nothing.
     for device, hop in _hops(patient, guest) if guest.running else ():
         could = min(hop.best.speed, hop.port.speed)
         if 0 < hop.link.speed < could:

@@ -1,4 +1,4 @@
-"""The machine: which hypervisor, which chipset, which firmware, and what Windows 11 asks for."""
+"""The machine: its hypervisor, chipset and firmware, and what Windows 11 requires."""
 
 from collections.abc import Iterator
 
@@ -139,7 +139,7 @@ def firmware(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not shows_files(patient.host):
         return
     nvram = (guest.xml.findtext("os/nvram") or "").strip()
-    # The template is only read where there is no file of the VM's own yet.
+    # The template is only read as long as the VM has no file of its own.
     template = attribute(guest, "os/nvram", "template")
     named = [guest.xml.findtext("os/loader")]
     named += [] if nvram.startswith("/") and patient.host.exists(nvram) else [template]

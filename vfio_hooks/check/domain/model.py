@@ -30,7 +30,7 @@ def mode_of(guest: Guest) -> str:
 
 
 def is_told(guest: Guest) -> bool:
-    """Whether <cpu> is what the guest's processor is made of."""
+    """Whether <cpu> decides what the guest's processor is like, and not a -cpu argument."""
     return is_kvm(guest) and is_x86(guest) and own_cpu(guest) is None
 
 
@@ -91,7 +91,7 @@ def no_hypervisor(patient: Patient, guest: Guest) -> Iterator[Seen]:
 def mode(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not is_told(guest) or mode_of(guest) in (*WHOLE, "host-model"):
         return
-    # These may run on no newer model.
+    # These may not run on a newer model.
     if is_macos(guest) or is_old_windows(guest):
         return
     if passed(patient, guest):
@@ -105,7 +105,7 @@ def _whole_cpu(guest: Guest) -> Iterator[Edit]:
     for name in ("model", "vendor"):
         if guest.xml.find(f"cpu/{name}") is not None:
             yield drop(f"cpu/{name}")
-    # Features that a model lacks are all there now, and those of another maker cannot be.
+    # Features that the model lacked come with the host's processor, or it cannot have them.
     for feature in guest.xml.iterfind("cpu/feature"):
         if feature.get("policy", "require") not in OFF and feature.get("name") != "topoext":
             yield drop(f"cpu/feature[@name='{feature.get('name')}']")
@@ -124,7 +124,7 @@ def _whole_cpu(guest: Guest) -> Iterator[Edit]:
 def migratable(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not is_told(guest) or mode_of(guest) != "host-passthrough" or not is_tuned(patient, guest):
         return
-    # Asked for by name it is there all the same; with hypervclock Windows does without.
+    # invtsc can also be asked for by name, and Windows does not need it: it has hypervclock.
     if policy(guest, "invtsc") in ("require", "force") or is_windows(guest):
         return
     value = attribute(guest, "cpu", "migratable")
@@ -148,7 +148,7 @@ def cache(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if is_tuned(patient, guest) and guest.xml.find("cpu/cache") is None:
         yield Seen(
-            "the guest's caches are QEMU's own",
+            "the guest sees caches that QEMU made up",
             edits=(put("cpu/cache", mode="passthrough"),),
         )
 

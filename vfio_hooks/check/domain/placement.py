@@ -14,7 +14,7 @@ def _rule(name: str, kind: Kind) -> Rule:
         try:
             found = patient.faults
         except HookError:
-            # A host that shows no CPU is told of once.
+            # That the host shows no CPU is a finding of its own.
             if name != _FIRST:
                 return
             raise

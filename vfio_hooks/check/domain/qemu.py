@@ -21,8 +21,8 @@ _SCHEMA = "/usr/share/libvirt/schemas/domain.rng"
 @guest_rule(
     "machine-emulator",
     "error",
-    why="libvirt asks the emulator what it can before it defines or starts a domain. It refuses "
-    "one whose emulator it cannot run.",
+    why="Before libvirt defines or starts a domain, it asks the emulator what it can do. It "
+    "refuses a domain whose emulator it cannot run.",
     source="https://libvirt.org/formatdomain.html#devices",
 )
 def emulator(patient: Patient, guest: Guest) -> Iterator[Seen]:
@@ -32,7 +32,7 @@ def emulator(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if path.startswith("/") and has_programs and not patient.host.exists(path):
         yield Seen(
             f"the emulator {path} is not on this host",
-            "without <emulator> libvirt takes its own; virsh domcapabilities shows it",
+            "remove <emulator>, so that libvirt uses its own; virsh domcapabilities shows which",
         )
 
 
@@ -70,7 +70,7 @@ def _newest(name: str) -> str:
 
 
 def _types(patient: Patient, guest: Guest) -> dict[str, str]:
-    """The machine types of the domain's QEMU and what it says of each; nothing where it cannot
+    """The machine types of the domain's QEMU, with what QEMU says about each; empty if QEMU cannot
     be asked."""
     emulator = (guest.xml.findtext("devices/emulator") or "").strip()
     if not emulator.startswith("/") or not patient.host.is_this_machine:
@@ -111,8 +111,8 @@ _REQUIRED = ("name", "memory", "os")
 
 
 def _culprits(schema: "RelaxNG", root: "_Element") -> list[str]:
-    """Where the schema objects: "<features><acpy>". Every part of the domain is put back by itself
-    into one that has nothing but what is required."""
+    """The places that the schema refuses: "<features><acpy>". Each part of the domain is tried
+    alone, in a domain that has only what is required."""
     from copy import deepcopy
 
     base, found = deepcopy(root), list[str]()
@@ -130,7 +130,7 @@ def _culprits(schema: "RelaxNG", root: "_Element") -> list[str]:
 
 
 def _inside(schema: "RelaxNG", base: "_Element", place: "_Element") -> list[str]:
-    """The same within one element. It is named itself where its parts are not to blame."""
+    """The same within one element, which is named itself if none of its parts is to blame."""
     parts = [one for one in place if isinstance(one.tag, str)]
     own = f"<{place.tag}>"
     for at, part in enumerate(list(place)):

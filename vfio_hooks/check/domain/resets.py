@@ -11,6 +11,7 @@ from vfio_hooks.host import Host, pci
 from vfio_hooks.host.boot import lines
 from vfio_hooks.host.modules import is_loaded
 from vfio_hooks.plugins.gpu import Options
+from vfio_hooks.plural import verb
 from vfio_hooks.why import explain
 from vfio_hooks.why.lines import QEMU_LOGS, qemu_log
 
@@ -38,13 +39,13 @@ def left(patient: Patient, guest: Guest) -> Iterator[Seen]:
         ]
         if device.is_of_chipset:
             continue
-        # A kernel before 5.15 does not tell; most other devices than graphics cards can.
+        # Kernels before 5.15 do not say. Most devices but graphics cards can be reset.
         is_told = device.is_gpu or host.exists(_methods_file(device))
         if others and is_told and not _OWN_RESETS & set(_methods(host, device)):
             yield Seen(
-                f"{device} is passed, but {', '.join(others)} in its slot is not, and has "
-                f"another IOMMU group",
-                f"pass {'it' if len(others) == 1 else 'them'} as well: <hostdev mode='subsystem' "
+                f"{device} is passed, but {', '.join(others)} in its slot {verb(len(others))} not, "
+                f"and {verb(len(others), 'has', 'have')} another IOMMU group",
+                f"pass {verb(len(others), 'it', 'them')} as well: <hostdev mode='subsystem' "
                 "type='pci' managed='yes'>",
             )
 
@@ -52,8 +53,8 @@ def left(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "device-no-reset",
     "warning",
-    why="A graphics card that nothing can reset is given to each guest as the one before left it. "
-    "After a crash, or a guest that was switched off, it often stays dark.",
+    why="A graphics card that nothing can reset reaches each guest in the state in which the "
+    "previous one left it. After a guest that crashed or was switched off, it often stays dark.",
     source="https://docs.kernel.org/admin-guide/abi-testing.html, reset_method; Linux's "
     "drivers/pci/pci.c, pci_reset_bus_function",
     sure="likely",
@@ -103,11 +104,11 @@ def method(patient: Patient, guest: Guest) -> Iterator[Seen]:
         if not device.is_gpu or known is None or set(wanted) <= set(known.split()):
             continue
         yield Seen(
-            f'[gpu] has reset_method = "{_wanted(patient)}", and the kernel knows for '
-            f"{device.address} {known or 'none'}",
+            f'[gpu] has reset_method = "{_wanted(patient)}", but for {device.address} the kernel '
+            f"has {known or 'no method'}",
             "load the module vendor-reset (its DKMS package), before the VM starts"
             if "device_specific" in wanted
-            else "take one of these, or leave it to the kernel",
+            else "choose one of these, or remove reset_method, so that the kernel chooses",
         )
 
 
@@ -132,13 +133,13 @@ def vendor_reset(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if is_loaded(host, _MODULE):
         if _tells_resets(host):
             yield Seen(
-                f"vendor-reset is loaded, and not used for {cards[0]}",
+                f"vendor-reset is loaded, but not used for {cards[0]}",
                 'in vm.toml, below [gpu]: reset_method = "device_specific"',
             )
     elif (place := _asked_for(host)) and host.names("/sys/module"):
         yield Seen(
             f"{place} asks for vendor-reset, which is not loaded",
-            "dkms status tells whether it was built for this kernel; then: modprobe vendor-reset",
+            "dkms status shows whether it was built for this kernel; then: modprobe vendor-reset",
         )
 
 
@@ -176,8 +177,8 @@ def d3cold(patient: Patient, guest: Guest) -> Iterator[Seen]:
 
 
 def _cards(patient: Patient, guest: Guest) -> list[Passed]:
-    """The first passed function of each card that is no VF and no part of the chipset but
-    graphics."""
+    """The first passed function of each card. VFs are left out, and so is all of the chipset except
+    its graphics."""
     found: dict[str, Passed] = {}
     for device in passed(patient, guest):
         if not device.is_virtual and (not device.is_of_chipset or device.is_gpu):
@@ -215,7 +216,7 @@ def _methods(host: Host, device: Passed) -> list[str]:
 
 
 def _tells_resets(host: Host) -> bool:
-    """Whether the kernel tells of each device how it is reset (Linux 5.15)."""
+    """Whether the kernel shows how each device is reset (since Linux 5.15)."""
     return any(host.exists(f"{pci.DEVICES}/{one}/reset_method") for one in host.names(pci.DEVICES))
 
 

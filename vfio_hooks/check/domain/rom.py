@@ -27,9 +27,9 @@ def rom(patient: Patient, guest: Guest) -> Iterator[Seen]:
             yield Seen(f"{of} does not exist", f"put it there, or remove <rom file='{path}'/>")
             continue
         if found and found.is_roots and not _is_root(patient):
-            where = "" if found.path == path else f", as {found.path} is"
+            where = "" if found.path == path else f", because only root can open {found.path}"
             yield Seen(
-                f"{of} can only be read by root{where}, but QEMU does not run as root",
+                f"{of} can only be read by root{where}; QEMU does not run as root",
                 f"chmod o+r {path}"
                 if found.path == path
                 else "put it where everybody can read it, such as /usr/share/vgabios, and change "

@@ -52,7 +52,7 @@ def bridge(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="possible",
 )
 def apart(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    # What brings these to a place of their own brings their functions together as well.
+    # The fix for these also brings their functions together.
     moved = [*_on_root(patient, guest), *(one for one, _ in _behind_bridges(patient, guest))]
     for card in cards([one for one in passed(patient, guest) if not _is_with(one, moved)]):
         slots = [device.slot for device in card]
@@ -124,7 +124,7 @@ def _on_root(patient: Patient, guest: Guest) -> list[Passed]:
 
 
 def _behind_bridges(patient: Patient, guest: Guest) -> list[tuple[Passed, str]]:
-    """The devices behind a bridge to conventional PCI, and the model of that."""
+    """The devices behind a bridge to conventional PCI, each with the bridge's model."""
     buses = {
         whole(one.get("index")): one.get("model", "")
         for one in guest.xml.iterfind("devices/controller[@type='pci']")
@@ -138,7 +138,7 @@ def _behind_bridges(patient: Patient, guest: Guest) -> list[tuple[Passed, str]]:
 
 
 def _is_with(device: Passed, others: Sequence[Passed]) -> bool:
-    """Whether a device is one of the functions of the same card as one of the others."""
+    """Whether a device is a function of the same card as one of the others."""
     return any(device.card == other.card for other in others)
 
 

@@ -7,7 +7,8 @@ from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import drop
 from vfio_hooks.host.cpu import CPUS
-from vfio_hooks.host.cpulist import format_list, parse_list
+from vfio_hooks.host.cpulist import parse_list
+from vfio_hooks.plural import numbered
 
 _REAL_TIME = ("fifo", "rr")
 
@@ -31,7 +32,7 @@ def real_time(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if any(vcpu not in pins or not pins[vcpu] <= isolated for vcpu in vcpus):
         kinds = ", ".join(dict.fromkeys(one.get("scheduler", "") for one in found))
         yield Seen(
-            f"threads of vCPU {format_list(vcpus)} run in real time ({kinds})",
+            f"the threads of {numbered('vCPU', vcpus)} run in real time ({kinds})",
             "unless you have tested that; CPUs that the kernel isolates (isolcpus=) are safer",
             (drop("cputune/vcpusched"),),
             by_hand=True,
@@ -41,8 +42,8 @@ def real_time(patient: Patient, guest: Guest) -> Iterator[Seen]:
 @guest_rule(
     "cputune-resctrl",
     "error",
-    why="Shares of caches and of memory's bandwidth, and how much energy is used, are the kernel's "
-    "resctrl. libvirt does not start a domain that asks for it where it is not mounted.",
+    why="The kernel's resctrl shares out caches and memory bandwidth, and counts energy. libvirt "
+    "does not start a domain that asks for this while resctrl is not mounted.",
     source="https://docs.kernel.org/filesystems/resctrl.html; "
     "https://libvirt.org/formatdomain.html#cpu-tuning",
 )
@@ -53,13 +54,13 @@ def resctrl(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not patient.host.exists(f"{_RESCTRL}/info"):
         yield Seen(
             f"<{'>, <'.join(asked)}> in <cputune>, and {_RESCTRL} is not mounted",
-            f"mount -t resctrl resctrl {_RESCTRL}; for good: a line for it in /etc/fstab. Where "
-            "that fails the processor or the kernel does not have it",
+            f"mount -t resctrl resctrl {_RESCTRL}, or a line in /etc/fstab for each boot; if that "
+            "fails, the processor or the kernel does not support it",
         )
     elif "energytune" in asked and not patient.host.exists(f"{_RESCTRL}/info/PERF_PKG_MON"):
         yield Seen(
             "<energytune> in <cputune>, and this host does not count energy for each group",
-            "take <energytune> away: it needs Linux 7.0, and a processor of Intel's that has it",
+            "remove <energytune>: it needs Linux 7.0 and an Intel processor that supports it",
         )
 
 

@@ -11,7 +11,7 @@ _NIXOS = "/var/lib/libvirt/hooks/qemu.d/vfio-hooks"
 
 
 def shows_hooks(patient: Patient) -> bool:
-    """Whether it can be told that a hook is missing: of a captured host there is no such folder."""
+    """Whether a missing hook can be noticed: a captured host does not have the folder."""
     return patient.host.is_this_machine or os.path.isdir(patient.paths.config)
 
 

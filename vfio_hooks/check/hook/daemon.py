@@ -16,7 +16,7 @@ DAEMONS = {"virtqemud": "virtqemud-sock", "libvirtd": "libvirt-sock"}
 _FLATPAK = ".var/app/org.virt_manager.virt-manager/config/libvirt/qemu"
 """Where virt-manager's flatpak keeps VMs, in a home: its libvirt's socket is seen only inside."""
 _TO_SYSTEM = (
-    "a VM with passed-through devices belongs into qemu:///system: in virt-manager, File, Add "
+    "a VM with passed-through devices belongs in qemu:///system: in virt-manager, File, Add "
     "Connection, QEMU/KVM; with virsh: --connect qemu:///system"
 )
 _CPUMAP = "/sys/devices/system/node/node*/cpumap r,"
@@ -67,7 +67,7 @@ _PROPERTIES = "ActiveState,StateChangeTimestampMonotonic"
 
 
 def _looked(shown: str) -> float | None:
-    """When a daemon started or was reloaded, as a time of the wall clock; None when it is not
+    """When a daemon last started or was reloaded, in seconds since the epoch; None if it is not
     running. systemd counts both as a change of state."""
     values = dict(re.findall(r"^(\w+)=(.*)$", shown, re.MULTILINE))
     if values.get("ActiveState") != "active":
@@ -77,8 +77,8 @@ def _looked(shown: str) -> float | None:
 
 
 def _evidence(patient: Patient) -> Iterator[float]:
-    """When there certainly was a hook: an upgrade replaces the file, but keeps the version before
-    and what it had made first."""
+    """Times at which there certainly was a hook, in seconds since the epoch. An upgrade replaces
+    the hook's file, but keeps the previous version and an earlier hook that was put aside."""
     paths = [f"{hook(patient)}{end}" for end in ("", ".kept", ".replaced")]
     if versions := _versions(patient):
         names = patient.host.names(versions)
@@ -143,8 +143,8 @@ def _versions(patient: Patient) -> str:
     "hook",
     "hint",
     why="A user's own libvirt has no right to a device of the host, and its hooks change nothing: "
-    "only VMs of qemu:///system can have devices passed through. virt-manager as a flatpak begins "
-    "with the user's own one.",
+    "only VMs of qemu:///system can have devices passed through. virt-manager as a flatpak uses "
+    "the user's own one by default.",
     source="https://libvirt.org/drvqemu.html, Security; vfio-hooks(1)",
 )
 def of_user(patient: Patient) -> Iterator[Seen]:

@@ -169,7 +169,7 @@ def broken(patient: Patient) -> Iterator[Seen]:
     "hook",
     "warning",
     why="A script without such a line is run with bash, as VFIO-Tools did it. This host only has "
-    "sh, which does not understand all that people write for bash.",
+    "sh, which does not understand everything that is written for bash.",
     source="vfio-hooks.toml(5), EXECUTABLES",
 )
 def without_shell(patient: Patient) -> Iterator[Seen]:
@@ -203,8 +203,7 @@ def virsh(patient: Patient) -> Iterator[Seen]:
     "script-calls-nodedev",
     "hook",
     "hint",
-    why="libvirt forbids to be called from its hooks. This command happens to work, and is not "
-    "needed.",
+    why="A hook must not call libvirt. This command happens to work, but is not needed.",
     source=f"{_LIBVIRT}, Calling libvirt functions from within a hook script",
     sure="likely",
 )
@@ -214,7 +213,7 @@ def nodedev(patient: Patient) -> Iterator[Seen]:
 
 
 def _lines(patient: Patient, pattern: str) -> Iterator[str]:
-    """Where scripts that libvirt runs, or that are run by us, have a line with a pattern."""
+    """Where scripts that libvirt or this program runs have a line with a pattern."""
     hooks = patient.paths.config
     beside = f"{hooks}/{VM_FOLDERS}"
     paths = [f"{hooks}/{KEPT_HOOK}"]

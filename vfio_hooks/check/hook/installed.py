@@ -39,7 +39,7 @@ def missing(patient: Patient) -> Iterator[Seen]:
     "hook-not-executable",
     "hook",
     "error",
-    why="libvirt passes over a hook that is not executable.",
+    why="libvirt skips a hook that is not executable.",
     source=_LIBVIRT,
 )
 def not_executable(patient: Patient) -> Iterator[Seen]:
@@ -149,7 +149,7 @@ def modules(patient: Patient) -> Iterator[Seen]:
 
 
 def _python(patient: Patient) -> str | None:
-    """What runs our hook on this machine; the command has the same."""
+    """The Python that runs our hook on this machine, and also the command."""
     text = text_of(hook(patient))
     name = _named_python(text)
     is_ours = patient.host.is_this_machine and "vfio_hooks" in text
@@ -157,13 +157,13 @@ def _python(patient: Patient) -> str | None:
 
 
 def _named_python(text: str) -> str | None:
-    """What the first half of the hook, a shell's, becomes for the other one."""
+    """The Python that the hook's first half, a shell script, starts for its second half."""
     found = re.search(r"^python=(\S+)$", text, re.MULTILINE)
     return found[1] if found else None
 
 
 def _lacks(python: str, modules: str) -> str:
-    """Why it cannot import modules; "" where it can."""
+    """Why it cannot import modules; "" if it can."""
     try:
         run([python, "-I", "-c", f"import {modules}"], _SECONDS)
     except HookError as error:

@@ -8,6 +8,7 @@ from vfio_hooks import RUNNING
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.domain.files import names, runs
 from vfio_hooks.engine.ledger import Ledger
+from vfio_hooks.plural import counted, verb
 
 _SOURCE = "vfio-hooks(1), FILES"
 
@@ -35,17 +36,17 @@ def damaged(patient: Patient) -> Iterator[Seen]:
 )
 def stale(patient: Patient) -> Iterator[Seen]:
     folder, host = patient.paths.folder(), patient.host
-    # Only root can tell; the other rule says so.
+    # Only root can see that; the other rule says so.
     if not host.exists(RUNNING) or not os.access(folder.path, os.R_OK) or folder.is_busy():
         return
     known = names(host)
     for journal in Ledger(folder).read_all().journals.values():
         journal.rename(known.get(journal.uuid, journal.vm))
-        count = len(journal.live())
-        if count and not runs(host, journal.uuid, journal.vm):
-            values = "1 value is" if count == 1 else f"{count} values are"
+        changed = len(journal.live())
+        if changed and not runs(host, journal.uuid, journal.vm):
             yield Seen(
-                f"{values} still changed for {journal.vm}, which is not running",
+                f"{counted(changed, 'value')} {verb(changed)} still changed for {journal.vm}, "
+                f"which is not running",
                 f"vfio-hooks undo {quote(journal.vm)}",
             )
 

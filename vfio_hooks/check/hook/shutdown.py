@@ -32,7 +32,7 @@ def saves(patient: Patient) -> Iterator[Seen]:
     if host.exists(_UNIT) and (found := _on_shutdown(host)) and found[1] == "suspend":
         settings = next(filter(host.exists, _SETTINGS), found[0])
         yield Seen(
-            "when the host shuts down, libvirt-guests is to save the VM (ON_SHUTDOWN=suspend in "
+            "when the host shuts down, libvirt-guests tries to save the VM (ON_SHUTDOWN=suspend in "
             f"{found[0]}), which fails with passed devices",
             f"in {settings}: ON_SHUTDOWN=shutdown",
         )
@@ -40,9 +40,9 @@ def saves(patient: Patient) -> Iterator[Seen]:
     tries = {name: _value(text, f"auto_shutdown_try_{name}") for name in ("save", "shutdown")}
     if tries["save"] in ("persistent", "all") and tries["shutdown"] not in ("persistent", "all"):
         yield Seen(
-            "when the host shuts down, libvirt is to save the VM (auto_shutdown_try_save in "
+            "when the host shuts down, libvirt tries to save the VM (auto_shutdown_try_save in "
             f"{QEMU_CONF}), which fails with passed devices, and tries nothing else",
-            f'there, too: auto_shutdown_try_shutdown = "{tries["save"]}"',
+            f'also set there: auto_shutdown_try_shutdown = "{tries["save"]}"',
         )
 
 

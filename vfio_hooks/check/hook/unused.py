@@ -32,7 +32,7 @@ def beside_folders(hooks: str) -> Iterator[HookError]:
 
 
 def in_folder(home: str) -> Iterator[HookError]:
-    """What nothing uses in the folder of a VM."""
+    """Files in the folder of a VM that nothing uses."""
     names = _names(home)
     for name in names:
         path = f"{home}/{name}"
@@ -57,7 +57,8 @@ def in_folder(home: str) -> Iterator[HookError]:
 
 
 def _in_operation(home: str, op: str) -> Iterator[HookError]:
-    """What is not run of the folder of an operation, which libvirt calls with one sub-operation."""
+    """Files in the folder of an operation that are not run: libvirt calls each operation with one
+    sub-operation only."""
     place, subop = f"{home}/{op}", OPERATIONS[op]
     for name in _names(place) if os.path.isdir(place) else [""]:
         path = f"{place}/{name}".rstrip("/")
@@ -121,7 +122,7 @@ def _has_executables(path: str) -> bool:
 
 
 def _names(path: str) -> list[str]:
-    """What is in a folder, without hidden files and backups; nothing where it cannot be read."""
+    """What is in a folder, without hidden files and backups; nothing if it cannot be read."""
     try:
         names = sorted(os.listdir(path))
     except OSError:

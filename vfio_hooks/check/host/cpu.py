@@ -1,11 +1,11 @@
-"""How fast the processors run, and what time it is to them."""
+"""How fast the processors run, and which clock the host uses."""
 
 from collections.abc import Iterator
 
 from vfio_hooks.check.host.tables import SLOW_GOVERNORS
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import boot, cpufreq, processor
-from vfio_hooks.host.cpulist import format_list
+from vfio_hooks.plural import numbered, verb
 
 _CPUFREQ = "https://docs.kernel.org/admin-guide/pm/cpufreq.html"
 _CLOCK = "/sys/devices/system/clocksource/clocksource0"
@@ -69,7 +69,7 @@ def old_driver(patient: Patient) -> Iterator[Seen]:
     source=f"{_CPUFREQ}; guide: Start VM script",
 )
 def slow(patient: Patient) -> Iterator[Seen]:
-    # Of a VM's own CPUs the rule "vm-tables" tells.
+    # The rule "vm-tables" covers a VM's own CPUs.
     if patient.guest is not None:
         return
     found: dict[tuple[str, str], set[int]] = {}
@@ -79,7 +79,8 @@ def slow(patient: Patient) -> Iterator[Seen]:
             found.setdefault((policy.governor, policy.driver), set()).update(policy.cpus)
     for (governor, driver), cpus in found.items():
         yield Seen(
-            f"CPUs {format_list(cpus)} have the governor {governor} ({driver})",
+            f"{numbered('CPU', cpus)} {verb(len(cpus), 'has', 'have')} the governor {governor} "
+            f"({driver})",
             'in vm.toml, below [governor]: governor = "performance"',
         )
 

@@ -12,7 +12,7 @@ from vfio_hooks.host.pci import GROUPS
 from vfio_hooks.host.processor import AMD, INTEL, vendor
 
 _TABLES = {"DMAR": "intel_iommu=on", "IVRS": ""}
-"""ACPI's tables of an IOMMU, by Intel and by AMD, and what else the kernel needs."""
+"""The ACPI tables of Intel's and of AMD's IOMMU, with the kernel parameter that it may need."""
 _PARAMETERS = "kernel-parameters.rst of Linux"
 
 
@@ -90,7 +90,7 @@ def without_effect(patient: Patient) -> Iterator[Seen]:
 
 
 def _maker(host: Host) -> str:
-    """Whose IOMMUs are in use, by their names; where there are none, whose processor it is."""
+    """Whose IOMMUs are in use, by their names; if there are none, whose processor it is."""
     units = host.names("/sys/class/iommu")
     for prefix, maker in (("dmar", INTEL), ("ivhd", AMD)):
         if any(unit.startswith(prefix) for unit in units):
@@ -143,8 +143,8 @@ def _unsafe(host: Host) -> bool:
 
 
 def _remaps(host: Host) -> bool | None:
-    """Whether interrupts are remapped, as the names of their chips tell; None where these are not
-    those of a PC."""
+    """Whether interrupts are remapped, by the names of their chips; None if these are not the chips
+    of a PC."""
     text = host.maybe("/proc/interrupts") or ""
     if not re.search(r"IO-APIC|PCI-MSI", text):
         return None

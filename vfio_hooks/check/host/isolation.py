@@ -1,4 +1,4 @@
-"""Who else runs on the VM's CPUs: programs and interrupts, and what could keep them off."""
+"""What else runs on the VM's CPUs, programs and interrupts, and what could keep them off."""
 
 from collections.abc import Iterator
 

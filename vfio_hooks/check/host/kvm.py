@@ -31,7 +31,8 @@ def off(patient: Patient) -> Iterator[Seen]:
             "neither kvm_intel nor kvm_amd is loaded",
             f"modprobe {module}"
             if flags & {"svm", "vmx"}
-            else "switch SVM or VT-x on in the firmware's setup; on a VM: nested virtualisation",
+            else "switch SVM or VT-x on in the firmware's setup; if this host is itself a VM, "
+            "allow nested virtualisation there",
         )
 
 
@@ -130,7 +131,7 @@ def halt_poll(patient: Patient) -> Iterator[Seen]:
 
 
 def _instead(host: Host, module: str, name: str, value: str) -> str:
-    """Where the present value comes from, and what is to be there."""
+    """Where the current value is set, and what should be there instead."""
     for option, given, place in boot.module_options(host, module):
         if option == name:
             return f"in {place}: {module} {name}={value} instead of {given}"

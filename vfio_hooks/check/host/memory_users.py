@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.host import Host, boot, memory
+from vfio_hooks.plural import counted, verb
 
 _ARC = "https://openzfs.github.io/openzfs-docs, Module Parameters, zfs_arc_max"
 
@@ -58,11 +59,11 @@ def idle(patient: Patient) -> Iterator[Seen]:
     own = patient.guest.domain.hugepages if patient.guest else None
     asked = {page.size or memory.default_page_size(host) for page in own or ()}
     for size, (count, free) in sizes.items():
-        # Later there is hardly a GiB in one piece.
+        # Pages of 1 GiB can hardly be made later, as there is no such block of free memory.
         if count and free == count and size not in (*asked, 1 << 20):
             yield Seen(
-                f"{count} free hugepages of {memory.amount(size)} take "
-                f"{memory.amount(count * size)} from the host",
+                f"{counted(count, 'free hugepage')} of {memory.amount(size)} "
+                f"{verb(count, 'takes', 'take')} {memory.amount(count * size)} from the host",
                 f"remove {where}, and add to vm.toml: [hugepages]",
             )
 

@@ -1,6 +1,6 @@
 """Other programs of the host that set what [governor] sets.
 
-thermald is none of them: it slows CPUs down that become too hot, and no table keeps it from that.
+thermald is not one of them: it slows down CPUs that get too hot, and no table prevents that.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ _STOP = 'in vm.toml: [[service]] with unit = "{}"'
 
 @record
 class Rival:
-    """A program that sets CPU frequencies: the services that it may be, `when` it does so, and
-    what `helps`. Where no process of it stays, the file `sign` shows that it is in use."""
+    """A program that sets CPU frequencies: the services that it may run as, `when` it sets them,
+    and what `helps`. If it leaves no process running, the file `sign` shows that it is in use."""
 
     name: str
     units: tuple[str, ...]

@@ -45,7 +45,7 @@ def tables(patient: Patient) -> Iterator[Seen]:
 
 
 def _helpful(patient: Patient, guest: Guest) -> Iterator[tuple[str, str]]:
-    """Tables that would help, and against what."""
+    """Tables that would help, each with what it would prevent."""
     host = patient.host
     own = frozenset[int]()
     with suppress(HookError):  # a host that shows no CPU

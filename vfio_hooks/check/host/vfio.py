@@ -43,7 +43,7 @@ def missing(patient: Patient) -> Iterator[Seen]:
 def too_late(patient: Patient) -> Iterator[Seen]:
     for ids, place in _ids(patient.host):
         for function in _with_ids(patient.host, ids):
-            # One with VFs is asked for by mistake: its VFs have the same ids, and go with it.
+            # A card with VFs is not meant: its VFs have the same IDs, and would be lost with it.
             vfs = patient.host.maybe(f"{pci.DEVICES}/{function.address}/sriov_numvfs") or "0"
             if function.driver and not pci.is_for_guests(function.driver) and vfs == "0":
                 yield Seen(
@@ -182,7 +182,7 @@ def _before(host: Host, driver: str) -> str:
 
 
 def _ids(host: Host) -> Iterator[tuple[str, str]]:
-    """Each "vendor:device" that vfio-pci is to take, and where that is written."""
+    """Each "vendor:device" that vfio-pci is told to take, and where that is written."""
     for name, value, place in boot.module_options(host, "vfio-pci"):
         for one in value.split(",") if name == "ids" else ():
             yield ":".join(one.lower().split(":")[:2]), place
@@ -193,7 +193,7 @@ def _with_ids(host: Host, ids: str) -> list[pci.Function]:
     found = (
         pci.function(host, address)
         for address in host.names(pci.DEVICES)
-        # One file of each is enough to leave most of them out.
+        # Reading this one file rules out most devices.
         if host.maybe(f"{pci.DEVICES}/{address}/device") == wanted
     )
     return [one for one in found if one and one.ids == ids]
