@@ -157,7 +157,10 @@ def test_cgroups_of_the_first_version_are_cpusets_too(command: Command) -> None:
     cpuset.mkdir(parents=True)
     (cpuset / "cpuset.cpus").write_text("0-7\n")
     result = command.here("init", "--xml", "-", stdin=domain_xml(more=TUNED))
-    assert "[cpus] its vCPUs are pinned to CPUs 4-7, which host programs leave to it" in result.err
+    assert (
+        "[cpus] its vCPUs are pinned to CPUs 4-7, and host programs are kept off these CPUs"
+        in result.err
+    )
 
 
 MDEV = "9f1a0d5e-6a0c-4a3a-8c2a-f3f1b1c70d71"
@@ -272,9 +275,7 @@ def test_nothing_is_overwritten_without_asking(
     options = "--xml", str(tmp_path / "win11.xml")
     result = laptop.here("init", *options)
     assert (result.code, file.read_text()) == (1, "# mine\n")
-    assert (
-        "vm.toml is there: overwrite it? There is no terminal to ask on; add --yes"
-    ) in result.err
+    assert ("vm.toml exists: overwrite it? There is no terminal to ask on; add --yes") in result.err
     for answer, stays in ((False, True), (True, False)):
         monkeypatch.setattr(init, "ask", lambda question, answer=answer: answer)
         assert laptop.here("init", *options).code == 0
@@ -292,14 +293,14 @@ def test_pins_of_a_file_are_printed_as_xml(laptop: Command) -> None:
     told = parse(result.out.encode())
     assert told.vcpu_pins == {number: frozenset({number + 4}) for number in range(4)}
     assert "win11: 4 vCPUs to CPUs 4 5 6 7" in result.err
-    assert "CPU 0-1 stays with the host" in result.err
+    assert "CPUs 0-1 stay with the host" in result.err
     assert "cpus" in tables(laptop)
 
 
 def test_memory_on_another_node_is_told(command: Command) -> None:
     SHAPES["2 sockets"].write(command.host)
     for more, told in (
-        ("", "its memory is on any node, and is bound to node 1 with these pins"),
+        ("", "its memory is on any node, and will be bound to node 1 with these pins"),
         ("<numatune><memory nodeset='0'/></numatune>", "its memory is on another node"),
         ("<numatune><memory nodeset='1'/></numatune>", ""),
     ):

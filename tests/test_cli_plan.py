@@ -219,13 +219,13 @@ def test_odd_names(command: Command, vm: str) -> None:
             ["--xml", "-"],
             domain_xml(),
             "win11 is not managed: there is no folder HOOKS/qemu.d/win11; "
-            "make it, or try --use pci",
+            "make that folder, or try --use pci",
         ),
         (
             ["--xml", "-"],
             domain_xml("a"),
             "a is not managed: there is no folder HOOKS/qemu.d/a; did you mean A? "
-            "make it, or try --use pci",
+            "make that folder, or try --use pci",
         ),
         (["--xml", "-", "--use", "pcie"], domain_xml(), "no facility 'pcie'; did you mean pci?*"),
         (
@@ -298,7 +298,7 @@ def test_the_vms_own_executables_are_named(command: Command) -> None:
     executable(command, "prepare/begin/10-first")
     executable(command, "release/end")
     lines = command.here("plan", "--xml", "-", stdin=domain_xml()).out.splitlines()
-    runs = "  runs HOOKS/qemu.d/win11/prepare/begin/10-first: what it changes it has to undo itself"
+    runs = "  runs HOOKS/qemu.d/win11/prepare/begin/10-first: it has to undo its own changes"
     assert lines[2:5] == ["prepare", runs, "  pci"]
     assert lines[-3:] == ["", "release", "  runs HOOKS/qemu.d/win11/release/end"]
     found = command.here("plan", "--xml", "-", "--json", stdin=domain_xml()).json["events"]

@@ -131,7 +131,7 @@ def test_a_value_of_somebody_else_will_be_left_alone(command: Command) -> None:
     prepare(command, OTHER, "b", GOVERNOR)
     change = command.here("status", "--json", "win11").json["vms"][0]["changes"][0]
     assert (change["state"], change["restores"]) == ("lost", None)
-    assert change["note"] == "somebody else has changed it since, so it is left alone"
+    assert change["note"] == "somebody else has changed it since, so it will be left alone"
 
 
 def test_a_value_that_is_the_hosts_own_again(command: Command) -> None:

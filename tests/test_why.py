@@ -188,7 +188,7 @@ def test_a_start_is_explained_in_the_order_of_time(command: Command, journal: An
         "libvirt PCI device 0000:03:00.0 is in use by driver QEMU, domain b",
     ]
     assert result.out.count("  means: ") == result.out.count("  do:    ") == 3
-    assert result.out.endswith("3 explained since the last start of win11\n")
+    assert result.out.endswith("3 lines since the last start of win11 are explained above\n")
 
 
 def test_programs_get_the_names_of_what_is_known(command: Command, journal: Any) -> None:
@@ -217,7 +217,7 @@ def test_without_a_vm_both_boots_are_explained(command: Command, journal: Any) -
     assert [argv[-4] for argv in asked] == ["--boot=-1", "--boot=0"]
     assert result.out.count("Marking TSC unstable") == 2
     assert "healthy" not in result.out
-    assert result.out.endswith("2 explained in this boot and the last\n")
+    assert result.out.endswith("2 lines of this boot and the last one are explained above\n")
 
 
 def test_what_virsh_said_is_explained(command: Command) -> None:
@@ -225,9 +225,9 @@ def test_what_virsh_said_is_explained(command: Command) -> None:
     result = command("why", "--file", "-", stdin=f"error: Failed to start domain 'a'\n{said}")
     assert (result.code, result.err) == (0, "")
     assert "means: The VM b has 0000:05:00.0." in result.out
-    assert result.out.endswith("1 explained of that\n")
+    assert result.out.endswith("1 line of this text is explained above\n")
     assert command("why", "--file", "-", stdin="hello\n").out == (
-        "no line of that is a known fault\n"
+        "no line of this text is a known fault\n"
     )
     assert command("why", "win11", "--file", "-").code == 1
 
@@ -235,7 +235,7 @@ def test_what_virsh_said_is_explained(command: Command) -> None:
 def test_a_vm_that_was_never_started(command: Command, journal: Any) -> None:
     result = command("why", "win12")
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("vfio-hooks: win12 was not started as far back as the logs go")
+    assert result.err.startswith("vfio-hooks: the logs do not go back to a start of win12; ")
 
 
 def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

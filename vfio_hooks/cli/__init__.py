@@ -47,8 +47,8 @@ examples:
   vfio-hooks init win11                write a vm.toml that suits it
   vfio-hooks migrate win11             what do its scripts do, and which tables do the same?
   vfio-hooks plan win11                what would be done when win11 starts?
-  vfio-hooks rehearse win11            is the host as before after a start and an end?
-  vfio-hooks status                    what is changed on this host now, and by whom?
+  vfio-hooks rehearse win11            is the host the same as before, after a start and an end?
+  vfio-hooks status                    what is changed on this host now, and for which VM?
   vfio-hooks log win11                 what happened at its last start and end?
   vfio-hooks why win11                 what do the logs say about its last start?
   vfio-hooks undo win11                undo what win11 left changed
@@ -60,7 +60,7 @@ Every verb has its own help, for example: vfio-hooks plan --help
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the arguments of this process, or with `argv`; its exit code."""
-    # A command keeps to its end most of what it makes, so garbage need not be looked for often.
+    # A command keeps most of its objects until it ends, so garbage is collected rarely.
     gc.set_threshold(100_000)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # `vfio-hooks plan | head`: nobody is left to tell. Python would flush once more at exit.
+        # `vfio-hooks plan | head`: nobody reads on. Python would flush once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -105,14 +105,14 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _trace() -> None:
-    """Print where the exception that is being handled comes from, for who asks for it."""
+    """Print a traceback of the exception that is being handled, if the user asks for it."""
     if os.environ.get(_DEBUG) == "1":
         traceback.print_exc()
 
 
 def parser(verb: str = "") -> argparse.ArgumentParser:
-    """The parser of the whole command line, one sub-parser a verb; where `verb` is one, of that
-    alone, because each imports what it works with."""
+    """The parser of the whole command line, with a sub-parser for each verb. If `verb` is one, only
+    that sub-parser is made, because each imports what its verb needs."""
     top = argparse.ArgumentParser(
         prog="vfio-hooks",
         description="libvirt's hook prepares this host for VMs with passed-through devices, and\n"

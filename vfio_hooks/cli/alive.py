@@ -20,7 +20,7 @@ examples:
   sudo vfio-hooks alive win11
 """
 _SECONDS = 10
-"""A service that has only just started is waited for so long."""
+"""How long a service that has only just started is waited for, in seconds."""
 
 
 def register(verbs: Verbs) -> None:
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def hears(pid: str) -> bool:
-    """Whether a process handles SIGUSR1, or is gone. The signal ends one that does not yet."""
+    """Whether a process handles SIGUSR1, or is gone. The signal would end one that does not yet."""
     status = Host().maybe(f"/proc/{pid}/status")
     if status is None:
         return True

@@ -1,4 +1,4 @@
-"""`vfio-hooks boot`: what a host needs from its boot on, written and taken back."""
+"""`vfio-hooks boot`: what a host needs at boot, written into files and taken back."""
 
 import argparse
 import difflib
@@ -21,15 +21,15 @@ from vfio_hooks.quoting import joined
 from vfio_hooks.record import replace
 
 _EPILOG = f"""\
-All else that vfio-hooks changes is undone when the VM ends, and gone with a reboot. This is not: it
-edits files of the boot loader and of modprobe, and has the loader's tools, and those of the
-initramfs, look at them. It takes effect with the next boot. GRUB as Debian has it, systemd-boot and
-kernel-install are written; for other loaders the command or the edit is printed.
+Everything else that vfio-hooks changes is undone when the VM ends, and is gone after a reboot. This
+is not: it edits files of the boot loader and of modprobe, and runs the tools that update the boot
+loader and the initramfs. It takes effect at the next boot. It writes the files of GRUB (as on
+Debian), systemd-boot and kernel-install. For other loaders it prints the command or the edit.
 
-Where the loader has entries, one with today's parameters is added, "As before vfio-hooks boot".
-What was written is in {FILE} until revert. A second apply, for
-another VM, adds to it; revert with a VM's name takes back what only this one needs, and without a
-name all of it. A file that you have edited since is left as it is.
+If the loader has entries, one with today's parameters is added, "As before vfio-hooks boot".
+{FILE} says what was written, until revert. A second apply, for another
+VM, adds to that. revert with a VM's name takes back what only this VM needs, and without a name it
+takes back everything. A file that you have edited since is left as it is.
 
 examples:
   vfio-hooks boot show win11
@@ -46,17 +46,16 @@ def register(verbs: Verbs) -> None:
         verbs,
         "boot",
         run,
-        line="write what has to be there at boot into the loader's files, or take it back",
-        description="Show what this host has to be booted with for its VMs, write it, or take it "
-        "back.",
+        line="write what is needed at boot into the boot loader's files, or take it back",
+        description="Show what this host needs at boot for its VMs, write it, or take it back.",
         epilog=_EPILOG,
     )
     parser.add_argument("what", choices=("show", "apply", "revert"), help="what to do")
     parser.add_argument(
-        "vm", metavar=metavars.VM, nargs="?", help="for this VM, beside what is written for others"
+        "vm", metavar=metavars.VM, nargs="?", help="for this VM, in addition to others"
     )
     parser.add_argument(
-        "--add", metavar="WORD", action="append", default=[], help="a kernel parameter besides"
+        "--add", metavar="WORD", action="append", default=[], help="also add this kernel parameter"
     )
     parser.add_argument("--yes", action="store_true", help="write without asking")
     parser.add_argument(
@@ -77,9 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     had = applied(host)
     wanted = extended(had.wanted, _wanted(arguments, host))
     if not (found := together(wanted)):
-        say("nothing is needed at boot that is not there already")
+        say("everything that is needed at boot is there already")
         if had.wanted:
-            say("vfio-hooks boot revert takes back what is written, which nobody needs any more")
+            say("what was written is no longer needed; vfio-hooks boot revert takes it back")
         return 0
     return _change(host, arguments, wanted, found)
 
@@ -87,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _change(
     host: WritableHost, arguments: argparse.Namespace, wanted: tuple[Wanted, ...], found: list[Need]
 ) -> int:
-    """Show what has to be written, and unless for `show`, write it."""
+    """Show what has to be written and, unless the verb is `show`, write it."""
     had = applied(host)
     work = planned(Before(host, had.work.edits), found)
     edits = steps(host, had, work)
@@ -97,7 +96,7 @@ def _change(
         both = replace(work, edits=(*had.work.edits, *edits))
         _tell(found, work.loader, by_hand, edits, tools(host, both))
     else:
-        say(f"what is needed at boot is written already, for {_names(wanted)}, see {FILE}")
+        say(f"what is needed at boot is written already, for {_names(wanted)}; see {FILE}")
     if arguments.what == "show":
         return 0
     if is_due and arguments.what == "apply" and not arguments.yes and not ask("write this?"):
@@ -105,7 +104,7 @@ def _change(
         return 1
     apply(host, wanted, work)
     if is_due:
-        say("written; it takes effect with the next boot, and vfio-hooks boot revert takes it back")
+        say("written; it takes effect at the next boot, and vfio-hooks boot revert takes it back")
     elif by_hand:
         say(f"noted in {FILE}; vfio-hooks boot revert tells what to take back")
     return 0
@@ -173,13 +172,15 @@ def _revert(host: WritableHost, arguments: argparse.Namespace) -> int:
     had = applied(host)
     left = tuple(one for one in had.wanted if one.vm != arguments.vm)
     if arguments.vm is not None and had.wanted and left == had.wanted:
-        raise HookError(f"nothing is written for {arguments.vm}", f"it is for {_names(had.wanted)}")
+        raise HookError(
+            f"nothing is written for {arguments.vm}", f"what is written is for {_names(had.wanted)}"
+        )
     if arguments.vm is not None and left:
         return _change(host, arguments, left, together(left))
     edited = revert(host)
     for path in edited:
-        say(f"{clean(path)} was edited since, and stays as it is: take out what you do not want")
+        say(f"{clean(path)} was edited since, and stays as it is: remove what you do not want")
     for line in had.work.told_back:
         say(f"{had.work.loader}: this you have to do yourself: {clean(line)}")
-    say("the boot is as it was before; it takes effect with the next one")
+    say("everything is as it was before; it takes effect at the next boot")
     return int(bool(edited))

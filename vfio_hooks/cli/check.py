@@ -31,7 +31,7 @@ With --fix it is 1 if there was something to fix and it was not fixed.
 
 examples:
   vfio-hooks check                            this host and the hook
-  vfio-hooks check win11                      and the domain win11, as libvirt has it
+  vfio-hooks check win11                      the same, and the domain win11, as libvirt has it
   vfio-hooks check win11 --why                with the reasons and their sources
   vfio-hooks check --xml win11.xml --root /tmp/captured-host
   vfio-hooks check win11 --fix                improve its XML: show the changes, then ask
@@ -54,7 +54,7 @@ def register(verbs: Verbs) -> None:
     add_paths(parser, "root", "config-dir", "state-dir")
     add_json(parser)
     parser.add_argument(
-        "--why", action="store_true", help="say why each finding matters, and where that is from"
+        "--why", action="store_true", help="say why each finding matters, with the source"
     )
     fix.add_fix(parser)
 
@@ -124,7 +124,7 @@ def _how_to_fix(arguments: argparse.Namespace, guest: "Guest | None", host: "Hos
 
 
 def _others(arguments: argparse.Namespace, guest: "Guest", host: "Host") -> "tuple[Domain, ...]":
-    """The other domains, as far as they can be read; with --xml nobody is asked."""
+    """The other domains, as far as they can be read; none with --xml, as libvirt is not asked."""
     if arguments.xml is not None:
         return ()
     found, _ = sources(arguments, host, tell=lambda text: None)
@@ -139,5 +139,5 @@ def _guest(arguments: argparse.Namespace, host: "Host") -> "Guest | None":
 
     found = one_domain(arguments, host)
     root = element(found.xml)
-    # libvirt writes the number of a domain that runs.
+    # libvirt writes an id only for a running domain.
     return Guest(found.domain, root, found.running or root.get("id") is not None)

@@ -1,4 +1,4 @@
-"""Options that several verbs have, and what they say."""
+"""Options that several verbs have, and what they mean."""
 
 import argparse
 import atexit
@@ -62,10 +62,10 @@ def add_paths(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def paths(arguments: argparse.Namespace) -> Paths:
-    """What the options of `add_paths` say; the usual place for an option that a verb lacks.
+    """The places that the options of `add_paths` name, or the usual ones for options not given.
 
-    A host in a file is unpacked, and removed when this process ends. Raises HookError for a file
-    or folder that has none.
+    A host in a file is unpacked, and removed when this process ends. Raises HookError if the file
+    or folder has no host in it.
     """
     host = Host(_root(getattr(arguments, "root", "/")))
     config, state = (getattr(arguments, name, None) for name in ("config_dir", "state_dir"))
@@ -79,7 +79,7 @@ def paths(arguments: argparse.Namespace) -> Paths:
 
 def _root(path: str) -> str:
     root = _unpacked(path) if os.path.isfile(path) else path
-    # Where nothing is there, nothing is wrong, and nothing is changed: that is no answer.
+    # On an empty host nothing is wrong and nothing is changed, which would be no answer.
     if path != "/" and not Host(root).names("/sys"):
         raise HookError(
             f"{path} is not a host: its /sys is empty or missing",
@@ -97,8 +97,8 @@ def _unpacked(path: str) -> str:
 
 
 def refuse_mistyped(vm: str, ledger: Ledger, here: Paths) -> None:
-    """Raise HookError for a name without changes that is nearly the name of a VM with some, and
-    that no managed VM has."""
+    """Raise HookError for a name that is probably a mistyped one: no managed VM has it, but it is
+    nearly the name of a VM with changes."""
     guess = did_you_mean(vm, {journal.vm for journal in ledger.journals.values()})
     if guess and not is_uuid(vm.lower()) and home(here.config, vm) is None:
         raise HookError(f"nothing is changed by {vm}", guess)

@@ -31,7 +31,7 @@ _WRITE = 'umask 022; mkdir -p "${1%/*}" && printf %s "$2" >"$1"'
 
 @record
 class Setting:
-    """A file and its text; of a `user` where it is in that one's home, else root's."""
+    """A file and its text. It belongs to `user` if it is in that user's home, else to root."""
 
     path: str
     text: str
@@ -39,12 +39,12 @@ class Setting:
 
 
 def compositor(host: Host, session: Session) -> str:
-    """The name of the process that draws a session. Raises HookError where none is known."""
+    """The name of the process that draws a session. Raises HookError if none is known."""
     return "Xorg" if session.type == "x11" else _process(host, session)[1]
 
 
 def _process(host: Host, session: Session) -> tuple[str, str]:
-    """The pid and name of a session's compositor. Raises HookError where none is known."""
+    """The pid and name of a session's compositor. Raises HookError if none is known."""
     for pid in programs(host, session):
         name = host.maybe(f"/proc/{pid}/comm")
         if name in COMPOSITORS:
@@ -56,14 +56,14 @@ def _process(host: Host, session: Session) -> tuple[str, str]:
 
 
 def settings(host: Host, domain: Domain, session: Session) -> list[Setting]:
-    """The files with which a session's desktop never opens the domain's graphics cards. Raises
-    HookError where it has to be told by hand."""
+    """The files that make a session's desktop never open the domain's graphics cards. Raises
+    HookError if they can only be written by hand."""
     name = compositor(host, session)
     passed, kept = passed_displays(host, domain), kept_displays(host, domain)
     if not kept:
         raise HookError(
             f"the host has no graphics card besides those of {domain.name}",
-            "use [session] in vm.toml, which ends the desktop while the VM runs",
+            "use [session] in vm.toml, which stops the desktop while the VM runs",
         )
     if name in ("gnome-shell", "mutter"):
         found = [Setting(RULES, _MARK + "".join(map(_ignored, passed)))]
@@ -89,9 +89,8 @@ def is_written(host: Host, setting: Setting) -> bool:
 
 
 def is_in_force(host: Host, session: Session, setting: Setting, cards: list[str]) -> bool:
-    """Whether the desktop that runs has a setting for these graphics cards: its compositor was
-    started with the setting's variables, or, where there are none, it has none of the cards open
-    that the host has."""
+    """Whether the running desktop uses a setting for these graphics cards: its compositor was
+    started with the setting's variables or, if the setting has none, has none of the cards open."""
     if not setting.user or session.type == "x11":
         there = [card for card in cards if host.names(f"{DEVICES}/{card}/drm")]
         held = (holder for card in there for holder in holders(host, card))
@@ -103,7 +102,7 @@ def is_in_force(host: Host, session: Session, setting: Setting, cards: list[str]
 
 
 def write(host: WritableHost, setting: Setting) -> None:
-    """Write the file, as the user whose it is. Raises HookError for one that is not of ours."""
+    """Write the file as the user it belongs to. Raises HookError if it exists and is not ours."""
     there = setting_text(host, setting.path)
     if there is not None and not there.startswith(_MARK.strip()):
         raise HookError(f"{setting.path} exists, and vfio-hooks did not write it", "move it away")
@@ -112,7 +111,7 @@ def write(host: WritableHost, setting: Setting) -> None:
 
 
 def remove(host: WritableHost, setting: Setting) -> bool:
-    """Remove the file where it is one of ours; whether it was. Raises HookError."""
+    """Remove the file if it is one of ours, and say whether it was. Raises HookError."""
     if not (setting_text(host, setting.path) or "").startswith(_MARK.strip()):
         return False
     argv = ["rm", "--", host.path(setting.path)]

@@ -16,8 +16,8 @@ from vfio_hooks.record import record, replace
 
 @record
 class Defined:
-    """A domain, its XML as it was read, and whether it runs, as far as that is known; `file` is
-    the FILE of --xml that it is from."""
+    """A domain, its XML as it was read, and whether it runs, as far as that is known. `file` is the
+    FILE of --xml that it comes from."""
 
     domain: Domain
     xml: bytes
@@ -64,8 +64,8 @@ def sources(
     arguments: argparse.Namespace, host: Host, tell: Callable[[str], None] = complain
 ) -> tuple[list[Defined], HookError | None]:
     """The domains that the options of `add_sources` mean, by name; or why libvirt cannot be
-    asked, which may be no failure. What cannot be read of one is left out, and told. Raises
-    HookError for files of --xml that have no domain."""
+    asked, which may be no failure. A domain that cannot be read is left out, with a note through
+    `tell`. Raises HookError for files of --xml that have no domain."""
     if arguments.xml:
         found = [from_file(path) for path in arguments.xml]
     elif not host.is_this_machine:
@@ -83,8 +83,8 @@ def sources(
 
 
 def from_file(path: str, vm: str | None = None) -> Defined:
-    """The domain in the FILE of --xml, "-" for standard input. Raises HookError, also where the
-    name or UUID `vm` is not the domain's."""
+    """The domain in the FILE of --xml, "-" for standard input. Raises HookError, also if the domain
+    does not have the name or UUID `vm`."""
     text = xml.from_file(path)
     found = _defined(text, source="standard input" if path == "-" else path)
     if vm not in (None, found.domain.name, found.domain.uuid):
@@ -101,7 +101,7 @@ def defined(vm: str, host: Host, uri: str, instead: str = xml.WITH_FILE) -> Defi
 
 
 def captured(host: Host, tell: Callable[[str], None] = complain) -> list[Defined]:
-    """The domains that are defined on a host that is files; those that cannot be read are told."""
+    """The domains in the files of a captured host, with a note for each that cannot be read."""
     names = [name for name in host.names(DEFINED) if name.endswith(".xml")]
     texts = (
         (xml.from_file(host.path(f"{DEFINED}/{name}")), False, name)

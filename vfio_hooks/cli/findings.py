@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, get_args
 
 from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
+from vfio_hooks.plural import counted
 
 if TYPE_CHECKING:
     from vfio_hooks.check import Finding
@@ -27,8 +28,8 @@ def show(
     how: str = "",
     whole: bool = False,
 ) -> None:
-    """For people, worst first: with `advice` on the guest's inside, and `how` what can be fixed
-    is; the `whole` of it also says why, and from where that is known."""
+    """Print findings for people, worst first. `advice` is about the inside of the guest; `how` is
+    the command that fixes what can be fixed. If `whole`, reasons and their sources are printed."""
     first = dict[str, str]()
     for _, group in groupby(found, lambda finding: (finding.level, finding.seen.text)):
         same = list(group)
@@ -76,9 +77,8 @@ def show_json(
 
 
 def _show(same: "Sequence[Finding]", whole: bool, like: str) -> None:
-    """A finding, or several of which the same is told: that they could not be looked at. Advice of
-    several lines that has been given before, for the finding `like`, is given again only as a
-    part of the `whole`."""
+    """Print a finding, or several that could not be checked for the same reason. Advice of several
+    lines that was printed before, for the finding `like`, is only repeated if `whole`."""
     rule, seen, level = same[0].rule, same[0].seen, same[0].level
     names = ", ".join(dict.fromkeys(finding.rule.name for finding in same))
     doubt = "" if rule.sure == "certain" else f" ({rule.sure})"
@@ -102,13 +102,13 @@ def _show(same: "Sequence[Finding]", whole: bool, like: str) -> None:
 
 
 def _wrapped(head: str, text: str, style: Style | None = None) -> None:
-    """A paragraph; a word that is too long for a line, such as a command, stays whole."""
+    """Print a paragraph. A word that is too long for a line, such as a path, stays whole."""
     for line in _lines(head, text):
         say(paint(line, style) if style else line)
 
 
 def _headed(level: str, text: str) -> None:
-    """A paragraph that begins with a level, which alone is coloured."""
+    """Print a paragraph that begins with a level, of which only the level is coloured."""
     head = f"{level:8}"
     first, *more = _lines(head, text)
     say(paint(head, _COLORS[level]) + first[len(head) :])
@@ -131,10 +131,6 @@ def _summary(found: "Sequence[Finding]", silenced: Collection[str]) -> str:
     from vfio_hooks.placement.kinds import Level
 
     counts = Counter(finding.level for finding in found)
-    parts = [
-        f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}"
-        for level in get_args(Level)
-        if counts[level]
-    ]
+    parts = [counted(counts[level], level) for level in get_args(Level) if counts[level]]
     told = ", ".join(parts) or "nothing found"
     return told + (f"; silenced: {', '.join(sorted(silenced))}" if silenced else "")

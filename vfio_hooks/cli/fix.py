@@ -27,7 +27,7 @@ def add_fix(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, patient: "Patient", silenced: Collection[str]) -> int:
-    """Mend the domain that the arguments name; 1 where something is to do and was not done."""
+    """Fix the domain that the arguments name. Returns 1 if a fix was needed and not made."""
     from vfio_hooks.check.fixing import mend
 
     if patient.guest is None or arguments.json:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, patient: "Patient", silenced: Collection[
             "--fix needs a VM, and does not work with --json", "vfio-hooks check VM --fix"
         )
     if not arguments.xml and not patient.host.is_this_machine:
-        raise HookError("--fix with --root cannot change a libvirt", "give a file: --xml FILE")
+        raise HookError("--fix with --root cannot change libvirt's XML", "give a file: --xml FILE")
     if arguments.xml == "-":
         raise HookError("--fix cannot write standard input", "give a file: --xml FILE")
     if arguments.xml:
@@ -66,5 +66,5 @@ def _written(path: str, fixed: "Fixed", yes: bool) -> bool:
             file.write(fixed.after)
     except OSError as error:
         raise HookError(f"{path}: cannot be written: {reason(error)}") from None
-    say(f"{path} is written; as it was: {kept}")
+    say(f"{path} is written; the old file is kept: {kept}")
     return True

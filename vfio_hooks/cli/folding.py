@@ -1,4 +1,4 @@
-"""Hundreds of changes that are one change to a person: shown as one."""
+"""Shows hundreds of changes that are one change to a person as one."""
 
 import re
 from collections.abc import Callable, Hashable, Sequence
@@ -24,12 +24,12 @@ def grouped(things: Sequence[Thing], likeness: Callable[[Thing], Hashable]) -> l
 
 
 def folded(changes: Sequence[Change]) -> list[tuple[str, Change]]:
-    """A line for each change, those that do the same to things of the same kind in one line; and
-    one of the changes that it stands for, which are all undone alike.
+    """The lines for some changes, each with one of the changes that it stands for, which are all
+    undone alike. Changes that do the same to things of the same kind share a line.
 
-    "/proc/irq/{24-31,40}/smp_affinity_list: 0-7 → 0-3" stands for nine; where the things have
-    names, the first few are told: "/proc/2 (kthreadd) and 37 more: 0-7 → 0-3". A line stands
-    where the first of its changes does.
+    "/proc/irq/{24-31,40}/smp_affinity_list: 0-7 → 0-3" stands for nine. If the things have names,
+    the first is shown: "/proc/2 (kthreadd) and 37 more: 0-7 → 0-3". A line is at the place of the
+    first of its changes.
     """
     return [(_line(group), group[0]) for group in grouped(changes, _likeness)]
 
@@ -54,7 +54,7 @@ def _effect(change: Change) -> str:
 
 
 def common_key(keys: Sequence[str]) -> str:
-    """Keys that differ in one number only as one, else the first and how many more."""
+    """Keys that differ in one number only, as one key; otherwise the first and how many more."""
     if len(keys) == 1:
         return keys[0]
     parts = [_NUMBER.split(key) for key in keys]

@@ -26,7 +26,7 @@ from vfio_hooks.steps import Step
 
 
 class NoState(StateFolder):
-    """The state of a host on which nothing is changed."""
+    """The state folder of a host on which nothing is changed."""
 
     def uuids(self) -> list[str]:
         return []
@@ -39,7 +39,7 @@ class Notes:
     lines: list[str]
 
     def info(self, text: str, vm: str = "") -> None:
-        """Nothing that is going well needs a note."""
+        """Do nothing: what goes well needs no note."""
 
     def warning(self, text: str, vm: str = "") -> None:
         self.lines.append(text)
@@ -57,7 +57,7 @@ class Outlook:
 
     @property
     def failures(self) -> tuple[HookError, ...]:
-        """The failure, one for each table that it is of."""
+        """The failures, one for each table."""
         if isinstance(self.failure, Several):
             return self.failure.errors
         return (self.failure,) if self.failure else ()
@@ -65,8 +65,8 @@ class Outlook:
 
 @record
 class Forecast:
-    """What a VM's events would do, in their order, up to the first that would fail; `notes` say
-    what else there is to know."""
+    """What a VM's events would do, in their order, up to the first that would fail. `notes` are
+    other things that the user should know."""
 
     domain: Domain
     outlooks: tuple[Outlook, ...]
@@ -77,7 +77,7 @@ def forecast(domain: Domain, config: Config, paths: Paths, events: Sequence[Even
     """Work out what each of the events would do after those before it.
 
     The values are those that the host has now, or will have after what a start undoes first.
-    Raises HookError where the state folder cannot be used, as the events themselves would.
+    Raises HookError if the state folder cannot be used, as the events themselves would.
     """
     ledger, notes = _ledger(paths.folder())
     ledger.require_whole()
@@ -87,7 +87,7 @@ def forecast(domain: Domain, config: Config, paths: Paths, events: Sequence[Even
     notes += _undone_before(ledger, domain, host, events[0])
     for table in config.tables:
         if tell_more := getattr(table.plugin, "notes", None):
-            # What a table needs and cannot have is a failure of its own.
+            # If a table needs what cannot be read, that is a failure of its own.
             with suppress(Unread):
                 told = tell_more(guarded(domain), table.options, host)
                 notes += (f"{table.name}: {note}" for note in told)
@@ -104,7 +104,7 @@ def forecast(domain: Domain, config: Config, paths: Paths, events: Sequence[Even
 
 
 def _undone_before(ledger: Ledger, domain: Domain, host: UndoneHost, event: Event) -> Iterator[str]:
-    """Reckon with what is undone before a plan is made, and tell of it."""
+    """Take into account what a start undoes before it makes its plan, with a note for each."""
     journal = ledger.journals.get(domain.uuid)
     if journal and journal.live() and event.op == "prepare":
         if not journal.only_waits():
@@ -206,7 +206,7 @@ def _show_outlook(outlook: Outlook) -> None:
     if outlook.failure:
         say(paint("would fail, and change nothing", "red"), 1)
     for path in outlook.scripts:
-        warning = ": what it changes it has to undo itself" if outlook.event in PLANNED else ""
+        warning = ": it has to undo its own changes" if outlook.event in PLANNED else ""
         say(paint(f"runs {clean(path)}{warning}", "yellow"), 1)
     for plugin, changes in groupby(outlook.changes, lambda change: change.step.plugin):
         say(plugin, 1)

@@ -19,11 +19,11 @@ from vfio_hooks.domain import Domain, parse
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.cpu import nodes, topology
-from vfio_hooks.host.cpulist import format_list
 from vfio_hooks.host.memory import amount, fits
 from vfio_hooks.placement.choice import Placement, place
 from vfio_hooks.placement.cputune import repin
 from vfio_hooks.placement.room import room
+from vfio_hooks.plural import counted, numbered
 from vfio_hooks.record import replace
 
 _EPILOG = """\
@@ -137,7 +137,7 @@ def _place(chosen: Defined, others: Sequence[Domain], host: Host) -> Placement:
 
 
 def _pin(chosen: Defined, placement: Placement, arguments: argparse.Namespace, host: Host) -> bool:
-    """Put the pins into the domain; False where the user does not want that."""
+    """Put the pins into the domain. Returns False if the user does not want that."""
     if arguments.dry_run:
         show_difference(chosen.xml, _placed(chosen.xml, placement, arguments))
         return True
@@ -163,17 +163,18 @@ def _placed(xml: bytes, placement: Placement, arguments: argparse.Namespace) -> 
 
 def _tell_placement(domain: Domain, placement: Placement) -> None:
     cpus = placement.vcpus
-    text = f"{clean(domain.name)}: {len(cpus)} vCPUs to CPUs {' '.join(map(str, cpus))}"
+    chosen = f"CPU{'s' * (len(cpus) > 1)} {' '.join(map(str, cpus))}"
+    text = f"{clean(domain.name)}: {counted(len(cpus), 'vCPU')} to {chosen}"
     _say(paint(text, "bold", sys.stderr))
-    _say(f"  emulator to CPUs {format_list(placement.emulator)}")
+    _say(f"  emulator to {numbered('CPU', placement.emulator)}")
     for number, one in enumerate(placement.iothreads, 1):
-        _say(f"  I/O thread {number} to CPUs {format_list(one)}")
+        _say(f"  I/O thread {number} to {numbered('CPU', one)}")
     for line in (*placement.reasons, *placement.fewer):
         _say(f"  - {line}")
 
 
 def _tell_memory(domain: Domain, placement: Placement, host: Host) -> None:
-    """Where the VM's memory is to be, and why it cannot."""
+    """Say where the VM's memory will be, or why it cannot be near."""
     numbers = frozenset(placement.nodes)
     known = [node for node in nodes(host) if node.memory]
     if len(known) < 2 or domain.cell_nodes or domain.numa_nodes == numbers:
@@ -181,7 +182,8 @@ def _tell_memory(domain: Domain, placement: Placement, host: Host) -> None:
     where = "is on any node" if domain.numa_nodes is None else "is on another node"
     homes = [node for node in known if node.number in numbers]
     if fits(domain.memory, homes):
-        _say(f"  - its memory {where}, and is bound to node {format_list(numbers)} with these pins")
+        there = numbered("node", numbers)
+        _say(f"  - its memory {where}, and will be bound to {there} with these pins")
     else:
         here = amount(sum(node.memory for node in homes))
         _say(f"  - its memory {where}; there is too little memory near these CPUs: {here} in all")
@@ -200,12 +202,12 @@ def clean_lines(text: str) -> str:
 
 
 def _say(text: str) -> None:
-    """Standard output is for XML."""
+    """Print to standard error, because standard output is for XML."""
     print(text, file=sys.stderr)
 
 
 def _may_write(path: str, yes: bool) -> bool:
-    return yes or not os.path.lexists(path) or ask(f"{path} is there: overwrite it?")
+    return yes or not os.path.lexists(path) or ask(f"{path} exists: overwrite it?")
 
 
 def _write(path: str, text: str) -> None:

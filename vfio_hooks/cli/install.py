@@ -15,10 +15,11 @@ _SCRIPTS = (_PACKAGE / "installer/install.sh", _PACKAGE.parent / "install.sh")
 """In a wheel, and in a checkout."""
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _EPILOG = """\
-libvirt runs the hook as root, at each start of a VM. So nothing of it may come from an environment
-or a home that somebody else writes to, or that an upgrade of Python breaks. This copies the program
-to a folder of root's and has the distribution's own Python run it; the environment is not needed
-afterwards. It does what install.sh does, and takes an upgrade or --uninstall in the same way.
+libvirt runs the hook as root, at each start of a VM. So no part of it may be in a virtual
+environment or a home that somebody else can write to, or that an upgrade of Python breaks. This
+verb copies the program to a folder that belongs to root, where the distribution's own Python runs
+it. The environment is not needed afterwards. This does the same as install.sh, also for upgrades
+and for --uninstall.
 
 examples:
   sudo python3 -m venv /opt/vfio-hooks
@@ -33,16 +34,16 @@ def register(verbs: Verbs) -> None:
         verbs,
         "install",
         run,
-        line="put the hook and the command onto this host, from a wheel of PyPI",
-        description="Put the hook and the command onto this host, or take them off again.",
+        line="install the hook and the command on this host, from a wheel of PyPI",
+        description="Install the hook and the command on this host, or remove them again.",
         epilog=_EPILOG,
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be done")
     parser.add_argument(
-        "--yes", action="store_true", help="go on without the lines you added to VFIO-Tools' hook"
+        "--yes", action="store_true", help="drop the lines that you added to VFIO-Tools' hook"
     )
-    parser.add_argument("--uninstall", action="store_true", help="take it off again")
-    parser.add_argument("--prefix", metavar=DIR, help="in place of /usr/local")
+    parser.add_argument("--uninstall", action="store_true", help="remove it again")
+    parser.add_argument("--prefix", metavar=DIR, help="the folder to use instead of /usr/local")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,7 +68,7 @@ def _is_given(arguments: argparse.Namespace, name: str) -> bool:
 
 
 def _check_owners(script: Path) -> None:
-    """Raise HookError where somebody else than root could have written what is to be installed."""
+    """Raise HookError if somebody other than root could have written what will be installed."""
     paths = [Path(top, name) for top, _, names in os.walk(_PACKAGE) for name in names]
     listed = (script.parent / "packaging/installer").read_text(encoding="utf-8")
     paths += (script.parent / name for name in listed.split())
@@ -77,6 +78,6 @@ def _check_owners(script: Path) -> None:
         except HookError as error:
             raise HookError(
                 error.problem,
-                "install it into a folder of root's: sudo python3 -m venv /opt/vfio-hooks; "
+                "use a folder that belongs to root: sudo python3 -m venv /opt/vfio-hooks; "
                 "sudo /opt/vfio-hooks/bin/pip install vfio-hooks",
             ) from None

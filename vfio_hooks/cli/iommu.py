@@ -36,8 +36,8 @@ examples:
 @record
 class Member:
     """A function of a group. `holder` is the VM that has it now, by its journal; `wanted_by` are
-    those whose XML names it. `shares` says that a VM is given another function of the group
-    while this one has a driver of the host's, which VFIO refuses."""
+    the VMs whose XML names it. `shares` says that a VM is given another function of the group while
+    a driver of the host uses this one, which VFIO refuses."""
 
     function: Function
     traits: Traits
@@ -67,7 +67,8 @@ def register(verbs: Verbs) -> None:
         run,
         line="show the IOMMU groups: devices, drivers, resets, and which VM uses them",
         description="Show the IOMMU groups of this host: which devices can only be passed to a "
-        "VM\ntogether, their drivers, links and resets, and which VM has or names them.",
+        "VM\ntogether, their drivers, links and resets, and which VMs have them now or in their "
+        "XML.",
         epilog=_EPILOG,
     )
     add_sources(parser)
@@ -96,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def holders(folder: StateFolder) -> dict[str, str]:
-    """The VM that has a device to itself, by address, as far as this user may read that."""
+    """For each device's address the VM that has it now, as far as this user may read that."""
     try:
         journals = Ledger(folder).read_all().journals.values()
     except OSError:
@@ -171,7 +172,7 @@ def _show(found: Sequence[Group], notes: Sequence[str]) -> None:
 
 
 def _another_slot_helps(group: Group) -> bool:
-    """Whether a marked device is of another card than those of the VM."""
+    """Whether a marked device is on another card than the VM's devices."""
     cards = {card(one.function.address) for one in group.members if one.holder or one.wanted_by}
     return any(card(one.function.address) not in cards for one in group.members if one.shares)
 

@@ -28,9 +28,9 @@ _RUNNER = "tests.vm.likeness"
 
 
 class Runner(Protocol):
-    """What has an emulated host: boots a likeness, and returns the report of the rehearsal in it,
-    or what kept it from beginning. It tells what it does. `files` are those of the hooks' folder,
-    by their names in it."""
+    """Something that can run an emulated host. It boots a likeness, says what it does, and returns
+    the report of the rehearsal in it, or what kept the rehearsal from beginning. `files` are the
+    texts in the hooks' folder, by their names there."""
 
     def rehearse(
         self,
@@ -42,7 +42,7 @@ class Runner(Protocol):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plan the likeness, tell what it cannot have, and rehearse the VM in it."""
+    """Plan the likeness, say what it cannot imitate, and rehearse the VM in it."""
     here = paths(argparse.Namespace(root=arguments.host or "/", config_dir=arguments.config_dir))
     host = here.host()
     asked = _domain(arguments.vm, arguments.xml, host)
@@ -91,7 +91,7 @@ def _domain(vm: str | None, file: str | None, host: Host) -> Defined:
 
 
 def _texts(config: Path, vm: str) -> Iterator[tuple[str, str]]:
-    """The files of the hooks' folder that are the VM's or everybody's, by their names in it."""
+    """The files of the hooks' folder that are for this VM or for all VMs: name and text."""
     folder = config / VM_FOLDERS / vm
     for path in [config / HOST_FILE, *sorted(folder.rglob("*"))]:
         if path.is_file():
@@ -102,7 +102,7 @@ def _texts(config: Path, vm: str) -> Iterator[tuple[str, str]]:
 
 
 def told(plan: Likeness) -> Iterator[str]:
-    """What a likeness is like, a line each: what is wrong, other addresses, what it lacks."""
+    """A likeness in lines of text: what is wrong, which addresses differ, and what it lacks."""
     for line in plan.wrong:
         yield f"wrong: {line}"
     for placed in plan.placed:
@@ -124,9 +124,9 @@ def _ordered(numbers: dict[int, int]) -> str:
 
 
 def emulated_host() -> Runner:
-    """The module that has an emulated host, out of what install.sh has put beside this program, or
-    of the checkout that it is in: root runs nothing out of any other folder. Raises HookError where
-    there is none."""
+    """The module that has an emulated host, from what install.sh has put beside this program or
+    from this program's checkout: root runs nothing from any other folder. Raises HookError if there
+    is none."""
     beside = Path(vfio_hooks.__path__[0]).parent
     file = Path(_RUNNER.replace(".", "/")).with_suffix(".py")
     folder = next((top for top in (beside / "installer", beside) if (top / file).is_file()), None)

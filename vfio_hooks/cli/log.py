@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     text = _text(arguments)
     found = events(text, arguments.vm)[-arguments.events :]
     if not found and os.geteuid() and arguments.file is None:
-        # journalctl says nothing on standard output, and succeeds, when it may read no file.
+        # journalctl prints nothing and succeeds if it is not allowed to read any file.
         raise HookError(
             f"the journal has nothing about {arguments.vm} that you are allowed to read",
             "try again with sudo",

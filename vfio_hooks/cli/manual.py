@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _shown(text: str) -> bool:
     """Whether man shows it."""
-    # Ctrl-C is for the pager.
+    # Ctrl-C is meant for the pager.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return subprocess.run(["man", "-l", "-"], input=text.encode()).returncode == 0

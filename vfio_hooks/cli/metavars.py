@@ -10,8 +10,8 @@ Kind = Literal["flag", "any", "words", "list", "file", "folder", "vm"]
 
 
 class Value(str):
-    """A `metavar` of argparse's that says what the value is. `words` are those that it may have,
-    where these are known."""
+    """A `metavar` for argparse that says what the value is. `words` are the possible values, if
+    these are known."""
 
     kind: Kind
     words: Callable[[], tuple[str, ...]]

@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _compared(found: list[Script], arguments: argparse.Namespace, here: Paths) -> list[Script]:
-    """The scripts, held against the VM's memory; as they are where libvirt cannot be asked."""
+    """The scripts, compared with the VM's memory; unchanged if libvirt cannot be asked."""
     try:
         domain = one_domain(arguments, here.host()).domain
     except HookError:
@@ -122,7 +122,8 @@ def _compared(found: list[Script], arguments: argparse.Namespace, here: Paths) -
 def _tables(
     found: Sequence[Script], cut: Sequence[Change]
 ) -> tuple[dict[str, list[Table]], set[str]]:
-    """The tables, without those that a script which stays as it is may go on doing the same as."""
+    """The tables, and the names of those that are left out, because a script that stays as it is
+    may still do the same."""
     handled = {change.script.path for change in cut}
     stays = Verdict("", 0, "", "unread", "")
     return tables(
@@ -141,7 +142,7 @@ def _show(script: Script) -> None:
     say(f"{paint(clean(script.path), 'bold')}{op}")
     for (file, line), several in groupby(script.verdicts, lambda one: (one.file, one.line)):
         place = f"{line:5}" if file == script.path else f"{clean(os.path.basename(file))}:{line}"
-        # One line may do the same to many files.
+        # One line may do the same thing to many files.
         for one in {(one.kind, one.table): one for one in [*several][::-1]}.values():
             word, style = _WORDS[one.kind]
             told = " ".join(filter(None, (word, f"[{one.table}]" if one.table else "")))
@@ -193,7 +194,7 @@ def _carry_out(
 
 
 def _vm_toml(path: str, made: dict[str, list[Table]], vm: str) -> str:
-    """The file with the tables that it does not have yet at its end."""
+    """The text of the file, with the tables that it does not have yet added at its end."""
     comments = (f"What vfio-hooks does for {vm}, instead of its scripts.",)
     if not os.path.exists(path):
         return toml(made, comments)

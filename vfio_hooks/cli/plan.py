@@ -18,10 +18,9 @@ from vfio_hooks.paths import Paths
 from vfio_hooks.record import replace
 
 _EPILOG = """\
-Nothing is changed, and root is not needed; but only root can see what other VMs have changed. Every
-line is "what: old → new", with the way in which it will be undone. The old values are the current
-ones, except that changes which this VM still has in place count as undone, as its start would undo
-them first.
+Nothing is changed. Root is not needed, but only root can see what other VMs have changed. Every
+line is "what: old → new", and says how the change will be undone. The old values are the current
+ones. Only changes that this VM still has in place count as undone, as its start undoes them first.
 
 --use takes tables that may be empty: inhibit, display, session, sriov, gpu, mdev, usb, pci, shm,
 hugepages, memory, cpus, irqs, governor, verify. The vm.toml is then not used.
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _doubled(config: Config, vm: str, here: Paths) -> Iterator[str]:
-    """Which tables do what a script of the VM does as well."""
+    """A note for each table that does the same as a script of the VM."""
     done = doing(here.config, vm, here.root) if config.folder else {}
     for table in dict.fromkeys(one.name for one in config.tables):
         if table in done:
@@ -84,6 +83,6 @@ def _config(folder: str, vm: str) -> Config:
     if config is None:
         raise HookError(
             f"{vm} is not managed: there is no folder {folder}/{VM_FOLDERS}/{vm}",
-            f"{did_you_mean(vm, managed(folder))} make it, or try --use pci",
+            f"{did_you_mean(vm, managed(folder))} make that folder, or try --use pci",
         )
     return config

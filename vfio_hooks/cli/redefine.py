@@ -21,9 +21,9 @@ _PASSWORD = re.compile(r"passwd=('[^']*'|\"[^\"]*\")")
 
 
 def whole_xml(vm: str, uri: str = xml.SYSTEM) -> bytes:
-    """The XML that a domain's next start will use, with the passwords that it has: libvirt leaves
-    them out elsewhere, and a domain that is defined without them has none any more. Needs root,
-    and raises HookError."""
+    """The XML that a domain's next start will use, with its passwords. libvirt leaves these out
+    unless asked, and a domain that is defined without them loses them. Needs root. Raises
+    HookError."""
     return xml.ask_libvirt(lambda connection: _whole(xml.find(connection, vm)), uri, write=True)
 
 
@@ -37,9 +37,9 @@ def redefine(
 ) -> bool:
     """Have libvirt take `new` for the next start of the domain whose `whole_xml` was `old`.
 
-    The difference is printed, and unless `yes` the user is asked. The old
-    XML is kept in BACKUPS. Returns whether the domain has the new XML. Raises HookError, also for
-    a domain that somebody else changed meanwhile.
+    The difference is printed, and the user is asked unless `yes` is set. The old XML is kept in
+    BACKUPS. Returns whether the domain has the new XML. Raises HookError, also for a domain that
+    somebody else changed in the meantime.
     """
     show_difference(old, new)
     if old == new:
@@ -55,7 +55,7 @@ def redefine(
         _define(connection, old.decode(), new.decode())
 
     xml.ask_libvirt(define, uri, write=True)
-    say(f"{clean(vm)} is redefined, from its next start on; the old XML is in {kept}")
+    say(f"{clean(vm)} is redefined; its next start uses the new XML, and the old one is in {kept}")
     return True
 
 
@@ -71,7 +71,7 @@ def show_difference(old: bytes, new: bytes) -> None:
 
 
 def ask(question: str) -> bool:
-    """Whether the user answers yes. Raises HookError where nobody can be asked."""
+    """Whether the user answers yes. Raises HookError if nobody can be asked."""
     if not sys.stdin.isatty():
         raise HookError(f"{question} There is no terminal to ask on", "add --yes")
     try:
@@ -93,7 +93,7 @@ def _define(connection: "libvirt.virConnect", old: str, new: str) -> None:
             raise
         failure = error
     # libvirt keeps some XML that its own schema does not know, such as lines of <hyperv> in the
-    # mode passthrough. Where what it has now is not valid either, the new one is not to blame.
+    # mode passthrough. If the XML that it has now is not valid either, the new one is not to blame.
     try:
         connection.defineXMLFlags(old, checked)
     except libvirt.libvirtError:

@@ -35,7 +35,7 @@ sysctls, units and monitors. What changes by itself on this host is found out fi
 If the desktop ends, and this command with it, the rehearsal goes on, because a systemd service
 runs it. If that service is killed, a timer ends the clone within ten seconds, undoes everything
 and starts the display manager again. The report is in {FOLDER}. Each
-line is on the disk before the step that it tells of. The last lines are the verdict: "equal", or
+line is on the disk before the step that it announces. The last lines are the verdict: "equal", or
 what differs, and since which event.
 
 If the host itself crashes, the link /etc/libvirt/hooks/qemu.d/VM-rehearsal may be left. The next
@@ -111,9 +111,9 @@ def run(arguments: argparse.Namespace) -> int:
         complain(f"{address} cannot be reset: its second start may fail until the host restarts")
         rounds = arguments.rounds or 1
     path = new_path(domain.name)
-    say(clean(f"{made.name}, a clone of {domain.name}, is started and ended {_times(rounds)}"))
+    say(clean(f"{made.name}, a clone of {domain.name}, will be started and ended {_times(rounds)}"))
     if made.lacks:
-        say(clean(f"it is without {', '.join(made.lacks)}"), 1)
+        say(clean(f"it lacks {', '.join(made.lacks)}"), 1)
     for line in before.goes_dark(host, domain, config):
         say(clean(line), 1)
     say(clean(f"the report: {path}"), 1)
@@ -150,11 +150,11 @@ def _follow(host: Host, path: str) -> int:
             elif ended:
                 break
     except KeyboardInterrupt:
-        complain("the round is ended, and then the rehearsal")
+        complain("ending this round, and then the rehearsal")
         command(["systemctl", "stop", "--", SERVICE], 1200)
         raise
     if not shown:
-        raise HookError("the rehearsal has ended at once", f"journalctl -u {SERVICE}")
+        raise HookError("the rehearsal ended at once", f"journalctl -u {SERVICE}")
     last = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[-1]
     return int(not last.endswith(EQUAL))
 

@@ -11,6 +11,7 @@ from vfio_hooks.cli.terminal import clean, complain, say
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.files import DEFINED
 from vfio_hooks.host import Host
+from vfio_hooks.plural import counted
 from vfio_hooks.snapshot.archive import pack
 from vfio_hooks.snapshot.domain import domain_without
 from vfio_hooks.snapshot.files import Entry, entries
@@ -54,10 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     host = paths(arguments).host()
     domains = list(_domains(arguments, host))
     if host.is_this_machine and os.geteuid():
-        complain("without root some values cannot be read; they are empty in the file")
+        complain("some values can only be read by root; they are empty in the file")
     count = pack(arguments.file, _all(host, domains))
     size = os.stat(arguments.file).st_size
-    say(f"{clean(arguments.file)}: {count} files, {size >> 10} KiB; look into it: tar -tf FILE")
+    what = f"{counted(count, 'file')}, {size >> 10} KiB"
+    say(f"{clean(arguments.file)}: {what}; to look into it: tar -tf FILE")
     return 0
 
 

@@ -40,9 +40,9 @@ _DIGIT = re.compile("[0-9]")
 
 @record
 class Standing:
-    """One thing that a VM has changed. `restores` is what its end will make it: None where it
-    will be left as it is, for the reason in `note`; which also tells of a value that somebody has
-    put back already, as when a helper program has ended."""
+    """One thing that a VM has changed. `restores` is the value that the VM's end will give it, or
+    None if it will be left as it is, for the reason in `note`. The note is also there if somebody
+    has put the value back already, as when a helper program has ended."""
 
     plugin: str
     key: str
@@ -121,7 +121,7 @@ class _Values:
         self._known: dict[tuple[str, str], Value | HookError] = {}
 
     def of(self, knob: Knob) -> Value:
-        """Raises HookError where it cannot be read."""
+        """Raises HookError if it cannot be read."""
         place = knob.kind, knob.key
         if place not in self._known:
             try:
@@ -134,7 +134,7 @@ class _Values:
         return found
 
     def death(self, knob: Knob) -> str | None:
-        """What people are told of a service that was left running and has died."""
+        """A note for people if a service that should still run has died."""
         try:
             unit = knob.died(self._host)
         except HookError as error:
@@ -183,7 +183,7 @@ def _outcome(claim: Claim, values: _Values) -> tuple[str | None, str | None, str
         return None, None, error.problem
     live = value.live
     if claim.state is State.LOST:
-        return live, None, "somebody else has changed it since, so it is left alone"
+        return live, None, "somebody else has changed it since, so it will be left alone"
     restores = value.without(claim)
     if restores is None:
         return live, None, "somebody else has changed it since, so it will be left alone"
@@ -213,7 +213,7 @@ def _show(vms: Sequence[Vm], wanted: str | None) -> None:
 
 
 def _likeness(change: Standing) -> Hashable:
-    """The same for changes that differ in a number of their keys alone, and maybe in their time."""
+    """Equal for changes whose keys differ only in a number; their times may differ."""
     about = _DIGIT.split(change.key, 1)[0], change.plugin, change.event, change.until, change.state
     return about, change.base, change.live, change.restores, change.note
 

@@ -34,7 +34,7 @@ def paint(text: str, style: Style, stream: TextIO | None = None) -> str:
 
 
 def clean(text: str) -> str:
-    """The text with what a terminal would obey made visible: names may hold anything."""
+    """The text with control characters made visible: names may contain anything."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 

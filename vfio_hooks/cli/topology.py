@@ -37,7 +37,7 @@ def register(verbs: Verbs) -> None:
         "vCPUs, threads and devices on them, and mark what is wrong.",
         epilog=_EPILOG,
     )
-    parser.add_argument("vm", metavar=VM, nargs="?", help="draw only this VM; otherwise all")
+    parser.add_argument("vm", metavar=VM, nargs="?", help="draw only this VM (default: all)")
     add_sources(parser)
     parser.add_argument("--svg", metavar=FILE, help="write the picture as an SVG file")
     add_paths(parser, "root")

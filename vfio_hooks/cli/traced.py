@@ -26,7 +26,8 @@ _PERCENTILES = " ".join(f"{f'{part:g} %':>8}" for part in PERCENTILES)
 
 
 def measure(host: Host, vm: str, seconds: float) -> Report:
-    """Raises HookError for a VM that does not run, and for a kernel that cannot trace."""
+    """Trace a VM's CPUs for so many seconds. Raises HookError for a VM that does not run, and for a
+    kernel that cannot trace."""
     cpus, vcpus = own_cpus(host, vm)
     recording = trace(cpus, seconds)
     found = stalls(recording.lines, recording.senders, vcpus)
@@ -54,7 +55,7 @@ def tell(report: Report, as_json: bool, picture: str | None) -> int:
     for culprit in report.culprits[:_MOST]:
         _say_culprit(culprit, report.seconds)
     if len(report.culprits) > _MOST:
-        say(f"and {len(report.culprits) - _MOST} more, which --json shows")
+        say(f"and {len(report.culprits) - _MOST} more; --json shows all")
     say(f"{report.seconds:.1f} s; measuring took {report.cost:.1%} of one CPU")
     if report.lost:
         say(paint(f"{report.lost} events were lost; measure for a shorter time", "yellow"))
@@ -62,7 +63,7 @@ def tell(report: Report, as_json: bool, picture: str | None) -> int:
 
 
 def compare(before: str, after: str) -> int:
-    """Print two saved reports side by side. Raises HookError for a file that is none."""
+    """Print two saved reports side by side. Raises HookError for a file that is not a report."""
     first, second = (_load(path) for path in (before, after))
     say(paint(f"{'':44} {clean(before)[-14:]:>14} {clean(after)[-14:]:>14}", "bold"))
     for title, one, two in (

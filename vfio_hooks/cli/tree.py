@@ -8,8 +8,8 @@ from vfio_hooks.record import record
 
 @record
 class Argument:
-    """An option, by its `flags`, or without any a positional argument. `words` are the values
-    that it may have, where these are known."""
+    """An option with `flags`, or, without flags, a positional argument. `words` are the values that
+    it may have, if these are known."""
 
     flags: tuple[str, ...]
     name: str

@@ -18,7 +18,7 @@ _NOWHERE = "/nonexistent"
 
 
 def tried(domain: Domain, made: Sequence[Choice], here: Paths) -> list[Choice]:
-    """The same tables, with those left out, and why, that the plan on this host refuses."""
+    """The same tables; those that the plan on this host refuses are left out, with the reason."""
     choices, events = list(made), [Event(domain.name, op) for op in PLANNED]
     for _ in made:
         failures = _failures(domain, choices, here, events)
@@ -51,7 +51,7 @@ def _failures(
 ) -> tuple[HookError, ...]:
     try:
         config = of_text(toml(domain, choices), VM_FILE)
-        # What another VM holds now is no matter for a file.
+        # What another VM holds now does not matter for a file.
         paths = replace(here, state=_NOWHERE)
         return forecast(domain, config, paths, events).outlooks[-1].failures
     except HookError as error:

@@ -14,6 +14,7 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.hook.idle import Notes
 from vfio_hooks.host import Host
 from vfio_hooks.paths import Paths
+from vfio_hooks.plural import counted
 from vfio_hooks.sharing import Run, is_shared
 
 _EPILOG = """\
@@ -42,7 +43,7 @@ def register(verbs: Verbs) -> None:
     which.add_argument("vm", metavar=VM, nargs="?", help="name or UUID")
     which.add_argument("--all", action="store_true", help="undo the changes of all VMs")
     parser.add_argument(
-        "--force", action="store_true", help="even while the VM runs; it keeps its PCI devices"
+        "--force", action="store_true", help="undo even while the VM runs; it keeps PCI devices"
     )
     parser.add_argument(
         "--forget",
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             Notes(here.folder(), here.config, journals[uuid].vm).forget()
             _tell_end(journals[uuid], before, here.host())
     if problems:
-        # Each has been told already, with what to do about it.
+        # Each has been printed already, with what to do about it.
         raise HookError(
             f"{len(problems)} of the changes could not be undone",
             "try again when that is fixed, or give them up with --forget",
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _values(journal: Journal | None, host: Host) -> dict[str, str | None]:
-    """What the things that a VM has changed are now, by key, as far as they can be read."""
+    """The current values of what a VM has changed, by key, as far as they can be read."""
     values: dict[str, str | None] = {}
     for claim in journal.live() if journal else ():
         try:
@@ -105,7 +106,7 @@ def _tell_end(journal: Journal, before: dict[str, str | None], host: Host) -> No
     after = _values(journal, host)
     count = sum(value != before[key] for key, value in after.items())
     count += sum(isinstance(claim.step.share, Run) for claim in journal.live())
-    text = f"{count} change{'s' * (count != 1)} undone" if count else "nothing had to be undone"
+    text = f"{counted(count, 'change')} undone" if count else "nothing had to be undone"
     say(f"{clean(journal.vm)}: {text}")
 
 

@@ -47,8 +47,8 @@ def register(verbs: Verbs) -> None:
 
 @dataclass
 class _Findings:
-    """What is right, as a line each, what is wrong, every problem once, and the VMs for which
-    nothing is done."""
+    """A line for everything that is right, each problem once, and the VMs for which nothing is
+    done."""
 
     right: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""`vfio-hooks verify`: whether a running VM has its CPUs to itself and its memory beside them."""
+"""`vfio-hooks verify`: whether a running VM has its CPUs to itself, and its memory near them."""
 
 import argparse
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ _EPILOG = """\
 where its pin says, memory far from the vCPUs, other programs or the host's devices on their CPUs.
 Watch while the host is as busy as it usually is. The exit code is 1 if anything is wrong.
 
-With --trace nothing is judged. Instead, each time that a CPU of the VM ran something other than its
-vCPU is measured to the microsecond, with what ran there, and how to keep it away. Of these times
-(stalls), 50, 99 and 99.9 % were no longer than the columns with these names say, in µs. Measuring
-takes about 0.2 % of one CPU for each 1,000 events a second.
+With --trace nothing is judged. Instead, each time that a CPU of the VM runs something else than its
+vCPU (a stall) is measured to the microsecond, and the output says what ran and how to keep it away.
+The columns "50 %", "99 %" and "99.9 %" say how long, in µs, this part of the stalls lasted at most.
+Measuring takes about 0.2 % of one CPU for each 1,000 events a second.
 
 examples:
   vfio-hooks verify win11

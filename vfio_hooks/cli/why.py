@@ -14,12 +14,13 @@ from vfio_hooks.cli.terminal import clean, paint, say, say_json
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.log.history import Past, events, read
+from vfio_hooks.plural import counted, verb
 from vfio_hooks.why import Told, explain
 from vfio_hooks.why.lines import QEMU_LOGS, Line, of_boot, qemu_log, since
 
 _WIDTH = 96
 _ONE_START = 600
-"""A `prepare` and a start of QEMU that are less than this apart, in seconds, are one start."""
+"""If a `prepare` and a start of QEMU are at most so many seconds apart, they are one start."""
 _EPILOG = f"""\
 With a VM it reads the kernel's log, {QEMU_LOGS}/VM.log, libvirt's log and the hook's log, from the
 VM's last start on. Lines that it knows are followed by what they mean and what to do. Other lines
@@ -61,11 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.vm and arguments.file:
         raise HookError("a VM and --file cannot be used together", "leave out one of them")
     if arguments.file:
-        told, of = _of_file(arguments.file), "of that"
+        told, of = _of_file(arguments.file), "of this text"
     elif arguments.vm:
         told, of = _of_vm(arguments.vm), f"since the last start of {clean(arguments.vm)}"
     else:
-        told, of = _of_host(), "in this boot and the last"
+        told, of = _of_host(), "of this boot and the last one"
     if arguments.json:
         say_json({"vm": arguments.vm, "lines": [_as_json(one) for one in told]})
     else:
@@ -88,18 +89,18 @@ def _of_vm(vm: str) -> list[Told]:
     begin = _last_start(vm, own)
     if begin is None:
         raise HookError(
-            f"{vm} was not started as far back as the logs go",
-            f"vfio-hooks why, without {vm}, explains the kernel's log of this boot",
+            f"the logs do not go back to a start of {vm}",
+            "vfio-hooks why, without a VM, explains the kernel's log of this boot",
         )
-    # The journal is read a second time, as only what it told shows how far back to look.
-    # A start that was refused before QEMU ran left QEMU's log as the start before had it.
+    # The journal is read a second time, because only the first read shows how far back to look.
+    # If a start was refused before QEMU ran, QEMU's log still ends with the start before it.
     lines = [line for line in own if line.time >= begin] + since(begin, vm)
     return explain(sorted(lines, key=lambda line: line.time), _devices(vm))
 
 
 def _last_start(vm: str, own: Sequence[Line]) -> float | None:
-    """When the last start began: at the hook's `prepare`, or, for a VM without vfio-hooks, when
-    libvirt ran QEMU. None where no log has it."""
+    """When the last start began, in seconds since the epoch: at the hook's `prepare` or, for a VM
+    without vfio-hooks, when libvirt ran QEMU. None if no log has it."""
     prepared = _last_prepare(vm)
     if not own or prepared is None:
         return own[0].time if own else prepared
@@ -116,7 +117,7 @@ def _last_prepare(vm: str) -> float | None:
 
 
 def _devices(vm: str) -> list[str]:
-    """The addresses of the PCI functions that are passed, where libvirt can be asked."""
+    """The addresses of the passed PCI functions, if libvirt can be asked."""
     with suppress(HookError):
         return [one.address for one in domains.defined(vm, Host("/"), xml.SYSTEM).domain.pci]
     return []
@@ -127,7 +128,7 @@ def _show(told: Sequence[Told], of: str) -> None:
         _show_line(one)
     known = sum(one.known is not None for one in told)
     if known:
-        say(f"{known} explained {of}")
+        say(f"{counted(known, 'line')} {of} {verb(known)} explained above")
     else:
         say(f"no line {of} is a known fault")
 

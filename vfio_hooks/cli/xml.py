@@ -23,8 +23,8 @@ _NO_ANSWER = (
 WITH_FILE = "give the XML with --xml FILE"
 """For the hints of verbs that have that option."""
 _OF_USER = (
-    "passthrough needs qemu:///system: a VM of a user's own libvirt, as virt-manager's flatpak "
-    "makes them, has to be defined there"
+    "passthrough needs qemu:///system: a VM of a user's own libvirt, such as one of virt-manager's "
+    "flatpak, has to be defined there"
 )
 Answer = TypeVar("Answer")
 
@@ -94,7 +94,7 @@ def _ask(
         raise HookError(
             f"libvirt cannot be asked: {error}", f"install python3-libvirt, or {instead}"
         ) from None
-    # Else the library prints every error itself.
+    # Otherwise the library itself prints every error.
     libvirt.registerErrorHandler(lambda *_: None, None)
     hint = f"{_NO_ANSWER}; or {instead}"
     try:
