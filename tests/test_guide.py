@@ -67,7 +67,7 @@ def test_fifteen_lines() -> None:
         f"/proc/irq/{{30-39}}/smp_affinity_list: 0-31 → {FREE}",
         "node0/hugepages/hugepages-2048kB/nr_hugepages: 0 → 4096",
         "node1/hugepages/hugepages-2048kB/nr_hugepages: 0 → 4096",
-        f".service: takes the interrupts of the VM's own devices to CPUs {OWN}",
+        f".service: moves the interrupts of the VM's own devices to CPUs {OWN}",
         "not running → /usr/bin/barrier --config /home/grassyloki/barrierconfig.conf",
     ],
 )

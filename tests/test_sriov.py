@@ -173,8 +173,8 @@ def test_an_ordinary_network_is_no_pool() -> None:
         (vm(), {"pf": "eth7"}, "eth7 is not a card with virtual functions"),
         (vm(), {"pf": NIC}, f"no virtual function of {NIC}; choose one"),
         (vm(0, 1), {"mac": "52:54:00:00:00:01"}, "mac is set for 2 virtual functions: VF 0 of"),
-        (vm(), {"pf": NIC, "vf": 7}, "can have 7 virtual functions, not 8"),
-        (vm(), {"pf": NIC, "numvfs": 8}, "can have 7 virtual functions, not 8"),
+        (vm(), {"pf": NIC, "vf": 7}, "can have at most 7 VFs, not 8"),
+        (vm(), {"pf": NIC, "numvfs": 8}, "can have at most 7 VFs, not 8"),
         (
             vm(3),
             {"numvfs": 2},
@@ -397,7 +397,7 @@ def test_a_card_whose_vfs_would_be_missed_is_not_lent(
     kernel.links[f"{card.DEVICES}/0000:08:10.2/driver"] = driver
     with pytest.raises(HookError) as caught:
         lend(kernel, *given)
-    assert f"2 virtual functions, which it would lose, are in use: {told}" in str(caught.value)
+    assert f"lose its virtual functions (2), which are in use: {told}" in str(caught.value)
 
 
 WISHES: tuple[dict[str, Any], ...] = (

@@ -33,7 +33,7 @@ BUILT_IN = (
     "verify",
     "process",
 )
-"""In the order in which they act; undo runs the other way round."""
+"""In the order in which they act; undo runs in reverse."""
 
 
 class Plugin(Protocol):
@@ -44,8 +44,8 @@ class Plugin(Protocol):
         """The keys of the plugin's table and their defaults, as a record or frozen dataclass."""
 
     def plan(self, event: Event, domain: Domain, options: Any, host: Host) -> Iterable[Step]:
-        """The steps of one event (prepare, start or started), in their order. Raises HookError
-        for what cannot work, before anything is touched."""
+        """The steps of one event (prepare, start or started), in their order. Raises HookError if
+        something cannot work, before anything is changed."""
 
 
 def load(name: str) -> Plugin:

@@ -67,7 +67,7 @@ from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
 
 _WLROOTS = "wlr-output-management"
-"""The protocol that wlr-randr misses where the compositor is of another kind."""
+"""The protocol that wlr-randr reports as missing if the compositor does not have it."""
 _NEEDED = (
     "DISPLAY",
     "XAUTHORITY",
@@ -122,7 +122,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         return
     change = _change(domain, options, host)
     if change.layout is not None:
-        # Of a card whose outputs are not known `off` has the names.
+        # If a card's outputs are not known, `off` names them.
         darkened = tuple(sorted(change.screen.layout.lit & (change.on_cards or set(options.off))))
         knob = replace(change.knob, darkened=darkened)
         yield Step("display", knob, Override(str(change.layout)))
@@ -131,7 +131,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """What a plan has to say besides its steps: first, by which rung of the ladder each program
+    """What a plan says in addition to its steps: first, on which rung of the ladder each program
     that has a passed card open lets go of it."""
     for card in passed_displays(host, domain):
         for rung in rungs(host, card.address):
@@ -156,8 +156,8 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
 
 @record
 class _Change:
-    """What the display is, and is to be; no `layout` where that stays. `on_cards` are the outputs
-    of the passed cards, `cards` the folders of these that udev knows."""
+    """The display as it is, and the `layout` that it gets, None if it stays as it is. `on_cards`
+    are the outputs of the passed cards, `cards` the folders of these cards that udev knows."""
 
     knob: DisplayLayout
     screen: Screen
@@ -212,7 +212,7 @@ def _knob(
     if needed not in variables:
         raise HookError(f"{session}: no program of this session has {needed} in its environment")
     if back_end != "xrandr":
-        # Xwayland, where that is left, would be asked once the compositor has gone.
+        # With these, an Xwayland that outlives its compositor would be asked.
         variables = {**variables, "DISPLAY": "", "XAUTHORITY": "", "QT_QPA_PLATFORM": "wayland"}
     known = tuple(f"{name}={variables[name]}" for name in _NEEDED if variables.get(name))
     name = variables["DISPLAY"] if back_end == "xrandr" else variables.get("WAYLAND_DISPLAY")
@@ -222,8 +222,8 @@ def _knob(
 def _check_not_first(
     host: Host, knob: DisplayLayout, address: str, outputs: list[str], boots: bool
 ) -> None:
-    """Raise HookError for the card that draws all the others' pictures: no desktop outlives its
-    loss."""
+    """Raise HookError for the card that draws the pictures of all others: no desktop survives the
+    loss of it."""
     first = _is_provider_0(host, knob, address, outputs) if knob.back_end == "xrandr" else None
     if first:
         why = f"is provider 0 of {knob.user}'s X server, which draws everything with it"
@@ -237,7 +237,7 @@ def _check_not_first(
 def _is_provider_0(
     host: Host, knob: DisplayLayout, address: str, outputs: list[str]
 ) -> bool | None:
-    """Whether a card is the X server's own; None where X does not tell."""
+    """Whether a card is the X server's own; None if X does not say."""
     cards = providers(knob.ask(host, "--listproviders"))
     if cards and cards[0].address:
         return cards[0].address == address

@@ -31,7 +31,7 @@ from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step
 
 _LONGEST = (1 << 31) - 2
-"""The kernel keeps one more for "no limit"."""
+"""The longest limit, in µs. The kernel uses the next number for "no limit"."""
 INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 
 
@@ -86,7 +86,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     for policy in chosen:
         _check_governor(policy, options.governor, host)
     if options.power_profile is not None:
-        # First, as the daemon sets what the following steps set; and so it is let go last.
+        # First, because the daemon sets what the following steps set, too; so it is released last.
         yield _held_profile(domain, options.power_profile, host)
     if any(options.governor not in policy.governors for policy in chosen):
         yield Step("governor", Module(f"cpufreq_{options.governor}"), Once(LOADED))
@@ -127,7 +127,7 @@ def _check_governor(policy: Policy, governor: str, host: Host) -> None:
     module = f"cpufreq_{governor}"
     if governor in policy.governors:
         return
-    # Without depmod's lists nothing is known of modules: then only what is listed counts.
+    # Without depmod's lists nothing is known about modules, and only listed governors count.
     loadable = not policy.is_self_governed and _has_modules(host) and is_known(host, module)
     if not loadable:
         raise HookError(
@@ -176,11 +176,10 @@ def _boost(on: bool, host: Host) -> Step:
 def _policy_steps(policy: Policy, options: Options, host: Host) -> Iterator[Step]:
     """A policy's steps, in an order that is right forwards and, for the undo, backwards.
 
-    A self-governed driver takes an energy preference only outside of the governor performance.
-    So the preference comes before a change to performance (and is put back after that is
-    over), and after a change away from it (and is put back before). The claim on it is made
-    even where nobody asked, as not every driver remembers what it was before performance; one that
-    nothing shows is then left out.
+    A self-governed driver accepts an energy preference only while the governor is not performance.
+    So the preference comes before a change to performance (and is put back after it), and after a
+    change away from it (and is put back before it). It is claimed even if no key asks for it, since
+    not every driver remembers it through performance, unless the kernel does not show it.
     """
     knob = Governor(policy.file("scaling_governor"))
     # One that is in use already keeps its tunables.
@@ -223,8 +222,8 @@ def _preference(policy: Policy, options: Options, held: bool, host: Host) -> Ste
 
 
 def _frequency(policy: Policy, wanted: int, boosted: bool) -> int:
-    """What scaling_min_freq shows after `wanted` was written: the kernel rounds up to a
-    frequency that there is. Where boost is off still, nothing shows how far it will go with it."""
+    """What scaling_min_freq, in kHz, shows after `wanted` was written: the kernel rounds up to the
+    next frequency of the CPU. While boost is still off, nothing shows how high it will go."""
     if not policy.lowest <= wanted or (wanted > policy.highest and not boosted):
         raise HookError(
             f"min_freq = {wanted} (kHz) is not a frequency that {policy.name} has",

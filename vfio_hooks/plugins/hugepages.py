@@ -31,7 +31,7 @@ from vfio_hooks.sharing import Add
 from vfio_hooks.steps import Step
 
 _SMALL = 4
-"""KiB of an ordinary page, which a part of the memory may be told to have."""
+"""KiB of an ordinary page, which the XML may ask for in a part of the memory."""
 _SAID = (
     "<memory> in the VM's XML says how many pages there are, and <hugepages> in "
     "<memoryBacking> how large they are"
@@ -77,7 +77,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def _needed(domain: Domain, options: Options, host: Host) -> dict[tuple[int, int], int]:
-    """How many pages the domain is made of, by host node and page size."""
+    """How many pages the domain's memory needs, by host node and page size in KiB."""
     if domain.hugepages is None and not any(part.page for part in _parts(domain)):
         raise HookError(
             f"domain {domain.name} does not ask for hugepages",
@@ -99,7 +99,7 @@ def _needed(domain: Domain, options: Options, host: Host) -> dict[tuple[int, int
 
 
 def _parts(domain: Domain) -> Iterator[MemoryDevice]:
-    """What the domain's memory consists of. A guest without NUMA nodes has all of it at once."""
+    """The parts of the domain's memory. A guest without NUMA nodes has all of it in one part."""
     if not domain.cell_memory:
         yield MemoryDevice(domain.memory, 0)
         return
@@ -109,7 +109,7 @@ def _parts(domain: Domain) -> Iterator[MemoryDevice]:
 
 
 def _page_size(host: Host, pages: tuple[HugePages, ...], part: MemoryDevice) -> int | None:
-    """The size of a part's pages in KiB; None where it is not backed by hugepages."""
+    """The size of a part's pages in KiB; None if it is not backed by hugepages."""
     own = [page for page in pages if page.nodes is not None and part.cell in page.nodes]
     page = next(iter(own or [page for page in pages if page.nodes is None]), None)
     if part.page is None and page is None:
@@ -133,7 +133,7 @@ def _page_size(host: Host, pages: tuple[HugePages, ...], part: MemoryDevice) -> 
 def _homes(
     domain: Domain, options: Options, part: MemoryDevice, there: dict[int, Node]
 ) -> list[int]:
-    """The host nodes that a part's pages are put on, one at least."""
+    """The host nodes that a part's pages are put on, at least one."""
     if options.nodes is not None:
         return _existing(parse_list(options.nodes), there, "nodes in [hugepages]")
     if part.nodes:
@@ -166,7 +166,7 @@ def _pool(host: Host, node: int, size: int) -> Pool:
 
 
 def _check_room(host: Host, domain: Domain, node: int, wanted: int) -> None:
-    """Refuse at once what no compaction can make possible."""
+    """Raise HookError at once for what no compaction can make possible. `wanted` is in KiB."""
     memory = next(one.memory for one in nodes(host) if one.number == node)
     taken = host_memory.in_hugepages(host, node)
     if wanted > memory - taken:

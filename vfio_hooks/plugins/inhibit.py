@@ -64,7 +64,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def _check_logind(host: Host) -> None:
-    """Raise HookError where there is no logind. One that is only stopped is started when asked."""
+    """Raise HookError if there is no logind. If it is only stopped, a request starts it."""
     try:
         if units.state(host, _LOGIND).load == "loaded":
             return

@@ -62,8 +62,9 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def _others(cpus: CpuSet, options: Options, host: Host) -> Iterator[Step]:
-    """All of it is undone at `stopped`: between it and `release` libvirt gives managed devices
-    back, whose drivers then ask for interrupts, and these begin with the default mask."""
+    """Steps that keep the host's interrupts off the VM's CPUs. They are undone at `stopped`:
+    between it and `release`, libvirt gives managed devices back, whose drivers then request
+    interrupts, and these begin with the default mask."""
     away = _Away(cpus, online(host), possible(host), nodes(host))
     # Thousands of interrupts have a handful of masks.
     share_of = cache(away.share)
@@ -97,7 +98,7 @@ class _Away:
     def share(self, now: CpuSet) -> Subtract:
         near = nearest_first(now & self.online, self.nodes)
         spare = (*map(format_list, near), format_list(self.online))
-        # CPUs that are offline are none to go to; the kernel refuses a mask of only these.
+        # No interrupt can go to CPUs that are offline: the kernel refuses a mask of only these.
         offline = format_list(self.possible - self.online)
         return Subtract(format_list(self.cpus), tuple(dict.fromkeys(spare)), offline)
 
@@ -108,6 +109,6 @@ def _own(domain: Domain, cpus: CpuSet) -> Step:
         f"vfio-hooks-vectors-{domain.uuid}",
         f"Interrupts of VM {domain.name}",
         argv("vfio_hooks.services.vectors", domain.uuid, pidfile(domain.name), where),
-        f"takes the interrupts of the VM's own devices to CPUs {where}",
+        f"moves the interrupts of the VM's own devices to CPUs {where}",
     )
     return Step("irqs", knob, Run(), until="stopped", required=False)

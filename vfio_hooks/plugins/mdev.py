@@ -65,7 +65,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """Which devices the plan leaves out, as they exist already."""
+    """Which devices the plan leaves out, because they exist already."""
     for uuid in _wanted(domain, options):
         if there := type_of(host, uuid):
             yield f"{uuid} exists already ({there}), so it is left alone, and stays"
@@ -107,8 +107,9 @@ def _check(uuid: str, there: str, options: Options, host: Host) -> None:
 def _chosen(
     uuid: str, options: Options, host: Host, taken: Counter[str], own: Sequence[str]
 ) -> Type:
-    """What the device is to be. `taken` is how many of each parent's this table has planned; those
-    of tables before it are on the host. `own` are the UUIDs of all the domain's devices."""
+    """The type and parent of a device. `taken` says how many devices this table has planned for
+    each parent; those of earlier tables show on the host. `own` are the UUIDs of all the domain's
+    devices."""
     fitting = _fitting(uuid, options, types(host))
     having_room = [one for one in fitting if one.free > taken[one.parent]]
     if not having_room:
@@ -118,7 +119,7 @@ def _chosen(
         )
 
     def is_sure(one: Type) -> bool:
-        # Whether a device of another type takes room as well, only the driver knows.
+        # Only the driver knows whether a device of another type takes room as well.
         kinds = (type_of(host, other, one.parent) for other in own)
         others = sum(kind not in (None, one.type) for kind in kinds)
         return one.free > taken[one.parent] + others
@@ -127,7 +128,7 @@ def _chosen(
 
 
 def _fitting(uuid: str, options: Options, offered: Sequence[Type]) -> list[Type]:
-    """What is meant of what the host offers: one type, of one parent or of several."""
+    """The types of the host's that the table can mean: one type, of one parent or of several."""
     if not offered:
         raise HookError(
             f"{uuid}: no device of this host offers mediated devices now; {PARENTS} is empty",

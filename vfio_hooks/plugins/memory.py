@@ -124,8 +124,9 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def _has_nmi_watchdog(host: Host) -> bool:
-    """It needs a counter of the processor's, which a virtual machine may not have: then its file
-    shows 0, and the kernel refuses any write, of 0 too."""
+    """Whether the host can have an NMI watchdog. It needs an event counter of the processor, which
+    a virtual machine may not have. Its file then shows 0, and the kernel refuses every write, even
+    of 0."""
     return host.maybe(_FILES["nmi_watchdog"]) == "1" or any(
         name.startswith(("cpu", "arm")) for name in host.names(_COUNTERS)
     )

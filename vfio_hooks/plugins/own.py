@@ -19,7 +19,7 @@ from vfio_hooks.record import record
 from vfio_hooks.steps import Step
 
 _MOVED = {"vfio_hooks.host.shared": "vfio_hooks.host.shared_memory"}
-"""Modules of ours that were called otherwise when a VM's module was written, by their old names."""
+"""Modules of ours that have been renamed, by their old names, which a VM's module may still use."""
 
 
 @record
@@ -29,7 +29,7 @@ class NoOptions:
 
 @record
 class OwnPlugin:
-    """A module of a VM's folder, whose failures are told with their file and line."""
+    """A module of a VM's folder. Its failures are reported with their file and line."""
 
     path: str
     module: ModuleType
@@ -67,8 +67,8 @@ def names(folder: str) -> list[str]:
 
 
 def load(folder: str, name: str) -> OwnPlugin:
-    """Run a module of a VM's folder. Raises HookError where somebody else than root could have
-    written it, or it fails."""
+    """Run a module of a VM's folder. Raises HookError if it fails, or if somebody other than root
+    could have written it."""
     path = f"{folder}/{name}.py"
     trusted(path, folder)
     _add_packages()
@@ -76,10 +76,10 @@ def load(folder: str, name: str) -> OwnPlugin:
         sys.modules.setdefault(old, import_module(new))
     module = ModuleType(f"vfio_hooks_own_{name}")
     module.__file__ = path
-    # A dataclass looks its module up there.
+    # The module dataclasses looks up a class's module there.
     sys.modules[module.__name__] = module
     try:
-        # Not imported: that would rather run a __pycache__, whoever wrote it, and leave one.
+        # Not imported: an import would prefer a __pycache__, whoever wrote it, and leave one.
         with open(path, "rb") as file:
             source = file.read()
         exec(compile(source, path, "exec", dont_inherit=True), vars(module))
@@ -93,8 +93,8 @@ def load(folder: str, name: str) -> OwnPlugin:
 
 
 def _add_packages() -> None:
-    """Let a module import what is installed: the hook starts Python without, and nothing of its
-    own needs it."""
+    """Let a module import installed packages. The hook itself needs none of them, and starts Python
+    without them."""
     if sys.flags.no_site and "site" not in sys.modules:
         import site
 

@@ -15,7 +15,7 @@ SAID = "<vcpupin> in the VM's XML says which CPUs; vfio-hooks init VM --pins wri
 
 
 def kept(domain: Domain, running: CpuSet) -> CpuSet:
-    """The CPUs that vCPUs are kept to. A pin to every CPU, as <vcpu cpuset=> may be, is none."""
+    """The CPUs that vCPUs are pinned to. A pin to every CPU does not count."""
     return _narrow(domain.vcpu_pins.values(), running)
 
 

@@ -80,7 +80,7 @@ class Options:
 
     @property
     def title(self) -> str:
-        """What tells the program from others of the VM."""
+        """The name that tells the program from the VM's other programs."""
         return self.name or os.path.basename(self.words[0])
 
     @property
@@ -125,7 +125,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
             "StartLimitIntervalSec=0",
             f"BindsTo={life.unit}",
             f"After={life.unit}",
-            # As root (+), whose lines alone `vfio-hooks log` shows.
+            # As root (+), because `vfio-hooks log` only shows lines that root has logged.
             f"ExecStopPost=+{quote(services.argv(services.__name__, 'ended', domain.name, unit))}",
         ),
         tuple(
@@ -142,7 +142,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def _whose(host: Host, options: Options) -> tuple[Session | None, Account]:
-    """Whom the program runs as, and the session that it belongs to."""
+    """The user that the program runs as, and the session that it belongs to, if there is one."""
     if options.user is None:
         session = choose(host)
         return session, account(host, session.user)

@@ -84,14 +84,14 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         )
     cards = [card for card in cards if not is_for_guests(card.driver)]
     if not cards:
-        return  # The host has no part in it since boot.
+        return  # The host has not used the card since boot.
     if options.restart == "without-card":
         _check_another_card(host, domain, options)
     unloading = _unloading(host, cards, options)
     for unit in _units(host, options, unloading):
         yield Step("session", Unit(unit), Override(INACTIVE))
     stays, ends = options.manager == _STAYS, options.leftovers == "end"
-    # A sound server that stays is told by [pci] that its card goes, and waited for there.
+    # If a sound server stays, [pci] announces that its card goes, and waits for the server.
     for function in _with_companions(host, domain, cards) if ends and not stays else cards:
         freed = Freed(function.address, options.timeout, ends, stays)
         yield Step("session", freed, Once(FREE), required=function in cards)
@@ -101,14 +101,14 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         for device in firmware_framebuffers(host, card.address):
             yield Step("session", PlatformDriver(device), Override(NO_DRIVER))
     for module in unloading:
-        # Whose driver is in it has to be taken as soon as it is loaded again.
+        # The cards whose driver is in the module are taken as soon as it is loaded again.
         own = (card for card in cards if modules.of_driver(host, card.driver or "") == module)
         knob = Module(module, tuple(card.address for card in own), options.timeout)
         yield Step("session", knob, Override(ABSENT))
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """Whom the start would end, by name."""
+    """The programs that the start would end, by name."""
     if options.manager == _STAYS or not (cards := passed_displays(host, domain)):
         return
     held = [holder for card in cards for holder in in_use.holders(host, card.address)]
@@ -121,7 +121,7 @@ def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
 
 
 def _check_another_card(host: Host, domain: Domain, options: Options) -> None:
-    """Raise HookError where no desktop could be shown while the VM runs."""
+    """Raise HookError if no desktop could be shown while the VM runs."""
     if options.manager == _STAYS:
         raise HookError(
             'manager = "none" leaves no display manager to start again',
@@ -135,13 +135,15 @@ def _check_another_card(host: Host, domain: Domain, options: Options) -> None:
 
 
 def _again(host: Host, options: Options) -> Iterator[Step]:
-    """The display manager's start beside the VM: until that stops, and before the card is back."""
+    """The step that starts the display manager while the VM runs. It is undone when the VM stops,
+    before the card is back."""
     for unit in _units(host, options, [])[:1]:
         yield Step("session", Unit(unit), Override(ACTIVE), "stopped", required=False)
 
 
 def _with_companions(host: Host, domain: Domain, cards: list[Function]) -> list[Function]:
-    """The cards and what else of their slots is passed: a session has their sound open as well."""
+    """The cards, and the other passed functions in their slots: a session also has a card's sound
+    open."""
     slots = {pci.card(card.address) for card in cards}
     given = [one.address for one in domain.pci if pci.card(one.address) in slots]
     found = [one for address in given if (one := pci.function(host, address)) is not None]
@@ -161,7 +163,7 @@ def _unloading(host: Host, cards: list[Function], options: Options) -> list[str]
     """The modules to unload, in their order."""
     named = options.modules
     if named is None:
-        # Its remove routine waits in the kernel, for ever, while its own other modules use it.
+        # Its remove routine waits in the kernel, forever, while nvidia's other modules use it.
         drivers = [card.driver for card in cards if card.driver]
         found = [modules.of_driver(host, driver) for driver in drivers if driver == "nvidia"]
         named = tuple(module for module in found if module)
@@ -177,8 +179,8 @@ def _unloading(host: Host, cards: list[Function], options: Options) -> list[str]
 
 
 def _console(host: Host, unloading: list[str]) -> Iterator[Step]:
-    """The step for the text console. Where it could not be bound again by hand, and nothing but
-    the card's driver holds it, the driver takes it along when it goes and brings it back."""
+    """The step for the text console. There is none if the console could not be bound again by hand
+    and only the card's driver holds it: it then goes with the driver, and comes back with it."""
     if not framebuffer_switches(host):
         return
     by_hand = bool(unloading) or can_be_bound_again(host)

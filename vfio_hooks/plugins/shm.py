@@ -89,7 +89,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """What keeps QEMU from its memory, and is not ours to change."""
+    """Settings that keep QEMU from its memory, and that this program does not change."""
     allowed = qemu_conf.allowed(host) or ()
     profile = host.maybe(LOCAL_PROFILE) or ""
     for memory in domain.shared:
@@ -139,7 +139,8 @@ def _look(host: Host, path: str) -> Shared | None:
 
 
 def _check(host: Host, memory: SharedMemory, found: Shared, trusted: set[int]) -> None:
-    """Refuse a file that somebody prepared, and one that QEMU would refuse."""
+    """Raise HookError for a file that another user may have prepared, and for one that QEMU would
+    refuse."""
     if found.other:
         return  # The knob says what it is, and refuses it.
     if found.access.uid not in trusted:
@@ -184,8 +185,8 @@ def _kvmfr(host: Host, memory: SharedMemory, domain: Domain, access: Access) -> 
 
 
 def _qemu(host: Host) -> tuple[int, int]:
-    """The user and group that libvirt runs QEMU as: what its configuration says, or else the
-    distribution's own user with that one's group."""
+    """The uid and gid that libvirt runs QEMU as: those in its configuration, or else those of the
+    distribution's own user for QEMU."""
     user, group = (qemu_conf.text(host, key) for key in ("user", "group"))
     for name in [user] if user else ["libvirt-qemu", "qemu"]:
         try:

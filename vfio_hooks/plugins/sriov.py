@@ -97,7 +97,7 @@ class Options:
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must be a number of Mbit/s, or 0 for no limit")
         if self.vf is not None and self.pf is None:
-            raise ValueError('vf needs pf, the card that it is of, such as pf = "enp7s0f1"')
+            raise ValueError('vf needs pf, the card of the VF, such as pf = "enp7s0f1"')
         if self.qos and not self.vlan:
             raise ValueError("qos needs a vlan")
         if self.mac is not None and not re.fullmatch(r"[\da-fA-F]{2}(:[\da-fA-F]{2}){5}", self.mac):
@@ -128,7 +128,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
-    """What a plan that is made before the VM starts cannot show."""
+    """What a plan cannot show before the VM starts."""
     pools = [name for name in domain.networks if is_vf_pool(host, name)]
     if pools and options.vf is None:
         yield (
@@ -165,7 +165,7 @@ def _of_domain(
 def _counts(
     host: Host, domain: Domain, pf: str | None, chosen: list[Vf], options: Options
 ) -> Iterator[Step]:
-    """As many VFs as all that are named take, on each card."""
+    """A step for each card, which makes at least as many VFs as the table and the domain need."""
     named = [vf for one in domain.pci if (vf := host_sriov.vf_at(host, one.address))]
     for card in dict.fromkeys(([pf] if pf else []) + [vf.pf for vf in chosen]):
         needed = max((vf.number + 1 for vf in (*named, *chosen) if vf.pf == card), default=0)
@@ -173,7 +173,7 @@ def _counts(
         wanted = max(there, needed, options.numvfs or 0)
         total = int(host.maybe(f"{DEVICES}/{card}/sriov_totalvfs") or 0)
         if wanted > total:
-            raise HookError(f"{card} can have {total} virtual functions, not {wanted}")
+            raise HookError(f"{card} can have at most {total} VFs, not {wanted}")
         if options.numvfs is not None and needed > options.numvfs:
             raise HookError(
                 f"VF {needed - 1} of {card} is asked for, but numvfs = {options.numvfs}",
@@ -223,7 +223,7 @@ def _values(host: Host, vf: Vf, options: Options) -> Iterator[tuple[str, str]]:
 
 
 def _rate(host: Host, vf: Vf, options: Options) -> str:
-    """The limits that are given, the other one as it is now."""
+    """The limits as one value: those that are set, and the other one as it is now."""
     try:
         now = attributes.rates(VfSetting(vf.pf, vf.number, attributes.RATE).read(host))
     except Gone:

@@ -126,7 +126,7 @@ class _Place:
 
     @classmethod
     def parse(cls, device: str) -> "_Place | None":
-        """What the key `device` says; None where that is a vendor and product number."""
+        """What the key `device` says; None if that is a vendor and product number."""
         if found := ID_PATH.fullmatch(device):
             return cls(found[1] + found[2], found[3] or "")
         path, _, interface = device.partition(":")

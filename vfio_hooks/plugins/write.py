@@ -77,8 +77,8 @@ def _file(path: str) -> str:
 
 
 def _real(host: Host, name: str) -> str:
-    """A path without symbolic links, so that one value has one name. Raises HookError for what
-    is not there or, by a link, leads elsewhere."""
+    """A path without symbolic links, so that one value has one name. Raises HookError if it does
+    not exist, or if a link leads elsewhere."""
     if not host.exists(name):
         raise HookError(f"{name}: no such file on this host")
     root = os.path.realpath(host.root) if host.root else ""

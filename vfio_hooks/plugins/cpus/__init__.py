@@ -82,7 +82,7 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
         for knob in _work_queues(host):
             yield _without(knob, cpus, host)
         for knob in _threads(host, cpus):
-            # A thread may end at any time, and one that stays is no reason not to start.
+            # A thread may end at any time, and one that stays is no reason to refuse the start.
             yield _without(knob, cpus, host, required=False)
 
 
@@ -101,7 +101,8 @@ def _plugged(domain: Domain, cpus: CpuSet) -> Step:
 
 
 def _without(knob: Knob, cpus: CpuSet, host: Host, required: bool = True) -> Step:
-    """A set that has all CPUs keeps those that are offline: the host has them when they come."""
+    """The step that takes the VM's CPUs out of a set. A set of all CPUs keeps those that are
+    offline, so that the host has them when they come online."""
     every = format_list(possible(host))
     return Step("cpus", knob, _taken(cpus, host, every), required=required)
 
@@ -111,7 +112,7 @@ def _taken(cpus: CpuSet, host: Host, *spare: str) -> Subtract:
 
 
 def _programs(cpus: CpuSet, host: Host) -> Iterator[Step]:
-    """Whatever holds the host's own processes."""
+    """Steps for whatever holds the host's own processes: systemd's units, or control groups."""
     match layout(host):
         case "systemd":
             for unit in host_units(host):
@@ -134,12 +135,13 @@ def _programs(cpus: CpuSet, host: Host) -> Iterator[Step]:
 
 
 def _cpusets(cpus: CpuSet, host: Host) -> Iterator[Step]:
-    """The v1 hierarchy, where a group cannot have less than those in it: inner ones come first."""
+    """Steps for the v1 hierarchy. A group there cannot have fewer CPUs than the groups inside it,
+    so the inner ones come first."""
     reserved: CpuSet = frozenset()
     for group in host_groups(host, V1):
         own = host.maybe(f"{group}/cpuset.cpus")
         if not own:
-            continue  # Nobody can be in it yet.
+            continue  # No process can be in it yet.
         outer = group.rpartition("/")[0]
         around = host.maybe(f"{outer}/cpuset.cpus") or ""
         if outer != V1 and not parse_list(around) - cpus:
@@ -170,6 +172,6 @@ def _threads(host: Host, cpus: CpuSet) -> Iterator[Knob]:
             allowed = parse_list(knob.read(host))
         except Gone:
             continue
-        # A thread that is on one CPU only is there for that CPU.
+        # A thread that may run on one CPU only belongs to that CPU.
         if len(allowed) > 1 or not allowed <= cpus:
             yield knob

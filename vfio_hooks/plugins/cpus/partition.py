@@ -31,7 +31,7 @@ _HINT = "remove partition from [cpus]"
 
 
 def check(domain: Domain, host: Host) -> None:
-    """Raise HookError, before the VM starts, where no partition can be made for it."""
+    """Raise HookError, before the VM starts, if no partition can be made for it."""
     if layout(host) not in ("systemd", "v2"):
         raise HookError("partition needs cgroup v2, which this host does not have", _HINT)
     if release(host) < _FIRST:
@@ -52,9 +52,9 @@ def check(domain: Domain, host: Host) -> None:
 
 
 def steps(kind: str, domain: Domain, host: Host) -> Iterator[Step]:
-    """What makes the partitions, from the outermost group to the vCPUs; nothing for a VM that
-    does not run, as its groups are not there before. A vCPU that is not plugged in has none
-    either. `kind` is "root" or "isolated"."""
+    """The steps that make the partitions, from the outermost group to those of the vCPUs. A VM that
+    does not run has no groups, so there are no steps, nor any for a vCPU that is not plugged in.
+    `kind` is "root" or "isolated"."""
     pid = host.maybe(pidfile(domain.name))
     if pid is None:
         return
@@ -83,8 +83,8 @@ def steps(kind: str, domain: Domain, host: Host) -> Iterator[Step]:
 
 
 def _refuse_within(group: str, host: Host) -> None:
-    """Raise HookError for a group that is a partition itself: those of vCPUs, which are not right
-    below it, cannot be within one."""
+    """Raise HookError for a group that is itself a partition: the groups of vCPUs, which are not
+    directly below it, cannot be partitions inside one."""
     partition = Partition(f"{ROOT}/{group}")
     kind = partition.read(host) if host.exists(partition.key) else MEMBER
     if kind != MEMBER:

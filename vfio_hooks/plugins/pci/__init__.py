@@ -81,7 +81,7 @@ class Options:
 
 
 def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator[Step]:
-    # A pool's VF appears at start, when it is libvirt's already, which chose it and gives it back.
+    # A VF of a pool is only known at the event start. libvirt has taken it then, and gives it back.
     if event.op != "prepare":
         return
     familiar.check(domain, options.expected, host)
@@ -99,8 +99,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     # A graphics card goes first and comes back last: its other functions are ready by then.
     passed = dict(sorted(passed.items(), key=lambda item: not item[1].is_display))
     others = _in_the_way(host, passed, options)
-    # What is taken from its users is bound here, with a deadline, also for managed='yes': libvirt
-    # would wait for them in the kernel without one, and with it everything that it does to devices.
+    # in_use = "take" binds a function here, with a deadline, even with managed='yes': libvirt would
+    # wait for the users without one, inside the kernel, and could not touch any device meanwhile.
     to_bind = {
         wanted.address: wanted.driver or options.driver
         for wanted in domain.pci
@@ -125,7 +125,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 
 def _before(host: Host, function: Function) -> Iterator[Step]:
-    """What has to be known, and done, of a function before it is taken."""
+    """Steps before a function is taken: its power setting is noted, and its sound card announced as
+    gone."""
     control = f"{host_pci.DEVICES}/{function.address}/power/control"
     if host.maybe(control) == "auto" and not is_for_guests(function.driver):
         yield Step("pci", LentPower(control), Exclusive())
@@ -134,8 +135,8 @@ def _before(host: Host, function: Function) -> Iterator[Step]:
 
 
 def _picture(host: Host, function: Function, seconds: float) -> Iterator[Step]:
-    """What takes the firmware's picture off a card that none of the host's drivers took it from:
-    one that vfio-pci has had since boot, as a rule, or that no driver is for."""
+    """Steps that remove the firmware's picture from a card from which no driver of the host has
+    removed it: usually one that vfio-pci has had since boot, or one without a driver."""
     if not function.is_display or not (function.driver is None or is_for_guests(function.driver)):
         return
     for device in firmware_framebuffers(host, function.address):

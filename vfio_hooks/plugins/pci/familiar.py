@@ -1,7 +1,7 @@
-"""Which devices a VM was given before, so that another one at the same address is not taken for it.
+"""Which devices a VM was given before, so that it does not get another one at the same address.
 
-They are in vm.toml, where `vfio-hooks init` writes them; else the first good start notes them in a
-file of the VM's below /var/lib, as a hook writes nothing into /etc.
+They are in vm.toml if `vfio-hooks init` or the user wrote them there. Otherwise the first good
+start notes them in a file for the VM below /var/lib, because a hook writes nothing into /etc.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,11 +16,12 @@ FOLDER = "/var/lib/vfio-hooks/devices"
 
 
 def check(domain: Domain, expected: Mapping[str, str], host: Host) -> None:
-    """Raise HookError where a device that the VM is given is none that it had there before."""
+    """Raise HookError if a device that the VM is given is not the one that it had at this address
+    before."""
     known = {**_noted(domain, host), **expected}
     given = {one.address: identity(host, one.address) for one in domain.pci}
     own_of = {address: Identity.parse(known[address]) for address in given if address in known}
-    # What is where it was before is no place that another one has moved to.
+    # A device that is still where it was cannot be one that has moved there.
     home = [at for at, own in own_of.items() if (now := given[at]) and own.may_be(now)]
     for address, own in own_of.items():
         if address in home:
@@ -41,8 +42,9 @@ def check(domain: Domain, expected: Mapping[str, str], host: Host) -> None:
 
 
 def _refuse_absent(address: str, moved: list[str], host: Host) -> None:
-    """Raise HookError where a device is elsewhere now. Of a virtual function that is yet to be made
-    there may be others; and what is nowhere is told by who misses it."""
+    """Raise HookError if a device is at another address now. This does not count for a virtual
+    function that is still to be made, as others are like it. For a device that is not found at all,
+    whatever needs it raises the error."""
     if moved and vf_at(host, address) is None:
         raise HookError(
             f"{address}: there is no longer a device; the one that was there is "
@@ -59,7 +61,7 @@ def note(domain: Domain, expected: Iterable[str], host: WritableHost) -> None:
         for passed in domain.pci
         if passed.address not in expected and (there := identity(host, passed.address))
     }
-    # What is known of a device may grow with the kernel: once it tells the serial number.
+    # A newer kernel may know more about a device, such as its serial number.
     if {**noted, **now} != noted:
         lines = (f"{address} {text}\n" for address, text in sorted({**noted, **now}.items()))
         host.keep(_file(domain), "".join(lines))

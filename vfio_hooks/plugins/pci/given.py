@@ -1,4 +1,4 @@
-"""What a plan says of the devices that a VM is given, so that a wrong one is seen."""
+"""What a plan says about the devices that a VM is given, so that a wrong one is noticed."""
 
 from collections.abc import Iterator
 
@@ -12,8 +12,8 @@ from vfio_hooks.host.pci_traits import names, traits
 
 
 def told(domain: Domain, host: Host) -> Iterator[str]:
-    """A line for each device that this machine has a name for, as lspci has it, or that others go
-    with; and for a keyboard or mouse that the host has no other of."""
+    """A line for each device whose name this machine knows, as lspci shows it, or with which other
+    devices go to the VM; and a line if the host has no other keyboard or mouse."""
     found = [one for passed in domain.pci if (one := function(host, passed.address))]
     known = names(one.ids for one in found)
     others = _others(domain, host)

@@ -1,6 +1,7 @@
 """A card with virtual functions that is given to a VM as a whole.
 
-Its driver takes the VFs along when it lets go, whoever has them, and comes back with none.
+When its driver lets the card go, the VFs disappear, whoever uses them. The driver comes back
+without any.
 """
 
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ from vfio_hooks.steps import Step
 
 
 def steps(function: Function, domain: Domain, host: Host) -> Iterator[Step]:
-    """What brings the VFs back once their card has its driver again, so it has to be planned
-    before that is taken: their number first, and then their settings. Raises HookError where
-    somebody would miss them meanwhile."""
+    """The steps that bring the VFs back once their card has its driver again: first their number,
+    then their settings. They have to be planned before the card is taken. Raises HookError if
+    somebody uses one of the VFs."""
     there = vfs(host, function.address)
     if not there or is_for_guests(function.driver):
         return
@@ -30,9 +31,9 @@ def steps(function: Function, domain: Domain, host: Host) -> Iterator[Step]:
     ]
     if missed := missed or list(users(host, function.address)):
         raise HookError(
-            f"{function} cannot be given to the VM while its {len(there)} virtual "
-            f"functions, which it would lose, are in use: {'; '.join(missed[:3])}",
-            "give the VM one of those instead, or end what uses them",
+            f"{function} cannot be given to the VM, because it would lose its virtual functions "
+            f"({len(there)}), which are in use: {'; '.join(missed[:3])}",
+            "give the VM one of these instead, or stop what uses them",
         )
     from vfio_hooks.knobs.vf_setting import all_settings
 
