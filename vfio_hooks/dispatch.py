@@ -3,15 +3,15 @@
 https://libvirt.org/hooks.html, and what libvirt does beyond it:
 
 - A non-zero exit stops a start at `prepare` and `start`. At `started` it kills the guest that is
-  already running, at `reconnect` too; everywhere else it is ignored. So failures are told only
-  where they keep a guest from starting.
+  already running, and so it does at `reconnect`. Everywhere else it is ignored. So libvirt is told
+  of a failure only where that keeps a guest from starting.
 - Anything on standard output replaces the domain's XML at `migrate` and `restore`.
 - Standard error is what `virsh start` shows: one line.
 - The same file is run for qemu:///session, as the user.
 
-The hook's first half ends most events that have nothing to do before Python is started. What
-passes through here without need, as it does where another hook is kept, pays for this module and
-`os`; all else is imported when it is needed.
+The hook's first half, a shell script, ends most events that have nothing to do before Python is
+started. If another hook is kept, such events come through here and cost only the import of this
+module and of `os`. Everything else is imported when it is needed.
 """
 
 import os
@@ -21,7 +21,7 @@ from vfio_hooks import ENDING, HOOKS, IGNORED_SIGNALS, KEPT_HOOK, PLANNED, STATE
 
 KEPT = f"{HOOKS}/{KEPT_HOOK}"
 _REFUSABLE = PLANNED[:2]
-"""The operations at which libvirt takes a failure for a refusal, and no guest runs yet."""
+"""The operations at which a failure makes libvirt refuse the start, and no guest runs yet."""
 
 
 def main(argv: list[str]) -> int:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
 
 
 def _take_stdout() -> int:
-    """Libvirt's standard output. In its place is nothing now: whatever prints does not reach it."""
+    """Take libvirt's standard output away, and return it: nothing that prints reaches it now."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     stdout = os.dup(1)
     os.dup2(nothing, 1)
@@ -44,7 +44,7 @@ def _take_stdout() -> int:
 
 
 def _guarded(argv: list[str], xml: bytes) -> int:
-    """`handle` under the contract: whatever happens, an exit code and at most one line."""
+    """Call `handle` under the contract: whatever happens, an exit code and at most one line."""
     vm, op = argv[1], argv[2]
     # In a half upgraded package even the import of our errors may fail.
     strict: type[BaseException] | tuple[()] = ()
@@ -80,26 +80,26 @@ def _is_managed(vm: str, op: str) -> bool:
     folder = f"{HOOKS}/{VM_FOLDERS}/{vm}"
     if op in PLANNED + ENDING:
         return os.path.isdir(folder)
-    # Nothing of ours to do, but the VM may have executables for it.
+    # There is nothing to undo, but the VM may have executables for the event.
     return bool(op) and os.path.isdir(f"{folder}/{op}")
 
 
 def _has_state(op: str) -> bool:
-    """Whether anything is changed on this host that the end of a VM could have to undo, even
-    when its folder has been removed since."""
+    """Whether anything is changed on this host that the end of a VM may have to undo, even if the
+    VM's folder has been removed since."""
     if op not in ENDING:
         return False
     try:
         if any(name.endswith(".journal") for name in os.listdir(STATE)):
             return True
-        # Left by an event that was cut off at its very end, and in the way until it is taken back.
+        # An event that was cut off at its very end left this; it stays until it is taken back.
         return os.path.getsize(f"{STATE}/lock") > 0
     except OSError:
         return False
 
 
 def _hand_over(argv: list[str]) -> int:
-    """Become the kept hook, with its input and output untouched; nothing where there is none."""
+    """Become the kept hook, with its input and output untouched. Returns if there is none."""
     if not os.access(KEPT, os.X_OK):
         return 0
     import signal
@@ -115,7 +115,7 @@ def _hand_over(argv: list[str]) -> int:
 def _run_kept(argv: list[str], xml: bytes, stdout: int) -> int:
     if not os.access(KEPT, os.X_OK):
         return 0
-    # By the system alone: in a half upgraded package our own modules may not be there.
+    # Without our own modules, which may be missing in a package that is only half upgraded.
     stdin = os.memfd_create("stdin")
     os.write(stdin, xml)
     os.lseek(stdin, 0, os.SEEK_SET)
@@ -130,7 +130,7 @@ def _run_kept(argv: list[str], xml: bytes, stdout: int) -> int:
 
 
 def _refuse_kept(argv: list[str], error: OSError) -> int:
-    """Tell that the kept hook cannot be run: where libvirt itself would have stopped for that."""
+    """Report that the kept hook cannot be run, at the events at which libvirt itself would fail."""
     from vfio_hooks.log import SystemdJournal
 
     vm, op = (*argv[1:3], "", "")[:2]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class HookError(Exception):
-    """A failure told in one line: what, on which object, why; `hint` says what to do about it."""
+    """A failure in one line: what failed, on which object, and why. `hint` says what to do."""
 
     def __init__(self, problem: str, hint: str = "") -> None:
         super().__init__(problem, hint)
@@ -23,7 +23,7 @@ class HookError(Exception):
 
 
 class Several(HookError):
-    """Failures of several tables at once, for where one line has to tell them all."""
+    """Failures of several tables at once, as one line."""
 
     def __init__(self, errors: Sequence[HookError]) -> None:
         super().__init__("; also: ".join(map(str, errors)))
@@ -31,10 +31,9 @@ class Several(HookError):
 
 
 class CommandFailed(HookError):
-    """A command that did not do what it was run for: `why`, in words. `code` is its exit code, the
-    negative number of the signal that ended it, or None where it was not done in time; `said` is
-    the last line that it printed to standard error. `about` is how people are told of it, as a
-    rule its command line `argv`."""
+    """A command that failed: `why`, in words. `code` is its exit code, the negative number of the
+    signal that ended it, or None if it took too long. `said` is the last line that it printed to
+    standard error. `about` is what messages call it, usually its command line `argv`."""
 
     def __init__(
         self, about: str, why: str, argv: Sequence[str], code: int | None, said: str = ""
@@ -47,11 +46,11 @@ class CommandFailed(HookError):
 
 
 class Gone(HookError):
-    """The object that a value belonged to is not there any more (a VF, an IRQ, a CPU)."""
+    """The object that a value belongs to does not exist (any more): a VF, an IRQ, a CPU."""
 
 
 class Asleep(HookError):
-    """A CPU that a value belongs to is offline, so it cannot be read, or not be set in full."""
+    """A CPU that a value belongs to is offline, so the value cannot be read, or not fully set."""
 
 
 class Late(HookError):
@@ -59,7 +58,7 @@ class Late(HookError):
 
 
 class Immovable(HookError):
-    """The kernel never lets this one be changed (a managed interrupt). Not a failure of a plan."""
+    """The kernel never lets this value be changed (a managed interrupt). A plan goes on then."""
 
 
 class Unread(HookError):
@@ -67,7 +66,7 @@ class Unread(HookError):
 
 
 class Strict(HookError):
-    """A failure at `started` that the VM's owner wants to end the guest."""
+    """A failure at `started` that ends the guest, as the VM's owner wants it (strict_started)."""
 
 
 class Interrupted(HookError):
@@ -80,7 +79,7 @@ def reason(error: OSError) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Any failure in one line; one that is a defect, with its type."""
+    """Any failure in one line; a defect of the program with the exception's type."""
     return (
         str(error)
         if isinstance(error, HookError)
@@ -89,26 +88,26 @@ def told(error: BaseException) -> str:
 
 
 def unreadable(path: str, error: OSError) -> HookError:
-    """What keeps a file or folder from being read; a user may lack nothing but root's rights."""
+    """Why a file or folder cannot be read. The hint is sudo if only root's rights are missing."""
     denied = isinstance(error, PermissionError) and os.geteuid()
     problem = f"{path}: cannot be read: {reason(error)}"
     return HookError(problem, "try again with sudo" if denied else "")
 
 
 def of_table(error: HookError, name: str) -> HookError:
-    """A failure that says which table it is of, and what to do if nothing else helps."""
+    """The failure with its table's name, and with a hint if it has none."""
     hint = f"correct [{name}], or set required = false in it to start the VM without it"
     return HookError(f"{name}: {error.problem}", error.hint or hint)
 
 
 def raise_all(wrong: Sequence[HookError]) -> None:
-    """Raise what went wrong with several tables as one failure; nothing where nothing did."""
+    """Raise what went wrong with one or several tables as one HookError, if anything did."""
     if wrong:
         raise Several(wrong) if len(wrong) > 1 else wrong[0]
 
 
 def meant(name: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name that `name` is probably a mistyping of."""
+    """The allowed name that was probably meant by `name`; None if none is close."""
     from difflib import get_close_matches
 
     lower = {known.lower(): known for known in sorted(allowed, reverse=True)}
@@ -117,14 +116,14 @@ def meant(name: str, allowed: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """The question "did you mean pci?", or "", for a failure that has the allowed names itself."""
+    """The question "did you mean pci?", or "". For failures that list the allowed names already."""
     close = meant(name, allowed)
     return f"did you mean {close}?" if close else ""
 
 
 def nearest(name: str, allowed: Iterable[str], all_in: str = "") -> str:
-    """What to try instead of `name`: "did you mean pci? allowed: cpus, pci". Names that are too
-    many for a line are left to what `all_in` says: "man vfio-hooks-check lists them"."""
+    """What to try instead of `name`: "did you mean pci? allowed: cpus, pci". If there are too many
+    names for one line, `all_in` stands in their place: "man vfio-hooks-check lists them"."""
     names = sorted(allowed)
     guess = did_you_mean(name, names)
     if guess and len(names) == 1:

@@ -15,7 +15,7 @@ OPERATIONS = {
 
 @record
 class Event:
-    """`object operation sub-operation extra`, "-" for none. Since libvirt 10.5 `extra` tells at
+    """`object operation sub-operation extra`, "-" for none. Since libvirt 10.5, `extra` says at
     release why the guest stopped."""
 
     vm: str

@@ -1,5 +1,5 @@
-"""Command lines for people to read and to copy. The module shlex is imported by whoever tells one:
-few events do."""
+"""Command lines for people to read and to copy. The module shlex is only imported when one is
+shown, because few events show any."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def joined(argv: Iterable[str]) -> str:
-    """A command line, as a shell takes it."""
+    """A command line as one would type it into a shell."""
     from shlex import join
 
     return join(argv)
 
 
 def quoted(word: str) -> str:
-    """A word of one."""
+    """A word as one would type it into a shell."""
     from shlex import quote
 
     return quote(word)

@@ -56,15 +56,15 @@ def field(
     default_factory: Callable[[], Any] = MISSING,
     compare: bool = True,
 ) -> Any:
-    """What a class says of a field in place of a default: a new value for each record, or that
-    two records are equal whatever it is."""
+    """Describes a field in place of a default: a new value for each record (`default_factory`), or
+    that it does not count when two records are compared (`compare`)."""
     return Field("", default, default_factory, compare)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(of: Class) -> Class:
-    """Make a class one of frozen records, with an initializer, equality, a hash and a text. Its
-    fields are its annotations, but for ClassVar, and those of the records that it inherits from."""
+    """Make frozen records of a class: with an initializer, equality, a hash and a repr. Its fields
+    are its annotations, except ClassVar, and those of the records that it inherits from."""
     found: dict[str, Field] = {}
     for base in reversed(of.__mro__[1:]):
         found.update(vars(base).get(_FIELDS, {}))
@@ -91,7 +91,7 @@ def _field(of: type, name: str) -> Field:
 
 
 def fields(of: Any) -> tuple[Field, ...]:
-    """The fields of a record, or of a dataclass; of one, or of its class."""
+    """The fields of a record or dataclass, of an instance or of the class."""
     if not hasattr(of, _DATACLASS):
         found: dict[str, Field] = getattr(of, _FIELDS)
         return tuple(found.values())
@@ -107,13 +107,13 @@ def fields(of: Any) -> tuple[Field, ...]:
 
 
 def replace(of: One, /, **changes: Any) -> One:
-    """The same record, or dataclass, but for some fields."""
+    """A copy of a record or dataclass, with some fields changed."""
     own = _attribute(of, "__dict__")
     return type(of)(**{**{one.name: own[one.name] for one in fields(of)}, **changes})
 
 
 def asdict(of: Any) -> dict[str, Any]:
-    """A record, or dataclass, as a dictionary; with those in it, in lists and in tuples, too."""
+    """A record or dataclass as a dictionary, including those in its fields, lists and tuples."""
     return {one.name: _plain(getattr(of, one.name)) for one in fields(of)}
 
 
@@ -128,8 +128,8 @@ def _plain(value: Any) -> Any:
 
 
 def _initializer(of: type, known: dict[str, Field]) -> Callable[..., None]:
-    """The `__init__` of a class. It makes every record that is read of a journal, so what it goes
-    by is looked up once."""
+    """The `__init__` of a class. It makes every record that is read from a journal, so the names of
+    the fields are looked up only once."""
     names = tuple(known)
     defaults = {name: one.default for name, one in known.items() if one.default is not MISSING}
     is_checked = hasattr(of, "__post_init__")
@@ -151,7 +151,7 @@ def _initializer(of: type, known: dict[str, Field]) -> Callable[..., None]:
 
 
 def _make(of: type, own: dict[str, Any], known: dict[str, Field]) -> None:
-    """Add the defaults that are new for each record."""
+    """Fill in the fields that were not given, or raise TypeError."""
     for name, one in known.items():
         if name not in own:
             if one.required:

@@ -1,9 +1,9 @@
 """How several VMs share one value of the host: the arithmetic of claims, with no I/O.
 
-A value has a base, which is what the host had before any VM came, and the claims of the VMs
-that want it changed, oldest first. `target` says what the value has to be. Every claim can go
-at any time, in any order, and the value that stays is the one that would be there had the
-claim never been made; that is why undo is arithmetic and not a pile of saved values.
+A value has a base, which the host had before any VM changed it, and the claims of the VMs that want
+it changed, oldest first. `target` says what the value has to be. Claims can end at any time and in
+any order. The value is then what it would be if the claim had never been made. That is why undo is
+arithmetic and not a pile of saved values.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 @record
 class Override:
-    """The newest claim holds; when it goes, the one below it holds again: a governor."""
+    """The newest claim holds. When it ends, the one before it holds again. Example: a governor."""
 
     value: str
 
 
 @record
 class Exclusive:
-    """One VM at a time: a PCI function's driver. Without a value libvirt sets it, and the claim
-    only sees to it that the host gets it back."""
+    """One VM at a time. Example: a PCI function's driver. Without a `value`, libvirt sets it, and
+    the claim only makes sure that the host gets the old one back."""
 
     value: str | None = None
 
 
 @record
 class Subtract:
-    """CPUs taken out of a set: what remains is the host's own less those of every VM.
+    """CPUs taken out of a set: the host's own CPUs remain, without those of every VM.
 
-    Where nothing would remain, `spare` says where to go instead: CPU lists, nearest first, of
-    which the first that is not empty after the same subtraction is taken. CPUs that were `offline`
-    at the time of the claim are none to be left with.
+    If nothing would remain, `spare` says what to use instead: CPU lists, nearest first. The first
+    that is not empty after the same subtraction is used. CPUs that were `offline` at the time of
+    the claim do not count as remaining. All are CPU lists, "0-3,8".
     """
 
     cpus: str
@@ -50,41 +50,42 @@ class Subtract:
 
 @record
 class Only:
-    """The CPUs that a set is to have, whatever is taken out of it for others: those of the VM that
-    an interrupt belongs to."""
+    """The CPUs that a set gets, whatever other claims take out of it. Example: an interrupt of a
+    VM's own device, which goes to the VM's CPUs."""
 
     cpus: str
 
 
 @record
 class Include:
-    """CPUs put into a set: the host's own, and those of every VM."""
+    """CPUs added to a set: the host's own, and those of every VM."""
 
     cpus: str
 
 
 @record
 class Add:
-    """A number put on top, as with hugepages: each VM adds and takes away its own."""
+    """A number added to the host's own. Example: hugepages, of which each VM adds and removes its
+    own."""
 
     count: int
 
 
 @record
 class AtLeast:
-    """A number that must not be less, as of a network card's VFs: the highest claim holds."""
+    """A number that must not be smaller: the highest claim holds. Example: a card's VFs."""
 
     count: int
 
 
 @record
 class Run:
-    """Something done and its inverse, with no value to read: "done" and "undone"."""
+    """Something that is done and undone, and has no value to read: "done" and "undone"."""
 
 
 @record
 class Once:
-    """Something that has no inverse: dropping caches, loading a module."""
+    """Something that is not undone: dropping caches, loading a module."""
 
     value: str
 
@@ -95,11 +96,11 @@ DONE, UNDONE = "done", "undone"
 
 
 def target(base: str, shares: Sequence[Share]) -> str:
-    """What a value has to be with these claims on it, oldest first; all are of one kind, but
-    that there may be both Subtract and Only.
+    """What a value has to be with these claims on it, oldest first. All are of one kind, except
+    that Subtract and Only may be mixed.
 
-    `base` and the result are canonical text: a CPU list for Subtract and Include, a number for
-    Add and AtLeast. Raises ValueError for a CPU set that would be left empty, spare sets included.
+    `base` and the result are canonical text: a CPU list for Subtract, Only and Include, a number
+    for Add and AtLeast. Raises ValueError if a CPU set and all its spare sets would be empty.
     """
     if not shares:
         return base
@@ -130,8 +131,8 @@ def target(base: str, shares: Sequence[Share]) -> str:
 
 
 def known_values(base: str, shares: Sequence[Share], is_reset: bool) -> Iterator[str]:
-    """What a value may be with these claims on it and nobody else's hand in it. One that `is_reset`
-    the kernel may have put back, to the host's own or to what one VM needs."""
+    """The values that these claims can explain without anybody else's change. If `is_reset`, the
+    kernel may have put the value back, to the host's own or to what one of the VMs needs."""
     yield target(base, shares)
     if is_reset:
         yield base
@@ -139,21 +140,21 @@ def known_values(base: str, shares: Sequence[Share], is_reset: bool) -> Iterator
 
 
 def offline(shares: Sequence[Share]) -> str:
-    """The CPUs that were offline at the time of any of these claims."""
+    """The CPUs that were offline when any of these claims was made, as a CPU list."""
     lists = (parse_list(share.offline) for share in shares if isinstance(share, Subtract))
     return format_list(frozenset().union(*lists))
 
 
 def added(shares: Sequence[Share]) -> int:
-    """What all the claims together put on top of the host's own number."""
+    """What all the claims together add to the host's own number."""
     return sum(share.count for share in shares if isinstance(share, Add))
 
 
 def without_each(shares: Sequence[Share]) -> list[list[Share]]:
-    """For each claim, what does the same to a value as all the others together, and is one claim
-    where these are of one kind; nothing where there is no other.
+    """For each claim, shares that do the same to a value as all the other claims together: a single
+    share if these are all of one kind, and none if there is no other claim.
 
-    As `target` wants them, oldest first. It takes a time linear in their number.
+    They are in the order that `target` needs, oldest first. The time is linear in their number.
     """
     if len(shares) < 2:
         return [[] for _ in shares]
@@ -176,7 +177,7 @@ def without_each(shares: Sequence[Share]) -> list[list[Share]]:
 
 
 def is_shared(share: Share) -> bool:
-    """Whether the claim is on a value that can be read, compared and be another VM's too."""
+    """Whether the claim is on a value that can be read and compared, and shared with other VMs."""
     return not isinstance(share, Run | Once)
 
 
@@ -186,7 +187,7 @@ def shown(value: str) -> str:
 
 
 def _named_without_each(shares: Sequence[Share]) -> list[str]:
-    """The CPUs that all claims but each one name."""
+    """For each claim, the CPUs that all the other claims name."""
     each = [parse_list(share.cpus) for share in shares if isinstance(share, Subtract | Include)]
     times = Counter(chain.from_iterable(each))
     every = frozenset(times)

@@ -39,10 +39,10 @@ _SHARES = {
 
 @record
 class Step:
-    """One change to the host. `until` is the libvirt event that undoes it: with "stopped" the
-    guest is gone and its devices still on vfio-pci, with "release" libvirt gave them back.
-    One that is not `required` may fail without stopping the VM's start. `awaits` is the key of
-    an earlier step that may only make what this one is about: until then it has no value."""
+    """One change to the host. `until` is the libvirt event that undoes it: at "stopped" the guest
+    is gone and its devices are still on vfio-pci; at "release" libvirt has given them back. A step
+    that is not `required` may fail without stopping the VM's start. `awaits` is the key of an
+    earlier step that makes the object of this one, which may not exist before."""
 
     plugin: str
     knob: Knob
@@ -66,8 +66,8 @@ class Step:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Step:
-        """The step that `as_json` was made of. Raises HookError for what this version of the
-        program does not know, which a newer one may have written."""
+        """The step from which `as_json` was made. Raises HookError for a step that this version
+        does not know, as a newer one may have written it."""
         try:
             knob: Knob = _build(knob_class, data["knob"])
             share: Share = _build(_SHARES.__getitem__, data["share"])

@@ -22,8 +22,8 @@ POLL = 0.05  # seconds between two looks at a condition
 def until(condition: Callable[[], bool], seconds: float) -> bool:
     """Poll `condition` until it holds or `seconds` are over; True when it held.
 
-    The condition is always looked at once more after the deadline, so that a machine which
-    was stopped in between (suspend, a slow emulator) is not told that it was too late.
+    The condition is always checked once more after the deadline, so that a machine that stood still
+    in between (suspend, a slow emulator) does not fail for that.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -36,12 +36,12 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP, remembered until somebody asks.
+    """SIGTERM, SIGINT and SIGHUP, remembered until `check` is called.
 
-    A signal must not split a rollback, and between a journal record and its kernel write it
-    would leave work for `undo`; so nothing is raised from the handler. The engine asks between
-    two steps, with `check`. One that nobody asked for by the end is sent again, once it can do no
-    harm: it is meant for what comes next, too, such as the undo of the next VM.
+    A signal must not interrupt a rollback, and between a journal record and its kernel write it
+    would leave work for `undo`. So the handler raises nothing, and the engine calls `check` between
+    two steps. A signal for which nobody has called `check` by the end is sent again when it can do
+    no harm: it is also meant for what comes next, such as the undo of the next VM.
     """
 
     CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -60,8 +60,8 @@ class Signals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Hold the signals back while the block runs, and let the last of them through then; where
-        the block fails, that is told instead."""
+        """Hold signals back while the block runs, and then let the last of them through. If the
+        block fails, its exception is raised instead."""
 
         def remember(number: int, _frame: FrameType | None) -> None:
             self._seen = number

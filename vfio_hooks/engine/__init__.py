@@ -41,8 +41,8 @@ UNDOING_EVENTS = (*ENDING, "undo")
 
 @record
 class Given:
-    """What a plan is made from, under the lock: the host as it is then, read once for the whole
-    plan, and what is changed on it already. What a step changes is read again before its write."""
+    """What a plan is made from, under the lock: the host as it is then, each file read only once
+    for the whole plan, and what is changed already. A value is read again just before its write."""
 
     host: View
     ledger: Ledger
@@ -64,11 +64,11 @@ class Engine:
         self.signals = signals or Signals()
 
     def perform(self, event: str, uuid: str, vm: str, planner: Planner) -> list[Claim]:
-        """Plan an event and carry the plan out; on any failure undo it and raise HookError.
-        Returns all that the VM has then.
+        """Plan an event and carry the plan out. On any failure, undo it and raise HookError.
+        Returns all claims that the VM has afterwards.
 
-        What an earlier run of the same VM left behind, because libvirtd was killed and never
-        told of its end, is undone first.
+        What an earlier run of the same VM left behind, because libvirtd was killed and called no
+        hook at its end, is undone first.
         """
         with self._locked():
             ledger, changes = self._planned(event, uuid, vm, planner)
@@ -79,8 +79,9 @@ class Engine:
             return journal.live()
 
     def rehearse(self, event: str, uuid: str, vm: str, planner: Planner) -> list[Change]:
-        """The plan that `perform` would carry out; raises HookError as it would. What a crash or
-        an earlier run left behind is undone for it, as the plan would be another with that."""
+        """The plan that `perform` would carry out. Raises HookError as `perform` would. What a
+        crash or an earlier run left behind is really undone first, because it would change the
+        plan."""
         with self._locked():
             return self._planned(event, uuid, vm, planner)[1]
 
@@ -90,10 +91,10 @@ class Engine:
             self._open("")
 
     def undo(self, event: str, uuid: str, vm: str = "") -> list[str]:
-        """Undo a VM's steps, newest first: at "stopped" those that end there, else all. `vm` is its
-        name now, where that is known.
+        """Undo a VM's steps, newest first: at "stopped" those that end there, otherwise all. `vm`
+        is the VM's current name, if it is known.
 
-        Returns what could not be put back, a line each; the rest is undone all the same.
+        Returns a line for each value that could not be put back; the others are undone anyway.
         """
         with self._locked():
             ledger = self._open("")
@@ -105,16 +106,14 @@ class Engine:
             return problems + self._undo_event(ledger, journal, event, _ending(journal, event))
 
     def forget(self, uuid: str) -> list[str]:
-        """Give up what a VM still has changed, without touching it; a line for each, with the value
-        that stays and the host's own. A journal that cannot be understood is given up as a whole.
+        """Give up what a VM still has changed, without touching it. Returns a line for each change,
+        with the value that stays and the host's own. A damaged journal is given up as a whole.
         """
         with self._locked():
             ledger = self._open("")
             if uuid in ledger.damaged:
                 self.folder.create(uuid, "?").remove()
-                return [
-                    f"{ledger.damaged[uuid].problem}: removed; what it had changed stays as it is"
-                ]
+                return [f"{ledger.damaged[uuid].problem}: removed; what the VM had changed stays"]
             journal = ledger.find(uuid)
             claims = journal.live() if journal else []
             told = [f"{claim.vm}: forgotten: {_standing(claim, self.host)}" for claim in claims]
@@ -141,7 +140,7 @@ class Engine:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self.signals.caught(), self.folder.locked(self.signals.check):
-            # Other events may have been handled since the last look.
+            # Other events may have been handled since then.
             self.host.seen = Seen()
             try:
                 yield
@@ -168,8 +167,8 @@ class Engine:
         return ledger
 
     def _take_over(self, ledger: Ledger, uuid: str, changes: Sequence[Change]) -> None:
-        """End the claims of other VMs on devices that they have been detached from, or their end
-        would take these from the one that has them next."""
+        """End the claims of VMs on devices that were detached from them. Otherwise the end of such
+        a VM would take the device from the VM that has it next."""
         lent = (change.step.key for change in changes if isinstance(change.step.share, Exclusive))
         for key in lent:
             for claim in ledger.on(key):
@@ -184,7 +183,7 @@ class Engine:
         try:
             ledger.begin(journal, event)
         except HookError:
-            # A file may be there all the same, without room for a record.
+            # There may still be a file, in which there was no room for a record.
             self._close(ledger, journal)
             raise
         immovable: list[str] = []
@@ -210,7 +209,7 @@ class Engine:
             self.log.info(f"{journal.vm}: {len(immovable)} cannot be changed: {told}", journal.vm)
 
     def _attempt(self, ledger: Ledger, journal: Journal, event: str, change: Change) -> None:
-        """Carry a step out; where it is not required, go on without it when it fails."""
+        """Carry a step out. If it fails and is not required, go on without it."""
         if change.problem:
             self.log.warning(f"{journal.vm}: going on without it: {change.problem}", journal.vm)
             return
@@ -260,7 +259,7 @@ class Engine:
             try:
                 ledger.begin(journal, event)
             except HookError as error:
-                # No room for a record is no reason to keep the host changed.
+                # A disk without room for a record is no reason to leave the host changed.
                 self.log.warning(str(error), journal.vm)
         problems = Undoing(self.host, ledger, self.log).undo(journal, claims)
         self._close(ledger, journal)
@@ -288,7 +287,7 @@ def _ending(journal: Journal, event: str) -> list[Claim]:
 
 
 def _standing(claim: Claim, host: WritableHost) -> str:
-    """A change that stays, for people."""
+    """A line for people about a change that stays."""
     knob = claim.step.knob
     try:
         now = knob.shows(knob.read(host))

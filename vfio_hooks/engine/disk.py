@@ -10,7 +10,7 @@ from vfio_hooks.errors import Gone, HookError, reason
 
 
 class Disk:
-    """The ways in which the files of a state folder change. Journals stay open until `close`."""
+    """All writes to the files of a state folder. Journals stay open until `close`."""
 
     def __init__(self) -> None:
         self._open: dict[str, int] = {}
@@ -24,7 +24,7 @@ class Disk:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._open[path])
         except OSError:
-            # Opening it again cuts off what was torn.
+            # Opening the file again cuts off a torn last line.
             os.close(self._open.pop(path))
             raise
 
@@ -38,7 +38,7 @@ class Disk:
             pass
 
     def stamp(self, path: str, at: int) -> None:
-        """Make an empty file with a time of change (ns since 1970). Raises OSError."""
+        """Make an empty file with a modification time, in ns since 1970. Raises OSError."""
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         os.utime(path, ns=(at, at))
 
@@ -53,7 +53,7 @@ class Disk:
 
 
 def read(path: str) -> bytes:
-    """The bytes of a journal. Raises HookError, and Gone where there is none any more."""
+    """The bytes of a journal. Raises HookError, and Gone if it does not exist any more."""
     try:
         descriptor = _open_plain(path)
         with open(descriptor, "rb", buffering=0) as file:
@@ -83,7 +83,7 @@ def _open_whole(path: str) -> int:
 
 
 def _open_plain(path: str) -> int:
-    """Open a regular file, and no link or device that was put in its place."""
+    """Open a regular file, not a link or device that was put in its place. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,9 +1,9 @@
 """What vfio-hooks has changed for a VM, on disk before it is changed.
 
 A journal is lines of JSON that are only ever appended, and synced. The claim of a step is written
-before its kernel write, so whatever a crash left undone or half done can be told from the file
-alone. That a write is done is written together with the next record: until then the file says that
-a crash may have left the value anywhere on the way, and undoing is right for that, too. A last
+before its kernel write, so the file alone shows whatever a crash left undone or half done. That a
+write is done is only written together with the next record. Until then the file says that a crash
+may have left the value anywhere between old and new, and undoing is right for that, too. A last
 line that a crash tore is ignored. Nothing in a journal is evaluated or imported.
 """
 
@@ -30,18 +30,18 @@ CLAIM = b'{"record":"claim","key":'
 END = b'{"record":"end","last":'
 WAITING = b'{"record":"waiting",'
 SUM = b',"sum":'
-"""How records of these kinds begin in the file, and where the last one has its checksum."""
+"""How records of these kinds begin in the file, and where an "end" has its checksum."""
 
 
 class State(Enum):
-    """Where a claim stands. While it is PENDING or UNDOING a crash may have left its
-    value anywhere on the way."""
+    """How far a claim is. While it is PENDING or UNDOING, a crash may have left its value anywhere
+    between old and new."""
 
-    PENDING = "pending"  # journaled, the write not known to be done, or known to have failed
-    HELD = "held"  # done
-    UNDOING = "undoing"  # the write back not known to be done, or known to have failed
-    WAITING = "waiting"  # its undo was due, and has to wait until its CPU is online again
-    LOST = "lost"  # somebody else changed the value since: it is theirs now
+    PENDING = "pending"  # in the journal; its write failed, or is not known to be done
+    HELD = "held"  # its write is done
+    UNDOING = "undoing"  # its write back failed, or is not known to be done
+    WAITING = "waiting"  # its undo was due, and waits until its CPU is online again
+    LOST = "lost"  # somebody else has changed the value since, so it is theirs now
     UNDONE = "undone"
 
 
@@ -51,8 +51,8 @@ _RECORDS = {state.value: state for state in State}
 
 @record
 class Claim:
-    """A step that a VM has had carried out. `number` orders the claims of all VMs; the clock
-    does not, as it may jump. `base` is the host's own value, "" where there is none to read."""
+    """A step that was carried out for a VM. `number` orders the claims of all VMs; times do not, as
+    the clock may jump. `base` is the host's own value, "" if there is none to read."""
 
     number: int
     vm: str
@@ -63,18 +63,18 @@ class Claim:
     base: str
     state: State = State.PENDING
     goal: str | None = None
-    """What an undo that began was going to write, or the CPUs that it waits for; None when none has
-    begun, or when it has to be begun anew."""
+    """What an undo that has begun will write, or the CPUs that it waits for; None if no undo has
+    begun, or if it has to begin anew."""
 
     def marked(self, record: dict[str, Any]) -> Claim:
-        """The claim after a record of how it went on."""
+        """The claim, as a later record of it changes it."""
         own = self.number, self.vm, self.uuid, self.event, self.time, self.step, self.base
         return Claim(*own, _RECORDS[record["record"]], record["goal"])
 
 
 def as_claim(record: dict[str, Any], uuid: str, vm: str) -> Claim:
-    """The claim that was written as this record. Raises HookError and whatever else a record that
-    is none leads to."""
+    """The claim that was written as this record. Raises HookError, and other exceptions for a
+    record that is malformed."""
     return Claim(
         number=int(record["number"]),
         vm=vm,
@@ -107,7 +107,7 @@ class Journal:
         self.opened = 0
         """The number of the first claim that the event which began last could have made."""
         self.has_started = False
-        """Whether the guest runs, or has run, with what was claimed for it."""
+        """Whether the guest has been started with these claims."""
         self._sum = 0
         """The checksum of the file's whole lines."""
         self._waiting = b""
@@ -123,7 +123,7 @@ class Journal:
     def understood(cls, path: str, data: bytes, disk: Disk) -> Journal:
         """The journal with these bytes. Raises HookError."""
         journal = cls(path, os.path.basename(path).removesuffix(SUFFIX), "?", disk)
-        # Not splitlines: in names and values may be what that takes for the end of a line.
+        # Not splitlines: names and values may contain what that takes for the end of a line.
         *whole, torn = data.split(b"\n")
         for number, line in enumerate(whole, 1):
             try:
@@ -139,7 +139,7 @@ class Journal:
         return journal
 
     def rename(self, vm: str) -> None:
-        """Speak of the VM by the name that it has now: libvirt may have renamed it since."""
+        """Call the VM by its current name: libvirt may have renamed it since."""
         if vm != self.vm:
             self.vm = vm
             self.claims = {number: replace(claim, vm=vm) for number, claim in self.claims.items()}
@@ -149,7 +149,7 @@ class Journal:
         return [claim for claim in self.claims.values() if claim.state is not State.UNDONE]
 
     def only_waits(self) -> bool:
-        """Whether its run was undone, but for what waits for CPUs that are offline."""
+        """Whether everything is undone except what waits for CPUs that are offline."""
         return all(claim.state is State.WAITING for claim in self.live())
 
     def since_begin(self) -> list[Claim]:
@@ -157,18 +157,18 @@ class Journal:
         return [claim for claim in self.live() if claim.number >= self.opened]
 
     def begin(self, event: str, number: int) -> None:
-        """Open an event; its claims will have this number or a higher one."""
+        """Begin an event. Its claims will have this number or higher ones. Raises HookError."""
         record = {"record": "begin", "event": event, "vm": self.vm, "number": number}
         self.append({**record, "journal": VERSION})
 
     def end(self) -> None:
-        """End the event, with a checksum of all that is in the file before it."""
+        """End the event, with a checksum of everything before it in the file. Raises HookError."""
         last = max(self.claims, default=0)
         total = crc32(self._waiting + END + str(last).encode(), self._sum)
         self.append({"record": "end", "last": last, "sum": f"{total:08x}"})
 
     def claim(self, number: int, event: str, time: float, step: Step, base: str) -> Claim:
-        """Put a claim on disk, before anything is written to the kernel for it."""
+        """Write a claim to disk, before its write to the kernel. Raises HookError."""
         self._write(
             {
                 "record": "claim",
@@ -185,7 +185,7 @@ class Journal:
         return claim
 
     def mark(self, claim: Claim, state: State, goal: str | None = None) -> None:
-        """Note how a claim went on. Raises HookError."""
+        """Note a claim's new state. Raises HookError."""
         record = {"record": state.value, "number": claim.number, "goal": goal}
         if state in _LATE:
             self._waiting += encoded(record) + b"\n"

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """The journals of a state folder, and an index of their claims by key. One that is sealed is
-    asked for the claims on a key, and read whole only where more than that is needed of it."""
+    """The journals of a state folder, and an index of their claims by key. A sealed journal is only
+    searched for the claims on single keys, and read as a whole if more of it is needed."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
         self.journals: dict[str, Journal] = {}
-        """Those that have been read whole."""
+        """The journals that have been read as a whole, by UUID."""
         self._sealed: dict[str, Sealed] = {}
         self.damaged: dict[str, HookError] = {}
-        """Journals that cannot be understood, by UUID. Undoing goes on without them; starting
-        does not, since what they hold is not known."""
+        """Journals that cannot be understood, by UUID. Undoing goes on without them. No VM is
+        started, because nobody knows what these journals hold."""
         self.blank: list[Journal] = []
-        """Journals without a record, of VMs for which nothing was changed: there was no room."""
+        """Journals without a record, for which there was no room. Nothing was changed then."""
         self.ahead: dict[str, str] = {}
-        """The values that undoing the VMs which are forgotten will leave, by key."""
+        """The values that the undo of forgotten VMs will leave, by key."""
         self._by_key: dict[str, list[tuple[Journal, int]]] = {}
         self._last = 0
         for uuid in folder.uuids():
@@ -65,7 +65,7 @@ class Ledger:
             raise error
 
     def find(self, uuid: str) -> Journal | None:
-        """The journal of a VM; None where there is none, or none that can be understood."""
+        """The journal of a VM; None if there is none, or if it cannot be understood."""
         if found := self._sealed.pop(uuid, None):
             try:
                 self._add(self._folder.understand(uuid, found.data))
@@ -74,7 +74,7 @@ class Ledger:
         return self.journals.get(uuid)
 
     def journal(self, uuid: str, vm: str) -> Journal:
-        """The journal of a VM, a new one where it has none yet."""
+        """The journal of a VM; a new one if it has none yet."""
         found = self.find(uuid)
         if found is None:
             found = self.journals[uuid] = self._folder.create(uuid, vm)
@@ -85,17 +85,17 @@ class Ledger:
         return self._last + 1
 
     def begin(self, journal: Journal, event: str) -> None:
-        """Open an event of a VM. Raises HookError."""
+        """Begin an event of a VM. Raises HookError."""
         self._folder.unsettle()
         journal.begin(event, self.next_number())
 
     def settle(self) -> None:
-        """Take back that an event is under way, where all that began have ended."""
+        """Note that no event is under way, if all that began have ended."""
         if not self.unfinished():
             self._folder.settle()
 
     def claim(self, journal: Journal, event: str, time: float, step: Step, base: str) -> Claim:
-        """Put a new claim on disk and into the index."""
+        """Write a new claim to disk and add it to the index. Raises HookError."""
         claim = journal.claim(self.next_number(), event, time, step, base)
         self._index(journal, claim)
         return claim
@@ -109,9 +109,9 @@ class Ledger:
         return sorted(counting, key=lambda claim: claim.number)
 
     def counting(self, knob: Knob, host: Host, since: float = inf) -> list[Claim]:
-        """The claims that a value comes of, oldest first: those on it, and of a VM that has none
-        those on the value that it began with. Of the latter none with the number `since` or a
-        higher one: it was there before these."""
+        """The claims that make up a value, oldest first: those on it and, for VMs that have none on
+        it, those on the value that it began with. Of the latter, claims with the number `since` or
+        higher do not count, because the value was there before them."""
         own = self.on(knob.key)
         above = self.on(knob.begins_as) if knob.begins_as else []
         if own and above:
@@ -133,7 +133,7 @@ class Ledger:
         return [journal for journal in self.journals.values() if journal.event is not None]
 
     def forget(self, uuid: str) -> None:
-        """Reckon without a VM's claims, which something will have undone by then."""
+        """Leave a VM's claims out, as if they were undone already."""
         del self.journals[uuid]
         for keyed in self._by_key.values():
             keyed[:] = [entry for entry in keyed if entry[0].uuid != uuid]
@@ -149,5 +149,5 @@ class Ledger:
 
 
 def holding(claims: Sequence[Claim]) -> list[Share]:
-    """The shares of the claims that have their value now."""
+    """The shares of the claims whose write is done."""
     return [claim.step.share for claim in claims if claim.state is State.HELD]

@@ -39,7 +39,7 @@ TO_COME = "does not exist yet"
 
 @record
 class Change:
-    """What one step does to its value, and what undoing it will do; or the `problem` for which
+    """What one step does to its value, and what its undo will do; or the `problem` because of which
     a step that is not required is left out."""
 
     step: Step
@@ -91,9 +91,10 @@ def check(steps: Sequence[Step], uuid: str, ledger: Ledger, host: Host) -> None:
 
 
 def is_detached(claim: Claim, ledger: Ledger, host: Host) -> bool:
-    """Whether a device was taken away from a VM that runs, which no event of libvirt's tells: it is
-    the host's again. Before the guest has started, it may be so and yet be promised to that; where
-    that event had nothing to do, no journal tells of it, but libvirt's own file of the guest."""
+    """Whether a device was detached from a running VM, for which libvirt calls no hook: it is the
+    host's again. Before the guest has started, a device may be the host's and yet be meant for that
+    guest. The journal need not say that it has started, but libvirt's own file of the guest
+    does."""
     journal = ledger.find(claim.uuid)
     has_started = journal is not None and journal.has_started
     return (
@@ -104,10 +105,10 @@ def is_detached(claim: Claim, ledger: Ledger, host: Host) -> bool:
 
 
 def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
-    """What the steps would do one after the other, without doing any.
+    """What the steps would do one after the other, without doing any of them.
 
-    Raises HookError for required steps that cannot be done, for the first of each table: a value
-    that is not there, a CPU set that would be left empty.
+    Raises HookError for the first required step of each table that cannot be done: its value does
+    not exist, or no CPU would be left in a set.
     """
     ahead: dict[str, list[Share]] = {}
     wrong: dict[str, HookError] = {}
@@ -129,15 +130,15 @@ def preview(steps: Sequence[Step], host: Host, ledger: Ledger) -> list[Change]:
 
 
 def is_over(step: Step, error: HookError) -> bool:
-    """Whether a step failed only because what it is about has ended, as such things do."""
+    """Whether a step failed only because its thread or program has ended, as these do."""
     return isinstance(error, Gone) and step.knob.is_brief and not step.required
 
 
 def _change(
     step: Step, host: Host, ledger: Ledger, ahead: list[Share], makers: Container[str]
 ) -> Change:
-    """What a step would do after those of the same plan that are `ahead` on its value, and those
-    that may make what it is about."""
+    """What a step would do after the shares that are `ahead` of it on the same value in this plan.
+    `makers` are the keys of steps that may make what it is about."""
     if not is_shared(step.share):
         return Change(step, "", target("", [step.share]), undo_text(step, ""))
     try:
@@ -158,7 +159,7 @@ def _change(
 
 
 def _to_come(step: Step, error: Gone, makers: Container[str]) -> Change:
-    """What a step would do to something that is not there before the plan makes it."""
+    """What a step would do to something that only the plan itself will make."""
     if step.awaits not in makers:
         raise HookError(
             error.problem, f"it would exist only after {step.awaits} is set, which nothing does"
@@ -168,8 +169,9 @@ def _to_come(step: Step, error: Gone, makers: Container[str]) -> Change:
 
 @record
 class Own:
-    """The host's own value beneath all claims, and the claims that still hold on it. `foreign`
-    says that somebody else has changed it since: then it is theirs, and the claims are over."""
+    """The host's own value below all claims, and the shares of the claims that still hold on it.
+    `foreign`: somebody else has changed it since, so the value is theirs and the claims are
+    over."""
 
     base: str
     shares: list[Share]
@@ -177,8 +179,8 @@ class Own:
 
 
 def own_value(ledger: Ledger, step: Step, live: str, host: Host, since: float = inf) -> Own:
-    """Tell the host's own part of a live value from that of the VMs. `since` is the number of the
-    first claim of this plan, where a part of it is carried out already."""
+    """Separate the host's own part of a live value from the VMs' part. `since` is the number of
+    this plan's first claim, if a part of the plan is carried out already."""
     claims = ledger.counting(step.knob, host, since)
     if not claims:
         return Own(step.knob.own(live, host), [])
@@ -189,13 +191,13 @@ def own_value(ledger: Ledger, step: Step, live: str, host: Host, since: float = 
     if cut_off or step.knob.is_ours(live, base, shares, host):
         return Own(base, shares)
     if isinstance(step.share, Add) and (rest := int(live) - added(shares)) >= 0:
-        # Numbers that are added up have room for everybody: only the difference is theirs.
+        # A number can be raised by several: only the difference is somebody else's.
         return Own(str(rest), shares)
     return Own(step.knob.own(live, host), [], foreign=True)
 
 
 def _inherited(knob: Knob, base: str, shares: list[Share], live: str, host: Host) -> Own:
-    """The same of a value that nobody has claimed, but what it began with has been."""
+    """The same for a value without claims that began as another value, which has some."""
     for own in (base, knob.begun(base, host)):
         if knob.has_begun(live, target(own, shares), offline(shares), host):
             return Own(own, shares)
@@ -203,7 +205,7 @@ def _inherited(knob: Knob, base: str, shares: list[Share], live: str, host: Host
 
 
 def undo_text(step: Step, base: str) -> str:
-    """What will undo a step, for people."""
+    """How a step will be undone, for people."""
     match step.share:
         case Once():
             return step.knob.left
@@ -225,7 +227,7 @@ def undo_text(step: Step, base: str) -> str:
 
 
 def _fit(first: Share, second: Share) -> bool:
-    """Whether the two can be on one value."""
+    """Whether the two can be claims on the same value."""
     of_sets = isinstance(first, Subtract | Only) and isinstance(second, Subtract | Only)
     return of_sets or type(first) is type(second)
 
@@ -252,8 +254,8 @@ def _check_pair(first: Step, second: Step) -> None:
 
 
 def _excludes(held: Share, wanted: Share) -> bool:
-    """Whether a VM that has the one keeps another from getting the other. A number can only grow
-    by being 0 in between, which takes away what the first VM has."""
+    """Whether a VM that holds the first keeps another VM from getting the second. The number of VFs
+    can only grow by being 0 in between, which would take away what the first VM has."""
     if isinstance(held, AtLeast) and isinstance(wanted, AtLeast):
         return wanted.count > held.count
     return isinstance(wanted, Exclusive)

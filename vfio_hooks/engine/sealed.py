@@ -1,10 +1,10 @@
-"""Other VMs' journals, understood no further than a plan needs them.
+"""Other VMs' journals, read only as far as a plan needs them.
 
 A host may have dozens of VMs with thousands of claims, and an event of one more VM shares a few
 values with them, or none. The record that ends an event has a checksum of all bytes before it. So
-damage anywhere in a file is found without understanding a line of it; and a file whose checksum
-is right is searched for single keys, of which only the claims are built. A file without one, as
-version 0.1.0 wrote it, or with a wrong one is read line by line, which tells what is wrong where.
+damage anywhere in a file is found without parsing its lines. A file whose checksum is right is only
+searched for single keys, and only the claims on these are built. A file with a wrong checksum, or
+without one, as version 0.1.0 wrote it, is read line by line, to say what is wrong and where.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vfio_hooks.engine.journal import (
 )
 
 FEW = 16
-"""The keys that a file is searched for, one by one; for more an index is made."""
+"""For up to so many keys a file is searched one by one; for more keys an index is made."""
 
 
 class Sealed:
@@ -42,7 +42,7 @@ class Sealed:
         self._claims: dict[str, list[Claim]] = {}
 
     def on(self, key: str) -> list[Claim]:
-        """The claims on a key, oldest first. Raises HookError for what is not known here."""
+        """The claims on a key, oldest first. Raises HookError if this version does not know one."""
         if key not in self._claims:
             start = encoded(key)
             lines = self._search(start) if self._is_asked_little else self._by_key.get(start, ())
@@ -74,7 +74,7 @@ class Sealed:
 
     @cached_property
     def _marks(self) -> dict[bytes, bytes]:
-        """The last record of each claim's number, but for the claim itself."""
+        """The last record of each claim, by its number, apart from the claim itself."""
         marks = {}
         for line in self.data.split(b"\n"):
             if not line.startswith((CLAIM, BEGIN, END)):
@@ -97,7 +97,7 @@ class Sealed:
 
 
 def sealed(uuid: str, data: bytes) -> Sealed | None:
-    """The journal with these bytes, if it need not be read line by line."""
+    """The journal with these bytes; None if it has to be read line by line."""
     start = data.rfind(b"\n", 0, -1) + 1
     if not data.startswith(BEGIN) or not data.startswith(END, start) or not data.endswith(b"\n"):
         return None
@@ -110,7 +110,7 @@ def sealed(uuid: str, data: bytes) -> Sealed | None:
     except (ValueError, KeyError, TypeError):
         return None
     if WAITING in data:
-        return None  # Every event looks whether it can be undone now.
+        return None  # Every event checks whether such a claim can be undone by now.
     # Claims without a key are an older version's.
     keyed = data.count(b'{"record":"claim"') == data.count(CLAIM)
     return found if keyed and begin["journal"] == VERSION else None

@@ -1,7 +1,7 @@
 """The folder of all journals, /run/vfio-hooks, and the one lock around it.
 
-The folder is root's alone (0700), the files in it 0600. It is gone after a reboot, and so is
-everything that the journals tell of.
+Only root can use the folder (0700) and the files in it (0600). It is gone after a reboot, and so is
+everything that the journals list.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class StateFolder:
         self.disk = disk or Disk()
 
     def prepare(self) -> None:
-        """Make the folder, or refuse one that somebody else could have written to."""
+        """Make the folder. Raises HookError, also if somebody else could have written to it."""
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             seen = os.lstat(self.path)
@@ -55,7 +55,7 @@ class StateFolder:
     ) -> Iterator[None]:
         """Hold the one lock: libvirt runs the hooks of different VMs at the same time.
 
-        `interrupted` is asked while waiting, and may raise.
+        `interrupted` is called while waiting, and may raise. Raises HookError after `seconds`.
         """
         self.prepare()
         try:
@@ -101,22 +101,22 @@ class StateFolder:
             os.close(descriptor)
 
     def unsettle(self) -> None:
-        """Make it known that an event is under way: the lock's file is not empty until `settle`.
-        Where that never comes, it was cut off. The hook's first half, which is a shell's, cannot
-        look for that in the journals. Raises HookError."""
+        """Note that an event is under way: the lock's file is not empty until `settle`. If `settle`
+        never comes, the event was cut off. The hook's first half, a shell script, sees it there,
+        as it cannot read the journals. Raises HookError."""
         try:
             self.disk.resize(self._lock, 1)
         except OSError as error:
             raise HookError(f"{self._lock}: cannot write there: {reason(error)}") from None
 
     def settle(self) -> None:
-        """Make it known that no event is under way."""
+        """Note that no event is under way."""
         if not self.is_unsettled():
             return
         try:
             self.disk.resize(self._lock, 0)
         except OSError:
-            # The next event looks at all journals then, and finds nothing to do.
+            # If this fails, the next event reads all journals, and finds nothing to do.
             pass
 
     def is_unsettled(self) -> bool:
@@ -151,8 +151,8 @@ class StateFolder:
         return Journal.load(self._file(uuid), self.disk)
 
     def look(self, uuid: str) -> Journal | Sealed:
-        """A journal, understood only where that has to be: after a crash, and with damage, of
-        which the HookError tells."""
+        """A journal, which is only read line by line if it has to be: after a crash, or if it is
+        damaged. Raises HookError, which says where."""
         data = read(self._file(uuid))
         return sealed(uuid, data) or self.understand(uuid, data)
 
@@ -170,6 +170,6 @@ class StateFolder:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether a text is a UUID as journals have it, "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11"."""
+    """Whether a text is a UUID as in journals' names, "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c11"."""
     parts = text.split("-")
     return [len(part) for part in parts] == [8, 4, 4, 4, 12] and not set("".join(parts)) - _HEX

@@ -1,7 +1,7 @@
-"""Taking claims back: each value to what it would be had the claim never been made.
+"""Takes claims back: each value becomes what it would be if the claim had never been made.
 
-This is what has to work when nothing else does. It needs the journals and the knobs, and neither
-plugins, configuration, the domain's XML nor anything outside the standard library.
+This has to work when nothing else does. It needs the journals and the knobs, but no plugin, no
+configuration, no domain XML, and nothing outside of the standard library.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 @record
 class Undoing:
-    """Undoes claims on a host, knowing those of all the other VMs."""
+    """Undoes claims on a host, and takes into account those of all other VMs."""
 
     host: WritableHost
     ledger: Ledger
     log: Folded
 
     def undo(self, journal: Journal, claims: list[Claim]) -> list[str]:
-        """Undo claims of one VM, the newest first. One that fails does not stop the others;
-        returns what could not be put back, a line each."""
+        """Undo claims of one VM, newest first. A failure does not stop the others. Returns a line
+        for each value that could not be put back."""
         problems: dict[int, str] = {}
         self.host.tell = lambda text: self.log.info(f"{journal.vm}: {text}", journal.vm)
         for claim in reversed(claims):
@@ -58,7 +58,7 @@ class Undoing:
         ]
 
     def wake(self, journal: Journal) -> bool:
-        """Undo the claims that waited for a CPU, where that is back; whether there were any."""
+        """Undo the claims whose CPU they waited for is back. Returns whether there were any."""
         waiting = [claim for claim in journal.live() if claim.state is State.WAITING]
         awake = [claim for claim in waiting if self._is_awake(claim)]
         self.undo(journal, awake)
@@ -72,14 +72,14 @@ class Undoing:
         return claim.goal is None or bool(parse_list(claim.goal) & online(self.host))
 
     def _awaited(self, claim: Claim, goal: str) -> str:
-        """The CPUs that a value has to get when they are back. Those that were offline at the time
-        of the claim may stay so for good."""
+        """The CPUs that a value has to get back when they are online. Those that were offline when
+        it was claimed are not waited for: they may stay offline for good."""
         lost = claim.step.knob.lost(goal, self.host)
         return lost and format_list(parse_list(lost) - parse_list(offline([claim.step.share])))
 
     def _came_right(self, journal: Journal, claim: Claim) -> bool:
-        """Whether a value that could not be put back is right after all: what was undone later,
-        such as by a rescan of the bus, may be what it needed."""
+        """Whether a value that could not be put back is right after all: something that was undone
+        later, such as by a rescan of the bus, may have helped."""
         try:
             live = claim.step.knob.read(self.host)
         except Exception:
@@ -120,7 +120,7 @@ class Undoing:
         cut_off = claim.state in (State.PENDING, State.UNDOING) and step.knob.repeated
         if live != goal or cut_off:
             if claim.state is not State.PENDING or not step.knob.atomic:
-                # A claim that is pending says already that the value may be anything of ours.
+                # A pending claim says already that the value may be anything that we wrote.
                 self._mark(journal, claim, State.UNDOING, goal)
             try:
                 step.knob.write(self.host, goal)
@@ -147,13 +147,13 @@ class Undoing:
         return self._mark(journal, claim, State.UNDONE)
 
     def _end(self, journal: Journal, claim: Claim, why: str) -> None:
-        """End a claim on what needs no undo."""
+        """End a claim that needs no undo."""
         self.log.info(f"{journal.vm}: {why}", journal.vm)
         self._mark(journal, claim, State.UNDONE)
 
     def _after_failure(self, claim: Claim, before: str) -> State:
-        """Where a claim stands whose value could not be put back: an untouched one goes on
-        counting, and of one that the kernel turned into another value that is our doing."""
+        """The state of a claim whose value could not be put back. If the value is untouched, the
+        claim still holds. If the kernel made another value of our write, that is our doing."""
         try:
             untouched = claim.step.knob.read(self.host) == before
         except HookError:
@@ -162,9 +162,10 @@ class Undoing:
         return State.HELD if untouched and was_held else State.PENDING
 
     def _let_follow(self, journal: Journal, claim: Claim) -> None:
-        """Change what came up with the value that was put back, and still has what it was."""
+        """Also change other values that began as the value that was put back, and still have what
+        it was before."""
         followers = [*claim.step.knob.followers(self.host)]
-        # Few values have any.
+        # Few values have followers.
         known = {other.step.key for other in journal.claims.values()} if followers else ()
         for knob in followers:
             claims = self.ledger.counting(knob, self.host)
@@ -187,7 +188,7 @@ class Undoing:
                     return
 
     def give_up(self, knob: Knob, live: str) -> None:
-        """Leave a value to whoever changed it: the claims of all VMs on it are over."""
+        """Leave a value to whoever changed it: the claims of all VMs on it end."""
         mover = knob.mover(self.host)
         for claim in self.ledger.on(knob.key):
             text = f"{claim.vm}: {knob.key}: {mover or 'somebody else'} has set it to {shown(live)}"
@@ -198,8 +199,8 @@ class Undoing:
         self.ledger.lose(knob.key)
 
     def _mark(self, journal: Journal, claim: Claim, state: State, goal: str | None = None) -> None:
-        """Note how far an undo is. Where the note cannot be written the undo goes on: all that
-        is lost is that a later undo looks at a value which is right already."""
+        """Note how far an undo is. If the note cannot be written, the undo goes on. At worst, a
+        later undo then looks at a value that is right already."""
         try:
             journal.mark(claim, state, goal)
         except HookError as error:
@@ -207,8 +208,8 @@ class Undoing:
 
 
 def _begun_with(knob: Knob, claim: Claim, others: list[Claim]) -> Iterator[list[Share]]:
-    """The shares that a value of nobody's may have begun with: all of them, or the older ones
-    alone, as a later VM leaves an interrupt that a guest has at its start where it is."""
+    """The shares that a value without claims may have begun with: all of them, or only the older
+    ones, as a VM that starts later leaves alone the interrupts that another guest already has."""
     end = len(others)
     yield [*holding(others), claim.step.share]
     while end and others[end - 1].number > claim.number and others[end - 1].step.key != knob.key:

@@ -1,7 +1,8 @@
-"""The host as it will be when a VM's changes are undone, for looking ahead: nothing is written.
+"""The host as it will be when a VM's changes are undone, to look ahead: nothing is written.
 
-A plan is made after that undo, from what its plugins read of the host then. They read values in
-files and drivers of devices; of everything else only the values themselves are known ahead.
+A plan is made after that undo, from what its plugins then read from the host. Plugins read values
+in files and drivers of devices. For everything else, only the values themselves are known in
+advance.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class UndoneHost(Host):
     def __init__(self, root: str) -> None:
         super().__init__(root)
         self._foreseen: dict[str, str | None] = {}
-        """What will be there, by path, as knobs tell it."""
+        """What will be there, by path, as the knobs foresee it."""
 
     def read(self, name: str) -> str:
         text = self._foreseen.get(name)
@@ -36,8 +37,8 @@ class UndoneHost(Host):
         return self._foreseen[name] if name in self._foreseen else super().link(name)
 
     def undo(self, journal: Journal, ledger: Ledger) -> None:
-        """Reckon with a VM's changes being undone, and forget its claims. What cannot be undone,
-        or told ahead, stays as it is."""
+        """Show the host as it is after the undo of a VM's changes, and forget its claims. What
+        cannot be undone, or not be foreseen, stays as it is."""
         for claim in reversed(journal.live()):
             if is_shared(claim.step.share) and claim.state is not State.LOST:
                 with suppress(HookError, ValueError):

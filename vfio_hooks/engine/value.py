@@ -24,29 +24,29 @@ class Value:
         held = [claim.number for claim in claims if claim.state is State.HELD]
         self._shares = holding(claims)
         self._others = dict(zip(held, without_each(self._shares), strict=True))
-        """For each claim that is held, what does the same as all the others that are."""
+        """For each held claim, shares that do the same as all other held claims together."""
         self._cut_off = len(held) < len(claims)
-        # The kernel may have made of a write what nobody asked for.
+        # The kernel may have turned a write into a value that nobody asked for.
         self._unsure = any(claim.state is State.PENDING for claim in claims)
         self._wanted: dict[str, str] = {}
         self._is_wanted: dict[str, bool] = {}
 
     def wanted(self, base: str) -> str:
-        """What it has to be with all claims that are held, on that value of the host's own."""
+        """What the value has to be with all held claims, if the host's own value is `base`."""
         if base not in self._wanted:
             self._wanted[base] = target(base, self._shares)
         return self._wanted[base]
 
     def shows(self, knob: Knob, value: str) -> bool:
-        """Whether it is what a write of this left."""
+        """Whether the live value is what a write of `value` leaves."""
         return knob.same(self.live, value, self._host)
 
     def without(self, claim: Claim) -> str | None:
-        """What it has to be without this claim; None where it is not ours any more."""
+        """What the value has to be without this claim; None if it is no longer ours."""
         step, live = claim.step, self.live
         goal = claim.goal
         if goal is None or claim.state is State.WAITING:
-            # Other VMs may have come or gone while it waited.
+            # Other VMs may have started or ended while it waited.
             goal = self._left(claim)
         if isinstance(step.share, Add):
             ours = added(self._with(claim))
@@ -62,13 +62,13 @@ class Value:
         return None
 
     def _left(self, claim: Claim) -> str:
-        """What the other claims make of it."""
+        """What the value has to be with the other claims."""
         if claim.number not in self._others:
             return self.wanted(claim.base)
         return target(claim.base, self._others[claim.number])
 
     def _is_made(self, claim: Claim) -> bool:
-        """Whether it may be so because of this claim and the others."""
+        """Whether this claim and the others can explain the live value."""
         if claim.number not in self._others:
             return self._is_known(claim, self._with(claim))
         if claim.base not in self._is_wanted:
@@ -86,7 +86,7 @@ class Value:
 
 
 def _goal_of_sum(claim: Claim, count: int, live: int, goal: int, ours: int) -> str | None:
-    """What a number has to be without this claim's part, others' changes to it left in place."""
+    """What a number has to be without this claim's part. Changes by others stay in it."""
     if claim.state is not State.HELD and goal <= live <= goal + count:
         return str(goal)
     return str(live - count) if live >= ours else None
