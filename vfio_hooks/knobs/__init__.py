@@ -1,11 +1,11 @@
 """The things of a host that have a value which vfio-hooks may change.
 
-Each knob knows how the kernel (or systemd, or iproute2) wants its value written, how it shows
-it again, and every quirk between the two. Values are canonical text, the same for everyone who
-reads them: a CPU set is a list "0-3,8" whatever the file's own notation. Knobs are the closed
-set that a journal may name, so undo needs nothing but this package and the standard library.
+Each knob knows how the kernel (or systemd, or iproute2) wants its value written, how it shows the
+value again, and every quirk between the two. Values are canonical text: a CPU set is always a list
+"0-3,8", whatever the file's own notation is. A journal can only name these knobs, so an undo needs
+nothing but this package and the standard library.
 
-Every event of a managed VM comes through here, and needs a few of them: each is imported when it
+Every event of a managed VM comes through here, and needs only a few knobs: each is imported when it
 is asked for.
 """
 

@@ -26,20 +26,20 @@ _FILE = "50-AllowedCPUs.conf"
 
 @record
 class AllowedCpus(CpuSetKnob):
-    """AllowedCPUs of a top-level slice or scope, set for this boot only; the value is a CPU
-    list, and "" where the unit has all CPUs, as it has unless somebody restricts it.
+    """AllowedCPUs of a top-level slice or scope, set for this boot only. The value is a CPU list
+    "0-3,8", or "" if the unit has all CPUs, as it has unless somebody restricts it.
 
-    What the kernel has is read rather than what systemd would tell, as it is what counts.
+    It is read from the kernel and not from systemd, because the kernel's value is the one in force.
     systemd.resource-control(5), and "cpuset" in the kernel's cgroup-v2.html.
     """
 
     unit: str
     kind = "allowed-cpus"
     atomic = False
-    # What counts is which CPUs the unit's tasks can use.
+    # _check_effective checks instead which CPUs the unit's tasks can use.
     is_read_back = False
-    # An undo that was cut off may have left no more than a file that says nothing. And where the
-    # hook was killed, its systemctl lives on, and may set the property only now.
+    # An undo that was cut off may have left an empty drop-in, which `read` does not show. And if
+    # the hook was killed, its systemctl lives on, and may set the property only now.
     repeated = True
 
     @property
@@ -49,11 +49,12 @@ class AllowedCpus(CpuSetKnob):
     def read(self, host: Host) -> str:
         if not host.exists(f"{ROOT}/{self.unit}"):
             raise Gone(f"{self.unit}: this unit no longer exists")
-        # Without the cpuset controller, which systemd switches on when it is needed, no file.
+        # The file only exists with the cpuset controller, which systemd enables when needed.
         cpus = parse_list(host.maybe(self.key) or "")
         if cpus and not cpus >= online(host):
             return format_list(cpus)
-        # One that allows all CPUs is somebody's wish, and one that allows fewer is on its way.
+        # If systemd's file sets all CPUs, that is intended. If it sets fewer, they are on their
+        # way.
         wished = any(map(partial(self._set_in, host), _FOLDERS))
         return format_list(cpus or possible(host)) if wished else ""
 
@@ -64,8 +65,8 @@ class AllowedCpus(CpuSetKnob):
             self._clear(host)
         self._check_effective(host, value)
         if value and value == self._set_in(host, _LASTING):
-            # That file already says so, and takes precedence over the one for this boot, which is
-            # ours.
+            # The lasting file sets the same, and the one for this boot, which is ours, is not
+            # needed.
             self._remove_drop_ins(host)
             host.run(["systemctl", "daemon-reload"])
 
@@ -81,24 +82,24 @@ class AllowedCpus(CpuSetKnob):
             )
 
     def _shows(self, host: Host, value: str) -> bool:
-        """Whether the kernel has what systemd was told. A cleared set may stay as it was, with all
-        CPUs: kernels before 7 let no set with tasks in it be emptied (systemd issue 43846)."""
+        """Whether the kernel has what systemd was asked for. A set that is cleared may keep all
+        CPUs: kernels before 7 do not let a set with tasks be emptied (systemd issue 43846)."""
         cpus = parse_list(host.maybe(self.key) or "")
         return cpus == parse_list(value) or (not value and cpus >= online(host))
 
     def _clear(self, host: WritableHost) -> None:
-        """Give the tasks all CPUs, and only then clear the property: with the last one systemd
-        switches the cpuset controller off, and then the kernel leaves every task the CPUs that it
-        has, unless those of the first group that it looks at change, which is init.scope."""
+        """Give the tasks all CPUs, and only then clear the property. When the last unit's property
+        is cleared, systemd switches the cpuset controller off. The kernel then leaves every task
+        the CPUs that it has, unless those of the first group, init.scope, change."""
         if host.exists(self.key):
             self._set(host, format_list(possible(host)))
         self._set(host, "")
-        # systemd keeps a file that no longer says anything.
+        # systemd keeps a file that no longer sets anything.
         self._remove_drop_ins(host)
         give_offline_cpus(host)
 
     def _set_in(self, host: Host, folder: str) -> str:
-        """What one of systemd's own files sets, "" where there is none or it sets nothing."""
+        """What one of systemd's own files sets; "" if it does not exist or sets nothing."""
         text = host.maybe(f"{folder}/{self.unit}.d/{_FILE}") or ""
         return ",".join(text.rpartition("AllowedCPUs=")[2].split())
 
@@ -116,7 +117,7 @@ class AllowedCpus(CpuSetKnob):
         everything = host.maybe(f"{ROOT}/cpuset.cpus.effective") or format_list(online(host))
         wanted = parse_list(value or everything)
         if not wanted & online(host):
-            return  # Where none of them is there the kernel uses those of the group around it.
+            return  # If none of them is online, the kernel uses those of the group around it.
         if not now <= wanted or (not value and now != wanted):
             raise HookError(
                 f"{self.unit}: CPUs {format_list(wanted)} were asked for, but its tasks can use "

@@ -38,12 +38,12 @@ class Announced(Knob):
 
     def read(self, host: Host) -> str:
         if not host.exists(self.folder):
-            raise Gone(f"{self.folder}: the card is gone; with its driver it comes back")
+            raise Gone(f"{self.folder}: the card is gone, and comes back with its driver")
         return ANNOUNCED if is_announced(host, self.folder) else WITHDRAWN
 
     def shows(self, value: str) -> str:
         if value == WITHDRAWN:
-            return "programs are told that it is gone, and close it"
+            return "announced as gone, so that programs close it"
         return "programs may use it" if value == ANNOUNCED else value
 
     def _write(self, host: WritableHost, value: str) -> None:
@@ -58,6 +58,6 @@ class Announced(Knob):
         write_file(host, self.key, known if value == ANNOUNCED else "remove")
         if not until(lambda: self.read(host) == value, self.seconds):
             raise HookError(
-                f"{self.folder}: udev has not {value} it within {self.seconds:g} s",
+                f"{self.folder}: udev has not {value} the card within {self.seconds:g} s",
                 "systemctl status systemd-udevd may say why",
             )

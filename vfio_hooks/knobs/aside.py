@@ -25,10 +25,10 @@ def write_aside(
     tolerated: Container[int] = (),
     hint: str = WHY,
 ) -> None:
-    """Write in a child process, which is left behind when `seconds` are over.
+    """Write in a child process, which is left behind if it takes longer than `seconds`.
 
-    Raises Late then, and HookError for what is refused, but with one of the `tolerated` numbers of
-    errno. `action` says what is done to the device: "unbind".
+    Raises Late in that case, and HookError if the kernel refuses the write with an errno that is
+    not among the `tolerated`. `action` says what is done to the device: "unbind".
     """
     try:
         host.write_aside(path, text, seconds, writer_name(device))

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class BarSize(FunctionKnob):
     """The size of BAR `bar` of a function, in MiB, a power of two.
 
-    The kernel changes it only while the function has no driver, so vfio-pci is taken off for
-    that moment and put back. A driver of the host's own is not: it would have mapped the window
-    that it found, and amdgpu changes it itself. "resourceN_resize" in
-    Documentation/ABI/testing/sysfs-bus-pci: it takes the exponent of two.
+    The kernel changes it only while the function has no driver, so vfio-pci is unbound for that
+    moment and bound again. A driver of the host is not unbound: it would have mapped the window
+    that it found, and amdgpu changes the size itself. The file takes the exponent of two:
+    "resourceN_resize" in Documentation/ABI/testing/sysfs-bus-pci.
     """
 
     bar: int

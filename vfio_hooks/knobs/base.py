@@ -35,62 +35,62 @@ class Knob(ABC):
     is_reset: ClassVar[bool] = False
     """Whether the kernel itself may put back what one VM or all have changed."""
     repeated: ClassVar[bool] = False
-    """Whether the undo of a write that was cut off writes again what the value shows already: there
-    may be more to do than it shows, or a program that was to do it is still on its way. Writing it
-    twice does no harm."""
+    """Whether the undo of a write that was cut off writes even if the value is right already:
+    there may be more to do than the value shows, or a program may still be about to change it. A
+    second write does no harm."""
     is_brief: ClassVar[bool] = False
-    """Whether such a thing ends by itself at any time, so that it is no fault when it is gone."""
+    """Whether such a thing may end by itself at any time, so that it is no fault if it is gone."""
     is_read_back: ClassVar[bool] = True
-    """Whether a write has failed when `read` shows something else after it. Where that would be
-    wrong, what the write has to come to is its own to check."""
+    """Whether a write has failed if `read` shows another value after it. If False, `_write` itself
+    checks its result."""
     left: ClassVar[str] = "cannot be undone: it stays"
-    """What becomes of it where it is done once, for people."""
+    """What people are told in place of an undo if the change is made only once (`Once`)."""
 
     begins_as: ClassVar[str] = ""
-    """The key of another value, which this one has when it comes up; "" for none."""
+    """The key of another value, which this one begins with when its object appears; "" for none."""
 
     @property
     @abstractmethod
     def key(self) -> str:
-        """What is owned, the same for every VM that wants it; a path as a rule."""
+        """The name of the value, the same for all VMs that claim it; usually a path."""
 
     @property
     def owner(self) -> str:
-        """What a VM is said to have that has this to itself."""
+        """What messages say that a VM has, if it has this to itself."""
         return self.key
 
     @property
     def lag(self) -> float:
-        """How many seconds the host may take to show a write."""
+        """How many seconds it may take until the host shows a write."""
         return 0
 
     @property
     def advice(self) -> str:
-        """What to do where the host shows something else."""
+        """A hint for people if the host shows another value after a write."""
         return ""
 
     @property
     def told(self) -> str:
-        """What people are shown of a change in place of the key and the values; "" for these."""
+        """What people see in place of the key and its values; "" to show these."""
         return ""
 
     @property
     def undo_text(self) -> str:
-        """What people are shown of the undo of what has no value."""
+        """How the undo of something without a value is described to people."""
         return "undone"
 
     @abstractmethod
     def read(self, host: Host) -> str:
-        """The value now. Raises Gone when there is no such thing (any more)."""
+        """The value now. Raises Gone if there is no such thing (any more), or HookError."""
 
     def ready(self, host: Host) -> None:
-        """Wait, with a deadline, for whatever has to let go of this before it can be changed, by
-        us or by libvirt. Raises HookError naming what does not."""
+        """Wait, with a deadline, for whatever has to let go of this before we or libvirt can change
+        it. Raises a HookError that names what does not let go."""
 
     def write(self, host: WritableHost, value: str) -> None:
-        """Make it so, and return when the host shows it. Raises HookError, whatever the host shows
-        then: the engine puts back what it was. Raises Immovable, having changed nothing, where the
-        kernel never lets this one be changed."""
+        """Set the value, and return when the host shows it. Raises HookError, after which the host
+        may show anything: the engine puts the old value back. Raises Immovable, with nothing
+        changed, if the kernel never lets this value be changed."""
         self._write(host, value)
         if not self.is_read_back:
             return
@@ -108,51 +108,51 @@ class Knob(ABC):
 
     @abstractmethod
     def _write(self, host: WritableHost, value: str) -> None:
-        """What `write` does before it looks whether the host shows the value."""
+        """The part of `write` before the check whether the host shows the value."""
 
     def took(self, live: str, value: str, host: Host) -> bool:
-        """Whether it is `live` right after a write of `value` that did what it should."""
+        """Whether a write of `value` has worked if `read` shows `live` right after it."""
         return self.same(live, value, host)
 
     def foresee(self, host: Host, value: str) -> Mapping[str, str | None]:
-        """What files and links of the host that a plan is made from show when this has `value`, by
-        path: a text, or the last part of what a link points to, None for no link."""
+        """What files and links of the host will show when this has `value`, as far as plans are
+        made from them. By path: a text, or the last part of a link's target, None for no link."""
         return {}
 
     def same(self, live: str, value: str, host: Host) -> bool:
-        """Whether `live` is what a write of `value` left, though it may by now read otherwise."""
+        """Whether `live` is what a write of `value` left, though it may read differently by now."""
         return live == value
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
-        """Whether `live` is a value that libvirt or the guest left behind on a knob that was
-        held for them, and not somebody else's change. `value` is what the claim set, None where
-        that was left to libvirt."""
+        """Whether `live` is a value that libvirt or the guest left on a knob that was held for
+        them, and not somebody else's change. `value` is what the claim set, or None if that was
+        left to libvirt."""
         return False
 
     def is_back(self, host: Host, base: str) -> bool:
-        """Whether what was lent to a guest that has started is the host's again, as after `virsh
+        """Whether something that a started guest was given is the host's again, as after `virsh
         detach-device`. `base` is the host's own value."""
         return False
 
     def mover(self, host: Host) -> str:
-        """The program that runs on this host and whose work it is to change this value, or ""."""
+        """A program that runs on this host and whose job it is to change this value, or ""."""
         return ""
 
     def begun(self, value: str, host: Host) -> str:
-        """What this shows that came up when what it begins as had that value."""
+        """What this shows if its object appeared while the value of `begins_as` was `value`."""
         return value
 
     def has_begun(self, live: str, value: str, absent: str, host: Host) -> bool:
-        """Whether `live` may be what this showed when it came up with that value, while these CPUs
-        or those that are offline now were absent."""
+        """Whether this may have begun as `live` when `begins_as` had `value`, while the CPUs in
+        `absent`, or those that are offline now, were offline."""
         return self.same(live, value, host)
 
     def own(self, live: str, host: Host) -> str:
-        """The host's own value, where nobody has claimed it and it is `live` now."""
+        """The host's own value, if nobody has claimed this and it is `live` now."""
         return live
 
     def is_ours(self, live: str, base: str, shares: Sequence[Share], host: Host) -> bool:
-        """Whether it may be `live` with these claims on it and nobody else's hand in it."""
+        """Whether these claims alone can explain the value `live`, without anybody else."""
         known = known_values(base, shares, self.is_reset)
         return any(self.same(live, value, host) for value in chain(known, self.resets(host)))
 
@@ -165,12 +165,12 @@ class Knob(ABC):
         return ()
 
     def died(self, host: Host) -> str:
-        """The service that this left running and that does not run any more; "" for none. Raises
+        """The service that should still run because of this, but has died; "" for none. Raises
         HookError."""
         return ""
 
     def followers(self, host: Host) -> Iterable[Knob]:
-        """What may have come up with this value."""
+        """Other knobs that may have begun as this one."""
         return ()
 
     def shows(self, value: str) -> str:
@@ -178,7 +178,7 @@ class Knob(ABC):
         return shown(value)
 
     def lends(self, value: str) -> str:
-        """What people are told of a value that is held for libvirt, which may change it."""
+        """How a value that is held for libvirt, which may change it, is shown to people."""
         return f"{self.shows(value)}, for libvirt to change"
 
 

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @record
 class BootPicture(FunctionKnob):
-    """What the kernel keeps of a card's memory for the firmware's picture, "BOOTFB" in /proc/iomem,
-    where a driver for guests has had the card since before that: QEMU cannot map the memory then.
+    """The part of a card's memory that the kernel keeps for the firmware's picture, "BOOTFB" in
+    /proc/iomem, on a card that a driver for guests has had since early in the boot. QEMU cannot map
+    that memory.
 
-    Since Linux 6.0 the kernel gives it up whenever vfio-pci takes a card, so that is done anew. It
-    does not come back before the next boot, which the card could show no better.
+    Since Linux 6.0 the kernel gives the memory up whenever vfio-pci takes a card, so the card is
+    unbound and bound again. The picture does not come back before the next boot.
     """
 
     seconds: float = 30

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @record
 class Command(Knob):
-    """Two argument lists. `undo` also runs when a crash left open whether `do` did, so it has
-    to succeed where there is nothing to take back. `title` and `undo_title` are what people are
-    shown in place of command lines that would tell them nothing. `unit` is the service that `do`
-    leaves running until it is taken back, "" for none."""
+    """Two argument lists. `undo` also runs if a crash left it open whether `do` has run, so it has
+    to succeed if there is nothing to take back. `title` and `undo_title` are shown to people in
+    place of command lines that would not help them. `unit` is the service that `do` leaves running
+    until it is undone, "" for none."""
 
     do: tuple[str, ...]
     undo: tuple[str, ...]

@@ -21,8 +21,9 @@ _SOON = 3  # seconds: a driver makes its framebuffer while it takes the card
 class Console(Knob):
     """Whether the virtual terminals draw on a framebuffer: "bound" or "unbound".
 
-    Not one file: the console goes when the last framebuffer does, and has another number when
-    it comes again. `seconds` is how long a driver that has come back may take to show it.
+    This is not a single file: the console goes away with the last framebuffer, and has another
+    number when it comes back. `seconds` is how long a driver that has come back may take to show
+    it.
     """
 
     seconds: float = 15
@@ -41,7 +42,7 @@ class Console(Knob):
             self._unbind(host)
             return
         if not until(lambda: bool(framebuffer_switches(host)), min(self.seconds, _SOON)):
-            # The firmware's does not outlive vfio-pci, and nvidia's driver need not have one.
+            # vfio-pci removes the firmware's framebuffer, and nvidia's driver may not have one.
             raise Immovable("there is no framebuffer for the text console to draw on")
 
         def bound() -> bool:

@@ -16,7 +16,7 @@ _EVERY = "0-65535"
 
 
 def running(host: Host) -> CpuSet:
-    """The CPUs that are online; every number on a host that does not show its CPUs."""
+    """The CPUs that are online; every number if the host does not show its CPUs."""
     try:
         return online(host)
     except HookError:
@@ -29,11 +29,10 @@ def loses_offline(host: Host) -> bool:
 
 
 class CpuSetKnob(Knob):
-    """A knob whose value is a CPU list, and "" where no set is made.
+    """A knob whose value is a CPU list "0-3,8", or "" if there is no set.
 
-    Of CPUs that are offline only what was written is known: cgroup v1, and the affinity of threads
-    before Linux 6.2, lose them, and everything else keeps them. So they are written, and do not
-    count when two values are compared.
+    CPUs that are offline are written, but do not count when two values are compared: cgroup v1, and
+    the affinity of threads before Linux 6.2, forget them, and everything else keeps them.
     """
 
     def same(self, live: str, value: str, host: Host) -> bool:

@@ -25,9 +25,9 @@ COMMAND_SECONDS = 10
 @record
 class DisplayLayout(Knob):
     """The layout as text. `environment` ("NAME=value") is all that the back end's program needs to
-    reach the display, so that undo has to find nothing out. `seconds` is how long outputs may take
-    to come back with their graphics card, and the server to show what it was told. `darkened` are
-    the outputs that the VM has off and that were on before."""
+    reach the display, so an undo does not have to look for it. `seconds` is how long outputs may
+    take to come back with their graphics card, and the display server to show what it was asked
+    for. `darkened` are the outputs that were on before and that are off for the VM."""
 
     back_end: str
     user: str
@@ -50,8 +50,8 @@ class DisplayLayout(Knob):
 
     def same(self, live: str, value: str, host: Host) -> bool:
         now, ours = Layout.parse(live), Layout.parse(value)
-        # A desktop may light a monitor that comes back with its card by itself, and then has a
-        # layout of its own choice.
+        # A desktop may switch on a monitor by itself when the card comes back, and then has a
+        # layout that it chose itself.
         is_relit = bool((now.lit - ours.lit).intersection(self.darkened))
         return now.looks_like(ours) or is_relit
 
@@ -64,7 +64,7 @@ class DisplayLayout(Knob):
             screen = self.screen(host)
             return screen.find(layout).lit <= screen.layout.names
 
-        # A card that has just come back from a guest is not at once the display server's again.
+        # The display server takes a moment to use a card that has just come back from a guest.
         until(is_complete, self.seconds)
         wanted = screen.find(layout)
         if gone := sorted(wanted.lit - screen.layout.names):
@@ -75,7 +75,7 @@ class DisplayLayout(Knob):
             self._set(host, screen, wanted)
 
     def screen(self, host: Host) -> Screen:
-        """All that the display server tells. Raises Gone where it does not run any more."""
+        """The display server's whole state. Raises Gone if it does not run any more."""
         back_end = layouts.load(self.back_end)
         text = self.ask(host, *back_end.QUERY)
         try:
@@ -91,10 +91,10 @@ class DisplayLayout(Knob):
         return self._run(host, host.show, arguments)
 
     def _set(self, host: WritableHost, screen: Screen, wanted: Layout) -> None:
-        """Have the server show a layout. What it refuses, or does in another way, is asked for
-        again until the time is over: GNOME refuses what it is told of a state that is over, sway
-        1.12 what it is told too soon of a card that has come back, and labwc moves other outputs
-        than those it is told to."""
+        """Have the server show a layout. If it refuses that, or does something else, it is asked
+        again until the time is over: GNOME refuses a request that is based on an old state, sway
+        1.12 one that comes too soon after a card has come back, and labwc moves other outputs than
+        those that it was asked to move."""
         wanted, moved = with_strangers(screen, wanted)
         for name in moved:
             host.tell(
@@ -107,7 +107,7 @@ class DisplayLayout(Knob):
             before, refusal = refusal, self._try(host, screen, wanted)
             if refusal and str(refusal) != str(before):
                 host.tell(f"{refusal}: trying again")
-            # What was refused is not waited for as long as what is on its way.
+            # After a refusal the wait is shorter than for a change that is on its way.
             pause = self.seconds / (30 if refusal else 3)
             if until(lambda: self.screen(host).layout.looks_like(wanted), pause):
                 return True
@@ -122,7 +122,7 @@ class DisplayLayout(Knob):
             )
 
     def _try(self, host: WritableHost, screen: Screen, wanted: Layout) -> HookError | None:
-        """Tell the server what to show; why it refuses that, or None. Raises Gone."""
+        """Ask the server to show a layout. Returns why it refuses, or None. Raises Gone."""
         try:
             arguments = layouts.load(self.back_end).arguments(screen, wanted)
         except ValueError as error:
@@ -136,8 +136,8 @@ class DisplayLayout(Knob):
         return None
 
     def _possible(self, host: WritableHost, screen: Screen, wanted: Layout) -> Layout:
-        """A layout without the outputs whose modes are not to be had any more; all of it where
-        nothing would be left on."""
+        """A layout without the outputs whose modes no longer exist; the whole layout if no output
+        would be left on."""
         modeless = {one.name for one in wanted.outputs if one.is_on and not screen.offers(one)}
         kept = wanted.only(wanted.names - modeless)
         if not modeless or not kept.lit:

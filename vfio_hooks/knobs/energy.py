@@ -15,7 +15,7 @@ class EnergyPreference(File):
     """An energy_performance_preference file.
 
     Drivers in active mode hold it at "performance" while the governor is performance. amd-pstate
-    shows none where the firmware's value is not one that it has a name for.
+    shows none if it has no name for the firmware's value.
     https://docs.kernel.org/admin-guide/pm/intel_pstate.html and amd-pstate.html
     """
 

@@ -21,7 +21,7 @@ _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 
 def read_file(host: Host, path: str) -> str:
-    """The text of a file. Raises Gone, Asleep or HookError."""
+    """The text of a file. Raises Gone, Asleep if it belongs to an offline CPU, or HookError."""
     try:
         return host.read(path)
     except OSError as error:
@@ -39,7 +39,7 @@ def read_file(host: Host, path: str) -> str:
 def write_file(host: WritableHost, path: str, text: str) -> None:
     """Write a value's text. Raises Gone or HookError."""
     try:
-        # An empty string would be no write at all: the kernel sees the newline.
+        # Without the newline, an empty value would be no write at all.
         host.write(path, text or "\n")
     except OSError as error:
         if error.errno in _GONE:
@@ -49,9 +49,9 @@ def write_file(host: WritableHost, path: str, text: str) -> None:
 
 @record
 class File(Knob):
-    """A file whose text is the value, with single blanks where the kernel prints tabs. Where it
-    prints all choices with the one in force in brackets ("always [madvise] never"), the value
-    is that one."""
+    """A file whose text is the value, with single blanks for the kernel's tabs. If the file lists
+    all choices, with the current one in brackets ("always [madvise] never"), the value is the one
+    in brackets."""
 
     path: str
     kind = "file"
@@ -75,7 +75,7 @@ class File(Knob):
 
     @property
     def advice(self) -> str:
-        # The values of its subclasses are not the user's.
+        # The values of subclasses are not given by the user.
         return "give the value as the kernel shows it" if type(self) is File else ""
 
 
@@ -99,7 +99,7 @@ class CpuMask(CpuSetKnob):
             raise HookError(f"{self.path}: {error}") from None
 
     def resets(self, host: Host) -> Iterable[str]:
-        # The group of a vCPU that is unplugged and plugged in again is made anew.
+        # The group of a vCPU is made anew when the vCPU is unplugged and plugged in again.
         return ("",) if self.path.endswith("/cpuset.cpus.exclusive") else ()
 
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
@@ -109,9 +109,9 @@ class CpuMask(CpuSetKnob):
         write_file(host, self.path, self._text(host, value))
 
     def _text(self, host: Host, value: str) -> str:
-        """What is written to the file for a value."""
+        """The text that is written to the file for a value."""
         cpus = parse_list(value)
         if self.path.startswith(f"{V1}/"):
-            # Such a set takes no CPU that is offline.
+            # Such a set accepts no CPU that is offline.
             cpus &= parse_list(host.maybe(f"{V1}/cpuset.cpus") or value)
         return format_mask(cpus) if self.mask else format_list(cpus)

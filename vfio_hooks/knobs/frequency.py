@@ -1,4 +1,4 @@
-"""The lowest or highest frequency of a CPU frequency policy."""
+"""The lowest or highest frequency that a CPU frequency policy may use."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from vfio_hooks.record import record
 
 @record
 class Frequency(File):
-    """scaling_min_freq or scaling_max_freq, in kHz. The kernel takes a write at once, and carries
-    it out, and shows it, a moment later. https://docs.kernel.org/admin-guide/pm/cpufreq.html"""
+    """scaling_min_freq or scaling_max_freq, in kHz. The kernel accepts a write at once, but carries
+    it out and shows it only a moment later. https://docs.kernel.org/admin-guide/pm/cpufreq.html"""
 
     seconds: float = 5
     kind = "frequency"

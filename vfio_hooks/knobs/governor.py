@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @record
 class Governor(File):
-    """A scaling_governor file; the value is the governor's name, and where it has tunables these
-    too: "ondemand (sampling_rate=4000, up_threshold=95)". A name alone leaves them as they are.
+    """A scaling_governor file. The value is the governor's name, with its tunables if it has any:
+    "ondemand (sampling_rate=4000, up_threshold=95)". A name alone leaves the tunables as they are.
 
     The kernel forgets a governor's tunables when the last policy leaves it.
     https://docs.kernel.org/admin-guide/pm/cpufreq.html
@@ -36,7 +36,7 @@ class Governor(File):
 
     def _write(self, host: WritableHost, value: str) -> None:
         before, name = _name(self.read(host)), _name(value)
-        # Those that another policy kept meanwhile are not ours to change.
+        # If another policy kept the governor meanwhile, its tunables are not ours to change.
         kept = before != name and self._folder(host, name) is not None
         write_file(host, self.path, name)
         if not kept:
@@ -60,7 +60,7 @@ class Governor(File):
                 try:
                     write_file(host, paths[file], text)
                 except HookError:
-                    # Of two thresholds the lower has to stay below the upper.
+                    # The lower of two thresholds has to stay below the upper one.
                     if last:
                         raise
 
@@ -73,7 +73,8 @@ class Governor(File):
                 yield file, f"{folder}/{file}"
 
     def _folder(self, host: Host, name: str) -> str | None:
-        """Where the tunables are: of this policy alone, or of all that have the governor."""
+        """The folder of the tunables: of this policy alone, or of all policies with the governor;
+        None if there is none."""
         own = self.path.rpartition("/")[0]
         folders = (f"{around}/{name}" for around in (own, own.rpartition("/")[0]))
         return next(filter(host.exists, folders), None)

@@ -1,4 +1,4 @@
-"""The CPUs of a cgroup v2 that no systemd looks after."""
+"""The CPUs of a cgroup v2 that systemd does not manage."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vfio_hooks.record import record
 
 @record
 class GroupCpus(CpuSetKnob):
-    """cpuset.cpus of one group; the value is a CPU list, and "" where it has none of its own, as
-    is the case as long as the controller is off.
+    """cpuset.cpus of one group. The value is a CPU list, or "" if the group has no set of its own,
+    as while the controller is off.
 
     https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpuset"
     """
 
     group: str
     kind = "group-cpus"
-    # What cannot be emptied is set to all CPUs, so a cut off undo may show either.
+    # A set that cannot be emptied gets all CPUs, so an undo that was cut off may show either.
     atomic = False
 
     @property
@@ -49,7 +49,7 @@ class GroupCpus(CpuSetKnob):
                 return  # The controller is off, so there is no set either.
             if error.errno != errno.ENOSPC:
                 raise refused("empty", self.key, error) from None
-            # The kernel lets no set with tasks in it be emptied; one with all CPUs is the same.
+            # The kernel does not let a set with tasks be emptied; all CPUs have the same effect.
             write_file(host, self.key, format_list(possible(host)))
 
     def took(self, live: str, value: str, host: Host) -> bool:

@@ -1,4 +1,4 @@
-"""The CPUs of programs that are only in the top control group, which has all CPUs."""
+"""The CPUs of programs that are in no control group but the top one, which has all CPUs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 SECONDS = 10
-"""How long programs that keep starting others are followed."""
+"""For how many seconds programs that keep starting others are moved as well."""
 
 
 @record
 class HostTasks(CpuSetKnob):
-    """A group "vfio-hooks" below `top`, where cpusets are, that takes these programs in; the value
-    is its CPU list, and "" while there is no such group and they are where they came from.
+    """A group "vfio-hooks" that takes these programs in, below `top`, the folder of cpusets. The
+    value is its CPU list, or "" while there is no such group and the programs are where they were.
 
     In the v1 hierarchy single threads are moved, as a process may have them in several groups.
     Kernel threads stay; the kernel lets only a few of them be moved.
@@ -47,7 +47,7 @@ class HostTasks(CpuSetKnob):
             raise Gone(f"{self.top}: there are no longer any control groups")
         if not host.exists(self._group):
             return ""
-        # One that was made and not filled, as we were killed, has no set yet, which is no limit.
+        # If we were killed before it was filled, the group has no set yet, and limits nothing.
         return format_list(parse_list(host.maybe(self.key) or "") or online(host))
 
     def _write(self, host: WritableHost, value: str) -> None:
@@ -63,7 +63,7 @@ class HostTasks(CpuSetKnob):
             except OSError as error:
                 raise refused("make a control group", self._group, error) from None
         if (nodes := host.maybe(f"{self.top}/cpuset.mems")) is not None:
-            # Only v1 has it at the top, and takes no task before a group has memory, too.
+            # Only v1 has this file at the top. Its groups accept tasks only once they have memory.
             write_file(host, f"{self._group}/cpuset.mems", nodes)
         write_file(host, self.key, cpus)
         self._move(host, self.top, self._group)
@@ -75,8 +75,8 @@ class HostTasks(CpuSetKnob):
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise refused("remove", self._group, error) from None
-            # Somebody made groups of his own in it, or put a task there that stays: they at least
-            # get all CPUs again.
+            # Somebody has made groups in it, or put a task there that stays. These at least get all
+            # CPUs again.
             write_file(host, self.key, format_list(online(host)))
             raise HookError(
                 f"{self._group}: cannot be removed: it has groups or tasks that are not ours",

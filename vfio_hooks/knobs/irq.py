@@ -68,13 +68,13 @@ class IrqAffinity(CpuSetKnob):
         return self.same(live, value, host) or self.same(live, self._goes_to(host, value), host)
 
     def _goes_to(self, host: Host, value: str) -> str:
-        """The CPUs that are asked for: where none of them is online the kernel, too, lets it go to
-        all that are."""
+        """The CPUs that are asked for. If none of them is online, these are all that are, as for
+        the kernel."""
         there = running(host)
         return value if parse_list(value) & there else format_list(there)
 
     def begun(self, value: str, host: Host) -> str:
-        """The kernel takes the CPUs of the device's NUMA node alone, where any is in the mask."""
+        """The kernel uses only the CPUs of the device's NUMA node, if the mask has any of them."""
         node = host.maybe(f"/proc/irq/{self.number}/node") or ""
         near = parse_mask(host.maybe(f"{NODES}/node{node}/cpumap") or "0")
         return format_list(parse_list(value) & near) or value

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 _ASKED = f"{BALANCER}/vfio-hooks"
 _UNKNOWN = "?"
-"""What it was asked for by a process that died at that."""
+"""Stands for a request that nobody knows, because the process that made it was killed."""
 
 
 @record
 class IrqBalance(CpuSetKnob):
-    """The CPUs that one running irqbalance has not banned, as a list; told and asked through its
-    control socket, whose name has its process in it. irqbalance(1), "API".
+    """The CPUs that a running irqbalance has not banned, as a list. They are read and set through
+    its control socket, whose name has the pid of irqbalance in it. irqbalance(1), "API".
 
-    CPUs that are offline count as well, or the set would change with each that comes or goes.
+    CPUs that are offline count as well. Otherwise the set would change whenever one comes or goes.
 
-    It takes note at once and acts, and shows the new set, only in its next round, ten seconds
-    later as a rule. So what it was asked for last is kept beside its socket, together with what
-    it showed then: as long as it shows that, it has not come round yet. irqbalance's own folder
-    is the place, as both end with it.
+    irqbalance accepts a new set at once, but uses and shows it only in its next round, usually ten
+    seconds later. So the last request is kept in a file next to the socket, with the set that
+    irqbalance showed then: as long as it still shows that set, its next round is not over. The file
+    is in irqbalance's own folder, because both disappear together.
     """
 
     socket: str
@@ -51,7 +51,7 @@ class IrqBalance(CpuSetKnob):
     def _write(self, host: WritableHost, value: str) -> None:
         banned = format_list(possible(host) - parse_list(value))
         shown = self._shown(host)
-        # Should we die before the second note, the first says that nobody knows what was asked.
+        # If we are killed before the second note, the first says that the request is not known.
         host.store(_ASKED, f"{self.socket} {_UNKNOWN} from {shown}\n")
         # NULL gives the choice back to its configuration, which had banned none.
         host.ask(self.socket, f"settings cpus {banned or 'NULL'}")

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @record
 class LentPower(File):
-    """The power/control of a function that a VM gets. vfio-pci lets one that no guest uses sleep
-    ("auto"), and when it lets go it forbids that ("on"), whatever was before: Linux's
-    drivers/vfio/pci/vfio_pci_core.c. What it is while the guest runs is another claim's."""
+    """The power/control of a function that a VM gets. vfio-pci sets it to "auto" (it may sleep)
+    when it takes a function, and to "on" when it lets go, whatever was there before: Linux's
+    drivers/vfio/pci/vfio_pci_core.c. The value while the guest runs belongs to another claim."""
 
     kind = "lent-power"
 
@@ -26,7 +26,7 @@ class LentPower(File):
         return f"{self.path}, while lent"
 
     def _write(self, host: WritableHost, value: str) -> None:
-        # The kernel takes the device's lock for this, as an unbind or probe that hangs has it.
+        # This write needs the device's lock, which an unbind or probe that hangs also holds.
         address = self.path.split("/")[-3]
         if (pid := stuck_writer(host, address)) is not None:
             raise HookError(

@@ -19,7 +19,7 @@ class Mediated(Knob):
     """The mediated device with a UUID; the value is its type while it exists. `parent` is the
     device that it is made of, as in /sys/class/mdev_bus: "0000:00:02.0".
 
-    The kernel removes none that a guest has: the write waits in it until the guest has ended.
+    The kernel does not remove a device that a guest has: the write waits until the guest has ended.
     """
 
     uuid: str
@@ -44,7 +44,7 @@ class Mediated(Knob):
         kind = None if value == ABSENT else value
         child = f"{mdev.PARENTS}/{self.parent}/{self.uuid}"
         shown = {f"{folder}/mdev_type": kind for folder in (self.key, child)}
-        # What becomes of the room for other types, only the driver knows.
+        # Only the driver knows how this changes the room for other types.
         for kind, more in ((now, 1), (value, -1)):
             file = f"{mdev.types_folder(self.parent)}/{kind}/available_instances"
             if now != value and (free := host.maybe(file)):

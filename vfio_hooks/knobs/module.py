@@ -22,8 +22,8 @@ class Module(Knob):
     """A kernel module, loaded with what it needs, with its options of modprobe.d and `options`:
     "size=4".
 
-    `functions` are PCI functions that have to have a driver after it is loaded. `seconds` is for
-    that, and for its users to let go of a module that is to be unloaded.
+    `functions` are PCI functions that must have a driver after the module is loaded. They have
+    `seconds` for that, and so have users of the module to let go of it before it is unloaded.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Module(Knob):
     seconds: float = 30
     options: tuple[str, ...] = ()
     kind = "module"
-    # One that is built into the kernel may have no folder, and modprobe is content.
+    # A module that is built into the kernel may have no folder, but modprobe succeeds.
     is_read_back = False
 
     @property
@@ -66,7 +66,7 @@ class Module(Knob):
             )
 
     def _unload(self, host: WritableHost) -> None:
-        """Not modprobe -r, which takes away other modules that nothing needs any more."""
+        """Unload it, but not by modprobe -r, which also removes other modules that are unused."""
         count = f"{self.key}/refcnt"
         if not until(lambda: host.maybe(count) in ("0", None), self.seconds):
             holders = ", ".join(host.names(f"{self.key}/holders"))

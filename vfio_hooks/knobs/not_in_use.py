@@ -19,12 +19,12 @@ FREE = "not in use"
 
 @record
 class Freed(FunctionKnob):
-    """A function whose device nodes have to have no holder. What a display manager's sessions
-    leave behind may take some seconds to end.
+    """A function whose device nodes no program may have open. What the sessions of a display
+    manager leave behind may take some seconds to end.
 
-    With `end` programs of user sessions that are left after a third of `seconds` are asked to
-    end, and after two thirds are killed; services of the system never are. Where `desktop_stays`
-    that is not advised.
+    With `end`, programs of user sessions that are left after a third of `seconds` are asked to end,
+    and killed after two thirds. System services never are. With `desktop_stays`, the hint for the
+    user does not suggest `end`.
     """
 
     seconds: float = 30
@@ -68,8 +68,8 @@ class Freed(FunctionKnob):
             return
         host.tell(f"{self.address}: {holder}: {signal}")
         try:
-            # With a command, because AppArmor lets a hook that has libvirtd's profile signal only
-            # few processes.
+            # By a command, because AppArmor lets a hook with libvirtd's profile signal only a few
+            # processes.
             host.run(["kill", f"-{signal}", str(holder.pid)])
         except HookError:
-            return  # It has ended meanwhile.
+            return  # It has ended in the meantime.

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @record
 class Pages(Knob):
-    """A nr_hugepages file, of one node as a rule; the value is a number.
+    """A nr_hugepages file, usually of one node; the value is a number.
 
-    The kernel takes any number and gives as many pages as it can find, so a write may be cut off
-    at every number in between; for up to `seconds` more are looked for. Pages that are taken
-    away while a program still uses them are no failure: the kernel frees them when it ends.
+    The kernel accepts any number and provides as many pages as it can find, so a write that is cut
+    off may leave any number in between. The search for more goes on for up to `seconds`. It is no
+    failure if a program still uses pages that are removed: the kernel frees them when it ends.
     https://docs.kernel.org/admin-guide/mm/hugetlbpage.html
     """
 
@@ -42,7 +42,7 @@ class Pages(Knob):
 
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:
         fewer = int(self.read(host)) - int(value)
-        # Nobody can have them then, so they are free ones.
+        # No program can use them then, so they are all free.
         files = (self.path, f"{self.path.rpartition('/')[0]}/free_hugepages")
         texts = {file: host.maybe(file) for file in files}
         return {file: str(max(0, int(text) - fewer)) for file, text in texts.items() if text}
@@ -75,13 +75,13 @@ class Pages(Knob):
         write_file(host, self.path, str(wanted))
         had = int(self.read(host))
         if had > wanted:
-            # Linux 6.1 adds the surplus of other nodes to what a node is asked to have.
+            # Linux 6.1 adds the surplus pages of other nodes to the number asked for on a node.
             write_file(host, self.path, str(max(0, wanted - (had - wanted))))
             had = int(self.read(host))
         return had
 
     def _make_room(self, host: WritableHost) -> None:
-        """Give caches back and move pages together, so that larger pieces become free."""
+        """Drop caches and compact memory, so that larger blocks become free."""
         compact = f"{NODES}/node{node_of(self.path)}/compact"
         if not host.exists(compact):
             compact = "/proc/sys/vm/compact_memory"
@@ -89,7 +89,7 @@ class Pages(Knob):
             try:
                 host.write(path, text)
             except OSError:
-                # This only helps; a kernel without it does what it can.
+                # This only helps; not every kernel has it.
                 continue
 
     def _too_few(self, host: Host, wanted: int, had: int) -> HookError:

@@ -1,4 +1,4 @@
-"""Whether a control group's CPUs are a partition of the kernel's, apart from all others."""
+"""Whether a control group's CPUs are a partition of their own for the kernel's scheduler."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MEMBER = "member"
 class Partition(Knob):
     """cpuset.cpus.partition of one group: "member", "root" or "isolated".
 
-    The kernel takes every write, and says only when it is read that it made none of it, and why:
-    "root invalid (Cpu list in cpuset.cpus not exclusive)".
+    The kernel accepts every write. Only a read shows that it made no partition, and why: "root
+    invalid (Cpu list in cpuset.cpus not exclusive)".
     https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpuset"
     """
 
@@ -36,7 +36,7 @@ class Partition(Knob):
         return (read_file(host, self.key).split() or [MEMBER])[0]
 
     def resets(self, host: Host) -> Iterable[str]:
-        # That of a vCPU that is unplugged and plugged in again is made anew.
+        # The group of a vCPU is made anew when the vCPU is unplugged and plugged in again.
         return (MEMBER,)
 
     def foresee(self, host: Host, value: str) -> dict[str, str | None]:

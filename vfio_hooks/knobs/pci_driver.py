@@ -96,8 +96,8 @@ class PciDriver(FunctionKnob):
         self._refuse_if_a_guest_has_it(host, wanted)
         override = f"{DEVICES}/{self.address}/driver_override"
         if host.link(self.key) != wanted.driver:
-            # Aimed at the driver that is to come before the old one goes, so that nothing which
-            # probes in between (udev, a module being loaded) can take the function.
+            # Aimed at the new driver before the old one is unbound, so that no probe in between
+            # (by udev, or a module that is loaded) can take the function.
             if wanted.driver:
                 write_file(host, override, wanted.driver)
             self._unbind(host)
@@ -107,8 +107,8 @@ class PciDriver(FunctionKnob):
             write_file(host, override, wanted.override or "\n")
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
-        """libvirt binds a managed function to vfio-pci, and clears its override when it gives it
-        back: to whichever driver then matches, or to none where that one's module is not loaded."""
+        """libvirt binds a managed function to vfio-pci, and clears its override when it gives the
+        function back: to whatever driver matches, or to none if that driver is not loaded."""
         now, own = Binding.parse(live), Binding.parse(base)
         if now.driver in (None, own.driver) or is_for_guests(now.driver):
             return True
@@ -116,7 +116,7 @@ class PciDriver(FunctionKnob):
 
     def is_back(self, host: Host, base: str) -> bool:
         own = Binding.parse(base).driver
-        # One that vfio-pci has from boot on looks the same while a guest has it.
+        # A function that vfio-pci has had since boot looks the same while a guest has it.
         return host.link(self.key) == own and not is_for_guests(own)
 
     def _refuse_if_stuck(self, host: Host) -> None:
@@ -130,7 +130,7 @@ class PciDriver(FunctionKnob):
             )
 
     def _refuse_if_a_guest_has_it(self, host: Host, wanted: Binding) -> None:
-        """It may be plugged into another VM by now, and for that libvirt calls no hook."""
+        """It may have been attached to another VM by now, for which libvirt calls no hook."""
         driver = host.link(self.key)
         if driver == wanted.driver or not is_for_guests(driver):
             return
@@ -148,10 +148,11 @@ class PciDriver(FunctionKnob):
         driver = host.link(self.key)
         if driver is None:
             return
-        # Seen now: a driver takes its device nodes away before it waits for who has them open.
+        # Looked up now: a driver removes its device nodes, and then waits for those who have them
+        # open.
         users = holders(host, self.address)
         try:
-            # Somebody else may unbind it between our look and our write.
+            # Somebody else may unbind it between our check and our write.
             self._aside(host, f"{self.key}/unbind", "unbind", errno.ENODEV, errno.ENOENT)
         except Late:
             still = [user for user in users if host.exists(f"/proc/{user.pid}")]
@@ -165,8 +166,8 @@ class PciDriver(FunctionKnob):
             self._load(host, driver)
 
         def bound() -> bool:
-            # A probe may go on in the background, as nvme's does; and a device that has just
-            # been reset may need a second try.
+            # A probe may go on in the background, as with nvme, and a device that has just been
+            # reset may need a second try.
             if host.link(self.key) is None:
                 self._aside(host, PROBE, "probe")
             return host.link(self.key) == driver

@@ -20,13 +20,13 @@ ABSENT = "not on the bus"
 
 @record
 class PciReturn(FunctionKnob):
-    """The driver of a function, "0000:04:00.0", for a claim that only looks after its return.
+    """The driver of a function, "0000:04:00.0", for a claim that only sees to its return.
 
-    It is claimed before the function is given away, and so looked at after it was given back.
-    A function that no driver has taken by then is removed, and the bus is searched anew: the
-    kernel then sets it up from the beginning, which is more than a probe does. One that anybody
-    still has is left alone. `seconds` is for each of these. "remove" and "rescan" in
-    Documentation/ABI/testing/sysfs-bus-pci.
+    It is claimed before the function is given away, so its undo comes after the function was given
+    back. If no driver has taken the function by then, it is removed, and the bus is rescanned: the
+    kernel then sets it up from the beginning, which is more than a probe does. A function that
+    something still has is left alone. `seconds` is the limit for each of these. "remove" and
+    "rescan" in Documentation/ABI/testing/sysfs-bus-pci.
     """
 
     seconds: float = 30

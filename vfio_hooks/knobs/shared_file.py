@@ -13,7 +13,7 @@ from vfio_hooks.wait import until
 ABSENT = "absent"
 _MADE = ", made for VMs"
 _APPEARS = 10
-"""Seconds that a module's device node may take to appear, and udev to have its way with it."""
+"""Seconds until a module's device node must have appeared, and udev must have set it up."""
 
 
 @record
@@ -21,9 +21,9 @@ class SharedFile(Knob):
     """A file in /dev/shm, or (`device`) the node of a kvmfr device; the value is its owner, group
     and permissions: "64055:993 0660".
 
-    A file that is not there is made, with `size` bytes: "64055:993 0660, made for VMs". Such a one
-    is removed by the value "absent"; one that somebody made in its place has no mark and so
-    another value. One that was there keeps its content.
+    A file that does not exist is made, with `size` bytes: "64055:993 0660, made for VMs". The value
+    "absent" removes such a file. A file that somebody else made in its place lacks our mark, so its
+    value differs. A file that existed before keeps its content.
     """
 
     path: str
@@ -60,7 +60,7 @@ class SharedFile(Knob):
         found = self._look(host)
         try:
             if value == ABSENT:
-                # Cut off between its making and its mark a file is root's alone and empty.
+                # A file that was made but not marked, because we were killed, is empty and root's.
                 if found and (found.is_made or (found.access, found.size) == (OURS_ALONE, 0)):
                     host.remove(self.path)
             else:

@@ -17,25 +17,26 @@ _SECONDS = 2
 
 
 def give_offline_cpus(host: WritableHost) -> None:
-    """Let the host's tasks use CPUs that come online later, where no cpuset does that any more.
+    """Let the host's tasks use CPUs that come online later, if no cpuset does that any more.
 
     A cpuset gives its tasks the CPUs that are online, and follows those that come and go. Since
-    Linux 6.2 that is what its tasks are left with when the controller goes off.
+    Linux 6.2, tasks keep just the CPUs that are online when the controller is switched off.
     """
     running, every = online(host), possible(host)
     if running == every or loses_offline(host) or _is_needed(host, every):
         return
 
     def done() -> bool:
-        # The controller shows as off before the kernel has moved the tasks out of their cpusets,
-        # and one that is still in there gets no CPU that is offline: so they are looked at again.
+        # The controller shows as off before the kernel has moved the tasks out of their cpusets. A
+        # task that is still in one cannot get a CPU that is offline, so we look twice.
         return not _is_on(host) and any(not _widen(host, running, every) for _ in range(2))
 
     until(done, _SECONDS)
 
 
 def _widen(host: WritableHost, running: CpuSet, every: CpuSet) -> bool:
-    """Give these CPUs to the programs that have all those which are online; whether any had."""
+    """Give the CPUs `every` to programs that may use just the online ones, `running`. Returns
+    whether there were any."""
     found = False
     for pid in map(int, filter(str.isdecimal, host.names("/proc"))):
         for tid in map(int, host.names(f"/proc/{pid}/task")):
@@ -52,7 +53,7 @@ def _is_on(host: WritableHost) -> bool:
 
 
 def _is_needed(host: WritableHost, every: CpuSet) -> bool:
-    """Whether a group has a set that is not of all CPUs, or hands the controller on."""
+    """Whether a group has a set without some of the CPUs, or enables the controller below it."""
     for name in host.names(ROOT):
         own = parse_list(host.maybe(f"{ROOT}/{name}/cpuset.cpus") or "")
         handed_on = (host.maybe(f"{ROOT}/{name}/cgroup.subtree_control") or "").split()

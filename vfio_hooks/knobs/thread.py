@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @record
 class ThreadAffinity(CpuSetKnob):
-    """sched_setaffinity(2) of one thread; the value is the list of the CPUs it may use. On Linux
-    6.1, which forgets those that are offline, it is every possible one where it may use all others.
+    """sched_setaffinity(2) of one thread; the value is the list of the CPUs that it may use. Linux
+    6.1 forgets those that are offline; a thread that may use all others there has all CPUs.
 
-    `start` is when it started, in clock ticks since boot: its number alone may be another
-    thread's by the time of the undo.
+    `start` is when it started, in clock ticks since boot: by the time of the undo, another thread
+    may have its number.
     """
 
     pid: int
     start: int
     name: str
     kind = "thread"
-    # When a CPU comes online, and since Linux 7 when an isolated partition is made or goes.
+    # It does when a CPU comes online and, since Linux 7, when an isolated partition comes or goes.
     is_reset = True
     # The kernel ends threads of its own all the time: psimon, workers of queues, jbd2 at umount.
     is_brief = True
@@ -58,19 +58,19 @@ class ThreadAffinity(CpuSetKnob):
     def same(self, live: str, value: str, host: Host) -> bool:
         if super().same(live, value, host):
             return True
-        # It may lack CPUs that were offline when it was set.
+        # The live value may lack CPUs that were offline when it was set.
         return loses_offline(host) and parse_list(live) < parse_list(value)
 
     def own(self, live: str, host: Host) -> str:
-        # The kernel takes CPUs that go offline away from RCU's threads, and gives them back.
+        # From RCU's threads the kernel takes CPUs that go offline, and gives them back.
         return format_list(possible(host)) if parse_list(live) == online(host) else live
 
     def lost(self, value: str, host: Host) -> str:
         return format_list(parse_list(value) - online(host)) if loses_offline(host) else ""
 
     def resets(self, host: Host) -> Iterable[str]:
-        # Since Linux 6.12, when a partition is made or goes, every thread that can be moved gets
-        # all CPUs that are in none: also one that had those of its node.
+        # Since Linux 6.12, when a partition comes or goes, every thread that can be moved gets all
+        # CPUs that are in no partition, even one that had only the CPUs of its node.
         return (host.maybe(f"{ROOT}/cpuset.cpus.effective") or format_list(possible(host)),)
 
     def _write(self, host: WritableHost, value: str) -> None:
@@ -89,7 +89,7 @@ class ThreadAffinity(CpuSetKnob):
         return self.same(live, format_list(self._runs_on(host, value)), host)
 
     def _runs_on(self, host: Host, value: str) -> CpuSet:
-        """The CPUs that are asked for: the kernel, too, gives a thread all when the last of its own
-        goes."""
+        """The CPUs that are asked for. If none of them is online, these are all that are, as for
+        the kernel."""
         cpus = parse_list(value)
         return cpus if cpus & online(host) else possible(host)

@@ -15,13 +15,13 @@ ABSENT = "not running"
 
 @record
 class Transient(Knob):
-    """The service `unit` of systemd's system manager, made by systemd-run(1); the value is its
-    command line while it runs. `properties` are "Name=value" of systemd.service(5) and its
-    kin, `environment` is "NAME=value". `seconds` is how long it may take to end. `title` is what
-    people are shown in place of a command line that would tell them nothing.
+    """The service `unit` of systemd's system manager, made by systemd-run(1). The value is its
+    command line while it runs. `properties` are "Name=value" as in systemd.service(5) and related
+    pages, `environment` is "NAME=value". `seconds` is how long it may take to end. `title` is shown
+    to people in place of a command line that would not help them.
 
-    A unit has no pipe of libvirt's, is outside of libvirtd's AppArmor profile and cgroup, and
-    what it prints is in the systemd journal.
+    A unit does not hold libvirt's pipes, is outside of libvirtd's AppArmor profile and cgroup, and
+    its output goes to the systemd journal.
     """
 
     unit: str
@@ -62,7 +62,7 @@ class Transient(Knob):
             self._start(host)
 
     def _start(self, host: WritableHost) -> None:
-        # exec: that the program could be run at all is known when systemd-run returns.
+        # exec: when systemd-run returns, it is known whether the program could be run at all.
         properties = (f"TimeoutStopSec={self.seconds:g}", "Type=exec", *self.properties)
         options = [f"--property={each}" for each in properties]
         options += [f"--setenv={each}" for each in self.environment]
@@ -71,17 +71,17 @@ class Transient(Knob):
         try:
             host.run(argv)
         except CommandFailed as error:
-            # The whole command line is nothing to show to anybody.
+            # The whole command line would not help anybody.
             why = self._failure(error.why.rpartition(": ")[2])
             raise HookError(f"{self.unit}: {why}", f"journalctl -u {quoted(self.unit)}") from None
 
     def _failure(self, why: str) -> str:
-        """Why it does not run, from systemd-run's last words."""
+        """Why it does not run, from the last line that systemd-run printed."""
         not_started = f"did not start ({self.title or self.command[0]})"
         if not why.startswith("See "):
             return f"{not_started}: {why}"
-        # systemd's job failed, and all it says is where to look. With another type than exec the
-        # program may well have been run.
+        # systemd's job failed, and systemd-run only says where to look. Unless the type is exec,
+        # the program may have been run.
         is_exec = not any(each.startswith("Type=") for each in self.properties)
         return f"{self.command[0]} cannot be run" if is_exec else not_started
 
@@ -89,7 +89,7 @@ class Transient(Knob):
         try:
             host.run(["systemctl", "stop", "--", self.unit], self.seconds + 20)
         except HookError:
-            # One that ended by itself meanwhile is unknown to systemd.
+            # systemd no longer knows a unit that has ended by itself in the meantime.
             if self._exists(host):
                 raise
         if not until(lambda: not self._exists(host), self.seconds):

@@ -41,8 +41,8 @@ class Unit(Knob):
 
         if not now.is_settled:
             until(settled, self.seconds)
-        # One that takes longer is told by where it is going: systemd finishes what it began
-        # before it does what it is asked for next.
+        # If it takes longer, its goal counts: systemd finishes what it has begun before it does
+        # what it is asked for next.
         self._check(now)
         return ACTIVE if now.runs else INACTIVE
 
@@ -51,7 +51,7 @@ class Unit(Knob):
             if units.is_shutting_down(host):
                 raise Immovable(f"{self.name}: the host is shutting down, so it stays stopped")
             if units.state(host, self.name).active == "failed":
-                # Else one that was started too often lately, as by many VMs, stays down.
+                # Otherwise a unit that was started too often lately, as by many VMs, stays down.
                 host.run(["systemctl", "reset-failed", "--", self.name])
         verb = "start" if value == ACTIVE else "stop"
         try:

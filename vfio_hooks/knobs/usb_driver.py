@@ -20,10 +20,10 @@ class UsbDriver(Knob):
     """The driver of interface "1.0" of the device at `path`, "1-4"; the value is its name, or "no
     driver".
 
-    The device is known again by its `ids` and `serial` number when it is plugged in elsewhere. One
-    without a serial number that is not at its `place`, which tells more than the path where it is
-    known, is taken for it only if it is alone of its kind. Bound by name and not by a probe, as
-    the kernel would choose the first driver that fits.
+    If the device is plugged in elsewhere, it is recognised by its `ids` and `serial` number. A
+    device without a serial number that is not at its `place` (more reliable than the path, if it is
+    known) counts as the same only if there is no other of its kind. The driver is bound by name and
+    not by a probe, because the kernel would choose the first driver that fits.
     """
 
     path: str
@@ -70,7 +70,8 @@ class UsbDriver(Knob):
         return name
 
     def _load(self, host: WritableHost, name: str, driver: str) -> None:
-        """A driver's module need not be called as the driver is; then the device's alias tells."""
+        """Load a driver's module. If it does not have the driver's name, the device's alias finds
+        it."""
         alias = host.maybe(f"{DEVICES}/{name}/modalias")
         try:
             host.run(["modprobe", "--", driver], self.seconds)
@@ -80,9 +81,9 @@ class UsbDriver(Knob):
             host.run(["modprobe", "-b", "--", alias], self.seconds)
 
     def _unbind(self, host: WritableHost, name: str, driver: str) -> None:
-        """Aside: a driver's disconnect routine waits for the transfers that it has going on."""
+        """Unbind in a child process: a driver's disconnect routine waits for its transfers."""
         path = f"{DRIVERS}/{driver}/unbind"
-        # Somebody else may be faster.
+        # Somebody else may have unbound it first.
         write_aside(host, name, path, name, self.seconds, "unbind", (errno.ENODEV,))
 
     def _bind(self, host: WritableHost, name: str, driver: str) -> None:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class VfCount(Knob):
     """The sriov_numvfs of a PF, "0000:08:00.0"; the value is a number.
 
-    The kernel makes all VFs at once or none: between two numbers other than 0 it has to be 0, and
-    every VF goes. So the number is not changed while any VF is in use, and those that stay are
-    given their settings anew: a VLAN keeps its guest apart from others. New VFs get the host's
+    The kernel makes all VFs at once or none: between two numbers other than 0 it has to be 0, which
+    removes every VF. So the number is not changed while any VF is in use, and VFs that stay get
+    their settings again: a VLAN, for one, separates its guest from others. New VFs get the host's
     driver (unless sriov_drivers_autoprobe is 0), which udev may have to load first and whose
-    network interfaces it renames; the write is over when that is.
+    network interfaces it renames. The write waits until that is done.
     Documentation/ABI/testing/sysfs-bus-pci.
     """
 
@@ -56,7 +56,7 @@ class VfCount(Knob):
                 raise
 
     def is_lent(self, live: str, base: str, value: str | None) -> bool:
-        # A card that comes back has none.
+        # A card that comes back has no VFs.
         return value is None and live == "0"
 
     def lends(self, value: str) -> str:
@@ -93,5 +93,5 @@ class VfCount(Knob):
             )
 
     def _set(self, host: WritableHost, value: str) -> None:
-        """Aside: a driver that does not let a VF go would keep the writer for ever."""
+        """Write in a child process: a driver that does not let a VF go would block us forever."""
         write_aside(host, self.pf, self.key, value, self.seconds, f"set {value} VFs")

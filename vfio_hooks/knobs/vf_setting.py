@@ -30,8 +30,9 @@ class VfSetting(Knob):
     mac; trust and spoofchk "on" or "off"; state "auto", "enable" or "disable". Those of rate, in
     Mbit/s, are one value, as each limits the other: "max 1000 min 0", with 0 for no limit.
 
-    An interface's VF is one that libvirt itself sets before the VM starts and puts back after it:
-    with `lent`, the value is that of the meantime, and of no concern to who has the other one.
+    libvirt itself sets the VF of an <interface> before the VM starts, and restores it afterwards.
+    With `lent`, this is the value between the two, and claims on it are separate from those on the
+    value outside of that time.
     """
 
     pf: str
@@ -92,7 +93,7 @@ class VfSetting(Knob):
 
 
 def all_settings(host: Host, pf: str) -> dict[VfSetting, str]:
-    """All settings of a PF's VFs that its driver tells; none where it is not a network card."""
+    """All settings of a PF's VFs that its driver shows; none if it is not a network card."""
     name = interface(host, pf)
     found = {}
     for shown in _all_shown(host, name) if name else ():

@@ -16,9 +16,9 @@ BOTH = "/proc/sys/kernel/watchdog"
 class Watchdog(File):
     """nmi_watchdog or soft_watchdog, "1" or "0".
 
-    https://docs.kernel.org/admin-guide/lockup-watchdogs.html. Reading /proc/sys/kernel/watchdog
-    while both are off (sysctl -a does) switches off what is above both: then neither can be
-    switched on again before that is, and no read may come in between.
+    https://docs.kernel.org/admin-guide/lockup-watchdogs.html. If /proc/sys/kernel/watchdog is read
+    while both are off (as by sysctl -a), the kernel switches off that file's own setting, which is
+    above both. It has to be switched on again first, with no such read in between.
     """
 
     kind = "watchdog"
