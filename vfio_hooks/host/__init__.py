@@ -24,9 +24,10 @@ _PIECE = 1 << 16
 
 
 class Seen:
-    """What a look at all processes of this machine found, for `in_use`; None before it.
+    """What a look at all processes of this machine found, for `in_use`; None before the first look.
 
-    A look is dear where there are thousands of them. The engine begins each event with a new one.
+    A look takes long on a host with thousands of processes. The engine begins each event with a new
+    `Seen`.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class Seen:
 
 
 class Host:
-    """Reads the files of a host. Names are absolute, as on the host itself: "/sys/bus/pci"."""
+    """Reads the files of a host. Names are absolute paths on the host itself: "/sys/bus/pci"."""
 
     def __init__(self, root: str = "/") -> None:
         self.root = "" if root == "/" else root.rstrip("/")
@@ -45,7 +46,7 @@ class Host:
 
     @property
     def is_this_machine(self) -> bool:
-        """False for a folder that stands for a host: there no command can be asked or run."""
+        """False for a folder that stands for a host, for which no command can be run."""
         return not self.root
 
     def path(self, name: str) -> str:
@@ -54,11 +55,11 @@ class Host:
 
     def read(self, name: str) -> str:
         """The text of a file without the white space around it. Raises OSError."""
-        # Not open(): it makes three system calls more, of a hundred thousand for a large host.
+        # Not open(): it makes three more system calls, and a large host has very many files.
         descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
             pieces = [os.read(descriptor, _PIECE)]
-            # Files of procfs come in pieces that need not be full.
+            # A read of a procfs file may return less than it was asked for.
             while pieces[-1]:
                 pieces.append(os.read(descriptor, _PIECE))
         finally:
@@ -66,20 +67,20 @@ class Host:
         return b"".join(pieces).decode(errors="replace").strip()
 
     def maybe(self, name: str) -> str | None:
-        """The text of a file, or None where it cannot be read."""
+        """The text of a file, or None if it cannot be read."""
         try:
             return self.read(name)
         except OSError:
             return None
 
     def lines(self, name: str) -> list[str]:
-        """The lines of a file; none where it cannot be read."""
-        # For splitlines U+2028 ends a line, too, and who mounts chooses the folder's name.
+        """The lines of a file; none if it cannot be read."""
+        # Not splitlines: it also splits at U+2028, which the name of a mounted folder may contain.
         text = self.maybe(name)
         return text.split("\n") if text else []
 
     def names(self, folder: str) -> list[str]:
-        """The sorted names in a folder; none where there is no such folder."""
+        """The sorted names in a folder; none if there is no such folder."""
         try:
             return sorted(os.listdir(self.path(folder)))
         except OSError:
@@ -90,22 +91,22 @@ class Host:
         return os.path.exists(self.path(name))
 
     def link(self, name: str) -> str | None:
-        """The last part of what a symbolic link points to, or None where there is no link."""
+        """The last part of what a symbolic link points to, or None if there is no link."""
         try:
             return os.path.basename(os.readlink(self.path(name)))
         except OSError:
             return None
 
     def look(self, name: str) -> Shared | None:
-        """What is at a path, as `shared.look`. Raises OSError."""
+        """What is at a path, by `shared_memory.look`. Raises OSError."""
         from vfio_hooks.host.shared_memory import look
 
         return look(self.path(name))
 
     def show(self, argv: list[str], seconds: float = 30) -> str:
-        """What a command prints that only reads, such as `systemctl show`.
+        """The output of a command that only reads, such as `systemctl show`.
 
-        Raises HookError when it fails, is not there or takes longer than `seconds`.
+        Raises HookError if it fails, does not exist, or takes longer than `seconds`.
         """
         if not self.is_this_machine:
             raise HookError(f"{argv[0]} cannot be run for the host below {self.root}")
@@ -116,7 +117,7 @@ class Host:
     def ask(self, name: str, text: str, seconds: float = 10) -> str:
         """Send a request to a daemon's stream socket, and return its answer.
 
-        Raises HookError when there is none within `seconds`.
+        Raises HookError if there is no answer within `seconds`.
         """
         if not self.is_this_machine:
             raise HookError(f"{name}: there is no service for the host below {self.root}")
@@ -131,10 +132,10 @@ class WritableHost(Host):
     def __init__(self, root: str = "/") -> None:
         super().__init__(root)
         self.tell: Callable[[str], None] = lambda text: None
-        """Takes what a write that lasts has to say meanwhile; the engine puts it into its log."""
+        """Called with what a long write has to say meanwhile; the engine puts it into its log."""
 
     def write(self, name: str, text: str) -> None:
-        """Write `text` in one write(2), which is how sysfs and procfs take a value.
+        """Write `text` in one write(2), as sysfs and procfs need it.
 
         Raises OSError, with the kernel's errno.
         """
@@ -147,17 +148,17 @@ class WritableHost(Host):
     def write_aside(self, name: str, text: str, seconds: float, title: str) -> None:
         """`write` in a child process, for a write that the kernel may never return from.
 
-        A driver's remove routine waits, unkillably, for whoever holds its device open. The
+        A driver's remove routine waits, unkillably, until every program has closed the device. A
         child can be left behind in that state; this process cannot. Raises OSError as `write`
-        does, and with errno ETIMEDOUT when `seconds` were not enough; the write may then still
-        happen later, and the child is there, named `title`, until it does.
+        does, and with errno ETIMEDOUT if `seconds` were not enough. Then the write may still
+        happen later, and the child, named `title`, exists until it does.
         """
         child = os.fork()
         if not child:
             os._exit(self._write_and_report(name, text, title))
         deadline = time.monotonic() + seconds
         while True:
-            # Looked at once more after the deadline: the machine may have stood still.
+            # Checked once more after the deadline, as the machine may have stood still.
             late = time.monotonic() > deadline
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
@@ -173,8 +174,8 @@ class WritableHost(Host):
         try:
             with open("/proc/self/comm", "w", encoding="utf-8") as comm:
                 comm.write(title)
-            # libvirt waits until its pipes are closed by everyone, and the lock of the state
-            # folder is inherited: a child that stays behind must hold neither.
+            # libvirt waits until all processes have closed its pipes, and children inherit the lock
+            # of the state folder: a child that stays behind must hold neither.
             os.closerange(0, os.sysconf("SC_OPEN_MAX"))
             os.setsid()
             self.write(name, text)
@@ -185,7 +186,7 @@ class WritableHost(Host):
         return 0
 
     def store(self, name: str, text: str) -> None:
-        """Make or replace a file of ours on a file system in memory. Raises HookError."""
+        """Make or replace one of our files on a file system in memory. Raises HookError."""
         try:
             with open(self.path(name), "w", encoding="utf-8") as file:
                 file.write(text)
@@ -193,8 +194,8 @@ class WritableHost(Host):
             raise refused("write", name, error) from None
 
     def keep(self, name: str, text: str, mode: int = 0o644) -> None:
-        """Make or replace a file that outlasts the boot, with its folders. Even after a crash of
-        the host it is whole, or as it was. Raises OSError."""
+        """Make or replace a file that survives a reboot, with its folders. If the host crashes, the
+        file is either complete or as it was before. Raises OSError."""
         path = self.path(name)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -205,7 +206,7 @@ class WritableHost(Host):
         os.rename(f"{path}.new", path)
 
     def remove(self, name: str) -> None:
-        """Remove a file, and its folder when that leaves it empty. Raises OSError."""
+        """Remove a file, and its folder if that is empty then. Raises OSError."""
         os.unlink(self.path(name))
         try:
             os.rmdir(self.path(os.path.dirname(name)))
@@ -217,17 +218,17 @@ class WritableHost(Host):
         os.mkdir(self.path(name))
 
     def remove_folder(self, name: str) -> None:
-        """Remove a folder, or a control group that nobody is in. Raises OSError."""
+        """Remove a folder, or a control group without processes. Raises OSError."""
         os.rmdir(self.path(name))
 
     def make(self, name: str, size: int) -> None:
-        """Make a file to share memory through, as `shared.make`. Raises OSError."""
+        """Make a file for shared memory, by `shared_memory.make`. Raises OSError."""
         from vfio_hooks.host.shared_memory import make
 
         make(self.path(name), size)
 
     def give(self, name: str, access: Access) -> None:
-        """Set a file's owner, group and permissions, as `shared.give`. Raises OSError."""
+        """Set a file's owner, group and permissions, by `shared_memory.give`. Raises OSError."""
         from vfio_hooks.host.shared_memory import give
 
         give(self.path(name), access)
@@ -247,5 +248,5 @@ class WritableHost(Host):
 
 
 def refused(action: str, name: str, error: OSError, hint: str = "") -> HookError:
-    """The failure of a read or write of one of the host's files, as a person can use it."""
+    """An error for people about a failed read or write of one of the host's files."""
     return HookError(f"{name}: cannot {action}: {reason(error)}", hint)

@@ -19,7 +19,7 @@ _ACL = "system.posix_acl_access"
 
 @record
 class Account:
-    """A user, with all of the groups."""
+    """A user, with all of the user's groups."""
 
     name: str
     uid: int
@@ -28,8 +28,8 @@ class Account:
 
 
 def account(host: Host, name: str) -> Account:
-    """The account of that name; on this machine from wherever it has its users (NSS), below a
-    root from etc/passwd and etc/group. Raises HookError where there is none."""
+    """The account with that name. On this machine it comes from wherever users are kept (NSS), for
+    a captured host from its etc/passwd and etc/group. Raises HookError if there is none."""
     if host.is_this_machine:
         try:
             found = pwd.getpwnam(name)
@@ -64,7 +64,7 @@ def primary_group(host: Host, user: str) -> int:
 
 
 def group_id(host: Host, name: str) -> int:
-    """The number of the group of that name. Raises HookError where there is none."""
+    """The number of the group of that name. Raises HookError if there is none."""
     if host.is_this_machine:
         groups = {one.gr_name: one.gr_gid for one in grp.getgrall()}
     else:
@@ -78,9 +78,8 @@ def group_id(host: Host, name: str) -> int:
 
 
 def obstacle(host: Host, user: Account, path: str) -> str:
-    """Why a user cannot execute a file: "there is no such file"; "" where nothing is seen that
-    speaks against it. On the files of a captured host whose owners are lost only the file's own
-    bits are looked at."""
+    """Why a user cannot execute a file: "there is no such file"; "" if nothing seems to prevent it.
+    On a captured host the owners of files are lost, so only the file's own bits are checked."""
     parts = path.split("/")
     way = ["/".join(parts[:count]) or "/" for count in range(1, len(parts))] + [path]
     for name in way:
@@ -89,7 +88,7 @@ def obstacle(host: Host, user: Account, path: str) -> str:
         except (FileNotFoundError, NotADirectoryError):
             return "there is no such file"
         except OSError:
-            return ""  # Such as a home on a network that root may not look into.
+            return ""  # Root may not look inside, as with a home on a network.
         if name == path and not stat.S_ISREG(seen.st_mode):
             return "it is not a file"
         if host.is_this_machine and not _allows(host.path(name), seen, user):
@@ -108,7 +107,7 @@ def _allows(path: str, seen: os.stat_result, user: Account) -> bool:
         return bool(seen.st_mode & 0o100)
     try:
         if os.getxattr(path, _ACL):
-            return True  # It may allow more than the bits; the kernel decides.
+            return True  # An access list may allow more than the bits; the kernel decides.
     except OSError:
         pass
     return bool(seen.st_mode & (0o010 if seen.st_gid in user.groups else 0o001))

@@ -1,4 +1,4 @@
-"""What is attached to a PCI function that a VM gets, and goes with it: disks and USB devices."""
+"""What is attached to a PCI function and goes to the VM with it: disks and USB devices."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +16,8 @@ _PS2 = {"keyboard": "atkbd", "mouse": "psmouse"}
 
 @record
 class Attached:
-    """A disk "nvme0n1" or a USB device "1-4", what it calls itself, and "046d:c52b" for USB."""
+    """A disk "nvme0n1" or a USB device "1-4", the name that it gives itself, and "046d:c52b" for
+    USB."""
 
     name: str
     product: str
@@ -27,7 +28,7 @@ class Attached:
 
 
 def attached(host: Host, address: str) -> list[Attached]:
-    """The disks and USB devices on a function, its own root hubs left out."""
+    """The disks and USB devices on a function, without its own root hubs."""
     found = []
     for name, folder in class_devices(host, f"{DEVICES}/{address}"):
         kind = host.link(f"{folder}/subsystem")
@@ -41,7 +42,7 @@ def attached(host: Host, address: str) -> list[Attached]:
 
 
 def only_inputs(host: Host, addresses: Iterable[str]) -> Iterator[str]:
-    """ "keyboard" and "mouse", where all that the host has of that hang on these functions."""
+    """ "keyboard" and "mouse", if all keyboards or mice of the host are on these functions."""
     lent = {
         name for address in addresses for name, _ in class_devices(host, f"{DEVICES}/{address}")
     }

@@ -15,20 +15,20 @@ _FOLDERS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/m
 
 
 def parameters(host: Host) -> list[tuple[str, str]]:
-    """The words of the kernel's command line as (name, value), in order; "" for no value. To the
-    kernel a dash in a name is an underscore, and so it is here."""
+    """The words of the kernel's command line as (name, value), in order; "" for no value. Dashes in
+    names become underscores, as they do for the kernel."""
     return words(host.maybe("/proc/cmdline") or "")
 
 
 def words(line: str) -> list[tuple[str, str]]:
-    """The same of a command line's text."""
+    """The same for the text of a command line."""
     found = re.findall(r'(?:[^\s"]|"[^"]*")+', line)
     pairs = (word.replace('"', "").partition("=") for word in found)
     return [(name.replace("-", "_"), value) for name, _, value in pairs]
 
 
 def values(host: Host, name: str) -> list[str]:
-    """All values that a parameter of the command line is given."""
+    """All values of a parameter on the command line, in order."""
     return [value for known, value in parameters(host) if known == name]
 
 
@@ -38,7 +38,7 @@ def modprobe(host: Host) -> list[tuple[str, list[str]]]:
     files: dict[str, str] = {}
     for folder in _FOLDERS:
         for name in host.names(folder):
-            # A file hides one of the same name in a later folder.
+            # A file hides files with the same name in later folders.
             if name.endswith(".conf"):
                 files.setdefault(name, f"{folder}/{name}")
     paths = [files[name] for name in sorted(files)]
@@ -52,7 +52,7 @@ def lines(text: str) -> list[list[str]]:
 
 
 def module_options(host: Host, module: str) -> list[tuple[str, str, str]]:
-    """What a module is told when it is loaded, as (option, value, where that is written)."""
+    """The options with which a module is loaded, as (option, value, where that is written)."""
     module = module.replace("-", "_")
     found = [
         (name.partition(".")[2], value, "the kernel's command line")
@@ -67,11 +67,11 @@ def module_options(host: Host, module: str) -> list[tuple[str, str, str]]:
 
 
 def module_parameter(host: Host, module: str, name: str) -> str | None:
-    """A loaded module's parameter as it is now; None where it cannot be seen."""
+    """A loaded module's parameter as it is now; None if it cannot be seen."""
     return host.maybe(f"/sys/module/{module}/parameters/{name}")
 
 
 def release(host: Host) -> tuple[int, int]:
-    """The version of the running kernel, as (6, 12); (0, 0) where it is not told."""
+    """The version of the running kernel, as (6, 12); (0, 0) if it is not known."""
     found = re.match(r"(\d+)\.(\d+)", host.maybe("/proc/sys/kernel/osrelease") or "")
     return (int(found[1]), int(found[2])) if found else (0, 0)

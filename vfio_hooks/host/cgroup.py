@@ -18,26 +18,27 @@ V1 = "/sys/fs/cgroup/cpuset"
 MACHINES = ("machine.slice", "machine")
 """Where libvirt puts its guests, with systemd and without."""
 OWN = "vfio-hooks"
-"""The group that we make where systemd has none for the host's programs."""
+"""The group that we make for the host's programs if systemd has none for them."""
 _UNITS = (".slice", ".scope", ".service", ".socket", ".mount", ".swap")
 
 
 def layout(host: Host) -> Layout:
-    """Who looks after CPU sets: systemd over cgroup v2, nobody over v2, or the v1 hierarchy."""
+    """How CPU sets are managed: by systemd with cgroup v2, by nobody with v2, in the v1 hierarchy,
+    or "none" without cpusets."""
     if host.exists(f"{ROOT}/cgroup.controllers"):
         return "systemd" if host.exists("/run/systemd/system") else "v2"
     return "v1" if host.exists(f"{V1}/cpuset.cpus") else "none"
 
 
 def counts_hugepages(host: Host) -> bool:
-    """Whether the memory limit of a group holds for huge pages, too: since Linux 6.6 that is an
-    option of the mount."""
+    """Whether a group's memory limit includes huge pages, which is a mount option since Linux
+    6.6."""
     lines = host.lines("/proc/self/mountinfo")
     return any(" - cgroup2 " in line and "memory_hugetlb_accounting" in line for line in lines)
 
 
 def host_units(host: Host) -> list[str]:
-    """The top-level units of systemd that have the host's own processes, in name order."""
+    """systemd's top-level units that have the host's own processes, sorted by name."""
     return [
         name
         for name in host.names(ROOT)
@@ -46,20 +47,20 @@ def host_units(host: Host) -> list[str]:
 
 
 def groups_beside_units(host: Host) -> list[str]:
-    """The paths of the top-level groups with programs in them that are none of systemd's units:
-    LXC makes such ones, and Docker and Kubernetes with the driver cgroupfs."""
+    """The paths of the top-level groups that have programs in them and are not units of systemd.
+    LXC makes such groups, and so do Docker and Kubernetes with the driver cgroupfs."""
     return [
         path
         for path in host_groups(host, ROOT)
         if not path.endswith(_UNITS)
-        and path.isprintable()  # A journal cannot have what is no UTF-8.
+        and path.isprintable()  # A journal cannot contain names that are not UTF-8.
         and "populated 1" in (host.maybe(f"{path}/cgroup.events") or "")
     ]
 
 
 def host_groups(host: Host, top: str) -> list[str]:
-    """The paths of the groups below `top` that have programs of the host's, inner ones first. In
-    the v1 hierarchy those are all, as each has CPUs of its own; in v2 the outermost rule."""
+    """The paths of the groups below `top` that have the host's programs, inner ones first: in the
+    v1 hierarchy all groups, as each has CPUs of its own, in v2 only the outermost ones."""
     found = []
     for name in host.names(top):
         path = f"{top}/{name}"

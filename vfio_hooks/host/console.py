@@ -26,9 +26,9 @@ def framebuffer_switches(host: Host) -> list[str]:
 def can_be_bound_again(host: Host) -> bool:
     """Whether a console that was unbound by hand can be bound by hand again.
 
-    The kernel gives it only what the console of the boot, marked "(S)", has then. That is gone
-    where the boot had VGA text and a DRM driver has removed it: there nothing but the driver's
-    return brings the console back, and a 1 that is written has no effect and no error.
+    The kernel only gives it back what the console of the boot, marked "(S)", has then. If the host
+    booted with VGA text, and a DRM driver has removed that, there is nothing to give. Then only the
+    driver's return brings the console back, and writing a 1 has no effect and gives no error.
     """
     return any(
         (host.maybe(f"{FOLDER}/{name}/name") or "").startswith("(S)") for name in host.names(FOLDER)
@@ -36,8 +36,8 @@ def can_be_bound_again(host: Host) -> bool:
 
 
 def is_console(host: Host, address: str) -> bool:
-    """Whether a text console draws on a graphics card: as a rule on the one that the host boots
-    with, unless nothing makes a framebuffer of it. The kernel does not tell which."""
+    """Whether a text console draws on a graphics card. The kernel does not say on which; usually it
+    is the card that the host boots with, unless nothing makes a framebuffer of that."""
     card = f"{DEVICES}/{address}"
     return (
         host.maybe(f"{card}/boot_vga") == "1"

@@ -1,8 +1,8 @@
 """CPUs, the caches and cores that they share, and the NUMA nodes that they are near to.
 
 https://docs.kernel.org/admin-guide/cputopology.html, Documentation/ABI/stable/sysfs-devices-node
-and Documentation/ABI/stable/sysfs-devices-system-cpu. Masks are read, not the lists beside them:
-old kernels have no lists, and Linux 3 has wrong ones for the caches of AMD's compute units.
+and Documentation/ABI/stable/sysfs-devices-system-cpu. Masks are read, not lists: old kernels have
+no lists, and Linux 3 has wrong ones for the caches of AMD's compute units.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Cache:
     size: int
 
     def is_dwarfed(self, size: int) -> bool:
-        """Whether one of this size has half as much again, as that of AMD's X3D beside it."""
+        """Whether a cache of `size` KiB is at least half as large again, as AMD's X3D caches
+        are."""
         return self.size * 3 <= size * 2 and self.size > 0
 
 
@@ -55,7 +56,8 @@ class Cache:
 class Topology:
     """What a host's online CPUs share. Each tuple of sets is disjoint, and ordered by the lowest
     CPU in each: a core's SMT siblings; the cores of a cluster (an Intel E-core module, an Arm
-    DSU); a package (socket). `kinds` is empty where all CPUs are alike, else fastest first."""
+    DSU); a package (socket). `kinds` are the CPUs of each kind of core, the fastest first; it is
+    empty if all CPUs are alike."""
 
     online: CpuSet
     offline: CpuSet
@@ -84,7 +86,7 @@ class Topology:
 
 
 def online(host: Host) -> CpuSet:
-    """The CPUs that run now. Raises HookError for a host that shows none."""
+    """The CPUs that are online now. Raises HookError if the host shows none."""
     text = host.maybe(f"{CPUS}/online")
     if text:
         return _parsed(parse_list, text, f"{CPUS}/online")
@@ -96,13 +98,13 @@ def online(host: Host) -> CpuSet:
 
 
 def possible(host: Host) -> CpuSet:
-    """Every CPU that this boot could ever have, those of empty sockets included."""
+    """Every CPU that could ever come online in this boot, including those of empty sockets."""
     text = host.maybe(f"{CPUS}/possible")
     return _parsed(parse_list, text, f"{CPUS}/possible") if text else online(host)
 
 
 def nodes(host: Host) -> tuple[Node, ...]:
-    """The NUMA nodes in the order of their numbers; one with all CPUs where there is no NUMA."""
+    """The NUMA nodes in the order of their numbers; one with all CPUs if there is no NUMA."""
     running = online(host)
     numbers = sorted(
         int(name[4:]) for name in host.names(NODES) if re.fullmatch(r"node[0-9]+", name)
@@ -141,7 +143,7 @@ def nearest_first(near: Iterable[int], known: Iterable[Node]) -> list[CpuSet]:
 
 
 def topology(host: Host) -> Topology:
-    """All of it. Raises HookError for a host that shows no CPU."""
+    """The whole topology of a host. Raises HookError if the host shows no CPU."""
     running = online(host)
     present = host.maybe(f"{CPUS}/present")
     path = f"{CPUS}/present"
@@ -167,7 +169,7 @@ def _numbered(host: Host) -> list[int]:
 
 
 def _groups(host: Host, running: CpuSet, file: str) -> tuple[CpuSet, ...]:
-    """The disjoint sets that the topology files of the CPUs tell; one file is read per set."""
+    """The disjoint sets in one of the CPUs' topology files; one file is read for each set."""
     groups: list[CpuSet] = []
     left = set(running)
     while left:
@@ -196,7 +198,8 @@ def _caches(host: Host, running: CpuSet) -> tuple[Cache, ...]:
 
 
 def _kinds(host: Host, running: CpuSet) -> dict[str, CpuSet]:
-    """Hybrid core types: by Intel's PMUs, else by what the firmware says of each CPU's speed."""
+    """The kinds of cores of a hybrid processor: by Intel's PMUs, or else by the speeds that the
+    firmware gives for each CPU."""
     named = {
         name: _parsed(parse_list, text, path) & running
         for name, pmu in _HYBRID_PMUS.items()
@@ -226,7 +229,7 @@ def _by_speed(speeds: dict[int, int]) -> dict[str, CpuSet]:
 
 
 def _mask(host: Host, path: str) -> CpuSet:
-    """The CPUs of a mask file; none where there is no such file."""
+    """The CPUs of a mask file; none if there is no such file."""
     text = host.maybe(path)
     return _parsed(parse_mask, text, path) if text else frozenset()
 

@@ -18,9 +18,9 @@ _SELF_GOVERNED = ("intel_pstate", "amd-pstate-epp")
 
 @record
 class Policy:
-    """A policy with a CPU online. Frequencies are in kHz, and `frequencies` are all there are,
-    none where the driver has them without gaps. `preferences` are the values that
-    energy_performance_preference takes; "default" is not one, as it never reads back."""
+    """A policy with a CPU online. Frequencies are in kHz. `frequencies` are all there are; it is
+    empty if the driver has a range without gaps. `preferences` are the values that
+    energy_performance_preference accepts, without "default", which is never read back."""
 
     name: str
     cpus: CpuSet
@@ -45,7 +45,7 @@ class Policy:
 
 
 def policies(host: Host) -> list[Policy]:
-    """The policies whose values can be had: a policy with all its CPUs offline has none."""
+    """The policies that have values: a policy whose CPUs are all offline has none."""
     names = [name for name in host.names(FOLDER) if name.removeprefix("policy").isdecimal()]
     found = [_policy(host, name) for name in sorted(names, key=lambda one: int(one[6:]))]
     return [policy for policy in found if policy is not None]

@@ -1,10 +1,10 @@
-"""How a program lets go of a graphics card: the rungs of a ladder, of which the lowest that holds
-is told.
+"""How a program lets go of a graphics card: the rungs of a ladder. The lowest rung that works for
+the program counts.
 
-1. It closes the card when udev says that the card has gone, and opens it when that is back.
-2. It has to be told from its start on to leave the card alone.
-3. It keeps the card for as long as it runs: its session has to end.
-4. It is a service of the system, which can be stopped meanwhile.
+1. It closes the card when udev says that the card has gone, and opens it again when it is back.
+2. It has to be configured, before it starts, to leave the card alone.
+3. It keeps the card as long as it runs: its session has to end.
+4. It is a service of the system, which can be stopped while the VM runs.
 
 What the programs do is from their sources and documentation. sway, labwc, KWin and mutter were
 tried on two emulated cards, and none on a real card yet.
@@ -24,9 +24,9 @@ from vfio_hooks.record import record
 
 @record
 class Compositor:
-    """A program that draws a desktop. `closes` says whether it closes a card on udev's word; `how`
-    has it leave a card alone from its start on: `variable` is the list of the cards that it is to
-    use, or else `how` is the way to write that down."""
+    """A program that draws a desktop. `closes` says whether it closes a card when udev says that
+    the card has gone. `how` is the setting that makes it leave a card alone from its start on; it
+    is a `variable` with the list of cards to use, or something else."""
 
     name: str
     closes: bool
@@ -63,8 +63,8 @@ _LATER = "from the next login on"
 
 @record
 class Rung:
-    """What will work for one program that has a card open: the rung's number, and a clause.
-    `is_told` is a program that is already configured to leave the card alone."""
+    """What works for one program that has a card open: the rung's number, and a clause. `is_told`
+    says that the program is already configured to leave the card alone."""
 
     holder: Holder
     number: int
@@ -72,7 +72,7 @@ class Rung:
     is_told: bool = False
 
     def advice(self, vm: str) -> str:
-        """The clause, and which command says more, for a VM that is to have the card."""
+        """The clause, with the command that says more, for the VM that gets the card."""
         if self.number == 2 and not self.is_told:
             return f"{self.text}; vfio-hooks desktop {quoted(vm)} shows how"
         return self.text
@@ -82,7 +82,7 @@ class Rung:
 
 
 def rungs(host: Host, address: str) -> list[Rung]:
-    """For each program that has a graphics card open, by which rung it lets go of it."""
+    """For each program that has a graphics card open, the rung on which it lets go of it."""
     found = [Rung(holder, *_rung(host, holder)) for holder in _once(holders(host, address))]
     return [
         Rung(one.holder, 2, f"it is configured to leave the card alone ({path}), {_LATER}", True)
@@ -93,8 +93,8 @@ def rungs(host: Host, address: str) -> list[Rung]:
 
 
 def setting_text(host: Host, path: str) -> str | None:
-    """The text of a setting's file, or None where there is none. In a home there may be anything
-    in its place, such as a FIFO, and to read that would be to wait for ever."""
+    """The text of a setting's file, or None if there is none. A home may have anything in its
+    place, such as a FIFO, and a read of that would wait forever."""
     return host.maybe(path) if os.path.isfile(host.path(path)) else None
 
 
@@ -122,8 +122,8 @@ def _has_mesa_only(host: Host, pid: int) -> bool:
 
 
 def _once(found: list[Holder]) -> Iterator[Holder]:
-    """One node of each program; nvidia's before others, as they are the ones that it keeps. A seat
-    manager closes a card when its compositor does, and must not be stopped."""
+    """One node of each program; nvidia's nodes first, because those are kept. Seat managers are
+    left out: they close a card when their compositor does, and must not be stopped."""
     best: dict[int, Holder] = {}
     for holder in found:
         if holder.is_seat_manager:

@@ -15,11 +15,11 @@ _NVME_SUBSYSTEMS = "/sys/class/nvme-subsystem"
 
 
 def class_devices(host: Host, top: str) -> Iterator[tuple[str, str]]:
-    """Name and folder of every device below a folder, those of other PCI functions left out:
-    a bridge's folder has the folders of all that is behind it.
+    """Name and folder of every device below a folder, without those of other PCI functions: a
+    bridge's folder contains the folders of everything behind it.
 
-    The namespaces of an NVMe disk are among them also where the kernel keeps them at the disk's
-    subsystem, because there could be several ways to it, if this is the only way.
+    The kernel keeps the namespaces of an NVMe disk at the disk's subsystem if several controllers
+    could reach it. They are included if this is the only controller.
     """
     for name, folder in _below(host, top):
         yield name, folder
@@ -28,7 +28,7 @@ def class_devices(host: Host, top: str) -> Iterator[tuple[str, str]]:
 
 
 def _namespaces(host: Host, controller: str) -> Iterator[tuple[str, str]]:
-    """The shared namespaces that nobody but this controller has."""
+    """The shared namespaces that only this controller has."""
     for subsystem in host.names(_NVME_SUBSYSTEMS):
         place = f"{_NVME_SUBSYSTEMS}/{subsystem}"
         ways = [name for name in host.names(place) if re.fullmatch(r"nvme\d+", name)]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @record
 class Connector:
-    """A socket for a monitor: the kernel's name, "HDMI-A-1", unique among all cards; `edid` is
-    the monitor's description in hex, empty where none is connected."""
+    """A connector for a monitor. The kernel's `name`, "HDMI-A-1", is unique among all cards. `edid`
+    is the monitor's description in hex, empty if no monitor is connected."""
 
     name: str
     connected: bool
@@ -26,7 +26,7 @@ class Connector:
 
 
 def connectors(host: Host, address: str) -> list[Connector]:
-    """The connectors of a graphics card; none where its driver is no DRM driver."""
+    """The connectors of a graphics card; none if its driver is no DRM driver."""
     found = []
     for card in host.names(f"{DEVICES}/{address}/drm"):
         folder = f"{DEVICES}/{address}/drm/{card}"

@@ -1,8 +1,8 @@
 """The framebuffer that the firmware or the boot loader set up, and the card that it is on.
 
-Its driver, whichever of efifb, vesafb, simplefb and simpledrm, is one of a platform device. From
-Linux 6.9 on that device is below the card's own folder; before, only the memory tells: the
-driver has claimed part of one of the card's BARs in /proc/iomem.
+Its driver (efifb, vesafb, simplefb or simpledrm) belongs to a platform device. Since Linux 6.9 that
+device is below the card's own folder. Before, only memory connects the two: the driver has claimed
+part of one of the card's BARs in /proc/iomem.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def _displays(host: Host) -> Iterator[str]:
 
 
 def users_of_memory(host: Host, address: str) -> list[str]:
-    """Who but the function's own driver uses part of its memory, as /proc/iomem calls them:
-    "BOOTFB"."""
+    """What uses part of a function's memory apart from the function's own driver, by the names in
+    /proc/iomem: "BOOTFB"."""
     driver = host.link(f"{DEVICES}/{address}/driver")
     windows = [(low, high) for _, low, high, flags in bars(host, address) if flags & IORESOURCE_MEM]
     found = (
@@ -59,7 +59,7 @@ def users_of_memory(host: Host, address: str) -> list[str]:
 
 
 def _regions(host: Host) -> Iterator[tuple[int, int, str]]:
-    """The host's memory map, which only root is shown the addresses of."""
+    """The host's memory map: first and last address, and name. Only root sees the addresses."""
     for line in host.lines("/proc/iomem"):
         span, _, name = line.strip().partition(" : ")
         start, _, end = span.partition("-")

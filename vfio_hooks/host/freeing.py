@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _SERVICE = re.compile(r"0::/system\.slice/(?:.*/)?([^/]+\.service)(?:/|$)", re.MULTILINE)
 _CONTAINER = re.compile(r"0::/.*\b(docker|libpod|lxc|machine)\b", re.MULTILINE)
 _DESKTOPS = "/dev/dri/card"
-"""What has one open draws on the monitors: programs that only compute have a renderD node."""
+"""Programs that have such a node open draw on monitors; those that only compute use renderD."""
 _HANGING = ("/dev/dri/", "/dev/snd/", "/dev/nvidia", "/dev/nvme")
-"""Whose drivers wait for the program when they are unbound, or take it along."""
+"""Nodes whose drivers, when they are unbound, wait for the program or take it down with them."""
 
 
 def how_to_free(host: Host, found: Sequence[Holder]) -> str:
-    """How to have these programs close a device that is to be lent: for one that nothing has been
-    done about yet."""
+    """How to make these programs close a device that a VM will get, if nothing has been done about
+    that yet."""
     if service := service_of(host, found):
         return service
     if is_desktops(found):
@@ -37,8 +37,8 @@ def how_to_free(host: Host, found: Sequence[Holder]) -> str:
 
 
 def service_of(host: Host, found: Sequence[Holder]) -> str:
-    """How to stop the service or container that one of the programs belongs to; "" where none
-    does. One that opens cards for desktops must not be stopped."""
+    """How to stop the service or container that one of the programs belongs to; "" if none belongs
+    to any. Services that open cards for desktops must not be stopped."""
     for holder in found:
         if holder.is_seat_manager:
             continue

@@ -1,5 +1,5 @@
-"""What a PCI function is, whatever its address: cards move when another is added or a firmware
-setting changes, and then something else is at the address that a VM's XML has.
+"""What a PCI function is, whatever its address. When a card is added or a firmware setting changes,
+addresses move, and another device is at the address in a VM's XML.
 
 Documentation/ABI/testing/sysfs-bus-pci; the serial number is there since Linux 7.2.
 """
@@ -11,8 +11,8 @@ from vfio_hooks.record import record
 
 @record
 class Identity:
-    """Vendor and device, "1002:73bf", those of the board's maker, "1da2:e438", and a serial number;
-    the latter two are "" where they are not known."""
+    """Vendor and device, "1002:73bf", those of the board, "1da2:e438", and a serial number. The
+    last two are "" if they are not known."""
 
     ids: str
     board: str = ""
@@ -37,7 +37,7 @@ class Identity:
 
 
 def identity(host: Host, address: str) -> Identity | None:
-    """What is at an address; None where nothing is."""
+    """What is at an address; None if nothing is."""
     folder = f"{DEVICES}/{address}"
     vendor, device, subvendor, subdevice = (
         (host.maybe(f"{folder}/{name}") or "").removeprefix("0x")
@@ -45,14 +45,14 @@ def identity(host: Host, address: str) -> Identity | None:
     )
     if not vendor:
         return None
-    # A virtual function's, and many an older device's, is all zeros.
+    # Virtual functions and many older devices have only zeros there.
     board = f"{subvendor}:{subdevice}" if subvendor.strip("0") else ""
     serial = (host.maybe(f"{folder}/serial_number") or "").lower()
     return Identity(f"{vendor}:{device}", board, serial if serial.strip("0-") else "")
 
 
 def places(host: Host, wanted: Identity) -> list[str]:
-    """The addresses at which the device is now, or where nothing is just like it, may be."""
+    """The addresses at which the device is now; if none fits exactly, those where it may be."""
     found = {address: identity(host, address) for address in host.names(DEVICES)}
     alike = [address for address, there in found.items() if there and wanted.may_be(there)]
     return [address for address in alike if found[address] == wanted] or alike

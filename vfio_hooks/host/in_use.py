@@ -1,10 +1,10 @@
-"""Who uses a PCI function: the programs that have it open.
+"""Which programs use a PCI function, because they have it open.
 
 An unbind waits inside the kernel, unkillably, until every open file of a sound card is closed. So
-these are looked at first.
+these are checked first.
 
-All processes are looked at in one go, and what was seen counts for a second: a VM may have dozens
-of functions, and the host thousands of processes.
+All processes are looked at in one go, and the result counts for a second, because a VM may have
+dozens of functions, and the host thousands of processes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from vfio_hooks.host import Host
 
-# Their drivers wait for open files, or fail when unbound beneath them. An input device or a USB
-# serial port does not mind; nor does a DisplayPort's drm_dp_aux_dev, which waits only for a
-# transfer that goes on.
+# The drivers of these wait for open files, or fail when they are unbound under them. Input devices
+# and USB serial ports do not mind. Nor does a DisplayPort's drm_dp_aux_dev, which only waits for a
+# transfer that is going on.
 _HOLDING = ("drm", "i2c-dev", "sound", "nvme", "block", "hidraw", "mei", "vfio", "vfio-dev")
 _SEAT_MANAGERS = ("systemd-logind", "elogind-daemon", "seatd")
 _FRESH = 1.0
-"""Seconds for which a look at what all processes have open counts. Who opens a device a moment
-later is not seen by any look."""
+"""For how many seconds a look at all processes counts. A program that opens a device a moment later
+would be missed in any case."""
 
 _WRITER = "vh "
 
@@ -49,10 +49,10 @@ class Holder:
 
     @property
     def is_seat_manager(self) -> bool:
-        """Whether it opens cards for a desktop, keeps them open as well, and closes them when the
-        desktop does. If it is stopped, the desktop ends. systemd itself, pid 1, keeps open what
-        logind has open, so that logind can be restarted. org.freedesktop.login1(5), and
-        FileDescriptorStoreMax= in systemd.service(5)"""
+        """Whether it opens cards for a desktop and keeps them open until the desktop closes them.
+        If it is stopped, the desktop ends. systemd itself, pid 1, also keeps open what logind has
+        open, so that logind can be restarted. org.freedesktop.login1(5), and
+        FileDescriptorStoreMax= in systemd.service(5)."""
         return self.pid == 1 or self.name in _SEAT_MANAGERS
 
     def __str__(self) -> str:
@@ -60,13 +60,14 @@ class Holder:
 
 
 def holders(host: Host, address: str) -> list[Holder]:
-    """The processes that have one of the function's device nodes open; none on a host that is
-    not this machine, whose processes cannot be seen."""
+    """The processes that have one of the function's device nodes open; none for a captured host,
+    whose processes cannot be seen."""
     return _holding(host, dict(_nodes(host, address)))
 
 
 def holders_after(host: Host, address: str, seconds: float) -> list[Holder]:
-    """Who still has one of the function's nodes open after `seconds`; at once, when nobody has."""
+    """The processes that still have one of the function's nodes open after `seconds`. Returns at
+    once when there are none."""
     found: list[Holder] = []
 
     def free() -> bool:
@@ -80,8 +81,8 @@ def holders_after(host: Host, address: str, seconds: float) -> list[Holder]:
 
 
 def driver_users(host: Host, module: str) -> list[Holder]:
-    """The processes that have a character device of a module's open, by what the module calls
-    its devices in /proc/devices: "195 nvidia-frontend" is one of nvidia's."""
+    """The processes that have a character device of a module open. In /proc/devices these begin
+    with the module's name: "195 nvidia-frontend" is one of nvidia's."""
     named = module.replace("_", "-")
     nodes: dict[Number, str] = {}
     for line in (host.maybe("/proc/devices") or "").partition("Block devices:")[0].splitlines():
@@ -92,7 +93,7 @@ def driver_users(host: Host, module: str) -> list[Holder]:
 
 
 def is_users(host: Host, pid: int) -> bool:
-    """Whether a process is of a user's session, as opposed to a service of the system."""
+    """Whether a process belongs to a user's session, and not to a service of the system."""
     return "/user.slice/" in (host.maybe(f"/proc/{pid}/cgroup") or "")
 
 
@@ -104,8 +105,7 @@ def unit_of(host: Host, pid: int) -> str | None:
 
 
 def told(found: list[Holder]) -> str:
-    """Holders, as a clause of an error. Those that have it open for a desktop are left out, unless
-    there are no others."""
+    """Holders as a clause of an error. Seat managers are left out unless there are no others."""
     own = [holder for holder in found if not holder.is_seat_manager] or found
     return ", ".join(map(str, own[:3])) or "no process can be seen that has it open"
 
@@ -119,11 +119,11 @@ def _holding(host: Host, nodes: dict[Number, str]) -> list[Holder]:
 
 
 def stuck_writer(host: Host, address: str) -> int | None:
-    """The pid of a child of vfio-hooks that still waits inside the kernel for the function's
-    driver to let go. While it does, even reading some of the function's files would wait too.
+    """The pid of a child of vfio-hooks that still waits inside the kernel for the function's driver
+    to let go, or None. Until then, even a read of some of the function's files would wait.
 
-    The child itself is the mark, by its name: nothing has to be remembered or cleaned up. They
-    are looked for once, and again when a write of this process has left one behind.
+    The child is recognised by its name, so nothing has to be remembered or cleaned up. We look for
+    such children once, and again when a write of this process has left one behind.
     """
     if not host.is_this_machine:
         return None
@@ -135,7 +135,7 @@ def stuck_writer(host: Host, address: str) -> int | None:
 
 
 def _writers(host: Host) -> dict[str, int]:
-    """Every process that is called like a writer, and can be one, by name."""
+    """Every process that has the name of a writer and can be one, by name."""
     named = {
         int(pid): host.maybe(f"/proc/{pid}/comm") or ""
         for pid in filter(str.isdecimal, host.names("/proc"))
@@ -148,14 +148,14 @@ def _writers(host: Host) -> dict[str, int]:
 
 
 def writer_name(address: str) -> str:
-    """What a child that writes to a function's files is called, in the 15 bytes of a name: the
-    functions behind Intel's VMD, "10000:e1:00.0", have longer addresses than others."""
+    """The name of a child that writes to a function's files, in the 15 bytes that a name can have.
+    Functions behind Intel's VMD, "10000:e1:00.0", have longer addresses than others."""
     return f"{_WRITER}{address.replace(':', '')}"[:15]
 
 
 def _is_roots_python(host: Host, pid: int) -> bool:
-    """Whether a process with a writer's name can be one. Everybody may give a process of his that
-    name, and by a link also sudo, which is root's then."""
+    """Whether a process with a writer's name can be one. Any user may give a process that name, and
+    by a link even sudo, which then runs as root."""
     try:
         owner = os.stat(f"/proc/{pid}").st_uid
     except OSError:
@@ -165,7 +165,7 @@ def _is_roots_python(host: Host, pid: int) -> bool:
 
 
 def _nodes(host: Host, address: str) -> Iterator[tuple[Number, str]]:
-    """Device number and path of the nodes whose open files matter."""
+    """Device number and path of the nodes that may not be open."""
     for _, folder in class_devices(host, f"{DEVICES}/{address}"):
         number = host.maybe(f"{folder}/dev")
         if number and host.link(f"{folder}/subsystem") in _HOLDING:
@@ -173,12 +173,12 @@ def _nodes(host: Host, address: str) -> Iterator[tuple[Number, str]]:
             names = [line.removeprefix("DEVNAME=") for line in lines if "DEVNAME=" in line]
             major, _, minor = number.partition(":")
             yield (int(major), int(minor)), f"/dev/{names[0] if names else number}"
-    # Through its IOMMU group's node a program has all functions of the group that VFIO has.
+    # A program that has an IOMMU group's node open has all functions of the group that VFIO has.
     group = host.link(f"{DEVICES}/{address}/iommu_group")
     if number := host.maybe(f"/sys/class/vfio/{group}/dev"):
         major, _, minor = number.partition(":")
         yield (int(major), int(minor)), f"/dev/vfio/{group}"
-    # nvidia's nodes are its own, not of any class in sysfs.
+    # nvidia's nodes do not belong to any class in sysfs.
     about = host.maybe(f"/proc/driver/nvidia/gpus/{address}/information") or ""
     for line in about.splitlines():
         key, _, text = line.partition(":")
@@ -187,9 +187,9 @@ def _nodes(host: Host, address: str) -> Iterator[tuple[Number, str]]:
 
 
 class Opened:
-    """What all processes have open: devices by number, and files that only end like the name of
-    a device, as one does in another root. Those are looked at when they are asked for: a look at
-    a file of a server that does not answer would last for ever."""
+    """What all processes have open: devices by number, and files whose name ends like a device's,
+    as in another root. The latter are only examined when asked for: examining a file on a server
+    that does not answer would take forever."""
 
     def __init__(self) -> None:
         self.devices: dict[Number, set[int]] = {}

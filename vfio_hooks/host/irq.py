@@ -26,15 +26,15 @@ def numbers(host: Host) -> list[int]:
 
 
 def of_devices(host: Host, addresses: Iterable[str]) -> set[int]:
-    """The interrupts of PCI functions that guests have: the message-signalled ones, as long as
-    they are allocated, else the line, unless a device of the host shares it."""
+    """The interrupts of PCI functions that guests have: the message-signalled ones while they are
+    allocated, otherwise the line interrupt, unless a device of the host shares it."""
     addresses = tuple(addresses)
     folders = (f"{DEVICES}/{address}/msi_irqs" for address in addresses)
     return lines(host, addresses).union(*(map(int, host.names(folder)) for folder in folders))
 
 
 def lines(host: Host, addresses: Iterable[str]) -> set[int]:
-    """Of these interrupts the lines, which stay when the guest has ended."""
+    """Those of these interrupts that are line interrupts, which stay when the guest has ended."""
     found = set()
     for address in addresses:
         line = host.maybe(f"{DEVICES}/{address}/irq") or "0"
@@ -63,7 +63,7 @@ def balancer(host: Host) -> str | None:
     """The control socket of the irqbalance that is running."""
     for name in host.names(BALANCER):
         found = re.fullmatch(r"irqbalance([0-9]+)\.sock", name)
-        # One that was killed leaves its socket behind.
+        # An irqbalance that was killed leaves its socket behind.
         if found and host.exists(f"/proc/{found[1]}"):
             return f"{BALANCER}/{name}"
     return None

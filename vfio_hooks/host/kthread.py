@@ -20,7 +20,7 @@ FLAGS, START = 6, 19
 
 @record
 class KernelThread:
-    """A thread by number and start time in clock ticks since boot, which nobody has again."""
+    """A thread by number and start time, in clock ticks since boot. No other thread has both."""
 
     pid: int
     start: int
@@ -30,8 +30,8 @@ class KernelThread:
 def movable(host: Host) -> Iterator[KernelThread]:
     """The kernel threads whose CPUs may be chosen, in the order of their numbers.
 
-    Not those of interrupts: the kernel sets them to the CPUs of their interrupt, again and again.
-    And not kthreadd: since Linux 6.2 every thread that it starts keeps its CPUs for good.
+    Threads of interrupts are left out: the kernel sets them to the CPUs of their interrupt, again
+    and again. So is kthreadd: since Linux 6.2, every thread that it starts keeps its CPUs for good.
     """
     for pid in sorted(map(int, filter(str.isdecimal, host.names("/proc")))):
         fields = stat(host, pid)
@@ -51,17 +51,17 @@ def is_kernels(host: Host, pid: int) -> bool:
 
 
 def started(host: Host, pid: int) -> int | None:
-    """When the process with that number started; None where there is none."""
+    """When the process with that number started; None if there is none."""
     fields = stat(host, pid)
     return None if fields is None else int(fields[1][START])
 
 
 def stat(host: Host, pid: int, tid: int | None = None) -> tuple[str, list[str]] | None:
-    """Name and fields of /proc/PID/stat, or of that of a thread, those from the third on; None
-    without such a process."""
+    """The name in /proc/PID/stat, or in that of a thread, and the fields from the third on; None if
+    there is no such process."""
     text = host.maybe(f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat")
     if not text:
         return None
-    # A name may have blanks and brackets in it.
+    # A name may contain blanks and brackets.
     before, _, after = text.rpartition(")")
     return before.partition("(")[2], after.split()

@@ -22,7 +22,7 @@ def losses(host: Host, address: str) -> list[str]:
 
 
 def lost_below(host: Host, top: str) -> list[str]:
-    """What it would lose with a device of any bus, by the device's folder in sysfs."""
+    """What the host would lose with a device of any bus, by the device's folder in sysfs."""
     found = []
     for device, folder in class_devices(host, top):
         subsystem = host.link(f"{folder}/subsystem")
@@ -60,7 +60,7 @@ def _swaps(host: Host, device: str) -> Iterator[str]:
 
 
 def _is_claimed(node: str) -> bool:
-    """Whether an exclusive open is refused, as it is for all that has no holder in sysfs: ZFS."""
+    """Whether an exclusive open is refused, which shows users without a holder in sysfs: ZFS."""
     try:
         os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:

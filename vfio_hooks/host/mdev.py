@@ -1,6 +1,6 @@
 """Mediated devices: parts of a device that its driver lends to guests one by one, such as vGPUs.
 
-Each has a UUID that its maker chose, and is of a type that its parent device offers.
+Each has a UUID, which whoever makes it chooses, and a type, which its parent device offers.
 https://docs.kernel.org/driver-api/vfio-mediated-device.html
 """
 
@@ -31,7 +31,7 @@ class Type:
 
 
 def types(host: Host) -> list[Type]:
-    """All that the host's devices offer now, by parent and type."""
+    """All types that the host's devices offer now, sorted by parent and type."""
     return [
         _type(host, parent, name)
         for parent in host.names(PARENTS)
@@ -52,6 +52,6 @@ def types_folder(parent: str) -> str:
 
 
 def type_of(host: Host, uuid: str, parent: str | None = None) -> str | None:
-    """The type of a device; None where there is no such device, or not of this parent."""
+    """The type of a device; None if there is no such device, or not of this parent."""
     folder = DEVICES if parent is None else f"{PARENTS}/{parent}"
     return host.link(f"{folder}/{uuid}/mdev_type")

@@ -1,4 +1,4 @@
-"""Which kernel modules this host has, loaded or not, and what stands on what."""
+"""Which kernel modules this host has, loaded or not, and which depends on which."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_loaded(host: Host, name: str) -> bool:
 def is_known(host: Host, name: str) -> bool:
     """Whether the running kernel has a module of that name, by depmod's lists.
 
-    A host without these lists is one where that cannot be told: then every name is known.
+    Without these lists nothing is known, so the answer is yes for every name.
     """
     release = host.maybe("/proc/sys/kernel/osrelease")
     lists = [
@@ -28,18 +28,18 @@ def is_known(host: Host, name: str) -> bool:
 
 
 def of_driver(host: Host, driver: str) -> str | None:
-    """The module that a PCI driver is in; None where it is built in."""
+    """The module that a PCI driver is in; None if it is built in."""
     return host.link(f"/sys/bus/pci/drivers/{driver}/module")
 
 
 def stack(host: Host, name: str) -> list[str]:
-    """The loaded modules that have to go for `name` to go, in the order in which they can, it
-    being the last; none where it is not loaded or is built in."""
+    """The loaded modules that have to be unloaded before `name`, and it as the last one, in an
+    order that works; none if it is not loaded or is built in."""
     order: list[str] = []
 
     def visit(module: str) -> None:
         folder = f"/sys/module/{module}"
-        # What is built in has no count of its users.
+        # A module that is built in has no count of its users.
         if module in order or not host.exists(f"{folder}/refcnt"):
             return
         for holder in host.names(f"{folder}/holders"):

@@ -24,7 +24,7 @@ _ESTABLISHED = "01"
 
 @record
 class Route:
-    """A route of the main table: the bits of its network, how many of them count, its way out."""
+    """A route of the main table: its network, how many bits of that count, and its interface."""
 
     version: int
     network: int
@@ -58,8 +58,8 @@ def losses(host: Host, interface: str) -> Iterator[str]:
 
 
 def is_vf_pool(host: Host, network: str) -> bool:
-    """Whether a libvirt network gives its VMs VFs of a card; also where that cannot be told, for
-    want of the right to read libvirt's files."""
+    """Whether a libvirt network gives its VMs VFs of a card; also true if libvirt's files may not
+    be read."""
     for folder in ("/run/libvirt/network", "/etc/libvirt/qemu/networks"):
         if (text := host.maybe(f"{folder}/{network}.xml")) is not None:
             return re.search(r"<forward\b[^>]*\bmode='hostdev'", text) is not None
@@ -68,7 +68,7 @@ def is_vf_pool(host: Host, network: str) -> bool:
 
 def uses(host: Host, interface: str) -> Iterator[str]:
     """What an interface is used for, as clauses: a bridge or bond above it, and routes other than
-    those that every interface has when it is up (link-local, multicast)."""
+    those that every interface has while it is up (link-local, multicast)."""
     if master := host.link(f"/sys/class/net/{interface}/master"):
         yield f"{interface} is part of {master}"
     above = _with_uppers(host, interface)
@@ -79,10 +79,10 @@ def uses(host: Host, interface: str) -> Iterator[str]:
 
 
 def _with_uppers(host: Host, interface: str) -> list[str]:
-    """An interface and all whose traffic it carries: bridges and bonds that it is part of, VLANs
-    and macvlans on it, and whatever stands on these."""
+    """An interface and all interfaces whose traffic it carries: bridges and bonds that it is part
+    of, VLANs and macvlans on it, and whatever is on top of these."""
     found = [interface]
-    for lower in found:  # which grows meanwhile
+    for lower in found:  # The list grows meanwhile.
         names = host.names(f"/sys/class/net/{lower}")
         uppers = (name.removeprefix("upper_") for name in names if name.startswith("upper_"))
         found += [upper for upper in uppers if upper not in found]
@@ -102,7 +102,7 @@ def _routes(host: Host) -> Iterator[Route]:
 
 
 def _ssh_peers(host: Host) -> Iterator[tuple[int, int]]:
-    """IP version and address of whoever is connected to a port of this host's sshd."""
+    """IP version and address of each peer that is connected to a port of this host's sshd."""
     ports = _ssh_ports(host)
     for version, file in ((4, "/proc/net/tcp"), (6, "/proc/net/tcp6")):
         for line in host.lines(file)[1:]:
@@ -112,7 +112,7 @@ def _ssh_peers(host: Host) -> Iterator[tuple[int, int]]:
 
 
 def _ssh_ports(host: Host) -> set[int]:
-    """The usual port, and those of sshd_config(5), whose files below .d/ count as well."""
+    """The usual port, and those in sshd_config(5), including its files below .d/."""
     names = [f"{_SSHD}.d/{name}" for name in host.names(f"{_SSHD}.d") if name.endswith(".conf")]
     texts = [host.maybe(name) or "" for name in (_SSHD, *names)]
     return {_SSH, *(int(port) for text in texts for port in _PORT.findall(text))}

@@ -30,15 +30,15 @@ DRIVERS = f"{BUS}/drivers"
 PROBE = f"{BUS}/drivers_probe"
 GROUPS = "/sys/kernel/iommu_groups"
 SHORT = r"[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
-"""What matches a function's address without its domain."""
+"""A pattern for a function's address without its domain."""
 ADDRESS = rf"[0-9a-f]{{4,}}:{SHORT}"
-"""What matches a function's address. Behind Intel's VMD a PCI domain has five digits."""
+"""A pattern for a function's address. Behind Intel's VMD a PCI domain has five digits."""
 IORESOURCE_MEM = 0x200
 _BARS = 6
 DISPLAY_CLASS = "0x03"
 """How the classes of graphics cards begin."""
-# PCI-to-PCI bridges, also the semi-transparent ones: their driver, pcieport, leaves the group's DMA
-# alone. That of an ISA bridge (0x0601, lpc_ich) does not.
+# PCI-to-PCI bridges, also semi-transparent ones: their driver, pcieport, does not interfere with
+# the group's DMA. The driver of an ISA bridge (0x0601, lpc_ich) does.
 _BRIDGE_CLASSES = ("0x0604", "0x0609")
 
 
@@ -54,17 +54,17 @@ class Function:
 
     @property
     def is_bridge(self) -> bool:
-        """Bridges stay with the host: VFIO does not mind them in a group."""
+        """Whether it is a bridge. Bridges stay with the host: VFIO tolerates them in a group."""
         return self.device_class.startswith(_BRIDGE_CLASSES)
 
     @property
     def is_display(self) -> bool:
-        """A graphics card, with VGA or without."""
+        """Whether it is a graphics card, with VGA or without."""
         return self.device_class.startswith(DISPLAY_CLASS)
 
     @property
     def is_hosts(self) -> bool:
-        """Whether the host itself uses it, so that VFIO gives none of its group away."""
+        """Whether the host itself uses it, so that VFIO passes no device of its group."""
         return not self.is_bridge and self.driver is not None and not is_for_guests(self.driver)
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class Function:
 
 
 def function(host: Host, address: str) -> Function | None:
-    """The function at an address, or None where there is none."""
+    """The function at an address, or None if there is none."""
     folder = f"{DEVICES}/{address}"
     if not host.exists(folder):
         return None
@@ -98,17 +98,17 @@ def group_members(host: Host, group: str) -> list[Function]:
 
 
 def direct_regions(host: Host, group: str) -> list[str]:
-    """The memory, "0x7d000000-0x7dffffff", that the firmware wants a group's devices to go on
-    reaching at its own address (Intel's RMRR). Most kernels refuse VFIO such a group; what they
-    call "direct-relaxable" they do not mind. Documentation/ABI/testing/sysfs-kernel-iommu_groups.
+    """Memory, "0x7d000000-0x7dffffff", that a group's devices must be able to reach at its real
+    address, because the firmware says so (Intel's RMRR). Most kernels do not pass such a group,
+    unless the memory is "direct-relaxable". Documentation/ABI/testing/sysfs-kernel-iommu_groups.
     """
     lines = map(str.split, host.lines(f"{GROUPS}/{group}/reserved_regions"))
     return [f"{line[0]}-{line[1]}" for line in lines if line[2:] == ["direct"]]
 
 
 def direct_mapping(host: Host, address: str) -> HookError | None:
-    """Why the kernel gives a function to no guest: the firmware goes on using its memory. None
-    where it does not; only a kernel that is patched for it lets such a guest start."""
+    """Why the kernel gives a function to no guest: the firmware keeps using memory through it. None
+    if it does not. Only a kernel that is patched for this lets such a guest start."""
     found = function(host, address)
     regions = direct_regions(host, found.group) if found and found.group else []
     if not regions:
@@ -127,8 +127,8 @@ def is_vfios(driver: str | None) -> bool:
 
 
 def is_shown_to_vfio(host: Host, address: str) -> bool:
-    """Whether a driver of another name lets QEMU open a function (Linux 6.1 shows that). NVIDIA's
-    does so with the VFs that are its vGPUs, which are of no use without that driver."""
+    """Whether a function's driver, under any other name, lets QEMU open it (since Linux 6.1 this
+    can be seen). NVIDIA's driver does so with VFs that are vGPUs, which do not work without it."""
     folder = f"{DEVICES}/{address}"
     return host.exists(f"{folder}/vfio-dev") and not is_vfios(host.link(f"{folder}/driver"))
 
@@ -139,14 +139,14 @@ def is_for_guests(driver: str | None) -> bool:
 
 
 def passed_displays(host: Host, domain: _Domain) -> list[Function]:
-    """The graphics cards of this host among what a domain is given."""
+    """The graphics cards of this host that a domain is given."""
     found = (function(host, passed.address) for passed in domain.pci)
     return [one for one in found if one is not None and one.is_display]
 
 
 def kept_displays(host: Host, domain: _Domain) -> list[Function]:
-    """The graphics cards that a host keeps while a domain runs: neither given to that nor, by
-    their driver, meant for another."""
+    """The graphics cards that a host keeps while a domain runs: those that are not given to it and
+    do not have a driver for guests."""
     given = {passed.address for passed in domain.pci}
     found = (function(host, address) for address in host.names(DEVICES) if address not in given)
     return [one for one in found if one and one.is_display and not is_for_guests(one.driver)]
@@ -162,13 +162,13 @@ def bars(host: Host, address: str) -> Iterator[tuple[int, int, int, int]]:
 
 
 def bar_size(host: Host, address: str, bar: int) -> int | None:
-    """The size of a memory BAR in MiB; None where there is no such device or BAR."""
+    """The size of a memory BAR in MiB; None if there is no such device or BAR."""
     sizes = {number: end - start + 1 for number, start, end, _ in bars(host, address)}
     return sizes[bar] >> 20 if bar in sizes else None
 
 
 def bar_sizes(host: Host, address: str, bar: int) -> list[int]:
-    """The sizes in MiB that a BAR can be given; none where it has one size for good."""
+    """The sizes in MiB that a BAR can be given; none if its size is fixed."""
     # A bit for each power of two, the lowest being 1 MiB.
     mask = int(host.maybe(f"{DEVICES}/{address}/resource{bar}_resize") or "0", 16)
     return [1 << bit for bit in range(mask.bit_length()) if mask >> bit & 1]

@@ -1,4 +1,4 @@
-"""What a person wants to know of a PCI function: its kind, link, resets, node and name.
+"""What a person wants to know about a PCI function: its kind, link, resets, node and name.
 
 https://docs.kernel.org/PCI/sysfs-pci.html and Documentation/ABI/testing/sysfs-bus-pci; names come
 from the pci.ids of this machine, where it is installed (https://pci-ids.ucw.cz).
@@ -58,7 +58,7 @@ _BASES = {
 
 @record
 class Link:
-    """A PCI Express link: gigatransfers a second (0 where unknown) and the number of lanes."""
+    """A PCI Express link: gigatransfers a second (0 if unknown) and the number of lanes."""
 
     speed: float
     width: int
@@ -69,9 +69,9 @@ class Link:
 
 @record
 class Traits:
-    """`node` is None where the firmware names none. `link` is what was negotiated and `best`
-    what the function could do; None for one that has no link. `resets` are the kernel's words,
-    in the order in which it tries them; empty for a function that cannot be reset."""
+    """The traits of a function. `node` is None if the firmware names none. `link` is the negotiated
+    link and `best` what the function could do; None for a function without a link. `resets` are the
+    kernel's words, in the order in which it tries them; empty if it cannot be reset."""
 
     kind: str
     node: int | None
@@ -86,15 +86,15 @@ class Traits:
 
     @property
     def is_slowed(self) -> bool:
-        """Whether the link is less than the function can do. A graphics card that idles slows
-        its link down, so that only the width tells for sure."""
+        """Whether the link is narrower or slower than the function allows. An idle graphics card
+        slows its link down, so only the width is certain."""
         if not self.link or not self.best:
             return False
         return self.link.width < self.best.width or self.link.speed < self.best.speed
 
 
 def traits(host: Host, address: str) -> Traits:
-    """What sysfs has on a function; what is not there is left empty."""
+    """What sysfs says about a function; what it does not say is left empty."""
     folder = f"{DEVICES}/{address}"
     code = (host.maybe(f"{folder}/class") or "").removeprefix("0x")
     node = host.maybe(f"{folder}/numa_node") or "-1"
@@ -113,8 +113,8 @@ def traits(host: Host, address: str) -> Traits:
 
 @record
 class Hop:
-    """The link between a device or switch, `below`, and the port above it: what it has negotiated,
-    what the lower end could do, and what the port could."""
+    """The link between a device or switch, `below`, and the port above it: the negotiated link, the
+    `best` of the lower end, and that of the `port`."""
 
     below: str
     link: Link
@@ -123,11 +123,11 @@ class Hop:
 
 
 def hops(host: Host, address: str) -> Iterator[Hop]:
-    """The links from a card up to the processor; none for VFs and all but a card's first function,
-    which have no link of their own.
+    """The links from a card up to the processor. VFs, and all functions of a card but the first,
+    have no link of their own, so there are none for these.
 
-    A graphics card may have a switch of its own, and a perfect link to that; the one that counts
-    is the switch's.
+    A graphics card may have a switch on it, and always a perfect link to that. The link that counts
+    is that of the switch.
     """
     if not address.endswith(".0") or host.exists(f"{DEVICES}/{address}/physfn"):
         return
@@ -140,8 +140,8 @@ def hops(host: Host, address: str) -> Iterator[Hop]:
 
 
 def missing_lanes(host: Host, address: str) -> tuple[int, int] | None:
-    """How many lanes the first link has that is narrower than both its ends could make it, of
-    those from a card up to the processor, and how many it could have. None where there is none."""
+    """Of the links from a card up to the processor, the first that is narrower than both its ends
+    allow: how many lanes it has, and how many it could have. None if there is no such link."""
     for hop in hops(host, address):
         could = min(hop.best.width, hop.port.width)
         if hop.link.width < could:
@@ -150,7 +150,7 @@ def missing_lanes(host: Host, address: str) -> tuple[int, int] | None:
 
 
 def names(ids: Iterable[str]) -> dict[str, str]:
-    """Names of vendors and devices by "1002:73bf"; those that this machine knows."""
+    """The names of vendors and devices, by "1002:73bf", as far as this machine knows them."""
     wanted = set(ids)
     machine = Host()
     for path in _PCI_IDS:
@@ -160,7 +160,8 @@ def names(ids: Iterable[str]) -> dict[str, str]:
 
 
 def _looked_up(text: str, wanted: set[str]) -> dict[str, str]:
-    """A vendor's line starts at the margin, those of its devices have one tab, subsystems two."""
+    """Look names up in the text of pci.ids. A vendor's line is not indented, those of its devices
+    begin with one tab, those of subsystems with two."""
     vendors = {one.partition(":")[0] for one in wanted}
     found: dict[str, str] = {}
     vendor, name = "", ""

@@ -17,12 +17,12 @@ NAMES = ("org.freedesktop.UPower.PowerProfiles", "net.hadess.PowerProfiles")
 """On the message bus; the second one is all that power-profiles-daemon had before 0.20. The object
 and the interface have the same name."""
 NOT_HELD = 2
-"""The exit code of our service where the daemon refuses: systemd does not try again."""
+"""The exit code of our service if the daemon refuses. systemd then does not try again."""
 _ACTIVATION = "/usr/share/dbus-1/system-services/{}.service"
 
 
 def none() -> HookError:
-    """The failure where there is no such daemon."""
+    """The failure if there is no such daemon."""
     return HookError(
         "no daemon of this host has power profiles",
         "install power-profiles-daemon or tuned-ppd, or remove power_profile from [governor]",
@@ -30,8 +30,8 @@ def none() -> HookError:
 
 
 def check(host: Host, profile: str) -> None:
-    """Raise HookError where no daemon has this profile. One that does not run is not started
-    for this: what it has is seen when the profile is held."""
+    """Raise HookError if no daemon has this profile. A daemon that does not run is not started for
+    this: its profiles are seen when the profile is held."""
     if not host.is_this_machine:
         return
     for name in NAMES:
@@ -51,7 +51,7 @@ def check(host: Host, profile: str) -> None:
 
 
 def chosen(host: Host, name: str) -> str | None:
-    """The profile that is active at the daemon with a name, None where a program holds one. Raises
+    """The active profile of the daemon with this name; None if a program holds one. Raises
     HookError."""
     # s "balanced", and aa{sv} 0
     text = _properties(host, name, "--auto-start=yes", "ActiveProfile", "ActiveProfileHolds")
@@ -60,7 +60,7 @@ def chosen(host: Host, name: str) -> str | None:
 
 
 def choose(host: WritableHost, name: str, profile: str) -> None:
-    """Do what a person does on the desktop's panel. Raises HookError."""
+    """Choose a profile, as a person does on the desktop's panel. Raises HookError."""
     host.run(["busctl", "--system", "set-property", *_place(name), "ActiveProfile", "s", profile])
 
 

@@ -15,18 +15,18 @@ AMD, INTEL = "AuthenticAMD", "GenuineIntel"
 
 
 def vendor(host: Host) -> str:
-    """The maker's name for itself, as AMD and INTEL; "" where there is none."""
+    """The maker as the processor names it, such as AMD or INTEL above; "" if it names none."""
     return _line(host, "vendor_id")
 
 
 def flags(host: Host) -> frozenset[str]:
-    """What the first CPU can, in the kernel's names."""
+    """The features of the first CPU, by the kernel's names."""
     return frozenset(_line(host, "flags").split())
 
 
 def architectures(host: Host) -> tuple[str, ...]:
-    """What KVM can run on it, by libvirt's names, the host's own first; nothing where it is not
-    known. x86 has a "vendor_id", as s390 has, and ARM a "CPU implementer"."""
+    """The architectures that KVM can run on it, by libvirt's names, the host's own first; empty if
+    it is not known. x86 and s390 have a "vendor_id", and ARM a "CPU implementer"."""
     if vendor(host) and "IBM" not in vendor(host):
         return "x86_64", "i686"
     return ("aarch64", "armv7l") if _line(host, "CPU implementer") else ()

@@ -1,4 +1,4 @@
-"""What a running QEMU has by now: for what is plugged in or pinned later, libvirt calls no hook."""
+"""What a running QEMU has now: libvirt calls no hook when something is plugged in or pinned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEVICE = re.compile(r"/dev/vfio/devices/(vfio\d+)")
 
 
 def functions(host: Host, pid: int) -> set[str]:
-    """The PCI functions that it has open: those of IOMMU groups, or single ones with iommufd."""
+    """The PCI functions that it has open: all of an IOMMU group, or single ones with iommufd."""
     found: set[str] = set()
     for path in _opened(host, pid):
         if group := _GROUP.fullmatch(path):
@@ -31,8 +31,8 @@ def functions(host: Host, pid: int) -> set[str]:
 
 
 def vcpu_pins(host: Host, pid: int) -> dict[int, CpuSet]:
-    """The CPUs that libvirt keeps each of its vCPUs to, by their numbers, as the vCPUs' control
-    groups have them. One that is not pinned is left out, as are all where there are no groups."""
+    """The CPUs to which each of its vCPUs is pinned, by the vCPU's number, from the vCPUs' control
+    groups. A vCPU that is not pinned is left out, and so are all if there are no groups."""
     scope = _scope(host, pid)
     names = (re.fullmatch(r"vcpu(\d+)", name) for name in host.names(scope) if scope)
     pins = {
@@ -58,7 +58,7 @@ def _is_vfios(host: Host, address: str) -> bool:
 
 
 def _scope(host: Host, pid: int) -> str:
-    """The folder in which libvirt has the groups of its threads; "" where there is none."""
+    """The folder in which libvirt has the groups of its threads; "" if there is none."""
     for line in host.lines(f"/proc/{pid}/cgroup"):
         _, controllers, path = line.split(":", 2)
         around, found, _ = path.partition("/libvirt/")

@@ -1,8 +1,8 @@
 """The users' graphical sessions as logind knows them, and how to run a command inside of one.
 
-logind keeps a file of NAME=value lines for each session, which libsystemd reads to answer
-sd_session_get_type(3) and its like; so do we, as that needs no bus and works below a root. What
-logind is not told, a session's programs know: their environment is read from /proc.
+logind keeps a file of NAME=value lines for each session. libsystemd reads it to answer
+sd_session_get_type(3) and the like. So do we, because this needs no bus and also works for a
+captured host. What logind does not know is in the environment of a session's programs, in /proc.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
 FOLDER = "/run/systemd/sessions"
-# Of sd_session_get_class(3), with those of systemd 262. "user-incomplete" is still to log in.
+# Of sd_session_get_class(3), with those of systemd 262. "user-incomplete" has not logged in yet.
 _USERS = ("user", "user-early", "user-light", "user-early-light")
 GRAPHICAL = ("x11", "wayland", "mir")
 VARIABLES = (
@@ -33,14 +33,14 @@ VARIABLES = (
     "XDG_SESSION_ID",
     "DBUS_SESSION_BUS_ADDRESS",
 )
-"""What is taken from the environment of a session's programs."""
+"""The variables that are taken from the environment of a session's programs."""
 
 
 @record
 class Session:
     """One session. `type` is x11, wayland, mir, tty or unspecified; `kind` is logind's class:
     user, user-light, greeter, manager, lock-screen; `state` is active, online (in the background)
-    or closing. A locked session is like any other here: its display server goes on taking
+    or closing. A locked session counts like any other: its display server still accepts
     commands."""
 
     id: str
@@ -53,13 +53,13 @@ class Session:
     remote: bool = False
     scope: str = ""
     display: str = ""
-    """The X display that logind was told of, ":0"; often none."""
+    """The X display that logind knows, ":0"; often none."""
     desktop: str = ""
     """What the display manager called the desktop, "gnome"; often none."""
 
     @property
     def is_users(self) -> bool:
-        """Whether a person has logged in here, as opposed to a login screen or a user manager."""
+        """Whether a person has logged in here. A login screen or a user manager does not count."""
         return self.kind in _USERS and self.state != "closing" and not self.remote
 
     def __str__(self) -> str:
@@ -71,15 +71,15 @@ def sessions(host: Host) -> list[Session]:
     """Every session, in the order of their ids."""
     found = []
     for name in host.names(FOLDER):
-        # Beside each session's file lies a FIFO, name.ref: to read it would be to wait for ever.
+        # Next to each session's file is a FIFO, name.ref, and a read of that would wait forever.
         if not name.endswith(".ref") and (text := host.maybe(f"{FOLDER}/{name}")):
             found += _parse(name, text)
     return sorted(found, key=lambda one: (len(one.id), one.id))
 
 
 def graphical(host: Host) -> list[Session]:
-    """The sessions of people who look at a screen, each with its true type: logind is told of an
-    X server or compositor by the login screen, but not by somebody who types startx."""
+    """The graphical sessions of people, each with its real type: the login screen tells logind
+    about an X server or compositor, but somebody who types startx does not."""
     found = []
     for session in filter(lambda one: one.is_users, sessions(host)):
         if session.type == "tty":
@@ -90,8 +90,8 @@ def graphical(host: Host) -> list[Session]:
 
 
 def choose(host: Host, user: str | None = None, seat: str | None = None) -> Session:
-    """The one graphical session that is meant: of this user, on this seat, and where there still
-    are several the one that is on the screen. Raises HookError where it is not just one."""
+    """The one graphical session that is meant: of this user, on this seat and, if there are still
+    several, on the screen. Raises HookError if this is not exactly one."""
     there = graphical(host)
     fitting = [s for s in there if user in (None, s.user) and seat in (None, s.seat)]
     active = [s for s in fitting if s.state == "active"]
@@ -107,8 +107,9 @@ def choose(host: Host, user: str | None = None, seat: str | None = None) -> Sess
 
 
 def environment(host: Host, session: Session) -> dict[str, str]:
-    """What a program needs to be part of a session: DISPLAY, XAUTHORITY, WAYLAND_DISPLAY,
-    XDG_RUNTIME_DIR, DBUS_SESSION_BUS_ADDRESS and their like, as far as there are such."""
+    """The variables that a program needs to be part of a session: DISPLAY, XAUTHORITY,
+    WAYLAND_DISPLAY, XDG_RUNTIME_DIR, DBUS_SESSION_BUS_ADDRESS and the like, as far as they
+    exist."""
     runtime = f"/run/user/{session.uid}"
     found = _of_programs(host, session)
     if session.display:
@@ -127,10 +128,10 @@ def environment(host: Host, session: Session) -> dict[str, str]:
 
 
 def as_user(user: str, variables: dict[str, str], argv: list[str]) -> list[str]:
-    """The command that runs `argv` as a user, with that user's groups and no privileges of ours,
+    """The command that runs `argv` as a user, with that user's groups and none of our privileges,
     in a fresh environment with these variables. setpriv(1). Raises HookError.
 
-    Both programs are in /usr/bin: a hook that AppArmor confines may run nothing else.
+    Both programs are in /usr/bin: a hook that AppArmor confines may run no others.
     """
     try:
         account = pwd.getpwnam(user)
@@ -200,15 +201,15 @@ def _type_of_programs(host: Host, session: Session) -> str:
         found = _environ(host, pid)
         if "WAYLAND_DISPLAY" in found:
             return "wayland"
-        # "localhost:10.0" would be a display that ssh forwards.
+        # "localhost:10.0" is a display that ssh forwards.
         if found.get("DISPLAY", "").startswith(":"):
             return "x11"
     return session.type
 
 
 def programs(host: Host, session: Session) -> Iterator[str]:
-    """The user's processes, those of the session first, then those that the user's manager runs,
-    among which are all of a desktop that is started as systemd units."""
+    """The pids of the user's processes: first those of the session, then those that the user's
+    manager runs, which has all programs of a desktop that is started as systemd units."""
     scopes: list[str] = []
     managers: list[str] = []
     for pid in sorted(filter(str.isdecimal, host.names("/proc")), key=int):

@@ -1,9 +1,9 @@
-"""Files and device nodes that programs share memory through: /dev/shm/NAME, /dev/kvmfr0.
+"""Files and device nodes through which programs share memory: /dev/shm/NAME, /dev/kvmfr0.
 
-Everybody may make files in /dev/shm, and may have put there what root is to be led astray with: a
-symbolic link, a second name of another file, a file that is kept open to read along. So nothing
-is followed, what is opened is looked at again, and a file of ours is known by a mark that only
-root can set (xattr(7), "trusted"), and that goes with the file.
+Everybody may make files in /dev/shm, and may have put a trap for root there: a symbolic link, a
+second name of another file, a file that is kept open to read along. So no link is followed, what
+was opened is checked again, and our own files have a mark that only root can set (xattr(7),
+"trusted") and that disappears with the file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Access:
 
 
 OURS_ALONE = Access(0, 0, 0o600)
-"""As a file is made, before it is given to anybody."""
+"""The access of a new file, before it is given to anybody."""
 
 
 @record
@@ -52,7 +52,7 @@ class Shared:
 
 
 def look(path: str) -> Shared | None:
-    """What is at a path, links not followed; None for nothing. Raises OSError."""
+    """What is at a path, without following links; None if there is nothing. Raises OSError."""
     try:
         seen = os.lstat(path)
     except FileNotFoundError:
@@ -65,7 +65,8 @@ def look(path: str) -> Shared | None:
 
 
 def make(path: str, size: int) -> None:
-    """Make a marked file of zeros that is root's alone. Raises OSError, EEXIST for any there."""
+    """Make a marked file of zeros that only root can use. Raises OSError, with EEXIST if there is a
+    file."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, OURS_ALONE.mode)
     try:
@@ -80,14 +81,16 @@ def make(path: str, size: int) -> None:
 
 
 def give(path: str, access: Access) -> None:
-    """Set owner, group and permissions. Raises OSError, EINVAL for what must not be touched."""
-    # To open a device may do something; O_PATH does not, and its descriptor can be given away.
+    """Set owner, group and permissions. Raises OSError, with EINVAL for a file that must not be
+    touched."""
+    # Opening a device may have effects. O_PATH has none, and chown works on its descriptor.
     descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if _other(os.fstat(descriptor)):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
         by_descriptor = f"/proc/self/fd/{descriptor}"
-        # First nobody's, so that the new owner never has the old permissions; chown clears bits.
+        # First with no permissions, so that the new owner never has the old ones. chown clears
+        # bits.
         os.chmod(by_descriptor, 0)
         os.chown(by_descriptor, access.uid, access.gid)
         os.chmod(by_descriptor, access.mode)

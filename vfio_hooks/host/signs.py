@@ -1,5 +1,5 @@
-"""Signs that a guest's driver has a PCI function: what it sets in the configuration space, and
-the function's interrupts.
+"""Signs that a guest's driver uses a PCI function: what it sets in the configuration space, and the
+function's interrupts.
 
 PCI Local Bus Specification 3.0, 6.2.2 (command register) and 6.7 (capabilities).
 """
@@ -21,13 +21,13 @@ _BUS_MASTER, _HAS_LIST = 1 << 2, 1 << 4
 _MSI, _MSIX = 0x05, 0x11
 _ENABLED = {_MSI: 1 << 0, _MSIX: 1 << 15}
 _MOST = 48
-"""Capabilities that fit into 256 bytes; a broken device may have a list without an end."""
+"""How many capabilities fit into 256 bytes. A broken device may have a list without an end."""
 
 
 @record
 class Signs:
-    """`masters` tells whether the function may use memory by itself, `messages` whether MSI or
-    MSI-X is on; `interrupts` is how many it has had, its line's (INTx) included."""
+    """`masters` says whether the function may access memory by itself (bus mastering), `messages`
+    whether MSI or MSI-X is on. `interrupts` is how many it has had, including line interrupts."""
 
     masters: bool
     messages: bool
@@ -42,7 +42,8 @@ class Signs:
 
 
 def signs(host: Host, address: str) -> Signs:
-    """Raises HookError for a function that is not there, or no longer answers."""
+    """A function's signs now. Raises HookError if the function does not exist, or no longer
+    answers."""
     space = _space(host, address)
     command = int.from_bytes(space[_COMMAND : _COMMAND + 2], "little")
     return Signs(bool(command & _BUS_MASTER), _has_messages(space), _interrupts(host, address))

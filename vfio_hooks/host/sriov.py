@@ -1,4 +1,4 @@
-"""SR-IOV: physical functions (PFs), their virtual functions (VFs), and who uses these.
+"""SR-IOV: physical functions (PFs), their virtual functions (VFs), and what uses these.
 
 https://docs.kernel.org/PCI/pci-iov-howto.html and Documentation/ABI/testing/sysfs-bus-pci.
 """
@@ -31,7 +31,7 @@ class Vf:
 
 
 def count_file(pf: str) -> str:
-    """The file that has, and sets, the number of a PF's VFs."""
+    """The file that shows and sets the number of a PF's VFs."""
     return f"{DEVICES}/{pf}/sriov_numvfs"
 
 
@@ -42,7 +42,7 @@ def find_pf(host: Host, name: str) -> str | None:
 
 
 def interface(host: Host, pf: str) -> str | None:
-    """The PF's own network interface; a switch's representors of VFs are there, too."""
+    """The PF's own network interface, or None; the representors of VFs are in the same folder."""
     folder = f"{DEVICES}/{pf}/net"
     for name in host.names(folder):
         if "vf" not in (host.maybe(f"{folder}/{name}/phys_port_name") or ""):
@@ -58,12 +58,12 @@ def vfs(host: Host, pf: str) -> dict[int, str]:
 
 
 def pf_of(host: Host, address: str) -> str | None:
-    """The address of the PF of a VF; None for what is no VF."""
+    """The address of a VF's PF; None if this is not a VF."""
     return host.link(f"{DEVICES}/{address}/physfn")
 
 
 def vf_at(host: Host, address: str) -> Vf | None:
-    """The VF that is, or would be, at an address; None where that is not a VF's."""
+    """The VF that is, or would be, at an address; None if that is not a VF's."""
     pf = pf_of(host, address)
     if pf is not None:
         numbers = (number for number, at in vfs(host, pf).items() if at == address)
@@ -72,8 +72,8 @@ def vf_at(host: Host, address: str) -> Vf | None:
 
 
 def vfs_to_come(host: Host, pf: str, count: int) -> dict[int, str]:
-    """The addresses that so many VFs of a PF would have, by number; none where it tells no First VF
-    Offset and VF Stride."""
+    """The addresses that so many VFs of a PF would have, by number; none if the PF does not show
+    its First VF Offset and VF Stride."""
     offset, stride = (
         int(host.maybe(f"{DEVICES}/{pf}/sriov_{name}") or 0) for name in ("offset", "stride")
     )
@@ -115,8 +115,8 @@ def _address(domain: str, routing_id: int) -> str:
 
 
 def users(host: Host, pf: str) -> Iterator[str]:
-    """What would be cut off if the PF's VFs went, as clauses. An interface that is merely up, as
-    NetworkManager puts every new one, counts as little as one that is down."""
+    """What would be cut off without the PF's VFs, as clauses. An interface that is merely up does
+    not count, because NetworkManager puts every new one up."""
     for number, address in vfs(host, pf).items():
         driver = host.link(f"{DEVICES}/{address}/driver")
         if is_for_guests(driver):

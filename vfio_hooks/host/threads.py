@@ -1,4 +1,4 @@
-"""The threads of a host and its interrupts: who may run where, and who did.
+"""The threads of a host and its interrupts: where they may run, and where they did.
 
 https://docs.kernel.org/filesystems/proc.html, Documentation/scheduler/sched-stats.rst
 """
@@ -21,8 +21,8 @@ _TICK = 10_000_000  # ns: USER_HZ is 100
 
 @record
 class Thread:
-    """A thread at one moment: the CPU that it is or last was on, and how long it has run in all
-    (ns). (pid, tid, name) is who it is."""
+    """A thread at one moment: the CPU that it is on or was last on, and how long it has run in all
+    (ns). (pid, tid, name) identify it."""
 
     pid: int
     tid: int
@@ -33,7 +33,7 @@ class Thread:
 
 
 def threads(host: Host, pid: int | None = None) -> dict[int, Thread]:
-    """The threads of one process or of all, by number. Those that end meanwhile are left out."""
+    """The threads of one process or of all, by number, without those that end meanwhile."""
     found = {}
     for process in [str(pid)] if pid else filter(str.isdecimal, host.names("/proc")):
         for tid in host.names(f"/proc/{process}/task"):
@@ -49,7 +49,7 @@ def allowed(host: Host, thread: Thread) -> CpuSet:
 
 
 def allowed_by_number(host: Host, pid: int, tid: int) -> CpuSet:
-    """The same of a thread that is known by its numbers; none where it has ended."""
+    """The same for a thread by its numbers; none if it has ended."""
     status = host.maybe(f"/proc/{pid}/task/{tid}/status") or ""
     line = re.search(r"^Cpus_allowed_list:\s*(\S+)", status, re.MULTILINE)
     return parse_list(line[1]) if line else frozenset()
@@ -67,11 +67,11 @@ def memory_by_node(host: Host, pid: int) -> dict[int, int]:
 
 
 def busy(host: Host, cpus: CpuSet) -> dict[int, int]:
-    """How long each of these CPUs has run threads, in ns from some moment on; it is exact to a few
-    ticks of 10 ms. Empty for a host that does not tell.
+    """For how long each of these CPUs has run threads, in ns since some moment, exact to a few
+    ticks of 10 ms. Empty if the host does not show it.
 
-    It is the time that is left when idle time and that of interrupts is taken away, since the
-    kernel measures idle time, and only samples what it shows as user and system.
+    It is the time that remains without idle time and interrupts, because the kernel measures idle
+    time exactly, but only samples user and system time.
     """
     uptime = (host.maybe("/proc/uptime") or "").split()
     found = {}

@@ -1,4 +1,4 @@
-"""Which devices udev has announced to programs: it keeps a record of each."""
+"""Which devices udev has announced to programs, by its own records."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def announced_cards(host: Host, address: str, subsystem: str) -> list[str]:
 def is_announced(host: Host, folder: str) -> bool:
     """Whether udev has a record of a card, by its folder: .../sound/card0.
 
-    It is written when udev has handled an "add" or "change" of the device, and removed with a
-    "remove"; sd-device's sources call it the database.
+    udev writes it when it has handled an "add" or "change" of the device, and removes it at a
+    "remove". The sources of sd-device call it the database.
     """
     number = host.maybe(f"{folder}/dev")
     subsystem, name = folder.split("/")[-2:]
@@ -30,7 +30,7 @@ def is_announced(host: Host, folder: str) -> bool:
 
 
 def settle(host: Host, seconds: float) -> None:
-    """Wait until udev has handled what the kernel has told it so far; at once where there is none.
-    Raises HookError when that takes longer."""
+    """Wait until udev has handled the kernel's events so far. Returns at once if there is no udev.
+    Raises HookError if it takes longer than `seconds`."""
     if host.exists("/run/udev"):
         host.show(["udevadm", "settle", f"--timeout={seconds:g}"], seconds + 5)

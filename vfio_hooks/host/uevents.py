@@ -1,5 +1,5 @@
-"""Hearing of devices that come and go: the messages of the kernel and of udev, of which only the
-arrival is believed. udev(7), and the kernel's lib/kobject_uevent.c."""
+"""Notices when devices come and go, by messages of the kernel and of udev. Only their arrival
+counts, as their content could be forged. udev(7), and the kernel's lib/kobject_uevent.c."""
 
 import socket
 
@@ -10,8 +10,8 @@ _LONGEST = 1 << 16
 
 
 def listen() -> socket.socket | None:
-    """A socket that can be read when a device has come or gone; None where that is refused, as it
-    is in some containers."""
+    """A socket that can be read when a device has come or gone; None if that is not allowed, as in
+    some containers."""
     try:
         heard = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _UEVENT)
         heard.bind((0, _KERNEL | _UDEV))
@@ -21,7 +21,7 @@ def listen() -> socket.socket | None:
 
 
 def of_usb(heard: socket.socket) -> bool:
-    """Take all messages that have come. Returns whether one was about USB, or some were lost."""
+    """Read all messages that have come. Returns whether one was about USB, or some were lost."""
     found = False
     while True:
         try:

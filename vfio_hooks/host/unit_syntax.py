@@ -10,7 +10,7 @@ _LONGEST = 255
 
 
 def escape(text: str) -> str:
-    """A text as a part of a unit's name, as systemd-escape(1) makes it."""
+    """A text as a part of a unit's name, escaped as by systemd-escape(1)."""
     data = text.encode(errors="surrogateescape")
     return "".join(
         "-"
@@ -23,7 +23,7 @@ def escape(text: str) -> str:
 
 
 def unit_name(*parts: str, kind: str = "service") -> str:
-    """vfio-hooks-PART-PART.service, of any texts. Raises ValueError where it gets too long."""
+    """vfio-hooks-PART-PART.service, of any texts. Raises ValueError if it gets too long."""
     name = "-".join(("vfio-hooks", *map(escape, parts))) + f".{kind}"
     if len(name) > _LONGEST:
         raise ValueError(f"{name} is too long for the name of a unit")
@@ -36,7 +36,7 @@ def quote(words: tuple[str, ...]) -> str:
 
 
 def no_variables(word: str) -> str:
-    """A word of a command line in which systemd shall replace no $VARIABLE."""
+    """A word of a command line, escaped so that systemd does not replace any $VARIABLE in it."""
     return word.replace("$", "$$")
 
 

@@ -33,8 +33,8 @@ class UnitState:
 
     @property
     def runs(self) -> bool:
-        """Whether it runs, or is about to: a service that keeps failing and is started again
-        spends its time between the two."""
+        """Whether it runs, or is about to. A service that fails and is started again and again is
+        mostly about to run."""
         return self.active in (*_UP, "activating")
 
     @property
@@ -43,10 +43,10 @@ class UnitState:
 
 
 def state(host: Host, unit: str) -> UnitState:
-    """The state of a unit, of any type. Raises Gone where systemd has no such unit, and
-    HookError where it cannot be asked."""
+    """The state of a unit, of any type. Raises Gone if systemd has no such unit, and
+    HookError if it cannot be asked."""
     if not host.is_this_machine:
-        # A captured host has no systemd to ask; a service that runs has a control group.
+        # A captured host has no systemd to ask, but a running service has a control group.
         active = host.exists(f"{ROOT}/system.slice/{unit}")
         return UnitState("loaded", "active" if active else "inactive", "")
     wanted = "LoadState,ActiveState,SubState"
@@ -58,14 +58,14 @@ def state(host: Host, unit: str) -> UnitState:
 
 
 def is_installed(host: Host, unit: str) -> bool:
-    """Whether there is a file of that unit, masked ones left out."""
+    """Whether there is a file of that unit that does not mask it."""
     found = (f"{folder}/{unit}" for folder in _FOLDERS)
     first = next(filter(host.exists, found), None)
     return first is not None and host.link(first) != "null"
 
 
 def is_display_manager(host: Host, unit: str) -> bool:
-    """Whether a service is the one that shows the login screen, by that name or its own."""
+    """Whether a service is the display manager, by its alias or by its own name."""
     return unit in (DISPLAY_MANAGER, host.link(f"/etc/systemd/system/{DISPLAY_MANAGER}"))
 
 

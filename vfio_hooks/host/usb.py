@@ -1,9 +1,10 @@
 """USB devices of the host, their interfaces and these interfaces' drivers.
 
-A device is named after its bus and the ports that lead to it, "1-4.2"; its interfaces "1-4.2:1.0",
-with the number of the configuration and their own. Documentation/ABI/testing/sysfs-bus-usb, and
-https://docs.kernel.org/driver-api/usb/usb.html. Buses have their numbers in the order in which
-their controllers were found, which the next boot may change; udev's ID_PATH has the controller.
+A device is named after its bus and the ports that lead to it, "1-4.2". Its interfaces have the
+numbers of the configuration and of the interface added, "1-4.2:1.0".
+Documentation/ABI/testing/sysfs-bus-usb, and https://docs.kernel.org/driver-api/usb/usb.html. Buses
+are numbered in the order in which their controllers are found, which may change with the next boot;
+udev's ID_PATH names the controller.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ IDS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 
 @record
 class Device:
-    """A device: "1-4", "046d:c52b", its serial number ("" for none) and what it calls itself.
-    `place` is udev's ID_PATH, "pci-0000:0b:00.3-usb-0:4"; "" where no PCI device has the bus."""
+    """A device: "1-4", "046d:c52b", its serial number ("" for none) and the name it gives itself.
+    `place` is udev's ID_PATH, "pci-0000:0b:00.3-usb-0:4"; "" if no PCI device has the bus."""
 
     path: str
     ids: str
@@ -44,7 +45,7 @@ class Device:
 
 
 def devices(host: Host) -> list[Device]:
-    """All devices but the root hubs, which are the controllers' own."""
+    """All devices except root hubs, which are part of the controllers."""
     found = []
     for path in host.names(DEVICES):
         vendor = host.maybe(f"{DEVICES}/{path}/idVendor")
@@ -74,8 +75,8 @@ def interfaces(host: Host, device: Device) -> list[str]:
 
 
 def find(host: Host, path: str, ids: str, serial: str, place: str = "") -> Device | None:
-    """A device that was at a place, or where that is not known at `path`: there, or wherever it
-    has been plugged in since."""
+    """The device that was at `place`, or at `path` if its place is not known: there, or wherever it
+    has been plugged in since. None if it is not plugged in."""
     alike = [device for device in devices(host) if device.ids == ids]
     for device in alike:
         is_there = device.place == place if place else device.path == path

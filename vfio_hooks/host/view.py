@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class View(Host):
-    """Reads each file, link and folder of a host once, and then goes by what it saw.
+    """Reads each file, link and folder of a host once, and then always gives the same answer.
 
-    It is for planning alone: what is about to be changed is read from the `WritableHost` itself,
-    which a View is not, right before it is written. Commands and daemons are asked every time, so
-    what waits for a change has to ask these, and not wait for a file.
+    It is only for planning: right before a value is changed, it is read from the `WritableHost`
+    itself. Commands and daemons are asked every time, so code that waits for a change has to ask
+    these, and must not wait for a file.
     """
 
     def __init__(self, host: Host) -> None:
@@ -38,7 +38,7 @@ class View(Host):
         return text
 
     def expect(self, shown: Mapping[str, str | None]) -> None:
-        """Go by what files and links are going to show, as a knob foresees it."""
+        """From now on, show files and links as they are going to be, as a knob foresees it."""
         self._texts.update((name, text) for name, text in shown.items() if text is not None)
         self._links.update(shown)
 
