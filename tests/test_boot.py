@@ -214,7 +214,7 @@ def test_a_file_that_changed_before_it_is_written_is_not_lost(tmp_path: Path) ->
     host = Noting(grow(tmp_path, {**BOOTED, "etc/kernel/cmdline": "a\n"}))
     work = planned(host, WANTED[:1])
     (tmp_path / "etc/kernel/cmdline").write_text("b\n")
-    with pytest.raises(HookError, match="changed meanwhile"):
+    with pytest.raises(HookError, match="changed in the meantime"):
         apply(host, ALL, work)
     assert (tmp_path / "etc/kernel/cmdline").read_text() == "b\n"
 
@@ -378,7 +378,7 @@ def test_a_second_word_of_the_users_own_kind_is_told_and_not_written(
     assert other(text, [instead]) == instead
     work = planned(host, [*WANTED, Need(text, "x", text.startswith((IDS, SOFTDEP)), instead)])
     assert not any(text in (edit.after or "") for edit in work.edits)
-    assert f"where you have {instead}, write {both}: only one" in work.told[-1]
+    assert f"replace {instead} with {both}: only one" in work.told[-1]
     assert is_given(text, [both])
 
 
@@ -386,7 +386,7 @@ def test_more_pages_than_the_host_can_start_with_are_refused(tmp_path: Path) -> 
     grow(tmp_path, {**BOOTED, **GRUB, "proc/meminfo": "MemTotal: 33554432 kB"})
     host = Host(str(tmp_path))
     assert planned(host, [Need(f"{PAGES}30", "x")]).parameters == ("hugepagesz=1G", "hugepages=30")
-    with pytest.raises(HookError, match="31 pages of 1 GiB are too many for a host of 32 GiB"):
+    with pytest.raises(HookError, match="31 pages of 1 GiB are too many for a host with 32 GiB"):
         planned(host, [Need(f"{PAGES}31", "x")])
 
 
@@ -563,7 +563,7 @@ def test_a_tool_that_goes_on_failing_is_told_and_the_next_apply_goes_on(
         change(host, (*had, SECOND))
     assert (caught.value.problem, caught.value.hint) == (
         f"{failing} failed",
-        f"the files are as they were before, but {failing} failed: mend that, then run "
+        f"the files are as they were before, but {failing} failed: fix that, then run "
         "update-initramfs -u -k all && update-grub",
     )
     assert files(tmp_path) == before
@@ -588,7 +588,7 @@ def test_a_file_edited_since_is_named_before_anything_is_extended(tmp_path: Path
     [
         (["show", "--add", "a=1"], 0, "what is needed at boot is written already, for win11, the"),
         (["revert", "other"], 1, "nothing is written for other"),
-        (["revert", "win11"], 0, "written; it takes effect with the next boot"),
+        (["revert", "win11"], 0, "written; it takes effect at the next boot"),
     ],
 )
 def test_what_is_written_for_one_vm_is_named(

@@ -1,6 +1,6 @@
-"""What a host needs from its boot on, written into its loader's files, and taken back.
+"""What a host needs at boot, written into its boot loader's files, and taken back.
 
-Everything else that vfio-hooks changes is gone with a reboot. These are files, so they have a
+Everything else that vfio-hooks changes is gone after a reboot. These are files, so they have a
 journal of their own, in /var/lib (see journal.py).
 """
 
@@ -16,8 +16,8 @@ MODPROBE = "/etc/modprobe.d/vfio-hooks-boot.conf"
 class Need:
     """Words of the kernel's command line, or a line of modprobe.d, and why.
 
-    `instead`: what the user's own files have in its place. The kernel takes only one of the two, so
-    we do not add ours.
+    `instead`: what the user's own files have in its place. The kernel uses only one of the two, so
+    ours is not added.
     """
 
     text: str
@@ -28,8 +28,8 @@ class Need:
 
 @record
 class Wanted:
-    """What is needed for one VM ("": for the host, whatever VM it runs). `devices`: the addresses
-    of the domain's PCI functions. Two VMs that share one never run together."""
+    """What is needed for one VM, or with the name "" for the host, whatever VM it runs. `devices`
+    are the addresses of the domain's PCI functions: two VMs that share one never run together."""
 
     vm: str
     needs: tuple[Need, ...]
@@ -38,8 +38,8 @@ class Wanted:
 
 @record
 class Edit:
-    """A file as it is to be: its path on the host, its text now (None: there is none) and its
-    text then (None: it goes)."""
+    """The change of a file: its path on the host, its text before (None if it does not exist) and
+    its text after (None if it is removed)."""
 
     path: str
     before: str | None
@@ -64,12 +64,12 @@ class Before(Host):
 
     def __init__(self, host: Host, edits: Sequence[Edit]) -> None:
         super().__init__(host.root or "/")
-        # A journal that was cut off has two edits of a file: the first one counts.
+        # A journal that was cut off may have two edits of a file: the first one counts.
         self.texts = {edit.path: edit.before for edit in reversed(edits)}
 
 
 def text_of(host: Host, path: str) -> str | None:
-    """A file's text to the byte; None where there is none."""
+    """A file's text, byte for byte; None if there is no file."""
     if isinstance(host, Before) and path in host.texts:
         return host.texts[path]
     try:

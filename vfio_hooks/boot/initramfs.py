@@ -10,8 +10,8 @@ _TOOLS = (
 
 
 def rebuild(host: Host) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
-    """The command that makes it anew, or what to tell the user of one that is not run for him."""
+    """The commands that rebuild it, or lines for the user about commands that we do not run."""
     for path, command, told in _TOOLS:
         if host.exists(path):
             return ((command,) if command else ()), ((told,) if told else ())
-    return (), ("make your initramfs anew",)
+    return (), ("rebuild your initramfs",)

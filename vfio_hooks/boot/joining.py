@@ -1,4 +1,4 @@
-"""Words that the kernel takes once only: the needs of several VMs become one word."""
+"""Words that the kernel accepts only once: the needs of several VMs become one word."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -9,16 +9,16 @@ from vfio_hooks.host.cpulist import format_list, parse_list
 from vfio_hooks.record import record, replace
 
 PAGES = "hugepagesz=1G hugepages="
-"""A count of one size that comes twice is ignored, as a second list of isolcpus is."""
+"""The kernel ignores a second count of the same size, and a second list of isolcpus."""
 
 ADDED = "--add"
-"""Why a word is needed that the user has given."""
+"""The reason for a word that the user has given."""
 
 
 @record
 class Joined:
-    """How words of one kind become one: their beginning, how they are found in a text (the value is
-    the first group), what a value has, and the value of all of them."""
+    """How words of one kind become one: their beginning, the pattern that finds them in a text (its
+    first group is the value), the parts of a value, and the value of all of them together."""
 
     prefix: str
     found: str
@@ -27,7 +27,7 @@ class Joined:
 
 
 def _cpus(value: str) -> frozenset[str]:
-    """None of what is no list: a user may have anything there."""
+    """The CPUs of a list; none if it is not a list, as a user may have written anything there."""
     try:
         return frozenset(map(str, parse_list(value)))
     except ValueError:
@@ -41,7 +41,7 @@ _LISTS = (
         _cpus,
         lambda parts: format_list(map(int, parts)),
     ),
-    # modprobe hands on both lines, and the module goes by the later one.
+    # modprobe passes on both lines, and the module uses the later one.
     Joined(
         "options vfio-pci ids=",
         r"options vfio[-_]pci(?: \S+)* ids=(\S+)",
@@ -53,7 +53,8 @@ _ONE_GIB = r"(?:default_)?hugepagesz=1GB? hugepages=(\d+)"
 
 
 def extended(wanted: Sequence[Wanted], one: Wanted) -> tuple[Wanted, ...]:
-    """With the needs of one more, or those that one has now, and what was added to it before."""
+    """The VMs' needs with those of one more VM. If it is among them already, its needs of now
+    count, together with what was added for it before."""
     known = next((other for other in wanted if other.vm == one.vm), None)
     if known is not None:
         added = (need for need in known.needs if need.why == ADDED and need not in one.needs)
@@ -64,7 +65,7 @@ def extended(wanted: Sequence[Wanted], one: Wanted) -> tuple[Wanted, ...]:
 
 
 def together(wanted: Sequence[Wanted]) -> list[Need]:
-    """All that is needed for these, each once, in order."""
+    """All that is needed for these VMs, each need once, in order."""
     found: dict[str, Need] = {}
     for need in (need for one in wanted for need in one.needs):
         prefix = _prefix(need.text)
@@ -93,7 +94,8 @@ def is_given(text: str, given: Iterable[str]) -> bool:
 
 
 def other(text: str, given: Iterable[str]) -> str:
-    """What ours cannot be beside: words of its kind in one of these texts; "" for none."""
+    """Words in one of these texts with which ours cannot be combined, being of the same kind; ""
+    for none."""
     if module := _soft(text):
         return softdep.first_of(given, module)
     prefix = _prefix(text)
@@ -105,7 +107,7 @@ def other(text: str, given: Iterable[str]) -> str:
 
 def beside(text: str, instead: str) -> str:
     """What the user has to write in place of `instead`, the words that `other` found. A list keeps
-    all that is in it, as another VM may need that, and ours is added; a count becomes ours."""
+    its values, which another VM may need, and gets ours in addition. A count becomes ours."""
     if module := _soft(text):
         return f"softdep {module} {softdep.with_vfio_first(_said(instead))}"
     prefix = _prefix(text)
@@ -117,7 +119,7 @@ def beside(text: str, instead: str) -> str:
 
 
 def pages(text: str) -> int | None:
-    """How many pages of 1 GiB a need is for; None where it is for something else."""
+    """How many pages of 1 GiB a need is for; None if it is for something else."""
     count = text.removeprefix(PAGES)
     return int(count) if count != text and re.fullmatch("[0-9]{1,9}", count) else None
 
@@ -138,7 +140,7 @@ def _all(pattern: str, given: Iterable[str]) -> list[re.Match[str]]:
 
 
 def _prefix(text: str) -> str:
-    """The beginning of a kind of words that become one; "" where it is none."""
+    """The beginning of a kind of words that become one; "" if it is none."""
     if pages(text) is not None:
         return PAGES
     for kind in _LISTS:

@@ -1,6 +1,5 @@
-"""What was written for the boot, in /var/lib, until it is taken back: also after a reboot.
-
-It is on disk before the first file is changed.
+"""The journal of what was written for the boot, in /var/lib until it is taken back, even after a
+reboot. It is on disk before the first file is changed.
 """
 
 import json
@@ -15,15 +14,15 @@ from vfio_hooks.record import asdict, record
 
 FILE = "/var/lib/vfio-hooks/boot.json"
 REVERTED = "/run/vfio-hooks-boot.reverted"
-"""The kernel parameters, a line each, that this boot still has from what `revert` took back."""
+"""The kernel parameters, a line each, that `revert` took back but that this boot still has."""
 _VERSION = 2
 
 
 @record
 class Applied:
-    """What is written: for whom, and the work. Each file's `before` is what it was at first. While
-    it is not `whole`, files or the loader's tools may be missing: it is being done, or was cut
-    off."""
+    """What is written, and for which VMs. Each file's `before` is its first text. As long as it is
+    not `whole`, the work is going on or was cut off: files may not be written yet, or the loader's
+    tools may not have run."""
 
     wanted: tuple[Wanted, ...] = ()
     work: Work = Work("")
@@ -38,7 +37,7 @@ def applied(host: Host) -> Applied:
     try:
         found = json.loads(text)
         if found["version"] != _VERSION:
-            raise HookError(f"{FILE} is of another version of vfio-hooks", "use that version")
+            raise HookError(f"{FILE} is from another version of vfio-hooks", "use that version")
         work, whole = _work(found["work"]), bool(found.get("whole", True))
         return Applied(tuple(map(_wanted, found["wanted"])), work, whole)
     except (ValueError, KeyError, TypeError):
@@ -47,13 +46,13 @@ def applied(host: Host) -> Applied:
 
 
 def ours(host: Host) -> list[str]:
-    """The kernel parameters that are from `boot apply`: what is written now, and what this boot
-    still has though it was taken back."""
+    """The kernel parameters that come from `boot apply`: those that are written now, and those that
+    were taken back but that this boot still has."""
     return [*applied(host).work.parameters, *host.lines(REVERTED)]
 
 
 def own_line(host: Host) -> str:
-    """The kernel's command line without those, and without the words of the boot loader."""
+    """The kernel's command line without these, and without the boot loader's own words."""
     mine = ours(host)
     words = (host.maybe("/proc/cmdline") or "").split()
     return " ".join(
@@ -64,13 +63,13 @@ def own_line(host: Host) -> str:
 
 
 def keep(host: WritableHost, state: Applied) -> None:
-    """Have this in the journal; nothing for nobody is no journal."""
+    """Write this to the journal. If nothing is written for anybody, the journal is removed."""
     text = json.dumps({"version": _VERSION, **asdict(state)}, indent=1)
     put(host, FILE, text if state.wanted else None, 0o600)
 
 
 def note(host: WritableHost, taken: set[str]) -> None:
-    """Remember what this boot has and the next one will not."""
+    """Remember the parameters that this boot has and the next one will not have."""
     running = (host.maybe("/proc/cmdline") or "").split()
     known = host.lines(REVERTED)
     if new := [word for word in running if word in taken and word not in known]:
@@ -78,7 +77,8 @@ def note(host: WritableHost, taken: set[str]) -> None:
 
 
 def put(host: WritableHost, path: str, text: str | None, mode: int = 0o644) -> None:
-    """Write a file, on disk before the next one, or remove it. What was there keeps its mode."""
+    """Write a file, and wait until it is on disk, or remove it. A file that exists keeps its
+    mode."""
     name = host.path(path)
     try:
         if text is not None:

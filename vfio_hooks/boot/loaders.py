@@ -1,7 +1,8 @@
 """Boot loaders, and where each has the kernel's command line.
 
-GRUB: /etc/default/grub and grub.d of Debian; systemd-boot: the Boot Loader Specification's entries,
-kernel-install(8); the others are told, as their own tools are the only ones that write their files.
+GRUB: /etc/default/grub and grub.d as on Debian. systemd-boot: the entries of the Boot Loader
+Specification, kernel-install(8). For the others the user gets instructions, because only their own
+tools write their files.
 """
 
 import re
@@ -19,17 +20,17 @@ _CMDLINE = "/etc/kernel/cmdline"
 _ENTRIES = ("/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries")
 _INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 """The name of the loader that started this boot, https://systemd.io/BOOT_LOADER_INTERFACE."""
-_MKCONFIG = "grub-mkconfig -o /boot/grub/grub.cfg (grub2-mkconfig, grub2 where they are called so)"
+_MKCONFIG = "grub-mkconfig -o /boot/grub/grub.cfg (on some systems: grub2-mkconfig, /boot/grub2)"
 _FALLBACK = "aa-vfio-hooks-before"
-"""The entry with the parameters that there were before. The first entry is the one that is booted:
-without sort keys that is the last in the alphabet, else the one with the first key."""
+"""The entry with the parameters from before. The first entry is booted: the one with the first sort
+key or, without sort keys, the last one in the alphabet."""
 _LAST_KEY = "zz-vfio-hooks"
 
 
 @record
 class Loader:
-    """How one is known by its files, what it takes to give the kernel more parameters, and the
-    commands that have it look at its files again."""
+    """How a loader is recognised by its files, the work that gives the kernel more parameters, and
+    the commands that make the loader read its files again."""
 
     name: str
     is_used: Callable[[Host], bool]
@@ -45,7 +46,7 @@ def without(line: str, parameters: Sequence[str]) -> str:
 
 
 def add(line: str, parameters: Sequence[str]) -> str:
-    """A command line with parameters at its end, those left out that it has already."""
+    """A command line with parameters added at its end, without those that it has already."""
     known = shlex.split(line, posix=False)
     return " ".join([line.strip(), *(one for one in parameters if one not in known)]).strip()
 
@@ -63,7 +64,8 @@ def _grub(host: Host, parameters: Sequence[str]) -> Work:
 
 
 def _grub_entry(host: Host) -> str:
-    """What grub.d prints into grub.cfg: today's kernel with today's parameters."""
+    """A script for grub.d, which adds an entry to grub.cfg: today's kernel with today's
+    parameters."""
     release = host.maybe("/proc/sys/kernel/osrelease") or ""
     return (
         "#!/bin/sh\n"
@@ -83,8 +85,8 @@ def _grub_entry(host: Host) -> str:
 
 
 def _for_grub(line: str) -> str:
-    """A command line as GRUB has to read it. In a parameter such as pci=disable_acs_redir=A;B the
-    ";" would end GRUB's own command; 10_linux of GRUB writes it as it is."""
+    """A command line, escaped for GRUB. In a parameter such as pci=disable_acs_redir=A;B the ";"
+    would end GRUB's own command; GRUB's 10_linux does not escape it."""
     return re.sub(r"\"[^\"]*\"|[;&|<>{}$'\\]", _escaped, line)
 
 
@@ -121,7 +123,7 @@ def _add_kernels(host: Host) -> Iterator[tuple[str, ...]]:
 
 
 def _is_kernel_install(host: Host) -> bool:
-    """Whether it writes the entries: then they have the machine's id in them."""
+    """Whether kernel-install writes the entries: their names then have the machine's id."""
     made = any("\nmachine-id" in (text_of(host, path) or "") for path in _entries(host))
     return host.exists(_CMDLINE) or made
 
@@ -188,7 +190,7 @@ def _has(*paths: str) -> Callable[[Host], bool]:
 
 
 def _has_grub(*paths: str) -> Callable[[Host], bool]:
-    """Not where it is only left over, and systemd-boot has started the host."""
+    """Whether GRUB is in use. Files may be left over on a host that systemd-boot has started."""
 
     def is_used(host: Host) -> bool:
         # It is UTF-16.
@@ -219,7 +221,7 @@ LOADERS = (
         _told(
             "limine",
             "at the end of each line cmdline: in limine.conf, add: {words}",
-            "from each line cmdline: in limine.conf, take out: {words}",
+            "from each line cmdline: in limine.conf, remove: {words}",
         ),
     ),
     Loader("GRUB", _has_grub("/usr/sbin/update-grub"), _grub, lambda host: [("update-grub",)]),
@@ -229,10 +231,10 @@ LOADERS = (
         _told(
             "GRUB",
             f"in /etc/default/grub, at the end of GRUB_CMDLINE_LINUX: {{words}}; then: {_MKCONFIG}",
-            f"in /etc/default/grub, take out of GRUB_CMDLINE_LINUX: {{words}}; then: {_MKCONFIG}",
+            f"in /etc/default/grub, remove from GRUB_CMDLINE_LINUX: {{words}}; then: {_MKCONFIG}",
         ),
     ),
     Loader("kernel-install", _is_kernel_install, _kernel_install, _add_kernels),
     Loader("systemd-boot", lambda host: bool(_entries(host)), _systemd_boot),
 )
-"""The first that is used counts: several may have left files."""
+"""The first one that is in use counts, because others may have left files."""

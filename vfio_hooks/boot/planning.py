@@ -1,4 +1,5 @@
-"""What has to be done for needs on this host: its loader's files, modprobe's, and the initramfs."""
+"""What has to be done on this host for its needs: files of the boot loader and of modprobe, and the
+initramfs."""
 
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from vfio_hooks.host.memory import amount, totals
 
 _GIB = 1 << 20
 _LEFT = 2 * _GIB
-"""What a host needs to start at all, in KiB."""
+"""The memory that a host needs to start at all, in KiB."""
 
 
 def planned(host: Host, needs: Sequence[Need]) -> Work:
@@ -37,8 +38,8 @@ def planned(host: Host, needs: Sequence[Need]) -> Work:
 
 
 def tools(host: Host, work: Work) -> tuple[tuple[str, ...], ...]:
-    """The commands that have these edits looked at, for the kernels that there are now. The
-    initramfs comes first: an entry of the loader may be a copy of it."""
+    """The commands that bring these edits into effect, for the kernels that are installed now. The
+    initramfs comes first, because an entry of the loader may contain a copy of it."""
     has_modprobe = any(edit.path == MODPROBE for edit in work.edits)
     command, _ = rebuild(host) if has_modprobe else ((), ())
     is_told = len(work.edits) == has_modprobe
@@ -50,7 +51,7 @@ def _loaded(host: Host, words: Sequence[str]) -> Work:
     loader = next((one for one in LOADERS if one.is_used(host)), None)
     if loader is None and words:
         raise HookError(
-            "the boot loader is none that is known",
+            "the boot loader is not one that vfio-hooks knows",
             f"give the kernel these parameters yourself: {' '.join(words)}",
         )
     return loader.work(host, words) if loader and words else Work(loader.name if loader else "")
@@ -59,17 +60,17 @@ def _loaded(host: Host, words: Sequence[str]) -> Work:
 def _by_hand(need: Need) -> str:
     place = "modprobe.d" if need.is_modprobe else "the kernel's command line"
     text = beside(need.text, need.instead)
-    return f"in {place}, where you have {need.instead}, write {text}: only one of both counts"
+    return f"in {place}, replace {need.instead} with {text}: only one of the two counts"
 
 
 def _check_memory(host: Host, needs: Sequence[Need]) -> None:
-    """With all its memory in huge pages a kernel does not get as far as a login."""
+    """Raise HookError for so many huge pages that the host would not boot any more."""
     total = totals(host).get("MemTotal")
     for need in needs:
         count = pages(need.text) or 0
         if total is not None and count * _GIB > total - _LEFT:
             raise HookError(
-                f"{count} pages of 1 GiB are too many for a host of {amount(total)}, which would "
+                f"{count} pages of 1 GiB are too many for a host with {amount(total)}, which would "
                 f"not start any more: {need.why}",
                 "give the VM less memory, or pages of 2 MiB, which [hugepages] gets at its start",
             )

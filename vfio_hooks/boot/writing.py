@@ -14,12 +14,12 @@ from vfio_hooks.quoting import joined
 from vfio_hooks.record import replace
 
 _SECONDS = 600
-"""An initramfs takes minutes on a slow disk."""
+"""In seconds. An initramfs takes minutes on a slow disk."""
 
 
 def steps(host: Host, had: Applied, work: Work) -> tuple[Edit, ...]:
-    """The edits from the files as they are now to those of `work`, which begins with the files as
-    they were before `had`. Raises HookError for a file that somebody has edited since."""
+    """The edits that lead from the files of now to those of `work`, which starts from the files
+    before `had`. Raises HookError for a file that somebody has edited since."""
     written = _by_path(had.work.edits)
     # One that was cut off before a file was written has left it as it was.
     left = {(edit.path, edit.before) for edit in had.work.edits if not had.whole}
@@ -29,7 +29,7 @@ def steps(host: Host, had: Applied, work: Work) -> tuple[Edit, ...]:
         now = text_of(host, path)
         expected = written[path].after if path in written else target[path].before
         if now != expected and path not in written:
-            raise HookError(f"{path} was changed meanwhile", "try again")
+            raise HookError(f"{path} was changed in the meantime", "try again")
         if now != expected and (path, now) not in left:
             hint = "vfio-hooks boot revert leaves it as it is; then apply again for each VM"
             raise HookError(f"{path} was edited since vfio-hooks boot apply wrote it", hint)
@@ -40,11 +40,11 @@ def steps(host: Host, had: Applied, work: Work) -> tuple[Edit, ...]:
 
 
 def apply(host: WritableHost, wanted: tuple[Wanted, ...], work: Work) -> None:
-    """Write the files, beside what is written already or in its place, and have the tools of the
-    loader look at them. Raises HookError, and has put back what it wrote where a tool fails."""
+    """Write the files, in addition to what is written already or in its place, and run the loader's
+    tools. If a tool fails, the files are put back. Raises HookError."""
     had = applied(host)
     edits = steps(host, had, work)
-    # Until all of it is written, the way back goes over both.
+    # Until everything is written, both the old and the new edits can be taken back.
     both = replace(work, edits=(*had.work.edits, *edits))
     keep(host, Applied(wanted, both, whole=False))
     try:
@@ -62,11 +62,11 @@ def apply(host: WritableHost, wanted: tuple[Wanted, ...], work: Work) -> None:
 
 
 def revert(host: WritableHost) -> list[str]:
-    """Put back all files as they were, and run the tools; returns those that somebody has
-    edited since, which stay. Raises HookError."""
+    """Put all files back and run the tools. Returns the files that somebody has edited since, which
+    stay as they are. Raises HookError."""
     had = applied(host)
     if not had.wanted:
-        raise HookError("nothing is changed for the boot: vfio-hooks boot apply has not been used")
+        raise HookError("nothing is written: vfio-hooks boot apply has not been used")
     edited = _put_back(host, had.work.edits)
     _run(host, tools(host, had.work))
     note(host, set(had.work.parameters))
@@ -75,12 +75,12 @@ def revert(host: WritableHost) -> list[str]:
 
 
 def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...]:
-    """One edit for each file that is not as it was at first."""
+    """One edit for each file that differs from its first text."""
     return tuple(edit for edit in _by_path(edits).values() if edit.before != edit.after)
 
 
 def _by_path(edits: Sequence[Edit]) -> dict[str, Edit]:
-    """One edit for each file: what it was at first, and what it is at last."""
+    """One edit for each file, from its first text to its last one."""
     found: dict[str, Edit] = {}
     for edit in edits:
         found[edit.path] = replace(edit, before=found.get(edit.path, edit).before)
@@ -88,7 +88,8 @@ def _by_path(edits: Sequence[Edit]) -> dict[str, Edit]:
 
 
 def _put_back(host: WritableHost, edits: Sequence[Edit]) -> list[str]:
-    """The files as they were before these edits; returns those that are neither."""
+    """Put the files back as they were before these edits. Returns those that have neither the old
+    nor the new text, and are left alone."""
     edited = []
     for edit in reversed(edits):
         now = text_of(host, edit.path)
@@ -100,12 +101,12 @@ def _put_back(host: WritableHost, edits: Sequence[Edit]) -> list[str]:
 
 
 def _again(host: WritableHost, commands: tuple[tuple[str, ...], ...]) -> str:
-    """Run them for files that were put back; what to do if that fails, "" if not."""
+    """Run the tools again for files that were put back. Returns what to do if that fails, or ""."""
     try:
         _run(host, commands)
     except HookError as error:
         line = " && ".join(map(joined, commands))
-        return f"the files are as they were before, but {error}: mend that, then run {line}"
+        return f"the files are as they were before, but {error}: fix that, then run {line}"
     return ""
 
 
