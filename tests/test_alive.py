@@ -171,7 +171,7 @@ def test_other_signs_of_life(host: Host) -> None:
         seen.said = True
 
     time.then[7] = say
-    assert seen.until_alive(90, time.wait) == "somebody said so"
+    assert seen.until_alive(90, time.wait) == "somebody ran vfio-hooks alive"
     assert time.now == 7
 
 

@@ -146,7 +146,7 @@ def test_a_person_who_chooses_decides() -> None:
     held.daemon.choose("power-saver")
     held.hear()
     assert held.told == [
-        "performance is held no more: somebody has chosen another power profile",
+        "performance is no longer held: somebody has chosen another profile",
     ]
     # And goes on to decide when the daemon is restarted.
     held.daemon.restart()
@@ -175,7 +175,7 @@ def test_a_daemon_that_is_restarted_is_asked_again() -> None:
     held.daemon.restart()
     held.hear()
     assert held.told == [
-        f"performance is held no more: {NAMES[0]}: HoldProfile: no such profile",
+        f"performance is no longer held: {NAMES[0]}: HoldProfile: no such profile",
     ]
     # This daemon knows no hold of ours, and is not asked to end one.
     held.hold.end()

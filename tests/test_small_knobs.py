@@ -27,7 +27,7 @@ SLICE = AllowedCpus("user.slice")
 @pytest.mark.parametrize(
     ("knob", "value", "text"),
     [
-        (Announced(CARD), WITHDRAWN, "programs are told that it is gone, and close it"),
+        (Announced(CARD), WITHDRAWN, "announced as gone, so that programs close it"),
         (Announced(CARD), ANNOUNCED, "programs may use it"),
         (Announced(CARD), "does not exist yet", "does not exist yet"),
         (BootPicture("0000:04:00.0"), "none", "given up"),

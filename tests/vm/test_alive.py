@@ -81,7 +81,7 @@ def test_whoever_is_killed(hooked: Guest, phase: str, victim: str) -> None:
         hooked.start(VM.name)
         if phase == "alive":
             hooked.run(f"vfio-hooks alive {VM.name}")
-            logged(hooked, "alive: somebody said so")
+            logged(hooked, "alive: somebody ran vfio-hooks alive")
         elif phase == "ending":
             logged(hooked, "no sign of life within 5 s")
         # In the last phase it may be gone by now.

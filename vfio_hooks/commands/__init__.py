@@ -12,15 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# libvirt hands a hook only what its own daemon was started with: PATH may be absent.
+# A hook gets the environment with which libvirt's daemon was started: PATH may be missing.
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def run(argv: list[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
     """Run a command and return its standard output.
 
-    Raises CommandFailed, with the command's own last line, when it exits non-zero or is not
-    finished after `seconds` (it is killed then), and HookError when it cannot be started.
+    Raises CommandFailed, with the command's own last line, if it exits non-zero or is not finished
+    after `seconds` (it is killed then), and HookError if it cannot be started.
     """
     program = find(argv[0])
     if program is None:
@@ -41,7 +41,7 @@ def run(argv: list[str], seconds: float, environment: Mapping[str, str] | None =
 
 
 def find(program: str) -> str | None:
-    """The path of a program, in the folders that `run` looks into where it is a name."""
+    """The path of a program, or None. A mere name is looked up in the folders that `run` uses."""
     folders = [""] if "/" in program else [f"{folder}/" for folder in SEARCH.split(":")]
     for folder in folders:
         candidate = folder + program

@@ -1,5 +1,5 @@
-"""Commands that the command line runs, by the module sh where that is there. The hook runs its own
-with vfio_hooks.commands: importing sh takes longer than all the rest of an event."""
+"""Commands that the vfio-hooks command runs, by the module sh if it is installed. The hook uses
+vfio_hooks.commands instead, because importing sh takes longer than the rest of an event."""
 
 from vfio_hooks import commands
 

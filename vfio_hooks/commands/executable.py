@@ -1,8 +1,8 @@
 """What runs an executable file, and what keeps it from being run.
 
-The kernel runs programs, and scripts by what their first line names. A script without such a line
-it leaves to the shell that wants it run: VFIO-Tools' hook was bash, so the people who left the
-line out have written bash.
+The kernel runs programs, and scripts by the interpreter that their first line names. It leaves a
+script without such a line to the calling shell. VFIO-Tools' hook was bash, so scripts without the
+line are written for bash.
 """
 
 import os
@@ -20,9 +20,9 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def text_of(path: str) -> str:
-    """A script's text; "" for what cannot be read or is none."""
+    """A script's text; "" if it cannot be read, or is not a script."""
     try:
-        # A pipe would be waited for.
+        # Opening a pipe would wait.
         if not os.path.isfile(path):
             return ""
         with open(path, "rb") as file:
@@ -33,7 +33,7 @@ def text_of(path: str) -> str:
 
 
 def interpreter(text: str) -> str | None:
-    """What a script's first line says that it is run by."""
+    """The interpreter that a script's first line names, or None."""
     found = re.match(r"#!\s*(\S+)", text)
     return found[1] if found else None
 
@@ -49,8 +49,8 @@ def command(path: str) -> list[str]:
 
 
 def fault(path: str, host: Host | None) -> HookError | None:
-    """Why a file cannot be run, or not as it is meant, as far as its bytes tell. Interpreters are
-    those of `host`; where that is None, none is missed."""
+    """Why a file cannot be run, or not as intended, as far as its bytes show. Interpreters are
+    looked for on `host`; with None, they are not."""
     if os.path.islink(path) and not os.path.exists(path):
         goal = os.readlink(path)
         return HookError(
@@ -76,7 +76,7 @@ def fault(path: str, host: Host | None) -> HookError | None:
 
 
 def _missing(text: str, host: Host) -> str | None:
-    """The interpreter that a script wants and a host has not."""
+    """The interpreter that a script needs and that the host does not have; "" for none."""
     found = re.match(r"#!\s*(\S+)[ \t]*(?:-S[ \t]+)?([^\s=]*)(?:\s|$)", text)
     if not found:
         return None
@@ -88,7 +88,7 @@ def _missing(text: str, host: Host) -> str | None:
 
 
 def syntax_error(path: str) -> str | None:
-    """What the shell says of a shell script that it cannot read to its end, in its own words."""
+    """What the shell itself says about a shell script with a syntax error; "" for none."""
     text = text_of(path)
     name = os.path.basename(interpreter(text) or "bash")
     if name == "env":

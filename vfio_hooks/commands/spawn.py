@@ -1,5 +1,5 @@
-"""A program, started and waited for. Most of what an event starts ends sooner than the module
-subprocess is imported."""
+"""Starts a program and waits for it. Importing the module subprocess would take longer than most
+programs that an event starts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _MOST = 1 << 20
 _SHORT = 0.0005
 """Seconds from the first look at a program to the second."""
 _GRACE = 1.0
-"""Seconds for a killed program to end. One that waits in the kernel may never do."""
+"""Seconds for a killed program to end. A program that waits in the kernel may never end."""
 
 
 def start(argv: list[str], environment: Mapping[str, str], files: Sequence[int]) -> int:
     """Start the program at the path argv[0] in a session of its own, with these descriptors as its
-    standard input, output and error. Returns its process. Raises OSError where it cannot be
+    standard input, output and error. Returns its process. Raises OSError if it cannot be
     started, and ValueError for an argument that no program can be given."""
     actions = [(os.POSIX_SPAWN_DUP2, file, to) for to, file in enumerate(files)]
     return os.posix_spawn(
@@ -58,7 +58,7 @@ def spawn(
     and is not waited for.
 
     Raises TimeoutError when it is not finished after `seconds`: it is killed then, with its process
-    group. Raises OSError where it cannot be started, and ValueError for an argument that no
+    group. Raises OSError if it cannot be started, and ValueError for an argument that no
     program can be given.
     """
     stdin, outputs = os.open(os.devnull, os.O_RDONLY), [os.pipe(), os.pipe()]

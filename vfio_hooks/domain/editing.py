@@ -1,7 +1,7 @@
 """Changes of a domain's XML as data: what advice shows, and what `check --fix` applies in place.
 
 An edit may get another copy of the XML than the one that was looked at, so it finds its element
-again, and changes nothing where that is gone.
+again, and changes nothing if that is gone.
 """
 
 import re
@@ -175,7 +175,7 @@ def _insert(parent: "_Element", position: int, new: "_Element") -> None:
 
 
 def _margin(element: "_Element") -> str | None:
-    """The line break and white space before an element, None where it does not begin a line."""
+    """The line break and white space before an element, None if it does not begin a line."""
     before, parent = element.getprevious(), element.getparent()
     if parent is None:
         return "\n"

@@ -26,7 +26,7 @@ def names(host: Host) -> dict[str, str]:
 
 
 def runs(host: Host, uuid: str, name: str) -> str | None:
-    """The file in which libvirt keeps the state of a domain that runs; None where it does not."""
+    """The file in which libvirt keeps the state of a domain that runs; None if it does not."""
     file = f"{RUNNING}/{name}.xml"
     by_uuid = {one: f"{RUNNING}/{known}.xml" for known, one in _identified(host, RUNNING)}
     # One that does not say whose it is, is of the domain that its name has.

@@ -1,7 +1,7 @@
-"""What an event of libvirt's asks for: a plan carried out or undone, and executables run.
+"""Handles an event: carries a plan out or undoes it, and runs executables.
 
-The configuration, and with it the plugins, is imported only where it is needed: undoing has to
-work without, in a package that is half upgraded or beside a module that cannot be imported.
+The configuration, and with it the plugins, is imported only where it is needed. An undo has to work
+without it, in a package that is half upgraded, or with a module that cannot be imported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def handle(event: Event, xml: bytes, paths: Paths, log: Log) -> None:
-    """Do what an event asks for. Raises HookError, and whatever else a defect raises."""
+    """Do what an event needs. Raises HookError, and other exceptions for a defect."""
     if event.op in ENDING:
         _end(event, xml, paths, log)
         return
@@ -78,8 +78,8 @@ def _perform(
             log.info(f"{event.vm}: would be: {change.step.plugin}: {change}", event.vm)
         return
     if _scripts(event, config):
-        # They may do anything, so whatever is wrong with the plan is told before they run. Then
-        # it is made again, for the host as they left it.
+        # Executables may change anything. So an error in the plan is reported before they run, and
+        # the plan is made again afterwards, for the host as they left it.
         engine.rehearse(event.op, domain.uuid, event.vm, planner)
         _run_scripts(event, xml, config, log)
     held = engine.perform(event.op, domain.uuid, event.vm, planner)
@@ -91,7 +91,7 @@ def _perform(
 def _after_start(
     event: Event, domain: Domain, config: Config, host: WritableHost, log: Log
 ) -> None:
-    """Let the facilities note what a start that has come this far has taught them."""
+    """Let the facilities note what they know after a start that succeeded so far."""
     for table in config.tables:
         if tell := getattr(table.plugin, "after_start", None):
             try:
@@ -109,7 +109,7 @@ def _scripts(event: Event, config: Config) -> list[str]:
 
 
 def _run_scripts(event: Event, xml: bytes, config: Config, log: Log) -> None:
-    """Run the VM's executables, or with dry_run tell which these are."""
+    """Run the VM's executables, or with dry_run only log which these are."""
     paths = _scripts(event, config)
     if config.general.dry_run:
         for path in paths:
@@ -121,7 +121,7 @@ def _run_scripts(event: Event, xml: bytes, config: Config, log: Log) -> None:
 
 
 def _end(event: Event, xml: bytes, paths: Paths, log: Log) -> None:
-    """Undo, first of all, and then run the VM's executables, whatever went wrong with that."""
+    """Undo first, and then run the VM's executables, even if the undo failed."""
     problems: list[Exception] = []
     had_begun = True
     try:
@@ -138,10 +138,10 @@ def _end(event: Event, xml: bytes, paths: Paths, log: Log) -> None:
 
 
 def _undo(event: Event, xml: bytes, paths: Paths, log: Log) -> bool:
-    """Returns whether anything was changed for the VM."""
+    """Undo the VM's changes. Returns whether there were any."""
     folder = paths.folder()
     known = identify(xml)
-    # Without usable XML the name has to do: it is in the journals, too.
+    # Without usable XML, the name has to be enough: the journals have it as well.
     uuids = [known[1]] if known else folder.find(event.vm)
     changed = [uuid for uuid in uuids if uuid in folder.uuids()]
     engine = Engine(paths.host(), folder, log)
@@ -161,8 +161,8 @@ def _is_cut_off(folder: StateFolder) -> bool:
 def _run_last_scripts(
     event: Event, xml: bytes, paths: Paths, had_begun: bool, log: Log
 ) -> list[HookError]:
-    """Run the executables that take back what others did at the start: what was written into
-    vm.toml since, right or wrong, does not keep them from it. Returns what failed."""
+    """Run the executables that undo what others did at the start. They run whatever vm.toml says by
+    now, even if it is wrong. Returns what failed."""
     folder = f"{paths.config}/{VM_FOLDERS}/{event.vm}"
     if not os.path.exists(f"{folder}/{event.op}"):
         return []

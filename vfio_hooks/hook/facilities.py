@@ -1,4 +1,4 @@
-"""What the facilities that a VM uses want of the host, asked one after the other."""
+"""Asks the facilities that a VM uses, one after the other, what they want from the host."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def doubts(domain: Domain, config: Config, host: Host) -> list[HookError]:
-    """What the facilities that a VM uses expect to fail, though not on every host: a plan takes it
-    for a failure, and an event goes on."""
+    """What will fail later on most hosts, as the VM's facilities expect. A plan counts it as a
+    failure, but an event goes on."""
     found: list[HookError] = []
     for table in config.tables:
         if tell := getattr(table.plugin, "doubts", None):
@@ -34,7 +34,8 @@ def doubts(domain: Domain, config: Config, host: Host) -> list[HookError]:
 def plan_all(event: Event, domain: Domain, config: Config, host: Host, log: Log) -> list[Step]:
     """The steps of all the facilities that a VM uses, in the plugins' order.
 
-    Raises HookError for all tables that cannot be planned; one that is not required is logged.
+    Raises HookError for all tables that cannot be planned. A table that is not required is only
+    logged.
     """
     from vfio_hooks.domain import guarded
 
@@ -57,8 +58,8 @@ def plan_all(event: Event, domain: Domain, config: Config, host: Host, log: Log)
 
 
 def _ahead(host: Host, steps: Sequence[Step]) -> Host:
-    """The host as it is for the next of several tables of a name: with the devices that those
-    before it make, or take, for the VM alone."""
+    """The host as the next of several tables with the same name sees it: with the devices that the
+    tables before it make, or take for the VM."""
     if not steps:
         return host
     view = View(host)

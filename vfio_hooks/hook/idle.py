@@ -1,9 +1,10 @@
 """Notes of the later events in which a VM has nothing to do, made at `prepare`.
 
 They are for the first half of the hook, hooks/qemu, which ends such an event without starting
-Python. Each is an empty file, idle/<VM>/<operation> in the state folder. Beside them are the times
-at which what they rest on was last changed, as those of files; where one is not the same any more,
-the notes say nothing. They say nothing of the VM's executables: the hook looks for these itself.
+Python. Each is an empty file, idle/<VM>/<operation> in the state folder. Next to them are files
+with the modification times of everything that the notes depend on. If one of these times is no
+longer right, the notes do not count. They do not cover the VM's executables: the hook looks for
+these itself.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
 
 _LATER = ("start", "started", "stopped")
 _RIPE = 2 * 10**9
-"""Nanoseconds. Two changes within one tick of a file system's clock, which may be as long as two
-seconds, have the same time; so nothing rests on a file that was changed only now."""
+"""Nanoseconds. Two changes within one tick of a file system's clock, which may last two seconds,
+have the same time. So no note depends on a file that was changed only just now."""
 
 
 class Notes:
-    """A VM's notes. What they rest on is looked at now, so before it is read."""
+    """A VM's notes. The times of what they depend on are taken now, before it is read."""
 
     def __init__(self, folder: StateFolder, hooks: str, vm: str) -> None:
         own = f"{hooks}/{VM_FOLDERS}/{vm}"
@@ -49,7 +50,7 @@ class Notes:
         }
 
     def keep(self, ops: Sequence[str]) -> None:
-        """Note that these events are idle; whoever dies on the way leaves none that is believed."""
+        """Note that these events are idle. If this is cut off, it leaves no note that counts."""
         times = {name: at for name, at in self._changed.items() if at is not None}
         if not ops or max(times.values(), default=0) > time.time_ns() - _RIPE:
             return
@@ -58,11 +59,11 @@ class Notes:
             for name, at in (*times.items(), *((op, 0) for op in ops)):
                 self._disk.stamp(f"{self._place}/{name}", at)
         except OSError:
-            # Without notes, every event is looked into.
+            # Without notes, every event is handled in full.
             self.forget()
 
     def forget(self, *ops: str) -> None:
-        """Remove the notes of these events; without any, all, and then what they rest on."""
+        """Remove the notes of these events; without arguments all, and the times with them."""
         if not self._is_safe:
             return
         with suppress(OSError):
@@ -73,14 +74,14 @@ class Notes:
 
 
 def idle_events(domain: Domain, config: Config, host: Host, held: Iterable[Claim]) -> Iterator[str]:
-    """The later events in which a VM has nothing to do, whatever becomes of the host. `held` is
-    what it has after `prepare`. A module of the VM's own may do anything at any event."""
+    """The later events in which a VM has nothing to do, whatever happens to the host. `held` are
+    its claims after `prepare`. A VM's own module may do anything at any event."""
     from vfio_hooks.host.network import is_vf_pool
     from vfio_hooks.plugins.own import OwnPlugin
 
     if any(isinstance(table.plugin, OwnPlugin) for table in config.tables):
         return
-    # The function that comes out of a pool is in the domain's XML only at start.
+    # A function from a pool is in the domain's XML only at start.
     if not any(is_vf_pool(host, network) for network in domain.networks):
         yield from (op for op in PLANNED[1:] if _plans_nothing(op, domain, config))
     if all(claim.step.until != "stopped" for claim in held):
@@ -88,7 +89,7 @@ def idle_events(domain: Domain, config: Config, host: Host, held: Iterable[Claim
 
 
 class _UnknownHost:
-    """Stands for a host of which nothing is known yet; tells whether a plan depends on it."""
+    """Stands for a host about which nothing is known, to find out whether a plan depends on it."""
 
     is_asked = False
 
@@ -114,7 +115,7 @@ def _plans_nothing(op: str, domain: Domain, config: Config) -> bool:
 
 
 def _changed(path: str) -> int | None:
-    """When a file was last changed, in nanoseconds since 1970; None where there is none."""
+    """When a file was last changed, in nanoseconds since 1970; None if there is none."""
     try:
         return os.stat(path).st_mtime_ns
     except OSError:

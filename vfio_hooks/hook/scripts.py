@@ -1,9 +1,9 @@
 """A VM's executables, qemu.d/<VM>/<operation>/<sub-operation>, as VFIO-Tools made them common.
 
-That is a file or a folder of files. They get what libvirt gives to a hook: its arguments, the
+Each is a file, or a folder of files. They get what libvirt gives to a hook: its arguments, the
 domain's XML on standard input, its environment and working folder. What they print goes to the
-systemd journal, never to libvirt, which would take it for XML; of one that fails the last line on
-standard error is part of the error.
+systemd journal, and never to libvirt, which would take it for XML. If one fails, the last line that
+it printed on standard error is part of the error.
 """
 
 import fcntl
@@ -28,13 +28,13 @@ STREAM = "/run/systemd/journal/stdout"
 _GRACE = 3.0
 """Seconds that an executable has to end when the hook is told to."""
 _LONGEST = 200
-"""Characters of an executable's last line in an error; the log has the whole."""
+"""How many characters of an executable's last line an error has; the log has all of it."""
 
 
 def find(folder: str, event: Event) -> list[str]:
     """The executables of a VM for an event, in the order of their names' bytes.
 
-    Raises HookError for one that somebody else than root could have written, and for a link that
+    Raises HookError for one that somebody other than root could have written, and for a link that
     leads nowhere.
     """
     found = list(executables(f"{folder}/{event.op}/{event.subop}"))
@@ -47,9 +47,9 @@ def run(paths: list[str], event: Event, xml: bytes, seconds: float, log: Log) ->
     """Run executables one after the other.
 
     Raises HookError for the first that exits non-zero, cannot be run, or is not finished after
-    `seconds`: it is killed then, with its process group; and Interrupted when this process is told
-    to end, after that group. What they leave running in the background is neither waited for nor
-    killed, but what that prints on standard error is lost.
+    `seconds`, when it is killed with its process group. Raises Interrupted if a signal ends this
+    process, after that group has ended. What they leave running in the background is neither waited
+    for nor killed, but its output on standard error is lost.
     """
     for path in paths:
         log.info(f"{event.vm}: running {path}", event.vm)
@@ -57,8 +57,8 @@ def run(paths: list[str], event: Event, xml: bytes, seconds: float, log: Log) ->
 
 
 def run_all(folder: str, event: Event, xml: bytes, seconds: float, log: Log) -> list[HookError]:
-    """Run a VM's executables for an event that nothing can stop: each that root alone can have
-    written, whatever becomes of the others. Returns what failed."""
+    """Run a VM's executables for an event that nothing can stop: each one that only root can have
+    written, even if others fail. Returns what failed."""
     problems = []
     for path in executables(f"{folder}/{event.op}/{event.subop}"):
         try:
@@ -81,7 +81,7 @@ def _run(path: str, event: Event, xml: bytes, seconds: float) -> None:
     argv = [*command(path), event.vm, event.op, event.subop, event.extra]
     signals = Signals()
     with (
-        # From before it starts: its first act may be to end the hook.
+        # Before it is started, because the first thing that it does may be to end the hook.
         signals.caught(),
         _input(xml) as stdin,
         _journal_stream(f"{event.vm}: output of {path}") as output,
@@ -113,7 +113,8 @@ def _run(path: str, event: Event, xml: bytes, seconds: float) -> None:
 
 @contextmanager
 def _input(xml: bytes) -> Iterator[int]:
-    """What an executable reads: a file in memory, as a pipe would have to be filled meanwhile."""
+    """An executable's standard input: a file in memory, because a pipe would have to be filled
+    while it runs."""
     with open(os.memfd_create("stdin"), "w+b") as file:
         file.write(xml)
         file.seek(0)
@@ -131,7 +132,7 @@ def _await(pid: int, seconds: float, signals: Signals, errors: "_Errors") -> int
 
 
 def _kill(pid: int, grace: float = 0) -> None:
-    """End a process with its group; those that want may have some time to do it themselves."""
+    """End a process with its group. With `grace` they get so many seconds to end by themselves."""
     has_ended = False
     if grace:
         os.killpg(pid, signal.SIGTERM)
@@ -153,8 +154,8 @@ def _failure(path: str, code: int, last_line: str) -> HookError:
 
 
 class _Errors:
-    """What an executable prints on standard error: a file in memory without a name, as a pipe
-    would have to be emptied for as long as a child in the background has it open."""
+    """An executable's standard error: a file in memory without a name, because a pipe would have to
+    be emptied as long as a child in the background has it open."""
 
     def __init__(self, output: socket.socket | IO[bytes]) -> None:
         self._output = output
@@ -173,7 +174,7 @@ class _Errors:
         return self._file
 
     def pass_on(self) -> None:
-        """Let the log have what is new; one that does not read is not waited for."""
+        """Pass what is new on to the log, without waiting for a log that does not read."""
         if not isinstance(self._output, socket.socket):
             return
         if os.fstat(self._file).st_size < self._passed_on:
@@ -197,7 +198,7 @@ class _Errors:
 
 
 def executables(place: str) -> Iterator[str]:
-    """What is to be run of a file, or of a folder of files, in the order of their names' bytes."""
+    """The files to run: one file, or those of a folder, in the order of their names' bytes."""
     if os.path.isdir(place):
         for name in sorted(os.listdir(place), key=os.fsencode):
             # An editor's backup is not a second script.
@@ -208,19 +209,19 @@ def executables(place: str) -> Iterator[str]:
 
 
 def _executable(path: str) -> Iterator[str]:
-    """A file that is to be run; a link that leads nowhere is one, whose file is missed."""
+    """A file, if it is to be run. A link that leads nowhere counts, so that it is reported."""
     is_file = os.path.isfile(path) and os.access(path, os.X_OK)
     if is_file or (os.path.islink(path) and not os.path.exists(path)):
         yield path
 
 
 def _journal_stream(title: str) -> socket.socket | IO[bytes]:
-    """A stream that the systemd journal reads line by line, for as long as anybody has it open;
-    /dev/null where there is no systemd journal.
+    """A stream that the systemd journal reads line by line, as long as any process has it open;
+    /dev/null if there is no systemd journal.
 
     The header is systemd's stdout protocol: identifier, unit, priority, then four switches. The
-    protocol has no field for the VM; but the journal tells which process wrote a line, and the
-    title is of this process, so `vfio-hooks log` finds the event that a stream belongs to.
+    protocol has no field for the VM. But the journal knows which process wrote a line, and this
+    process writes the title, so `vfio-hooks log` finds the event that a stream belongs to.
     """
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -1,8 +1,8 @@
-"""Where each monitor's picture is: one model of it, and the programs that show and change it.
+"""Where each monitor's picture is: one model of that, and the programs that show and change it.
 
-A back end is a module that knows one program: how to ask for the screen, how to read the answer
-and which command makes a layout of it. It runs nothing itself. Undo reads layouts from journals,
-so all of this needs no more than the standard library.
+A back end is a module that knows one program: how to ask for the screen, how to read the answer,
+and which command sets a layout. It runs nothing itself. An undo reads layouts from journals, so all
+of this needs only the standard library.
 """
 
 from importlib import import_module
@@ -15,14 +15,14 @@ class BackEnd(Protocol):
     """What a module of this folder has to offer."""
 
     PROGRAM: str
-    """The program, which has to be there; PACKAGE is where distributions have it."""
+    """The program that is needed; PACKAGE says which package of each distribution has it."""
     PACKAGE: str
     QUERY: tuple[str, ...]
     """The arguments with which it shows the screen."""
     GONE: tuple[str, ...]
-    """What it says when there is no display server (any more), as regular expressions."""
+    """What it prints if there is no display server (any more), as regular expressions."""
     LACKS: tuple[tuple[str, str], ...]
-    """The same for what else it needs, with the packages of that."""
+    """What it prints if something else is missing, as regular expressions, with the packages."""
     WHY_GONE: str
     """What to add when outputs have not come back with their graphics card; "" for most."""
 
@@ -30,19 +30,19 @@ class BackEnd(Protocol):
         """The screen from the program's answer. Raises ValueError, KeyError or IndexError."""
 
     def arguments(self, screen: Screen, wanted: Layout) -> list[str]:
-        """The arguments that make `screen` show a layout, all of whose outputs it has."""
+        """The arguments that make `screen` show a layout. The screen has all of its outputs."""
 
 
 SUPPORTED = "X11, and on Wayland KDE, GNOME, and compositors with wlr-output-management (sway)"
 _DESKTOPS = {"KDE": "kscreen", "GNOME": "mutter"}
-# kscreen-doctor is the last: it waits for ever where KWin is not the compositor.
+# kscreen-doctor is the last: it waits forever if KWin is not the compositor.
 _ON_WAYLAND = ("wlroots", "mutter", "kscreen")
 
 
 def back_ends_for(session_type: str, desktop: str) -> tuple[str, ...]:
-    """The back ends to ask for a session of a type ("wayland") with a desktop as
-    XDG_CURRENT_DESKTOP names it ("ubuntu:GNOME"), the likeliest first. Which compositor it is says
-    only an answer: "LXQt:kwin_wayland" and the like have several."""
+    """The back ends to try for a session of this type ("wayland") and desktop, as in
+    XDG_CURRENT_DESKTOP ("ubuntu:GNOME"), the likeliest first. Only an answer shows which compositor
+    it is, as "LXQt:kwin_wayland" and the like can have several."""
     if session_type == "wayland":
         named = (_DESKTOPS.get(part.upper()) for part in desktop.split(":"))
         return tuple(dict.fromkeys([*filter(None, named), *_ON_WAYLAND]))

@@ -1,4 +1,4 @@
-"""A layout changed as somebody wishes: outputs off, on, elsewhere, and which is the primary one."""
+"""Changes a layout: which outputs are off or on, where they are, and which is the primary one."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,7 +8,7 @@ from vfio_hooks.layouts.layout import REFLECTIONS, ROTATIONS, SETTINGS, Layout, 
 from vfio_hooks.record import replace
 
 Wish = Mapping[str, str | int | float]
-"""What one output is to be: WISHES has the keys."""
+"""What is wished for one output; WISHES has the keys."""
 _SIDES = ("right-of", "left-of", "above", "below", "same-as")
 WISHES = ("name", "mode", "rate", "position", "rotation", "reflection", "scale", *_SIDES)
 
@@ -36,8 +36,8 @@ def arrange(
 ) -> Layout:
     """The screen's layout with these changes. Raises HookError for what the screen cannot show.
 
-    Where an output goes off, those behind it close the gap: no server lets the pointer jump over
-    one, or over a corner, and GNOME takes no layout like that. All begins at 0,0 as X11 wants it.
+    If an output goes off, those behind it close the gap: no server lets the pointer jump over a gap
+    or a corner, and GNOME refuses such a layout. The layout begins at 0,0, as X11 needs it.
     """
     work = _Arranging(screen, {output.name: output for output in screen.layout.outputs})
     for name in off:
@@ -73,12 +73,12 @@ class _Arranging:
         )
 
     def close_gaps(self) -> None:
-        """Move together what the outputs that went off have left."""
+        """Move the other outputs into the gaps of those that went off."""
         for name, box in closed_up({one.name: self.screen.box(one) for one in self.on()}).items():
             self.outputs[name] = replace(self.outputs[name], x=box.left, y=box.top)
 
     def grant(self, wish: Wish) -> None:
-        """Make one output what is wished."""
+        """Change one output as wished."""
         before = self.known(str(wish["name"]))
         after = self._with_mode(before, wish)
         after = replace(
@@ -135,7 +135,8 @@ class _Arranging:
         return output.x, output.y
 
     def choose_primary(self, name: str | None) -> None:
-        """Make an output the primary one; where that went off, and none is named, the leftmost."""
+        """Make an output the primary one. If none is named, and the primary one went off, it is the
+        leftmost."""
         if not self.on():
             raise HookError(
                 "no output would be left on",
@@ -160,11 +161,12 @@ class _Arranging:
         self._renumber()
 
     def _shared_place(self, output: Output) -> tuple[int, int]:
-        """What outputs that mirror one another have in common: for GNOME they are one monitor."""
+        """The place of an output. Outputs that mirror each other share it: for GNOME they are one
+        monitor."""
         return output.x, output.y
 
     def _renumber(self) -> None:
-        """Give KDE's priorities the numbers 1 to n, in their old order but for the primary's."""
+        """Number KDE's priorities from 1 to n, in their old order except for the primary's."""
         ranked = [output for output in self.on() if output.extra("priority")]
         ranked.sort(key=lambda output: (not output.primary, int(output.extra("priority"))))
         for number, output in enumerate(ranked, 1):

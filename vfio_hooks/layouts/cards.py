@@ -1,9 +1,9 @@
-"""Which outputs of a screen hang on a graphics card.
+"""Which outputs of a screen are on a graphics card.
 
-Wayland's compositors have the kernel's names for connectors; but GNOME calls HDMI-A-1 HDMI-1. X11's
-are its drivers': modesetting has GNOME's, and amdgpu HDMI-A-0 and DisplayPort-0 for the first ones.
-X11 puts the number of the card in between for all but the first: DisplayPort-2-3. It also has the
-monitors' EDIDs, which are the better proof.
+Wayland's compositors use the kernel's names for connectors, but GNOME calls HDMI-A-1 HDMI-1. On X11
+the drivers choose the names: modesetting uses GNOME's, and amdgpu calls the first ones HDMI-A-0 and
+DisplayPort-0. For all cards but the first, X11 inserts the card's number: DisplayPort-2-3. It also
+has the monitors' EDIDs, which are better evidence.
 """
 
 import re
@@ -13,14 +13,14 @@ from vfio_hooks.errors import HookError
 from vfio_hooks.host.drm import Connector
 from vfio_hooks.layouts.layout import Screen
 
-# What X11's drivers call the connectors of a kind, and by how much their numbers are less.
+# How X11's drivers call the connectors of a kind, and by how much their numbers are lower.
 _CALLED = {"HDMI-A": (("HDMI-A", 1), ("HDMI", 0)), "DP": (("DisplayPort", 1), ("DP", 0))}
 
 
 def outputs_on(
     screen: Screen, connectors: list[Connector], back_end: str, named: Iterable[str] = ()
 ) -> list[str]:
-    """The names of the outputs that are on these connectors. Raises HookError where one could be
+    """The names of the outputs that are on these connectors. Raises HookError if one could be
     any of several, of which the user has `named` none."""
     found: set[str] = set()
     for connector in connectors:
@@ -43,7 +43,7 @@ def _own_name(connector: str, back_end: str) -> str:
 def _output_on(screen: Screen, connector: Connector, named: set[str]) -> set[str]:
     edids = {name: screen.edids.get(name, "") for name in screen.layout.names}
     alike = {name for name, edid in edids.items() if edid and edid == connector.edid}
-    # With another monitor's EDID it is another output, whatever it is called.
+    # An output with another monitor's EDID is another output, whatever its name is.
     unknown = {name for name, edid in edids.items() if not (edid and connector.edid)}
     called = {name for name in edids if _may_be_called(name, connector.name)}
     fitting = (alike & called) or alike or (unknown & called)
@@ -57,7 +57,7 @@ def _output_on(screen: Screen, connector: Connector, named: set[str]) -> set[str
 
 def _may_be_called(output: str, connector: str) -> bool:
     kind, _, number = connector.rpartition("-")
-    # nvidia's driver and radeon count HDMI and DP from 0, and who counts from 1 has no 0.
+    # nvidia's driver and radeon count HDMI and DP from 0. Drivers that count from 1 have no 0.
     zero = "|0" if number == "1" else ""
     return any(
         re.fullmatch(rf"{re.escape(called)}-(?:\d+-)?(?:{int(number) - less}{zero})", output)

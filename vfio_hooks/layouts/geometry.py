@@ -23,8 +23,7 @@ class Box:
         return all(length > 0 for length in self._common(other))
 
     def touches(self, other: "Box") -> bool:
-        """Whether both have a part of an edge in common, or lie over one another; a corner is
-        not enough."""
+        """Whether the two share a part of an edge, or overlap. A corner is not enough."""
         across, down = self._common(other)
         return across >= 0 and down >= 0 and across + down > 0
 
@@ -37,8 +36,8 @@ Boxes = Mapping[str, Box]
 
 
 def closed_up(boxes: Boxes) -> dict[str, Box]:
-    """The boxes without the columns and rows that none of them is in, and pushed further where
-    some would touch the rest at a corner only."""
+    """The boxes moved together, so that there is no empty column or row between them, and moved
+    further if some would touch the rest only at a corner."""
     placed = _packed(boxes)
     while apart := sorted(placed.keys() - _joined(placed, min(placed, default=""))):
         group = _joined(placed, apart[0])
@@ -68,7 +67,7 @@ def _joined(boxes: Boxes, name: str) -> set[str]:
 
 
 def _pushes(rest: Boxes, group: Boxes) -> Iterator[tuple[int, int]]:
-    """All moves of a group, in pixels, that have it touch the rest and lie over none of it."""
+    """All moves of a group, in pixels, after which it touches the rest and does not overlap it."""
     for one in rest.values():
         for other in group.values():
             across = _alongside(one.left, one.right, other.left, other.right)
@@ -85,7 +84,7 @@ def _pushes(rest: Boxes, group: Boxes) -> Iterator[tuple[int, int]]:
 
 
 def _alongside(start: int, stop: int, begin: int, end: int) -> int:
-    """How far a span has to move so that it, or the other one, is alongside the whole other."""
+    """How far a span has to move until one of the two lies alongside the whole other."""
     low, high = sorted((start, stop - (end - begin)))
     return min(max(begin, low), high) - begin
 
@@ -95,7 +94,7 @@ def _distance(move: tuple[int, int]) -> tuple[int, tuple[int, int]]:
 
 
 def _packed(boxes: Boxes) -> dict[str, Box]:
-    """The boxes without the columns and rows that none of them is in."""
+    """The boxes moved together, so that there is no empty column or row between them."""
     lefts = _begins({name: (box.left, box.right) for name, box in boxes.items()})
     tops = _begins({name: (box.top, box.bottom) for name, box in boxes.items()})
     return {
@@ -104,7 +103,7 @@ def _packed(boxes: Boxes) -> dict[str, Box]:
 
 
 def _begins(spans: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-    """Where each span begins once no gap is between any of them."""
+    """Where each span begins once there is no gap between any of them."""
     begins, end, gap = {}, 0, 0
     for name, (start, stop) in sorted(spans.items(), key=lambda item: item[1]):
         gap += max(0, start - gap - end)

@@ -52,12 +52,12 @@ def parse(text: str) -> Screen:
 
 
 def arguments(screen: Screen, wanted: Layout) -> list[str]:
-    """One setting after the other, which are applied together."""
+    """A list of settings, which are applied together."""
     words = []
     for output in wanted.outputs:
         settings = _settings(screen, output) if output.is_on else ["disable"]
         words += [f"output.{output.name}.{setting}" for setting in settings]
-    # Each takes the first place, and moves the others back: so the last is the one to begin with.
+    # Each setting takes the first place and moves the others back, so the last one comes first.
     ranked = [output for output in wanted.outputs if output.extra("priority")]
     ranked.sort(key=lambda output: int(output.extra("priority")), reverse=True)
     return words + [f"output.{output.name}.priority.1" for output in ranked]

@@ -12,9 +12,9 @@ ROTATIONS = ("normal", "left", "inverted", "right")
 REFLECTIONS = ("", "x", "y", "xy")
 _SAFE = "+,/-_.:()"
 _PRIVATE = ("timing", "filter", "id", "monitor")
-"""What a server chooses by itself where it is not told, and nobody can see."""
+"""What a server chooses by itself if it is not set, and what nobody can see."""
 SETTINGS = ("priority", "layout-mode", "color-mode", "rgb-range", "underscanning")
-"""What every output has that is on, so that an output which is switched on again has it without a
+"""What every output that is on has. An output that is switched on again has it without a
 command."""
 
 
@@ -53,7 +53,7 @@ class Output:
 
     @property
     def visible(self) -> "Output":
-        """The output without what nobody can see."""
+        """The output without settings that nobody can see."""
         return replace(self, more=tuple(pair for pair in self.more if pair[0] not in _PRIVATE))
 
     def __str__(self) -> str:
@@ -128,8 +128,8 @@ class Layout:
 
     def looks_like(self, wanted: "Layout") -> bool:
         """Whether this shows what is `wanted`, on the outputs that both have. Outputs that came or
-        went do not count: a monitor that is switched off is no change of the layout. Nor do
-        settings that `wanted` does not speak of."""
+        went do not count: a monitor that is switched off does not change the layout. Nor do
+        settings that `wanted` does not mention."""
         both = self.names & wanted.names
         asked = wanted.only(both).outputs
         shown = self.only(both).outputs
@@ -138,14 +138,14 @@ class Layout:
 
 
 def _without_settings(output: Output, wanted: Output) -> Output:
-    """An output without the settings that the wanted one does not speak of."""
+    """An output without the settings that the wanted one does not mention."""
     unasked = set(SETTINGS) - dict(wanted.more).keys()
     return replace(output, more=tuple(pair for pair in output.more if pair[0] not in unasked))
 
 
 def _in_order(outputs: Iterable[Output]) -> list[Output]:
-    """The outputs with KDE's priorities as the numbers 1 to n: only their order says anything, as
-    Plasma counts from 0 or from 1, and leaves numbers out. The first is the primary one."""
+    """The outputs with KDE's priorities numbered from 1 to n. Only their order matters, as Plasma
+    counts from 0 or from 1 and leaves numbers out. The first one is the primary output."""
     counted = list(outputs)
     numbers = sorted(int(one.extra("priority")) for one in counted if one.extra("priority"))
     return [
@@ -175,7 +175,7 @@ class Mode:
     id: str = ""
     more: tuple[tuple[str, str], ...] = ()
     scales: tuple[str, ...] = ()
-    """The only scales that it can have, where there are such."""
+    """The only scales that it can have, if they are limited."""
 
     def is_ambiguous(self, modes: Iterable["Mode"]) -> bool:
         """Whether others of an output's modes have the same name and rate."""
@@ -186,11 +186,11 @@ class Mode:
 class Screen:
     """What a display server shows: the layout, and all that its outputs could be.
 
-    `edids` is each monitor's EDID in hex, where the server tells; `serial` its own number of
-    this state. `scaling` is the power of an output's scale by which its part of the screen grows: a
-    scale of 2 makes it twice as wide for X11 (1), half as wide for most compositors (-1), or has
-    nothing to do with it (0). A scale is rounded to multiples of 1/120, 1/256 as `steps` has them,
-    one after the other.
+    `edids` is each monitor's EDID in hex, if the server shows it; `serial` is the server's own
+    number for this state. `scaling` is the power of an output's scale by which its part of the
+    screen grows: a scale of 2 makes it twice as wide for X11 (1), half as wide for most compositors
+    (-1), or has no effect (0). A scale is rounded to multiples of 1/120, 1/256 and so on, as in
+    `steps`, one after the other.
     `has_primary` says whether an output can be the primary one, and `joined` whether each has to
     touch another at an edge.
     """
@@ -205,8 +205,9 @@ class Screen:
     joined: bool = False
 
     def mode_of(self, output: Output) -> Mode:
-        """The mode that an output has or is to have: the very same, or else one of its name and
-        rate, as ids do not outlive a graphics card's trip to a guest. Raises ValueError."""
+        """The mode that an output has or gets: the one with the same id or, because ids change when
+        a graphics card comes back from a guest, one with the same name and rate. Raises
+        ValueError."""
         there = [
             mode
             for mode in self.modes.get(output.name, ())
@@ -218,12 +219,12 @@ class Screen:
         raise ValueError(f"{output.name} has no mode {output.mode_text}")
 
     def offers(self, output: Output) -> bool:
-        """Whether an output still has the mode that it is to have."""
+        """Whether an output still has the mode that it should get."""
         modes = self.modes.get(output.name, ())
         return any((one.name, one.rate) == (output.mode, output.rate) for one in modes)
 
     def size_of(self, output: Output) -> tuple[int, int]:
-        """Width and height of an output's part of the screen; nothing where it is off."""
+        """Width and height of an output's part of the screen; nothing if it is off."""
         if not output.is_on:
             return 0, 0
         mode = self.mode_of(output)
@@ -246,7 +247,7 @@ class Screen:
         return f"{wanted:.9g}"
 
     def monitor(self, name: str) -> str:
-        """What tells an output's monitor from others, "" where the server does not say."""
+        """What tells an output's monitor from others, "" if the server does not say."""
         edid = self.edids.get(name)
         return hashlib.sha256(edid.encode()).hexdigest()[:8] if edid else ""
 
@@ -258,8 +259,8 @@ class Screen:
         return replace(output, more=(*output.more, ("monitor", monitor)))
 
     def find(self, layout: Layout) -> Layout:
-        """A layout with the names that its outputs have now: X11 numbers its cards, so one that
-        was away may have come back with outputs of other names. Its monitors are the same."""
+        """A layout with the names that its outputs have now. X11 numbers its cards, so the outputs
+        of a card that was away may have other names, but the same monitors."""
         new = {self.monitor(name): name for name in sorted(self.layout.names - layout.names)}
         new.pop("", None)
         return Layout.of(
@@ -271,9 +272,9 @@ class Screen:
 
 
 def with_strangers(screen: Screen, wanted: Layout) -> tuple[Layout, list[str]]:
-    """A layout with those outputs that it does not know of and that it would lie over, or leave
-    without an edge in common where all need one. They go to its right end, in the order of their
-    names, which come second."""
+    """A layout with outputs added that it does not know: those that it would overlap, or leave
+    without a common edge although all need one. They go to its right end, in the order of their
+    names. Returns the layout and these names."""
     known = [one for one in wanted.outputs if one.is_on and screen.offers(one)]
     boxes = {one.name: screen.box(one) for one in known}
     outputs, moved = list(wanted.outputs), list[str]()

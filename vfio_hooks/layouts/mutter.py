@@ -1,7 +1,7 @@
 """GNOME on Wayland, through the D-Bus interface org.gnome.Mutter.DisplayConfig.
 
-busctl(1) speaks D-Bus here, as every host with logind has it, and answers in JSON. A layout is
-set for this session only: it is not what GNOME remembers for these monitors.
+busctl(1) is used for D-Bus, because every host with logind has it, and it answers in JSON. A layout
+is set for this session only. GNOME does not remember it for these monitors.
 """
 
 import json
@@ -23,8 +23,8 @@ LACKS = ()
 WHY_GONE = " (GNOME uses a graphics card that was away only after a new login)"
 _TEMPORARY = "1"
 _LAYOUT_MODES = {1: "logical", 2: "physical"}
-# What a monitor has besides its mode: the name when it is set, when it is shown, the type, and
-# the defaults, to which it goes back where it is not set again.
+# What a monitor has in addition to its mode: the name for setting it, the name when it is shown,
+# the type, and the defaults, to which it goes back if it is not set again.
 _PROPERTIES = (
     ("color-mode", "color-mode", "u", ("0",)),
     ("rgb-range", "rgb-range", "u", ("0", "1")),
@@ -89,7 +89,7 @@ def _mode(mode: list[Any]) -> Mode:
 
 
 def _value(properties: dict[str, Any], name: str) -> Any:
-    """A value of an a{sv}, None where it is not there."""
+    """A value of an a{sv}, None if it is not there."""
     return properties.get(name, {}).get("data")
 
 
@@ -98,15 +98,15 @@ def _flag(mode: list[Any], name: str) -> bool:
 
 
 def _layout_mode(properties: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Whether positions are in logical or physical pixels, where that can be chosen: the whole
-    screen's, and part of what each output needs to be where it was."""
+    """Whether positions are in logical or physical pixels, if that can be chosen. This holds for
+    the whole screen, and each output needs it to get its old place back."""
     name = _LAYOUT_MODES.get(_value(properties, "layout-mode"))
     if name and _value(properties, "supports-changing-layout-mode"):
         yield "layout-mode", name
 
 
 def _mode_words(wanted: Layout) -> list[str]:
-    """The last a{sv} of the call: without it Mutter takes its own choice of a layout mode."""
+    """The last a{sv} of the call. Without it Mutter chooses a layout mode itself."""
     numbers = {name: number for number, name in _LAYOUT_MODES.items()}
     for output in wanted.outputs:
         if number := numbers.get(output.extra("layout-mode")):
@@ -121,7 +121,7 @@ def _more(properties: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _properties(output: Output) -> list[str]:
-    """The a{sv} of a monitor, as busctl takes it."""
+    """The a{sv} of a monitor, as arguments of busctl."""
     given = [
         (name, kind, output.extra(name))
         for name, _, kind, defaults in _PROPERTIES

@@ -1,8 +1,8 @@
 """sway and other Wayland compositors, through wlr-randr and the protocol wlr-output-management.
 
-Its text is read rather than its JSON, which Debian 12's version has not. Positions are in logical
-pixels; there is no primary output. A scale is a multiple of 1/256, which it prints cut to six
-digits: read back as printed it would be a lower one.
+Its text is read and not its JSON, which the version of Debian 12 does not have. Positions are in
+logical pixels, and there is no primary output. A scale is a multiple of 1/256, but is printed cut
+off after six digits: taken as printed, it would be a lower one.
 """
 
 import re
@@ -38,7 +38,7 @@ def parse(text: str) -> Screen:
 
 
 def arguments(screen: Screen, wanted: Layout) -> list[str]:
-    """All of it in one call, which the compositor takes or refuses as a whole."""
+    """Everything in one call, which the compositor accepts or refuses as a whole."""
     return [word for output in wanted.outputs for word in _settings(screen, output)]
 
 
@@ -74,7 +74,7 @@ def _settings(screen: Screen, output: Output) -> Iterator[str]:
         return
     rate = f"@{output.rate}Hz" if output.rate else ""
     listed = {(mode.name, mode.rate) for mode in screen.modes.get(output.name, ())}
-    # A headless output has no modes, and lists only the one that it is in.
+    # A headless output has no modes, and lists only its current one.
     is_known = (output.mode, output.rate) in listed and output.rate
     yield from ("--on", "--mode" if is_known else "--custom-mode", output.mode + rate)
     yield from ("--pos", f"{output.x},{output.y}", "--transform", _transform(output))

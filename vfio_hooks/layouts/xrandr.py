@@ -35,8 +35,8 @@ _NO_PANNING = ("0x0+0+0", "0x0+0+0", "0/0/0/0")
 
 @record
 class Provider:
-    """A graphics card as the X server has it; number 0 is the one that draws everything.
-    `address` is its PCI address, which some drivers put into the name."""
+    """A graphics card as the X server sees it. Number 0 draws everything. `address` is its PCI
+    address, which some drivers put into the name."""
 
     number: int
     name: str
@@ -56,8 +56,8 @@ def parse(text: str) -> Screen:
 
 
 def arguments(screen: Screen, wanted: Layout) -> list[str]:
-    """All of it in one call: xrandr finds the order that the hardware allows, and the CRTCs. What
-    it calls their numbers is another's when another output becomes the primary one."""
+    """Everything in one call: xrandr finds the order that the hardware allows, and the CRTCs. No
+    CRTC is given by number, as the numbers change when another output becomes the primary one."""
     words = [word for output in wanted.outputs for word in _settings(screen, output)]
     return words if any(one.primary for one in wanted.outputs) else ["--noprimary", *words]
 
@@ -72,7 +72,7 @@ def providers(text: str) -> list[Provider]:
 
 @record
 class _Section:
-    """What --verbose says of one output."""
+    """What --verbose says about one output."""
 
     header: re.Match[str]
     properties: dict[str, str]
@@ -85,8 +85,8 @@ class _Section:
 
     @property
     def is_there(self) -> bool:
-        """Whether it could show something: one that is called disconnected can, with modes that
-        somebody added to it."""
+        """Whether it could show something. Even an output that is called disconnected can, with
+        modes that somebody has added to it."""
         return self.header["state"] != "disconnected" or bool(self.modes)
 
     @property
@@ -131,7 +131,7 @@ def _sections(text: str) -> Iterator[_Section]:
 
 
 def _mode(found: re.Match[str]) -> Mode:
-    """A mode; two that have name and rate in common still differ in their timing."""
+    """A mode. Two modes with the same name and rate may still differ in their timing."""
     flags = [flag for flag in found["flags"].split() if flag not in ("*current", "+preferred")]
     timing = "/".join((found["clock"], *flags))
     size = int(found["width"]), int(found["height"])
@@ -150,7 +150,8 @@ def _scale(transform: str) -> tuple[str, str]:
 
 
 def _panning(properties: dict[str, str]) -> str:
-    """What --panning takes: the area, the area that the pointer is tracked in, the borders."""
+    """The argument of --panning: the area, the area in which the pointer is tracked, the
+    borders."""
     parts = [
         properties.get(key, default).strip()
         for key, default in zip(("Panning", "Tracking", "Border"), _NO_PANNING, strict=True)
@@ -165,7 +166,7 @@ def _settings(screen: Screen, output: Output) -> Iterator[str]:
         return
     now = {one.name: one for one in screen.layout.outputs}.get(output.name, Output(output.name))
     yield from ("--mode", screen.mode_of(output).id, "--pos", f"{output.x}x{output.y}")
-    # Not said again where it is so already: drivers without transformations refuse even none.
+    # Left out if it is so already: drivers without transformations refuse even the default.
     if output.rotate != now.rotate:
         yield from ("--rotate", output.rotate)
     if output.reflect != now.reflect:
@@ -181,7 +182,7 @@ def _settings(screen: Screen, output: Output) -> Iterator[str]:
 
 
 def _transform(output: Output) -> str:
-    """What --transform takes: nine numbers, three for each row of a matrix."""
+    """The argument of --transform: nine numbers, three for each row of a matrix."""
     across, _, down = output.scale.partition("x")
     scaled = ",".join((across, "0", "0", "0", down or across, "0", "0", "0", "1"))
     return output.extra("transform", scaled)

@@ -1,4 +1,4 @@
-"""Where events and steps are told: the systemd journal, as identifier vfio-hooks.
+"""Logs events and steps to the systemd journal, with the identifier vfio-hooks.
 
 https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
 """
@@ -19,7 +19,7 @@ IDENTIFIER = "vfio-hooks"
 WARNING, INFO = 4, 6  # syslog(3) priorities
 _FEW = 2
 _TIMEOUT = struct.pack("ll", 1, 0)
-"""A second, as the struct timeval of socket(7). It costs no poll(2) a line, as settimeout does."""
+"""A second, as the struct timeval of socket(7). settimeout would cost a poll(2) for each line."""
 
 
 class Log(Protocol):
@@ -31,9 +31,9 @@ class Log(Protocol):
 
 
 class Folded:
-    """A log that does not repeat itself: of warnings that differ in numbers only, as of each
-    interrupt that irqbalance took back, the first is told at once and the others, in one line
-    where they are many, by `flush`."""
+    """A log that does not repeat itself. Of warnings that differ only in numbers, as for each
+    interrupt that irqbalance took back, the first is logged at once. `flush` logs the others, in
+    one line if they are many."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -52,11 +52,12 @@ class Folded:
             self._log.warning(text, vm)
 
     def remark(self, text: str, vm: str = "") -> None:
-        """Like `info`, but told by `flush`, and the first alone of those that differ in numbers."""
+        """Like `info`, but logged by `flush`, and only the first of those that differ in
+        numbers."""
         self._remarks.setdefault((vm, _without_numbers(text)), []).append(text)
 
     def flush(self) -> None:
-        """Tell what was held back."""
+        """Log what was held back."""
         for (vm, _), texts in self._remarks.items():
             self._log.info(texts[0] + _more(len(texts) - 1), vm)
         self._remarks.clear()
@@ -81,11 +82,11 @@ def _without_numbers(text: str) -> str:
 class SystemdJournal:
     """A log whose lines `journalctl -t vfio-hooks` shows, with the VM as VFIO_HOOKS_VM.
 
-    A process handles one `event`, that of the VM `event_of`, which may first have to tidy up after
-    another VM: then its lines are about that one.
+    A process handles one `event` of the VM `event_of`. It may first have to clean up after another
+    VM, and then its lines are about that VM.
 
-    Without systemd nothing is logged; a log that cannot be written never fails an event, and one
-    that hangs is waited for once.
+    Without systemd nothing is logged. A log that cannot be written never fails an event, and if the
+    log hangs, it is waited for only once.
     """
 
     def __init__(self, path: str = SOCKET, event: str = "", event_of: str = "") -> None:
@@ -123,6 +124,6 @@ class SystemdJournal:
 
 
 def _field(name: str, value: str) -> bytes:
-    """A field with its length, the form that any text may have."""
+    """A field with its length, a form that works for any text."""
     data = value.encode(errors="replace")
     return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"

@@ -1,10 +1,10 @@
-"""What was logged, read back out of the systemd journal: a VM's events and the steps in them.
+"""A VM's events and their steps, as they were logged in the systemd journal.
 
-A hook is one process for each event, so lines belong together that have the same process; lines
-of the VM's own executables are found by their stream, which that process opened; see
+Each event has a process of its own, so lines with the same process belong together. Lines of the
+VM's own executables are found by their stream, which that process opened; see
 vfio_hooks/hook/scripts.py.
-Anybody can write to the journal, under any identifier. So only what root wrote counts, and streams
-that root opened; in these may be lines of a command that an executable ran as a user.
+Anybody can write to the journal, under any identifier. So only lines that root wrote count, and
+streams that root opened, which may have lines of commands that an executable ran as a user.
 """
 
 import json
@@ -18,8 +18,8 @@ from vfio_hooks.log import IDENTIFIER, WARNING
 from vfio_hooks.record import record
 
 MOST = 50_000
-"""Lines of the journal that are read, the newest: a VM with thousands of interrupts logs a
-thousand lines when it starts."""
+"""How many of the journal's newest lines are read. A VM on a host with thousands of interrupts logs
+a thousand lines when it starts."""
 _SECONDS = 60
 _FIELDS = (
     "MESSAGE",
@@ -37,8 +37,8 @@ _FIELDS = (
 
 @record
 class Line:
-    """One line, with its time in microseconds since 1970; `output` is what an executable of the
-    VM's own printed."""
+    """One line, with its time in microseconds since 1970. `output` says that one of the VM's own
+    executables printed it."""
 
     time: int
     text: str
@@ -48,8 +48,8 @@ class Line:
 
 @record
 class Past:
-    """An event as it was handled. It may be that of another VM, `event_of`: what was cut off is
-    undone by the next event of any VM."""
+    """An event as it was handled. It may be an event of another VM, `event_of`, because the next
+    event of any VM undoes what was cut off."""
 
     event: str
     event_of: str
@@ -60,7 +60,7 @@ class Past:
         return self.lines[0].time
 
     def after(self, line: Line) -> float:
-        """The milliseconds from the begin of the event to a line of it."""
+        """The milliseconds from the beginning of the event to one of its lines."""
         return (line.time - self.begin) / 1000
 
 
@@ -78,7 +78,7 @@ def read(since: str | None) -> str:
     except CommandFailed as error:
         if "permission" in error.said.lower():
             raise _closed() from None
-        # The command line is long, and of its end only the reason matters.
+        # The command line is long, and only the reason at its end matters.
         raise HookError(f"journalctl: {error.why}") from None
 
 
@@ -100,7 +100,7 @@ def events(text: str, vm: str) -> list[Past]:
         groups[key] += lines
     found = []
     for (_, _, event, event_of), lines in groups.items():
-        # Lines of two sockets may reach the journal in another order than they were written in.
+        # Lines from two sockets may reach the journal in another order than they were written.
         ordered = sorted(lines, key=lambda line: line.time)
         found.append(Past(event, event_of or vm, tuple(ordered)))
     return sorted(found, key=lambda past: past.begin)
@@ -119,7 +119,7 @@ def _outputs(
         keys = [key for key in groups if key[:2] == place and key[3] in ("", vm)]
         if keys and lines and is_roots(title):
             when = _time(title)
-            # In weeks the kernel comes to use a process's number again.
+            # After some weeks the kernel uses a process's number again.
             yield (
                 min(keys, key=lambda key: abs(groups[key][0].time - when)),
                 [_line(entry, "", output=True) for entry in lines],
@@ -156,7 +156,7 @@ def _line(entry: dict[str, Any], vm: str, output: bool = False) -> Line:
 
 
 def _time(entry: dict[str, Any]) -> int:
-    """When a line was written, where the kernel told, or else when the journal took it."""
+    """When a line was written, if the kernel said so, or else when the journal received it."""
     return int(entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry["__REALTIME_TIMESTAMP"])
 
 

@@ -109,7 +109,7 @@ def _script(path: str, op: str, vm: str, root: str) -> Script:
 
 
 def _text(path: str) -> str | None:
-    """A file's text; None where there is none, or it is a program."""
+    """A file's text; None if there is none, or it is a program."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LARGEST + 1)

@@ -58,7 +58,7 @@ def changes(scripts: Iterable[Script], home: str) -> list[Change]:
 
 
 def _reduced(script: Script) -> str | None:
-    """The script with the lines that a table does made comments; None where such a line cannot be
+    """The script with the lines that a table does made comments; None if such a line cannot be
     taken out by itself."""
     lines = script.text.split("\n")
     placed = [

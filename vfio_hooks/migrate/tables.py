@@ -77,7 +77,7 @@ def toml(made: dict[str, list[Table]], comments: Iterable[str]) -> str:
 
 
 def _table(verdict: Verdict) -> Table | None:
-    """What a verdict's options become; None where the table needs one that is not known."""
+    """What a verdict's options become; None if the table needs one that is not known."""
     made: Table = {}
     for name, text in verdict.options:
         if UNKNOWN not in text:

@@ -99,7 +99,7 @@ class Verdict:
 
 def verdicts(run: Run, op: str) -> list[Verdict]:
     """What becomes of a script's lines, in their order; `op` is libvirt's operation that it is run
-    at, "" where it is run at all of them."""
+    at, "" if it is run at all of them."""
     found = [one for action in run.actions for one in _of_action(action, op)]
     found += list(_misspelt(run))
     for file, error in run.unread:

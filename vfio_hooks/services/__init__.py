@@ -1,8 +1,8 @@
 """What runs beside a VM, so that nothing that was started for it outlives it.
 
-libvirt tells its hook of a VM's end, but only while libvirt itself is there. These are programs of
-their own, which systemd runs: one ends with QEMU's process, and the units that need it end with
-it; one logs how a helper program ended.
+libvirt calls its hook at a VM's end, but only while libvirt itself runs. So these are separate
+programs, which systemd runs. One ends with QEMU's process, and the units that need it end with it.
+Another one logs how a helper program ended.
 """
 
 import os
@@ -18,8 +18,8 @@ VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
 Ended = Callable[[float], bool]
 """Waits so many seconds at most, and says whether the VM has ended."""
 STARTS = 600.0
-"""Seconds within which libvirt has QEMU running after `prepare`. A start that takes longer was
-never finished, or libvirtd was killed in it."""
+"""Seconds after `prepare` within which libvirt has started QEMU. A start that takes longer was
+never finished, or libvirtd was killed during it."""
 
 
 def pidfile(vm: str) -> str:
@@ -28,8 +28,8 @@ def pidfile(vm: str) -> str:
 
 
 def argv(module: str, *arguments: str, site: bool = False) -> tuple[str, ...]:
-    """The command line of one of our modules, for systemd to run; with `site`, one that needs what
-    is installed beside Python."""
+    """The command line that runs one of our modules by systemd. With `site` the module may import
+    installed packages."""
     place = f"PYTHONPATH={os.path.dirname(vfio_hooks.__path__[0])}"
     options = "-BP" if site else "-BPS"
     return ("/usr/bin/env", place, "/usr/bin/python3", options, "-m", module, *arguments)
@@ -50,12 +50,12 @@ def open_process(path: str) -> int | None:
 
 
 def has_ended(process: int, seconds: float) -> bool:
-    """Wait so many seconds at most, and say whether a process has ended, by its descriptor."""
+    """Whether a process has ended, by its descriptor, after a wait of at most so many seconds."""
     return bool(select.select([process], [], [], seconds)[0])
 
 
 def wait_for_end(path: str, starts: float) -> None:
-    """Return when the process of a pidfile has ended, or is not there within `starts` seconds."""
+    """Return when the process of a pidfile has ended, or does not exist within `starts` seconds."""
     found: list[int] = []
 
     def is_there() -> bool:
@@ -68,8 +68,8 @@ def wait_for_end(path: str, starts: float) -> None:
 
 
 def tell_end(vm: str, unit: str, how: dict[str, str]) -> None:
-    """Log the end of a helper that was not meant to end so; `how` is what systemd tells in the
-    environment of ExecStopPost=, see systemd.exec(5)."""
+    """Log the unexpected end of a helper program. `how` is systemd's environment for ExecStopPost=,
+    see systemd.exec(5)."""
     result, code, status = (how.get(n, "") for n in ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"))
     if result == "success":
         return

@@ -1,9 +1,9 @@
-"""Watches whether a guest's driver takes the card that the VM was given, and what becomes of it.
+"""Watches whether a guest's driver takes the card that the VM was given, and whether it keeps it.
 
-A start that fails comes back by itself. A guest that runs and shows nothing does not: this program,
-which systemd runs beside the VM (unit vfio-hooks-alive-UUID), looks every second for a sign of
-life. When there is none in time it says so, with what the logs tell, and ends the VM only where its
-owner wrote that into vm.toml. From then on it follows the kernel's log, for a card that is lost.
+After a failed start the desktop comes back by itself, but not while a guest runs and shows nothing.
+So this program, which systemd runs beside the VM (unit vfio-hooks-alive-UUID), looks every second
+for a sign of life. If there is none in time, it says so, with what the logs show, and ends the VM
+only if its owner wrote that into vm.toml. From then on it watches the kernel's log for a lost card.
 """
 
 import argparse
@@ -35,14 +35,14 @@ LOST = (
     *("device-inaccessible", "aer-uncorrectable", "aer-not-recovered", "dpc-contained"),
     *("not-ready-after-reset", "usb-controller-dead"),
 )
-"""What is known of lines that say that a passed device is lost: vfio_hooks.why.known."""
+"""The names of known lines that say that a passed device is lost: vfio_hooks.why.known."""
 _LOOK = 1.0
 _GRACE = 10.0
-"""How much longer is waited for a VM that is paused or writes to its disks, in seconds."""
+"""How many more seconds a VM gets that is paused or writes to its disks."""
 _TRIES = 6
 """How often libvirt is asked to end a VM, _GRACE seconds apart."""
 _START = 120.0
-"""How long before the watch the VM's start may have begun, in seconds: for its logs."""
+"""How many seconds before this watch the VM's start may have begun, for a look at its logs."""
 _RUNNING = "1"  # VIR_DOMAIN_RUNNING
 _SAID = signal.SIGUSR1
 """Sent by a person who sees that the guest is alive: vfio-hooks alive."""
@@ -50,8 +50,8 @@ _SAID = signal.SIGUSR1
 
 @record
 class Busy:
-    """What libvirt says of a VM: whether it runs, not paused, and the bytes that it has written
-    to its disks so far."""
+    """What libvirt says about a VM: whether it runs and is not paused, and how many bytes it has
+    written to its disks so far."""
 
     running: bool
     written: int
@@ -59,8 +59,8 @@ class Busy:
 
 @dataclass
 class Watch:
-    """One VM that is watched. `ask` tells how busy it is, None where libvirt does not answer;
-    `answers` tells whether its guest agent does; `clock` is in seconds."""
+    """One VM that is watched. `ask` returns how busy it is, or None if libvirt does not answer.
+    `answers` says whether its guest agent answers. `clock` returns seconds."""
 
     host: Host
     addresses: Sequence[str]
@@ -71,7 +71,7 @@ class Watch:
     before: dict[str, Signs] = field(default_factory=dict)
 
     def until_alive(self, seconds: float, ended: Ended) -> str | None:
-        """The sign of life, "" where there is none in time, None when the VM has ended."""
+        """The sign of life, "" if there is none in time, None when the VM has ended."""
         self.before = {address: signs(self.host, address) for address in self.addresses}
         deadline, written = self.clock() + seconds, -1
         while True:
@@ -79,8 +79,8 @@ class Watch:
                 return sign
             if self.clock() >= deadline:
                 busy = self.ask()
-                # A guest that writes may be in an update or a disk check, and one that is paused
-                # can do nothing. Where libvirt does not answer nothing is known, either.
+                # A guest that writes may be doing an update or a disk check, and one that is paused
+                # can do nothing. If libvirt does not answer, nothing is known.
                 if busy is not None and busy.running and busy.written == written:
                     return "the guest agent answers" if self.answers() else ""
                 written = busy.written if busy and busy.running else -1
@@ -90,7 +90,7 @@ class Watch:
 
     def _sign(self) -> str:
         if self.said:
-            return "somebody said so"
+            return "somebody ran vfio-hooks alive"
         for address in self.addresses:
             now = signs(self.host, address)
             if now.masters and now.messages:
@@ -100,7 +100,7 @@ class Watch:
         return ""
 
     def state(self) -> str:
-        """What is seen of the functions now."""
+        """What the functions show now."""
         return "; ".join(f"{one}: {signs(self.host, one)}" for one in self.addresses)
 
 
@@ -123,7 +123,7 @@ def agent_answers(vm: str) -> bool:
 
 
 def notify(host: Host, text: str) -> None:
-    """Tell the people who sit at a screen of this host."""
+    """Show a notification to the people at this host's screens."""
     if find("notify-send") is None:
         return
     for session in graphical(host):
@@ -133,8 +133,8 @@ def notify(host: Host, text: str) -> None:
 
 
 def end(vm: str, action: str, ended: Ended) -> None:
-    """Shut the VM down or destroy it; its `release` brings the host's desktop back. A libvirt that
-    is just being started again is asked once more. Raises HookError."""
+    """Shut the VM down or destroy it; its `release` brings the host's desktop back. If libvirt is
+    just being restarted, it is asked again. Raises HookError."""
     tries = _TRIES if action != "tell" else 0
     for left in range(tries - 1, -1, -1):
         try:
@@ -148,7 +148,7 @@ def end(vm: str, action: str, ended: Ended) -> None:
 
 
 def reasons(vm: str, begin: float, addresses: Sequence[str]) -> list[str]:
-    """What the logs since a time say that is known, with what to do."""
+    """The known lines in the logs since a time, with their meaning and what to do."""
     try:
         told = explain(since(begin, vm), addresses)
     except HookError:
@@ -157,7 +157,7 @@ def reasons(vm: str, begin: float, addresses: Sequence[str]) -> list[str]:
 
 
 def losses(record: str, addresses: Sequence[str]) -> str:
-    """What a record of the kernel's log says of a device that is lost; "" for any other."""
+    """What a record of the kernel's log says about a lost device; "" for other records."""
     text = record.partition(";")[2].split("\n")[0]
     known, groups = recognise(text)
     if known and known.name in LOST and groups.get("device") in addresses:
@@ -166,7 +166,7 @@ def losses(record: str, addresses: Sequence[str]) -> str:
 
 
 def _follow(process: int, addresses: Sequence[str], tell: Callable[[str], None]) -> None:
-    """Until the VM has ended: tell of each device that the kernel says is lost, once."""
+    """Until the VM has ended, report each device that the kernel says is lost, once."""
     log = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.lseek(log, 0, os.SEEK_END)
     told: set[str] = set()
@@ -174,7 +174,7 @@ def _follow(process: int, addresses: Sequence[str], tell: Callable[[str], None])
         ready, _, _ = select.select([process, log], [], [])
         if process in ready:
             return
-        # A record that was overwritten before it was read is lost: then the next one is read.
+        # If a record was overwritten before it was read, the next one is read.
         with suppress(BlockingIOError, BrokenPipeError):
             while record := os.read(log, 8192):
                 lost = losses(record.decode(errors="replace"), addresses)

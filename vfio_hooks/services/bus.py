@@ -1,8 +1,7 @@
 """A client of the system bus, by libsystemd, which every host with systemd has: see sd-bus(3).
 
-busctl(1) and gdbus(1) close their connection after a call, and with it ends what a daemon does only
-for as long as its client is there. powerprofilesctl(1) needs PyGObject, and tuned has no such
-program.
+busctl(1) and gdbus(1) close their connection after a call, which ends what a daemon only does while
+its client is connected. powerprofilesctl(1) needs PyGObject, and tuned has no such program.
 """
 
 import os
@@ -25,12 +24,12 @@ from vfio_hooks.errors import HookError
 
 BUS = "org.freedesktop.DBus"
 UNKNOWN = (f"{BUS}.Error.ServiceUnknown", f"{BUS}.Error.NameHasNoOwner")
-"""What the bus answers for a name that nobody has and that it cannot start."""
+"""The bus's answer for a name that no program has and that it cannot start."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """`values` are its first strings and numbers."""
+    """A signal; `values` are its first strings and numbers."""
 
     name: str
     values: tuple[str | int, ...]
@@ -60,16 +59,15 @@ class Bus:
         self._check("open", self._library.sd_bus_open_system(byref(self._bus)))
 
     def fileno(self) -> int:
-        """Readable when `signals` has something new."""
+        """A descriptor that is readable when `signals` has something new."""
         return int(self._library.sd_bus_get_fd(self._bus))
 
     def close(self) -> None:
         self._library.sd_bus_flush_close_unref(self._bus)
 
     def call(self, service: str, method: str, *values: str | int) -> int:
-        """Call a method of the interface that has the service's name, on the object that has it,
-        too. Returns the number that it answers with, 0 for none. Raises Refused for an error that
-        comes back."""
+        """Call a method of the interface with the service's name, on the object with that name.
+        Returns the number in the answer, 0 for none. Raises Refused if the answer is an error."""
         path = "/" + service.replace(".", "/")
         message, answer, error = c_void_p(), c_void_p(), _Error()
         names = (text.encode() for text in (service, path, service, method))

@@ -1,4 +1,4 @@
-"""Which of the USB devices that were plugged in is one that a VM had before."""
+"""Finds out which of the USB devices that were plugged in is one that a VM had before."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from vfio_hooks.host.usb import Device
 
 Devices = Mapping[int, Device]
 """What is plugged in, by the inode of its folder in sysfs: a device that comes back has a new
-one, even where it has its old number."""
+inode, even if it has its old number."""
 
 
 @dataclass
 class Followed:
-    """What is known of a <hostdev>: the device that it stood for when that was seen last, and all
-    that was plugged in then, which is never taken for it."""
+    """What is known about a <hostdev>: its device when that was seen last, and everything else that
+    was plugged in then, which is never mistaken for it."""
 
     wanted: UsbDevice
     inode: int = 0
@@ -25,9 +25,10 @@ class Followed:
     def again(self, came: Devices, *, exactly: bool) -> int:
         """Which of the devices that came is this one; 0 for none.
 
-        Exactly, it is the one in the port that is named, or one of its kind in its place. Else it
-        may also be the only one of its kind, but not where another one has its place: that one is
-        its owner's. Makers give several devices the same serial number, so that alone is no proof.
+        If `exactly`, it is the one in the port that is named, or one of its kind in its old place.
+        Otherwise it may also be the only one of its kind, unless another one is in the old place:
+        then its owner put it there. Makers give several devices the same serial number, so that is
+        no proof by itself.
         """
         if self.wanted.path:
             return first(came, lambda one: one.path == self.wanted.path)
@@ -41,8 +42,8 @@ class Followed:
         return free[0] if len(free) == 1 else 0
 
     def _alike(self, came: Devices) -> Devices:
-        """Those of its kind, and with its serial number if there is one. By vendor and product,
-        another one will do."""
+        """Those of its kind, with its serial number if it has one. If the <hostdev> names a vendor
+        and product, any device with these will do."""
         ids = self.was.ids if self.was else self.wanted.ids
         alike = {inode: one for inode, one in came.items() if one.ids == ids}
         if self.was and self.was.serial:

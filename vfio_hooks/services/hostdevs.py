@@ -1,4 +1,4 @@
-"""The <hostdev> elements of USB devices in a running domain, by virsh. What is defined stays."""
+"""The <hostdev> elements of USB devices in a running domain, by virsh. The definition stays."""
 
 from tempfile import NamedTemporaryFile
 from xml.etree import ElementTree
@@ -14,7 +14,7 @@ _LIMIT = 30.0
 
 
 class Hostdevs:
-    """Those of the domain with a UUID. Each method raises HookError."""
+    """The elements of the domain with a UUID. Each method raises HookError."""
 
     def __init__(self, uuid: str) -> None:
         self.uuid = uuid
@@ -27,7 +27,8 @@ class Hostdevs:
             raise HookError(f"virsh dumpxml {self.uuid}: {error}") from None
 
     def detach(self, hostdev: ElementTree.Element) -> None:
-        """By its alias, as two that are absent may look the same. Returns when it is gone."""
+        """Detach a device by its alias, as two absent ones may look the same. Returns when it is
+        gone."""
         alias = _alias(hostdev)
         run([*VIRSH, "detach-device-alias", self.uuid, alias, "--live"], _LIMIT)
         if not until(lambda: alias not in map(_alias, self.all()), _LIMIT):

@@ -1,8 +1,8 @@
 """Holds a power profile while a VM runs, by the interface of power-profiles-daemon.
 
-tuned-ppd has the same interface. Either keeps a profile for a client until that closes its
-connection, so this is a program of its own, which systemd runs beside the VM (unit
-vfio-hooks-profile-UUID): however it ends, the profile is held no more.
+tuned-ppd has the same interface. Both hold a profile for a client until the client closes its
+connection. So this is a separate program, which systemd runs beside the VM (unit
+vfio-hooks-profile-UUID): however it ends, the profile is released.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from vfio_hooks.services import STARTS
 from vfio_hooks.services.bus import BUS, UNKNOWN, Bus, Refused, Signal
 
 GRACE = 30.0
-"""Seconds for which the profile is held after QEMU's end. libvirt's `release` comes sooner: it puts
-the governor back, and then ends this program. In that order, as intel_pstate allows the daemon no
-other profile while the governor is performance."""
+"""For how many seconds the profile is held after QEMU's end. libvirt's `release` comes sooner: it
+puts the governor back, and then ends this program. The order matters, because intel_pstate does not
+let the daemon set another profile while the governor is performance."""
 _LOOK = 0.5
 
 
 class Speaker(Protocol):
-    """What is needed of a Bus."""
+    """The part of a Bus that is needed here."""
 
     def fileno(self) -> int: ...
 
@@ -57,12 +57,12 @@ class Hold:
     chosen: Callable[[str], str | None]
     choose: Callable[[str, str], None]
     before: str | None = field(default=None, init=False)
-    """What a person had chosen when the hold began; None where somebody else held one."""
+    """What a person had chosen when the hold began; None if somebody else held one."""
     cookie: int | None = field(default=None, init=False)
     name: str = field(default="", init=False)
 
     def take(self) -> None:
-        """Ask whichever daemon there is. Raises HookError."""
+        """Hold the profile at whichever daemon there is. Raises HookError."""
         for name in NAMES:
             owner = f"type='signal',sender='{BUS}',member='NameOwnerChanged',arg0='{name}'"
             for rule in (f"type='signal',sender='{name}',member='ProfileReleased'", owner):
@@ -83,12 +83,12 @@ class Hold:
         raise none()
 
     def end(self) -> None:
-        """Hold it no more. Raises HookError.
+        """Release the profile. Raises HookError.
 
-        The daemon, seen with 0.12 and 0.30, then goes back to "balanced" if nobody has chosen a
-        profile since it was started, though it begins with the one that was chosen before. So that
-        one is chosen again here, if nobody else holds a profile: a choice would end their hold.
-        When the last of these ends, or if this program is killed, it is "balanced" after all.
+        The daemon (seen with 0.12 and 0.30) then goes back to "balanced" if nobody has chosen a
+        profile since it was started, although it started with the one chosen before. So that one is
+        chosen again here, unless somebody else holds a profile: a choice would end their hold. When
+        the last of these holds ends, or if this program is killed, it is "balanced" after all.
         """
         if self.cookie is None:
             return
@@ -97,25 +97,25 @@ class Hold:
             self.choose(self.name, self.before)
 
     def hear(self, heard: Signal) -> None:
-        """A person may choose another profile, which ends all holds; and a daemon that is
-        restarted, as when its package is upgraded, knows of none."""
+        """React to a signal: a person may choose another profile, which ends all holds, and a
+        daemon that is restarted, as when its package is upgraded, knows no holds."""
         if heard.name == "ProfileReleased" and heard.values == (self.cookie,):
             self.cookie = None
-            self.warn(f"{self.profile} is held no more: somebody has chosen another power profile")
+            self.warn(f"{self.profile} is no longer held: somebody has chosen another profile")
         elif heard.name == "NameOwnerChanged" and self.cookie is not None:
             name, _, owner = heard.values
             if name == self.name and owner:
                 self._again()
 
     def _again(self) -> None:
-        # That of the daemon that has ended may be another program's at this one.
+        # The number of a hold at the old daemon may be another program's at the new one.
         self.cookie = None
         try:
             self._ask(self.name)
         except Interrupted:
             raise
         except HookError as error:
-            self.warn(f"{self.profile} is held no more: {error}")
+            self.warn(f"{self.profile} is no longer held: {error}")
 
     def _ask(self, name: str) -> None:
         why = f"VM {self.vm} runs"
@@ -126,7 +126,7 @@ class Hold:
 def waits(
     pidfile: str, bus: Speaker, starts: float = STARTS, grace: float = GRACE
 ) -> Iterator[None]:
-    """Until some time after the VM's end: comes back each time that something is to be heard."""
+    """Until some time after the VM's end, yield each time that the bus has something new."""
     deadline = time.monotonic() + starts
     try:
         while (process := _qemu(pidfile)) is None:
@@ -145,9 +145,9 @@ def waits(
 
 
 def _qemu(pidfile: str) -> int | None:
-    """A descriptor of QEMU's process, None before libvirt has started it. Raises
-    ProcessLookupError for one that has ended, as when both were killed and systemd has started
-    this program again: a libvirt that is there removes the file."""
+    """A descriptor of QEMU's process; None before libvirt has started it. Raises ProcessLookupError
+    if it has ended but its file is there, as when QEMU and libvirt were killed and systemd has
+    started this program again."""
     try:
         return os.pidfd_open(int(Host().read(pidfile)))
     except (FileNotFoundError, ValueError):
@@ -203,7 +203,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    """systemd asks for the end."""
+    """End this program, because systemd asks for it."""
     raise Interrupted("stopped")
 
 

@@ -8,11 +8,11 @@ from vfio_hooks.knobs.command import Command
 def service(
     unit: str, description: str, program: Sequence[str], title: str, stays: bool = True
 ) -> Command:
-    """A system service that a VM's start does not wait for: it runs until the step is undone, or,
-    where it does not stay, until it ends by itself. `title` is what people are shown of it."""
+    """A system service for which a VM's start does not wait. It runs until the step is undone or,
+    if not `stays`, until it ends by itself. `title` is what people see."""
     do = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}"]
     do += [f"--description={description}", *program]
-    # As a pattern, since stopping a unit that has ended, or never came to be, is an error else.
+    # As a pattern: without one, stopping a unit that has ended or never existed is an error.
     undo = ("systemctl", "stop", f"{unit}.servic[e]")
     told = f"{unit}.service: {title}"
     return Command(

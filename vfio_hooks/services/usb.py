@@ -2,8 +2,8 @@
 
 A device that is unplugged, or that enumerates anew, has another number when it is back. QEMU has
 lost it, and the domain keeps a <hostdev> with the old number. This program, which systemd runs
-beside the VM (unit vfio-hooks-usb-UUID), hears udev, and puts the device's new number into the
-running domain. What is defined stays as it is.
+beside the VM (unit vfio-hooks-usb-UUID), listens to udev, and puts the device's new number into the
+running domain. The domain's definition stays as it is.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from vfio_hooks.services.followed import Devices, Followed, first
 from vfio_hooks.services.hostdevs import Hostdevs, numbered, wanted
 
 AGAIN = 1.0
-"""Seconds to the next look while a device is missing that might be one of those that came."""
+"""Seconds until the next look while a device is missing that may be one of those that came."""
 TRIES = 10
 """How many such looks there are after a device has come or gone."""
 SECONDS = 2.0
-"""Between two looks where udev cannot be heard."""
+"""Seconds between two looks if udev cannot be heard."""
 
 Wait = Callable[[float | None], bool]
 """Waits until a USB device may have come or gone, so many seconds at most, and says whether the VM
@@ -57,10 +57,10 @@ class Follower:
     last: Devices | None = None
     """What was plugged in at the last look."""
     before: Devices | None = None
-    """What was plugged in when libvirt answered last."""
+    """What was plugged in when libvirt last answered."""
     followed: dict[str, Followed] = field(default_factory=dict)
     detached: list[Element] = field(default_factory=list)
-    """Elements that are in the domain no more, and could not be attached again yet."""
+    """Elements that are no longer in the domain, and could not be attached again yet."""
     warned: set[str] = field(default_factory=set)
 
     def look(self) -> bool:
@@ -81,21 +81,22 @@ class Follower:
             return changed
         for hostdev in list(lost):
             self._replace(hostdev, lost, there, exactly=True)
-        # What is only alike gets the time that others need to come back to their places.
+        # A device that is only of the same kind has to wait: others may still come back to their
+        # places.
         for hostdev in [] if changed else list(lost):
             self._replace(hostdev, lost, there, exactly=False)
         self.missing, self.before = bool(lost), there
         return changed
 
     def _before(self, there: Devices) -> Devices:
-        """What may have been plugged in all the time. One of the VM's devices may have come back
-        already before the first look."""
+        """The devices that may have been plugged in all the time. One of the VM's devices may have
+        come back even before the first look."""
         if self.before is not None:
             return self.before
         return {inode: one for inode, one in there.items() if one.path in self.twins}
 
     def _lost(self, there: Devices, before: Devices) -> list[Element]:
-        """The elements whose devices are not there."""
+        """The elements whose devices are not plugged in."""
         elements = [*self.domain.all(), *self.detached]
         known, self.followed, lost = self.followed, {}, []
         for hostdev in elements:
@@ -117,7 +118,8 @@ class Follower:
     def _replace(
         self, hostdev: Element, lost: list[Element], there: Devices, *, exactly: bool
     ) -> None:
-        """Put what has come back in the place of an element; that is then none of the lost."""
+        """Replace an element by one for the device that has come back, which is then not lost any
+        more."""
         followed = self.followed[str(wanted(hostdev))]
         given = {one.inode for one in self.followed.values()}
         came = {
@@ -167,7 +169,7 @@ def _is(names: UsbDevice, device: Device) -> bool:
 
 
 def follow(follower: Follower, wait: Wait) -> None:
-    """Until the VM has ended."""
+    """Follow the VM's devices until the VM has ended."""
     tries = TRIES
     while True:
         tries = TRIES if follower.look() else tries - 1
@@ -178,7 +180,7 @@ def follow(follower: Follower, wait: Wait) -> None:
 def plugged_in(host: Host) -> Devices:
     found = {}
     for device in devices(host):
-        # One that is gone again is not there.
+        # A device that is gone again is not there.
         with suppress(OSError):
             found[os.stat(host.path(f"{DEVICES}/{device.path}")).st_ino] = device
     return found

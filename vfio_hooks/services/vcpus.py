@@ -1,8 +1,8 @@
 """Keeps the host off the CPUs of vCPUs that are plugged in, or pinned anew, while a VM runs.
 
-libvirt calls no hook for that. This is a program of its own, which systemd runs beside the VM (unit
-vfio-hooks-vcpus-UUID): it looks every second, and ends with QEMU's process. What the VM has taken
-from the host is undone as a whole when the VM stops.
+libvirt calls no hook for that. So this is a separate program, which systemd runs beside the VM
+(unit vfio-hooks-vcpus-UUID). It looks every second, and ends with QEMU's process. What the VM has
+taken from the host is undone as a whole when the VM stops.
 """
 
 import argparse
@@ -28,9 +28,10 @@ from vfio_hooks.sharing import Only, Override, Subtract
 from vfio_hooks.steps import Step
 
 SECONDS = 1.0
-"""Between two looks."""
+"""Seconds between two looks."""
 _REST = 60
-"""Looks that are left out after one that failed: a full disk is not told of every second."""
+"""How many looks are skipped after one that failed, so that a full disk is not reported each
+second."""
 
 
 class Vcpus:
@@ -52,11 +53,11 @@ class Vcpus:
             return
         pins = running.vcpu_pins(self.engine.host, self.pid)
         every = online(self.engine.host)
-        # A pin to every CPU is none.
+        # A pin to every CPU does not count.
         pins = {number: cpus for number, cpus in pins.items() if not cpus >= every}
         cpus = self.known.union(*pins.values())
         if cpus == self.known and pins.keys() <= self._plugged:
-            # A number that is plugged in again later has a new group.
+            # If a vCPU with this number is plugged in again later, it has a new group.
             self._plugged = pins.keys()
             return
         domain = Domain(self.vm, self.uuid, vcpu_pins=pins)
@@ -80,7 +81,7 @@ class Vcpus:
 
 
 def wider(held: Sequence[Step], cpus: CpuSet) -> Iterator[Step]:
-    """What the VM has of the host already, for these CPUs as well."""
+    """The steps that the VM has already, but for these CPUs as well."""
     for step in {step.key: step for step in held}.values():
         if not isinstance(step.share, Subtract | Only):
             continue
@@ -91,8 +92,8 @@ def wider(held: Sequence[Step], cpus: CpuSet) -> Iterator[Step]:
 
 
 def partitions(held: Sequence[Step], domain: Domain, host: Host) -> Iterator[Step]:
-    """The partitions of vCPUs that have none yet, where the VM's others have some. One that was
-    unplugged and plugged in again has a new group, which begins with none."""
+    """The partitions of vCPUs that have none yet, if the VM's other vCPUs have some. A vCPU that
+    was unplugged and plugged in again has a new group, which begins without a partition."""
     kinds = [step.share for step in held if isinstance(step.knob, Partition)]
     if not kinds or not isinstance(kinds[0], Override):
         return
@@ -106,7 +107,7 @@ def partitions(held: Sequence[Step], domain: Domain, host: Host) -> Iterator[Ste
 
 
 def follow(look: Callable[[], None], ended: Callable[[float], bool]) -> None:
-    """Until the VM has ended."""
+    """Look again and again until the VM has ended."""
     while not ended(SECONDS):
         look()
 
@@ -114,8 +115,8 @@ def follow(look: Callable[[], None], ended: Callable[[float], bool]) -> None:
 def beside_vm(
     program: str, about: str | None, argv: Sequence[str] | None
 ) -> tuple[Vcpus, Callable[[float], bool]] | None:
-    """The running VM that the command line of such a program names, and what waits so many seconds
-    at most and says whether it has ended; None where it has ended already."""
+    """The running VM that the command line of such a program names, and a function that waits for
+    at most so many seconds and says whether the VM has ended; None if it has ended already."""
     parser = argparse.ArgumentParser(prog=program, description=about)
     parser.add_argument("uuid", help="the VM's")
     parser.add_argument("pidfile", help="where libvirt keeps the number of QEMU's process")

@@ -1,9 +1,9 @@
 """Keeps interrupts where they belong for as long as a VM runs.
 
 A guest's driver asks for its interrupt vectors when it starts, and for new ones at every reset, so
-they come long after libvirt's last hook. So do functions and vCPUs that are plugged in meanwhile;
-and an irqbalance that is started anew, as when its package is upgraded, knows nothing of the VM.
-This is a program of its own, which systemd runs beside the VM (unit vfio-hooks-vectors-UUID): it
+they come long after libvirt's last hook. So do functions and vCPUs that are plugged in later. And
+an irqbalance that is restarted, as when its package is upgraded, does not know about the VM. So
+this is a separate program, which systemd runs beside the VM (unit vfio-hooks-vectors-UUID). It
 looks every second, and ends with QEMU's process.
 """
 
@@ -27,18 +27,18 @@ from vfio_hooks.sharing import Only
 from vfio_hooks.steps import Step
 
 SECONDS = 1.0
-"""Between two looks."""
+"""Seconds between two looks."""
 
 Tell = Callable[[str], None]
 """Takes the control socket of an irqbalance that was not there at the last look."""
 Keep = Callable[[int], None]
-"""Takes a line of the VM's devices, which will be there when the VM has ended."""
+"""Takes a line interrupt of the VM's devices, which still exists when the VM has ended."""
 Plugged = Callable[[], Collection[str]]
 """The addresses of the PCI functions that the VM has now."""
 Where = Callable[[], str]
-"""A list of the CPUs of the VM that the host is off by now."""
+"""A list of the VM's CPUs that the host keeps off now."""
 Look = Callable[[], None]
-"""Takes the host off those that the VM has got since."""
+"""Keeps the host off the CPUs that the VM has got since."""
 
 
 def follow(
@@ -59,7 +59,7 @@ def follow(
         lines = irq.lines(host, addresses) - kept
         # A line is moved by `keep`, which first notes where it was.
         _move(host, irq.of_devices(host, addresses) - lines, where(), told)
-        # The rest waits for the engine's lock, which a start of another VM may have for long.
+        # The rest waits for the engine's lock, which the start of another VM may hold for long.
         look()
         for line in sorted(lines):
             kept.add(line)
@@ -79,18 +79,18 @@ def _move(host: WritableHost, numbers: Collection[int], cpus: str, told: set[int
                 vector.write(host, cpus)
                 print(f"IRQ {number}: {now} → {cpus}", flush=True)
         except HookError as error:
-            # Said once: a vector that vanishes while it is looked at, or one that stays.
+            # Said once only: a vector that vanishes meanwhile, or one that stays where it is.
             if number not in told:
                 print(error, flush=True)
             told.add(number)
 
 
 def keep_line(engine: Engine, uuid: str, vm: str, cpus: str, line: int) -> None:
-    """Move a line of the VM's devices to the VM's CPUs, until the VM stops."""
+    """Move a line interrupt of the VM's devices to the VM's CPUs, until the VM stops."""
     step = Step("irqs", IrqAffinity(line), Only(cpus), "stopped", required=False)
 
     def planner(given: Given) -> list[Step]:
-        # A VM that has ended has none any more, and nobody would undo this one.
+        # A VM that has ended has no claims any more, and nobody would undo this one.
         journal = given.ledger.journals.get(uuid)
         claims = given.ledger.on(step.key)
         is_there = any(isinstance(c.step.share, Only) for c in claims if c.uuid == uuid)
@@ -100,10 +100,11 @@ def keep_line(engine: Engine, uuid: str, vm: str, cpus: str, line: int) -> None:
 
 
 def keep_off(engine: Engine, uuid: str, vm: str, socket: str) -> None:
-    """Have another irqbalance keep off what the one at the VM's start had to; undone with that."""
+    """Make a new irqbalance keep off the same CPUs as the one at the VM's start. Undone with
+    that."""
 
     def planner(given: Given) -> list[Step]:
-        # A VM that has ended has none any more, and nobody would undo this one.
+        # A VM that has ended has no claims any more, and nobody would undo this one.
         claims = given.ledger.journals[uuid].live()
         held = [claim.step for claim in claims if claim.state is State.HELD]
         told = {step.key: step for step in held if isinstance(step.knob, IrqBalance)}

@@ -13,7 +13,7 @@ _TESTS = ("[", "[[", "test")
 def holds(
     decides: Sequence[Node], expand: Callable[[Word], Sequence[str]], doubtful: Collection[str]
 ) -> bool | None:
-    """Whether these commands succeed; None where that is known only at run time. `expand` gives
+    """Whether these commands succeed; None if that is known only at run time. `expand` gives
     what a word becomes, `doubtful` are variables that may have another value by then."""
     node = decides[0] if len(decides) == 1 else None
     if isinstance(node, Block) and node.kind in ("&&", "||", "!"):

@@ -19,7 +19,7 @@ _LISTS = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}|\{(\d+)\.\.(\d+)\}")
 
 
 def of_variable(name: str, values: Mapping[str, str], other: str | None) -> str | None:
-    """A variable's value, or the `other` of ${NAME:-OTHER}; None where it has none."""
+    """A variable's value, or the `other` of ${NAME:-OTHER}; None if it has none."""
     value = values.get(name, other)
     if value in (None, UNKNOWN) and _NAMES_MANAGER.fullmatch(name):
         return _MANAGER

@@ -138,7 +138,7 @@ class _Parser(SimpleCommands):
         raise Unreadable(opening.line, "no ]] closes this")
 
     def _sum(self, opening: Operator) -> Simple | None:
-        """((...)), whose < and ; are no operators of the shell's; None where there is none."""
+        """((...)), whose < and ; are no operators of the shell's; None if there is none."""
         following = self.tokens[self.place + 1 : self.place + 2]
         if not following or following[0] != Operator(opening.line, "(", glued=True):
             return None
@@ -200,7 +200,7 @@ class _Parser(SimpleCommands):
                 self.place += 1
 
     def _function(self) -> Function | None:
-        """`name() {` or `function name {`; None where no function begins here."""
+        """`name() {` or `function name {`; None if no function begins here."""
         token = self.tokens[self.place]
         begins = self.place + 1 if isinstance(token, Word) and token.plain == "function" else None
         name = self.tokens[self.place if begins is None else begins]

@@ -116,7 +116,7 @@ def histogram(stalls: Iterable[Stall]) -> tuple[int, ...]:
 
 def remedy(kind: Kind, name: str, cpus: CpuSet) -> str:
     """The table of vm.toml or the kernel parameter that takes a culprit off the VM's CPUs; ""
-    where there is none."""
+    if there is none."""
     own = format_list(cpus)
     if kind == "irq":
         managed = "nvme" in name or "virtio" in name

@@ -52,7 +52,7 @@ class Recording:
 
 
 def trace(cpus: CpuSet, seconds: float, folders: Sequence[str] = FOLDERS) -> Recording:
-    """Record what happens on some CPUs. Raises HookError where the kernel cannot be asked."""
+    """Record what happens on some CPUs. Raises HookError if the kernel cannot be asked."""
     folder = _tracefs(folders)
     _remove_stale(folder)
     lines, senders = list[str](), list[str]()

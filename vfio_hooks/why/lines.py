@@ -54,7 +54,7 @@ def since(start: float, vm: str) -> list[Line]:
 
 
 def of_boot(boot: int) -> list[Line]:
-    """What the kernel has logged in this boot (0) or the one before (-1); nothing where the
+    """What the kernel has logged in this boot (0) or the one before (-1); nothing if the
     journal does not reach back so far. Raises HookError."""
     if find("journalctl") is None:
         return [] if boot else kernel_buffer()
@@ -82,7 +82,7 @@ def kernel_buffer(path: str = KMSG) -> list[Line]:
 
 def qemu_log(vm: str, folder: str = QEMU_LOGS) -> list[Line]:
     """QEMU's log of a VM since its last start, the start first and the command line left out;
-    nothing where it was never started. Raises HookError."""
+    nothing if it was never started. Raises HookError."""
     path = f"{folder}/{vm}.log"
     try:
         with open(path, "rb") as file:
