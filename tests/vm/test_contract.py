@@ -268,6 +268,7 @@ def test_a_device_that_comes_while_the_vm_runs(silent: Guest) -> None:
         silent.run("rm /run/device.xml")
 
 
+@pytest.mark.matrix_only
 def test_the_daemon_is_stopped_while_a_hook_runs(silent: Guest) -> None:
     """It waits for the hook, and the VM then runs or is off, with the host as that needs it."""
     domain = Domain("contract", (HostDevice(NIC, managed=False),))

@@ -154,7 +154,6 @@ def test_a_domain_takes_the_gpu_and_gives_it_back(guest: Guest) -> None:
         guest.remove(domain.name)
 
 
-@pytest.mark.every_release
 def test_the_snapshot_sees_a_change(guest: Guest) -> None:
     """Else the check after each test would pass whatever a hook leaves behind."""
     governor = "/sys/devices/system/cpu/cpufreq/policy3/scaling_governor"

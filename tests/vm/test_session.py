@@ -136,6 +136,7 @@ def test_a_service_that_does_not_let_go(desktop: Direct) -> None:
     guest.run("systemctl kill --signal=KILL holder")
 
 
+@pytest.mark.matrix_only
 def test_a_program_of_a_session_that_does_not_let_go(desktop: Direct) -> None:
     hold(desktop.guest, "user.slice")
     desktop.manage(a_vm(), '[session]\ntimeout = 12\nleftovers = "end"\n[pci]\n')

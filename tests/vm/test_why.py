@@ -184,6 +184,7 @@ def test_a_group_that_another_program_has_open(host: Guest) -> None:
         assert names(host) == {"group-busy"}
 
 
+@pytest.mark.matrix_only
 def test_a_device_that_the_host_wants_back(host: Guest) -> None:
     host.define(replace(VM, devices=given(NIC)))
     host.start(VM.name)
