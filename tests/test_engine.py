@@ -461,10 +461,12 @@ def test_a_stamp_is_an_empty_file_with_a_time(memory: Path) -> None:
     assert _open_files() == before
 
 
-def test_what_is_a_link_is_not_stamped(memory: Path) -> None:
+def test_what_is_a_link_is_neither_stamped_nor_appended_to(memory: Path) -> None:
     (memory / "note").symlink_to(memory / "goal")
     with pytest.raises(OSError, match="symbolic link"):
         Disk().stamp(str(memory / "note"), 0)
+    with pytest.raises(OSError, match="symbolic link"):
+        Disk().append(str(memory / "note"), b"one\n")
     assert not (memory / "goal").exists()
 
 

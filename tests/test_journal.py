@@ -112,10 +112,10 @@ def test_a_journal_that_is_a_link_is_not_written_through(folder: Path, memory: P
     assert not goal.exists()
 
 
-@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full"])
-def test_a_device_in_place_of_a_journal_is_not_read(folder: Path, device: str) -> None:
+@pytest.mark.parametrize("goal", ["/dev/zero", "/dev/full", "/etc/passwd"])
+def test_a_link_in_place_of_a_journal_is_not_read(folder: Path, goal: str) -> None:
     folder.mkdir(mode=0o700)
-    (folder / f"{VM}.journal").symlink_to(device)
+    (folder / f"{VM}.journal").symlink_to(goal)
     with pytest.raises(HookError, match="cannot read the journal"):
         start(folder)
 

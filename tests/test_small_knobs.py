@@ -19,6 +19,7 @@ from vfio_hooks.knobs.console import BOUND, UNBOUND, Console
 from vfio_hooks.knobs.controller import OFF, ON, Controller
 from vfio_hooks.knobs.cpu_set import loses_offline
 from vfio_hooks.knobs.file import File
+from vfio_hooks.knobs.lent_power import LentPower
 
 CARD = "/sys/bus/pci/devices/0000:04:00.0/drm/card0"
 SLICE = AllowedCpus("user.slice")
@@ -228,3 +229,14 @@ def test_a_console_that_shows_graphics_stays(value: str, problem: str) -> None:
     with pytest.raises(HookError) as failure:
         Console(seconds=0).write(kernel, value)
     assert failure.value.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("driver", "is_back"), [("amdgpu", True), ("vfio-pci", False), (None, False)]
+)
+def test_a_function_is_back_when_a_driver_of_the_host_has_it(
+    driver: str | None, is_back: bool
+) -> None:
+    kernel, folder = Kernel(), "/sys/bus/pci/devices/0000:04:00.0"
+    kernel.links = {f"{folder}/driver": driver} if driver else {}
+    assert LentPower(f"{folder}/power/control").is_back(kernel, "auto") is is_back

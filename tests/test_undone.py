@@ -70,6 +70,7 @@ def test_values_are_those_of_before(world: World) -> None:
     assert (SWAP.read(host), STAT.read(host)) == ("60", "1")
     assert ledger.ahead == {SWAP.key: "60"}
     assert ledger.on(SWAP.key) == []
+    assert ledger.journals == {}
     assert (world.root / SWAP.path[1:]).read_text() == "10\n"
 
 
