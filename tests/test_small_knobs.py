@@ -20,6 +20,7 @@ from vfio_hooks.knobs.controller import OFF, ON, Controller
 from vfio_hooks.knobs.cpu_set import loses_offline
 from vfio_hooks.knobs.file import File
 from vfio_hooks.knobs.lent_power import LentPower
+from vfio_hooks.knobs.module import LOADED, Module
 
 CARD = "/sys/bus/pci/devices/0000:04:00.0/drm/card0"
 SLICE = AllowedCpus("user.slice")
@@ -240,3 +241,11 @@ def test_a_function_is_back_when_a_driver_of_the_host_has_it(
     kernel, folder = Kernel(), "/sys/bus/pci/devices/0000:04:00.0"
     kernel.links = {f"{folder}/driver": driver} if driver else {}
     assert LentPower(f"{folder}/power/control").is_back(kernel, "auto") is is_back
+
+
+def test_a_module_may_show_no_folder_after_it_was_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one without parameters that is built into the kernel."""
+    kernel, ran = Kernel(), list[list[str]]()
+    monkeypatch.setattr(kernel, "run", ran.append)
+    Module("lamp", options=("bright=1",)).write(kernel, LOADED)
+    assert ran == [["modprobe", "--", "lamp", "bright=1"]]

@@ -35,7 +35,7 @@ QUICK = {
     "knobs/irqbalance.py": ("irqs",),
     "knobs/lent_power.py": ("small_knobs", "pci", "in_use"),
     "knobs/mediated.py": ("mdev",),
-    "knobs/module.py": ("session", "pci"),
+    "knobs/module.py": ("small_knobs", "session", "pci"),
     "knobs/not_in_use.py": ("freeing", "session"),
     "knobs/pages.py": ("pages", "hugepages"),
     "knobs/partition.py": ("partition",),
