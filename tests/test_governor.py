@@ -122,6 +122,31 @@ def test_the_preference_is_set_before_performance_and_after_anything_else() -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("now", "preference", "steps"),
+    [
+        ("powersave", None, []),
+        ("performance", None, []),
+        ("powersave", "power", ["policy0/energy_performance_preference=power"]),
+        ("performance", "performance", ["policy0/energy_performance_preference=performance"]),
+    ],
+)
+def test_a_governor_may_stay_as_it_is(now: str, preference: str | None, steps: list[str]) -> None:
+    kernel = a_host("intel_pstate", now)
+    options = {"governor": "unchanged", "energy_performance_preference": preference}
+    assert planned(kernel, a_vm(0), **options) == steps
+    assert planned(kernel, a_vm(0), **options, min_freq=2_000_000) == [
+        *steps,
+        "policy0/scaling_min_freq=2000000",
+    ]
+
+
+def test_a_preference_is_refused_beside_performance_that_stays() -> None:
+    kernel = a_host("amd-pstate-epp", "performance")
+    with pytest.raises(HookError, match="allows only the energy_performance_preference"):
+        planned(kernel, a_vm(0), governor="unchanged", energy_performance_preference="power")
+
+
 def test_min_freq_is_what_the_kernel_will_show() -> None:
     assert planned(a_host(), a_vm(0), min_freq=2_000_000)[1:] == [
         "policy0/scaling_min_freq=2800000"

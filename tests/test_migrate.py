@@ -121,7 +121,7 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                     },
                     {"uuid": "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002"},
                 ],
-                "governor": {"power_profile": "performance"},
+                "governor": {"governor": "unchanged", "power_profile": "performance"},
             },
         ),
         (
@@ -195,6 +195,7 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 "governor": {"governor": "performance", "cpus": "all"},
             },
         ),
+        (("lowest",), {"governor": {"governor": "unchanged", "min_freq": 3600000, "cpus": "all"}}),
         (("lists",), {"governor": {"governor": "performance", "min_freq": 3600000}}),
         (
             ("vfs",),

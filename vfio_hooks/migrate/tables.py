@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from vfio_hooks.migrate import Script
 from vfio_hooks.migrate.verdicts import Verdict
+from vfio_hooks.plugins.governor import UNCHANGED
 from vfio_hooks.shell.expansion import UNKNOWN
 
 Value: TypeAlias = str | int | bool | list[str] | dict[str, int]
@@ -57,6 +58,9 @@ def tables(scripts: Sequence[Script]) -> tuple[dict[str, list[Table]], set[str]]
     ]
     if "governor" in found and governs and all(map(_EVERY_CPU.search, governs)):
         found["governor"][0]["cpus"] = "all"
+    if "governor" in found:
+        # Without that key the governor would be performance.
+        found["governor"] = [{"governor": UNCHANGED, **found["governor"][0]}]
     if "session" in found and found["session"][0].get("modules") == ["nvidia"]:
         # They are unloaded where the card has nvidia's driver.
         del found["session"][0]["modules"]

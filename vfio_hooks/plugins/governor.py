@@ -9,7 +9,7 @@ If several VMs need different values for a policy or a CPU, the VM that was star
 and when it stops, the VM before it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from vfio_hooks.domain import Domain
@@ -30,6 +30,7 @@ from vfio_hooks.record import record
 from vfio_hooks.sharing import Once, Override
 from vfio_hooks.steps import Step
 
+UNCHANGED = "unchanged"
 _LONGEST = (1 << 31) - 2
 """The longest limit, in µs. The kernel uses the next number for "no limit"."""
 INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
@@ -39,7 +40,7 @@ INSTEAD = dict.fromkeys(("cpus", "cores"), SAID)
 class Options:
     governor: str = "performance"
     """One of scaling_available_governors, or another one that the kernel has as a module. That
-    module then stays loaded."""
+    module then stays loaded. "unchanged" leaves each CPU the one that it has."""
     cpus: Literal["pinned", "all"] = "pinned"
     """Which CPUs are meant: "pinned" stands for those that the vCPUs are pinned to, or for all CPUs
     if the domain pins none; "all" always stands for all."""
@@ -83,13 +84,12 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     if event.op != "prepare":
         return
     chosen = _chosen(domain, options, host)
-    for policy in chosen:
-        _check_governor(policy, options.governor, host)
+    module = _loaded(chosen, options.governor, host)
     if options.power_profile is not None:
         # First, because the daemon sets what the following steps set, too; so it is released last.
         yield _held_profile(domain, options.power_profile, host)
-    if any(options.governor not in policy.governors for policy in chosen):
-        yield Step("governor", Module(f"cpufreq_{options.governor}"), Once(LOADED))
+    if module is not None:
+        yield module
     if options.boost is not None:
         yield _boost(options.boost, host)
     for policy in chosen:
@@ -123,22 +123,21 @@ def _chosen(domain: Domain, options: Options, host: Host) -> list[Policy]:
     return chosen
 
 
-def _check_governor(policy: Policy, governor: str, host: Host) -> None:
+def _loaded(chosen: Sequence[Policy], governor: str, host: Host) -> Step | None:
+    """The step that loads a governor's module, None where it is not needed. Raises HookError for a
+    governor that there is not."""
+    lacking = [one for one in chosen if governor not in (*one.governors, UNCHANGED)]
     module = f"cpufreq_{governor}"
-    if governor in policy.governors:
-        return
     # Without depmod's lists nothing is known about modules, and only listed governors count.
-    loadable = not policy.is_self_governed and _has_modules(host) and is_known(host, module)
-    if not loadable:
-        raise HookError(
-            f"{policy.name} ({policy.driver}) has no governor {governor!r}",
-            f"there are: {', '.join(policy.governors)}",
-        )
-
-
-def _has_modules(host: Host) -> bool:
-    release = host.maybe("/proc/sys/kernel/osrelease")
-    return host.exists(f"/lib/modules/{release}/modules.dep")
+    lists = f"/lib/modules/{host.maybe('/proc/sys/kernel/osrelease')}/modules.dep"
+    known = bool(lacking) and host.exists(lists) and is_known(host, module)
+    for policy in lacking:
+        if policy.is_self_governed or not known:
+            raise HookError(
+                f"{policy.name} ({policy.driver}) has no governor {governor!r}",
+                f"there are: {', '.join(policy.governors)}",
+            )
+    return Step("governor", Module(module), Once(LOADED)) if lacking else None
 
 
 def _held_profile(domain: Domain, profile: str, host: Host) -> Step:
@@ -184,12 +183,14 @@ def _policy_steps(policy: Policy, options: Options, host: Host) -> Iterator[Step
     knob = Governor(policy.file("scaling_governor"))
     # One that is in use already keeps its tunables.
     wanted = knob.read(host) if policy.governor == options.governor else options.governor
-    governor = Step("governor", knob, Override(wanted))
-    held = policy.is_self_governed and options.governor == "performance"
+    kept = options.governor == UNCHANGED
+    governor = policy.governor if kept else options.governor
+    held = policy.is_self_governed and governor == "performance"
     preference = _preference(policy, options, held, host)
     if preference and held:
         yield preference
-    yield governor
+    if not kept:
+        yield Step("governor", knob, Override(wanted))
     if preference and not held:
         yield preference
     if options.min_freq is not None:
@@ -205,7 +206,7 @@ def _preference(policy: Policy, options: Options, held: bool, host: Host) -> Ste
             f"performance while the governor is performance, so not {wanted!r}",
             'set governor = "powersave" in [governor]',
         )
-    if held and policy.preferences:
+    if held and policy.preferences and options.governor != UNCHANGED:
         wanted = "performance"
     if wanted is None:
         return None
