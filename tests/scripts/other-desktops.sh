@@ -11,6 +11,8 @@ stop_manager() {
 stop_manager lightdm
 stop_manager mdm
 killall bspwm #> table session
+killall -9 latte-dock #> table session
+rc-service libvirt-inhibit start #> table inhibit
 qdbus org.example.Session /Session logout 0 #> table session
 systemctl kill "user@$(id -u alice).service" #> table session
 echo -n remove > "/sys/bus/pci/devices/0000:07:00.0/drm/$(ls /sys/class/drm)/uevent" #> table display

@@ -22,7 +22,7 @@ MEANINGS = (
         rf"{_UNLOAD}.*\b(?P<modules>amdgpu|radeon|nouveau|i915|xe)\b",
         "table",
         "session",
-        "the card is taken from its driver; the module is unloaded only if that does not let go",
+        "the card is taken from its driver, and modules that are named are unloaded",
         ("modules",),
     ),
     Meaning(

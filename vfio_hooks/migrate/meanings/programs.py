@@ -28,7 +28,7 @@ MEANINGS = (
         "monitors are switched while the VM runs; the whole layout comes back",
     ),
     Meaning(
-        r"^systemctl\b.*\blibvirt-nosleep|^systemd-inhibit\b|"
+        r"^(?:systemctl|service|rc-service)\b.*(?:nosleep|inhibit)|^(?:systemd|elogind)-inhibit\b|"
         r"^xset\b.*(?:[+-]dpms|s off|s on|s noblank|s default)|"
         r"^systemctl\b.*\b(?:un)?mask\b.*\b(?:sleep|suspend|hibernate)",
         "table",

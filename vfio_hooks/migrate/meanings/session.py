@@ -10,7 +10,8 @@ _DESKTOP = (
     r"(?:gdm-\S+|Xorg|X|Xwayland|gnome-shell|gnome-session\S*|plasma\S*|kwin\S*|startplasma\S*|"
     r"Hyprland|hyprland|sway|niri|river|labwc|wayfire|weston|i3|openbox|fluxbox|awesome|bspwm|dwm|"
     r"qtile|xmonad|herbstluftwm|xfce4-session|lxqt-session|mate-session|cinnamon\S*|budgie-\S+|"
-    r"cosmic-(?:comp|session)|gamescope-session\S*)"
+    r"cosmic-(?:comp|session)|gamescope-session\S*|"
+    r"latte-dock|waybar|polybar|picom|conky|plank)"
 )
 _SIGNAL = r"(?:-(?:9|15|1|KILL|TERM|HUP|SIGKILL|SIGTERM)|-s \w+|--signal \w+)"
 _SOUND = r"(?:pipewire\S*|wireplumber|pulseaudio)"
