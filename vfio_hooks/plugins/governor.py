@@ -127,17 +127,19 @@ def _loaded(chosen: Sequence[Policy], governor: str, host: Host) -> Step | None:
     """The step that loads a governor's module, None where it is not needed. Raises HookError for a
     governor that there is not."""
     lacking = [one for one in chosen if governor not in (*one.governors, UNCHANGED)]
+    if not lacking:
+        return None
     module = f"cpufreq_{governor}"
     # Without depmod's lists nothing is known about modules, and only listed governors count.
     lists = f"/lib/modules/{host.maybe('/proc/sys/kernel/osrelease')}/modules.dep"
-    known = bool(lacking) and host.exists(lists) and is_known(host, module)
+    known = host.exists(lists) and is_known(host, module)
     for policy in lacking:
         if policy.is_self_governed or not known:
             raise HookError(
                 f"{policy.name} ({policy.driver}) has no governor {governor!r}",
                 f"there are: {', '.join(policy.governors)}",
             )
-    return Step("governor", Module(module), Once(LOADED)) if lacking else None
+    return Step("governor", Module(module), Once(LOADED))
 
 
 def _held_profile(domain: Domain, profile: str, host: Host) -> Step:
