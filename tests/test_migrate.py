@@ -427,7 +427,17 @@ def test_writing_and_going_back(migrate: Any, command: Command, before: str | No
     assert os.access(mixed, os.X_OK)
     text = (home / "vm.toml").read_text()
     assert list(tomllib.loads(text)) == [*(["inhibit"] if before else []), "pci"]
-    assert migrate("--write", "--yes").code == 1  # what is left has been migrated before
+    done = tree(home)
+    again = migrate("--write", "--yes")
+    assert (again.code, again.err, tree(home)) == (0, "", done)
+    assert again.out.endswith("nothing is left to do; --undo goes back to its scripts\n")
+    new = script(command, "#!/bin/sh\nsysctl vm.swappiness=1\n", "prepare/begin/new.sh")
+    (command.host / "proc/sys/vm").mkdir(parents=True)
+    (command.host / "proc/sys/vm/swappiness").write_text("60\n")
+    again = migrate("--write", "--yes")
+    assert (again.code, "win11 was migrated before" in again.err) == (1, True)
+    new.unlink()
+    assert tree(home) == done
     assert migrate("--undo").code == 0
     assert tree(home) == was
     assert migrate("--undo").err.endswith("was not migrated: it has no .migrated\n")

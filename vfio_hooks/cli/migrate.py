@@ -87,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         found = scripts(here.config, vm, here.root)
     except OSError as error:
         raise unreadable(error.filename, error) from None
-    if not any(script.verdicts for script in found):
+    migrated = os.path.lexists(f"{home}/{FOLDER}")
+    if not migrated and not any(script.verdicts for script in found):
         raise HookError(
             f"{vm} has no scripts: there are no executables in {home}/prepare/begin or similar "
             f"folders",
@@ -102,6 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
         for script in found:
             _show(script)
         _show_tables(made, doubled)
+    if migrated and not arguments.json and all(change.text == change.script.text for change in cut):
+        say(f"{vm} is migrated, and nothing is left to do; --undo goes back to its scripts")
+        return 0
     if not arguments.write:
         return 0
     return _carry_out(arguments, here, cut, made)
@@ -169,7 +173,7 @@ def _carry_out(
 ) -> int:
     vm = arguments.vm
     home = f"{here.config}/{VM_FOLDERS}/{vm}"
-    if not made and not any(change.text is None for change in cut):
+    if not made and all(change.text == change.script.text for change in cut):
         raise HookError(
             f"nothing of {vm}'s scripts can be taken over as they are",
             "put the lines that no table does into a script of their own in the VM's folder, and "
