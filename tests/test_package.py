@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.real_processes
+# Together, as each process of a run would build the package anew.
+pytestmark = [pytest.mark.real_processes, pytest.mark.xdist_group("package")]
 ROOT = Path(__file__).resolve().parents[1]
 
 
