@@ -27,7 +27,7 @@ while True:
         pass
     time.sleep(0.02)
 """
-QUIET = f"{VM.name}: verify: ok: vCPU 0: may use CPUs 4,"
+QUIET = f"{VM.name}: verify: ok: vCPU 0: may use CPU 4,"
 LINES = "$(awk -F: '/virtio.*input/ {print $1}' /proc/interrupts)"
 # Each line that is printed is a packet, and its answer an interrupt.
 TRACE = (
