@@ -21,6 +21,7 @@ from vfio_hooks.knobs.cpu_set import loses_offline
 from vfio_hooks.knobs.file import File
 from vfio_hooks.knobs.lent_power import LentPower
 from vfio_hooks.knobs.module import LOADED, Module
+from vfio_hooks.knobs.partition import Partition
 
 CARD = "/sys/bus/pci/devices/0000:04:00.0/drm/card0"
 SLICE = AllowedCpus("user.slice")
@@ -249,3 +250,17 @@ def test_a_module_may_show_no_folder_after_it_was_loaded(monkeypatch: pytest.Mon
     monkeypatch.setattr(kernel, "run", ran.append)
     Module("lamp", options=("bright=1",)).write(kernel, LOADED)
     assert ran == [["modprobe", "--", "lamp", "bright=1"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("isolated", "isolated"),
+        ("root invalid (Cpu list in cpuset.cpus not exclusive)", "root"),
+        ("", "member"),
+    ],
+)
+def test_the_first_word_of_a_partition_is_its_value(text: str, value: str) -> None:
+    kernel, knob = Kernel(), Partition(f"{ROOT}/machine.slice")
+    kernel.files[knob.key] = f"{text}\n"
+    assert knob.read(kernel) == value
