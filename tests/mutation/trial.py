@@ -55,9 +55,9 @@ def run(mutant: Mutant, tests: list[str], cpu: int) -> str:
     child = os.fork()
     if not child:
         os._exit(_child(mutant, tests, cpu))
-    # Waiting for what never comes takes no CPU time, but a machine may be busy as well.
+    # Waiting for what never comes takes no CPU time; nor does waiting for a CPU of a busy machine.
     deadline = time.monotonic() + 6 * cpu
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or _waits_for_a_cpu(child):
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
@@ -66,6 +66,11 @@ def run(mutant: Mutant, tests: list[str], cpu: int) -> str:
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return TOO_LONG
+
+
+def _waits_for_a_cpu(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0] == "R"
 
 
 def _child(mutant: Mutant, tests: list[str], cpu: int) -> int:
