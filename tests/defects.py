@@ -260,6 +260,17 @@ def rom(file: int, folder: int = 0o755, owner: int = 0, group: int = 0) -> Chang
     return change
 
 
+def confined(rule: str) -> Change:
+    """AppArmor's rules for all guests, and a ROM file in /opt."""
+
+    def change(root: Path) -> None:
+        write("sys/module/apparmor/parameters/enabled", "Y")(root)
+        write("etc/apparmor.d/abstractions/libvirt-qemu", f"  # ROMs\n  {rule}")(root)
+        write("opt/card.rom", "")(root)
+
+    return change
+
+
 def hyperv(name: str) -> Edits:
     return ((rf"/<{name} state='on'[^\n]*/", ""),)
 
@@ -460,6 +471,11 @@ DEFECTS: list[Defect] = [
     ("device-rom-file", (), rom(0o644, folder=0o700)),
     ("device-rom-owner", (), rom(0o640, group=64055)),
     ("device-rom-owner", (), rom(0o644, folder=0o750, owner=1000)),
+    (
+        "device-rom-apparmor",
+        (("file='/usr/share/vgabios/", "file='/opt/"),),
+        confined("/usr/share/vgabios/** r,"),
+    ),
     ("device-rom-bar", (("<rom file", "<rom bar='off' file"),), None),
     (
         "device-no-group",
@@ -908,6 +924,25 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         "disk-iothread",
         (*SCSI, ("virtio-scsi'/>", "virtio-scsi'><driver iothread='1'/></controller>")),
         None,
+        frozenset(),
+    ),
+    ("device-rom-apparmor", (), confined("/usr/share/{seabios,vgabios}/*.rom rk,"), frozenset()),
+    (
+        "device-rom-apparmor",
+        (("file='/usr/share/vgabios/", "file='/opt/"),),
+        lambda root: [
+            confined("/usr/share/vgabios/** r,")(root),
+            write("etc/apparmor.d/local/abstractions/libvirt-qemu", "  /opt/card.rom r,")(root),
+        ],
+        frozenset(),
+    ),
+    (
+        "device-rom-apparmor",
+        (("file='/usr/share/vgabios/", "file='/opt/"),),
+        lambda root: [
+            confined("/usr/share/vgabios/** r,")(root),
+            write("etc/libvirt/qemu.conf", 'security_driver = "none"')(root),
+        ],
         frozenset(),
     ),
     # Of QEMU's own user, for whom this is right, nobody is sure; root needs nothing.

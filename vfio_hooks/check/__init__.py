@@ -44,7 +44,7 @@ FIRST_RANK = tuple(
     """
     start-refused device-absent device-no-group device-mdev-absent device-not-managed
     device-rom-file group-shared iommu-off iommufd-missing disk-nvme-apparmor memory-host
-    machine-arch machine-emulator
+    device-rom-apparmor machine-arch machine-emulator
     memory-limit memory-shared memory-pool memory-page-size memory-kvmfr console-without-spice
     cpu-topology-product machine-type-gone machine-firmware-file disk-io-cache pci-no-function-0
     pci-multifunction hyperv-evmcs-on-amd hyperv-requirements pins-offline cpu-override

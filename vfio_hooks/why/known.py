@@ -257,8 +257,8 @@ KNOWN = (
         "rom-file-absent",
         r'failed to find romfile "(?P<file>[^"]*)"',
         "QEMU cannot find the ROM file {file}, or may not read it.",
-        "correct the path in <rom file='...'/>; a file in a home folder cannot be reached: put it "
-        "into /usr/share/vgabios or /var/lib/libvirt/vbios",
+        "correct the path in <rom file='...'/>; a file in a home folder cannot be reached, and "
+        "AppArmor allows few folders: put it into /usr/share/vgabios",
         f"{_QEMU}, hw/pci/pci.c",
     ),
     Known(

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from vfio_hooks.check.domain.facts import closed, shows_files
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
-from vfio_hooks.domain import pci_functions, qemu_conf
+from vfio_hooks.domain import apparmor, pci_functions, qemu_conf
 from vfio_hooks.domain.editing import Edit
-from vfio_hooks.domain.files import QEMU_CONF
+from vfio_hooks.domain.files import LOCAL_PROFILE, QEMU_CONF
 
 _SOURCE = "host-device-assignment"
 
@@ -61,6 +61,25 @@ def rom_owner(patient: Patient, guest: Guest) -> Iterator[Seen]:
 
 
 @guest_rule(
+    "device-rom-apparmor",
+    "error",
+    why="libvirt's AppArmor profile of the guest does not name ROM files. QEMU may read them only "
+    "where the rules for all guests allow it; elsewhere it 'failed to find romfile'.",
+    source="libvirt's virt-aa-helper.c and abstraction libvirt-qemu; tried with libvirt 11.3",
+    sure="likely",
+)
+def confined(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    rules = apparmor.rules(patient.host)
+    for path, addresses in _files(patient, guest).items():
+        if rules is not None and not apparmor.may_read(rules, path):
+            yield Seen(
+                f"AppArmor keeps QEMU from the ROM file of {' and '.join(addresses)}, {path}",
+                f"put it into /usr/share/vgabios, and change <rom file=…/>; or: "
+                f"echo '  {path} r,' >> {LOCAL_PROFILE}",
+            )
+
+
+@guest_rule(
     "device-rom-bar",
     "warning",
     why="Without a ROM BAR the guest's firmware finds no ROM on the card. QEMU hands the file to "
@@ -100,4 +119,4 @@ def _is_root(patient: Patient) -> bool:
     return (qemu_conf.text(patient.host, "user") or "").lstrip("+") in ("root", "0")
 
 
-RULES = (rom, rom_owner, bar)
+RULES = (rom, rom_owner, confined, bar)

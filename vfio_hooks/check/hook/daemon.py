@@ -9,7 +9,8 @@ from vfio_hooks.check.hook import hook, is_executable, library, shows_hooks
 from vfio_hooks.check.rule import Patient, Seen, rule
 from vfio_hooks.commands import find
 from vfio_hooks.commands.by_sh import run
-from vfio_hooks.domain.files import LOCAL_PROFILE, PROFILE
+from vfio_hooks.domain import apparmor
+from vfio_hooks.domain.files import LOCAL_PROFILE
 
 DAEMONS = {"virtqemud": "virtqemud-sock", "libvirtd": "libvirt-sock"}
 """The daemons that run QEMU and its hooks, the modular one first, and their sockets."""
@@ -99,12 +100,9 @@ def cpumap(patient: Patient) -> Iterator[Seen]:
     host, guest = patient.host, patient.guest
     if guest is None or guest.domain.hugepages is None or guest.domain.numa_mode != "strict":
         return
-    profile = host.maybe(PROFILE)
-    if profile is None or host.maybe("/sys/module/apparmor/parameters/enabled") != "Y":
+    rules = apparmor.rules(host)
+    if rules is None:
         return
-    more = (f"{PROFILE}.d/{name}" for name in host.names(f"{PROFILE}.d"))
-    text = "\n".join([profile, *(host.maybe(path) or "" for path in (LOCAL_PROFILE, *more))])
-    rules = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     if not any(re.search(r"/node/\S*(cpumap|\*\*)|^\s*/sys/\*\*", line) for line in rules):
         yield Seen(
             "the domain has hugepages and <numatune> with mode='strict', but AppArmor does not "
