@@ -23,8 +23,8 @@ ln -s ../event5 "$root/tmp/by-id/keyboard"
 
 # allowed TEXT DEVICES ELEMENTS: the rules with this text in the profile of a VM with these.
 allowed() {
-    sed "s|<vcpu>|<uuid>0f3c7b52-6a7e-4a55-9d9c-2f6b1f0c9a13</uuid>&|" \
-        <<<"$(domain_xml "<vcpu>2</vcpu>" "$3" "$2")" >"$root/tmp/vm.xml"
+    domain_xml "<uuid>0f3c7b52-6a7e-4a55-9d9c-2f6b1f0c9a13</uuid><vcpu>2</vcpu>" "$3" "$2" \
+        >"$root/tmp/vm.xml"
     inside bash -c '/usr/lib/libvirt/virt-aa-helper --create --dryrun \
         --uuid libvirt-0f3c7b52-6a7e-4a55-9d9c-2f6b1f0c9a13 </tmp/vm.xml' 2>&1 |
         grep "$1" | sed 's/^ *//' || true
