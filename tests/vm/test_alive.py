@@ -26,17 +26,33 @@ KILLS = {
 HOOK = "^/usr/bin/python3 -IS /etc/libvirt/hooks/qemu alive {}"
 VM = Domain("alive", given(*GPU_GROUP))
 TOML = '[pci]\n[gpu]\nfunctions = ["{}"]\nalive = 5\nalive_action = "destroy"\n'
+UNIT = "/run/systemd/system/display-manager.service"
+DESKTOP = "[Service]\nExecStart=sleep infinity\n"
+"""Stands in for a desktop."""
 
 
 def test_a_guest_that_shows_nothing_is_ended(hooked: Guest) -> None:
-    with managed_vm(hooked, VM, TOML.format(GPU)):
-        hooked.start(VM.name)
-        hooked.wait(f"virsh -q domstate {VM.name} | grep -q 'shut off'")
-        hooked.wait("! ls /run/vfio-hooks/*.journal")
-        assert drivers(hooked, *GPU_GROUP) == at_home(*GPU_GROUP)
-        log = hooked.log()
-    assert f"{VM.name}: alive: no sign of life within 5 s: {GPU}: bus mastering off" in log
-    assert f"{VM.name}: alive: destroy, as alive_action says" in log
+    hooked.put(UNIT, DESKTOP)
+    hooked.run("systemctl daemon-reload; systemctl start display-manager")
+    try:
+        with managed_vm(hooked, VM, f"{TOML.format(GPU)}[session]\n"):
+            hooked.start(VM.name)
+            hooked.wait(f"virsh -q domstate {VM.name} | grep -q 'shut off'", deadline=120)
+            hooked.wait("! ls /run/vfio-hooks/*.journal")
+            assert drivers(hooked, *GPU_GROUP) == at_home(*GPU_GROUP)
+            hooked.run("systemctl is-active display-manager")
+            log = hooked.log()
+    finally:
+        hooked.run(f"systemctl stop display-manager; rm {UNIT}; systemctl daemon-reload")
+    told = (
+        "display-manager.service: active → inactive",
+        f"{VM.name}: alive: no sign of life within 5 s: {GPU}: bus mastering off",
+        f"{VM.name}: alive: destroy, as alive_action says",
+        f"{VM.name}: release",
+        "display-manager.service: inactive → active",
+    )
+    places = [log.rfind(line) for line in told]
+    assert -1 not in places and places == sorted(places), log
 
 
 def test_a_guest_that_takes_its_card_is_left_alone(hooked: Guest) -> None:
