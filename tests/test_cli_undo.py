@@ -194,9 +194,7 @@ def test_a_damaged_journal_can_be_given_up(changed: Command) -> None:
     (changed.state / f"{UUID}.journal").write_text("nonsense\n")
     assert changed.here("undo", UUID).code == 1
     result = changed.here("undo", "--forget", UUID)
-    assert result.code == 0 and result.out.endswith(
-        ": removed; what it had changed stays as it is\n"
-    )
+    assert result.code == 0 and result.out.endswith(": removed; what the VM had changed stays\n")
     assert journals(changed) == [OTHER] and read(changed, "governor") == "performance"
 
 

@@ -306,7 +306,7 @@ def test_giving_up_a_journal_that_cannot_be_understood(host: Kernel, folder: Sta
     path.write_text("{\n")
     (told,) = Engine(host, folder, Lines()).forget(VM)
     assert told.startswith(f"{path}:1: damaged journal (")
-    assert told.endswith(": removed; what it had changed stays as it is")
+    assert told.endswith(": removed; what the VM had changed stays")
     assert folder.uuids() == []
 
 
