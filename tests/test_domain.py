@@ -349,7 +349,7 @@ WRONG = {
     ),
     "no octal number": (
         device("<hostdev type='pci'><source><address bus='08'/></source></hostdev>"),
-        "the XML of domain a: the address of a PCI <hostdev>: '08' is no number",
+        "the XML of domain a: the address of a PCI <hostdev>: '08' is not a number",
     ),
 }
 

@@ -23,8 +23,8 @@ BUILT_IN = Catalogue()
 
 @record
 class Config:
-    """All that a VM's owner asked for: the tables in the order in which the plugins act, the
-    keys outside of them, the findings of `check` that are silenced, and the VM's folder, which
+    """Everything that a VM's owner asked for: the tables in the order in which the plugins act, the
+    keys outside of tables, the findings of `check` that are silenced, and the VM's folder, which
     may have executables."""
 
     tables: tuple[Table, ...] = ()
@@ -36,7 +36,7 @@ class Config:
     def use(cls, names: Iterable[str], catalogue: Catalogue = BUILT_IN) -> "Config":
         """A configuration of empty tables, as if vm.toml held just [name] of each.
 
-        Raises HookError for a name that is none, and for a facility that needs more than that.
+        Raises HookError for an unknown name, and for a facility whose table cannot be empty.
         """
         wanted = set(names)
         for name in sorted(wanted):
@@ -63,8 +63,8 @@ def _needed(plugin: Plugin) -> list[str]:
 
 
 def home(folder: str, vm: str) -> str | None:
-    """The folder of a VM, or None if the VM is not managed. Its name is the VM's, to the
-    letter. Raises HookError if that cannot be told."""
+    """The folder of a VM, or None if the VM is not managed. It has exactly the VM's name. Raises
+    HookError if this cannot be found out."""
     if vm in ("", ".", "..") or "/" in vm or "\0" in vm:
         return None
     path = f"{folder}/{VM_FOLDERS}/{vm}"
@@ -107,7 +107,7 @@ def examine(
         trusted(own_folder, folder)
     except HookError as error:
         return None, [error]
-    # The host-wide file knows nothing of one VM's own modules.
+    # The host-wide file has no tables for one VM's own modules.
     host_reader, reader = Reader(catalogue), Reader(_with_own(catalogue, own_folder))
     host = host_reader.read(folder, f"{folder}/{HOST_FILE}")
     own = reader.read(folder, f"{own_folder}/{VM_FILE}")
@@ -145,7 +145,8 @@ def general(folder: str, vm: str) -> General:
 
 
 def _twins(tables: Iterable[Table], path: str) -> Iterator[HookError]:
-    """Tables of one facility that are about the same thing, by the attribute that UNIQUE names."""
+    """Errors for tables of one facility that are about the same thing, by the attribute that UNIQUE
+    names."""
     seen: set[tuple[str, str]] = set()
     for table in tables:
         attribute = getattr(table.plugin, "UNIQUE", None)
@@ -161,7 +162,7 @@ def _twins(tables: Iterable[Table], path: str) -> Iterator[HookError]:
 def examine_defaults(
     folder: str, catalogue: Catalogue = BUILT_IN
 ) -> tuple[frozenset[str], list[HookError]]:
-    """What the host-wide file silences, and everything that is wrong with it."""
+    """The findings that the host-wide file silences, and everything that is wrong with the file."""
     reader = Reader(catalogue)
     host = reader.read(folder, f"{folder}/{HOST_FILE}")
     reader.general(host)

@@ -25,7 +25,7 @@ _INTEGERS = range(-(1 << 63), 1 << 63)
 
 @record
 class Key:
-    """One key that a table may have, and whether it must."""
+    """One key that a table may have, and whether it must have it."""
 
     kind: Any
     required: bool
@@ -45,13 +45,13 @@ def keys(options: type[Any]) -> dict[str, Key]:
 
 
 def fit(value: object, kind: Any) -> Any:
-    """A TOML value as a `kind`. Raises ValueError if it is none."""
+    """A TOML value as a `kind`. Raises ValueError if it is not one."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return _fit_one(value, kind)
     if origin is Literal:
         for choice in arguments:
-            # To Python True is 1; to TOML it is not.
+            # For Python True is 1, for TOML it is not.
             if type(choice) is type(value) and choice == value:
                 return choice
     elif origin is tuple and arguments[1:] == (...,):
@@ -111,7 +111,8 @@ def _fit_one(value: object, union: Any) -> Any:
 
 
 def _is_sane(value: object) -> bool:
-    """Neither the kernel nor a command takes a NUL; TOML has no larger integers."""
+    """Whether a value is usable: neither the kernel nor a command accepts a NUL, and TOML has no
+    larger integers."""
     if isinstance(value, str):
         return "\0" not in value
     return not isinstance(value, int) or value in _INTEGERS

@@ -14,7 +14,7 @@ from vfio_hooks.plugins import Plugin
 from vfio_hooks.record import record
 
 CHECK = "check"
-"""The one table that is no facility: what `vfio-hooks check` is not to tell."""
+"""The one table that is not a facility: findings that `vfio-hooks check` does not report."""
 REQUIRED = "required"
 """A key that every table may have: false lets the VM start without what the table asks for."""
 
@@ -34,8 +34,8 @@ class General:
 
 @record
 class Table:
-    """One table of vm.toml: a facility in use, and its validated options. What fails of one that
-    is not `required` is logged, and the VM starts without it."""
+    """One table of vm.toml: a facility in use, and its validated options. If it is not `required`,
+    its failures are only logged, and the VM starts without it."""
 
     name: str
     plugin: Plugin
@@ -47,25 +47,25 @@ class Table:
 class Catalogue:
     """The facilities that tables can name, in the order in which they act, and how to load one.
 
-    A plugin with MULTIPLE = True may have several tables, written [[name]]. INSTEAD of a plugin
-    has keys that people look for in its table, and what to do in their place.
+    A plugin with MULTIPLE = True may have several tables, written [[name]]. A plugin's INSTEAD has
+    keys that people look for in its table, with what to do in their place.
     """
 
     names: Sequence[str] = plugins.BUILT_IN
     load: Callable[[str], Plugin] = plugins.load
     implied: Sequence[str] = ()
-    """Those that are in use without a table, too: a VM's own modules."""
+    """Facilities that are also used without a table: a VM's own modules."""
 
 
 class Reader:
-    """Reads and validates; what is wrong is collected in `problems`."""
+    """Reads and validates files, and collects what is wrong in `problems`."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self.problems: list[HookError] = []
 
     def read(self, folder: str, path: str) -> TomlFile:
-        """A file, which is empty if there is none or it cannot be used."""
+        """A file; an empty one if there is none, or if it cannot be used."""
         try:
             if _is_there(path):
                 trusted(path, folder)
@@ -76,7 +76,7 @@ class Reader:
         return TomlFile(path, "", {})
 
     def general(self, file: TomlFile) -> dict[str, Any]:
-        """The keys of the top level; checks, too, that every table is known."""
+        """The keys of the top level. Also checks that every table is known."""
         allowed, names = keys(General), self._catalogue.names
         found = {}
         for name, value in file.data.items():
@@ -103,7 +103,7 @@ class Reader:
         if not isinstance(raw, dict):
             self._wrong(file, (CHECK,), f"{CHECK} must be a table, [{CHECK}], not {show(raw)}")
         elif raw:
-            # Not for each start of a VM: it knows every rule.
+            # Not imported for each start of a VM, because it imports all rules.
             from vfio_hooks.check.options import Options
 
             expected = _expected(Options, {})
@@ -129,13 +129,13 @@ class Reader:
             found[name] = values = self._values(host, (name,), raw, expected)
             if values is None or expected.missing(values):
                 continue
-            # Complete, so what only the plugin can check is checked here, used or not.
+            # These are complete, so the plugin's own check can run here, even for an unused table.
             if self._construct(host, (name,), expected, values) is None:
                 found[name] = None
         return found
 
     def tables(self, own: TomlFile, defaults: Mapping[str, Values | None]) -> list[Table]:
-        """A VM's own tables, with what they leave out from the defaults."""
+        """A VM's own tables. Keys that they leave out come from the defaults."""
         found = []
         for name in self._names_in(own, self._catalogue.implied):
             plugin = self._load(name)
@@ -190,7 +190,7 @@ class Reader:
         return None if problems else values
 
     def _construct(self, file: TomlFile, path: Path, expected: Expected, values: Values) -> Any:
-        """The options, or None if their own check says no."""
+        """The options, or None if their own check refuses them."""
         try:
             return construct(file, path, expected, values)
         except HookError as error:

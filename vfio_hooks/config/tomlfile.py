@@ -21,7 +21,7 @@ _CURLY = str.maketrans(dict.fromkeys("“”„‟«»‘’‚", '"'))
 _SWITCHES = {"yes": "true", "on": "true", "true": "true"}
 _SWITCHES |= {"no": "false", "off": "false", "false": "false"}
 _MOST_LINES = 2000
-"""Looking for a line takes time in the square of these."""
+"""The search for a line takes a time that grows with the square of these."""
 
 Path = tuple[str | int, ...]
 """The keys that lead to a value, and the positions in arrays: ("sriov", 0, "vlan")."""
@@ -29,7 +29,7 @@ Path = tuple[str | int, ...]
 
 @record
 class TomlFile:
-    """A file's name, its text and what that says."""
+    """A file's name, its text, and the text's data."""
 
     path: str
     text: str
@@ -37,12 +37,12 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: str) -> "TomlFile | None":
-        """The file, or None if there is none. Raises HookError, with the line if it can."""
+        """The file, or None if there is none. Raises HookError, with the line if it is known."""
         text = _text(path)
         if text is None:
             return None
         try:
-            # With an end of its last line an error there has a place, too.
+            # If the last line has an end, an error at the end of the file has a line, too.
             return cls(path, text, tomllib.loads(f"{text}\n"))
         except RecursionError:
             raise HookError(f"{path}: nested too deeply") from None
@@ -57,10 +57,10 @@ class TomlFile:
             raise HookError(problem, _advice(line)) from None
 
     def at(self, path: Path) -> str:
-        """Where a key is, as "file:line"; the file alone where that cannot be told.
+        """Where a key is, as "file:line"; only the file if the line cannot be found.
 
-        tomllib tells no lines, so the file is parsed up to each of its lines in turn: the
-        statement that ends where the key is first there is the one that made it.
+        tomllib does not report lines. So the file is parsed up to each of its lines in turn, until
+        the key exists: the statement that ends there is the one with the key.
         """
         lines = self.text.split("\n")
         if len(lines) > _MOST_LINES:
@@ -98,7 +98,7 @@ def _text(path: str) -> str | None:
 
 
 def _advice(line: str) -> str:
-    """What to write in place of a line that is not TOML, where that is a common mistake."""
+    """What to write in place of a line that is not TOML, if it is a common mistake; else ""."""
     if found := re.match(r"(\[+[A-Za-z]\w*\]+)\s*[^\s#\]]", line):
         return f"{found[1]} must be on a line of its own"
     if line in BUILT_IN:

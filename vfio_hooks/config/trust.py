@@ -1,4 +1,4 @@
-"""Whether what root is about to obey can only have been written by root."""
+"""Whether a file that root is about to use can only have been written by root."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LINKS = 40
 
 
 def trusted(path: str, folder: str) -> None:
-    """Raise HookError if somebody else than root could have made or changed `path`.
+    """Raise HookError if somebody other than root could have made or changed `path`.
 
-    Looked at are `folder`, everything from there down to `path`, and everything on the way to
-    where a symbolic link leads; links are allowed. Besides root it may be the calling user.
+    This checks `folder`, everything from there down to `path`, and everything on the way to the
+    target of a symbolic link. Links are allowed, and so are files of the calling user.
     """
     inside = os.path.realpath(folder)
     link = ""
@@ -50,7 +50,8 @@ def _mending(command: str, name: str) -> str:
 
 
 def _copying(link: str) -> str:
-    """What is outside of the hooks' folder may be somebody's home, and has to stay theirs."""
+    """A hint to copy the target of a link. A file outside of the hooks' folder may be in somebody's
+    home, and has to stay theirs."""
     place = quoted(link)
     return (
         "look at what is in it, then replace the link by a copy that belongs to root: "
@@ -59,7 +60,7 @@ def _copying(link: str) -> str:
 
 
 def _way(path: str, folder: str) -> Iterator[str]:
-    """All that the kernel passes from `folder` to `path`, links themselves included."""
+    """Everything that the kernel passes on its way from `folder` to `path`, including links."""
     here = os.path.realpath(folder)
     yield here
     parts = os.path.relpath(path, folder).split("/")

@@ -24,8 +24,8 @@ Values = Mapping[str, Value]
 
 @record
 class Expected:
-    """What a table may have: the keys of `options`, and some `more` that are none of its own.
-    `instead` says what to do in place of a key that people look for, or give another meaning."""
+    """What a table may have: the keys of `options`, and some `more` that every table may have.
+    `instead` says what to do in place of a key that people look for, or misunderstand."""
 
     options: type[Any]
     more: Mapping[str, Key]
@@ -36,7 +36,7 @@ class Expected:
         return {**keys(self.options), **self.more}
 
     def missing(self, values: Values) -> list[str]:
-        """The keys that the options cannot do without, of those that are not there."""
+        """The keys that the options need and that are missing."""
         own = keys(self.options).items()
         return [name for name, key in own if key.required and name not in values]
 
@@ -44,8 +44,8 @@ class Expected:
 def values_of(
     file: TomlFile, path: Path, raw: Mapping[str, object], expected: Expected
 ) -> tuple[Values, list[HookError]]:
-    """The values of a table that are right, and what is wrong with the others; then also what
-    the options say of the right ones, unless that asks for a key which may be a wrong one."""
+    """The values of a table that are right, and what is wrong with the others. The options' own
+    check of the right ones is included, unless a key that it needs may be one of the wrong ones."""
     allowed = expected.keys
     values: dict[str, Value] = {}
     problems = []
@@ -72,10 +72,10 @@ def values_of(
 
 
 def construct(file: TomlFile, path: Path, expected: Expected, values: Values) -> Any:
-    """The options. Raises HookError if their own check says no.
+    """The options. Raises HookError if their own check refuses them.
 
-    A check names the key that it is about first ("timeout must be ...", "driver: ..."); then the
-    place that is told is that key's.
+    If a check's message begins with a key ("timeout must be ...", "driver: ..."), the error has the
+    place of that key.
     """
     own = {name: value.value for name, value in values.items() if name not in expected.more}
     try:
@@ -94,5 +94,5 @@ def _suggestion(name: str, value: object, kind: Any) -> str:
         fit([value], kind)
         return f"write {name} = {show([value])}"
     except ValueError:
-        # The failure itself says what it must be.
+        # The error itself says what the value must be.
         return did_you_mean(value, choices(kind)) if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""What vfio-hooks reads of a domain's XML. https://libvirt.org/formatdomain.html"""
+"""What vfio-hooks reads from a domain's XML. https://libvirt.org/formatdomain.html"""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class PciFunction:
 
 @record
 class HugePages:
-    """A <page> of <memoryBacking>. Without a size (KiB) the host's default is meant; `nodes`
-    are guest NUMA nodes, None for all."""
+    """A <page> of <memoryBacking>. `size` is in KiB, None for the host's default. `nodes` are guest
+    NUMA nodes, None for all."""
 
     size: int | None
     nodes: CpuSet | None
@@ -53,17 +53,17 @@ class HugePages:
 
 @record
 class Domain:
-    """A domain's name and UUID, and what of it concerns the host. Memory is in KiB, and `memory`
-    is all of it, that of memory devices included."""
+    """A domain's name and UUID, and what it needs from the host. Memory is in KiB. `memory` is all
+    of it, including memory devices."""
 
     name: str
     uuid: str
     memory: int = 0
     vcpus: int = 0
     idle_vcpus: CpuSet = frozenset()
-    """Those that are off when it starts."""
+    """The vCPUs that are off when it starts."""
     vcpu_pins: dict[int, CpuSet] = field(default_factory=dict)
-    """Pins of threads are those of <cputune>, else <vcpu cpuset=>, which is for all the rest."""
+    """Pins of threads are those in <cputune>, and otherwise <vcpu cpuset=>."""
     emulator_pin: CpuSet | None = None
     iothread_pins: dict[int, CpuSet] = field(default_factory=dict)
     iothreads: tuple[int, ...] = ()
@@ -92,7 +92,7 @@ class Domain:
     threads: int = 1
     """SMT threads of each core that the guest sees, from <cpu><topology>."""
     unread: dict[str, str] = field(default_factory=dict)
-    """Why a field could not be read, and is as if the XML had nothing for it, by its name."""
+    """Why a field could not be read, by its name. It has the value for XML without that part."""
 
     @property
     def pinned(self) -> CpuSet:
@@ -101,9 +101,10 @@ class Domain:
 
 
 def identify(xml: bytes) -> tuple[str, str] | None:
-    """Name and UUID of a domain from XML that libvirt wrote, without reading the rest of it.
+    """Name and UUID of a domain from XML that libvirt wrote, without reading the rest of it; None
+    if they are not there.
 
-    Undoing needs no more than this, however broken the rest is. libvirt formats the name and the
+    An undo needs no more than this, even if the rest is broken. libvirt writes the name and the
     UUID first, before anything that a user could have put there.
     """
     found = re.search(
@@ -118,7 +119,7 @@ def identify(xml: bytes) -> tuple[str, str] | None:
 
 
 class _Guarded(Domain):
-    """A domain that tells of a part that could not be read when that is asked for."""
+    """A domain that raises Unread when a part that could not be read is used."""
 
     def __getattribute__(self, name: str) -> Any:
         unread: dict[str, str] = object.__getattribute__(self, "unread")
@@ -128,20 +129,20 @@ class _Guarded(Domain):
 
 
 def guarded(domain: Domain) -> Domain:
-    """The same domain, for whoever must not take what could not be read for what is not there:
-    asking for that raises Unread. What nobody asks for keeps nobody from anything."""
+    """The same domain, but using a part that could not be read raises Unread, so that nobody
+    mistakes it for a part that is not there. Parts that are not used do no harm."""
     values = {part.name: getattr(domain, part.name) for part in fields(domain)}
     return _Guarded(**values) if domain.unread else domain
 
 
 def parse(xml: bytes) -> Domain:
-    """Read a domain's XML. Raises HookError for what is not one. What in one cannot be read is in
+    """Read a domain's XML. Raises HookError if it is not one. Parts that cannot be read are in
     `unread`: QEMU and libvirt understand more than this program."""
     return of_element(tree.read(xml))
 
 
 def of_element(root: Element) -> Domain:
-    """`parse`, of a <domain> that has been read."""
+    """As `parse`, for a <domain> that has been read."""
     name = root.findtext("name")
     if not name:
         raise HookError("the domain XML has no <name>", "virsh dumpxml writes one")
@@ -151,9 +152,11 @@ def of_element(root: Element) -> Domain:
         try:
             values[part] = read(root)
         except (ValueError, Unread) as error:
-            # Python's word for "x" where a number has to be.
+            # Python's message for "x" in place of a number.
             why = re.sub(
-                r"invalid literal for int\(\) with base \d+: (.*)", r"\1 is no number", str(error)
+                r"invalid literal for int\(\) with base \d+: (.*)",
+                r"\1 is not a number",
+                str(error),
             )
             unread[part] = f"the XML of domain {name}: {why}"
     uuid = (root.findtext("uuid") or _made_up(name)).strip().lower()
@@ -161,24 +164,25 @@ def of_element(root: Element) -> Domain:
 
 
 def _made_up(name: str) -> str:
-    """The UUID of a domain that has none before libvirt chooses one, which `virsh define` does."""
+    """A UUID for a domain without one, for which libvirt chooses one only at `virsh define`."""
     from uuid import NAMESPACE_DNS, uuid5
 
     return str(uuid5(NAMESPACE_DNS, name))
 
 
 def pci_functions(root: OneElement) -> Iterator[tuple[OneElement, PciFunction]]:
-    """What a domain is given of the host, and the <hostdev>, <interface> or <source> that says so.
+    """The PCI functions of the host that a domain is given, each with the <hostdev>, <interface> or
+    <source> that names it.
 
     A network interface whose network is a pool of VFs has its function only at start and started,
-    as type='hostdev'. Raises Unread for an address that is none.
+    as type='hostdev'. Raises Unread for an address that is not valid.
     """
     for device in root.iterfind("devices/hostdev"):
         if device.get("type") == "pci" and device.get("mode", "subsystem") == "subsystem":
             yield device, _function(device, device.get("managed"), "hostdev")
     for device in root.iterfind("devices/interface[@type='hostdev']"):
         yield device, _function(device, device.get("managed"), "interface")
-    # Also below the disk itself, as the backing store of an overlay.
+    # It may also be deeper inside the disk, as the backing store of an overlay.
     for source in root.iterfind("devices/disk//source[@type='pci']"):
         yield source, _function(source, source.get("managed"), "disk")
 
@@ -211,7 +215,7 @@ def _cells(root: Element) -> dict[int, Element]:
 
 
 def _around(root: Element) -> CpuSet | None:
-    """The CPUs of all threads that have no pin of their own, where no numad chooses them."""
+    """The CPUs of all threads without a pin of their own; None if numad chooses them."""
     vcpu = root.find("vcpu")
     return None if _attribute(vcpu, "placement") == "auto" else _cpus(vcpu, "cpuset")
 
@@ -281,4 +285,4 @@ _PARTS: dict[str, Callable[[Element], Any]] = {
     ),
     "threads": lambda root: int(_attribute(root.find("cpu/topology"), "threads") or 1),
 }
-"""How each part of a domain is read. Raises ValueError for one that cannot be."""
+"""How each part of a domain is read. The functions raise ValueError for what cannot be read."""

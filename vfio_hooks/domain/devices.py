@@ -1,4 +1,4 @@
-"""What of the host a domain uses besides PCI functions, read from its XML."""
+"""What a domain uses from the host apart from PCI functions, read from its XML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 @record
 class UsbDevice:
     """A host USB device that the domain is given: by vendor and product, "046d:c52b", by bus and
-    device number, by bus and port ("1-4.2"), or by several of these. An `optional` one may be
+    device number, by bus and port ("1-4.2"), or by several of these. If it is `optional`, it may be
     absent."""
 
     ids: str | None
@@ -36,8 +36,9 @@ class UsbDevice:
 
 @record
 class SharedMemory:
-    """Memory that guest and host share through a file or device node of the host, in bytes. Of
-    `arguments` for QEMU libvirt knows nothing: it lets no security profile allow them."""
+    """Memory that guest and host share through a file or device node of the host; `size` is in
+    bytes. If it comes from `arguments` for QEMU, libvirt does not know it, and allows it in no
+    security profile."""
 
     path: str
     size: int
@@ -46,9 +47,9 @@ class SharedMemory:
 
 @record
 class MemoryDevice:
-    """Memory of the host that the guest has in slots of its NUMA node `cell`, in KiB: as much as
-    it starts with. `page` is the size of its pages and `nodes` are the host's nodes, None where
-    those of the cell are meant."""
+    """Memory of the host that the guest has in slots of its NUMA node `cell`, in KiB, as much as it
+    starts with. `page` is the size of its pages, and `nodes` are nodes of the host, None for those
+    of the cell."""
 
     size: int
     cell: int
@@ -62,7 +63,7 @@ def usb_devices(root: Element) -> Iterator[UsbDevice]:
 
 
 def usb_device(source: Element) -> UsbDevice:
-    """What the <source> of a USB <hostdev> names."""
+    """The device that the <source> of a USB <hostdev> names."""
     vendor, product, address = map(source.find, ("vendor", "product", "address"))
     ids = [number(part.get("id", "0")) for part in (vendor, product) if part is not None]
     bus = 0 if address is None else number(address.get("bus", "0"))
@@ -77,7 +78,8 @@ def usb_device(source: Element) -> UsbDevice:
 
 
 def shared_memories(root: Element) -> Iterator[SharedMemory]:
-    """Those of <shmem>, but for one with a server, and of QEMU arguments that libvirt passes on."""
+    """The memory of <shmem> elements without a server, and of QEMU arguments that libvirt passes
+    on."""
     for device in root.iterfind("devices/shmem"):
         if device.find("server") is None:
             size = device.find("size")
@@ -88,7 +90,7 @@ def shared_memories(root: Element) -> Iterator[SharedMemory]:
             yield SharedMemory(f"/dev/shm/{device.get('name', '')}", total)
     for argument in root.iterfind(f"{QEMU}commandline/{QEMU}arg"):
         value = argument.get("value", "")
-        # All others are between the user and QEMU.
+        # All other files are the user's own business.
         words = _object(value) if "memory-backend-file" in value else {}
         path = words.get("mem-path", "")
         if words.get("kind") == "memory-backend-file" and path.startswith(("/dev/shm/", KVMFR)):
@@ -96,8 +98,8 @@ def shared_memories(root: Element) -> Iterator[SharedMemory]:
 
 
 def memory_devices(root: Element) -> Iterator[MemoryDevice]:
-    """DIMMs, and what is requested of virtio-mem; NVDIMMs and their like are files of their own.
-    https://libvirt.org/formatdomain.html#memory-devices"""
+    """DIMMs, and the requested part of virtio-mem. NVDIMMs and the like are not memory of the host
+    but files. https://libvirt.org/formatdomain.html#memory-devices"""
     for tag, model in (("size", "dimm"), ("requested", "virtio-mem")):
         for device in root.iterfind(f"devices/memory[@model='{model}']"):
             nodes = device.findtext("source/nodemask")
@@ -110,7 +112,7 @@ def memory_devices(root: Element) -> Iterator[MemoryDevice]:
 
 
 def _object(text: str) -> dict[str, str]:
-    """The value of QEMU's -object, in either of its notations; its type as "kind"."""
+    """The value of QEMU's -object, in either of its notations, with its type as "kind"."""
     if text.lstrip().startswith("{"):
         pairs = qemu_json(text).items()
         return {("kind" if key == "qom-type" else key): str(value) for key, value in pairs}
@@ -123,7 +125,7 @@ _REQUOTED = {"\\'": "'", '"': '\\"'}
 
 
 def qemu_json(text: str) -> dict[str, Any]:
-    """An object in QEMU's JSON, which has strings in single quotes, too: qobject/json-lexer.c in
+    """An object in QEMU's JSON, which also has strings in single quotes: qobject/json-lexer.c in
     its sources. Raises ValueError."""
     import json
     import re
@@ -144,7 +146,7 @@ def qemu_json(text: str) -> dict[str, Any]:
 
 
 def _size(text: str) -> int:
-    """A number with a unit, "64M", in bytes; 0 for what is none."""
+    """A number with a unit, "64M", in bytes; 0 if the text is no such number."""
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     return _bytes(digits, text[len(digits) :] or "b", text) if digits.isdecimal() else 0
 
@@ -152,7 +154,7 @@ def _size(text: str) -> int:
 def iothread_ids(root: Element) -> list[int]:
     """The numbers of a domain's I/O threads: the named ones, and the rest counted from 1.
 
-    Raises ValueError for what is no number.
+    Raises ValueError for text that is not a number.
     """
     named = [int(one.get("id", "")) for one in root.iterfind("iothreadids/iothread")]
     total = max(count(root, "iothreads", 0), len(named))
@@ -161,7 +163,7 @@ def iothread_ids(root: Element) -> list[int]:
 
 
 def count(root: Element, tag: str, default: int) -> int:
-    """How many threads a domain has of a kind. Raises ValueError for no number that it can have."""
+    """How many threads of a kind a domain has. Raises ValueError for an impossible number."""
     found = int(root.findtext(tag) or default)
     if not 0 <= found <= _MOST_THREADS:
         raise ValueError(f"<{tag}> is {found}")
@@ -169,7 +171,7 @@ def count(root: Element, tag: str, default: int) -> int:
 
 
 def working_iothreads(root: Element) -> frozenset[int]:
-    """The I/O threads that a disk or a controller is given to."""
+    """The I/O threads to which a disk or a controller is assigned."""
     found = [one.get("iothread") for one in root.iterfind("devices//driver")]
     found += [one.get("id") for one in root.iterfind("devices//driver/iothreads/iothread")]
     return frozenset(int(text) for text in found if text and text.isascii() and text.isdecimal())
@@ -194,8 +196,9 @@ def number(text: str) -> int:
 
 
 def _bytes(number: str, unit: str, what: str) -> int:
-    """An amount in a unit of libvirt's, https://libvirt.org/formatdomain.html#memory-allocation,
-    or of QEMU's, which are letters alone. Raises ValueError for another unit."""
+    """An amount in bytes, from one of libvirt's units,
+    https://libvirt.org/formatdomain.html#memory-allocation, or QEMU's, which are single letters.
+    Raises ValueError for another unit."""
     prefix, end = unit[:1].lower(), unit[1:].lower()
     if unit.lower() in ("b", "byte", "bytes"):
         return int(number)
@@ -209,7 +212,7 @@ _PREFIXES = "kmgtpe"
 
 
 def kibibytes(element: Element | None, amount: str | None = None) -> int:
-    """What an element such as <memory unit="MiB"> says, in KiB; its own unit is that, too."""
+    """What an element such as <memory unit="MiB"> says, in KiB, which is also its default unit."""
     if element is None:
         return 0
     total = _bytes(amount or element.text or "0", element.get("unit", "KiB"), f"<{element.tag}>")

@@ -1,7 +1,7 @@
 """Changes of a domain's XML as data: what advice shows, and what `check --fix` applies in place.
 
-An edit may get another copy of the XML than the one that was looked at, so it finds its element
-again, and changes nothing if that is gone.
+An edit may be applied to another copy of the XML than the one that was examined. So it looks for
+its element again, and changes nothing if that is gone.
 """
 
 import re
@@ -26,14 +26,14 @@ _OWNER = re.compile(r"devices/(disk|hostdev)\(([^()]*)\)/?")
 
 @record
 class Edit:
-    """A change of the element at `path`, which is made where it is missing.
+    """A change of the element at `path`, which is made if it is missing.
 
-    A part of the path may be told from others of its kind: "clock/timer[@name='hpet']". A path
-    begins with "devices/disk(vda)" or "devices/hostdev(0000:01:00.0)" for what is below the disk
-    of that target or the device of that host address. The empty path is <domain> itself.
+    A part of the path may have a condition: "clock/timer[@name='hpet']". A path that begins with
+    "devices/disk(vda)" or "devices/hostdev(0000:01:00.0)" is inside the disk with that target, or
+    the device with that host address. The empty path is <domain> itself.
 
-    `attributes` are set; None takes one away. `text` is the element's text. `only` empties the
-    element first; `gone` takes away all elements at the path instead.
+    `attributes` are set; None removes one. `text` is the element's text. `only` empties the element
+    first. `gone` removes all elements at the path instead.
     """
 
     path: str
@@ -69,18 +69,19 @@ def put(path: str, **attributes: str) -> Edit:
 
 
 def drop(path: str) -> Edit:
-    """The edit that takes away the elements at a path."""
+    """The edit that removes the elements at a path."""
     return Edit(path, gone=True)
 
 
 def owner(path: str) -> tuple[str, str, str] | None:
-    """Of "devices/disk(vda)/driver" the tag, the key and the path below; None for other paths."""
+    """The parts of "devices/disk(vda)/driver": tag, key and the path inside; None for other
+    paths."""
     found = _OWNER.match(path)
     return (found[1], found[2], path[found.end() :]) if found else None
 
 
 def _start(root: "_Element", path: str) -> "tuple[_Element | None, str]":
-    """The element that a path begins at, and the rest of the path."""
+    """The element at which a path begins, and the rest of the path."""
     found = owner(path)
     if found is None:
         return root, path
@@ -105,7 +106,7 @@ def _empty(element: "_Element") -> None:
 
 
 def reach(root: "_Element", path: str) -> "_Element":
-    """The first element at a path below `root`; what is missing of it is added."""
+    """The first element at a path below `root`; missing elements are added."""
     element = root
     for part in path.split("/"):
         below = element.find(part)
@@ -118,7 +119,7 @@ def reach(root: "_Element", path: str) -> "_Element":
 
 
 def keys(part: str) -> list[tuple[str, str]]:
-    """What tells an element from others of its kind: of "timer[@name='tsc']", name and tsc."""
+    """The condition in a part of a path: for "timer[@name='tsc']", name and tsc."""
     return re.findall(r"\[@([\w:]+)='([^']*)'\]", part)
 
 
@@ -132,13 +133,13 @@ def add(parent: "_Element", tag: str) -> "_Element":
 
 
 def remove(element: "_Element") -> None:
-    """Take an element away, with its line."""
+    """Remove an element, with its line."""
     parent = element.getparent()
     if parent is None:
         return
     before = element.getprevious()
     if element.getnext() is None:
-        # What was the last one's end is now that of the one before.
+        # The white space at the end of the last element goes to the one before it.
         if before is not None:
             before.tail = element.tail
         else:
@@ -166,7 +167,7 @@ def _insert(parent: "_Element", position: int, new: "_Element") -> None:
         if outer is not None:
             parent.text, new.tail = outer + _unit(parent), outer
     elif position < len(children):
-        # The white space before each child is alike, so the new one's is put behind it.
+        # All children have the same white space before them, so it can be added after the new one.
         new.tail = parent.text if position == 0 else children[position - 1].tail
     else:
         new.tail = children[-1].tail

@@ -8,7 +8,7 @@ from vfio_hooks.domain.editing import Edit, keys, owner
 
 @dataclass
 class _Shown:
-    """An element to be shown; children by their part of the path."""
+    """An element to be shown, with its children by their part of the path."""
 
     attributes: dict[str, str] = field(default_factory=dict)
     text: str = ""

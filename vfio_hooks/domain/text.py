@@ -1,8 +1,8 @@
 """Reading a domain's XML for editing, and writing it so that only what was edited differs.
 
-libvirt writes attributes in single quotes and lxml in double ones; entities, and white space
-inside of tags, libxml2 has its own way too. So of what is written, only the tags and texts that
-an edit changed are taken.
+libvirt writes attributes in single quotes, lxml in double ones. libxml2 also has its own style for
+entities and for white space inside of tags. So only the tags and texts that an edit changed are
+taken from what lxml writes.
 """
 
 import re
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _INSIDE = r"""(?:[^<>"']|"[^"]*"|'[^']*')*+"""
 _PARTS = re.compile(
     r"\s*(?:<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>"
-    # What is empty lxml writes as one tag, so it is one part.
+    # lxml writes an empty element as one tag, so it is one part.
     rf"|<([^\s<>/!?]++){_INSIDE}(?<!/)></\1\s*>|<{_INSIDE}>)|[^<]+|<",
     re.DOTALL,
 )
@@ -26,7 +26,7 @@ _ATTRIBUTE = re.compile(r'="([^"]*)"')
 
 
 def element(xml: bytes) -> "_Element":
-    """The whole of a domain's XML, for lxml. Raises HookError for what is none."""
+    """A domain's whole XML, read by lxml. Raises HookError if it is not a domain's."""
     refuse_large(xml)
     try:
         from lxml import etree
@@ -40,7 +40,7 @@ def element(xml: bytes) -> "_Element":
     try:
         root = etree.fromstring(xml, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        # Without lxml's "(<string>, line 6)", which repeats the line.
+        # lxml's "(<string>, line 6)" is left out, because it repeats the line.
         raise unreadable(getattr(error, "msg", error)) from None
     if root.getroottree().docinfo.internalDTD is not None:
         refuse_type()
@@ -49,7 +49,7 @@ def element(xml: bytes) -> "_Element":
 
 
 def editable(xml: bytes) -> "_Element":
-    """A domain with its comments. Raises HookError for what is none."""
+    """A domain with its comments. Raises HookError if it is not a domain's XML."""
     element(xml)
     from lxml import etree
 
@@ -60,7 +60,7 @@ def editable(xml: bytes) -> "_Element":
 
 
 def written(root: "_Element", like: bytes) -> bytes:
-    """The text of what `editable` made of `like`, in the same style."""
+    """The text of a domain that `editable` has read from `like`, in the style of `like`."""
     from lxml import etree
 
     encoding = root.getroottree().docinfo.encoding or "UTF-8"
@@ -75,7 +75,7 @@ def written(root: "_Element", like: bytes) -> bytes:
     )
     if before == after:
         return like
-    # Nobody edits what is around the root; lxml drops the white space there.
+    # Nothing around the root is edited, and lxml drops the white space there.
     own = [root_tag, *parts[first + 1 : last]]
     if len(own) != len(before):
         own = [_in_style(part, old) for part in before]
@@ -89,7 +89,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _patched(parts: list[str], before: list[str], after: list[str], old: str) -> list[str]:
-    """`parts` with what makes `after` of `before`, part by part."""
+    """`parts` with the changes that lead from `before` to `after`, part by part."""
     made: list[str] = []
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     for kind, start, end, to_start, to_end in matcher.get_opcodes():
@@ -101,7 +101,7 @@ def _patched(parts: list[str], before: list[str], after: list[str], old: str) ->
 
 
 def _in_style(part: str, old: str) -> str:
-    """A part of lxml's in the quotes that `old` has most of."""
+    """A part that lxml wrote, with the quotes that are most frequent in `old`."""
     kind = part.lstrip()[:2]
     if kind in ("<!", "<?") or old.count("='") <= old.count('="'):
         return part
@@ -110,7 +110,7 @@ def _in_style(part: str, old: str) -> str:
             lambda found: "='{}'".format(found[1].replace("'", "&apos;").replace("&quot;", '"')),
             part,
         )
-    # libvirt escapes quotes in text as well, people do not.
+    # libvirt also escapes quotes in text, but people do not.
     for character, entity in (("'", "&apos;"), ('"', "&quot;")):
         if entity in old:
             part = part.replace(character, entity)

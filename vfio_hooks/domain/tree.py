@@ -1,7 +1,7 @@
 """The elements of a domain's XML, by the standard library's expat: all that an event needs.
 
-What edits XML, and keeps its comments, has lxml (text.py). Of either kind of element the rest of
-this package uses only what `Element` has.
+Code that edits XML, and keeps its comments, uses lxml (text.py). The rest of this package only uses
+what both kinds of elements have, `Element`.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ class Node:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """The first step of a path and the rest of it; a namespace may have slashes."""
+    """The first step of a path and the rest of it. A namespace may contain slashes."""
     end = path.find("/", path.find("}") + 1 if path.startswith("{") else 0)
     return (path, "") if end < 0 else (path[:end], path[end + 1 :])
 
 
 def read(xml: bytes) -> Node:
-    """The <domain>. Raises HookError for what is none, is too large, or has a document type,
-    which is what entities come with."""
+    """The <domain>. Raises HookError for XML that is no domain, is too large, or has a document
+    type, which could define entities."""
     from pyexpat import ExpatError, ParserCreate
 
     refuse_large(xml)
@@ -104,7 +104,7 @@ def read(xml: bytes) -> Node:
     try:
         parser.Parse(xml, True)
     except (ExpatError, LookupError, ValueError) as error:
-        # The latter two where it names an encoding that Python does not have, or cannot use here.
+        # The latter two for an encoding that Python does not have, or cannot use here.
         raise unreadable(error) from None
     root = builder.root
     refuse_other(root.tag)
@@ -112,7 +112,7 @@ def read(xml: bytes) -> Node:
 
 
 class _Builder:
-    """Makes the elements of what expat tells."""
+    """Makes elements from expat's events."""
 
     def __init__(self) -> None:
         self._open = [Node("", {})]
@@ -140,7 +140,7 @@ class _Builder:
             self._texts.append(text)
 
     def instruction(self, target: str, text: str) -> None:
-        # To lxml it is an element, too.
+        # For lxml it is an element, too.
         self._end_text()
 
     def _end_text(self) -> None:

@@ -19,7 +19,7 @@ _WIDTH = 96
 
 
 def choices(domain: Domain, host: Host) -> Iterator[Choice]:
-    """What suits a domain on a host, in the order in which the facilities act."""
+    """The tables that suit a domain on a host, in the order in which the facilities act."""
     if domain.pci and host.exists("/run/systemd/system"):
         why = "few passed-through devices survive a suspend of the host"
         yield Choice("[inhibit]", why)

@@ -25,7 +25,7 @@ _WATCH = (
 
 
 def cards(domain: Domain, host: Host) -> Iterator[Choice]:
-    """What a graphics card needs that a driver of the host has now."""
+    """The tables for a graphics card that a driver of the host has now."""
     passed = [
         one
         for one in passed_displays(host, domain)
@@ -39,7 +39,7 @@ def cards(domain: Domain, host: Host) -> Iterator[Choice]:
     elif passed:
         why = (
             f"{passed[0].address} is the only graphics card of this host, so the desktop on it "
-            f"ends when the VM starts and comes back afterwards: save your work first"
+            f"ends when the VM starts, and comes back afterwards: save your work first"
         )
         yield Choice("[session]", why)
     if passed:
@@ -48,13 +48,14 @@ def cards(domain: Domain, host: Host) -> Iterator[Choice]:
 
 
 def _held(domain: Domain, host: Host, found: Sequence[Rung], kept: str) -> Iterator[Choice]:
-    """What has the programs let go that have a passed card open, beside cards that are `kept`."""
+    """The tables that make programs close a passed card; `kept` are the cards that the host
+    keeps."""
     for rung in found:
         unit = unit_of(host, rung.holder.pid)
         if rung.number == 4 and unit:
             yield Choice("[[service]]", f"{rung.holder}", (f'unit = "{unit}"',))
     desktops = [rung for rung in found if rung.number in (1, 2)]
-    # How the others let go is for their owner to settle.
+    # What the others need is for the VM's owner to decide.
     others = [rung for rung in found if rung.number in (2, 3)]
     problems = [f"{rung.holder}: {rung.advice(domain.name)}" for rung in others]
     if desktops:
@@ -68,7 +69,7 @@ def _held(domain: Domain, host: Host, found: Sequence[Rung], kept: str) -> Itera
 def _beside_desktop(
     domain: Domain, passed: Sequence[Function], others: Sequence[Function]
 ) -> Iterator[Choice]:
-    """What nvidia's driver needs, which lets a card go only without its other modules."""
+    """The table that nvidia's driver needs: it only lets a card go without its other modules."""
     held = [one.address for one in passed if one.driver == "nvidia"]
     staying = [one.address for one in others if one.driver == "nvidia"]
     if held and staying:

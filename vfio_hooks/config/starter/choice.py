@@ -5,9 +5,9 @@ from vfio_hooks.record import record
 
 @record
 class Choice:
-    """A table, "[pci]": why it is there, and its lines. One without `chosen` is left out, for
-    that reason, and stands in the file as a comment. `problems` are what the VM's owner has to
-    settle before it starts."""
+    """A table, "[pci]", with the reason for it, and its lines. If it is not `chosen`, it is in the
+    file as a comment, and the reason says why. `problems` are what the VM's owner has to solve
+    before the VM starts."""
 
     table: str
     why: str

@@ -13,7 +13,7 @@ from vfio_hooks.host.sriov import pf_of, vf_at
 
 
 def virtual(domain: Domain, host: Host) -> Iterator[Choice]:
-    """The VFs of network cards: those that are not there yet are made."""
+    """The table for VFs of network cards. Those that do not exist yet are made."""
     missing = [one for one in domain.pci if not host.exists(f"{DEVICES}/{one.address}")]
     to_come = [one.address for one in missing if vf_at(host, one.address)]
     functions = [one for one in domain.pci if pf_of(host, one.address)]
@@ -28,7 +28,7 @@ def virtual(domain: Domain, host: Host) -> Iterator[Choice]:
 
 
 def mediated(domain: Domain, host: Host) -> Iterator[Choice]:
-    """The mediated devices that are not there yet are made."""
+    """The table for mediated devices that do not exist yet."""
     if absent := [uuid for uuid in domain.mdevs if type_of(host, uuid) is None]:
         yield Choice("[[mdev]]", f"it makes {', '.join(absent)}, which do not exist yet")
 
@@ -56,7 +56,7 @@ def pci(domain: Domain, host: Host) -> Iterator[Choice]:
 
 
 def _expected(passed: Sequence[str], host: Host) -> Iterator[str]:
-    """What is at each address now, which another card may change."""
+    """Lines that say which device is at each address now, as another card may change that."""
     there = {address: found for address in passed if (found := identity(host, address))}
     if there:
         yield (
@@ -80,7 +80,7 @@ def _beside(passed: Sequence[str], host: Host) -> list[str]:
 
 
 def shared(domain: Domain, host: Host) -> Iterator[Choice]:
-    """Memory and USB devices that guest and host have in turns."""
+    """Tables for memory that guest and host share, and for USB devices that they use in turn."""
     if domain.shared:
         paths = ", ".join(one.path for one in domain.shared)
         yield Choice(
