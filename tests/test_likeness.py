@@ -125,7 +125,9 @@ def test_a_group_of_two_cards_is_one_there(tmp_path: Path) -> None:
 
 def test_an_address_that_has_moved(tmp_path: Path) -> None:
     plan = planned(single(tmp_path), "0000:0b:00.0", *CARD)
-    assert plan.wrong == ("0000:0b:00.0: the VM is given it, and this host has no such function",)
+    assert plan.wrong == (
+        "0000:0b:00.0: the VM is given this function, but the host does not have it",
+    )
     assert plan.addresses["0000:0b:00.0"] == "0000:ff:01.0"
     assert next(told(plan)) == f"wrong: {plan.wrong[0]}"
 
@@ -134,7 +136,7 @@ def test_a_framebuffer_on_the_card(tmp_path: Path) -> None:
     root = single(tmp_path)
     (root / "proc/iomem").write_text("d0000000-d07fffff : BOOTFB\n")
     plan = planned(root, *CARD)
-    assert plan.wrong == (f"{CARD[0]} (nvidia, 1002:73bf): BOOTFB is on its memory",)
+    assert plan.wrong == (f"{CARD[0]} (nvidia, 1002:73bf): BOOTFB uses its memory",)
     words = " ".join(plan.words)
     assert "cirrus-vga,id=d5f0,bus=port5" in words and " VGA," not in words
     assert "vga=0x317" in plan.kernel and planned(root, CARD[1]).kernel == plan.kernel

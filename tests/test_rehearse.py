@@ -295,7 +295,11 @@ DOMAIN = Domain("win11", UUID)
     [
         ("[pci]\n", True, "win11 is running; shut it down first"),
         (None, False, "win11 has no folder in HOOKS/qemu.d: there is nothing to rehearse; vfio-"),
-        ("dry_run = true\n[pci]\n", False, "win11: dry_run is on, so nothing would be done; take"),
+        (
+            "dry_run = true\n[pci]\n",
+            False,
+            "win11: dry_run is on, so nothing would be done; remove",
+        ),
         ("[pc1]\n", False, "HOOKS/qemu.d/win11/vm.toml:1: "),
     ],
 )
@@ -314,7 +318,7 @@ def test_a_domain_of_the_clones_name_is_in_the_way(command: Command) -> None:
     file.parent.mkdir(parents=True)
     file.write_text(domain_xml(name_of("win11")))
     here = Paths(str(command.hooks), str(command.state), str(command.host))
-    with pytest.raises(HookError, match="there is a domain win11-rehearsal, and the clone would"):
+    with pytest.raises(HookError, match="there is a domain win11-rehearsal, but the clone needs"):
         before.permitted(DOMAIN, False, here)
 
 
@@ -352,7 +356,7 @@ def test_a_host_that_holds_changes(
     if not refused:
         assert before.permitted(DOMAIN, False, here).tables
         return
-    with pytest.raises(HookError, match=f"changes of {vm}, which does not run; .* undo {vm}"):
+    with pytest.raises(HookError, match=f"changes for {vm}, which is not running; .* undo {vm}"):
         before.permitted(DOMAIN, False, here)
 
 

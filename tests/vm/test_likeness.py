@@ -109,7 +109,7 @@ def test_a_framebuffer_on_the_card(tmp_path: Path, capsys: pytest.CaptureFixture
         assert found == "vesa-framebuffer.0\n"
     code = rehearse(tmp_path, root, *CARD, toml=f"{TOML}[gpu]\n")
     told = capsys.readouterr().out
-    assert f"wrong: {CARD[0]} (nvidia, 1002:73bf): BOOTFB is on its memory\n" in told
+    assert f"wrong: {CARD[0]} (nvidia, 1002:73bf): BOOTFB uses its memory\n" in told
     assert "is 0000:05:00.0 there (cirrus-vga)" in told
     assert code == 0 and told.endswith(f"win11: {EXACT}\n"), told
 

@@ -113,7 +113,7 @@ def test_a_rehearsal_that_is_killed(hooked: Guest) -> None:
     with rehearsed(hooked):
         before = hooked.snapshot()
         hooked.run(f"vfio-hooks rehearse {VM.name} --yes > /dev/null 2>&1 &")
-        hooked.wait(f"grep -q 'it runs, and is ended' {REPORTS}/{VM.name}-*.txt")
+        hooked.wait(f"grep -q 'it runs, and will be ended' {REPORTS}/{VM.name}-*.txt")
         hooked.run("systemctl kill --signal=KILL vfio-hooks-rehearsal.service")
         hooked.wait(f"tail -n 1 {REPORTS}/{VM.name}-*.txt | grep 'the rehearsal died'")
         hooked.wait("! systemctl is-active --quiet vfio-hooks-rehearsal-rescue.timer")

@@ -1,4 +1,4 @@
-"""What is looked at before a rehearsal: whether it may begin, and how often a card can be lent."""
+"""What is checked before a rehearsal: whether it may begin, and how often a card can be passed."""
 
 from collections.abc import Iterator
 
@@ -22,14 +22,14 @@ def permitted(domain: Domain, running: bool, here: Paths) -> Config:
     vm, host = domain.name, here.host()
     for unit in (SERVICE, RESCUE):
         if is_active(host, unit):
-            raise HookError("a rehearsal is under way", f"systemctl status {unit}")
+            raise HookError("another rehearsal is running", f"systemctl status {unit}")
     if running:
         raise HookError(f"{vm} is running", "shut it down first")
     uuids = [uuid for uuid, name in names(host).items() if name == name_of(vm)]
     if uuids not in ([], [uuid_of(vm)]):
         raise HookError(
-            f"there is a domain {name_of(vm)}, and the clone would have that name",
-            f"virsh domrename {quoted(name_of(vm))} gives it another",
+            f"there is a domain {name_of(vm)}, but the clone needs that name",
+            f"virsh domrename {quoted(name_of(vm))} gives it another one",
         )
     config = load(here.config, vm)
     if config is None:
@@ -38,7 +38,7 @@ def permitted(domain: Domain, running: bool, here: Paths) -> Config:
             f"vfio-hooks init {quoted(vm)} makes one",
         )
     if config.general.dry_run:
-        raise HookError(f"{vm}: dry_run is on, so nothing would be done", "take it out of vm.toml")
+        raise HookError(f"{vm}: dry_run is on, so nothing would be done", "remove it from vm.toml")
     if find("virsh") is None:
         raise HookError("virsh: no such program", "install libvirt-clients")
     ledger = Ledger(here.folder()).read_all()
@@ -47,14 +47,14 @@ def permitted(domain: Domain, running: bool, here: Paths) -> Config:
         if uuid in (domain.uuid, uuid_of(vm)) or not runs(host, uuid, journal.vm):
             name = names(host).get(uuid, journal.vm)
             raise HookError(
-                f"this host has changes of {name}, which does not run",
+                f"this host still has changes for {name}, which is not running",
                 f"vfio-hooks undo {quoted(name)}",
             )
     return config
 
 
 def is_active(host: Host, unit: str) -> bool:
-    """Whether a unit runs, is on its way to that or from it. Raises HookError."""
+    """Whether a unit runs, or is being started or stopped. Raises HookError."""
     try:
         return units.state(host, unit).active not in ("inactive", "failed")
     except Gone:
@@ -62,8 +62,8 @@ def is_active(host: Host, unit: str) -> bool:
 
 
 def without_reset(host: Host, domain: Domain) -> Iterator[str]:
-    """The graphics cards that are passed and cannot be reset: neither by themselves, nor with
-    their whole slot, as not all of its functions are passed."""
+    """The passed graphics cards that cannot be reset: not by themselves, and not with their whole
+    slot either, because not all of its functions are passed."""
     given = {one.address for one in domain.pci}
     for card in passed_displays(host, domain):
         slot = {one for one in host.names(pci.DEVICES) if pci.card(one) == pci.card(card.address)}
@@ -72,7 +72,7 @@ def without_reset(host: Host, domain: Domain) -> Iterator[str]:
 
 
 def goes_dark(host: Host, domain: Domain, config: Config) -> list[str]:
-    """What people will see, a line each."""
+    """Lines about what the user will see."""
     cards = [card.address for card in passed_displays(host, domain)]
     lines = [f"the screens on {address} go dark in each round" for address in cards]
     if any(table.name == "session" for table in config.tables):

@@ -1,7 +1,7 @@
 """The clone of a domain: its passed devices, CPUs and memory, and nothing that could be lost.
 
-No disk, no network and no firmware: its vCPUs never run, as it is started paused. So nothing
-boots from a passed disk either.
+It has no disk, no network and no firmware. Its vCPUs never run, because it is started paused. So
+nothing boots from a passed disk either.
 """
 
 from collections import Counter
@@ -24,14 +24,14 @@ _KEPT_DEVICES = "emulator controller hostdev interface iommu memory shmem".split
 _CONTROLLERS = ("pci", "usb")
 _PASSED = ("pci", "usb", "mdev")
 _EXISTING = ("dimm", "virtio-mem")
-"""Models of memory that is the host's own; others are files."""
+"""Models of memory devices that use the host's memory; others use files."""
 _SHARED = ("ivshmem", "memory-backend-file")
-"""What is kept of the arguments for QEMU, as [[shm]] makes that."""
+"""The arguments for QEMU that are kept, because [[shm]] makes their file."""
 
 
 @record
 class Clone:
-    """A clone: its name and UUID, its XML, and what of the domain it lacks, in words."""
+    """A clone: its name and UUID, its XML, and which parts of the domain it lacks, in words."""
 
     name: str
     uuid: str
@@ -45,20 +45,20 @@ def name_of(vm: str) -> str:
 
 
 def uuid_of(vm: str) -> str:
-    """The UUID of a VM's clone, the same at each rehearsal."""
+    """The UUID of a VM's clone, the same in each rehearsal."""
     return str(uuid5(NAMESPACE_DNS, f"{vm}.rehearsal.vfio-hooks"))
 
 
 def clone(vm: str, xml: bytes, is_pool: Callable[[str], bool]) -> Clone:
-    """The clone of a domain. `is_pool` tells of a libvirt network whether it passes VFs of a card
-    through. Raises HookError for what is no domain's XML."""
+    """The clone of a domain. `is_pool` says whether a libvirt network passes VFs of a card through.
+    Raises HookError if this is not a domain's XML."""
     root, lacks = element(xml), Counter[str]()
     from lxml import etree
 
     for one in [one for one, is_kept in _parts(root, is_pool) if not is_kept]:
         parent = one.getparent()
         assert parent is not None
-        # What of the rest is missed is the domain's own business.
+        # The other parts that are left out do not matter to the host.
         if parent.tag in ("devices", f"{QEMU}commandline"):
             lacks[f"<{one.tag}>".replace(QEMU, "qemu:")] += 1
         parent.remove(one)
@@ -68,7 +68,7 @@ def clone(vm: str, xml: bytes, is_pool: Callable[[str], bool]) -> Clone:
         root.insert(0, new)
     devices = root.find("devices")
     if devices is not None:
-        # libvirt adds one of each that is not mentioned.
+        # libvirt would add one of each that is not mentioned.
         etree.SubElement(devices, "memballoon", model="none")
         if devices.find("controller[@type='usb']") is None:
             etree.SubElement(devices, "controller", type="usb", model="none")
@@ -77,7 +77,7 @@ def clone(vm: str, xml: bytes, is_pool: Callable[[str], bool]) -> Clone:
 
 
 def _parts(root: "_Element", is_pool: Callable[[str], bool]) -> "Iterator[tuple[_Element, bool]]":
-    """What may be left out of a domain, and whether it is kept."""
+    """The parts of a domain that may be left out, each with whether it is kept."""
     for one in root.iterfind(f"{QEMU}commandline/*"):
         after = one.getnext()
         pair = one.get("value", "") + ("" if after is None else after.get("value", ""))

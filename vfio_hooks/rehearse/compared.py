@@ -1,6 +1,6 @@
-"""What two looks at a host differ in, and since when.
+"""How two states of a host differ, and since when.
 
-It needs no more than the standard library: see `observed`.
+This needs only the standard library: see `observed`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from vfio_hooks.record import record
 
 @record
 class Changed:
-    """A thing that is not as it was before a round: how it differs, in words, and since which
-    event, "the start of round 2"."""
+    """A thing that differs from before a round: how, in words, and since which event, "the start of
+    round 2"."""
 
     key: str
     how: str
@@ -24,12 +24,12 @@ class Changed:
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
-    """In words, how each thing differs that is not as it was, by its name."""
+    """How each thing that has changed differs, in words, by its name."""
     found = {}
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
         if key.startswith("line "):
-            # A line that nobody uses is there once a device has had it.
+            # A line interrupt that nobody uses is listed once a device has used it.
             old, new = old or "default", new or "default"
         if key.startswith("task "):
             # Tasks come and go, and change their names.
@@ -45,15 +45,15 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, st
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """One readable line for each thing that is not as it was."""
+    """One readable line for each thing that has changed."""
     return [f"{key}: {how}" for key, how in changes(before, after).items()]
 
 
 def since_when(
     before: Mapping[str, str], running: Mapping[str, str], after: Mapping[str, str], number: int
 ) -> list[Changed]:
-    """What a round has left changed, by three looks. What became of a thing with the start and
-    stayed so was not put back; what became of it later, the end did."""
+    """What a round has left changed, from three looks at the host. If a thing changed at the start
+    and stayed so, the start's change was not put back. If it changed later, the end did it."""
     stayed = changes(before, running).keys() - changes(running, after).keys()
     return [
         Changed(key, how, f"the {'start' if key in stayed else 'end'} of round {number}")

@@ -1,7 +1,7 @@
-"""What a look at a real host sees, and what of it is nobody's doing.
+"""Looks at the state of a real host, without what changes by itself.
 
-A host in use changes by itself: programs make shared memory, and irqbalance moves interrupts. What
-is seen to do so before anything is started is not held against the VM later.
+A host in use changes by itself: programs make shared memory, and irqbalance moves interrupts.
+Whatever changes like that before anything is started is not blamed on the VM later.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,14 +20,14 @@ from vfio_hooks.rehearse.observed import State, collect
 from vfio_hooks.wait import until
 
 _CHANGES = "changes that are not put back; vfio-hooks status"
-"""What is told of a VM's journal."""
+"""What is said about a VM's journal."""
 _KINDS = ("irq", "line")
-"""What is left out as a whole where one of its kind moves by itself: the next time it is another
-one."""
+"""Kinds that are left out completely if one of their things changes by itself, because the next
+time it will be another one."""
 
 
 class Looks:
-    """Looks at a host. `stay` are the files in /dev/shm that are the VM's; others come and go."""
+    """Looks at a host. `stay` are the VM's files in /dev/shm; other files there come and go."""
 
     def __init__(self, stay: frozenset[str], look: Callable[[], State]) -> None:
         self._stay = stay
@@ -44,11 +44,11 @@ class Looks:
         }
 
     def learn(self, before: State) -> None:
-        """Take whatever has changed since for what changes by itself."""
+        """Count everything that has changed since as changing by itself."""
         self.moving = self.changes(before, self.take())
 
     def changes(self, before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
-        """In words, how each thing differs that counts, by its name."""
+        """How each thing that counts differs, in words, by its name."""
         kinds = {_kind(key) for key in self.moving} & {*_KINDS}
         return {
             key: how
@@ -59,7 +59,7 @@ class Looks:
         }
 
     def settled(self, expected: State, seconds: float) -> State:
-        """The state, as soon as it is the one expected, or after some seconds."""
+        """The state, as soon as it is the expected one, or after so many seconds."""
         state = self.take()
 
         def is_there() -> bool:
@@ -99,7 +99,7 @@ def _units(host: Host, names: Iterable[str]) -> State:
 
 
 def _layouts(host: Host) -> State:
-    """The layout of each monitor, of the sessions that can be asked."""
+    """The layout of the monitors of each session that can be asked."""
     found: State = {}
     for one in graphical(host):
         with suppress(HookError):
@@ -113,5 +113,5 @@ def _kind(key: str) -> str:
 
 
 def _comes_and_goes(key: str, before: Mapping[str, str], after: Mapping[str, str]) -> bool:
-    """Whether it is there only once, and is of a kind that programs and people make and end."""
+    """Whether it is only in one of the two, and of a kind that programs and people make and end."""
     return (key in before) != (key in after) and _kind(key) in ("shm", "layout")

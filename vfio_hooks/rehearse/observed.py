@@ -1,7 +1,7 @@
-"""The state of a host that the hooks may touch, as flat text: a line for each thing.
+"""The state of a host that the hooks may change, as flat text: a line for each thing.
 
-Only what should be the same after a VM as before it is in here: no counters, no times, no ids. It
-needs no more than the standard library, as the tests run it on the emulated host, too.
+It only has what should be the same before and after a VM: no counters, no times, no ids. It needs
+only the standard library, because the tests also run it in the emulated host.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ KERNEL_FILES = (
     "/sys/module/pcie_aspm/parameters/policy",
     "/proc/irq/default_smp_affinity",
 )
-# A look reads a thousand files, three for each task, and takes half as long as with Path's methods.
+# A look reads a thousand files, three for each task. With Path's methods it would take twice as
+# long.
 _HOST = Host()
 
 
 def read(path: Path) -> str:
-    """A file's text without its line end; what is not there or not readable is told so."""
+    """A file's text without its line end, or a word that says that it is absent or unreadable."""
     try:
         return _HOST.read(str(path))
     except OSError as error:
@@ -57,7 +58,7 @@ def read(path: Path) -> str:
 
 
 def run(*argv: str) -> str:
-    """A program's output; a failing one shows as such, as it would in both snapshots."""
+    """A program's output. A failure is part of the text, so it is the same in both states."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     return done.stdout.strip() if done.returncode == 0 else f"(exit {done.returncode})"
 
@@ -124,17 +125,17 @@ def cgroups() -> Iterator[tuple[str, str]]:
     for unit in SLICES:
         for name in ("cpuset.cpus", "cpuset.cpus.partition", "cpuset.mems"):
             path = top / unit / name if unified else top / "cpuset" / unit / name
-            # A file that is absent and one that says nothing mean the same: no limit. It is
-            # there once the cpuset controller has been on, and that is left on by design.
+            # An absent file and an empty one both mean that there is no limit. The file exists once
+            # the cpuset controller has been on, which is left on by design.
             text = read(path) if path.exists() else ""
             if text == possible:
-                text = ""  # Linux before 7 lets no set with tasks in it be emptied again.
+                text = ""  # Linux before 7 does not let a set with tasks be emptied again.
             if not (name == "cpuset.cpus.partition" and text == "member"):
                 yield f"cgroup {unit} {name}", text
 
 
 def _threads() -> Iterator[tuple[int, int]]:
-    """Each process with each of its threads, by number."""
+    """The number of each process, with that of each of its threads."""
     for process in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # It has ended.
             for number in os.listdir(f"/proc/{process}/task"):
@@ -142,8 +143,8 @@ def _threads() -> Iterator[tuple[int, int]]:
 
 
 def tasks() -> Iterator[tuple[str, str]]:
-    """The CPUs that each task may use, by number and start; and those that programs have, by the
-    unit at the top that they are in, for those that come and go."""
+    """The CPUs that each task may use, by number and start. For programs that come and go, the CPUs
+    of all programs in each top-level unit."""
     groups: dict[str, set[str]] = {}
     for process, number in _threads():
         folder, seen = f"/proc/{process}/task/{number}", stat(_HOST, process, number)
@@ -157,8 +158,8 @@ def tasks() -> Iterator[tuple[str, str]]:
         name, fields = seen
         cpus = status.partition("\nCpus_allowed_list:\t")[2].partition("\n")[0]
         if name.startswith("irq/") or int(fields[FLAGS]) & PF_NO_SETAFFINITY:
-            # The kernel keeps it where its interrupt is, or sends it to where there is work: a
-            # queue's rescuer has the CPUs of the node that it last helped. Nobody else can move it.
+            # The kernel keeps it where its interrupt is, or sends it where there is work: a queue's
+            # rescuer has the CPUs of the node that it last helped. Nothing else can move it.
             continue
         yield f"task {number} since {fields[START]}", f"{cpus} ({name})"
         if group:
@@ -168,10 +169,11 @@ def tasks() -> Iterator[tuple[str, str]]:
 
 
 def interrupts(host: Host = _HOST) -> Iterator[tuple[str, str]]:
-    """Which CPUs each interrupt may go to, named by device and use.
+    """The CPUs that each interrupt may go to, by its device and use.
 
-    Not by number: a device that a driver lets go and takes back gets new numbers, but the
-    same uses. Masks hold still only while irqbalance does; `Guest.calm` sees to that.
+    Numbers would not do: when a driver lets a device go and takes it back, its interrupts get new
+    numbers but the same uses. Masks only stay the same while irqbalance rests; `Guest.calm` sees to
+    that.
     """
     devices = {
         number: address
@@ -183,14 +185,14 @@ def interrupts(host: Host = _HOST) -> Iterator[tuple[str, str]]:
         name = str(line.number)
         use = host.maybe(f"/sys/kernel/irq/{name}/actions") or "(null)"
         if re.fullmatch(r"nvme[0-9]+q0", use):
-            # The kernel chooses anew, by the node it probes on, when the driver comes back.
+            # When the driver comes back, the kernel chooses again, by the node on which it probes.
             continue
         mask = host.maybe(line.key) or "(gone)"
         if use != "(null)":
             yield f"irq {devices.get(name, name)} {use}", mask
         elif name not in devices:
-            # One that was used once has what the kernel makes of the default mask, and at its
-            # next use again.
+            # An interrupt that was used once has what the kernel made of the default mask, and gets
+            # it again at its next use.
             is_default = mask in (default, line.begun(default, host))
             yield f"line {name}", "default" if is_default else mask
 
@@ -230,7 +232,7 @@ def units() -> Iterator[tuple[str, str]]:
     """systemd's CPU limits, the services that hooks stop, and the units that they make."""
     services = ("display-manager.service", "irqbalance.service")
     names = ("AllowedCPUs", "AllowedMemoryNodes", "StartupAllowedCPUs", "ActiveState")
-    # One call for all of them: each costs tenths of a second under emulation.
+    # One call for all units, because each call takes tenths of a second under emulation.
     shown = run(
         *("systemctl", "show", f"--property=Id,{','.join(names)}"),
         *(*SLICES, *services, "vfio-hooks*"),
@@ -246,7 +248,7 @@ def leftovers() -> Iterator[tuple[str, str]]:
     """Our own files, and the settings that systemd keeps until the next boot."""
     for top in (STATE, "/run/systemd/system.control"):
         for path in sorted(Path(top).rglob("*")):
-            # The lock stays where it is; whether it is held is what counts.
+            # The lock's file stays; only whether it is held counts.
             if path.is_file() and path.name != "lock":
                 yield f"left {path}", read(path)[:400]
 

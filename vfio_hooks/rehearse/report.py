@@ -1,6 +1,6 @@
-"""The report of a rehearsal: a file that is on the disk before each thing that it tells is done.
+"""The report of a rehearsal: a file in which each line is on disk before its step is done.
 
-So it is found, up to the last step, also after the host has hung.
+So it is complete up to the last step, even if the host hangs.
 """
 
 import os
@@ -16,7 +16,7 @@ EQUAL = f"{VERDICT}equal"
 
 
 def new_path(vm: str, folder: str = FOLDER) -> str:
-    """Where the report of a rehearsal that begins now is. Raises HookError."""
+    """The path of the report of a rehearsal that begins now. Raises HookError."""
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     except OSError as error:
@@ -25,7 +25,7 @@ def new_path(vm: str, folder: str = FOLDER) -> str:
 
 
 class Report:
-    """A report that is written. What goes wrong is also logged, as the VM's."""
+    """A report that is being written. What goes wrong is also logged, for the VM."""
 
     def __init__(self, path: str, vm: str) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""What the timer does when the service of a rehearsal has died: end the clone, undo, tidy up."""
+"""What the timer does if the service of a rehearsal has died: end the clone, undo, clean up."""
 
 import select
 import signal
@@ -21,9 +21,10 @@ _ENDS = 30
 
 
 def rescue(vm: str, path: str, desktop: str | None) -> int:
-    """Undo all that is left of a rehearsal, whatever fails of it, and tell it in the report."""
+    """Undo everything that is left of a rehearsal, even if a part fails, and write it into the
+    report. Returns the exit code."""
     report = Report(path, vm)
-    report.tell("the rehearsal has died: the clone is ended, and all undone")
+    report.tell("the rehearsal has died: ending the clone, and undoing everything")
     name, problems = name_of(vm), list[str]()
     log = SystemdJournal(event="rescue", event_of=name)
     engine = Engine(WritableHost("/"), StateFolder(), log)
@@ -44,7 +45,7 @@ def rescue(vm: str, path: str, desktop: str | None) -> int:
 
 
 def _end(name: str, uuid: str) -> None:
-    """End the clone; where libvirt does not do that, by its process. Raises HookError."""
+    """End the clone; if libvirt does not, end its process. Raises HookError."""
     try:
         end_vm(uuid)
     except Exception:
@@ -58,7 +59,7 @@ def _kill(name: str, uuid: str) -> None:
     if process is None:
         return
     try:
-        # Its number may be another process's by now.
+        # By now its number may belong to another process.
         if uuid in host.read(f"/proc/{host.read(path)}/cmdline"):
             signal.pidfd_send_signal(process, signal.SIGKILL)
             select.select([process], [], [], _ENDS)

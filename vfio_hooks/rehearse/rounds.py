@@ -1,4 +1,4 @@
-"""The rounds of a rehearsal: start the clone, end it, and look whether the host is as before."""
+"""The rounds of a rehearsal: start the clone, end it, and check whether the host is as before."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,13 +9,14 @@ from vfio_hooks.rehearse.compared import since_when
 from vfio_hooks.rehearse.looks import Looks
 
 _SETTLE = 30.0
-"""How long things may take to come back that nobody waits for, in seconds."""
+"""How many seconds things for which nobody waits may take to come back."""
 
 
 @record
 class Stage:
-    """What a round is played on. `start` and `end` are of the clone and raise HookError; `end` has
-    nothing to do where it does not run. `warnings` are what its hooks warned of since a time."""
+    """What a round needs. `start` and `end` start and end the clone, and raise HookError; `end`
+    does nothing if the clone does not run. `warnings` returns the warnings of its hooks since a
+    time."""
 
     start: Callable[[], None]
     end: Callable[[], None]
@@ -26,8 +27,8 @@ class Stage:
 
 
 def play(stage: Stage, rounds: int, stopped: Callable[[], bool]) -> list[str]:
-    """Play so many rounds. Returns what differs or went wrong, a line each; a round in which the
-    clone does not start or end is the last one."""
+    """Play so many rounds. Returns a line for each thing that differs or went wrong. If the clone
+    does not start or end in a round, that is the last one."""
     found: list[str] = []
     for number in range(1, rounds + 1):
         if stopped():
@@ -40,13 +41,13 @@ def play(stage: Stage, rounds: int, stopped: Callable[[], bool]) -> list[str]:
 
 
 def _round(stage: Stage, number: int) -> tuple[list[str], bool]:
-    """One round: what differs or went wrong, and whether another one can follow."""
-    stage.tell(f"round {number}: the clone is started")
+    """Play one round. Returns what differs or went wrong, and whether another round can follow."""
+    stage.tell(f"round {number}: starting the clone")
     before, begin = stage.looks.take(), time.time()
     failed: list[str] = []
     try:
         stage.start()
-        stage.tell(f"round {number}: it runs, and is ended")
+        stage.tell(f"round {number}: it runs, and will be ended")
     except HookError as error:
         failed.append(f"round {number}: it does not start: {error}")
     running = stage.looks.take()

@@ -1,4 +1,4 @@
-"""The service that plays the rounds with libvirt's own commands, and the timer behind it."""
+"""The service that plays the rounds with libvirt's own commands, and its safety timer."""
 
 import os
 import signal
@@ -25,11 +25,12 @@ from vfio_hooks.wait import until
 
 MODULE = "vfio_hooks.rehearse"
 _CONTROL = 12.0
-"""How long is watched what changes by itself, in seconds: irqbalance acts every ten."""
+"""For how many seconds the host is watched for what changes by itself: irqbalance acts every
+ten."""
 _START, _END = 900, 300
-"""How long libvirt may take for these, in seconds: memory by the terabyte is pinned at a start."""
+"""How many seconds libvirt may take for a start or end: a start may pin terabytes of memory."""
 _TICK = "*:*:0/10"
-# The service may be on its way down, and just ending the clone itself.
+# The service may just be stopping, and ending the clone itself.
 _UNLESS_ACTIVE = (
     f"case $(systemctl show --property=ActiveState --value {SERVICE}) in"
     ' active|activating|deactivating) ;; *) exec "$@" ;; esac'
@@ -37,9 +38,9 @@ _UNLESS_ACTIVE = (
 
 
 def launch(vm: str, xml: str, rounds: int, report: str) -> None:
-    """Have systemd play the rounds, apart from whoever asked for it. Raises HookError."""
+    """Have systemd play the rounds, independent of the user's session. Raises HookError."""
     program = argv(MODULE, "play", vm, xml, str(rounds), report, site=True)
-    # Only the service itself is asked to stop: it ends the round first.
+    # Only the service's own process gets the signal to stop: it ends the round first.
     properties = ("Type=exec", "KillMode=mixed", f"TimeoutStopSec={_START + _END}")
     options = [f"--property={each}" for each in properties]
     words = ["systemd-run", "--quiet", "--collect", f"--unit={SERVICE}", *options]
@@ -47,7 +48,7 @@ def launch(vm: str, xml: str, rounds: int, report: str) -> None:
 
 
 def conduct(vm: str, xml: str, rounds: int, path: str) -> int:
-    """What the service does: rehearse, and tell it in a report. Returns the exit code."""
+    """What the service does: rehearse, and write a report. Returns the exit code."""
     report, host, signals = Report(path, vm), Host(), list[int]()
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     try:
@@ -69,15 +70,15 @@ def _rehearse(
 ) -> list[str]:
     config = load(HOOKS, vm)
     if config is None:
-        raise HookError(f"{vm} has no folder any more")
+        raise HookError(f"{vm} no longer has a folder")
     with open(xml, "rb") as file:
         looks = of(host, parse(file.read()), config)
-    report.tell(f"for {_CONTROL:g} s: what changes by itself?")
+    report.tell(f"watching for {_CONTROL:g} s what changes by itself")
     first = looks.take()
     until(stopped, _CONTROL)
     looks.learn(first)
     for key, how in looks.moving.items():
-        report.tell(f"left out, as it changes by itself: {key}: {how}")
+        report.tell(f"ignored, because it changes by itself: {key}: {how}")
     link(vm)
 
     def end() -> None:
@@ -91,7 +92,7 @@ def _rehearse(
 
 
 def end_vm(uuid: str) -> None:
-    """End a VM, where it runs. Raises HookError."""
+    """End a VM if it runs. Raises HookError."""
     if uuid in run([*VIRSH, "list", "--uuid"], 60).split():
         run([*VIRSH, "destroy", uuid], _END)
 
@@ -119,7 +120,7 @@ def tidy(vm: str) -> None:
 
 
 def warnings(name: str, since: float) -> Sequence[str]:
-    """What the clone's hooks have warned of since a time."""
+    """The warnings of the clone's hooks since a time."""
     with suppress(HookError):
         run(["journalctl", "--sync"], 30)
         past = events(read(f"@{since:.0f}"), name)
@@ -128,7 +129,7 @@ def warnings(name: str, since: float) -> Sequence[str]:
 
 
 def _arm(host: Host, vm: str, report: str) -> None:
-    """Have a timer undo all, should this service die. Raises HookError."""
+    """Start a timer that undoes everything if this service dies. Raises HookError."""
     desktop = [DISPLAY_MANAGER] if is_active(host, DISPLAY_MANAGER) else []
     program = argv(MODULE, "rescue", vm, report, *desktop, site=True)
     words = ["systemd-run", "--quiet", "--collect", f"--unit={RESCUE}", f"--on-calendar={_TICK}"]

@@ -1,8 +1,8 @@
-"""A likeness of a host: an emulated machine with the same CPUs as far as QEMU can, and the same
-IOMMU groups of cards of the same classes.
+"""A likeness of a host: an emulated machine with the same CPUs, as far as QEMU can emulate them,
+and the same IOMMU groups, with cards of the same classes.
 
-All of it is planned here from the host's files alone, those of a snapshot as well, and nothing is
-started: who has the emulated host carries it out (tests/vm/likeness.py).
+It is planned here, from the host's files or those of a snapshot. Nothing is started here: the code
+of the emulated host does that (tests/vm/likeness.py).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,8 +42,8 @@ class Likeness:
 
 
 def likeness(host: Host, xml: bytes, domain: Domain, texts: Mapping[str, str]) -> Likeness:
-    """The likeness of a host for a domain with this XML, and the texts of its folder by their
-    names. Raises HookError for what is no host, and no domain."""
+    """The likeness of a host for a domain with this XML, and the texts in its folder by their
+    names. Raises HookError if the host or the domain cannot be read."""
     passed = frozenset(one.address for one in domain.pci)
     mentioned = passed.union(*map(named, texts.values()))
     cpus = processors(host, _pinned(domain))
@@ -58,7 +58,7 @@ def likeness(host: Host, xml: bytes, domain: Domain, texts: Mapping[str, str]) -
         for address in sorted(mentioned - addresses.keys())
         if not host.exists(f"{DEVICES}/{address}")
     ]
-    # Bus ff has nothing.
+    # There is nothing on bus ff.
     addresses |= {one: f"0000:ff:{slot:02x}.0" for slot, one in enumerate(absent, 1)}
     there = domain_there(xml, domain, cpus, addresses)
     present = sorted(passed.difference(absent))
@@ -93,7 +93,7 @@ def _vfs(host: Host, pf: Placed) -> Iterator[tuple[str, str]]:
 
 def _absent(addresses: Iterable[str]) -> Iterator[str]:
     for address in sorted(addresses):
-        yield f"{address}: the VM is given it, and this host has no such function"
+        yield f"{address}: the VM is given this function, but the host does not have it"
 
 
 def _fatal(host: Host, passed: Sequence[str]) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _wrong(host: Host, passed: Sequence[str]) -> Iterator[str]:
     """What may keep a VM from its functions there, too, seen without any start."""
     for address, found in _functions(host, passed):
         if found.is_display and (users := ", ".join(users_of_memory(host, address))):
-            yield f"{found}: {users} is on its memory"
+            yield f"{found}: {users} uses its memory"
     for group, address in _groups(host, passed).items():
         for one in group_members(host, group):
             if one.address not in passed and one.is_hosts:

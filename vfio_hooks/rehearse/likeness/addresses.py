@@ -1,4 +1,4 @@
-"""PCI addresses in people's texts, written as they would be for another host."""
+"""Replaces PCI addresses in people's texts by those of another host."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ def named(text: str) -> frozenset[str]:
 
 
 def translated(text: str, addresses: Mapping[str, str]) -> str:
-    """A text with other addresses, each written as it was."""
+    """A text with other addresses, each in the notation that it had."""
 
     def other(found: re.Match[str]) -> str:
         new = addresses.get(_full(found)) if _is_whole(found) else None
@@ -35,7 +35,7 @@ def _found(text: str) -> Iterator[re.Match[str]]:
 
 
 def _is_whole(found: re.Match[str]) -> bool:
-    """Whether the separators go together: all of sysfs, or all of libvirt with the domain."""
+    """Whether the separators belong together: all as in sysfs, or all as in libvirt's names."""
     separators = (found[2] or ":", found[4], found[6])
     return separators in ((":", ":", "."), ("_", "_", "_"))
 

@@ -1,7 +1,7 @@
-"""The user's domain, as the likeness of the host can have it.
+"""The user's domain, changed so that it can run in the likeness of the host.
 
-It is a clone, which has nothing that could be lost, with the name of the domain. In the likeness
-there is no KVM, and little memory; the guest is a firmware that does nothing.
+It is a clone, which has nothing that could be lost, with the name of the domain. The likeness has
+no KVM and little memory. The guest is a firmware that does nothing.
 """
 
 import re
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 FIRMWARE = "/var/lib/emulated-host/idle.bin"
-"""In the likeness: halts the CPU."""
+"""A firmware in the likeness, which halts the CPU."""
 _MEMORY = 256 << 10
 _HUGE = 1 << 20
 """KiB; a page of 1 GiB needs as much."""
@@ -41,7 +41,7 @@ _REAL = """\
 
 @record
 class DomainThere:
-    """A domain's XML for the likeness, and what of the domain it lacks, in words."""
+    """A domain's XML for the likeness, and which parts of the domain it lacks, in words."""
 
     xml: bytes
     lost: tuple[str, ...]
@@ -71,7 +71,7 @@ def domain_there(
     lost += _memory(root, domain)
     lost += _threads(root, domain, cpus)
     for source, function in list(pci_functions(root)):
-        # The addresses in the guest are dropped by now.
+        # The addresses in the guest have been removed by now.
         place = source.find(".//address")
         if place is not None and (new := addresses.get(function.address)):
             for name, text in zip(_PLACE, re.split("[:.]", new), strict=True):
@@ -80,7 +80,7 @@ def domain_there(
 
 
 def _drop(root: "_Element") -> Iterator[str]:
-    """Take out what cannot be there; what of it is missed."""
+    """Remove what the likeness cannot have. Yields the parts that matter."""
     for path in _DROPPED:
         parent, _, tag = path.rpartition("/")
         for above in root.findall(parent) if parent else [root]:
@@ -89,7 +89,7 @@ def _drop(root: "_Element") -> Iterator[str]:
     for line in root.findall(f"{QEMU}commandline"):
         if any("/dev/kvmfr" in one.get("value", "") for one in line):
             root.remove(line)
-            yield "its <qemu:commandline>, as there is no /dev/kvmfr0"
+            yield "its <qemu:commandline>, because there is no /dev/kvmfr0"
     for kind in ("usb", "mdev"):
         for one in root.findall(f"devices/hostdev[@type='{kind}']"):
             _remove(one)
@@ -115,8 +115,8 @@ def _memory(root: "_Element", domain: Domain) -> Iterator[str]:
 
 
 def _threads(root: "_Element", domain: Domain, there: Processors) -> Iterator[str]:
-    """Pin its threads to the CPUs that these are there. A vCPU whose CPUs are all missing is left
-    out, and the numbers of others have no gap."""
+    """Pin its threads to the corresponding CPUs of the likeness. A vCPU whose CPUs are all missing
+    is left out, and the others are numbered without a gap."""
     pins = {number: _cpus(cpus, there) for number, cpus in domain.vcpu_pins.items()}
     kept = [number for number in range(domain.vcpus) if pins.get(number, {0})][:MOST] or [0]
     if len(kept) < domain.vcpus:

@@ -1,4 +1,4 @@
-"""Which of a host's PCI functions its likeness has, and what of QEMU stands in for each."""
+"""Which of a host's PCI functions its likeness has, and which QEMU device stands in for each."""
 
 from vfio_hooks.host import Host, sriov
 from vfio_hooks.host.framebuffer import users_of_memory
@@ -6,16 +6,17 @@ from vfio_hooks.host.pci import DEVICES, Function, function, group_members, is_v
 from vfio_hooks.record import record
 
 VFS = 7
-"""As many virtual functions has the stand-in of a card with SR-IOV, by its driver."""
+"""How many virtual functions the stand-in of a card with SR-IOV has, by its driver."""
 _PF = "igb,romfile="
 _VGA = "VGA,vgamem_mb=16"
 _FRAMEBUFFER = "cirrus-vga,vgamem_mb=16"
-"""With no driver of its own, and so the only card that the boot's framebuffer can stay on."""
+"""It has no driver of its own, so it is the only card that can keep the boot's framebuffer."""
 FRAMEBUFFER = ("vga=0x317", "module_blacklist=cirrus,cirrus_qemu")
-"""The kernel's parameters for that: 1024x768, set before it starts, by the card's own firmware."""
+"""The kernel parameters for that: 1024x768, set by the card's own firmware before the kernel
+starts."""
 _DRIVEN, _IDLE = "virtio-rng-pci", "pci-testdev"
-"""Of no class of its own: with a driver, and without."""
-# By the beginning of the class, the first that fits.
+"""Devices for all other classes: with a driver, and without."""
+# By the beginning of the class; the first one that fits is used.
 _MODELS = {
     "0x03": "bochs-display,romfile=",
     "0x0401": "ich9-intel-hda",
@@ -27,14 +28,14 @@ _MODELS = {
     "0x07": "pci-serial",
 }
 _SEEN = ("0x03", "0x0403", "0x0c03", "0x0200", "0x0108")
-"""Classes of which functions are imitated that no VM has a part in."""
+"""Classes whose functions are imitated even if no VM has anything to do with them."""
 
 
 @record
 class Wanted:
-    """A function that is imitated: as the host has it, the QEMU model that stands in for it, its
-    NUMA node, the interface that it has, and for a card with SR-IOV how many VFs it has now, None
-    for another one."""
+    """A function that is imitated: the host's function, the QEMU model that stands in for it, its
+    NUMA node, its network interface, and how many VFs it has now, None for a card without
+    SR-IOV."""
 
     function: Function
     model: str
@@ -49,7 +50,7 @@ class Wanted:
 
     @property
     def lost(self) -> str | None:
-        """What of it is not imitated."""
+        """What is not imitated of it, in words; None if nothing is lost."""
         if self.model in (_DRIVEN, _IDLE):
             return f"{self.function}: nothing of its class ({self.function.device_class})"
         if (self.vfs or 0) > VFS:

@@ -10,13 +10,14 @@ from vfio_hooks.plural import counted, verb
 from vfio_hooks.record import record
 
 MOST = 16
-"""So many CPUs are emulated at most: each is a thread of one QEMU."""
+"""The most CPUs that are emulated: each is a thread of one QEMU."""
 
 
 @record
 class Processors:
-    """Sockets, NUMA nodes in each of them, cores in each node, and SMT siblings of each core.
-    `cpus` and `nodes` have the number there of each that is imitated; `lost` says what is not."""
+    """The number of sockets, of NUMA nodes in each socket, of cores in each node, and of SMT
+    siblings of each core. `cpus` and `nodes` map each imitated CPU and node to its number in the
+    likeness. `lost` says what is not imitated."""
 
     sockets: int
     nodes_per_socket: int
@@ -28,8 +29,8 @@ class Processors:
 
 
 def processors(host: Host, pinned: CpuSet) -> Processors:
-    """The CPUs of a host's likeness, with those that are pinned first where there are too many.
-    Raises HookError for a host that shows none."""
+    """The CPUs of a host's likeness. If there are too many, the pinned ones come first. Raises
+    HookError for a host that shows no CPUs."""
     found = topology(host)
     homes = [node for node in found.nodes if node.cpus][:MOST]
     sockets = _sockets(found, homes)
@@ -53,14 +54,15 @@ def processors(host: Host, pinned: CpuSet) -> Processors:
 
 
 def _sockets(found: Topology, homes: Sequence[Node]) -> int:
-    """The number of packages, where each has the same number of nodes; else one."""
+    """The number of packages if each has the same number of nodes, otherwise 1."""
     counts = [sum(node.cpus <= package for node in homes) for package in found.packages]
     alike = len(set(counts)) == 1 and sum(counts) == len(homes)
     return len(counts) if alike else 1
 
 
 def _cores(found: Topology, nodes: int) -> tuple[tuple[CpuSet, ...], int]:
-    """The cores, and the SMT siblings of each; CPUs by themselves where cores are not alike."""
+    """The cores, and the number of SMT siblings of each. If cores are not alike, each CPU is a core
+    by itself."""
     sizes = {len(core) for core in found.cores}
     threads = min(sizes)
     if len(sizes) == 1 and threads * nodes <= MOST:
@@ -73,7 +75,7 @@ def _of(node: Node, cores: Iterable[CpuSet]) -> list[CpuSet]:
 
 
 def _chosen(cores: Sequence[CpuSet], pinned: CpuSet, count: int) -> list[CpuSet]:
-    """Cores of a node: one that the host has for itself, those of the VM, then the rest."""
+    """Cores of a node: first one that only the host uses, then those of the VM, then the rest."""
     own = [core for core in cores if not core & pinned]
     vms = [core for core in cores if core & pinned]
     return sorted([*own[:1], *vms, *own[1:]][:count], key=min)

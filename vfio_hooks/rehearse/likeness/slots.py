@@ -1,10 +1,10 @@
-"""Where each function of a likeness sits, and how QEMU is told.
+"""Where each function of a likeness is, and the arguments with which QEMU gets it.
 
-An IOMMU group is what can reach one another without the IOMMU. So each group has a slot of its own
-on a root bus, and in it a root port for each of its cards; with more than one, the ports lack ACS,
-which makes them and all behind them one group. A slot cannot be in two groups: a card whose
-functions are in several is as many cards there. The firmware numbers buses in the order of the
-ports.
+The devices of an IOMMU group can reach each other without the IOMMU. So each group has a slot of
+its own on a root bus, with a root port for each of its cards. If there are several ports, they lack
+ACS, which makes them and everything behind them one group. A slot cannot be in two groups, so a
+card with functions in several groups becomes several cards. The firmware numbers buses in the order
+of the ports.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,8 +15,8 @@ from vfio_hooks.record import record
 from vfio_hooks.rehearse.likeness.functions import Wanted
 
 FIRST = 4
-"""The slot of the first root port; those before it have the likeness' own devices: system disk,
-network and the share with the program."""
+"""The slot of the first root port. The slots before it have the likeness's own devices: system
+disk, network and the share with the program."""
 _LAST = 30
 _PORTS = 8
 _NODE_BUS, _NODE_BUSES = 0x40, 0x20
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 @record
 class Placed:
-    """A function, its address in the likeness, and the words that QEMU is given for it."""
+    """A function, its address in the likeness, and QEMU's arguments for it."""
 
     wanted: Wanted
     address: str
@@ -37,7 +37,7 @@ class Placed:
 
 @record
 class Slots:
-    """All that QEMU is given, the functions in their places, and those that have none."""
+    """All arguments for QEMU, the functions in their places, and those that have no place."""
 
     words: tuple[str, ...]
     placed: tuple[Placed, ...]
@@ -45,8 +45,8 @@ class Slots:
 
 
 def slots(functions: Sequence[Wanted], nodes: dict[int, int]) -> Slots:
-    """Place functions. `nodes` has the number of each imitated NUMA node there; one node alone is
-    not told apart."""
+    """Place functions. `nodes` maps each imitated NUMA node to its number in the likeness; a single
+    node is not mentioned to QEMU."""
     if not 1 < len(nodes) <= _MOST_NODES:
         return _filled(functions, "pcie.0", FIRST, 1)
     homes = _by(functions, lambda one: nodes.get(one.node or 0, 0))
@@ -69,7 +69,7 @@ def _filled(functions: Sequence[Wanted], root: str, slot: int, bus: int) -> Slot
     placed: list[Placed] = []
     left_out: list[Wanted] = []
     if root == "pcie.0":
-        # The likeness' own ports are before them.
+        # The likeness's own ports are before them.
         bus += FIRST - 1
     for group in _by(functions, _group).values():
         cards = list(_by(group, _card).values())
@@ -96,12 +96,12 @@ def _by(functions: Iterable[Wanted], key: Callable[[Wanted], _T]) -> dict[_T, li
 
 
 def _group(one: Wanted) -> str:
-    """What tells IOMMU groups apart; a function without one is alone."""
+    """A key for IOMMU groups; a function without a group has a key of its own."""
     return one.function.group or one.function.address
 
 
 def _card(one: Wanted) -> str:
-    """What tells cards apart; a PF's VFs are where other functions of its card would be."""
+    """A key for cards. A PF's VFs take the place of other functions of its card."""
     return one.function.address if one.vfs is not None else card(one.function.address)
 
 
