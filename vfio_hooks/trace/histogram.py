@@ -8,8 +8,8 @@ _WIDTH, _HEIGHT, _GAP = 40, 160, 6
 
 
 def svg(report: Report) -> str:
-    """Columns of how many stalls were how long; their height is logarithmic, as a few long ones
-    among thousands of short ones are what matters."""
+    """Columns that show how many stalls were how long. Their height is logarithmic, because a few
+    long stalls among thousands of short ones matter most."""
     most = max(report.histogram, default=0)
     parts = []
     for number, count in enumerate(report.histogram):

@@ -1,4 +1,4 @@
-"""The stalls of a recording, added up: by CPU, by culprit, and what would take each away."""
+"""The stalls of a recording, added up by CPU and by culprit, with what would avoid each."""
 
 import math
 import re
@@ -17,8 +17,8 @@ _OF_ONE_CPU = re.compile(r".+/\d+(?::\S+)?")
 
 @record
 class OfCpu:
-    """One CPU: how often and how long it did something else (a part of the time), and the longest
-    of these times, with its culprit. `percentiles` are those of PERCENTILES, in microseconds."""
+    """One CPU: how often, and for which part of the time, it did something else, and the longest
+    stall with its culprit. `percentiles` are those of PERCENTILES. Times are in microseconds."""
 
     cpu: int
     count: int
@@ -30,8 +30,8 @@ class OfCpu:
 
 @record
 class Culprit:
-    """What had the VM's CPUs, how often, how long in all and at most (microseconds), on which of
-    them, and what would take it away. `senders` sent its interrupts."""
+    """What used the VM's CPUs, how often, how long in all and at most (microseconds), on which
+    CPUs, and what would avoid it. `senders` sent its interrupts."""
 
     kind: Kind
     name: str
@@ -77,14 +77,14 @@ def _of_cpu(cpu: int, stalls: Sequence[Stall], seconds: float) -> OfCpu:
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:
-    """The smallest value that `part` percent of the values do not exceed; 0 of none."""
+    """The smallest value that `part` percent of the values do not exceed; 0 if there are none."""
     if not ordered:
         return 0.0
     return ordered[max(0, math.ceil(len(ordered) * part / 100) - 1)]
 
 
 def culprits(stalls: Iterable[Stall], cpus: CpuSet) -> tuple[Culprit, ...]:
-    """Who had the CPUs, the longest in all first."""
+    """What used the CPUs, the longest total time first."""
     of: dict[tuple[Kind, str], list[Stall]] = defaultdict(list)
     for stall in stalls:
         of[stall.kind, stall.name].append(stall)
@@ -115,8 +115,8 @@ def histogram(stalls: Iterable[Stall]) -> tuple[int, ...]:
 
 
 def remedy(kind: Kind, name: str, cpus: CpuSet) -> str:
-    """The table of vm.toml or the kernel parameter that takes a culprit off the VM's CPUs; ""
-    if there is none."""
+    """The table of vm.toml or the kernel parameter that keeps a culprit off the VM's CPUs; "" if
+    there is none."""
     own = format_list(cpus)
     if kind == "irq":
         managed = "nvme" in name or "virtio" in name
@@ -147,5 +147,5 @@ def _of_task(name: str, own: str) -> str:
         return "[irqs]"
     if title.startswith("rcu"):
         return f"rcu_nocbs={own} at boot"
-    # ksoftirqd/4, kworker/4:1: a kernel thread of this CPU stays there.
+    # ksoftirqd/4, kworker/4:1: a kernel thread that belongs to this CPU stays there.
     return "" if _OF_ONE_CPU.fullmatch(title) else "[cpus]"

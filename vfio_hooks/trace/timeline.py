@@ -1,4 +1,4 @@
-"""What kept a VM's CPUs from it: the trace's events as spans of time, each with its culprit."""
+"""What kept a VM from its CPUs: the trace's events as spans of time, each with its culprit."""
 
 import re
 from bisect import bisect_right
@@ -26,8 +26,8 @@ _SOON = 0.001
 
 @record
 class Stall:
-    """A time in which a CPU did something else than run its vCPU. `microseconds` is how long,
-    `name` who had it: a task, an interrupt's handlers, a timer's function. `sender` sent an
+    """A time in which a CPU did something else than run its vCPU, with its length. `name` is what
+    used the CPU: a task, an interrupt's handlers, a timer's function. `sender` is what sent an
     interrupt from another CPU."""
 
     cpu: int
@@ -40,7 +40,7 @@ class Stall:
 
 @dataclass
 class _Cpu:
-    """What a CPU is doing at the moment. The task is not known before its first switch."""
+    """What a CPU is doing at the moment. Its task is not known before the first switch."""
 
     task: str = ""
     pid: int = -1
@@ -60,7 +60,7 @@ class _Sent:
 
 def stalls(lines: Iterable[str], senders: Iterable[str], vcpus: frozenset[int]) -> list[Stall]:
     """The stalls in the lines of a trace. `vcpus` are the thread numbers of the VM's vCPUs, whose
-    own time is none."""
+    own time does not count."""
     cpus: dict[int, _Cpu] = defaultdict(_Cpu)
     sent: dict[int, list[_Sent]] = defaultdict(list)
     for line in senders:
@@ -82,7 +82,7 @@ def _event(state: _Cpu, cpu: int, event: re.Match[str], vcpus: frozenset[int]) -
     elif name == "workqueue_execute_start":
         state.work.append(event["rest"].rpartition("function ")[2])
     elif name.endswith("expire_entry"):
-        # The first that is not the scheduler's tick, which is nearly always there.
+        # The first one that is not the scheduler's tick, which is there nearly always.
         function = dict(_VALUE.findall(event["rest"])).get("function", "")
         if not state.named or "tick" in state.named:
             state.named = function
@@ -92,7 +92,7 @@ def _event(state: _Cpu, cpu: int, event: re.Match[str], vcpus: frozenset[int]) -
     elif name.endswith("_exit") and state.open:
         title, kind, began = state.open.pop()
         if not state.open:
-            # Within another task's time it is a part of that.
+            # Within another task's time it is a part of that time.
             if state.pid in vcpus or state.pid == 0:
                 yield _closed(state, cpu, title, kind, began, time)
             state.named = ""
@@ -142,8 +142,8 @@ def _sent(line: str) -> _Sent | None:
 
 
 def _with_sender(stall: Stall, sent: Sequence[_Sent], vcpus: frozenset[int]) -> Stall | None:
-    """The stall with who sent its interrupt; None for one of the VM's own vCPUs, which wake each
-    other all the time."""
+    """The stall with the sender of its interrupt; None if one of the VM's own vCPUs sent it, as
+    these wake each other all the time."""
     if stall.kind != "ipi":
         return stall
     place = bisect_right(sent, stall.time, key=lambda one: one.time)

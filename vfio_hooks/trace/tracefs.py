@@ -1,7 +1,7 @@
 """A private instance of the kernel's tracer: events of some CPUs, for some seconds.
 
-https://docs.kernel.org/trace/ftrace.html, "Instances". The instance is removed in every ending;
-one that a killed run left behind goes with the next run.
+https://docs.kernel.org/trace/ftrace.html, "Instances". The instance is removed however the run
+ends. If a run was killed, the next run removes its instance.
 """
 
 import os
@@ -31,9 +31,10 @@ _VECTORS = (
     *("x86_platform_ipi", "thermal_apic", "error_apic", "spurious_apic"),
 )
 SENDERS = "ipi/ipi_send_cpu"
-"""Who sends an interrupt to another CPU; Linux 6.4 and newer. It happens on the sender's CPU."""
+"""The event of sending an interrupt to another CPU (Linux 6.4 and newer), on the sender's CPU."""
 _BUFFER = 4096
-"""KiB for each CPU: half a minute of some thousand events a second, should reading be late."""
+"""KiB for each CPU: enough for half a minute of some thousand events a second, if reading is
+late."""
 _EVERY = 0.2
 _CHUNK = 1 << 20
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -41,8 +42,8 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 @record
 class Recording:
-    """Lines of the trace and, apart, of who sent interrupts; how long it took, in seconds, which
-    part of one CPU's time that cost, and how many events were lost."""
+    """Lines of the trace and, separately, of the senders of interrupts; how many seconds it took,
+    which part of one CPU's time it cost, and how many events were lost."""
 
     lines: tuple[str, ...]
     senders: tuple[str, ...]
@@ -86,7 +87,7 @@ def _tracefs(folders: Sequence[str]) -> str:
 
 
 def _remove_stale(folder: str) -> None:
-    """Remove the instances of runs that were killed. One may have had our process number."""
+    """Remove the instances of runs that were killed. One of them may have had our pid."""
     for name in os.listdir(f"{folder}/instances"):
         found = re.fullmatch(rf"{_NAME}(\d+)-\w+", name)
         if found and (found[1] == str(os.getpid()) or not os.path.exists(f"/proc/{found[1]}")):
@@ -98,7 +99,7 @@ def _remove_stale(folder: str) -> None:
 def _instance(folder: str, name: str) -> Iterator[str]:
     path = f"{folder}/instances/{_NAME}{os.getpid()}-{name}"
     try:
-        # A signal may come when it is just made.
+        # A signal may come just after it was made.
         try:
             os.mkdir(path)
         except OSError as error:
@@ -111,7 +112,7 @@ def _instance(folder: str, name: str) -> Iterator[str]:
 
 @contextmanager
 def _endings_raise() -> Iterator[None]:
-    """Have a signal that ends the process run what removes the instances first."""
+    """Make signals that end the process raise, so that the instances are removed first."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -134,13 +135,13 @@ def _prepare(instance: str, cpus: CpuSet) -> None:
     for vector in _VECTORS:
         for end in ("entry", "exit"):
             event = f"events/irq_vectors/{vector}_{end}/enable"
-            # Which vectors there are depends on the processor and the kernel's configuration.
+            # Which vectors exist depends on the processor and on the kernel's configuration.
             if os.path.exists(f"{instance}/{event}"):
                 _write(instance, event, "1")
 
 
 def _prepare_senders(instance: str, cpus: CpuSet) -> bool:
-    """Whether the kernel tells who sends interrupts to other CPUs."""
+    """Whether the kernel shows the senders of interrupts to other CPUs."""
     _write(instance, "tracing_on", "0")
     if not os.path.exists(f"{instance}/events/{SENDERS}"):
         return False
@@ -155,9 +156,8 @@ def _prepare_senders(instance: str, cpus: CpuSet) -> bool:
 
 @contextmanager
 def _pipe(instance: str) -> Iterator[int]:
-    """Where the events are read. An instance cannot be removed as long as it is open."""
-    # Not to be waited in: a reader that waits is woken by interrupts on the very CPUs that are
-    # watched.
+    """A descriptor to read the events. An instance cannot be removed while it is open."""
+    # Non-blocking: interrupts on the very CPUs that are watched would wake a reader that waits.
     descriptor = os.open(f"{instance}/trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -169,7 +169,7 @@ _Late = list[tuple[int, list[str], list[bytes]]]
 
 
 def _follow(pipes: Sequence[tuple[int, list[str]]], seconds: float) -> _Late:
-    """Take what is recorded now and then, so that nothing is lost."""
+    """Read what is recorded every now and then, so that nothing is lost."""
     late: _Late = [(descriptor, lines, []) for descriptor, lines in pipes]
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:

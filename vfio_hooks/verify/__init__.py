@@ -1,7 +1,7 @@
 """Whether a running VM has its CPUs to itself, and its memory next to them.
 
-All of it is what the kernel shows of QEMU's threads; libvirt is only asked, through its files
-in /run, which process the VM is and what its domain says.
+The kernel shows what QEMU's threads do. libvirt's files in /run only say which process the VM is,
+and what its domain is.
 """
 
 import re
@@ -24,15 +24,15 @@ from vfio_hooks.verify.memory_nodes import far, homes, placed
 from vfio_hooks.verify.window import Watch, watch
 
 _VCPU = re.compile(r"CPU (\d+)/\w+")
-"""What QEMU calls the thread of a vCPU."""
+"""The name that QEMU gives the thread of a vCPU."""
 _SHOWN = 5
-"""How many tasks or interrupts a line names."""
+"""How many tasks or interrupts a line names at most."""
 
 
 @record
 class Verdict:
-    """One line: what it is about, how it is, and whether that is right. A note is for what may
-    well be meant that way."""
+    """One line: its subject, what was seen, and whether that is right. A note is for something that
+    may be intended."""
 
     level: Literal["ok", "note", "wrong"]
     subject: str
@@ -40,7 +40,8 @@ class Verdict:
 
 
 def verify(host: Host, vm: str, seconds: float) -> list[Verdict]:
-    """The verdicts on a running VM. Raises HookError for one that does not run."""
+    """The verdicts on a running VM, after a watch of so many seconds. Raises HookError for a VM
+    that does not run."""
     pid, domain = _process(host, vm), _domain(host, vm)
     of_vm = sorted(threads(host, pid).values(), key=lambda thread: thread.tid)
     may = {thread.tid: allowed(host, thread) for thread in of_vm}
@@ -62,7 +63,7 @@ def verify(host: Host, vm: str, seconds: float) -> list[Verdict]:
 
 def own_cpus(host: Host, vm: str) -> tuple[CpuSet, frozenset[int]]:
     """The CPUs that a running VM has to itself, and the thread numbers of its vCPUs. Raises
-    HookError for one that does not run, and for one that has no CPU of its own."""
+    HookError for a VM that does not run, or has no CPU to itself."""
     vcpus = _vcpu_threads(list(threads(host, _process(host, vm)).values()), vm)
     kept = _kept(host, vcpus, {thread.tid: allowed(host, thread) for thread in vcpus})
     if not kept:
@@ -81,14 +82,14 @@ def _vcpu_threads(of_vm: Sequence[Thread], vm: str) -> list[Thread]:
 
 
 def _kept(host: Host, vcpus: Sequence[Thread], may: Mapping[int, CpuSet]) -> dict[int, CpuSet]:
-    """The CPUs of each vCPU. One that may use every CPU has none to itself, and is no reason not
-    to look at the others'."""
+    """The CPUs of each vCPU that is pinned. A vCPU that may use every CPU is left out, so that the
+    others can still be checked."""
     everywhere = online(host)
     return {_number(one): may[one.tid] for one in vcpus if not may[one.tid] >= everywhere}
 
 
 def disturbances(host: Host, seen: Watch) -> list[Verdict]:
-    """What came to the CPUs that were watched, and was not their VM's."""
+    """What came to the watched CPUs and did not belong to their VM."""
     return [*_tasks(seen), *_interrupts(host, seen)]
 
 
@@ -144,7 +145,7 @@ def _others(
 
 
 def _place(host: Host, domain: Domain) -> Iterator[Verdict]:
-    """What the domain's place is wrong about, but for threads that were seen above."""
+    """What is wrong with the domain's placement, without the threads that were checked above."""
     for fault in faults(room(host, topology(host), domain)):
         if fault.name not in ("pins-emulator", "pins-iothread"):
             level: Literal["note", "wrong"] = "note" if fault.kind.level == "hint" else "wrong"
@@ -210,7 +211,8 @@ def _interrupts(host: Host, seen: Watch) -> Iterator[Verdict]:
 
 
 def _is_managed(host: Host, number: str, seen: Watch) -> bool:
-    """Whether an interrupt stayed where others were moved away, and could be on another CPU."""
+    """Whether an interrupt stayed where others were moved away, although it could be on another
+    CPU."""
     cpus = parse_list(host.maybe(f"{FOLDER}/{number}/smp_affinity_list") or "")
     moved = not parse_mask(host.maybe(DEFAULT) or "0") & seen.cpus
     return moved and bool(cpus & seen.cpus) and bool(cpus - seen.cpus)

@@ -8,12 +8,13 @@ from vfio_hooks.host.cpulist import CpuSet, format_list
 from vfio_hooks.host.memory import amount
 
 _STRAY, _UNEVEN = 0.05, 0.25
-"""How much more of the memory than of the vCPUs a node may have: one without any vCPU, since
-QEMU's own code and heap are wherever it was started; one with some, since few VMs are even."""
+"""How much larger a node's part of the memory may be than its part of the vCPUs: for a node without
+vCPUs, because QEMU's own code and heap are wherever it was started; for one with some, because few
+VMs are spread evenly."""
 
 
 def placed(found: Mapping[int, int]) -> str:
-    """How much (KiB) is on which node."""
+    """How much memory is on which node, in words; `found` is in KiB."""
     return ", ".join(f"{amount(size)} on node {node}" for node, size in sorted(found.items()))
 
 
@@ -25,7 +26,7 @@ def homes(vcpus: Iterable[CpuSet], where: Sequence[Node]) -> CpuSet:
 def far(
     found: Mapping[int, int], domain: Domain, vcpus: Mapping[int, CpuSet], where: Sequence[Node]
 ) -> list[str]:
-    """What is wrong, if anything; `vcpus` are the CPUs of each that is kept to some."""
+    """What is wrong, in words; `vcpus` are the CPUs of each pinned vCPU."""
     wrong = [
         f"guest node {cell} is on node {format_list(nodes)}, but its vCPUs are on "
         f"{format_list(near)}"
@@ -42,7 +43,8 @@ def far(
 
 
 def _wanted(domain: Domain, vcpus: Mapping[int, CpuSet], where: Sequence[Node]) -> dict[int, float]:
-    """The part of the memory that belongs on each node: each guest node's to its vCPUs."""
+    """The part of the memory that belongs on each node: that of a guest node belongs near its
+    vCPUs."""
     wanted: dict[int, float] = {}
     cells = domain.cell_memory or {0: 1}
     for cell, memory in cells.items():
@@ -52,13 +54,13 @@ def _wanted(domain: Domain, vcpus: Mapping[int, CpuSet], where: Sequence[Node]) 
 
 
 def _of_cell(domain: Domain, cell: int, vcpus: Mapping[int, CpuSet]) -> list[CpuSet]:
-    """The CPUs of a guest node's vCPUs; of all of them where it has none of its own."""
+    """The CPUs of a guest node's vCPUs, or of all vCPUs if it has none of its own."""
     own = domain.cell_vcpus.get(cell, frozenset())
     return [cpus for vcpu, cpus in vcpus.items() if vcpu in own] or list(vcpus.values())
 
 
 def _shares(vcpus: Iterable[CpuSet], where: Sequence[Node]) -> dict[int, float]:
-    """The part of these vCPUs that is on each node that has any."""
+    """For each node with any of these vCPUs, the part of them that is there."""
     every = list(vcpus)
     shares = {
         node.number: sum(len(cpus & node.cpus) / len(cpus) for cpus in every) / len(every)

@@ -11,15 +11,15 @@ from vfio_hooks.record import replace
 from vfio_hooks.wait import until
 
 _UNSURE, _SHARE = 50_000_000, 0.05
-"""How much of a CPU's time may be nobody's (ns, and a part of the window): ticks of 10 ms at both
-ends, a thread's own clock, which is a tick late, and the ways into idle and out of it."""
+"""How much of a CPU's time may be unexplained (ns, and a part of the window): ticks of 10 ms at
+both ends, a thread's own clock, which is a tick late, and the ways into idle and out of it."""
 
 
 @dataclass
 class Watch:
-    """What was seen during the window: where each of QEMU's threads ran, how long other threads
-    ran on the VM's CPUs (ns), how long these did what no thread was seen to do (ns), and the
-    interrupts that they had."""
+    """What was seen during the window: where each of QEMU's threads ran, how long other threads ran
+    on the VM's CPUs (ns), how long these CPUs were busy without a thread that was seen (ns), and
+    the interrupts that they had."""
 
     qemu: int
     cpus: CpuSet
@@ -32,7 +32,7 @@ class Watch:
 def watch(host: Host, qemu: int, cpus: CpuSet, seconds: float) -> Watch:
     seen = Watch(qemu, cpus)
     before = interrupts(host, cpus)
-    # The clocks before the threads, here and below: to look at all of these takes a while.
+    # Clocks are read before threads, here and below, because reading all threads takes a while.
     first = busy(host, cpus)
     now, last, known = first, threads(host), Counter[int]()
 
@@ -41,12 +41,12 @@ def watch(host: Host, qemu: int, cpus: CpuSet, seconds: float) -> Watch:
         now = busy(host, cpus)
         found = threads(host)
         for tid, thread in found.items():
-            # One that is new began after the last look, so that all of its time counts.
+            # A new thread began after the last look, so all of its time counts.
             ran = thread.runtime - (last[tid].runtime if tid in last else 0)
             if ran > 0:
                 _note(seen, thread, ran)
                 known[thread.cpu] += ran
-        # What was once seen stays: a list of threads may leave one out while others end.
+        # A thread that was seen once stays: a list may leave one out while other threads end.
         last.update(found)
         return False
 

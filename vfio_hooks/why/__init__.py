@@ -1,5 +1,5 @@
-"""What the logs say of a VM's last start: their lines in the order of time, and the meaning of
-those that are known. An explanation claims no more than its line says."""
+"""What the logs say about a VM's last start: their lines in the order of time, with the meaning of
+the known ones. An explanation claims no more than its line says."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,8 +12,8 @@ from vfio_hooks.why.lines import Line
 
 @record
 class Told:
-    """A line, what is known of it, and how often it came; `known` is None for one that is shown
-    as it is. `meaning` and `remedy` name the devices and numbers of the line."""
+    """A line, what is known about it, and how often it came. `known` is None for a line that is
+    shown as it is. `meaning` and `remedy` name the devices and numbers of the line."""
 
     line: Line
     known: Known | None = None
@@ -23,8 +23,8 @@ class Told:
 
 
 def explain(lines: Iterable[Line], devices: Sequence[str] = ()) -> list[Told]:
-    """The lines that are known, and of the others those that are about the VM: all of QEMU's, the
-    hook's warnings, libvirt's errors, and the kernel's about one of `devices` (PCI addresses)."""
+    """The known lines, and the other lines that are about the VM: all of QEMU's, the hook's
+    warnings, libvirt's errors, and the kernel's about one of `devices` (PCI addresses)."""
     found: dict[object, Told] = {}
     for line in lines:
         known, groups = recognise(line.text)
@@ -43,7 +43,7 @@ def explain(lines: Iterable[Line], devices: Sequence[str] = ()) -> list[Told]:
 
 
 def recognise(text: str) -> tuple[Known | None, dict[str, str]]:
-    """What is known of a line, and the parts of it that the texts may name."""
+    """What is known about a line, and the parts of it that the texts may name."""
     for known, pattern in _patterns():
         if found := pattern.search(text):
             return known, {name: part for name, part in found.groupdict().items() if part}

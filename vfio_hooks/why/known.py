@@ -1,8 +1,8 @@
-"""Lines of the kernel's, QEMU's and libvirt's logs that people of passed-through devices meet.
+"""Lines in the logs of the kernel, QEMU and libvirt that users of passed-through devices meet.
 
-Each has its meaning and what to do about it, and names the source that prints it. A meaning
-claims no more than its line says. The groups of a pattern, such as `device`, can be named in
-both texts. Lines of the last version that was looked at are in tests/corpus/why.json.
+Each has its meaning and what to do about it, and names the source that prints it. A meaning claims
+no more than its line says. Both texts can use the groups of a pattern, such as `device`. Lines of
+the last version that was examined are in tests/corpus/why.json.
 """
 
 from vfio_hooks.host.pci import ADDRESS, SHORT
@@ -17,9 +17,9 @@ _SHORT = rf"(?P<device>{SHORT})"
 
 @record
 class Known:
-    """A line that is known by a regular expression. `name` is stable, for programs. `boot` says
-    that the line is a fault of the host, also where no VM was started, that `check` sees in no
-    other way: it tells it, too."""
+    """A line that is recognised by a regular expression. `name` is stable, for programs. `boot`
+    says that the line is a fault of the host even if no VM was started. `check` reports it as well,
+    because it cannot see it in any other way."""
 
     name: str
     pattern: str
@@ -77,8 +77,8 @@ KNOWN = (
         "The firmware keeps some of its own memory mapped for {device} (Intel calls this an "
         "RMRR). The "
         "kernel refuses to give such a device to a VM.",
-        "look for a firmware setting that ends this use of the device (on HPE servers: shared "
-        "memory, or RMRR), or pass another device",
+        "look for a firmware setting that switches this off (on HPE servers: shared memory, or "
+        "RMRR), or pass another device",
         f"{_LINUX}, drivers/iommu/iommu.c",
     ),
     Known(
@@ -184,7 +184,7 @@ KNOWN = (
         r"(?:VFIO_MAP_DMA failed|vfio_container_dma_map\(.*\) = -12).*Cannot allocate memory",
         "The guest's memory cannot be locked for its devices: QEMU's limit, or the host's memory, "
         "is too small.",
-        "look for a line with RLIMIT_MEMLOCK of the same time; <hard_limit> in the domain's XML "
+        "look for a line with RLIMIT_MEMLOCK at the same time; <hard_limit> in the domain's XML "
         "sets that limit",
         f"{_QEMU}, hw/vfio/common.c and util/vfio-helpers.c",
     ),
@@ -192,14 +192,14 @@ KNOWN = (
         "peer-to-peer",
         r"PCI peer-to-peer transactions on BARs are not supported",
         "One passed device cannot read another's memory directly. All else works.",
-        "nothing, as a rule: few programs need it",
+        "usually nothing: few programs need it",
         f"{_QEMU}, hw/vfio/common.c",
     ),
     Known(
         "no-interrupt-remapping",
         r"No interrupt remapping support\.",
         "This host's IOMMU cannot check interrupts of devices, and so the kernel gives none away.",
-        "switch interrupt remapping (x2APIC) on in the firmware; where the firmware has no such "
+        "switch interrupt remapping (x2APIC) on in the firmware; if the firmware has no such "
         "setting, only the unsafe module parameter that the line names is left",
         f"{_LINUX}, drivers/vfio/vfio_iommu_type1.c",
     ),
@@ -279,7 +279,7 @@ KNOWN = (
         "device-wanted-back",
         rf"{_DEVICE}: Relaying device request to user \(#(?P<count>\d+)\)",
         "Something on the host unbinds {device} while the VM has it, and waits for the VM.",
-        "end the VM, or remove the device from it with virsh detach-device",
+        "shut the VM down, or remove the device from it with virsh detach-device",
         f"{_LINUX}, drivers/vfio/pci/vfio_pci_core.c",
     ),
     Known(
@@ -288,7 +288,7 @@ KNOWN = (
         r"Device is currently in use, task .* blocked until device is released)",
         "Something on the host unbinds {device} while a program has it open, and waits without a "
         "limit until the program closes it.",
-        "end the VM that has the device",
+        "shut down the VM that has the device",
         f"{_LINUX}, drivers/vfio/pci/vfio_pci_core.c and drivers/vfio/vfio_main.c",
     ),
     Known(
@@ -403,7 +403,7 @@ KNOWN = (
         "aer-not-recovered",
         rf"{_DEVICE}: (?:AER: )?device recovery failed",
         "The kernel could not recover the devices below {device} after a PCIe error.",
-        "end the VM that has it; if the device does not answer then, reboot",
+        "shut down the VM that has it; if the device still does not answer, reboot",
         f"{_LINUX}, drivers/pci/pcie/err.c",
         boot=True,
     ),

@@ -19,7 +19,7 @@ KMSG = "/dev/kmsg"
 _SECONDS = 60
 _FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,VFIO_HOOKS_VM,_SYSTEMD_UNIT,_UID"
 _KERNEL = "_TRANSPORT=kernel"
-# AppArmor and SELinux tell the audit system where that runs, and the kernel's log elsewhere.
+# AppArmor and SELinux log to the audit system if it runs, and otherwise to the kernel's log.
 _AUDIT = "_TRANSPORT=audit"
 # libvirt's lines have no identifier.
 _DAEMONS = ("libvirtd.service", "virtqemud.service")
@@ -33,8 +33,8 @@ _LARGEST_RECORD = 8192  # CONSOLE_EXT_LOG_MAX of Linux
 
 @record
 class Line:
-    """One line of a log; `time` is in seconds since 1970. Of the hook's and libvirt's lines,
-    `is_warning` tells those that say that something went wrong."""
+    """One line of a log; `time` is in seconds since 1970. For the hook's and libvirt's lines,
+    `is_warning` says whether something went wrong."""
 
     time: float
     source: Source
@@ -43,8 +43,9 @@ class Line:
 
 
 def since(start: float, vm: str) -> list[Line]:
-    """What kernel, libvirt and hook have logged since a time, of VMs only this one's. Without a
-    systemd journal that is the kernel's buffer alone. Raises HookError."""
+    """What kernel, libvirt and hook have logged since a time (seconds since 1970), without lines
+    about other VMs. Without a systemd journal this is only the kernel's buffer. Raises
+    HookError."""
     if find("journalctl") is None:
         return [line for line in kernel_buffer() if line.time >= start]
     wanted = [_KERNEL, "+", _AUDIT, "+", f"SYSLOG_IDENTIFIER={IDENTIFIER}"]
@@ -63,12 +64,12 @@ def of_boot(boot: int) -> list[Line]:
     except HookError:
         if not boot:
             raise
-        # A journal in memory ends with its boot, and journalctl fails for one that it lacks.
+        # A journal in memory ends with its boot, and journalctl fails for a boot that it lacks.
         return []
 
 
 def kernel_buffer(path: str = KMSG) -> list[Line]:
-    """The kernel's log out of its own buffer, of this boot. Raises HookError.
+    """The kernel's log of this boot, from its own buffer. Raises HookError.
 
     A read returns one record: "priority,number,microseconds,flags;text", and lines of tags that
     begin with a space. https://www.kernel.org/doc/Documentation/ABI/testing/dev-kmsg
@@ -81,8 +82,8 @@ def kernel_buffer(path: str = KMSG) -> list[Line]:
 
 
 def qemu_log(vm: str, folder: str = QEMU_LOGS) -> list[Line]:
-    """QEMU's log of a VM since its last start, the start first and the command line left out;
-    nothing if it was never started. Raises HookError."""
+    """QEMU's log of a VM from its last start on, without the command line; empty if the VM was
+    never started. Raises HookError."""
     path = f"{folder}/{vm}.log"
     try:
         with open(path, "rb") as file:
@@ -128,7 +129,7 @@ def _journalctl(*words: str) -> str:
 def _entries(text: str, vm: str) -> Iterator[Line]:
     for entry in entries_of(text):
         made = _of_entry(entry)
-        # The kernel's lines are its own.
+        # Only the kernel writes lines with this transport.
         forged = made.source != "kernel" and not is_roots(entry)
         if not forged and (made.source != "hook" or text_of(entry, "VFIO_HOOKS_VM") == vm):
             yield replace(made, text=made.text.removeprefix(f"{vm}: ")) if vm else made
@@ -137,7 +138,7 @@ def _entries(text: str, vm: str) -> Iterator[Line]:
 def _of_entry(entry: dict[str, Any]) -> Line:
     source: Source = "kernel"
     if text_of(entry, "SYSLOG_IDENTIFIER") == IDENTIFIER:
-        # It is run in libvirt's unit.
+        # The hook is run in libvirt's unit.
         source = "hook"
     elif text_of(entry, "_SYSTEMD_UNIT") in _DAEMONS:
         source = "libvirt"
@@ -156,7 +157,7 @@ def _records(path: str) -> Iterator[str]:
             except BlockingIOError:
                 return
             except BrokenPipeError:
-                # Overwritten before it was read: the next read has the oldest that is left.
+                # It was overwritten before it was read: the next read gets the oldest one left.
                 continue
             if not record:
                 return
@@ -168,6 +169,6 @@ def _records(path: str) -> Iterator[str]:
 def _of_record(record: str, booted: float) -> Iterator[Line]:
     head, _, body = record.partition(";")
     fields = head.split(",")
-    # A number above 7 has a facility: what programs wrote into the buffer is not the kernel's.
+    # A number above 7 has a facility: a program wrote it into the buffer, not the kernel.
     if len(fields) >= 3 and fields[0].isdecimal() and int(fields[0]) < 8:
         yield Line(booted + int(fields[2]) / 1_000_000, "kernel", body.split("\n")[0])
