@@ -1,7 +1,8 @@
-"""Coming from scripts: what a VM's executables do, line by line, and the tables that do the same.
+"""For people with scripts: what a VM's executables do, line by line, and the tables that do the
+same.
 
-Nothing is run. A script is read as far as it is understood; what is not is told as such, and then
-no table is proposed that might do twice what the script goes on doing.
+Nothing is run. A script is read as far as it is understood. What is not understood is reported, and
+then no table is proposed that might do again what the script still does.
 """
 
 import os
@@ -21,9 +22,9 @@ _SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
 
 @record
 class Script:
-    """An executable of a VM, the operation of libvirt's that it is run at ("" for all of them),
-    and what becomes of its lines and of those of the files that it calls. One that is not run any
-    more is the hook that install.sh has replaced, with the lines of its owner."""
+    """An executable of a VM, the libvirt operation at which it is run ("" for all), and what
+    becomes of its lines and of those of the files that it calls. If it is not run any more, it is
+    the hook that install.sh has replaced, with the lines that its owner added."""
 
     path: str
     op: str
@@ -43,9 +44,9 @@ class Script:
 
 
 def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
-    """The scripts that libvirt or vfio-hooks runs for a VM: the executables of its folder, a hook
-    that is kept, and those in qemu.d itself; and a hook that was replaced. Raises OSError where
-    one cannot be read."""
+    """The scripts that libvirt or vfio-hooks runs for a VM: the executables in its folder, those in
+    qemu.d itself, and a hook that is kept; and also a hook that was replaced. Raises OSError if one
+    cannot be read."""
     home = f"{hooks}/{VM_FOLDERS}/{vm}"
     places = [(f"{home}/{op}/{subop}", op) for op, subop in OPERATIONS.items()]
     places += [(f"{hooks}/{KEPT_HOOK}", ""), (f"{hooks}/{VM_FOLDERS}", "")]
@@ -58,8 +59,8 @@ def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
 
 
 def _with_counterparts(found: list[Script]) -> list[Script]:
-    """A table undoes at the end what it did before, so a line at the end that has no such line
-    before it is kept."""
+    """The scripts, with lines kept that a table would not replace: a table undoes at the end only
+    what it did before, so a line at the end needs a counterpart."""
     every = [one for script in found for one in script.verdicts if one.kind == "table"]
     known = {(one.table, thing) for one in every if (thing := one.thing)}
 
@@ -75,8 +76,8 @@ def _with_counterparts(found: list[Script]) -> list[Script]:
 
 
 def doing(hooks: str, vm: str, root: str = "/") -> dict[str, str]:
-    """What a VM's scripts do that tables do, too: by the table's name the lines, "start.sh:12".
-    Nothing of a script that cannot be read, which `check` tells of."""
+    """What a VM's scripts do that tables also do: the lines, "start.sh:12", by the table's name.
+    Scripts that cannot be read are left out; `check` reports them."""
     found: dict[str, list[str]] = {}
     with suppress(OSError):
         for script in scripts(hooks, vm, root):
@@ -94,7 +95,7 @@ def _script(path: str, op: str, vm: str, root: str) -> Script:
         return Script(path, op, text or "", (Verdict(path, 1, "", "unread", why),))
 
     def read(name: str) -> str | None:
-        # Relative names, too: libvirt runs its hooks in /.
+        # Relative names work as well: libvirt runs its hooks in /.
         beside = name.startswith(f"{os.path.dirname(path)}/")
         found = _text(name if beside else os.path.join(root, name.lstrip("/")))
         return found if found is not None and _is_shell(found) else None
@@ -119,7 +120,7 @@ def _text(path: str) -> str | None:
 
 
 def _is_shell(text: str) -> bool:
-    """A script without a #! line was always run by a shell."""
+    """Whether it is a shell script. A script without a #! line was always run by a shell."""
     first = text.split("\n", 1)[0]
     if not first.startswith("#!"):
         return True

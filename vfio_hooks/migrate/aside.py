@@ -1,8 +1,8 @@
-"""Scripts that are not needed any more, set aside with a way back.
+"""Sets scripts aside that are no longer needed, with a way back.
 
 The originals go to `.migrated/` in the VM's folder, where nothing is run, with a record of where
-they were and of the vm.toml that was written. A script with something left to do stays in its
-place as a reduced copy, in which the lines that a table does are comments.
+they were and of the vm.toml that was written. A script that still has something to do stays in its
+place as a reduced copy, in which the lines that tables replace are comments.
 """
 
 import hashlib
@@ -37,15 +37,15 @@ _IN_CASE_OF_FAILURE = ("exit", "return")
 
 @record
 class Change:
-    """What becomes of a script's file: it goes, or `text` takes its place."""
+    """What happens to a script's file: it is removed, or `text` takes its place."""
 
     script: Script
     text: str | None = None
 
 
 def changes(scripts: Iterable[Script], home: str) -> list[Change]:
-    """What can be done with the scripts in a VM's folder. One that is not understood, or that
-    cannot be cut, is not among them, and stays as it is."""
+    """What can be done with the scripts in a VM's folder. A script that is not understood, or that
+    cannot be reduced, is left out and stays as it is."""
     found = []
     for script in scripts:
         if not script.path.startswith(f"{home}/") or not script.is_read:
@@ -58,8 +58,8 @@ def changes(scripts: Iterable[Script], home: str) -> list[Change]:
 
 
 def _reduced(script: Script) -> str | None:
-    """The script with the lines that a table does made comments; None if such a line cannot be
-    taken out by itself."""
+    """The script in which the lines that tables replace are comments; None if such a line cannot be
+    removed by itself."""
     lines = script.text.split("\n")
     placed = [
         (one.line if one.file == script.path else one.called_at, one) for one in script.verdicts
@@ -129,8 +129,8 @@ def _is_correct(text: str) -> bool:
 
 
 def carry_out(home: str, made: Sequence[Change], toml: str, vm_file: str) -> None:
-    """Write vm.toml and move the scripts. The originals and the record of them are there before
-    anything is changed, so `put_back` works wherever this is cut off. Raises HookError."""
+    """Write vm.toml and move the scripts. The originals and their record are saved before anything
+    is changed, so `put_back` works wherever this is cut off. Raises HookError."""
     place = f"{home}/{FOLDER}"
     if os.path.lexists(place):
         raise HookError(
@@ -161,8 +161,8 @@ def carry_out(home: str, made: Sequence[Change], toml: str, vm_file: str) -> Non
 
 
 def put_back(home: str, vm_file: str) -> list[str]:
-    """Put the scripts and vm.toml back as they were before `carry_out`; the paths of the scripts.
-    A vm.toml that was changed since is kept beside. Raises HookError."""
+    """Put the scripts and vm.toml back as they were before `carry_out`. Returns the paths of the
+    scripts. A vm.toml that was changed since is kept under another name. Raises HookError."""
     place = f"{home}/{FOLDER}"
     try:
         with open(f"{place}/{_RECORD}", encoding="utf-8") as file:

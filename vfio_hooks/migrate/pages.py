@@ -13,8 +13,8 @@ _SIZE = re.compile(r"hugepages-(\d+)kB")
 
 
 def compared(script: Script, domain: Domain, usual: int) -> Script:
-    """The script with such lines as mistakes; `usual` is the size in KiB of a page where none is
-    named. A number that is known only when the script runs is left alone."""
+    """The script, with such lines marked as mistakes. `usual` is the size of a page, in KiB, if
+    none is named. A number that is only known when the script runs is left alone."""
     verdicts = tuple(_compared(one, domain.memory, usual) for one in script.verdicts)
     return replace(script, verdicts=verdicts)
 

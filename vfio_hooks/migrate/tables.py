@@ -31,7 +31,7 @@ _NUMBERS = (
 )
 _SWITCHES = ("boost", "d3cold", "trust", "spoofchk")
 _UNITS = {"Hz": 0.001, "kHz": 1, "MHz": 1000, "GHz": 1000000}
-# A command for each CPU of the host.
+# Commands that scripts run for each CPU of the host.
 _EVERY_CPU = re.compile(
     r"^cpupower\b(?!.*\s(?:-c|--cpu)[ =](?!all))|"
     r"/(?:cpu|policy)(?:\[0-9\])?\*/|/(?:no_turbo|boost)$"
@@ -39,8 +39,8 @@ _EVERY_CPU = re.compile(
 
 
 def tables(scripts: Sequence[Script]) -> tuple[dict[str, list[Table]], set[str]]:
-    """The tables for what the scripts do, by facility; and facilities that are left out, since a
-    script that is only half understood may go on doing the same."""
+    """The tables for what the scripts do, by facility; and the facilities that are left out,
+    because a script that is only half understood may still do the same."""
     found: dict[str, list[Table]] = {}
     doubled = {one.table for script in scripts if not script.is_read for one in script.verdicts}
     every = [one for script in scripts for one in script.verdicts if one.table]
@@ -49,7 +49,7 @@ def tables(scripts: Sequence[Script]) -> tuple[dict[str, list[Table]], set[str]]
             made = _table(verdict)
             if made is not None and verdict.table not in doubled:
                 _add(found.setdefault(verdict.table, []), verdict.table, made)
-    # The power profile is the whole host's, whatever CPUs the other lines are about.
+    # The power profile is for the whole host, whatever CPUs the other lines are about.
     governs = [
         one.command
         for one in every
@@ -81,7 +81,7 @@ def toml(made: dict[str, list[Table]], comments: Iterable[str]) -> str:
 
 
 def _table(verdict: Verdict) -> Table | None:
-    """What a verdict's options become; None if the table needs one that is not known."""
+    """The table from a verdict's options; None if it needs an option that is not known."""
     made: Table = {}
     for name, text in verdict.options:
         if UNKNOWN not in text:
@@ -100,7 +100,7 @@ def _table(verdict: Verdict) -> Table | None:
         case "sriov" if "pf" not in made:
             return {}
         case "gpu" if "bar_sizes" in made:
-            # The file takes the power of two of a number of MiB.
+            # The file takes the exponent of two of a number of MiB.
             bar = re.search(r"resource(\d)_resize", verdict.command)
             made["bar_sizes"] = {bar[1]: 1 << int(verdict.options[0][1])} if bar else {}
     needed = _UNIQUE.get(verdict.table)
@@ -134,8 +134,8 @@ def _value(name: str, text: str) -> Value:
 
 
 def _add(several: list[Table], name: str, made: Table) -> None:
-    """Keys of several lines for one thing come together; the later line of two has the last word,
-    as in the script. A unit that is both stopped and started has the first."""
+    """Add a table. Keys from several lines about one thing are combined, and the later of two lines
+    counts, as in the script. For a unit that is both stopped and started, the first line counts."""
     unique = _UNIQUE.get(name)
     for other in several:
         same = other.get(unique) == made.get(unique) if unique else name not in _MULTIPLE
@@ -155,7 +155,7 @@ def _add(several: list[Table], name: str, made: Table) -> None:
 
 
 def _written(value: Value) -> str:
-    """A value as TOML, whose strings are those of JSON but for DEL."""
+    """A value as TOML, whose strings are like those of JSON except for DEL."""
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {one}' for key, one in value.items())} }}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -17,7 +17,7 @@ from vfio_hooks.shell.run import Action, Run
 Sort = Kind | Literal["unread"]
 """The kinds of meaning, and "unread": the reader does not understand the script from there on."""
 
-# They look or print, and change nothing of the host.
+# These look or print, and change nothing on the host.
 _IDLE = frozenset(
     """
     test [ [[ true false : set unset exit return break continue cd pushd popd shift read wait trap
@@ -31,7 +31,7 @@ _IDLE = frozenset(
     compgen
     """.split()
 )
-# What a script remembers from its start to its end, and writes for people.
+# Files in which a script keeps notes for its end, or logs for people.
 _NOTES = r"(?:/tmp|/var/tmp|/run|/var/run|/var/log)/\S*"
 _LOOKS = re.compile(
     r"^(?:systemctl\b.*\b(?:is-active|is-enabled|is-failed|status|show|list-\S+|cat|daemon-reload|"
@@ -84,8 +84,8 @@ class Verdict:
 
     @property
     def thing(self) -> str:
-        """What the line is about, by which the line that undoes it is found: a unit, a value's
-        name, or the power profile; "" for other lines, and where it is not known."""
+        """What the line is about, to find the line that undoes it: a unit, a value's name, or the
+        power profile; "" for other lines, and if it is not known."""
         given = dict(self.options)
         if "power_profile" in given:
             return "power profile"
@@ -98,8 +98,8 @@ class Verdict:
 
 
 def verdicts(run: Run, op: str) -> list[Verdict]:
-    """What becomes of a script's lines, in their order; `op` is libvirt's operation that it is run
-    at, "" if it is run at all of them."""
+    """What should become of a script's lines, in their order. `op` is the libvirt operation at
+    which it is run, "" for all of them."""
     found = [one for action in run.actions for one in _of_action(action, op)]
     found += list(_misspelt(run))
     for file, error in run.unread:
@@ -131,7 +131,7 @@ def _about(action: Action, words: Sequence[str], op: str) -> Iterator[Verdict]:
 
 
 def _is_dispatch(words: Sequence[str]) -> bool:
-    """Whether a script runs those of the VM's folder, with the words that it has from libvirt."""
+    """Whether a command runs the scripts in the VM's folder, with the arguments from libvirt."""
     program = words[0] if words else ""
     return (program == UNKNOWN or "/qemu.d/" in program) and OPERATIONS.get(
         "".join(words[2:3])
@@ -152,7 +152,7 @@ def _known(action: Action, text: str, known: tuple[Meaning, dict[str, str]], op:
         options = tuple(one for one in options if one[0] not in _ONLY_SURE)
     kind, why = found.kind, found.why
     if kind == "table" and op not in ENDING and _is_vague(found.table, options, text):
-        why = "what it is about is known only when the script runs"
+        why = "what it changes is only known when the script runs"
         return Verdict(action.file, action.line, text, "keep", why)
     if found.table and kind in ("table", "keep") and op in ENDING:
         kind, why = "needless", UNDONE
@@ -166,7 +166,7 @@ def _known(action: Action, text: str, known: tuple[Meaning, dict[str, str]], op:
 
 
 def _is_vague(table: str, options: Sequence[tuple[str, str]], text: str) -> bool:
-    """Whether a table lacks a value without which it cannot be."""
+    """Whether a table lacks a value that it needs."""
     given = {name for name, value in options if UNKNOWN not in value}
     if table in _VALUES:
         return len(given) < len(options)
@@ -175,7 +175,7 @@ def _is_vague(table: str, options: Sequence[tuple[str, str]], text: str) -> bool
 
 
 def _misspelt(run: Run) -> Iterator[Verdict]:
-    """Variables that are never set, while one with nearly the same name is."""
+    """Verdicts on variables that are never set although one with nearly the same name is."""
     for file, line, name in run.unset:
         close = difflib.get_close_matches(name, run.names, n=1, cutoff=_ALIKE)
         if close and name not in run.names:
@@ -184,7 +184,7 @@ def _misspelt(run: Run) -> Iterator[Verdict]:
 
 
 def _texts(action: Action, words: Sequence[str]) -> Iterator[str]:
-    """The lines of text that a command is looked up as."""
+    """The lines of text by which a command is looked up."""
     if not words:
         return
     program = words[0].rpartition("/")[2]
@@ -197,7 +197,7 @@ def _texts(action: Action, words: Sequence[str]) -> Iterator[str]:
     elif program == "sysctl" and (given := [word for word in words if "=" in word]):
         yield from (f"sysctl {word}" for word in given)
     elif program == "systemctl" and (several := _units(words)):
-        # One unit a line, as a [[service]] has it.
+        # One unit in each line, as in [[service]].
         place = words.index(several[0])
         verb = [{"enable": "start", "disable": "stop"}.get(word, word) for word in words[1:place]]
         yield from (" ".join((program, *verb, unit)) for unit in several)

@@ -84,7 +84,7 @@ class _Walk:
                 self._reading(node).nodes(node.body)
 
     def _if(self, branches: Sequence[tuple[Sequence[Node], Sequence[Node]]]) -> None:
-        """The branch that is taken, where that is known; else all that may be."""
+        """Follow the branch that is taken if that is known, otherwise all that may be taken."""
         walk = self
         for decides, body in branches:
             walk.nodes(decides)
@@ -96,7 +96,7 @@ class _Walk:
                 return
 
     def _chain(self, node: Block) -> None:
-        """The commands of A && B or A || B as far as it is not known that they are not reached."""
+        """Follow the commands of A && B or A || B, without those that are surely not reached."""
         walk = self
         for command in node.body:
             walk._node(command)
@@ -131,7 +131,8 @@ class _Walk:
             self.nodes(node.body)
 
     def _pipe(self, commands: Sequence[Node]) -> None:
-        """`echo 1 | tee FILE` writes the 1: what echo prints is what the next command reads."""
+        """Follow a pipe. `echo 1 | tee FILE` writes the 1: the next command reads what echo
+        prints."""
         walk = replace(self, sure=False, given="")
         for command in commands:
             words = self._all(command.words) if isinstance(command, Simple) else ()
@@ -185,7 +186,7 @@ class _Walk:
                 self.run.values.setdefault(piece.text, piece.other or "")
             self.run.actions.append(Action(self.file, self.at or node.line, (":",), loop=self.loop))
         for word in node.words[1:]:
-            # A list is one value: readonly CPUS=(2 3).
+            # A list counts as one value: readonly CPUS=(2 3).
             name, given, value = " ".join(self._words(word)).partition("=")
             if given and words[0] in _SETS:
                 self.run.assign(name, value, self.sure and not self._is_doubtful(word))
@@ -193,7 +194,7 @@ class _Walk:
                 self.run.assign(name, self._reading(node).given or UNKNOWN, sure=False)
 
     def _is_followed(self, words: tuple[str, ...], node: Simple) -> bool:
-        """Whether it is a function or a script, which are followed instead."""
+        """Whether the command is a function or a script, which is followed instead."""
         if self.depth >= _DEEPEST:
             return False
         deeper = replace(self, depth=self.depth + 1)

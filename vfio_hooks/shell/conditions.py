@@ -13,8 +13,8 @@ _TESTS = ("[", "[[", "test")
 def holds(
     decides: Sequence[Node], expand: Callable[[Word], Sequence[str]], doubtful: Collection[str]
 ) -> bool | None:
-    """Whether these commands succeed; None if that is known only at run time. `expand` gives
-    what a word becomes, `doubtful` are variables that may have another value by then."""
+    """Whether these commands succeed; None if that is only known at run time. `expand` returns what
+    a word becomes. `doubtful` are variables that may have another value at run time."""
     node = decides[0] if len(decides) == 1 else None
     if isinstance(node, Block) and node.kind in ("&&", "||", "!"):
         return _sum(node.kind, [holds((one,), expand, doubtful) for one in node.body])
@@ -44,7 +44,7 @@ def _compares(words: list[str]) -> bool | None:
 
 
 def _sum(kind: str, each: Sequence[bool | None]) -> bool | None:
-    """What "!", "&&" or "||" makes of these."""
+    """The result of "!", "&&" or "||" on these."""
     if kind == "!":
         return None if each[0] is None else not each[0]
     decides = kind == "||"

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Mapping
 
 UNKNOWN = "?"
-"""Stands in a word for what is known only when the script runs; not "*", which means all files."""
+"""Stands in a word for what is only known when the script runs; not "*", which means all files."""
 MOST = 64
-"""Words that a loop is followed for."""
+"""For how many words a loop is followed."""
 _MANAGER = "display-manager"
 _NAMES_MANAGER = re.compile(r"(?i)(?:stored?_?)?d(?:isp(?:lay)?)?_?m(?:gr|anager)?(?:_?name)?")
-"""Variables for its name, which scripts find out when they run."""
+"""Variables with the VM's name, which scripts find out when they run."""
 _REPLACED = re.compile(r"(?P<name>\w+)/(?P<all>/?)(?P<old>[^/*?\[$]+)/(?P<new>[^$]*)")
 _FOLDER = re.compile(
     r"""\s*(?:cd ["']?\$\()?(?:dirname|realpath) .*(?:\$0|\$\{?BASH_SOURCE|\$\{0).*"""
@@ -44,7 +44,7 @@ def of_place(text: str, file: str) -> str:
 
 
 def braces(text: str) -> Iterator[str]:
-    """a{b,c} is ab and ac; {1..3} is 1, 2 and 3."""
+    """Expand braces: a{b,c} is ab and ac; {1..3} is 1, 2 and 3."""
     found = _LISTS.search(text)
     if found is None:
         yield text

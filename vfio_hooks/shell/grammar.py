@@ -1,4 +1,5 @@
-"""The commands of a shell script as a tree. What is not understood raises Unreadable."""
+"""Parses the commands of a shell script into a tree. Raises Unreadable for what it does not
+understand."""
 
 from collections.abc import Collection
 
@@ -12,7 +13,8 @@ _UNREAD = ("select", "coproc")
 
 
 def parse(text: str) -> tuple[tuple[Node, ...], Unreadable | None]:
-    """A script's commands, and what was not understood: what comes after that is left out."""
+    """A script's commands, and what was not understood, if anything; the rest after that is left
+    out."""
     found: list[Node] = []
     try:
         parser = _Parser(tokens(text))
@@ -25,7 +27,7 @@ def parse(text: str) -> tuple[tuple[Node, ...], Unreadable | None]:
 
 class _Parser(SimpleCommands):
     def one(self) -> Node:
-        """The next command with what it is piped into, and what && and || join to it."""
+        """The next command, with the commands that pipes, && and || join to it."""
         found = self._piped()
         while (operator := self._operator()) in _JOINTS:
             line = self._token().line
@@ -82,7 +84,7 @@ class _Parser(SimpleCommands):
     def _body(
         self, line: int, closing: Collection[str], inner: Collection[str]
     ) -> tuple[Node, ...]:
-        """Commands up to a closing keyword, which is left; those in between are passed over."""
+        """Commands up to a closing keyword, which is not consumed; inner keywords are skipped."""
         found: list[Node] = []
         while True:
             self._skip_separators()
@@ -121,7 +123,7 @@ class _Parser(SimpleCommands):
         return If(opening.line, tuple(branches))
 
     def _condition(self, opening: Word) -> Node:
-        """[[ A && B ]] is [[ A ]] && [[ B ]]; one with other operators in it, such as <, is kept
+        """[[ A && B ]] is [[ A ]] && [[ B ]]. A condition with other operators, such as <, is kept
         without its words."""
         tests: list[list[Word]] = [[]]
         operators: set[str] = set()
@@ -138,7 +140,7 @@ class _Parser(SimpleCommands):
         raise Unreadable(opening.line, "no ]] closes this")
 
     def _sum(self, opening: Operator) -> Simple | None:
-        """((...)), whose < and ; are no operators of the shell's; None if there is none."""
+        """((...)), in which < and ; are not operators of the shell; None if there is none."""
         following = self.tokens[self.place + 1 : self.place + 2]
         if not following or following[0] != Operator(opening.line, "(", glued=True):
             return None

@@ -28,8 +28,8 @@ class Unreadable(Exception):
 
 @record
 class Piece:
-    """A part of a word: text as it stands, a variable's name, or code whose output it becomes.
-    `other` is what a variable without a value is replaced with: ${NAME:-OTHER}."""
+    """A part of a word: literal text, a variable's name, or code whose output replaces it. `other`
+    replaces a variable without a value: ${NAME:-OTHER}."""
 
     kind: Literal["text", "variable", "code"]
     text: str
@@ -44,7 +44,7 @@ class Word:
 
     @property
     def plain(self) -> str | None:
-        """The word where it is unquoted text, as every keyword is."""
+        """The word if it is unquoted text, as every keyword is; otherwise None."""
         if len(self.pieces) == 1 and self.pieces[0].kind == "text" and not self.pieces[0].quoted:
             return self.pieces[0].text
         return None
@@ -52,7 +52,8 @@ class Word:
 
 @record
 class Operator:
-    """`glued`: no blank is before it, so a number there is a descriptor, as in 2>FILE."""
+    """An operator. `glued` says that there is no blank before it, so a number there is a
+    descriptor, as in 2>FILE."""
 
     line: int
     text: str
@@ -172,7 +173,7 @@ class _Reader:
             return Piece("text", self._until("'", 1), True)
         if found := _NAME.match(self.text, self.place + 1):
             self._skip(1 + len(found[0]))
-            # "$@" is several words, also in quotes.
+            # "$@" is several words, even in quotes.
             return Piece("variable", found[0], quoted and found[0] != "@")
         self._skip(1)
         return Piece("text", "$", quoted)
@@ -181,7 +182,7 @@ class _Reader:
         """$(code), $((sum)), ${variable} or $[sum]."""
         if found := _PLAIN.match(self.text, self.place):
             self._skip(len(found[0]))
-            # "${LIST[@]}" is several words, also in quotes.
+            # "${LIST[@]}" is several words, even in quotes.
             return Piece("variable", found["name"], quoted and "[" not in found[0], found["other"])
         began, end, depth = self.line, self.place + 2, 1
         while end < len(self.text) and depth:

@@ -17,7 +17,7 @@ class Simple:
 
 @record
 class Pipe:
-    """Commands of which each reads what the one before prints."""
+    """Commands that each read what the one before prints."""
 
     commands: tuple["Node", ...]
 
@@ -32,7 +32,7 @@ class If:
 
 @record
 class Case:
-    """Arms, each with its patterns, of which the first that fits the word is taken."""
+    """Arms, each with its patterns. The first arm that fits the word is taken."""
 
     line: int
     word: Word
@@ -41,8 +41,8 @@ class Case:
 
 @record
 class Block:
-    """Commands in between keywords or brackets; `kind` is the opening word, "(" or "{". Also the
-    two sides of "&&" and "||", and what is after "!"."""
+    """Commands between keywords or brackets; `kind` is the opening word, "(" or "{". Also the two
+    sides of "&&" and "||", and what comes after "!"."""
 
     line: int
     kind: str

@@ -1,7 +1,7 @@
 """What a command of a script does to the host, and which table of vm.toml does the same.
 
-A command is looked up as one line of text: its words, without sudo and the like; or, where it
-writes a value into a file, "write VALUE > FILE". The first pattern that is found in it decides.
+A command is looked up as one line of text: its words, without sudo and the like, or, if it writes a
+value into a file, "write VALUE > FILE". The first pattern that is found in it decides.
 """
 
 import re
@@ -21,8 +21,8 @@ MEANINGS = (
 
 
 def meaning(command: str) -> tuple[Meaning, dict[str, str]] | None:
-    """What a command's line of text is for, and the parts of it that the keys name; None for one
-    that no pattern knows."""
+    """What a command's line of text is for, and the parts of it that the keys name; None if no
+    pattern fits."""
     for one in MEANINGS:
         if found := re.search(one.pattern, command):
             return one, {name: part for name, part in found.groupdict().items() if part}

@@ -1,4 +1,4 @@
-"""Which CPUs programs and interrupts are on."""
+"""Commands about the CPUs that programs and interrupts use."""
 
 from vfio_hooks.migrate.meanings.meaning import CPU_FILE, Meaning
 

@@ -1,4 +1,4 @@
-"""PCI devices, what is made of them, and USB devices."""
+"""Commands about PCI devices, VFs, mediated devices and USB devices."""
 
 from vfio_hooks.migrate.meanings.meaning import Meaning
 

@@ -1,4 +1,4 @@
-"""Huge pages, the kernel's settings for memory, and shared memory."""
+"""Commands about huge pages, the kernel's settings for memory, and shared memory."""
 
 from vfio_hooks.migrate.meanings.meaning import Meaning
 

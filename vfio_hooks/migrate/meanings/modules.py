@@ -1,4 +1,4 @@
-"""Kernel modules of drivers."""
+"""Commands about kernel modules."""
 
 from vfio_hooks.migrate.meanings.meaning import Meaning
 
@@ -41,7 +41,7 @@ MEANINGS = (
         r"^(?:modprobe|rmmod)\b.*\bkvmfr\b",
         "table",
         "shm",
-        "its module is loaded in the size that the domain asks for, and stays loaded",
+        "its module is loaded with the size that the domain asks for, and stays loaded",
     ),
     Meaning(
         r"^modprobe\b.*\b(?:nvidia|amdgpu|radeon|nouveau|i915|xe|drm|snd_hda|i2c_nvidia|ucsi|"
@@ -54,6 +54,6 @@ MEANINGS = (
         r"^(?:nvidia-xconfig|nvidia-smi|optimus-manager|prime-select|supergfxctl|envycontrol)\b",
         "keep",
         "",
-        "a setting of a tool of its own",
+        "a setting of another tool",
     ),
 )

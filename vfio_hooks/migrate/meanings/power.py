@@ -1,4 +1,4 @@
-"""Frequencies, idle states and power profiles."""
+"""Commands about frequencies, idle states and power profiles."""
 
 from vfio_hooks.migrate.meanings.meaning import CPU_FILE, Meaning
 

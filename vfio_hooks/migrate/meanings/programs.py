@@ -1,4 +1,4 @@
-"""The screen, sleep, services and programs; and any other value."""
+"""Commands about the screen, sleep, services and programs, and any other value."""
 
 from vfio_hooks.migrate.meanings.meaning import Meaning
 

@@ -1,4 +1,4 @@
-"""The desktop that has the card: its display manager, programs, consoles and framebuffer."""
+"""Commands about the desktop on the card: its display manager, programs, consoles, framebuffer."""
 
 from vfio_hooks.migrate.meanings.meaning import Meaning
 
