@@ -1,4 +1,4 @@
-"""Boxes of an SVG: what they are made of, and how they are put side by side or in each other."""
+"""Boxes of an SVG: their parts, and how they are put side by side or inside each other."""
 
 from collections.abc import Callable, Iterator, Sequence
 from xml.sax.saxutils import escape
@@ -34,7 +34,7 @@ def framed(title: str, inside: Box, fill: str, size: int) -> Box:
 
 
 def flowed(boxes: Sequence[Box], limit: int) -> Box:
-    """Boxes side by side, in as many rows as it takes; rows are alike in length."""
+    """Boxes side by side, in as many rows as needed, which have about the same length."""
     if not boxes:
         return Box(0, 0, lambda x, y: iter(()))
     widest = max(box.width for box in boxes)
@@ -73,7 +73,7 @@ def caption(text: str, size: int, color: str = INK) -> Box:
 
 
 def wide(text: str, size: int) -> int:
-    """About how wide a text becomes; no font is known here."""
+    """About how wide a text becomes, in pixels. The font is not known here."""
     return round(len(text) * size * 0.58)
 
 
@@ -113,5 +113,5 @@ def label(
 
 
 def safe(text: str) -> str:
-    """Text that XML can have: names may hold anything."""
+    """Text that is allowed in XML: names may contain anything."""
     return escape("".join(one if one.isprintable() else "?" for one in text))

@@ -1,4 +1,4 @@
-"""What the picture shows, as data: sockets, nodes, caches, cores, and who sits where."""
+"""What the picture shows, as data: sockets, nodes, caches, cores, and which VM is where."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -36,8 +36,8 @@ class Seat:
 
 @record
 class Cpu:
-    """A CPU: who is on it, its part of all device interrupts since the boot (0 to 1, None where
-    that is not known), and the numbers of the problems that concern it."""
+    """A CPU: what is pinned to it, its part of all device interrupts since the boot (0 to 1, None
+    if it is not known), and the numbers of the problems that concern it."""
 
     number: int
     seats: tuple[Seat, ...]
@@ -92,7 +92,8 @@ class Socket:
 
 @record
 class Scene:
-    """All of it. `elsewhere` are nodes without CPUs, `homeless` devices of no known node."""
+    """The whole picture. `elsewhere` are nodes without CPUs, `homeless` devices without a known
+    node."""
 
     sockets: tuple[Socket, ...]
     elsewhere: tuple[Node, ...]
@@ -103,8 +104,8 @@ class Scene:
 
 
 def scene(host: Host, domains: Sequence[tuple[Domain, bool]]) -> Scene:
-    """Look at a host and at domains, each with whether it runs. Raises HookError for a host that
-    shows no CPU, or files that are none of the kernel's."""
+    """The picture of a host and of domains, each with whether it runs. Raises HookError if the host
+    shows no CPU, or if its files cannot be from a kernel."""
     found = topology(host)
     letters = {domain.uuid: _letter(number) for number, (domain, _) in enumerate(domains)}
     passed = {function.address for domain, _ in domains for function in domain.pci}
@@ -113,7 +114,7 @@ def scene(host: Host, domains: Sequence[tuple[Domain, bool]]) -> Scene:
     devices = _devices(functions, domains, letters, wrong)
     numbers = {node.number for node in found.nodes}
     if len(numbers) == 1:
-        # Where there is one node, firmware often names none.
+        # If there is only one node, firmware often does not name it.
         home = {device.address: next(iter(numbers)) for device in devices}
     else:
         home = {
@@ -167,7 +168,7 @@ def _letter(number: int) -> str:
 
 
 def _groups(found: Topology, cpus: CpuSet) -> Iterator[tuple[int, str, list[CpuSet]]]:
-    """Size, kind and cores of what shares a level 3 cache within these CPUs."""
+    """Size, kind and cores of each level 3 cache of these CPUs."""
     left = cpus
     for cache in found.l3:
         if cache.cpus & left:
@@ -186,7 +187,7 @@ def _kinds(found: Topology, size: int, cpus: CpuSet) -> Iterator[tuple[int, str,
 
 
 def _functions(host: Host, passed: Iterable[str]) -> Iterator[Function]:
-    """The functions to show: passed ones, those that VFIO has, and what the host shows on."""
+    """The functions to show: passed ones, those that VFIO has, and the host's graphics cards."""
     wanted = set(passed)
     for address in host.names(pci.DEVICES):
         function = pci.function(host, address)

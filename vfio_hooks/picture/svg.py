@@ -1,7 +1,7 @@
 """The picture as one SVG file: boxes in boxes, a colour for each VM, red for what is wrong.
 
-No scripts, no fonts and no files of anybody else's: https://www.w3.org/TR/SVG11/. A box's
-`<title>` is what a browser shows under the pointer.
+It has no scripts, no fonts and no external files: https://www.w3.org/TR/SVG11/. A browser shows a
+box's `<title>` under the pointer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -96,7 +96,7 @@ class _Pen:
         return framed(title, stacked([groups, *devices], GAP), "#f8f9fb", 13)
 
     def rest(self) -> Iterator[Box]:
-        """Nodes without CPUs, devices without a node, CPUs that are off."""
+        """Boxes for nodes without CPUs, devices without a node, and offline CPUs."""
         if self._scene.elsewhere:
             nodes = flowed([self.node(node) for node in self._scene.elsewhere], _WIDE)
             yield framed("Without CPUs", nodes, "#eceff3", 15)

@@ -14,7 +14,7 @@ WIDTH = 100
 _CELL = 5
 _LABEL = 11
 _MANY_CORES = 40
-"""With more cores than these, groups that no VM is on are folded into a line."""
+"""With more cores than this, groups without a VM are folded into one line."""
 
 Paint = Callable[[str, str], str]
 """Gives a text a style: "bold", "dim", "wrong", "note", or a VM's letter."""
@@ -72,10 +72,10 @@ def _node(node: Node, folds: bool, paint: Paint) -> Iterator[str]:
 
 
 def _cores(group: Group, paint: Paint) -> Iterator[str]:
-    """Rows of cores side by side: the CPUs' numbers, who is on them, interrupts, what is wrong."""
+    """Rows of cores side by side: the CPUs' numbers, the VMs on them, interrupts, problems."""
     widest = max(len(core) for core in group.cores)
     in_a_row = max(1, (WIDTH - _LABEL - 1) // (widest * _CELL + 1))
-    # Rows of equal length, as far as they go.
+    # Rows have the same length, as far as possible.
     rows = -(-len(group.cores) // in_a_row)
     in_a_row = -(-len(group.cores) // rows)
     for start in range(0, len(group.cores), in_a_row):
@@ -158,7 +158,7 @@ def _without_cpus(nodes: Sequence[Node], paint: Paint) -> Iterator[str]:
 
 
 def _devices(devices: Sequence[Device], paint: Paint) -> Iterator[str]:
-    """A line each, in columns."""
+    """A line for each device, in columns."""
     told = [words.device(one) for one in devices]
     marks = ["".join(f" !{number}" for number in one.wrong) for one in devices]
     widest = max(

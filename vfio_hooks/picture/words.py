@@ -8,7 +8,7 @@ from vfio_hooks.plural import counted, numbered
 
 
 def seat(cpu: Cpu) -> str:
-    """Who is on a CPU, in at most five letters or so: "A3" is A's vCPU 3, "A*" several of its
+    """What is pinned to a CPU, in about five letters: "A3" is A's vCPU 3, "A*" several of its
     vCPUs, "Ae" its emulator threads, "Ai" I/O threads; "A+B" is more than one VM."""
     if len(cpu.seats) > 1:
         return "+".join(one.letter for one in cpu.seats)
@@ -20,7 +20,7 @@ def seat(cpu: Cpu) -> str:
 
 
 def weight(part: float | None) -> str:
-    """A part of all interrupts in percent; nothing for next to none."""
+    """A part of all interrupts in percent; "" if it is almost 0."""
     if not part or part < 0.0005:
         return ""
     return f"{part:.1%}" if part < 0.0995 else f"{part:.0%}"
@@ -49,8 +49,8 @@ def node(one: Node) -> str:
 
 
 def device(one: Device, vm_name: Callable[[str], str] = str) -> Sequence[str]:
-    """Its address, its kind and name, and what goes with it; `vm_name` is what to call the VM of
-    a letter."""
+    """A device's address, its kind and name, and details. `vm_name` returns how a VM is called, by
+    its letter."""
     parts = [f"group {one.group}" if one.group else "no IOMMU group"]
     if one.link:
         slowed = one.best and one.link.width < one.best.width

@@ -1,4 +1,4 @@
-"""What is wrong with where VMs are, each with the CPUs and devices to mark."""
+"""What is wrong with the places of VMs, each problem with the CPUs and devices to mark."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -18,7 +18,7 @@ Running = tuple[Domain, bool]
 
 @record
 class Function:
-    """A PCI function with what there is to know of it; `lanes` as `pci_traits.missing_lanes`."""
+    """A PCI function with what is known about it; `lanes` are as in `pci_traits.missing_lanes`."""
 
     base: pci.Function
     traits: Traits
@@ -27,8 +27,8 @@ class Function:
 
 @record
 class Problem:
-    """`number` is what the picture marks it with. A "wrong" costs time or fails; a "note" may be
-    meant that way."""
+    """A problem; the picture marks it with its `number`. A "wrong" costs time or fails; a "note"
+    may be intended."""
 
     level: Literal["wrong", "note"]
     text: str
@@ -74,7 +74,7 @@ def _narrow(domain: Domain, functions: Sequence[Function]) -> Iterator[Problem]:
 
 
 def _between(host: Host, found: Topology, domains: Sequence[Running]) -> Iterator[Problem]:
-    """What two VMs both have, which is wrong where both run."""
+    """What two VMs share, which is wrong if both run."""
     for (one, runs), (other, other_runs) in combinations(domains, 2):
         for fault in neighbours.shares(room(host, found, one, (other,))):
             yield _problem(fault, one, runs and other_runs)

@@ -1,7 +1,7 @@
-"""Where a VM is: which CPUs, nodes, caches and kinds of cores, beside which devices and VMs.
+"""Where a VM is: on which CPUs, nodes, caches and kinds of cores, near which devices and VMs.
 
-This is the one room for placement. What is wrong with a VM's place is found here, once; `check`,
-`topology`, `verify` and `init` show it.
+Everything about placement is here. `check`, `topology`, `verify` and `init` all show what this
+package finds wrong with a VM's place.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ _RULES: tuple[Callable[[Room], Iterable[Fault]], ...] = (
 
 
 def faults(of: Room) -> Iterator[Fault]:
-    """All that is wrong with a VM's place, worst first."""
+    """Everything that is wrong with a VM's place, worst first."""
     found = [fault for rule in _RULES for fault in rule(of)]
     order = list(KINDS)
     yield from sorted(found, key=lambda fault: order.index(fault.name))

@@ -1,9 +1,10 @@
 """Which CPUs a VM should be pinned to: whole cores, near to its devices, and none of the host's.
 
-A pure choice, from the topology and what others have. What speaks for a place, in this order:
-one NUMA node, which has room for the VM's memory and is that of its graphics card; one level 3
-cache, a large one where sizes differ, and the fullest that still fits; cores far from CPU 0, whose
-core is always the host's, as the kernel's own work is there, and whose cache is the last choice.
+The choice depends only on the topology and on what other VMs have. These make a place good, in this
+order: one NUMA node, with room for the VM's memory, and the one of its graphics card; one level 3
+cache, a large one if sizes differ, otherwise the fullest that still fits; cores far from CPU 0. The
+core of CPU 0 always belongs to the host, because the kernel's own work is there, and its cache is
+the last choice.
 """
 
 from collections.abc import Sequence
@@ -22,10 +23,10 @@ from vfio_hooks.record import record, replace
 
 @record
 class Placement:
-    """A CPU for each vCPU, in their order; `threads` of them each share a core, and the guest
-    should know. The emulator's threads and each I/O thread have CPUs of the host's side. `nodes`
-    are those of the vCPUs; `reasons` are sentences that say why here, and `fewer` is what fewer
-    vCPUs would gain."""
+    """A CPU for each vCPU, in their order; `threads` vCPUs share each core, which the guest should
+    know. The emulator's threads and each I/O thread have CPUs of the host. `nodes` are the nodes of
+    the vCPUs, `reasons` sentences that explain the choice, and `fewer` says what fewer vCPUs would
+    gain."""
 
     vcpus: tuple[int, ...]
     threads: int
@@ -37,7 +38,7 @@ class Placement:
 
 
 def place(found: Topology, wish: Wish) -> Placement:
-    """Choose. Raises HookError if the vCPUs do not fit."""
+    """Choose CPUs for a VM. Raises HookError if the vCPUs do not fit."""
     if wish.cells:
         return _by_cell(found, wish)
     if found.online != frozenset[int]().union(*(node.cpus for node in found.nodes)):
@@ -71,7 +72,7 @@ def place(found: Topology, wish: Wish) -> Placement:
 
 
 def _by_cell(found: Topology, wish: Wish) -> Placement:
-    """Each of the guest's nodes on the host's node that its memory is on."""
+    """The placement of a guest with NUMA nodes: each on the host's node that has its memory."""
     parts, chosen, ours = list[Placement](), dict[int, int](), frozenset[int]()
     for cell in wish.cells:
         alone = replace(
@@ -116,13 +117,13 @@ def _homeless(wish: Wish, cell: Cell) -> HookError:
 
 
 def _free(found: Topology, wish: Wish) -> list[CpuSet]:
-    """The cores that a VM may have; those of the host's first CPU and of other VMs are not."""
+    """The cores that a VM may have: not the one of the host's first CPU, and none of other VMs."""
     return [core for core in found.cores[1:] if not core & wish.taken]
 
 
 def _fastest(found: Topology, free: list[CpuSet], wish: Wish, reasons: list[str]) -> list[CpuSet]:
-    """Only cores of one kind, the fastest that has enough: a VM whose vCPUs are not alike has
-    a guest that waits for the slow ones."""
+    """Cores of one kind only, the fastest with enough of them: with different vCPUs, a guest waits
+    for the slow ones."""
     alike = {kind: [core for core in free if core <= cpus] for kind, cpus in found.kinds.items()}
     for kind, cores in alike.items():
         if count(cores) >= wish.vcpus:
@@ -134,15 +135,15 @@ def _fastest(found: Topology, free: list[CpuSet], wish: Wish, reasons: list[str]
 
 
 def _threads(cores: Sequence[CpuSet], vcpus: int) -> int:
-    """How many vCPUs are on each core, 1 where that is not the same for all."""
+    """How many vCPUs are on each core; 1 if it is not the same number for all."""
     sizes = {len(core) for core in cores}
     size = min(sizes)
     return size if len(sizes) == 1 and vcpus % size == 0 else 1
 
 
 def _helpers(found: Topology, ours: CpuSet, wish: Wish) -> tuple[CpuSet, tuple[CpuSet, ...]]:
-    """CPUs for the emulator and for each I/O thread, near to the VM's own. A core each as far
-    as there are some; the host's first core is the last choice."""
+    """CPUs for the emulator and for each I/O thread, near the VM's own. Each gets a core as long as
+    there are some; the host's first core is the last choice."""
     caches = [cache.cpus for cache in found.l3 if cache.cpus & ours]
     # A large cache (X3D) is for the guest alone.
     largest = max((cache.size for cache in found.l3 if cache.cpus & ours), default=0)
@@ -160,10 +161,10 @@ def _helpers(found: Topology, ours: CpuSet, wish: Wish) -> tuple[CpuSet, tuple[C
         return core is found.cores[0], distance, shared is keeps, min(core)
 
     others = [core for core in found.cores if not core & ours]
-    # Another VM may have been given all the rest, the host's first core included.
+    # Another VM may have been given all other cores, including the host's first one.
     cores = sorted([core for core in others if not core & wish.taken] or others, key=far)
     rest = cores[1:] or cores
-    # The first core only helps out if there is no other.
+    # The first core is only used if there is no other.
     if len(rest) > 1 and found.cores[0] in rest:
         rest = [core for core in rest if core is not found.cores[0]]
     iothreads = tuple(rest[number % len(rest)] for number in range(wish.iothreads))

@@ -39,10 +39,10 @@ def choose(
 
 
 def _spread(groups: Sequence[list[CpuSet]], vcpus: int) -> list[CpuSet]:
-    """Cores of as few groups as are enough, of each about as many: 2 and 2 rather than 3 and 1."""
+    """Cores of as few groups as possible, about as many from each: 2 and 2 rather than 3 and 1."""
     few = next(n for n in range(1, len(groups) + 1) if sum(map(count, groups[:n])) >= vcpus)
     chosen: list[CpuSet] = []
-    # The smallest first; what it lacks the larger ones provide.
+    # The smallest group first; the larger ones provide what it lacks.
     for number, group in enumerate(sorted(groups[:few], key=count)):
         left = vcpus - count(chosen)
         share = -(-left // (few - number))
@@ -57,8 +57,8 @@ def _cache(found: Topology, groups: Sequence[list[CpuSet]]) -> tuple[list[CpuSet
     largest = max(cache_of(found, group[0]).size for group in groups)
 
     def preference(group: list[CpuSet]) -> tuple[bool, bool, int, int]:
-        # The cache of the host's own core is full of the host's own things, but a game gains more
-        # from one that is much larger.
+        # The cache of the host's own core is full of the host's own data, but a game gains more
+        # from a cache that is much larger.
         return (
             cache_of(found, group[0]).is_dwarfed(largest),
             bool(busy and group[0] <= busy),
@@ -72,13 +72,13 @@ def _cache(found: Topology, groups: Sequence[list[CpuSet]]) -> tuple[list[CpuSet
 
 
 def cache_of(found: Topology, core: CpuSet) -> Cache:
-    """The level 3 cache of a core; one of size 0 where it has none."""
+    """The level 3 cache of a core; a cache of size 0 if it has none."""
     none = Cache(3, core, 0)
     return next((cache for cache in found.l3 if core <= cache.cpus), none)
 
 
 def _last(cores: Sequence[CpuSet], vcpus: int) -> list[CpuSet]:
-    """As few as are enough, whole ones first and from the end."""
+    """As few cores as are enough, whole ones first and from the end."""
     whole = max(map(len, cores))
     chosen: list[CpuSet] = []
     for core in sorted(cores, key=lambda core: (len(core) != whole, -min(core))):

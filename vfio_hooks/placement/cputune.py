@@ -1,4 +1,4 @@
-"""A placement as a domain's XML: <cputune>, and the cores that the guest is told of.
+"""A placement as a domain's XML: <cputune>, and the cores that the guest sees.
 
 https://libvirt.org/formatdomain.html#cpu-tuning. Comments and layout stay as they are.
 """
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def repin(xml: bytes, chosen: Placement) -> bytes:
-    """The XML with the pins of a placement in place of its own. Raises HookError for what is no
-    domain's XML, or has numbers that are none."""
+    """The XML with the pins of a placement in place of its own. Raises HookError if it is not a
+    domain's XML, or has numbers that cannot be read."""
     root = editable(xml)
     try:
         return _repinned(root, xml, chosen)
@@ -43,7 +43,7 @@ def _repinned(root: "_Element", xml: bytes, chosen: Placement) -> bytes:
         _pin(tune, "iothreadpin", iothread=str(number), cpuset=format_list(cpus))
     vcpu_element = root.find("vcpu")
     if vcpu_element is not None and vcpu_element.get("placement") == "auto":
-        # Else numad would place them.
+        # Otherwise numad would place them.
         vcpu_element.set("placement", "static")
     _tell_cores(root, chosen)
     return written(root, xml)
@@ -60,7 +60,7 @@ def _pin(tune: "_Element", tag: str, **attributes: str) -> None:
 
 
 def _tell_cores(root: "_Element", chosen: Placement) -> None:
-    """Have the guest know which vCPUs share a core, unless it has no <cpu>."""
+    """Show the guest which vCPUs share a core, unless it has no <cpu>."""
     cpu = root.find("cpu")
     if cpu is None:
         return
@@ -74,14 +74,14 @@ def _tell_cores(root: "_Element", chosen: Placement) -> None:
     for name in ("dies", "clusters"):
         if topology.get(name):
             topology.set(name, "1")
-    # vCPUs that are off have their cores, too.
+    # vCPUs that are off have cores as well.
     topology.set("cores", str(_count(root) // chosen.threads))
     topology.set("threads", str(chosen.threads))
 
 
 def _tell_threads(cpu: "_Element", vcpus: int, threads: int) -> None:
-    """The same of a guest with NUMA nodes of its own: these depend on its sockets and dies, which
-    stay. Where a core would be in two nodes, all stays."""
+    """The same for a guest with NUMA nodes of its own, which depend on its sockets and dies, so
+    these stay. If a core would be in two nodes, nothing is changed."""
     topology = cpu.find("topology")
     if topology is None:
         return

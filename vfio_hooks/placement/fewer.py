@@ -13,8 +13,8 @@ from vfio_hooks.record import record
 
 @record
 class Fewer:
-    """So many vCPUs, `threads` of them on each core, would fit on `cpus`, which are `what`: "the
-    performance cores"."""
+    """A place for fewer vCPUs: `vcpus` of them, `threads` on each core, would fit on `cpus`, which
+    are `what`: "the performance cores"."""
 
     vcpus: int
     threads: int
@@ -28,19 +28,19 @@ class Fewer:
 def fewer(
     found: Topology, free: Sequence[CpuSet], chosen: Sequence[CpuSet], wish: Wish
 ) -> Iterator[Fewer]:
-    """What would be better than the `chosen` ones of the `free` cores, but has too little room."""
+    """Places that would be better than the `chosen` ones of the `free` cores, but are too small."""
     ours = frozenset[int]().union(*chosen)
     for node in found.nodes:
         cores = (
             within(free, node.cpus) if node.number == wish.node and not ours <= node.cpus else []
         )
-        # Where there is room for the vCPUs, there is too little memory.
+        # If the vCPUs would fit there, there is too little memory.
         if 0 < count(cores) < count(chosen):
             yield _of(cores, node.cpus, f"node {node.number}, where its {wish.device} is")
     for kind, cpus in found.kinds.items():
         if not ours <= cpus and (cores := within(free, cpus)):
             yield _of(cores, cpus, f"the {kind} cores alone")
-        # The first is the fastest.
+        # The first kind is the fastest.
         break
     smallest = min((cache_of(found, core) for core in chosen), key=lambda cache: cache.size)
     large = [cache for cache in found.l3 if smallest.is_dwarfed(cache.size)]

@@ -11,7 +11,7 @@ from vfio_hooks.plural import numbered, verb
 
 def emulator(room: Room) -> Iterator[Fault]:
     pin = room.vm.emulator_pin
-    # Where the vCPUs have every CPU, that is what is wrong.
+    # If the vCPUs have every CPU, that is a fault of its own.
     if not room.own or not room.free or room.is_spacious:
         return
     if pin is None:

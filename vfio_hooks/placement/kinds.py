@@ -1,4 +1,4 @@
-"""What can be wrong with where a VM is: the names, and why each matters."""
+"""What can be wrong with a VM's place: the names, and why each matters."""
 
 from typing import Literal
 
@@ -23,8 +23,8 @@ class Kind:
 
 @record
 class Fault:
-    """A fault of a VM, by the name of its kind: what is seen, what to do, which edits of its XML
-    mend it, and the CPUs and devices that it is about."""
+    """A fault of a VM's place, by the name of its kind: what was seen, what to do, which edits of
+    its XML fix it, and the CPUs and devices that it is about."""
 
     name: str
     text: str
@@ -160,4 +160,4 @@ KINDS: dict[str, Kind] = {
         "possible",
     ),
 }
-"""In the order in which they are told."""
+"""In the order in which they are shown."""

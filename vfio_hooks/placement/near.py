@@ -13,8 +13,8 @@ from vfio_hooks.plural import counted, numbered
 
 
 def _is_torn(room: Room) -> bool:
-    """Whether a guest that is told of one node is on several: nothing else matters as much. One
-    cell is no more than the guest would see without."""
+    """Whether a guest that sees one node is on several: nothing else matters as much. A guest with
+    a single cell sees the same as one without cells."""
     return len(room.homes) > 1 and len(room.vm.cell_memory) < 2
 
 
@@ -35,10 +35,10 @@ def nodes(room: Room) -> Iterator[Fault]:
 
 def memory(room: Room) -> Iterator[Fault]:
     vm, homes = room.vm, room.homes
-    # A guest with nodes of its own has each of them somewhere.
+    # A guest with nodes of its own has a place for each of them.
     if len([node for node in room.host.nodes if node.memory]) < 2 or not homes:
         return
-    # Where the vCPUs are to move, the memory moves with them.
+    # If the vCPUs should move, the memory moves with them.
     if vm.cell_nodes or len(vm.cell_memory) > 1 or _is_torn(room) or _can_move(room):
         return
     wanted = frozenset(node.number for node in homes)
@@ -81,8 +81,8 @@ def devices(room: Room) -> Iterator[Fault]:
 
 
 def _far(room: Room) -> dict[str, int]:
-    """The nodes of the cards and disks that are at another one than the vCPUs. Of several graphics
-    cards one is enough to be near: the others may be far on purpose."""
+    """The nodes of the cards and disks that are on another node than the vCPUs. One of several
+    graphics cards is enough to be near: the others may be far on purpose."""
     homes = {node.number for node in room.homes}
     known = {node.number for node in room.host.nodes if node.cpus}
     at = {
@@ -100,7 +100,7 @@ def _far(room: Room) -> dict[str, int]:
 
 
 def _can_move(room: Room) -> bool:
-    """Whether `init --pins` brings the vCPUs to the device that matters most, which is far."""
+    """Whether `init --pins` moves the vCPUs to the node of the device that matters most."""
     best, main = room.best, room.main
     return (
         bool(_far(room))
@@ -164,7 +164,7 @@ def kinds(room: Room) -> Iterator[Fault]:
 
 
 def fewer(room: Room) -> Iterator[Fault]:
-    """What fewer vCPUs would gain, as far as they would be half of them at least."""
+    """What fewer vCPUs would gain, if at least half of them would remain."""
     if not isinstance(room.best, Placement) or not room.is_tuned or not room.own:
         return
     has, first = len(room.vcpus), min(room.host.online)

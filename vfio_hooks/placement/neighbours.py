@@ -1,4 +1,4 @@
-"""What other VMs have as well, that may run at the same time."""
+"""What a VM shares with other VMs that may run at the same time."""
 
 from collections.abc import Iterator
 from shlex import quote
@@ -15,7 +15,7 @@ def shares(room: Room) -> Iterator[Fault]:
     cpus, names = frozenset[int](), list[str]()
     for other in room.others:
         devices = sorted(_devices(own) & _devices(other))
-        # With a device of both they run one after the other, unless both are told to start.
+        # VMs with the same device run one after the other, unless both start with the host.
         together = not devices or {own.name, other.name} <= room.starts
         common = taken([own], online) & taken([other], online)
         if devices and together:

@@ -10,7 +10,7 @@ from vfio_hooks.placement.wish import Wish
 
 
 def choose(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[str]) -> list[Node]:
-    """The one node that the cores are taken from; several where none is big enough."""
+    """The one node from which cores are taken; several if none is big enough."""
     nodes = [node for node in found.nodes if node.cpus]
     home = next((node for node in found.nodes if node.number == wish.node), None)
     first = min(found.online)
@@ -20,7 +20,7 @@ def choose(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[st
 
     def preference(node: Node) -> tuple[tuple[int, int], bool, int, int]:
         room = count(within(free, node.cpus))
-        # Without a device to be near to: leave the first node, and large gaps, alone.
+        # There is no device to be near: leave the first node, and large gaps, alone.
         return far(node), first in node.cpus, room, -node.number
 
     nodes.sort(key=preference)
@@ -44,7 +44,7 @@ def choose(found: Topology, free: Sequence[CpuSet], wish: Wish, reasons: list[st
 
 
 def _lack(node: Node, wish: Wish) -> int:
-    """0 where the VM's memory can be on a node, 2 where nothing can."""
+    """How badly the VM's memory fits on a node: 0 if it fits, 1 if not, 2 if the node has none."""
     if not wish.memory or fits(wish.memory, [node]):
         return 0
     return 1 if node.memory else 2

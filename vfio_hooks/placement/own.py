@@ -1,4 +1,4 @@
-"""What is wrong with the pins of a VM's vCPUs and threads by themselves."""
+"""What is wrong with the pins of a VM's vCPUs by themselves."""
 
 from collections.abc import Iterator
 
@@ -106,10 +106,10 @@ def twice(room: Room) -> Iterator[Fault]:
 
 
 def siblings(room: Room) -> Iterator[Fault]:
-    """Pins that pair vCPUs in another way than the guest believes."""
+    """Pins that pair vCPUs in another way than the guest sees them."""
     threads, cores = room.vm.threads, room.host.cores
     sizes = {len(core & room.own) for core in cores if core & room.own}
-    # Where the numbers differ, the guest's topology is what is wrong.
+    # If the numbers differ, the guest's topology is wrong, which is another finding.
     if threads < 2 or threads > max(map(len, cores)) or (len(sizes) == 1 and threads not in sizes):
         return
     if room.single.keys() != room.vcpus or room.vm.idle_vcpus or room.vm.vcpus % threads:
@@ -139,7 +139,7 @@ def _pin(vcpu: int, cpu: int) -> Edit:
 
 
 def _by_core(cores: tuple[CpuSet, ...], cpus: list[int]) -> list[int]:
-    """The same CPUs with those of a core beside each other, cores in the order they come in."""
+    """The same CPUs with those of a core next to each other, and cores in their first order."""
     home = {cpu: index for index, core in enumerate(cores) for cpu in core}
     order: dict[int, None] = dict.fromkeys(home.get(cpu, -1 - cpu) for cpu in cpus)
     rank = {core: index for index, core in enumerate(order)}
@@ -147,7 +147,7 @@ def _by_core(cores: tuple[CpuSet, ...], cpus: list[int]) -> list[int]:
 
 
 def half_core(room: Room) -> Iterator[Fault]:
-    # Where vCPUs have a choice, that is what is told.
+    # If vCPUs may use several CPUs, that is another finding.
     if len(room.single) < len(room.vcpus):
         return
     halves = [core for core in room.host.cores if core & room.own and core - room.own]

@@ -1,4 +1,4 @@
-"""A VM and the host that it is to be placed on, as all rules about its place see them."""
+"""A VM and its host, as all rules about the VM's place see them."""
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -19,8 +19,9 @@ AUTOSTART = "/etc/libvirt/qemu/autostart"
 
 @record
 class Room:
-    """`devices` are the functions that the VM is given; `isolated` the CPUs that the kernel
-    spreads no threads over; `starts` the names of the VMs that start with the host."""
+    """A VM and its host. `devices` are the functions that the VM is given, `isolated` the CPUs over
+    which the kernel does not spread threads, and `starts` the names of the VMs that start with the
+    host."""
 
     host: Topology
     vm: Domain
@@ -36,7 +37,7 @@ class Room:
 
     @cached_property
     def pins(self) -> dict[int, CpuSet]:
-        """The CPUs of each vCPU that runs and is pinned. A pin to every CPU is none."""
+        """The CPUs of each vCPU that runs and is pinned. A pin to every CPU does not count."""
         found = sorted(self.vm.vcpu_pins.items())
         return {
             vcpu: cpus
@@ -46,7 +47,7 @@ class Room:
 
     @cached_property
     def single(self) -> dict[int, int]:
-        """The CPU of each vCPU that has just one."""
+        """The CPU of each vCPU that is pinned to just one."""
         return {vcpu: min(cpus) for vcpu, cpus in self.pins.items() if len(cpus) == 1}
 
     @cached_property
@@ -56,13 +57,13 @@ class Room:
 
     @property
     def is_spacious(self) -> bool:
-        """Whether each vCPU may use CPUs that outnumber the vCPUs, so that others find room."""
+        """Whether each vCPU may use more CPUs than there are vCPUs, so that there is room left."""
         return not self.single and len(self.own) > len(self.vcpus)
 
     @property
     def is_tuned(self) -> bool:
-        """Whether it is worth to be placed: with a graphics card, or what may be one as it is not
-        on this host; or with huge pages. Other devices do well without pins."""
+        """Whether placing it is worth the effort: it has a graphics card, a device that is not on
+        this host and may be one, or huge pages. Other devices do not need pins."""
         given = self.devices.values()
         has_card = any(one.is_display or one.kind == "device" for one in given)
         return has_card or bool(given and self.vm.hugepages is not None)
@@ -74,7 +75,7 @@ class Room:
 
     @cached_property
     def best(self) -> Placement | HookError:
-        """Where `init --pins` would put it, or why it cannot."""
+        """Where `init --pins` would put it, or the error if it cannot."""
         answer: Placement | HookError = HookError("this host has no CPU for it")
         # Other VMs may run at other times, so their CPUs are better than none.
         for others in (self.others, ()):
@@ -85,7 +86,7 @@ class Room:
         return answer
 
     def wish(self, others: Iterable[Domain]) -> Wish:
-        """What is to be placed, beside these."""
+        """What has to be placed, next to these other domains."""
         return Wish(
             vm=self.vm.name,
             vcpus=len(self.vcpus),
@@ -116,13 +117,13 @@ class Room:
 
     @property
     def better(self) -> CpuSet:
-        """The CPUs that it should be pinned to; none if no place is better."""
+        """The CPUs to which it should be pinned; none if no place is better."""
         return frozenset(self.best.vcpus) if isinstance(self.best, Placement) else frozenset()
 
     @property
     def is_no_worse(self) -> bool:
-        """Whether these are on as few nodes, caches and kinds of cores as those that it has, and
-        on caches as large."""
+        """Whether these CPUs are on as few nodes, caches and kinds of cores as the current ones,
+        and on caches that are as large."""
         groups = [
             *(node.cpus for node in self.host.nodes),
             *(cache.cpus for cache in self.host.l3),
@@ -138,7 +139,7 @@ class Room:
 
     @property
     def advice(self) -> str:
-        """What pins it to those."""
+        """The command that pins it to the better CPUs, and what that does."""
         if isinstance(self.best, HookError):
             return self.best.hint
         cpus = " ".join(map(str, self.best.vcpus))
@@ -152,8 +153,8 @@ class Room:
 
     @cached_property
     def free(self) -> CpuSet:
-        """The CPUs for threads that are not vCPUs: cores that no vCPU of any VM is on, near ones
-        if there are."""
+        """The CPUs for threads that are not vCPUs: cores without a vCPU of any VM, near ones if
+        possible."""
         host = self.host
         vcpus = self.own | taken(self.others, host.online)
         choices = (
@@ -166,7 +167,7 @@ class Room:
 
 
 def room(host: Host, found: Topology, vm: Domain, others: Iterable[Domain] = ()) -> Room:
-    """Look at the host. Raises HookError for files that are none of the kernel's."""
+    """A VM on its host. Raises HookError if the host's files cannot be from a kernel."""
     names = host.names(AUTOSTART)
     return Room(
         host=found,

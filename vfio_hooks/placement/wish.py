@@ -1,4 +1,4 @@
-"""What is to be placed of a domain, beside the domains that there are."""
+"""What has to be placed for a domain, next to the domains that exist."""
 
 from collections.abc import Iterable
 
@@ -9,8 +9,8 @@ from vfio_hooks.record import record
 
 @record
 class Cell:
-    """A NUMA node of the guest's: its vCPUs, and the host's node that its memory is bound to, None
-    where that is not one node."""
+    """A NUMA node of the guest: its vCPUs, and the host's node to which its memory is bound, None
+    if it is not bound to a single node."""
 
     number: int
     vcpus: CpuSet
@@ -19,9 +19,9 @@ class Cell:
 
 @record
 class Wish:
-    """What is to be placed. `node` is that of the VM's main `device`, None if that is not
-    known; `taken` are the CPUs that other VMs have to themselves; `memory` is in KiB, 0 where
-    that does not matter. `cells` are the guest's own NUMA nodes, if it has several."""
+    """What has to be placed. `node` is that of the VM's main `device`, None if it is not known.
+    `taken` are the CPUs that other VMs have to themselves. `memory` is in KiB, 0 if it does not
+    matter. `cells` are the guest's own NUMA nodes, if it has several."""
 
     vm: str
     vcpus: int
@@ -34,6 +34,7 @@ class Wish:
 
 
 def taken(others: Iterable[Domain], running: CpuSet) -> CpuSet:
-    """CPUs that other domains' vCPUs are pinned to. A pin to all CPUs, or to most, is none."""
+    """CPUs to which other domains' vCPUs are pinned. A pin to all CPUs, or to most, does not
+    count."""
     pins = (cpus for other in others for cpus in other.vcpu_pins.values())
     return frozenset[int]().union(*(cpus for cpus in pins if len(cpus) * 2 <= len(running)))
