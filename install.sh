@@ -295,7 +295,7 @@ need_modules() {
 
 # Make a folder and those above it, and remember which were made, so that --uninstall knows.
 make_folder() {
-    # A dry run made none of those that it told of.
+    # A dry run did not make any of those that it printed.
     [[ $1 != / && ! -d $DESTDIR$1 && " ${MADE[*]} " != *" $1 "* ]] || return 0
     make_folder "$(dirname "$1")"
     act "make the folder $1" mkdir -m 755 "$DESTDIR$1"
@@ -312,7 +312,7 @@ package_files() {
         \( -name '*.py' -o -path '*/man/*.[0-9]' \) "${@:2}")
 }
 
-# What `rehearse --host` needs beside them: an emulated host, and this script for it.
+# What `rehearse --host` needs in addition: an emulated host, and this script for it.
 installer_files() { (cd "$1" && xargs -a packaging/installer "${@:2}"); }
 
 # fingerprint MODULES INSTALLER: the files of the program below these folders, by what is in them.
@@ -401,7 +401,7 @@ give_up_own_lines() {
     [[ -n $lines ]] || return 0
     printf '%s\n' "attention: $HOOKS/qemu is the hook of VFIO-Tools with lines of your own, which will not run any more:" \
         "$lines" \
-        "What they do belongs into an executable, $HOOKS/qemu.d/VM/prepare/begin/NAME or release/end/NAME, or into a table of vm.toml: man vfio-hooks-migration." >&2
+        "What they do belongs in an executable, $HOOKS/qemu.d/VM/prepare/begin/NAME or release/end/NAME, or in a table of vm.toml: man vfio-hooks-migration." >&2
     ! $DRY_RUN && ! $YES || return 0
     [[ ! -t 0 ]] || read -r -p "Go on without them? [y/N] " answer
     [[ $answer == [yY]* ]] || die "nothing is changed; to go on without these lines, which stay in $HOOKS/qemu.replaced: --yes"
@@ -409,7 +409,7 @@ give_up_own_lines() {
 
 # Linked, not moved, so that there is a hook at every moment.
 keep_foreign_hook() {
-    local hook=$DESTDIR$HOOKS/qemu name=qemu.kept why="vfio-hooks goes on running it"
+    local hook=$DESTDIR$HOOKS/qemu name=qemu.kept why="vfio-hooks still runs it"
     if ! exists "$hook" || is_our_hook "$hook"; then
         return 0
     fi
@@ -434,7 +434,7 @@ warn_of_untrusted() {
         find -L "$DESTDIR$HOOKS/qemu.d" -mindepth 1 \( ! -uid 0 -o -perm /022 \) 2>/dev/null
     )
     ((${#found[@]} == 0)) ||
-        say "attention: others than root can write to ${#found[@]} files in $HOOKS/qemu.d, so their VMs will not start: chown -R root: $HOOKS/qemu.d; chmod -R go-w $HOOKS/qemu.d"
+        say "attention: users other than root can write to files in $HOOKS/qemu.d (${#found[@]}), so their VMs will not start: chown -R root: $HOOKS/qemu.d; chmod -R go-w $HOOKS/qemu.d"
 }
 
 install_hook() {
@@ -558,7 +558,7 @@ daemon() {
     done
 }
 
-# Other hooks would be run for the probe, too, and not all of them check the VM's name.
+# Other hooks would also be run for the probe, and not all of them check the VM's name.
 has_other_hooks() {
     [[ -x $HOOKS/qemu.kept || -n $(find -L "$HOOKS/qemu.d" -maxdepth 1 -type f -perm /111 2>&1) ]]
 }
