@@ -1,4 +1,4 @@
-"""The vfio-hooks command in this process, on a host, a configuration and a state of the test's."""
+"""Runs the vfio-hooks command in this process, with a host, configuration and state of the test."""
 
 import atexit
 import functools
@@ -51,7 +51,7 @@ class Command:
         self._patch = patch
 
     def manage(self, vm: str, toml: str = "[pci]\n") -> Path:
-        """Give a VM its vm.toml, and return that."""
+        """Give a VM a vm.toml, and return its path."""
         file = self.hooks / "qemu.d" / vm / "vm.toml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(toml)
@@ -95,7 +95,7 @@ class Command:
 
 @functools.cache
 def _package_for_all() -> str:
-    """A copy of the package that everybody may read: the checkout may be in root's home."""
+    """A copy of the package that everybody can read, because the checkout may be in root's home."""
     folder = tempfile.mkdtemp(prefix="vfio-hooks-package.", dir="/dev/shm")
     atexit.register(shutil.rmtree, folder)
     package = Path(__file__).parents[1] / "vfio_hooks"

@@ -24,7 +24,7 @@ settings.load_profile("steady")
 
 @pytest.fixture
 def memory() -> Iterator[Path]:
-    """A folder in memory, as /run is: journals are synced, which a disk makes slow."""
+    """A folder in memory, like /run: journals are synced, which is slow on a disk."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         yield Path(folder)
 

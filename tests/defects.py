@@ -118,18 +118,18 @@ NVME = (
 
 
 def _only(root: Path, cpus: str) -> None:
-    """Have the host run no other CPUs than these."""
+    """Make only these CPUs of the host online."""
     write("sys/devices/system/cpu/online", cpus)(root)
 
 
 def _more_of_the_card(root: Path, resets: str = "bus") -> None:
-    """A function of the card's slot that is not given, in another IOMMU group."""
+    """A function in the card's slot that is not passed, in another IOMMU group."""
     add_pci(root, "0000:45:00.4", "xhci_hcd", "99", "0x0c0330")
     write("sys/bus/pci/devices/0000:45:00.0/reset_method", resets)(root)
 
 
 def _vgpu(root: Path) -> None:
-    """Functions whose own driver shows them to VFIO."""
+    """Functions that their own driver shows to VFIO."""
     for number in range(4):
         folder = root / f"sys/bus/pci/devices/0000:45:00.{number}"
         (folder / "driver").unlink()
@@ -160,7 +160,7 @@ def _vendor_reset(root: Path, resets: str = "bus") -> None:
 
 
 def _vendor_reset_asked(root: Path) -> None:
-    """It is to be loaded at boot, and is not there."""
+    """It should be loaded at boot, but does not exist."""
     (root / "sys/module/vfio").mkdir(parents=True)
     write("etc/modules-load.d/vendor-reset.conf", "vendor-reset")(root)
 
@@ -227,7 +227,7 @@ def link(width: int, speed: float, port_width: int = 16) -> Change:
 
 
 def other(*edits: tuple[str, str], starts: bool = False) -> Change:
-    """Another VM beside the good one; with `starts` both start with the host."""
+    """Another VM next to the good one; with `starts` both start with the host."""
 
     def change(root: Path) -> None:
         xml = edited((("<name>good", "<name>other"), ("0c9a11<", "0c9a19<"), *edits))
@@ -249,7 +249,7 @@ def caches(size: str, *cpus: range) -> Change:
 
 
 def rom(file: int, folder: int = 0o755, owner: int = 0, group: int = 0) -> Change:
-    """Permissions of the ROM file and of its folder, and whose these are."""
+    """Permissions and owners of the ROM file and of its folder."""
 
     def change(root: Path) -> None:
         path = root / "usr/share/vgabios/card.rom"

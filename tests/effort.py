@@ -7,5 +7,5 @@ THOROUGH = bool(os.environ.get("VFIO_HOOKS_THOROUGH"))
 
 
 def effort(usual: int, thorough: int) -> int:
-    """How many examples, moments or VMs: the usual number, or that of a thorough run."""
+    """How many examples, moments or VMs to try: the usual number, or that of a thorough run."""
     return thorough if THOROUGH else usual

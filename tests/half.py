@@ -47,7 +47,7 @@ class Half:
     def run(
         self, *arguments: str | bytes, under: tuple[str, ...] = ()
     ) -> "subprocess.CompletedProcess[bytes]":
-        """Run the hook, `under` a command that takes another one, where that is given."""
+        """Run the hook, if given `under` a command that runs another one."""
         return subprocess.run(
             [*under, *self._shell, self.path, *arguments],
             capture_output=True,
@@ -74,7 +74,7 @@ class Half:
         (self.running / f"{vm}.xml").unlink(missing_ok=True)
 
     def age(self) -> None:
-        """Let every file of the configuration have been changed a minute ago."""
+        """Make every file of the configuration look as if it was changed a minute ago."""
         for path in (*self.hooks.rglob("*"), self.hooks):
             at = path.stat().st_mtime_ns - 60 * 10**9
             os.utime(path, ns=(at, at))

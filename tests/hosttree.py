@@ -106,7 +106,7 @@ def add_cpus(
 
 
 def guides_host(root: Path) -> Path:
-    """The host of the tuning guide: two nodes, and at node 1 what its VM is given."""
+    """The host of the tuning guide: two nodes, with the VM's devices at node 1."""
     add_cpus(root)
     _write(root / "proc/cpuinfo", "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm topoext")
     _write(root / "proc/misc", "232 kvm\n 10 vfio")

@@ -18,7 +18,7 @@ _STARTS = frozenset(
 
 
 class Guard:
-    """Refuses every start of a process, while it is told to."""
+    """Refuses every start of a process while it is switched on."""
 
     def __init__(self) -> None:
         self._is_on = False
@@ -34,7 +34,7 @@ class Guard:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Refuse them. A test whose code goes on all the same fails at its end."""
+        """Refuse processes. A test whose code goes on in spite of that fails at its end."""
         self._refused.clear()
         self._is_on = True
         try:

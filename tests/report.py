@@ -56,7 +56,7 @@ class Progress:
             self.failed.add(report.nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Tell what is done, when it is time to."""
+        """Print what is done, when it is time to."""
         self.ended.add(nodeid)
         now = time.monotonic()
         if now - self.told < EVERY:
@@ -70,7 +70,7 @@ class Progress:
 
 @pytest.hookimpl(trylast=True)  # after pytest's own, which makes the reporter
 def pytest_configure(config: pytest.Config) -> None:
-    """Only the process that people look at tells its progress."""
+    """Only the main process reports progress."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(reporter), "progress")

@@ -24,7 +24,7 @@ ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended, and what came of it."""
+    """How a run ended, and what it printed."""
 
     code: int
     stdout: bytes
@@ -90,7 +90,7 @@ class Sealed:
         return sorted(file.name for file in self.state.glob("*.journal"))
 
     def logged(self) -> list[str]:
-        """What was sent to the systemd journal since the last look."""
+        """What was sent to the systemd journal since the last call."""
         lines: list[str] = []
         while True:
             try:

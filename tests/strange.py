@@ -1,4 +1,4 @@
-"""Every domain of the tests, and each of them changed as no one would change it."""
+"""Every domain of the tests, and each of them changed in strange ways."""
 
 import copy
 from collections.abc import Callable, Iterator

@@ -49,14 +49,14 @@ def told(found: Iterable[Finding], root: Path, before: str = "", after: str = ""
 
 
 def compare(area: str, name: str, text: str) -> None:
-    """Fail where another text was told of a case before."""
+    """Fail if the recorded text of a case differs."""
     if _RETELL:
         _write(area, {**_read(area), name: text})
     assert text == _read(area).get(name), _AGAIN
 
 
 def compare_names(area: str, names: Iterable[str]) -> None:
-    """Fail where there are texts of cases that there are no more."""
+    """Fail if there are recorded texts of cases that no longer exist."""
     known, wanted = _read(area), set(names)
     if _RETELL:
         _write(area, {name: known[name] for name in known if name in wanted})

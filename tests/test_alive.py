@@ -98,7 +98,7 @@ def test_a_card_that_does_not_answer(host: Host, data: bytes) -> None:
 
 
 class Time:
-    """A clock that a wait moves on; what happens at a second is `then`."""
+    """A clock that a wait moves forward; `then` says what happens at which second."""
 
     def __init__(self, end: float = 1e9) -> None:
         self.now = 0.0
@@ -120,7 +120,7 @@ IDLE = Busy(running=True, written=0)
 
 
 def watch(host: Host, time: Time, *answers: Busy | None, agent: bool = False) -> Watch:
-    """A watch of a VM that is this busy at each time that libvirt is asked, and then at rest."""
+    """A watch of a VM that is this busy each time that libvirt is asked, and then idle."""
     asked = iter(answers)
     return Watch(host, [GPU], lambda: next(asked, IDLE), lambda: agent, time)
 

@@ -68,7 +68,7 @@ def test_ansible_lint_has_nothing_to_say(tools: Path, tmp_path: Path) -> None:
 
 
 class Fleet:
-    """A host that a script plays the role on, several times."""
+    """A host on which a script plays the role, several times."""
 
     def __init__(self, tools: Path, folder: Path) -> None:
         self.tools = tools

@@ -70,7 +70,7 @@ UNIT = "<memory unit='bushel'>1</memory><memoryBacking><hugepages/></memoryBacki
 @needs_seal
 @pytest.mark.parametrize(("more", "table"), [(PIN, "irqs"), (UNIT, "hugepages")])
 def test_nonsense_in_a_part_that_a_table_needs(sealed: Sealed, more: str, table: str) -> None:
-    """It keeps only those VMs from starting that have such a table."""
+    """It only keeps VMs with such a table from starting."""
     xml = domain_xml(more=more).encode()
     assert sealed.hook("win11", "prepare", xml).code == 0
     assert sealed.hook("win11", "release", xml).code == 0
@@ -80,7 +80,7 @@ def test_nonsense_in_a_part_that_a_table_needs(sealed: Sealed, more: str, table:
 
 @needs_seal
 def test_the_packages_of_others_are_not_looked_at(sealed: Sealed) -> None:
-    """Neither broken nor hostile ones, whatever the event does, but for a VM's own modules."""
+    """Not even broken or hostile ones, whatever the event does, except for a VM's own modules."""
     hide = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
     (sealed.root / "others").mkdir()
     for name in ("lxml", "sh", "mine"):
@@ -103,7 +103,7 @@ def test_the_packages_of_others_are_not_looked_at(sealed: Sealed) -> None:
 
 @needs_seal
 def test_a_half_upgraded_package(sealed: Sealed, memory: Path) -> None:
-    """The dispatcher is there, and what it imports later is not, or of another version."""
+    """The dispatcher is there, but what it imports later is missing, or from another version."""
     library = memory / "library"
     (library / "vfio_hooks").mkdir(parents=True)
     own = Path(__file__).parents[1] / "vfio_hooks"
@@ -203,7 +203,7 @@ def test_many_vms_at_once(memory: Path) -> None:
 
 @needs_seal
 def test_a_clock_that_jumps(sealed: Sealed) -> None:
-    """Which claim is the newest does not hang on the clock: see Claim.number."""
+    """The newest claim is not found by the clock: see Claim.number."""
     sealed.manage("linux")
     uuid = "6b7b8a1e-7c5e-4d0f-9a55-3f1d2a9a7c12"
     other = domain_xml("linux", uuid, ("0000:05:00.0",))

@@ -119,7 +119,7 @@ INITRAMFS = {"usr/bin/mkinitcpio": "mkinitcpio -P", "usr/bin/dracut": "dracut --
 
 
 class Noting(WritableHost):
-    """A tree whose commands are noted, or fail."""
+    """A tree that notes its commands, or lets them fail."""
 
     def __init__(self, root: Path, failing: str = "") -> None:
         super().__init__(str(root))
@@ -179,7 +179,7 @@ def test_a_file_that_was_edited_since_is_left_alone_and_named(tmp_path: Path, ed
 def test_what_this_boot_has_from_parameters_taken_back_is_needed_for_the_next(
     tmp_path: Path,
 ) -> None:
-    """Taken back to be written anew, for another VM, say, without a boot in between."""
+    """They are taken back and written anew, perhaps for another VM, without a boot in between."""
     tree = {**BOOTED, **GRUB, "sys/firmware/acpi/tables/DMAR": ""}
     host = Noting(grow(tmp_path, tree))
     wanted = needs(host, None)
@@ -488,7 +488,7 @@ def test_where_a_tool_fails_the_first_vm_keeps_what_it_has(tmp_path: Path) -> No
 
 
 class Killed(BaseException):
-    """What ends a program between two writes."""
+    """Ends a program between two writes."""
 
 
 class Dying(Noting):

@@ -82,7 +82,7 @@ def test_what_cannot_be_looked_at_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_only_root_sees_is_told_once(command: Command) -> None:
-    """Of several rules that could not look for the same reason, the reason once."""
+    """If several rules could not look for the same reason, the reason is shown once."""
     if os.geteuid():
         pytest.skip("root can read everything, and only root can take a folder away from it")
     # What is imported by then need not be readable: a clone below root's home is root's alone.

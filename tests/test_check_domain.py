@@ -67,7 +67,7 @@ def asked(
 def seen(
     root: Path, xml: str, tables: frozenset[str] = frozenset(), running: bool = False
 ) -> set[str]:
-    """The names of what is found in a domain."""
+    """The names of the findings in a domain."""
     found = examine(asked(root, xml, tables, running), areas=AREAS)
     unseen = [one.seen.text for one in found if "could not be looked at" in one.seen.text]
     assert not unseen
@@ -121,7 +121,7 @@ def test_where_it_does_not_apply_a_rule_is_silent(
 
 
 def test_every_rule_has_its_defect() -> None:
-    """And is silent about the good domain, which has a test above."""
+    """It is also silent about the good domain, which has a test above."""
     of_tables = {"device-reset-method", "sound-session", "xml-unknown"}
     of_tables |= {"machine-type-gone", "machine-type-old", "card-in-use"}
     assert {one[0] for one in DEFECTS} | of_tables == {rule.name for rule in OURS}
@@ -233,7 +233,7 @@ def test_a_domain_of_long_ago(host: Path) -> None:
 
 
 def test_an_old_machine_gets_no_root_port(host: Path) -> None:
-    """The functions are apart, but there is nothing that could be written."""
+    """The functions are apart, but no edit could help."""
     apart = f"{ADDRESS}'0x1'", ADDRESS.replace("0x01", "0x03") + "'0x0'"
     plain = edited(
         (apart, ("machine='q35'", "machine='pc'"), *line("<controller type='pci' index='0'"))
@@ -395,7 +395,7 @@ def test_what_is_no_domain(text: str) -> None:
 
 
 def test_what_sits_at_a_moved_cards_address_is_named(host: Path) -> None:
-    """A disk controller took the card's address, and has one function only."""
+    """A disk controller has the card's address now, and has one function only."""
     devices = host / "sys/bus/pci/devices"
     for number in range(4):
         (devices / f"0000:45:00.{number}").rename(devices / f"0000:46:00.{number}")

@@ -173,7 +173,7 @@ def test_an_error_of_the_system_is_one_line(command: Command) -> None:
 
 
 def defect(command: Command) -> list[str]:
-    """Arguments with which a plugin meets what it was not made for."""
+    """Arguments that make a plugin fail with an unexpected exception."""
     link = command.host / "sys/bus/pci/devices/0000:04:00.0/iommu_group"
     link.unlink()
     link.symlink_to("../../no-number")

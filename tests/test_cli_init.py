@@ -69,7 +69,7 @@ systemctl set-property --runtime -- user.slice AllowedCPUs=0-3
 
 
 def test_what_a_script_does_is_left_to_it(laptop: Command) -> None:
-    """And told of by `plan`, should a table do it as well."""
+    """And `plan` says so, if a table does it as well."""
     script = laptop.hooks / "qemu.d/win11/prepare/begin/start.sh"
     script.parent.mkdir(parents=True)
     script.write_text(START)

@@ -525,7 +525,7 @@ LOOKING_GLASS = """\
 
 
 def test_what_no_table_needs_keeps_no_vm_from_its_start(command: Command) -> None:
-    """What is unknown of a domain is a note; and an error only of a table that asks for it."""
+    """What cannot be read of a domain is a note, and an error only for a table that needs it."""
     xml = domain_xml(managed="no", more=LOOKING_GLASS)
     told = "the XML of domain win11: the QEMU argument {'qom-type':'memory-backend-file','mem-"
     result = command.here("plan", "--xml", "-", "--use", "pci", stdin=xml)

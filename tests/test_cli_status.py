@@ -39,7 +39,7 @@ def engine(command: Command) -> Engine:
 
 
 def path(command: Command, name: str) -> Path:
-    """Where one of the host's values is: "pages", or a file of that name."""
+    """The path of one of the host's values: "pages", or a file of that name."""
     return command.host / (POOL.lstrip("/") if name == "pages" else name)
 
 
@@ -58,7 +58,7 @@ def prepare(command: Command, uuid: str, vm: str, *steps: Step) -> None:
 
 
 def undated(text: str) -> str:
-    """The text with TIME for the times that it holds."""
+    """The text with TIME in place of its times."""
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d", "TIME", text)
 
 
@@ -135,7 +135,7 @@ def test_a_value_of_somebody_else_will_be_left_alone(command: Command) -> None:
 
 
 def test_a_value_that_is_the_hosts_own_again(command: Command) -> None:
-    """As of a helper program that has ended by itself."""
+    """For example, a helper program that has ended by itself."""
     put(command, governor="powersave")
     prepare(command, UUID, "win11", GOVERNOR)
     put(command, governor="powersave")
@@ -230,7 +230,7 @@ def test_what_cannot_be_read_or_undone(command: Command) -> None:
 
 
 def cut_off(command: Command) -> Journal:
-    """The journal of an event that did not come to its end."""
+    """The journal of an event that was cut off."""
     put(command, governor="powersave")
     folder = StateFolder(str(command.state))
     folder.prepare()

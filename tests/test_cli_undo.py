@@ -245,7 +245,7 @@ def test_changing_this_host_needs_root(argv: list[str]) -> None:
 
 
 def test_a_vm_that_was_renamed_goes_by_either_name(changed: Command) -> None:
-    """What libvirt's own files call it now is what is said."""
+    """The output has the name that libvirt's own files have now."""
     defined = changed.host / "etc/libvirt/qemu/new.xml"
     defined.parent.mkdir(parents=True)
     defined.write_text(f"<!-- libvirt's -->\n{domain_xml('new', UUID)}")

@@ -79,7 +79,7 @@ class Shell:
             self.scripts[shell].write_text(result.out)
 
     def offers(self, shell: str, typed: str) -> set[str]:
-        """What is offered at the end of what was typed, without what goes before it."""
+        """What is offered at the end of what was typed, without the part before it."""
         found = getattr(self, shell)(f"vfio-hooks {typed.replace('FOLDER', str(self.folder))}")
         names = set()
         for line in found:

@@ -69,7 +69,7 @@ def options(folder: Path, own: str, host: str | None = None) -> list[Any]:
 
 
 def problems(folder: Path, own: str | bytes | None, host: str | bytes | None = None) -> list[str]:
-    """What is wrong, with the folder's own name left out."""
+    """What is wrong, without the folder's name."""
     write(folder, own, host)
     _, found = examine(str(folder), "win10", CATALOGUE)
     for error in found:

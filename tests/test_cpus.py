@@ -102,7 +102,7 @@ def test_what_leaves() -> None:
 
 
 def test_a_pin_to_every_cpu_is_none() -> None:
-    """As <vcpu cpuset=> may be, for those that have no <vcpupin> of their own."""
+    """As with <vcpu cpuset=>, for vCPUs that have no <vcpupin> of their own."""
     assert planned(host(), domain("4", "5", "0-7", "0-7")) == planned(host(), domain("4", "5"))
 
 
@@ -127,7 +127,7 @@ def test_slices_with_guests_in_them_are_left_alone() -> None:
 
 
 def contained(kernel: Kernel, name: str, populated: int = 1, pid: str = "600") -> str:
-    """Put a group into a kernel that is none of systemd's."""
+    """Put a group into a kernel that does not belong to systemd."""
     path = f"{ROOT}/{name}"
     kernel.files[f"{path}/cgroup.procs"] = f"{pid}\n"
     kernel.files[f"{path}/cgroup.events"] = f"populated {populated}\nfrozen 0\n"
@@ -372,7 +372,7 @@ def test_threads_of_a_node_after_a_partition(memory: Path) -> None:
 
 
 def test_a_thread_that_lost_a_cpu_that_was_offline(memory: Path) -> None:
-    """As RCU's do, which get it back from the kernel when it comes."""
+    """Like RCU's threads, which get the CPU back from the kernel when it comes."""
     kernel, vm = host(), domain("4", "5")
     hotplug.set_online(kernel, "0-6")
     tasks.allow(kernel, "11", "0-6")

@@ -79,7 +79,7 @@ def test_two_vms(version: str, order: tuple[str, str], memory: Path) -> None:
 
 
 class Starting(Kernel):
-    """A kernel on which a program starts another one while it is moved."""
+    """A kernel in which a program starts another one while it is moved."""
 
     def write(self, name: str, text: str) -> None:
         super().write(name, text)

@@ -98,7 +98,7 @@ def test_a_vm_that_has_the_card_is_not_to_be_closed(
 def test_who_opened_the_card_for_a_desktop_closes_it_with_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: int, name: str, group: str
 ) -> None:
-    """The session, and with it the desktop, would not outlive a logind that is stopped."""
+    """If logind were stopped, the session would end, and with it the desktop."""
     in_group(tmp_path, pid, group)
     in_group(tmp_path, 7, "/user.slice/x")
     found = [Holder(pid, name, CARD), Holder(7, "sway", CARD)]
@@ -189,7 +189,7 @@ def test_whether_the_running_desktop_has_the_setting(
 def test_whether_gnome_has_the_setting_is_seen_by_what_it_has_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, is_lent: bool, in_force: bool
 ) -> None:
-    """Of a card that a VM has nobody knows."""
+    """For a card that a VM has, nobody knows."""
     host = a_desktop(tmp_path, "gnome-shell")
     if not is_lent:
         (tmp_path / f"sys/bus/pci/devices/{PASSED}/drm/card1").mkdir(parents=True)

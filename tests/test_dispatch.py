@@ -37,7 +37,7 @@ def test_an_evening_of_a_managed_vm(sealed: Sealed) -> None:
 @pytest.mark.parametrize("op", [*OPS, "attach", "unheard-of"])
 @pytest.mark.parametrize("xml", [b"", b"\xff\xfe<", b"<domain>", b"<network/>"])
 def test_exit_codes(sealed: Sealed, op: str, xml: bytes) -> None:
-    """Bad XML stops a start and nothing else; an unmanaged VM it does not concern at all."""
+    """Bad XML stops a start and nothing else. For an unmanaged VM it does not matter."""
     sealed.manage("win11")
     result = sealed.hook("win11", op, xml)
     assert result.code == (op in TELLS)
@@ -225,7 +225,7 @@ def test_not_root_is_nothing_to_us(sealed: Sealed) -> None:
 
 
 def cut_off(sealed: Sealed, vm: str, uuid: str) -> None:
-    """A prepare of a VM whose hook was killed at the very end."""
+    """The state after a prepare whose hook was killed at the very end."""
     sealed.manage(vm)
     assert sealed.hook(vm, "prepare", domain_xml(vm, uuid)).code == 0
     journal = sealed.state / f"{uuid}.journal"
@@ -262,7 +262,7 @@ def test_what_was_cut_off_is_undone_at_the_end_of_another_vm(sealed: Sealed, vm:
 
 
 def test_undoing_needs_neither_configuration_nor_plugins() -> None:
-    """What undoes has to work with a broken plugin and a half upgraded package."""
+    """An undo has to work with a broken plugin, and with a half upgraded package."""
     modules = imported("import vfio_hooks.engine")
     rooms = {name.split(".")[1] for name in modules if name.startswith("vfio_hooks.")}
     assert "engine" in rooms

@@ -88,7 +88,7 @@ class Desktop:
         return [name for name, one in self.shown.items() if one["mode"] is not None]
 
     def change(self, name: str, **values: Any) -> None:
-        """Have a monitor be another, as far as these fields say."""
+        """Change these fields of a monitor."""
         data = json.loads(self.state.read_text())
         data["monitors"][name] |= values
         self.state.write_text(json.dumps(data))
@@ -117,7 +117,7 @@ class Desktop:
         self.engine.perform("prepare", UUID, "win11", lambda _: self.plan(**options))
 
     def stop(self) -> list[str]:
-        """As the event of a new process, which knows nothing of the one that started it."""
+        """Undo as in the event of a new process, which knows nothing about the start's process."""
         host = Tree(str(self.root))
         return Engine(host, self.engine.folder, self.log).undo("release", UUID)
 

@@ -428,7 +428,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("part", UNREADABLE)
 def test_what_cannot_be_read_is_told_to_whom_it_concerns(part: str) -> None:
-    """All else is read; a new kind of libvirt's, or of QEMU's, must not stop a VM."""
+    """Everything else is read: something new in libvirt or QEMU must not stop a VM."""
     xml = f"<domain><name>a</name><vcpu>3</vcpu>{UNREADABLE[part]}</domain>"
     domain = parse(xml.encode())
     assert list(domain.unread) == [part]

@@ -83,7 +83,7 @@ def test_an_event_without_a_step_leaves_the_journal_as_it_is(
 def test_what_the_vm_itself_was_lent_is_not_taken_from_it(
     host: Kernel, folder: StateFolder
 ) -> None:
-    """Not even when the host seems to have it again."""
+    """Not even if the host seems to have it again."""
     engine, lent = Engine(host, folder, Lines()), Step("pci", PciDriver(CARD), Exclusive())
     for event in ("prepare", "started", "started"):
         begin(engine, lent, event=event)
@@ -141,7 +141,7 @@ def test_a_lock_that_tells_of_an_event_which_is_over_is_put_right(
 
 
 def test_an_event_is_known_to_be_under_way(host: Kernel, folder: StateFolder) -> None:
-    """The hook's first half looks at the lock's file for that."""
+    """The hook's first half sees that in the lock's file."""
     seen, write = list[bool](), host.write
 
     def noted(name: str, text: str) -> None:
@@ -366,7 +366,7 @@ def test_a_value_that_can_neither_be_put_back_nor_read_is_looked_at_again(
 def test_a_value_that_could_not_be_put_back_and_is_as_it_was_still_counts(
     host: Kernel, folder: StateFolder
 ) -> None:
-    """So what somebody else sets it to later is theirs."""
+    """So if somebody else sets it later, the value is theirs."""
     engine = Engine(host, folder, Lines())
     begin(engine, wants(SWAP, "10"))
     host.refuses = {SWAP.path}

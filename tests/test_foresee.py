@@ -1,4 +1,4 @@
-"""What knobs tell ahead of the host's files is what their writes make of them."""
+"""What knobs foresee for the host's files is what their writes do to them."""
 
 from contextlib import suppress
 

@@ -44,7 +44,7 @@ def test_what_is_advised_does_no_harm(tmp_path: Path, groups: str, file: str, hi
 
 
 def test_logind_is_not_to_be_stopped(tmp_path: Path) -> None:
-    """It has the card open beside each Wayland desktop, which ends with it."""
+    """It has the card open for each Wayland desktop, which would end with it."""
     host = a_host(tmp_path, "0::/system.slice/systemd-logind.service")
     card = "/dev/dri/card1"
     found = [Holder(77, "systemd-logind", card), Holder(78, "sway", card)]
@@ -80,7 +80,7 @@ def test_leftovers_are_ended_where_they_are_some(
     stays: bool,
     hint: str,
 ) -> None:
-    """A desktop that stays is none, and services are never ended that way."""
+    """A desktop that stays does not count, and services are never ended that way."""
     host = a_host(tmp_path, groups)
     monkeypatch.setattr(not_in_use, "holders_after", lambda *_: [Holder(77, "x", file)])
     with pytest.raises(HookError) as caught:

@@ -232,7 +232,7 @@ def test_pins_that_are_on_no_policy_are_told() -> None:
 
 def test_a_frequency_shows_a_moment_after_it_was_written() -> None:
     class Late(Kernel):
-        """Like the real one: a worker carries a change of the limits out."""
+        """Like the real driver: a worker carries out a change of the limits."""
 
         looks = 0
 
@@ -251,7 +251,7 @@ def test_a_frequency_shows_a_moment_after_it_was_written() -> None:
 
 
 class Nameless(Kernel):
-    """amd-pstate with a preference of the firmware's that it has no name for."""
+    """amd-pstate with a preference of the firmware for which it has no name."""
 
     def read(self, name: str) -> str:
         if name.endswith("/energy_performance_preference"):

@@ -26,7 +26,7 @@ BROKEN = "[governor]\nno_such_key = 1\n"
 
 @record
 class OnKernel(Paths):
-    """Folders of a test's own, and a host in memory."""
+    """Folders for one test, and a host in memory."""
 
     kernel: Kernel = field(default_factory=a_host)
 
@@ -48,7 +48,7 @@ class Vm:
         (self.folder / "vm.toml").write_text(toml)
 
     def script(self, op: str, text: str = "", subop: str = "begin") -> str:
-        """Have an executable for an event, which notes that it ran."""
+        """Make an executable for an event, which notes that it ran."""
         path = self.folder / op / subop
         path.parent.mkdir()
         path.write_text(f"#!/bin/sh\necho {op} >>{self.ran}\n{text}\n")

@@ -41,7 +41,7 @@ def wants(vm: str, op: str) -> bool:
 
 
 def test_it_decides_as_the_dispatcher(half: Half) -> None:
-    """Each name with a folder of a VM, which has one for some operations, and without."""
+    """For each name, with a VM's folder that has some operations, and without."""
     for name in NAMES:
         folder = half.manage(name)
         for op in ("reconnect", "unheard-of"):

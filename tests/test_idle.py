@@ -61,7 +61,7 @@ class Evening:
         self.kernel.__dict__.update(copy.deepcopy(a_host().__dict__))
 
     def event(self, op: str, fate: Fate | None = None, vm: str = "win11") -> bool:
-        """What libvirt's call comes to. Returns whether Python was started for it."""
+        """Make libvirt's call. Returns whether Python was started for it."""
         if not self.half.starts_python(vm, op):
             return False
         paths = Mortal(
@@ -124,7 +124,7 @@ def rewrite(host: Evening) -> None:
 
 
 def put_an_older_one_in_its_place(host: Evening) -> None:
-    """In place, so that only its own time tells."""
+    """In place, so that only the file's own time differs."""
     path = host.folder / "vm.toml"
     path.write_text(GOVERNOR + IRQS)
     os.utime(path, (0, 0))

@@ -248,7 +248,7 @@ def test_a_program_with_a_profile_of_its_own_is_seen(profile: str) -> None:
 
 
 def test_only_devices_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look at a file of a server that does not answer would never end."""
+    """Examining a file on a server that does not answer would never end."""
     looked: list[str] = []
     look = os.stat
 

@@ -68,7 +68,7 @@ class Target:
         return done.stdout
 
     def refuse(self, *options: str) -> str:
-        """Run it where it must change nothing, and say why in one line."""
+        """Run it where it must refuse: it changes nothing, and says why in one line."""
         before = self.tree()
         done = self.run(*options)
         assert done.returncode == 1
@@ -101,7 +101,7 @@ class Target:
         return folders[0][1]
 
     def be_host(self) -> None:
-        """Have the folders that are there before, on a host with libvirt."""
+        """Make the folders that a host with libvirt has."""
         self.hooks.mkdir(parents=True)
         self.command.parent.mkdir(parents=True)
         self.libraries.parent.mkdir(parents=True)

@@ -220,7 +220,7 @@ class World:
             self.engine(Fate()).undo("undo", uuid(9 if begun else vm))
 
     def stranger(self, number: int) -> None:
-        """Somebody else sets a value; each time to one that nobody has set before."""
+        """Somebody else sets a value, each time to one that was never set before."""
         knob = (GOVERNOR, IRQ, PAGES)[number % 3]
         if knob is PAGES:
             self.model.base[knob.key] = str(int(self.model.base[knob.key]) + number)

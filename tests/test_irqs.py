@@ -231,7 +231,7 @@ def test_irqbalance_that_was_restarted(memory: Path) -> None:
 
 
 def restart(kernel: Kernel) -> str:
-    """Another irqbalance in the place of the one that is there; returns its socket."""
+    """Replace the running irqbalance with another one; returns its socket."""
     socket = "/run/irqbalance/irqbalance99.sock"
     for name in (irqbalance.SOCKET, "/proc/451/comm"):
         del kernel.files[name]
@@ -506,7 +506,7 @@ def test_an_interrupt_that_follows_is_told(memory: Path) -> None:
 
 
 def test_an_interrupt_that_was_there_before_has_its_own_value(memory: Path) -> None:
-    """Though it is what one that comes up with the mask of this plan would have."""
+    """Even if an interrupt that starts with this plan's mask would have the same value."""
     kernel, vm = host(), "00000000-0000-0000-0000-00000000000a"
     kernel.write(IrqAffinity(24).key, "0-3")
     steps = [Step("irqs", knob, Subtract("4-7")) for knob in (IrqDefault(), IrqAffinity(24))]

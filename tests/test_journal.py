@@ -39,7 +39,7 @@ def start(folder: Path, uuid: str = VM, plan: str = "override") -> tuple[Engine,
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 def test_steps_survive_json(plan: list[Step]) -> None:
-    """But for what it waits for, which is of no use any more when it is undone."""
+    """Except for what it waits for, which is not needed for the undo."""
     for step in plan:
         kept = Step.from_json(json.loads(json.dumps(step.as_json())))
         assert kept == replace(step, awaits="")
@@ -168,7 +168,7 @@ def test_without_room_nothing_is_left_changed(folder: Path, room: int) -> None:
 
 @pytest.mark.parametrize("torn", ["", '{"record":"begin","eve'])
 def test_a_journal_without_a_record_is_none(folder: Path, torn: str) -> None:
-    """As a full disk leaves it: nothing was changed, nobody is kept from anything."""
+    """As a full disk leaves it: nothing was changed, and no VM is kept from starting."""
 
     class Full(Disk):
         def append(self, path: str, line: bytes) -> None:

@@ -386,7 +386,7 @@ boxes = st.builds(lambda x, y, w, h: Box(x, y, x + w, y + h), corners, corners, 
     )
 )
 def test_what_is_closed_up_can_all_be_reached(there: dict[str, Box]) -> None:
-    """Nothing changes its size, or comes to lie over what it did not lie over."""
+    """Nothing changes its size, or overlaps what it did not overlap before."""
     after = closed_up(there)
     reached, names = {"a"}, set(there)
     for _ in names:

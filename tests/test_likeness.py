@@ -111,7 +111,7 @@ def test_two_nodes(tmp_path: Path) -> None:
 
 
 def test_a_group_of_two_cards_is_one_there(tmp_path: Path) -> None:
-    """And that the host's network card is in it is seen at once."""
+    """It is reported at once that the host's network card is in it."""
     root = single(tmp_path)
     add_pci(root, "0000:0b:00.0", "r8169", "14", "0x020000")
     plan = planned(root, *CARD)
@@ -252,7 +252,7 @@ def test_of_many_cpus_the_pinned_ones_are_there(tmp_path: Path) -> None:
     ],
 )
 def test_addresses_in_texts(text: str) -> None:
-    """They are translated there and back, each as it was written."""
+    """They are translated there and back, each in the notation that it had."""
 
     def filled(address: str) -> str:
         plain = text.replace("{_}", re.sub("[:.]", "_", address))

@@ -237,7 +237,7 @@ def test_they_are_made_and_removed_and_another_vm_has_its_own(memory: Path) -> N
 
 
 class Stubborn(Kernel):
-    """Its writes fail with this error."""
+    """A host whose writes fail with this error."""
 
     error = errno.ETIMEDOUT
 

@@ -116,7 +116,7 @@ def test_a_host_without_an_nmi_watchdog(counters: str) -> None:
 
 @pytest.mark.parametrize("nmi", [0, 1])
 def test_watchdogs_come_back_although_somebody_looked(memory: Path, nmi: int) -> None:
-    """`sysctl -a` between start and stop reads the file that is above both."""
+    """`sysctl -a` between start and stop reads the file that controls both."""
     kernel = a_host()
     watchdog.add(kernel, nmi)
     watching = set(kernel.watching)

@@ -1,4 +1,4 @@
-"""vfio-hooks-migration(7): the tables and keys that it tells of are there."""
+"""vfio-hooks-migration(7): the tables and keys that it names exist."""
 
 import re
 from pathlib import Path

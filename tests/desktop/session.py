@@ -64,7 +64,7 @@ class Desktop(WritableHost):
         return self.show(argv, seconds)
 
     def beside(self, client: dict[str, str]) -> Desktop:
-        """The same desktop for programs with another environment."""
+        """The same desktop, for programs with another environment."""
         other = Desktop(Path(self.root), self.program, self._leader)
         other._client = client
         return other

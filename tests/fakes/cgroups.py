@@ -23,7 +23,7 @@ class Files(systemd.Files, Protocol):
 
 
 def boot(kernel: Files) -> None:
-    """Put both hierarchies into a kernel, each with a group of the host's."""
+    """Put both hierarchies into a kernel, each with a group of the host."""
     for pid in PROGRAMS:
         kernel.add_thread(pid, f"program {pid}", "0-7", flags=0x400100)
     top = "".join(f"{pid}\n" for pid in (*PROGRAMS, KERNELS))
@@ -64,7 +64,7 @@ def remove(kernel: Files, group: str) -> None:
 
 
 def handles(name: str) -> bool:
-    """Whether a write to this file is one to a group without systemd."""
+    """Whether this file belongs to a group that systemd does not manage."""
     group, _, file = name.rpartition("/")
     own = os.path.basename(group) not in systemd.UNITS
     return name.startswith(ROOT) and own and file in (*_TASKS, _CONTROL, _SET, "cpuset.mems")

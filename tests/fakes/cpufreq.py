@@ -113,7 +113,7 @@ def shown(kernel: Files, name: str, text: str) -> str:
 
 
 def _enter(kernel: Files, policy: str, governor: str) -> None:
-    """A policy comes to a governor."""
+    """A policy switches to a governor."""
     folder = policy if kernel.per_policy else FOLDER
     for file, text in TUNABLES.get(governor, {}).items():
         kernel.files.setdefault(f"{folder}/{governor}/{file}", text + "\n")

@@ -9,7 +9,7 @@ from vfio_hooks.host.shared_memory import Access
 
 
 class Died(BaseException):
-    """The process is gone. Not an Exception: nothing that handles failures may see it."""
+    """The process is gone. It is not an Exception, so that no error handling sees it."""
 
 
 @dataclass

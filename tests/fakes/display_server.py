@@ -82,7 +82,7 @@ class Server:
         return programs[program](arguments)
 
     def told(self, argv: list[str]) -> str:
-        """What a command prints that runs one of the programs as somebody."""
+        """What a command prints that runs one of the programs as a user."""
         start = next(number for number, word in enumerate(argv) if word in PROGRAMS)
         return self.run(argv[start], argv[start + 1 :])
 

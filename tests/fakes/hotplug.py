@@ -32,7 +32,7 @@ def set_online(kernel: systemd.Files, cpus: str) -> None:
 
 
 def allowed(kernel: systemd.Files, cpus: CpuSet, pid: int) -> CpuSet:
-    """What sched_setaffinity(2) makes of a set. Raises OSError as it does."""
+    """The CPUs that sched_setaffinity(2) sets. Raises OSError as it does."""
     running = parse_list(kernel.files[ONLINE])
     if not cpus & running:
         raise OSError(errno.EINVAL, "Invalid argument", f"/proc/{pid}")

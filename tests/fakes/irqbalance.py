@@ -25,7 +25,7 @@ def boot(kernel: Daemon, banned: str = "") -> None:
 
 
 def answer(kernel: Daemon, text: str) -> str:
-    """What it sends back."""
+    """The answer that it sends back."""
     if text == "setup":
         return f"SLEEP 10 BANNED {int(format_mask(parse_list(kernel.banned)), 16):08x}"
     cpus = text.removeprefix("settings cpus ")

@@ -104,7 +104,7 @@ class Bus:
             del self.links[path]
 
     def rescan(self) -> None:
-        """A write to the bus's `rescan`: what was removed is there as after power-on."""
+        """A write to the bus's `rescan`: removed functions come back as after power-on."""
         for address in list(self.removed):
             files, links = self.removed.pop(address)
             folder = f"{DEVICES}/{address}"

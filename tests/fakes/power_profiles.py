@@ -47,13 +47,13 @@ class Daemon:
         return min(held, key=["power-saver", "performance"].index, default=self.chosen)
 
     def free(self, name: str) -> str | None:
-        """The profile that is active where nobody holds one, at this name."""
+        """The profile that is active, by this name, if nobody holds one."""
         if name != self.name:
             raise HookError(f"busctl: {name} is not known")
         return None if self.holds else self.chosen
 
     def choose(self, profile: str) -> None:
-        """As a person does, on the desktop's panel."""
+        """Choose a profile, as a person does on the desktop's panel."""
         self._base = profile
         for cookie, (client, _) in self.holds.items():
             client.send(Signal("ProfileReleased", (cookie,)))

@@ -148,7 +148,7 @@ def control(kernel: Files, verb: str, unit: str) -> None:
 
 
 def run_service(kernel: Files, words: list[str]) -> None:
-    """systemd-run of a program that runs on and on."""
+    """systemd-run of a program that keeps running."""
     unit = next(word for word in words if word.startswith("--unit=")).removeprefix("--unit=")
     if unit in kernel.units:
         raise failed(["systemd-run"], 1, f"Failed to start transient: {unit} exists".encode())
@@ -165,7 +165,7 @@ def write(kernel: Files, path: str, text: str) -> str:
 
 
 def settle(kernel: Files, group: str) -> None:
-    """A group's own set has changed."""
+    """Note that a group's own set has changed."""
     own = parse_list(kernel.files[f"{group}/cpuset.cpus"])
     online = parse_list(kernel.files["/sys/devices/system/cpu/online"])
     kernel.files[f"{group}/cpuset.cpus.effective"] = format_list(own & online or online) + "\n"

@@ -41,7 +41,7 @@ def release(kernel: Files, effective: dict[str, str]) -> None:
 
 
 def allow(kernel: Files, pid: str, cpus: str) -> None:
-    """Change the CPUs that a task may use."""
+    """Set the CPUs that a task may use."""
     name = f"/proc/{pid}/status"
     if name in kernel.files:
         before = kernel.files[name].partition(_ALLOWED)[0]

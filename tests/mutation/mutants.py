@@ -1,4 +1,4 @@
-"""The mutants of a module: it with one thing in it changed."""
+"""The mutants of a module: copies in which one thing is changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHOSEN = {f"core/{kind}_{pair}" for kind, pairs in _REPLACED.items() for pair i
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one thing in it changed."""
+    """A module in which one thing is changed."""
 
     module: Path
     source: str
@@ -73,7 +73,7 @@ def _acts(node: Any) -> bool:
 
 
 class _Plain(ast.NodeTransformer):
-    """Takes away what has no effect at run time."""
+    """Removes what has no effect at run time."""
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
@@ -100,7 +100,7 @@ def _is_typing(node: ast.expr) -> bool:
 
 
 def meaning(source: str) -> str | None:
-    """What a module does, for comparing; None where it is no Python."""
+    """What a module does, to compare it; None if it is not valid Python."""
     try:
         return ast.dump(_Plain().visit(ast.parse(source)))
     except SyntaxError:
@@ -108,7 +108,7 @@ def meaning(source: str) -> str | None:
 
 
 def mutants(module: Path) -> list[Mutant]:
-    """All mutants of a module that are not obviously the same as it is."""
+    """All mutants of a module that are not obviously equivalent to it."""
     source = module.read_text()
     tree = get_ast(source)
     seen = {None, meaning(source)}

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "vfio_hooks"
 
 
 def known(module: Path) -> dict[str, dict[str, str]]:
-    """What is known of a module's mutants, by key."""
+    """What is known about a module's mutants, by key."""
     file = _file(module)
     lines = file.read_text().splitlines() if file.exists() else []
     return {record["key"]: record for record in map(json.loads, lines)}
@@ -33,7 +33,7 @@ def _file(module: Path) -> Path:
 
 
 def handle(module: Path, chosen: argparse.Namespace, until: float) -> None:
-    """Run the mutants of a module of which nothing is known, or again those that survived."""
+    """Run a module's mutants about which nothing is known, or again those that survived."""
     tests = own(str(module.relative_to(PACKAGE)), chosen.slow)
     every, told = mutants(module), known(module)
     wanted = SURVIVED if chosen.again else ""
@@ -70,7 +70,7 @@ def modules(names: list[str]) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Try those that are asked for."""
+    """Try the modules that are asked for."""
     parser = argparse.ArgumentParser(
         "python3 -m tests.mutation",
         description=tests.mutation.__doc__,

@@ -23,7 +23,7 @@ SURVIVED, KILLED, TOO_LONG = "survived", "killed", "too long"
 
 
 class MutatedLoader(SourceFileLoader):
-    """Loads a module from other text than is in its file."""
+    """Loads a module from another text than the one in its file."""
 
     def __init__(self, name: str, path: str, source: str) -> None:
         super().__init__(name, path)
@@ -51,7 +51,7 @@ class MutantFinder(MetaPathFinder):
 
 
 def run(mutant: Mutant, tests: list[str], cpu: int) -> str:
-    """What the tests make of a mutant, within so many seconds of CPU time."""
+    """Run the tests on a mutant, within so many seconds of CPU time."""
     child = os.fork()
     if not child:
         os._exit(_child(mutant, tests, cpu))
