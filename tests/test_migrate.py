@@ -159,6 +159,17 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 "gpu": {},
             },
         ),
+        (
+            ("added",),
+            {
+                "service": [
+                    {"unit": "docker.socket", "action": "stop"},
+                    {"unit": "docker.service", "action": "stop"},
+                    {"unit": "nmbd", "action": "stop"},
+                ],
+                "memory": {"swappiness": 10},
+            },
+        ),
         (("bars",), {"session": {}, "gpu": {"bar_sizes": {"0": 256, "2": 2}}}),
         (
             ("arguments",),

@@ -42,6 +42,9 @@ class SimpleCommands(Cursor):
         """NAME=(a b c), as one word with blanks."""
         self.place += 1
         pieces = list(opened.pieces)
+        if pieces and pieces[-1].kind == "variable":
+            # NAME+=(d)
+            pieces.append(Piece("text", " "))
         while self._operator() != ")":
             token = self._token()
             self.place += 1
@@ -67,5 +70,7 @@ def _assigned(word: Word) -> tuple[str, Word] | None:
     found = _ASSIGNMENT.match(first.text) if first and first.kind == "text" else None
     if found is None or first is None or first.quoted:
         return None
+    before = (Piece("variable", found[1], quoted=True, other=""),) if "+" in found[0] else ()
     rest = Piece("text", first.text[found.end() :])
-    return found[1], Word(word.line, (rest, *word.pieces[1:]) if rest.text else word.pieces[1:])
+    value = (rest, *word.pieces[1:]) if rest.text else word.pieces[1:]
+    return found[1], Word(word.line, (*before, *value))
