@@ -48,7 +48,6 @@ PAIRS = {
         {"sleep 10": ":", "pci_0000_0a_00": "pci_0000_04_00"},
         Domain(NAME, tuple(map(HostDevice, GPU_GROUP))),
         "echo 1 > /sys/class/vtconsole/vtcon1/bind; rm /etc/libvirt/hooks/kvm.conf",
-        kept=("release/end/tools-gpu-end.sh",),
     ),
     "CPUs and sysctls": Pair(
         ("isolate-systemd",),
