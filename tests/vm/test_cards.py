@@ -6,76 +6,24 @@ Pictures of both monitors, before, while and after the VM runs, stay in `picture
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from tests.vm import pictures
-from tests.vm.desktop import COMPOSITORS, Compositor, Desktop
+from tests.vm.cards import Running, node
+from tests.vm.desktop import COMPOSITORS, Desktop
 from tests.vm.desktop_disk import laid_over
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
 from tests.vm.hardware import BOOT_VGA, GPU, GPU_GROUP, MONITORS
 from tests.vm.lending import at_home, drivers, given, lent, managed_vm
 from tests.vm.release import USER
-from vfio_hooks.layouts.layout import Layout
-from vfio_hooks.wait import until
 
-COLOURS = {BOOT_VGA: "#20507a", GPU: "#7a2050"}
-BLACK = "#000000"
 GAMING = Domain("gaming", given(*GPU_GROUP))
 TABLES = "[display]\ntimeout = {seconds}\n[gpu]\n[pci]\ntimeout = 60\n"
 HOME = f"/home/{USER}"
 SETTING = f"{HOME}/.config/environment.d/72-vfio-hooks.conf"
 RULES = "/etc/udev/rules.d/72-vfio-hooks.rules"
 APPLY = "udevadm control --reload && udevadm trigger --settle --subsystem-match=drm"
-
-
-@dataclass(frozen=True)
-class Running:
-    """A compositor that a user looks at."""
-
-    desktop: Desktop
-    compositor: Compositor
-
-    @property
-    def guest(self) -> Guest:
-        return self.desktop.guest
-
-    def start(self, **variables: str) -> None:
-        """Start it, with a colour of its own on each monitor; a card that is not used is dark."""
-        self.desktop.start_on_cards(self.compositor, paint(self.guest), variables)
-        self.shows(BOOT_VGA)
-
-    def shows(self, address: str) -> str:
-        """Wait until a monitor shows its colour; which it is."""
-        seen: list[str] = []
-
-        def is_painted() -> bool:
-            seen[:] = [pictures.colour(self.guest, address)]
-            paints_itself = self.compositor.name == "mutter"
-            return seen[0] != BLACK if paints_itself else seen[0] == COLOURS[address]
-
-        assert until(is_painted, 120), seen
-        return seen[0]
-
-    def opened(self) -> list[str]:
-        """The cards that it has open."""
-        folder = f"/proc/$(pgrep -x {self.compositor.name})/fd"
-        find = f"find {folder} -lname '/dev/dri/card*' -printf '%l\\n' | sort -u"
-        return self.guest.run(find).stdout.split()
-
-    def process(self) -> str:
-        """Its number, and when it was started."""
-        name = self.compositor.name
-        return self.guest.run(f"cut -d ' ' -f 1,22 /proc/$(pgrep -x {name})/stat").stdout
-
-    def looks_like(self, before: Layout) -> bool:
-        """Whether the layout is as it was, or gets so."""
-        return until(lambda: self.desktop.layout(self.compositor).looks_like(before), 60)
-
-    def picture(self, moment: str) -> None:
-        pictures.take(self.guest, f"{self.compositor.name}-{moment}")
 
 
 def each(*names: str) -> pytest.MarkDecorator:
@@ -97,22 +45,6 @@ def running(hooked: Guest, request: pytest.FixtureRequest) -> Iterator[Running]:
             desktop.leave_screen()
             folders = " ".join(f"{HOME}/{name}" for name in (".config", ".cache", ".local"))
             hooked.run(f"rm -rf {RULES} {folders} && {APPLY}")
-
-
-def paint(guest: Guest) -> str:
-    """The program that gives each monitor its colour."""
-    words = [f"-o {output(guest, card)} -c {colour[1:]}" for card, colour in COLOURS.items()]
-    return f"swaybg {' '.join(words)}"
-
-
-def output(guest: Guest, address: str) -> str:
-    """The name of a card's connector, "Virtual-1"."""
-    path = f"/sys/bus/pci/devices/{address}/drm/card*/card*-*"
-    return guest.run(f"basename {path}").stdout.strip().partition("-")[2]
-
-
-def node(guest: Guest, address: str) -> str:
-    return guest.run(f"readlink -f /dev/dri/by-path/pci-{address}-card").stdout.strip()
 
 
 @pytest.mark.matrix_only

@@ -16,7 +16,7 @@ With restart = "without-card" the display manager is started again once the VM r
 that the host keeps. This is for a desktop that never lets go of a card, as with nvidia's driver.
 You have to log in again. When the VM ends, the display manager is stopped once more, with what is
 open in it, and starts with all cards. Nobody is logged in automatically, because such a setting
-could outlast a power cut.
+could outlast a power cut. This was tried with greetd and sway on two emulated cards.
 
 An nvidia card beside the desktop's own card, as for [display], needs only the last part of this:
 with manager = "none" the desktop and the text console stay. If the desktop is on another nvidia
