@@ -38,6 +38,7 @@ def claim(knob: Knob, share: Share, base: str, state: State, number: int = 1) ->
         (ATOMIC, Override("7"), "60", State.UNDOING, "99", None),
         # Of what is changed in steps it may have left anything.
         (IN_STEPS, Exclusive("vfio-pci"), "bochs", State.UNDOING, "no driver", "bochs"),
+        (IN_STEPS, Exclusive("vfio-pci"), "bochs", State.UNDOING, "nouveau", "bochs"),
         (IN_STEPS, Exclusive("vfio-pci"), "bochs", State.HELD, "nouveau", None),
         # libvirt left it without a driver.
         (IN_STEPS, Exclusive(), "bochs", State.HELD, "no driver", "bochs"),
