@@ -16,12 +16,12 @@ from tests.fakes.power_profiles import TALK, Client, Daemon, talk
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
-from vfio_hooks.host.power_profiles import NAMES, NOT_HELD, chosen
+from vfio_hooks.host.power_profiles import NAMES, NOT_HELD, UNIT, chosen
 from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.plugins.governor import Options, plan
 from vfio_hooks.services import profile
 from vfio_hooks.services.bus import BUS, UNKNOWN, Bus, Refused, Signal
-from vfio_hooks.services.profile import Hold, waits
+from vfio_hooks.services.profile import Hold, Memory, waits
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import until
 
@@ -66,6 +66,7 @@ def test_it_is_held_before_anything_else_is_set_and_let_go_after_it(name: str) -
     assert isinstance(held.knob, Transient)
     assert held.knob.unit == "vfio-hooks-profile-u.service"
     assert held.knob.command[-2:] == ("/run/libvirt/qemu/vm.pid", "performance")
+    assert "RuntimeDirectory=vfio-hooks-profile-u" in held.knob.properties
     assert held.knob.shows(held.knob.value) == "running (holds the power profile performance)"
     assert f"RestartPreventExitStatus={NOT_HELD}" in held.knob.properties
     assert governor.key.endswith("scaling_governor")
@@ -102,19 +103,27 @@ def test_the_fake_daemon_is_like_the_real_one() -> None:
 
 
 class Held:
-    """A profile that is held, and what is told of it."""
+    """A profile that is held for a VM, and what is told of it."""
 
-    def __init__(self, name: str = NAMES[0], daemon: Daemon | None = None) -> None:
+    def __init__(
+        self,
+        name: str = NAMES[0],
+        daemon: Daemon | None = None,
+        host: Kernel | None = None,
+        vm: str = "vm",
+    ) -> None:
         self.daemon = daemon or Daemon(name)
+        self.host = host or Kernel()
         self.bus = Client(self.daemon)
         self.told: list[str] = []
         self.hold = Hold(
             self.bus,
             "performance",
-            "vm",
+            vm,
             self.told.append,
             self.daemon.free,
             lambda name, profile: self.daemon.choose(profile),
+            Memory(self.host, f"/run/{UNIT}{vm}"),
         )
 
     def hear(self) -> None:
@@ -239,22 +248,57 @@ def test_what_others_hold_or_choose_stays() -> None:
     assert held.daemon.profile() == "power-saver"
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_what_the_daemon_has_forgotten_can_be_lost(killed: bool) -> None:
-    """With two VMs, or if the service is killed, as the manual says."""
-    first = Held()
-    first.daemon.choose("power-saver")
-    first.daemon.restart()
-    first.hold.take()
-    if killed:
-        first.bus.close()
-    else:
-        second = Held(daemon=first.daemon)
-        second.hold.take()
-        first.hold.end()
-        assert first.daemon.profile() == "performance"
-        second.hold.end()
-    assert first.daemon.profile() == "balanced"
+def forgetful() -> Held:
+    """A profile that is held at a daemon that has forgotten what was chosen."""
+    held = Held()
+    held.daemon.choose("power-saver")
+    held.daemon.restart()
+    held.hold.take()
+    return held
+
+
+def test_what_the_daemon_has_forgotten_outlives_a_kill() -> None:
+    killed = forgetful()
+    killed.bus.close()
+    assert killed.daemon.profile() == "balanced"
+    again = Held(daemon=killed.daemon, host=killed.host)
+    again.hold.take()
+    again.hold.end()
+    assert again.daemon.profile() == "power-saver"
+
+
+def test_what_the_daemon_has_forgotten_is_known_to_every_vm() -> None:
+    first = forgetful()
+    second = Held(daemon=first.daemon, host=first.host, vm="other")
+    second.hold.take()
+    first.hold.end()
+    assert first.daemon.profile() == "performance"
+    # As systemd does.
+    del first.host.files[f"/run/{UNIT}vm/chosen"]
+    second.hold.end()
+    assert first.daemon.profile() == "power-saver"
+
+
+def test_what_a_person_chooses_meanwhile_is_what_counts() -> None:
+    """Also where the program is killed after that."""
+    held = forgetful()
+    held.daemon.choose("balanced")
+    held.hear()
+    held.bus.close()
+    again = Held(daemon=held.daemon, host=held.host)
+    again.hold.take()
+    again.hold.end()
+    assert again.daemon.profile() == "balanced"
+
+
+def test_what_the_daemon_has_forgotten_is_lost_where_another_program_holds_a_profile() -> None:
+    """As the manual says."""
+    held = forgetful()
+    other = Client(held.daemon)
+    other.call(NAMES[0], "HoldProfile", "power-saver", "why", "who")
+    held.hold.end()
+    other.close()
+    assert held.daemon.profile() == "balanced"
 
 
 @pytest.mark.parametrize(
@@ -330,6 +374,7 @@ def test_the_whole_program(
     lines = Lines()
     monkeypatch.setattr(profile, "Bus", lambda: Client(Daemon(name)))
     monkeypatch.setattr(profile, "SystemdJournal", lambda **_: lines)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     (tmp_path / "vm.pid").write_text("4194305\n")
     assert profile.main([str(tmp_path / "vm.pid"), "performance"]) == code
     assert [line.startswith(told) for line in lines.warnings] == [True] * bool(told)

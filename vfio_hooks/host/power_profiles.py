@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 NAMES = ("org.freedesktop.UPower.PowerProfiles", "net.hadess.PowerProfiles")
 """On the message bus; the second one is all that power-profiles-daemon had before 0.20. The object
 and the interface have the same name."""
+UNIT = "vfio-hooks-profile-"
+"""The beginning of the names of our services, and of the folder in /run that each has."""
 NOT_HELD = 2
 """The exit code of our service if the daemon refuses. systemd then does not try again."""
 _ACTIVATION = "/usr/share/dbus-1/system-services/{}.service"

@@ -63,10 +63,10 @@ class Options:
     """A profile that power-profiles-daemon or tuned-ppd holds while the VM runs, so that neither of
     them changes the CPUs meanwhile. It is for the whole host; what the other keys say is set on top
     of it. `powerprofilesctl list-holds` shows it. A small service (vfio-hooks-profile-UUID) asks
-    for it; when that ends, the daemon goes back to the profile from before. One that was chosen
-    before the daemon was last started can be lost, with "balanced" in its place: if the service is
-    killed, or if another VM or program still holds a profile when it ends. If somebody chooses
-    another profile in the meantime, that one holds, and the log says so."""
+    for it; when that ends, the daemon goes back to the profile from before. With
+    power-profiles-daemon, one that was chosen before the daemon was last started is lost, with
+    "balanced" in its place, if another program still holds a profile when the last VM ends. If
+    somebody chooses another profile in the meantime, that one holds, and the log says so."""
 
     def __post_init__(self) -> None:
         if not self.governor.isidentifier():
@@ -144,12 +144,13 @@ def _loaded(chosen: Sequence[Policy], governor: str, host: Host) -> Step | None:
 
 def _held_profile(domain: Domain, profile: str, host: Host) -> Step:
     from vfio_hooks import services
-    from vfio_hooks.host.power_profiles import NOT_HELD, check
+    from vfio_hooks.host.power_profiles import NOT_HELD, UNIT, check
     from vfio_hooks.knobs.transient import Transient
 
     check(host, profile)
+    unit = f"{UNIT}{domain.uuid}"
     knob = Transient(
-        f"vfio-hooks-profile-{domain.uuid}.service",
+        f"{unit}.service",
         services.argv("vfio_hooks.services.profile", services.pidfile(domain.name), profile),
         (
             f"Description=Power profile of VM {domain.name}",
@@ -157,6 +158,9 @@ def _held_profile(domain: Domain, profile: str, host: Host) -> Step:
             "Type=notify",
             "Restart=on-failure",
             f"RestartPreventExitStatus={NOT_HELD}",
+            # Where it notes the profile from before, also for itself when it was killed.
+            f"RuntimeDirectory={unit}",
+            "RuntimeDirectoryPreserve=restart",
         ),
         title=f"holds the power profile {profile}",
     )
