@@ -36,6 +36,7 @@ THERE = (
     "cd /sys/bus/mdev/devices && for one in *; do [ ! -e $one ] ||"
     " echo $one $(basename $(readlink $one/mdev_type)); done"
 )
+CHILD = f"/sys/class/mdev_bus/mtty/{UUID}/mdev_type"
 ROOM = f"cat {TYPES}/mtty-2/available_instances"
 
 
@@ -68,9 +69,11 @@ def test_the_life_of_a_mediated_device(host: Guest) -> None:
         plan = host.run(f"vfio-hooks plan {domain.name}").stdout
         assert f"/sys/bus/mdev/devices/{UUID}: not there → mtty-2" in plan
         assert there(host) == {}
+        assert host.run(f"readlink {CHILD}", check=False).stdout == ""
         for end in ("virsh destroy serial", "kill -9 $(cat /run/libvirt/qemu/serial.pid)"):
             host.start(domain.name)
             assert there(host) == {UUID: "mtty-2"}
+            assert host.run(f"basename $(readlink {CHILD})").stdout == "mtty-2\n"
             assert f"{UUID}: not there → mtty-2" in host.run("vfio-hooks status").stdout
             host.run(end)
             host.wait("! ls /run/vfio-hooks/*.journal")
@@ -80,6 +83,12 @@ def test_the_life_of_a_mediated_device(host: Guest) -> None:
 
 def test_one_that_exists_and_one_that_cannot_be(host: Guest) -> None:
     domain = Domain("serial", extra_devices=HOSTDEV.format(UUID) + HOSTDEV.format(OTHER))
+    tables = f"[[mdev]]\nuuid = '{UUID}'\ntype = 'mtty-1'\n"
+    with managed_vm(host, domain, f"{tables}[[mdev]]\nuuid = '{OTHER}'\ntype = 'mtty-2'\n"):
+        host.start(domain.name)
+        assert there(host) == {UUID: "mtty-1", OTHER: "mtty-2"}
+        host.destroy(domain.name)
+        assert there(host) == {}
     host.run(f"echo {UUID} > {TYPES}/mtty-1/create")
     toml = f'[[mdev]]\ntype = "mtty-2"\nuuid = "{OTHER}"\n'
     try:
