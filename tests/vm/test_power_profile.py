@@ -1,14 +1,16 @@
-"""[governor]'s power_profile with the real power-profiles-daemon, whose driver is its own fake."""
+"""[governor]'s power_profile with the real power-profiles-daemon, whose driver is its own fake, and
+with the real tuned-ppd."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.power_profiles import TALK
+from tests.fakes.power_profiles import TALK, TUNED_TALK
 from tests.vm import debs
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
@@ -17,7 +19,17 @@ from vfio_hooks.host.power_profiles import NAMES
 
 pytestmark = pytest.mark.matrix_only
 
-DROP_IN = "/run/systemd/system/power-profiles-daemon.service.d/fake.conf"
+PPD, TUNED = "power-profiles-daemon", "tuned-ppd"
+PACKAGES = {
+    PPD: (PPD, "libupower-glib3"),
+    TUNED: (
+        *("tuned", TUNED, "virt-what", "ethtool"),
+        *("python3-dbus", "python3-gi", "python3-linux-procfs", "python3-pyudev"),
+        *("python3-pyinotify", "python3-pyasyncore"),
+        *("gir1.2-glib-2.0", "gir1.2-girepository-2.0", "libgirepository-1.0-1"),
+    ),
+}
+DROP_IN = f"/run/systemd/system/{PPD}.service.d/fake.conf"
 # The driver ends with its standard input.
 FAKE = """\
 [Service]
@@ -35,7 +47,7 @@ import json, subprocess, sys
 sys.path.insert(0, "/src")
 from tests.fakes.power_profiles import talk
 from vfio_hooks.services.bus import Bus
-name = sys.argv[1]
+name, unit = sys.argv[1:]
 place = [name, "/" + name.replace(".", "/"), name, "ActiveProfile"]
 def profile():
     done = subprocess.run(["busctl", "get-property", *place], capture_output=True, text=True)
@@ -43,30 +55,46 @@ def profile():
 def choose(wanted):
     subprocess.run(["busctl", "set-property", *place, "s", wanted], check=True)
 def restart():
-    subprocess.run(["systemctl", "restart", "power-profiles-daemon"], check=True)
+    subprocess.run(["systemctl", "restart", unit], check=True)
 print(json.dumps(talk(name, Bus, profile, choose, restart)))
 choose("balanced")
 """
 TOML = '[governor]\npower_profile = "performance"\nmax_exit_latency = 20\n'
 HELD, FREE = ["performance", "1", "20"], ["balanced", "0", "0"]
+CHOSEN = ["power-saver", *FREE[1:]]
 UNIT = "$(systemctl list-units --plain --no-legend 'vfio-hooks-profile-*' | cut -d' ' -f1)"
 KILL_SERVICE = f"systemctl kill --signal=SIGKILL {UNIT}"
+KILL_AND_WAIT = (
+    f"before=$(systemctl show -P MainPID {UNIT}); {KILL_SERVICE};"
+    f" until [ $(systemctl show -P MainPID {UNIT}) != $before ]; do sleep 0.1; done"
+)
 KILL_QEMU = "kill -9 $(cat /run/libvirt/qemu/quick.pid)"
 
 
-@pytest.fixture
-def name(hooked: Guest, tmp_path: Path) -> Iterator[str]:
-    """The daemon's name on the bus; Debian 12 has one that knows the older one alone."""
+@dataclass(frozen=True)
+class Daemon:
+    """Its unit, and its name on the bus."""
+
+    unit: str
+    name: str
+
+
+@pytest.fixture(params=[PPD, TUNED])
+def daemon(hooked: Guest, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemon]:
+    """One after the other; Debian 12 has no tuned-ppd, and its other one knows the older name
+    alone."""
+    unit: str = request.param
+    if hooked.release == "bookworm" and unit == TUNED:
+        pytest.skip("Debian 12 has no tuned-ppd")
     hooked.put(DROP_IN, FAKE)
     hooked.run("systemctl daemon-reload")
-    packages = ("power-profiles-daemon", "libupower-glib3")
-    debs.install(hooked, debs.fetch(hooked.release, packages, tmp_path))
+    debs.install(hooked, debs.fetch(hooked.release, PACKAGES[unit], tmp_path))
     try:
-        hooked.run("systemctl restart power-profiles-daemon")
-        yield NAMES[hooked.release == "bookworm"]
+        hooked.run(f"systemctl restart {unit}")
+        yield Daemon(unit, NAMES[hooked.release == "bookworm"])
     finally:
         hooked.run(
-            f"dpkg --force-depends --purge {' '.join(packages)}; rm -r $(dirname {DROP_IN});"
+            f"dpkg --force-depends --purge {' '.join(PACKAGES[unit])}; rm -r $(dirname {DROP_IN});"
             " systemctl daemon-reload; rm -rf /var/lib/power-profiles-daemon"
         )
 
@@ -81,12 +109,16 @@ def wait_for(guest: Guest, name: str, expected: list[str]) -> None:
     guest.wait(f'[ "$({{ {ask} }} | xargs)" = "{" ".join(expected)}" ]')
 
 
-def test_the_real_daemon_is_as_the_fake_says(hooked: Guest, name: str) -> None:
-    assert json.loads(hooked.run(f"python3 -B - {name}", input=TALKING).stdout) == TALK
+def test_the_real_daemon_is_as_the_fake_says(hooked: Guest, daemon: Daemon) -> None:
+    told = hooked.run(f"python3 -B - {daemon.name} {daemon.unit}", input=TALKING).stdout
+    assert json.loads(told) == (TUNED_TALK if daemon.unit == TUNED else TALK)
 
 
-def test_it_is_held_while_the_vm_runs_and_gone_however_it_ends(hooked: Guest, name: str) -> None:
+def test_it_is_held_while_the_vm_runs_and_gone_however_it_ends(
+    hooked: Guest, daemon: Daemon
+) -> None:
     """The limit of the CPUs' idle states as well."""
+    name = daemon.name
     domain = Domain("quick", vcpus=1, pins={0: "4"})
     with managed_vm(hooked, domain, TOML):
         hooked.start(domain.name)
@@ -95,10 +127,7 @@ def test_it_is_held_while_the_vm_runs_and_gone_however_it_ends(hooked: Guest, na
         assert shown(hooked, name) == FREE
         # The service alone is killed: systemd starts it again.
         hooked.start(domain.name)
-        hooked.run(
-            f"before=$(systemctl show -P MainPID {UNIT}); {KILL_SERVICE};"
-            f" until [ $(systemctl show -P MainPID {UNIT}) != $before ]; do sleep 0.1; done"
-        )
+        hooked.run(KILL_AND_WAIT)
         wait_for(hooked, name, HELD)
         # As well as QEMU.
         hooked.run(f"{KILL_SERVICE}; {KILL_QEMU}")
@@ -115,5 +144,13 @@ def test_it_is_held_while_the_vm_runs_and_gone_however_it_ends(hooked: Guest, na
         hooked.run(f"busctl set-property {place} ActiveProfile s power-saver")
         hooked.wait("journalctl -t vfio-hooks | grep -q 'somebody has chosen another'")
         hooked.destroy(domain.name)
-        assert shown(hooked, name) == ["power-saver", *FREE[1:]]
+        assert shown(hooked, name) == CHOSEN
+        # The daemon may forget that choice when it is started anew; a kill is no matter, either.
+        hooked.run(f"systemctl restart {daemon.unit}")
+        hooked.start(domain.name)
+        hooked.run(KILL_AND_WAIT)
+        wait_for(hooked, name, HELD)
+        hooked.destroy(domain.name)
+        assert shown(hooked, name) == CHOSEN
+        hooked.run("! ls -d /run/vfio-hooks-profile*")
         hooked.run(f"busctl set-property {place} ActiveProfile s balanced")
