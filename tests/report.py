@@ -114,10 +114,9 @@ def pytest_terminal_summary(
     if whole:
         told = [report for kind in terminalreporter.stats.values() for report in kind]
         timed = (one for one in told if isinstance(one, pytest.TestReport))
-        terminalreporter.write_line("time of all tests, of all processes together:")
-        for line in times((report.nodeid, report.duration) for report in timed):
-            terminalreporter.write_line(line)
-        for line in made():
+        took = times((report.nodeid, report.duration) for report in timed)
+        title = ["time of all tests, of all processes together:"] if took else []
+        for line in (*title, *took, *made()):
             terminalreporter.write_line(line)
     for release in RELEASES:
         own = [report for report in reports if f"[{release}" in report.nodeid]
