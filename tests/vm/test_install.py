@@ -196,7 +196,7 @@ def test_executables_are_run_once_after_vfio_tools(host: Host) -> None:
     host.run(f"mkdir -p $(dirname {script}); cat > {script}; chmod 775 {script}", FOREIGN)
     told = host.run(INSTALL)
     assert f"keep your own hook as {HOOKS}/qemu.replaced" in told
-    assert "attention: 1 files" in told
+    assert "attention: users other than root can write to files in" in told
     assert "users other than its owner may write to it" in host.event("prepare begin", check=False)
     host.run(f"chmod go-w {script}")
     host.event("prepare begin")

@@ -95,7 +95,7 @@ def test_the_emulated_hosts_own_snapshot(
 def test_an_address_that_has_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rehearse(tmp_path, single(host(tmp_path)), CARD[0], "0000:0b:00.1") == 1
     told = capsys.readouterr().out
-    assert told.startswith("wrong: 0000:0b:00.1: the VM is given it, and this host has no such")
+    assert told.startswith("wrong: 0000:0b:00.1: the VM is given this function, but the host")
     assert "it does not start: " in told and "0000:0b:00.1" in told.partition("does not start")[2]
 
 
