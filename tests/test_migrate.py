@@ -410,6 +410,7 @@ def script(command: Command, text: str, name: str = "prepare/begin/start.sh") ->
     return path
 
 
+GOVERNOR = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor"
 BIND = "#!/bin/sh\nvirsh nodedev-detach pci_0000_05_00_0\n"
 MIXED = (
     "#!/bin/sh\nif true; then\n    virsh nodedev-detach pci_0000_05_00_0\nfi\nddcutil setvcp 60 1\n"
@@ -578,6 +579,18 @@ def test_it_is_shown_line_by_line(migrate: Any, command: Command) -> None:
     found = migrate("--json").json
     assert [line["table"] for line in found["scripts"][0]["lines"]] == ["pci", ""]
     assert found["tables"] == {"pci": [{}]}
+
+
+def test_the_commands_of_one_line_are_shown_in_their_order(migrate: Any, command: Command) -> None:
+    """Those that do the same by their first one."""
+    two = "; ".join(f"echo powersave > {GOVERNOR.format(cpu)}" for cpu in (0, 1))
+    script(command, f"#!/bin/sh\nvirsh nodedev-detach pci_0000_05_00_0; foo; {two}; bar\n")
+    shown = [line for line in migrate().out.splitlines() if line.startswith("    2  ")]
+    assert shown == [
+        "    2  virsh nodedev-detach pci_0000_05_00_0",
+        "    2  foo",
+        f"    2  write powersave > {GOVERNOR.format(0)}",
+    ]
 
 
 def test_bash_is_there_to_check_what_was_cut() -> None:

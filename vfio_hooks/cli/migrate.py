@@ -146,8 +146,11 @@ def _show(script: Script) -> None:
     say(f"{paint(clean(script.path), 'bold')}{op}")
     for (file, line), several in groupby(script.verdicts, lambda one: (one.file, one.line)):
         place = f"{line:5}" if file == script.path else f"{clean(os.path.basename(file))}:{line}"
-        # One line may do the same thing to many files.
-        for one in {(one.kind, one.table): one for one in [*several][::-1]}.values():
+        # One line may do the same thing to many files: then the first one is shown.
+        shown: dict[tuple[str, str], Verdict] = {}
+        for one in several:
+            shown.setdefault((one.kind, one.table), one)
+        for one in shown.values():
             word, style = _WORDS[one.kind]
             told = " ".join(filter(None, (word, f"[{one.table}]" if one.table else "")))
             say(f"{place}  {clean(one.command)[:90]}")
