@@ -604,6 +604,26 @@ def test_what_is_written_for_one_vm_is_named(
     assert "a=1" in (tmp_path / "etc/kernel/cmdline").read_text()
 
 
+@pytest.mark.parametrize(
+    ("loader", "edited", "what"),
+    [
+        ({"etc/kernel/cmdline": "ro\n"}, False, "everything"),
+        ({"etc/kernel/cmdline": "ro\n"}, True, "everything else"),
+        # The parameters are the user's to remove.
+        ({"usr/sbin/grubby": ""}, False, "everything else"),
+    ],
+)
+def test_what_is_as_before_is_said(
+    tmp_path: Path, command: Command, loader: dict[str, str], edited: bool, what: str
+) -> None:
+    change(Noting(grow(tmp_path, {**BOOTED, **loader})), (FIRST,))
+    if edited:
+        (tmp_path / "etc/kernel/cmdline").write_text("mine\n")
+    result = command("boot", "revert", "--root", str(tmp_path))
+    assert result.code == edited
+    assert result.out.splitlines()[-1].startswith(f"{what} is as it was before;")
+
+
 WORDS = st.lists(st.sampled_from(["quiet", "iommu=pt", 'a="b c"', "root=UUID=1"]), max_size=4)
 
 

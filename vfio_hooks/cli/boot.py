@@ -182,5 +182,6 @@ def _revert(host: WritableHost, arguments: argparse.Namespace) -> int:
         say(f"{clean(path)} was edited since, and stays as it is: remove what you do not want")
     for line in had.work.told_back:
         say(f"{had.work.loader}: this you have to do yourself: {clean(line)}")
-    say("everything is as it was before; it takes effect at the next boot")
+    rest = "everything else" if edited or had.work.told_back else "everything"
+    say(f"{rest} is as it was before; it takes effect at the next boot")
     return int(bool(edited))
