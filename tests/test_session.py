@@ -244,6 +244,7 @@ def tree(tmp_path: Path) -> Path:
     [
         ("    d0000000-d07e8fff : efifb", True),
         ("    d0000000-d07e8fff : BOOTFB", True),
+        ("    d0000000-dfffffff : vesafb", True),
         ("    d0000000-dfffffff : nvidia", False),
         ("    d0000000-dfffffff : its driver's other name", False),
         ("    e0000000-e07e8fff : efifb", False),

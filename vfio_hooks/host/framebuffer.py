@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
 PLATFORM = "/sys/bus/platform"
+_PICTURES = ("BOOTFB", "efifb", "vesafb", "simplefb", "simpledrm")
+"""The names of such framebuffers in /proc/iomem. vesafb claims all memory that the firmware counts,
+which may be a whole BAR."""
 
 
 def firmware_framebuffers(host: Host, address: str) -> list[str]:
@@ -52,7 +55,7 @@ def users_of_memory(host: Host, address: str) -> list[str]:
         for start, end, name in (_regions(host) if windows else ())
         if name not in (address, driver)
         # A driver has whole BARs, and may call itself otherwise there: "ICH HD audio".
-        and (driver is None or (start, end) not in windows)
+        and (driver is None or name in _PICTURES or (start, end) not in windows)
         and any(low <= start and end <= high for low, high in windows)
     )
     return list(dict.fromkeys(found))
