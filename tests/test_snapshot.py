@@ -209,6 +209,20 @@ def test_what_the_verbs_read_is_in_it(
     assert ours <= there
 
 
+def test_the_soft_dependencies_that_modules_have_themselves_are_in_it(laptop: Command) -> None:
+    """They count before those in modprobe.d."""
+    line = "softdep xhci_pci pre: xhci-pci-renesas"
+    for name, text in (
+        ("proc/sys/kernel/osrelease", "6.12.0\n"),
+        ("lib/modules/6.12.0/modules.softdep", f"# Soft dependencies\n{line}\n"),
+    ):
+        path = laptop.host / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    texts = {entry.name: entry.text for entry in entries(Host(str(laptop.host)))}
+    assert texts["/lib/modules/6.12.0/modules.softdep"] == f"{line}\n"
+
+
 PRIVATE = f"""\
 <!-- secret-comment -->
 <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>

@@ -79,7 +79,7 @@ def entries(host: Host) -> Iterator[Entry]:
                 seen.add(entry.name)
                 yield entry
     yield from _threads(host)
-    yield from _module_lists(host)
+    yield from _module_lists(host, scrubber)
 
 
 def patterns() -> Iterator[str]:
@@ -149,11 +149,15 @@ def _threads(host: Host) -> Iterator[Entry]:
                 yield Entry(f"/proc/{pid}/{file}", (host.maybe(f"/proc/{pid}/{file}") or "") + "\n")
 
 
-def _module_lists(host: Host) -> Iterator[Entry]:
-    """Which modules of those that matter the running kernel could load."""
-    release = host.maybe("/proc/sys/kernel/osrelease")
+def _module_lists(host: Host, scrubber: Scrubber) -> Iterator[Entry]:
+    """Which modules of those that matter the running kernel could load, and the soft dependencies
+    of its modules."""
+    folder = f"/lib/modules/{host.maybe('/proc/sys/kernel/osrelease')}"
+    softdeps = f"{folder}/modules.softdep"
+    if (text := host.maybe(softdeps)) is not None:
+        yield Entry(softdeps, scrubber.text(softdeps, text))
     for file in ("modules.dep", "modules.builtin"):
-        name = f"/lib/modules/{release}/{file}"
+        name = f"{folder}/{file}"
         text = host.maybe(name)
         if text is not None:
             lines = (line.partition(":") for line in text.splitlines() if _MODULES.search(line))

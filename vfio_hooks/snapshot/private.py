@@ -49,7 +49,7 @@ class Scrubber:
             text = _boot_line(text)
         elif path == "/proc/swaps":
             text = _swaps(text)
-        elif "/modprobe.d/" in path:
+        elif "/modprobe.d/" in path or path.endswith("/modules.softdep"):
             text = "".join(f"{line}\n" for line in map(_modprobe, boot.lines(text)) if line)
         elif path.startswith("/etc/"):
             text = _named_modules(text)
