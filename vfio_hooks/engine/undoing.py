@@ -58,7 +58,7 @@ class Undoing:
         ]
 
     def wake(self, journal: Journal) -> bool:
-        """Undo the claims whose CPU they waited for is back. Returns whether there were any."""
+        """Undo the claims that waited for a CPU which is back. Returns whether there were any."""
         waiting = [claim for claim in journal.live() if claim.state is State.WAITING]
         awake = [claim for claim in waiting if self._is_awake(claim)]
         self.undo(journal, awake)
