@@ -162,6 +162,8 @@ def test_what_a_user_puts_in_the_place_of_a_setting_is_not_waited_for(tmp_path: 
     fifo.parent.mkdir(parents=True)
     os.mkfifo(fifo)
     assert not is_written(Host(str(tmp_path)), Setting(USERS, "x", ME))
+    with pytest.raises(HookError, match="exists, and vfio-hooks did not write it; move it away"):
+        write(Tree(str(tmp_path)), Setting(USERS, "x", ME))
 
 
 @pytest.mark.parametrize(

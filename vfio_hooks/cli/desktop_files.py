@@ -103,8 +103,8 @@ def is_in_force(host: Host, session: Session, setting: Setting, cards: list[str]
 
 def write(host: WritableHost, setting: Setting) -> None:
     """Write the file as the user it belongs to. Raises HookError if it exists and is not ours."""
-    there = setting_text(host, setting.path)
-    if there is not None and not there.startswith(_MARK.strip()):
+    there = setting_text(host, setting.path) or ""
+    if os.path.lexists(host.path(setting.path)) and not there.startswith(_MARK.strip()):
         raise HookError(f"{setting.path} exists, and vfio-hooks did not write it", "move it away")
     argv = ["sh", "-c", _WRITE, "sh", host.path(setting.path), setting.text]
     host.run(as_user(setting.user, {}, argv) if setting.user else argv)
