@@ -15,7 +15,7 @@ AMD, INTEL = "AuthenticAMD", "GenuineIntel"
 
 
 def vendor(host: Host) -> str:
-    """The maker as the processor names it, such as AMD or INTEL above; "" if it names none."""
+    """The maker as the processor names it, such as "AuthenticAMD"; "" if it names none."""
     return _line(host, "vendor_id")
 
 
