@@ -260,6 +260,16 @@ def rom(file: int, folder: int = 0o755, owner: int = 0, group: int = 0) -> Chang
     return change
 
 
+KVMFR: Edits = (
+    (
+        "</domain>",
+        "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+        "<qemu:arg value='-object'/><qemu:arg value='memory-backend-file,id=a,"
+        "mem-path=/dev/kvmfr0,size=32M,share=yes'/></qemu:commandline></domain>",
+    ),
+)
+
+
 def confined(rule: str) -> Change:
     """AppArmor's rules for all guests, and a ROM file in /opt."""
 
@@ -436,14 +446,7 @@ DEFECTS: list[Defect] = [
     ("memory-shared", VIRTIOFS, None),
     (
         "memory-kvmfr",
-        (
-            (
-                "</domain>",
-                "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
-                "<qemu:arg value='-object'/><qemu:arg value='memory-backend-file,id=a,"
-                "mem-path=/dev/kvmfr0,size=32M,share=yes'/></qemu:commandline></domain>",
-            ),
-        ),
+        KVMFR,
         write("etc/libvirt/qemu.conf", '#cgroup_device_acl = ["/dev/kvmfr0"]'),
     ),
     ("memory-locked", add("memoryBacking", "<locked/>"), None),
@@ -945,6 +948,8 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         ],
         frozenset(),
     ),
+    # As for all but root on Debian, nobody can read it.
+    ("memory-kvmfr", KVMFR, write("etc/libvirt/qemu.conf/a", ""), frozenset()),
     # Of QEMU's own user, for whom this is right, nobody is sure; root needs nothing.
     ("device-rom-file", (), rom(0o660, owner=64055, group=64055), frozenset()),
     ("device-rom-owner", (), rom(0o600), frozenset()),
