@@ -185,6 +185,8 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 "process": [
                     {"command": "scream -i virbr0"},
                     {"command": "looking-glass-client -F", "user": "alice"},
+                    {"command": "barrierc -f host", "user": "bob"},
+                    {"command": "remmina -c vm", "user": "bob"},
                 ],
                 "session": {"leftovers": "end"},
                 "gpu": {},

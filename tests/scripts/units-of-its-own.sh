@@ -6,3 +6,5 @@ swaymsg output DP-3 disable #> table display
 sudo -u alice hyprctl dispatch dpms off DP-1 #> table display
 pkill -9 -u alice #> table session
 pkill -u alice steam #> keep
+su -s /bin/bash -c 'barrierc -f host' bob & #> table process
+sudo -u bob -g users remmina -c vm & #> table process

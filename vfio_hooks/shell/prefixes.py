@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from vfio_hooks.shell.expansion import UNKNOWN
 
@@ -15,6 +16,7 @@ _TAKES_VALUE = {
 }
 _WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0, "flock": 1}
 _USER = ("runuser", "su")
+_SU_TAKES_VALUE = ("-c", "-s", "--shell", "-g", "--group", "-G", "--supp-group")
 _PATH = ("/usr/local/bin", "/usr/local/sbin")
 """Where people put scripts of their own, to call them by name."""
 
@@ -48,7 +50,8 @@ def _options(words: list[str], program: str) -> tuple[list[str], str]:
         if option in _TAKES_VALUE.get(program, ()) and words:
             words.pop(0)
         elif option in ("-u", "-g", "--user") and words and program != "systemd-run":
-            user = words.pop(0)
+            value = words.pop(0)
+            user = user if option == "-g" else value
         elif (
             option in ("-n", "-c", "-k", "-s")
             and words
@@ -76,8 +79,8 @@ def switched_to(words: Sequence[str]) -> str:
     """The user of su USER -c SCRIPT."""
     if words[0].rpartition("/")[2] not in _USER:
         return ""
-    script = words[words.index("-c") + 1]
-    return next((one for one in words[1:] if one[:1] != "-" and one != script), "")
+    named = (one for before, one in pairwise(words) if before not in _SU_TAKES_VALUE)
+    return next((one for one in named if one[:1] != "-"), "")
 
 
 def script_of(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
