@@ -515,6 +515,16 @@ def test_what_is_cut_is_nothing_else(migrate: Any, command: Command, lines: str,
     assert (now == ["CARD=0", KEPT], kept.read_text() != was) == (cut, cut)
 
 
+def test_a_script_that_is_no_utf_8_is_not_rewritten(migrate: Any, command: Command) -> None:
+    script(command, "#!/bin/sh\nsysctl vm.swappiness=10\n", "started/begin/other.sh")
+    (command.host / "proc/sys/vm").mkdir(parents=True)
+    (command.host / "proc/sys/vm/swappiness").write_text("60\n")
+    kept = script(command, "")
+    kept.write_bytes(was := f"{BIND}/opt/für-win\n".encode("latin-1"))
+    assert migrate("--write", "--yes").code == 0
+    assert kept.read_bytes() == was
+
+
 def test_a_pause_for_what_is_kept_stays(migrate: Any, command: Command) -> None:
     kept = script(
         command,

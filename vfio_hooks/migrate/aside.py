@@ -24,6 +24,7 @@ from vfio_hooks.shell.tree import Block, For, If, Node, Pipe, Simple
 FOLDER = ".migrated"
 _RECORD = "record.json"
 _MARK = ": # vfio-hooks does this: "
+_REPLACEMENT = "\ufffd"
 _CONTINUES = ("\\", "|", "&&")
 # A command that a later one depends on, in ways other than what a table does.
 _STATE = frozenset(
@@ -60,6 +61,9 @@ def changes(scripts: Iterable[Script], home: str) -> list[Change]:
 def _reduced(script: Script) -> str | None:
     """The script in which the lines that tables replace are comments; None if such a line cannot be
     removed by itself."""
+    # A character that is not UTF-8 could not be written back as it was.
+    if _REPLACEMENT in script.text:
+        return None
     lines = script.text.split("\n")
     placed = [
         (one.line if one.file == script.path else one.called_at, one) for one in script.verdicts
