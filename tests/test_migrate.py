@@ -468,6 +468,17 @@ def test_a_file_that_was_changed_since_is_kept(migrate: Any, command: Command) -
     assert file.with_name("vm.toml.changed").read_text() == changed
 
 
+@pytest.mark.parametrize("text", [BIND, MIXED], ids=["moved away", "reduced"])
+def test_a_script_that_was_changed_since_is_kept(migrate: Any, command: Command, text: str) -> None:
+    file = script(command, text)
+    migrate("--write", "--yes")
+    script(command, "#!/bin/sh\necho mine\n")
+    assert migrate("--undo").code == 0
+    kept = file.with_name("start.sh.changed")
+    assert (file.read_text(), kept.read_text()) == (text, "#!/bin/sh\necho mine\n")
+    assert os.access(file, os.X_OK) and kept.stat().st_mode & 0o777 == 0o644
+
+
 def test_a_vm_that_would_not_start_is_not_migrated(migrate: Any, command: Command) -> None:
     script(command, "#!/bin/sh\nsystemctl set-property user.slice AllowedCPUs=0-3\n")
     was = tree(command.hooks)
@@ -543,7 +554,7 @@ def test_links_and_owners_come_back(migrate: Any, command: Command, tmp_path: Pa
     target.chmod(0o755)
     link = command.hooks / "qemu.d/win11/prepare/begin/link.sh"
     whole = script(command, BIND)
-    link.symlink_to(target)
+    link.symlink_to(os.path.relpath(target, link.parent))
     file = command.manage("win11", "[inhibit]\n")
     for number, path in enumerate((link, whole, file), 1000):
         os.chown(path, number, number, follow_symlinks=False)
@@ -557,7 +568,7 @@ def test_links_and_owners_come_back(migrate: Any, command: Command, tmp_path: Pa
     assert migrate("--write", "--yes").code == 0
     assert not link.is_symlink() and target.read_text() == f"{BIND}{KEPT}\n"
     assert migrate("--undo").code == 0
-    assert (state(), os.readlink(link)) == (before, str(target))
+    assert (state(), link.resolve()) == (before, target)
 
 
 def test_a_vm_of_which_nothing_can_be_taken_over(migrate: Any, command: Command) -> None:

@@ -150,6 +150,7 @@ def carry_out(home: str, made: Sequence[Change], toml: str, vm_file: str) -> Non
             "scripts": [os.path.relpath(change.script.path, home) for change in made],
             "before": before,
             "written": hashlib.sha256(toml.encode()).hexdigest(),
+            "reduced": {os.path.relpath(one.script.path, home): one.text for one in made},
         }
         WritableHost("/").keep(f"{place}.new/{_RECORD}", json.dumps(record, indent=1) + "\n")
         os.rename(f"{place}.new", place)
@@ -166,7 +167,8 @@ def carry_out(home: str, made: Sequence[Change], toml: str, vm_file: str) -> Non
 
 def put_back(home: str, vm_file: str) -> list[str]:
     """Put the scripts and vm.toml back as they were before `carry_out`. Returns the paths of the
-    scripts. A vm.toml that was changed since is kept under another name. Raises HookError."""
+    scripts. Of these files, one that was changed since is kept under another name. Raises
+    HookError."""
     place = f"{home}/{FOLDER}"
     try:
         with open(f"{place}/{_RECORD}", encoding="utf-8") as file:
@@ -181,6 +183,7 @@ def put_back(home: str, vm_file: str) -> list[str]:
             os.unlink(vm_file)
         for name in record["scripts"]:
             os.makedirs(os.path.dirname(f"{home}/{name}"), exist_ok=True)
+            _keep_changed(f"{home}/{name}", f"{place}/{name}", record.get("reduced", {}).get(name))
             _copy(f"{place}/{name}", f"{home}/{name}")
         shutil.rmtree(place)
     except FileNotFoundError:
@@ -190,6 +193,18 @@ def put_back(home: str, vm_file: str) -> list[str]:
     except OSError as error:
         raise HookError(f"{error.filename}: {reason(error)}", "try with sudo") from None
     return [f"{home}/{name}" for name in record["scripts"]]
+
+
+def _keep_changed(path: str, original: str, reduced: str | None) -> None:
+    """Rename a script that is neither the original nor its reduced copy, so that it is not run."""
+    if os.path.islink(path) or not os.path.exists(path):
+        return
+    known = [] if reduced is None else [reduced.encode()]
+    if not os.path.islink(original):
+        known.append(_bytes(original))
+    if _bytes(path) not in known:
+        os.chmod(path, 0o644)
+        os.rename(path, f"{path}.changed")
 
 
 def _copy(source: str, target: str) -> None:
@@ -202,6 +217,11 @@ def _copy(source: str, target: str) -> None:
     if not os.path.islink(source):
         os.chmod(f"{target}.new", stat.S_IMODE(there.st_mode))
     os.replace(f"{target}.new", target)
+
+
+def _bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _text(path: str) -> str | None:
