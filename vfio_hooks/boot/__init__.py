@@ -16,8 +16,8 @@ MODPROBE = "/etc/modprobe.d/vfio-hooks-boot.conf"
 class Need:
     """Words of the kernel's command line, or a line of modprobe.d, and why.
 
-    `instead`: what the user's own files have in its place. The kernel uses only one of the two, so
-    ours is not added.
+    `instead`: what the user's own files, or the module itself, have in its place. Only one of the
+    two counts, so ours is not added.
     """
 
     text: str

@@ -79,7 +79,7 @@ def together(wanted: Sequence[Wanted]) -> list[Need]:
 
 def is_given(text: str, given: Iterable[str]) -> bool:
     """Whether one of these texts has a need's words, or more of the same kind."""
-    if module := _soft(text):
+    if module := soft(text):
         return softdep.is_vfio_first(_said(softdep.first_of(given, module)))
     prefix = _prefix(text)
     value = text[len(prefix) :]
@@ -96,7 +96,7 @@ def is_given(text: str, given: Iterable[str]) -> bool:
 def other(text: str, given: Iterable[str]) -> str:
     """Words in one of these texts with which ours cannot be combined, being of the same kind; ""
     for none."""
-    if module := _soft(text):
+    if module := soft(text):
         return softdep.first_of(given, module)
     prefix = _prefix(text)
     pattern = next((kind.found for kind in _LISTS if kind.prefix == prefix), "")
@@ -108,7 +108,7 @@ def other(text: str, given: Iterable[str]) -> str:
 def beside(text: str, instead: str) -> str:
     """What the user has to write in place of `instead`, the words that `other` found. A list keeps
     its values, which another VM may need, and gets ours in addition. A count becomes ours."""
-    if module := _soft(text):
+    if module := soft(text):
         return f"softdep {module} {softdep.with_vfio_first(_said(instead))}"
     prefix = _prefix(text)
     for kind in _LISTS:
@@ -124,7 +124,7 @@ def pages(text: str) -> int | None:
     return int(count) if count != text and re.fullmatch("[0-9]{1,9}", count) else None
 
 
-def _soft(text: str) -> str:
+def soft(text: str) -> str:
     """The module of a softdep, of which modprobe takes the first one alone; "" where it is none."""
     words = text.split()
     return words[1] if len(words) > 2 and words[0] == "softdep" else ""

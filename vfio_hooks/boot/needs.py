@@ -6,9 +6,8 @@ from vfio_hooks.boot import MODPROBE, Need
 from vfio_hooks.boot.joining import PAGES, is_given, other
 from vfio_hooks.boot.journal import ours, own_line
 from vfio_hooks.domain import Domain
-from vfio_hooks.host import Host, boot, pci
+from vfio_hooks.host import Host, boot, pci, softdep
 from vfio_hooks.host.cpulist import format_list
-from vfio_hooks.host.softdep import VFIO_FIRST
 from vfio_hooks.record import replace
 
 _GIB = 1 << 20
@@ -22,7 +21,8 @@ def needs(host: Host, domain: Domain | None) -> list[Need]:
     found = [*_iommu(host, mine)]
     if domain is not None:
         found += [*_pages(host, domain), *_interrupts(host, domain), *_cards(host, domain)]
-    lines = [" ".join(line) for path, line in boot.modprobe(host) if path != MODPROBE]
+    told = (*softdep.own(host), *boot.modprobe(host))
+    lines = [" ".join(line) for path, line in told if path != MODPROBE]
     placed = ((need, lines if need.is_modprobe else [own_line(host)]) for need in found)
     return [
         replace(need, instead=other(need.text, given))
@@ -72,4 +72,4 @@ def _cards(host: Host, domain: Domain) -> Iterator[Need]:
         if card.driver == "nvidia" and given.issuperset(twins):
             why = f"{card.address} is for {domain.name}, and the host's card has the driver nvidia"
             yield Need(f"options vfio-pci ids={card.ids}", why, is_modprobe=True)
-            yield Need(f"softdep nvidia {VFIO_FIRST}", why, is_modprobe=True)
+            yield Need(f"softdep nvidia {softdep.VFIO_FIRST}", why, is_modprobe=True)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from vfio_hooks.boot import MODPROBE, Edit, Need, Work, text_of
 from vfio_hooks.boot.initramfs import rebuild
-from vfio_hooks.boot.joining import beside, pages
+from vfio_hooks.boot.joining import beside, pages, soft
 from vfio_hooks.boot.loaders import LOADERS
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import Host
+from vfio_hooks.host import Host, softdep
 from vfio_hooks.host.memory import amount, totals
 
 _GIB = 1 << 20
@@ -33,7 +33,7 @@ def planned(host: Host, needs: Sequence[Need]) -> Work:
         _, said = rebuild(host)
         edits += (Edit(MODPROBE, text_of(host, MODPROBE), text),)
         told, back = (*told, *said), (*back, *said)
-    told += tuple(_by_hand(need) for need in needs if need.instead)
+    told += tuple(_by_hand(host, need) for need in needs if need.instead)
     return Work(work.loader, edits, told, back, tuple(words))
 
 
@@ -57,7 +57,10 @@ def _loaded(host: Host, words: Sequence[str]) -> Work:
     return loader.work(host, words) if loader and words else Work(loader.name if loader else "")
 
 
-def _by_hand(need: Need) -> str:
+def _by_hand(host: Host, need: Need) -> str:
+    module = soft(need.text)
+    if module and softdep.has_own(host, module):
+        return softdep.by_initramfs(module)
     place = "modprobe.d" if need.is_modprobe else "the kernel's command line"
     text = beside(need.text, need.instead)
     return f"in {place}, replace {need.instead} with {text}: only one of the two counts"

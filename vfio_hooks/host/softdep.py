@@ -16,18 +16,36 @@ if TYPE_CHECKING:
     from vfio_hooks.host import Host
 
 VFIO_FIRST = "pre: vfio-pci"
+COUNTS = "modprobe takes only the first softdep of a module"
 
 
 def first(host: Host, module: str) -> tuple[str, str] | None:
     """The one softdep of a module that counts, as its file and what follows the module's name:
     modprobe takes the first line alone, and what modules say of themselves is read first."""
-    release = host.maybe("/proc/sys/kernel/osrelease")
-    own = f"/lib/modules/{release}/modules.softdep"
-    lines = [(own, words) for words in boot.lines(host.maybe(own) or "")]
-    for path, words in (*lines, *boot.modprobe(host)):
+    for path, words in (*own(host), *boot.modprobe(host)):
         if (said := of_line(words, module)) is not None:
             return path, said
     return None
+
+
+def has_own(host: Host, module: str) -> bool:
+    """Whether a module has a softdep of its own, so that no line of modprobe.d counts."""
+    return any(of_line(words, module) is not None for _, words in own(host))
+
+
+def by_initramfs(module: str) -> str:
+    """How vfio-pci comes first in spite of a module's own softdep."""
+    return (
+        f"have the initramfs load vfio-pci ahead of {module}: a line in "
+        f"/etc/initramfs-tools/modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of "
+        f"dracut. {COUNTS}, and {module} itself has one"
+    )
+
+
+def own(host: Host) -> list[tuple[str, list[str]]]:
+    """What modules say of themselves, as the file and the words of each line."""
+    path = f"/lib/modules/{host.maybe('/proc/sys/kernel/osrelease')}/modules.softdep"
+    return [(path, words) for words in boot.lines(host.maybe(path) or "")]
 
 
 def first_of(lines: Iterable[str], module: str) -> str:

@@ -167,17 +167,12 @@ def _before(host: Host, driver: str) -> str:
     path, said = softdep.first(host, module) or ("", "")
     if not path or softdep.is_vfio_first(said):
         return f"in /etc/modprobe.d/vfio.conf: softdep {module} {softdep.VFIO_FIRST}"
-    counts = "modprobe takes only the first softdep of a module"
-    if path.startswith("/lib/modules/"):
-        return (
-            f"have the initramfs load vfio-pci ahead of {module}: a line in "
-            f"/etc/initramfs-tools/modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of "
-            f"dracut. {counts}, and {module} itself has one"
-        )
+    if softdep.has_own(host, module):
+        return softdep.by_initramfs(module)
     place = path if path.startswith("/etc/") else "/etc/modprobe.d/00-vfio.conf"
     return (
         f"in {place}: softdep {module} {softdep.with_vfio_first(said)}\n"
-        f"{counts}: now softdep {module} {said}, in {path}"
+        f"{softdep.COUNTS}: now softdep {module} {said}, in {path}"
     )
 
 
