@@ -345,6 +345,8 @@ SOFTDEP = "softdep nvidia pre: vfio-pci"
     [
         (["softdep nvidia pre: vfio_pci", "softdep nvidia post: nvidia-uvm"], True),
         (["softdep nvidia post: nvidia-uvm", "softdep nvidia pre: vfio-pci"], False),
+        (["softdep nvidia post: nvidia-uvm pre: i915 vfio-pci"], True),
+        (["softdep nvidia pre: i915 post: vfio-pci"], False),
         (["softdep nvidia_drm pre: vfio-pci"], False),
         (["softdep nvidia post: vfio-pci"], False),
     ],

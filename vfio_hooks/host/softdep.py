@@ -63,8 +63,13 @@ def of_line(words: Sequence[str], module: str) -> str | None:
 
 def is_vfio_first(said: str) -> bool:
     """Whether a softdep has vfio-pci loaded before its module."""
-    before = said.partition("post:")[0]
-    return before.startswith("pre:") and "vfio-pci" in before.replace("_", "-").split()
+    kind = ""
+    for word in said.replace("_", "-").split():
+        if word in ("pre:", "post:"):
+            kind = word
+        elif (kind, word) == ("pre:", "vfio-pci"):
+            return True
+    return False
 
 
 def with_vfio_first(said: str) -> str:
