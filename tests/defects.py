@@ -948,6 +948,33 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         ],
         frozenset(),
     ),
+    (
+        "device-rom-apparmor",
+        (("file='/usr/share/vgabios/", "file='/opt/"),),
+        lambda root: [
+            confined("/usr/share/vgabios/** r,")(root),
+            write("etc/apparmor.d/disable/usr.sbin.libvirtd", "")(root),
+        ],
+        frozenset(),
+    ),
+    (
+        "device-rom-apparmor",
+        (
+            ("file='/usr/share/vgabios/", "file='/opt/"),
+            ("</domain>", "<seclabel type='none' model='apparmor'/></domain>"),
+        ),
+        confined("/usr/share/vgabios/** r,"),
+        frozenset(),
+    ),
+    (
+        "device-rom-apparmor",
+        (("file='/usr/share/vgabios/card", "file='/opt/my card"),),
+        lambda root: [
+            confined('"/opt/my card.rom" r,')(root),
+            write("opt/my card.rom", "")(root),
+        ],
+        frozenset(),
+    ),
     # As for all but root on Debian, nobody can read it.
     ("memory-kvmfr", KVMFR, write("etc/libvirt/qemu.conf/a", ""), frozenset()),
     # Of QEMU's own user, for whom this is right, nobody is sure; root needs nothing.

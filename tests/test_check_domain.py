@@ -20,6 +20,7 @@ from tests.defects import (
     Edits,
     add,
     arguments,
+    confined,
     edited,
     line,
     other,
@@ -251,6 +252,16 @@ def found_of(name: str, host: Path, edits: Edits) -> Seen:
     patient = Patient(Host(str(host)), Paths(config=str(host)), guest, others=others)
     (one,) = [one for one in examine(patient, areas=AREAS) if one.rule.name == name]
     return one.seen
+
+
+def test_a_rom_file_with_a_blank_is_told_to_apparmor_in_quotes(host: Path) -> None:
+    """Without these the rules for all guests could not be read, and no VM would start."""
+    confined("/usr/share/vgabios/** r,")(host)
+    place = (("file='/usr/share/vgabios/card", "file='/opt/my card"),)
+    (host / "opt/my card.rom").write_text("")
+    assert found_of("device-rom-apparmor", host, place).do.endswith(
+        "echo '  \"/opt/my card.rom\" r,' >> /etc/apparmor.d/local/abstractions/libvirt-qemu"
+    )
 
 
 def test_pins_are_those_that_init_chooses(host: Path) -> None:

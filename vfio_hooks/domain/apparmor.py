@@ -9,7 +9,9 @@ from vfio_hooks.domain import qemu_conf
 from vfio_hooks.domain.files import LOCAL_PROFILE, PROFILE
 from vfio_hooks.host import Host
 
-_RULE = re.compile(r'\s*(?:owner\s+)?"?(/[^"\s]*)"?\s+(\w+),')
+_RULE = re.compile(r'\s*(?:owner\s+)?("/[^"]*"|/[^"\s]*)\s+(\w+),')
+_DISABLED = "/etc/apparmor.d/disable"
+_DAEMONS = {"usr.sbin.libvirtd", "usr.sbin.virtqemud"}
 _GLOBS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
@@ -20,6 +22,9 @@ def rules(host: Host) -> list[str] | None:
         return None
     if qemu_conf.text(host, "security_driver") not in (None, "apparmor"):
         return None
+    # A daemon that is not confined itself cannot confine its VMs.
+    if _DAEMONS.intersection(host.names(_DISABLED)):
+        return None
     more = (f"{PROFILE}.d/{name}" for name in host.names(f"{PROFILE}.d"))
     text = "\n".join([profile, *(host.maybe(path) or "" for path in (LOCAL_PROFILE, *more))])
     return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
@@ -28,7 +33,12 @@ def rules(host: Host) -> list[str] | None:
 def may_read(lines: list[str], path: str) -> bool:
     """Whether one of these rules lets QEMU read a file."""
     found = filter(None, map(_RULE.match, lines))
-    return any("r" in one[2] and _pattern(one[1]).fullmatch(path) for one in found)
+    return any("r" in one[2] and _pattern(one[1].strip('"')).fullmatch(path) for one in found)
+
+
+def rule(path: str) -> str:
+    """The line that lets QEMU read a file."""
+    return f'  "{path}" r,' if re.search(r"\s", path) else f"  {path} r,"
 
 
 def _pattern(glob: str) -> re.Pattern[str]:

@@ -8,8 +8,12 @@ from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import apparmor, pci_functions, qemu_conf
 from vfio_hooks.domain.editing import Edit
 from vfio_hooks.domain.files import LOCAL_PROFILE, QEMU_CONF
+from vfio_hooks.quoting import quoted
 
 _SOURCE = "host-device-assignment"
+_UNCONFINED = ("none", "static")
+_MODELS = (None, "apparmor")
+"""Those of a <seclabel> with which a guest has no profile of libvirt's: none, or the user's own."""
 
 
 @guest_rule(
@@ -69,13 +73,15 @@ def rom_owner(patient: Patient, guest: Guest) -> Iterator[Seen]:
     sure="likely",
 )
 def confined(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    rules = apparmor.rules(patient.host)
+    labels = guest.xml.iterfind("seclabel")
+    own = any(one.get("type") in _UNCONFINED and one.get("model") in _MODELS for one in labels)
+    rules = None if own else apparmor.rules(patient.host)
     for path, addresses in _files(patient, guest).items():
         if rules is not None and not apparmor.may_read(rules, path):
             yield Seen(
                 f"AppArmor keeps QEMU from the ROM file of {' and '.join(addresses)}, {path}",
                 f"put it into /usr/share/vgabios, and change <rom file=…/>; or: "
-                f"echo '  {path} r,' >> {LOCAL_PROFILE}",
+                f"echo {quoted(apparmor.rule(path))} >> {LOCAL_PROFILE}",
             )
 
 
