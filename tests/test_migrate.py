@@ -209,7 +209,16 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
             },
         ),
         (("lowest",), {"governor": {"governor": "unchanged", "min_freq": 3600000, "cpus": "all"}}),
-        (("lists",), {"governor": {"governor": "performance", "min_freq": 3600000}}),
+        (
+            ("lists",),
+            {
+                "governor": {"governor": "performance", "min_freq": 3600000},
+                "service": [
+                    {"unit": "docker", "action": "stop"},
+                    {"unit": "cups.path", "action": "stop"},
+                ],
+            },
+        ),
         (
             ("vfs",),
             {

@@ -10,3 +10,10 @@ set_governor() {
 set_governor performance
 cpupower -c 2-3 frequency-set -d 3.6GHz #> table governor
 dmidecode -t memory > /tmp/memory
+UNITS="
+docker
+cups.path
+"
+for unit in $UNITS; do
+    systemctl stop $unit #> table service
+done

@@ -13,8 +13,8 @@ def expanded(run: Run, file: str, word: Word, at: int = 0) -> list[str]:
     text, split = "", False
     for piece in word.pieces:
         value = _value(run, file, piece, at or word.line)
-        split = split or (piece.kind != "text" and not piece.quoted and " " in value)
-        split = split or (piece.kind == "text" and not piece.quoted and piece.text == " ")
+        blank = value == " " if piece.kind == "text" else any(map(str.isspace, value))
+        split = split or (blank and not piece.quoted)
         text += value
     if not split and not any(piece.quoted for piece in word.pieces):
         return list(braces(text))
