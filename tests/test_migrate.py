@@ -239,8 +239,9 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
         (
             ("saved", "saved-end"),
             {
-                "memory": {"swappiness": 10, "transparent_hugepage": "never"},
+                "memory": {"swappiness": 10, "transparent_hugepage": "never", "ksm": 0},
                 "governor": {"governor": "performance", "min_freq": 2800000},
+                "service": [{"unit": "a", "action": "stop"}, {"unit": "b", "action": "stop"}],
             },
         ),
         # What a script goes on doing that is not understood must not be done twice.

@@ -12,3 +12,5 @@ done
 cpupower frequency-set -g performance -d 2.8GHz #> table governor
 tee /proc/sys/vm/swappiness <<< 10 #> table memory
 printf '%s\n' never > /sys/kernel/mm/transparent_hugepage/enabled #> table memory
+printf '%s\n' 0 |& tee /sys/kernel/mm/ksm/run #> table memory
+printf 'a\nb\n' | while read -r unit; do systemctl stop $unit; done #> table service

@@ -12,6 +12,7 @@ from vfio_hooks.migrate.meanings.meaning import Kind, Meaning
 from vfio_hooks.record import record, replace
 from vfio_hooks.shell.expansion import UNKNOWN
 from vfio_hooks.shell.prefixes import bare
+from vfio_hooks.shell.printed import echoed
 from vfio_hooks.shell.run import Action, Run
 
 Sort = Kind | Literal["unread"]
@@ -192,7 +193,8 @@ def _texts(action: Action, words: Sequence[str]) -> Iterator[str]:
         files = [word for word in words[1:] if not word.startswith("-")]
         yield from (f"write {action.input} > {file}" for file in (*files, *action.writes))
     elif action.writes and program in ("echo", "printf", "cat"):
-        value = (action.input or UNKNOWN) if program == "cat" else _echoed(words)
+        printed = echoed(words).replace("\n", " ").strip()
+        value = (action.input or UNKNOWN) if program == "cat" else printed
         yield from (f"write {value} > {file}" for file in action.writes)
     elif program == "sysctl" and (given := [word for word in words if "=" in word]):
         yield from (f"sysctl {word}" for word in given)
@@ -213,13 +215,6 @@ def _units(words: Sequence[str]) -> list[str]:
     plain = [word for word in words[1:] if not word.startswith("-")]
     verbs = ("stop", "start", "restart", *(("enable", "disable") if "--now" in words else ()))
     return plain[1:] if plain and plain[0] in verbs else []
-
-
-def _echoed(words: Sequence[str]) -> str:
-    rest = [word for word in words[1:] if word not in ("-n", "-e", "-en", "-ne")]
-    if rest and words[0] == "printf" and re.fullmatch(r"%[sd](?:\\n)?", rest[0]):
-        del rest[0]
-    return " ".join(rest).replace("\\n", " ").strip()
 
 
 def _changes(text: str, words: Sequence[str]) -> bool:

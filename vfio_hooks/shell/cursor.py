@@ -3,7 +3,7 @@
 from vfio_hooks.shell.tokens import Operator, Token, Unreadable, Word
 
 REDIRECTIONS = (">", ">>", "<", "<<", "<<-", "<<<", ">&", "<&", "&>", "&>>", ">|", "<>")
-_SEPARATORS = ("\n", ";", "&", "&&", "||", "|")
+_SEPARATORS = ("\n", ";", "&", "&&", "||", "|", "|&")
 
 
 class Cursor:

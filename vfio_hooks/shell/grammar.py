@@ -8,6 +8,7 @@ from vfio_hooks.shell.tokens import Operator, Piece, Unreadable, Word, tokens
 from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
 
 _JOINTS = ("&&", "||")
+_PIPES = ("|", "|&")
 _LOOPS = ("while", "until")
 _UNREAD = ("select", "coproc")
 
@@ -38,7 +39,7 @@ class _Parser(SimpleCommands):
 
     def _piped(self) -> Node:
         commands = [self._command()]
-        while self._operator() == "|":
+        while self._operator() in _PIPES:
             self.place += 1
             self._skip_newlines()
             commands.append(self._command())

@@ -43,9 +43,11 @@ def printed(words: Sequence[str], given: str) -> str | None:
 
 
 def echoed(words: Sequence[str]) -> str:
-    """What echo and printf print."""
-    options = [word for word in words[1:2] if word in ("-n", "-e", "-en", "-ne")]
-    return " ".join(words[1 + len(options) :]).removesuffix("\\n")
+    """What echo and printf print, without the end of the last line."""
+    rest = [word for word in words[1:] if word not in ("-n", "-e", "-en", "-ne")]
+    if rest and words[0].endswith("printf") and re.fullmatch(r"%[sd](?:\\n)?", rest[0]):
+        del rest[0]
+    return " ".join(rest).replace("\\n", "\n").removesuffix("\n")
 
 
 def found(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from vfio_hooks.record import record
 
-_OPERATORS = ("<<-", "<<<", "&>>", "&&", "||", ";;", "<<", ">>", ">&", "<&", "&>", ">|", "<>")
+_OPERATORS = ("<<-", "<<<", "&>>", "&&", "||", "|&", ";;", "<<", ">>", ">&", "<&", "&>", ">|", "<>")
 _PROCESSES = ("<(", ">(")
 """A file that a command's output comes from, or goes to."""
 _SINGLE = ";&|<>()"
