@@ -20,6 +20,11 @@ case "$2" in
     release) systemctl start docker ;; #> needless service
     *) exit 0 ;;
 esac
+for_another() {
+    [[ $1 == ubuntu ]] || return 0
+    systemctl stop ollama
+}
+for_another "$1"
 if [ "$2" = "release" ]; then
     exit
 fi

@@ -10,7 +10,7 @@ from vfio_hooks.shell.expansion import MOST, UNKNOWN
 from vfio_hooks.shell.grammar import parse
 from vfio_hooks.shell.prefixes import bare, inner_script, script_of, switched_to
 from vfio_hooks.shell.printed import printed
-from vfio_hooks.shell.run import Action, Ended, Run
+from vfio_hooks.shell.run import Action, Ended, Returned, Run
 from vfio_hooks.shell.tokens import Unreadable, Word
 from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
 from vfio_hooks.shell.words import expanded
@@ -155,6 +155,8 @@ class _Walk:
         words = self._all(node.words)
         if words[:1] == ("exit",) and self.sure:
             raise Ended
+        if words[:1] == ("return",) and self.sure and self.depth:
+            raise Returned
         if not words or words[0] in (*_SETS, *_READS, ":"):
             self._sets(node, words)
             return
@@ -202,7 +204,7 @@ class _Walk:
         if words[0] in self.run.functions:
             self.run.called.add(words[0])
             file, body = self.run.functions[words[0]]
-            with self.run.arguments(words[1:]):
+            with self.run.arguments(words[1:]), suppress(Returned):
                 deeper._in(file, line).nodes(body)
             return True
         plain, user = bare(words)
@@ -231,7 +233,8 @@ class _Walk:
             text = self.run.read(path)
             if text is None:
                 continue
-            shell = nullcontext() if words[0] in ("source", ".") else self.run.subshell()
+            sourced = words[0] in ("source", ".")
+            shell = suppress(Returned) if sourced else self.run.subshell()
             with shell, nullcontext() if arguments is None else self.run.arguments(arguments):
                 self._in(path, line).script(text)
             return True

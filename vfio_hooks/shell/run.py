@@ -13,6 +13,10 @@ class Ended(Exception):
     """The script ends here."""
 
 
+class Returned(Ended):
+    """The function, or the file that is sourced, ends here."""
+
+
 @record
 class Action:
     """A command: the `file` and line where it stands, its words, the files that its output is
