@@ -175,6 +175,10 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
             ("arguments",),
             {
                 "usb": [{"device": "1-4"}, {"device": "2-1:1.0", "driver": "usb-storage"}],
+                "service": [
+                    {"unit": "docker", "action": "stop"},
+                    {"unit": "cups.path", "action": "stop"},
+                ],
                 "pci": {},
                 "governor": {"governor": "performance", "cpus": "all"},
             },

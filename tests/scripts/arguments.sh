@@ -18,3 +18,16 @@ usb() {
 }
 unbind 0000:2d:00.0 0000:2d:00.1
 usb 1-4 2-1:1.0 usb-storage
+each() {
+    local how=$1
+    shift
+    for unit in "$@"; do
+        systemctl $how $unit #> table service
+    done
+}
+each stop docker cups.path
+node=0
+while [ $node -lt 2 ]; do
+    echo 10 > /sys/kernel/x/node$node/y #> keep
+    node=$((node + 1))
+done

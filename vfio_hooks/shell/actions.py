@@ -74,7 +74,7 @@ class _Walk:
             case Case():
                 self._case(node)
             case Block(kind="while" | "until"):
-                replace(self._reading(node), loop=True, sure=False).nodes(node.body)
+                self._repeat(node)
             case Block(kind="&&" | "||"):
                 self._chain(node)
             case Block(kind="("):
@@ -130,6 +130,16 @@ class _Walk:
             self.run.assign(node.name, word, sure=known)
             self.nodes(node.body)
 
+    def _repeat(self, node: Block) -> None:
+        """Follow a loop for one round in the middle: what a round changes is not known in it."""
+        run, before, count = self.run, self.run.values.copy(), len(self.run.actions)
+        walk = replace(self._reading(node), loop=True, sure=False)
+        walk.nodes(node.body)
+        if changed := [name for name in before if run.values.get(name) != before[name]]:
+            del run.actions[count:]
+            run.values |= dict.fromkeys(changed, UNKNOWN)
+            walk.nodes(node.body)
+
     def _pipe(self, commands: Sequence[Node]) -> None:
         """Follow a pipe. `echo 1 | tee FILE` writes the 1: the next command reads what echo
         prints."""
@@ -157,6 +167,9 @@ class _Walk:
             raise Ended
         if words[:1] == ("return",) and self.sure and self.depth:
             raise Returned
+        if words[:1] == ("shift",):
+            self.run.shift("".join(words[1:2]) or "1", self.sure)
+            return
         if not words or words[0] in (*_SETS, *_READS, ":"):
             self._sets(node, words)
             return

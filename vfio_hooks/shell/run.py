@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from vfio_hooks.record import record
+from vfio_hooks.shell.expansion import UNKNOWN
 from vfio_hooks.shell.tokens import Unreadable
 from vfio_hooks.shell.tree import Node
 
@@ -70,13 +71,23 @@ class Run:
         """Within it $1, $2 and the like are these; after it those that there were, even where an
         `exit` has ended it."""
         before = self._without_arguments()
-        self.values |= {str(number): word for number, word in enumerate(arguments, 1)}
-        self.values |= {"@": " ".join(arguments), "*": " ".join(arguments)}
+        self._give(arguments)
         try:
             yield
         finally:
             self._without_arguments()
             self.values |= before
+
+    def shift(self, count: str, sure: bool) -> None:
+        """Leave out the first arguments. If that is not sure, none of them is known any more."""
+        before = self._without_arguments()
+        words = [before[name] for name in sorted(filter(str.isdecimal, before), key=int)]
+        known = sure and count.isdecimal()
+        self._give(words[int(count) :] if known else [UNKNOWN] * len(words))
+
+    def _give(self, arguments: Sequence[str]) -> None:
+        self.values |= {str(number): word for number, word in enumerate(arguments, 1)}
+        self.values |= {"@": " ".join(arguments), "*": " ".join(arguments)}
 
     def _without_arguments(self) -> dict[str, str]:
         """Take $1, $2 and the like away, and return them."""
