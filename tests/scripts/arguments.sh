@@ -26,6 +26,7 @@ each() {
     done
 }
 each stop docker cups.path
+systemctl stop "swtpm-$(cat /etc/id)" #> keep
 node=0
 while [ $node -lt 2 ]; do
     echo 10 > /sys/kernel/x/node$node/y #> keep

@@ -50,7 +50,7 @@ MEANINGS = (
     ),
     Meaning(
         r"^systemctl\b(?!.*--user)(?:\s-\S+)*\s(?P<action>stop|start|restart)\s(?:-\S+\s)*"
-        r"(?P<unit>[\w@.:\\-]+)",
+        r"(?P<unit>[\w@.:\\-]+)(?:\s|$)",
         "table",
         "service",
         "the unit is stopped or started, and restored afterwards",
