@@ -520,6 +520,8 @@ KEPT = "ddcutil setvcp 60 1"
         ("if lsmod | grep -q e1000e; then modprobe vfio; fi", True),
         ("virsh \\\n    nodedev-detach \\\n    x", True),
         ("echo 10 |\n    tee /proc/sys/vm/swappiness", True),
+        # There are more of these than are followed.
+        ("for n in {0..127}; do echo 0 > /sys/kernel/x$n; done", False),
         # What is after it, or the script's way, depends on these.
         ("CARD=1; virsh nodedev-detach x", False),
         ("virsh nodedev-detach x && export CARD=1", False),

@@ -126,7 +126,8 @@ class _Walk:
     def _for(self, node: For) -> None:
         words = self._all(node.words) if node.words else self.run.values.get("@", "").split()
         known = not self._is_doubtful(*node.words)
-        for word in words[:MOST] or [UNKNOWN]:
+        # One more round stands for all that are too many.
+        for word in [*words[:MOST], *([] if 0 < len(words) <= MOST else [UNKNOWN])]:
             self.run.assign(node.name, word, sure=known)
             self.nodes(node.body)
 
