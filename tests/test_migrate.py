@@ -220,6 +220,7 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 "service": [
                     {"unit": "docker", "action": "stop"},
                     {"unit": "cups.path", "action": "stop"},
+                    {"unit": "scream.path", "action": "stop"},
                 ],
             },
         ),

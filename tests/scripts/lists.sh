@@ -17,3 +17,6 @@ cups.path
 for unit in $UNITS; do
     systemctl stop $unit #> table service
 done
+SOUND=(pulse.socket scream.path)
+systemctl stop "${SOUND[1]}" #> table service
+systemctl stop "${SOUND[2]}" #> keep

@@ -11,6 +11,7 @@ _MANAGER = "display-manager"
 _NAMES_MANAGER = re.compile(r"(?i)(?:stored?_?)?d(?:isp(?:lay)?)?_?m(?:gr|anager)?(?:_?name)?")
 """Variables with the VM's name, which scripts find out when they run."""
 _REPLACED = re.compile(r"(?P<name>\w+)/(?P<all>/?)(?P<old>[^/*?\[$]+)/(?P<new>[^$]*)")
+_ELEMENT = re.compile(r"(\w+)\[(\d{1,9})\]")
 _FOLDER = re.compile(
     r"""\s*(?:cd ["']?\$\()?(?:dirname|realpath) .*(?:\$0|\$\{?BASH_SOURCE|\$\{0).*"""
 )
@@ -27,7 +28,10 @@ def of_variable(name: str, values: Mapping[str, str], other: str | None) -> str 
 
 
 def of_braces(text: str, values: Mapping[str, str]) -> str | None:
-    """What ${NAME/OLD/NEW} becomes; None for other text."""
+    """What ${NAME/OLD/NEW} and ${NAME[3]} become; None for other text."""
+    if element := _ELEMENT.fullmatch(text):
+        words, place = values.get(element[1], "").split(), int(element[2])
+        return words[place] if place < len(words) else UNKNOWN
     found = _REPLACED.fullmatch(text)
     if not found:
         return None
