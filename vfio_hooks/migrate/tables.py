@@ -144,7 +144,7 @@ def _add(several: list[Table], name: str, made: Table) -> None:
         if same:
             for key, value in made.items():
                 known = other.setdefault(key, value)
-                if name not in _MULTIPLE and not isinstance(value, list | dict):
+                if name != "service" and not isinstance(value, list | dict):
                     other[key] = value
                 if isinstance(known, list) and isinstance(value, list):
                     known += [one for one in value if one not in known]
