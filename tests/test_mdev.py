@@ -213,6 +213,14 @@ def test_one_that_exists_is_left_alone() -> None:
     )
 
 
+@pytest.mark.parametrize("shown", ["", "-", "3 free"])
+def test_room_that_is_no_number_is_left_out(shown: str) -> None:
+    kernel = a_host()
+    file = f"{mdev.PARENTS}/{GPU}/mdev_supported_types/{SMALL}/available_instances"
+    kernel.files[file] = shown
+    assert file not in Mediated(ONE, GPU).foresee(kernel, SMALL)
+
+
 def _planned(steps: list[Step], _: Given) -> list[Step]:
     return steps
 

@@ -47,7 +47,8 @@ class Mediated(Knob):
         # Only the driver knows how this changes the room for other types.
         for kind, more in ((now, 1), (value, -1)):
             file = f"{mdev.types_folder(self.parent)}/{kind}/available_instances"
-            if now != value and (free := host.maybe(file)):
+            free = host.maybe(file) or ""
+            if now != value and free.isdecimal():
                 shown[file] = str(int(free) + more)
         return shown
 
