@@ -26,8 +26,8 @@ _MEMORY = 4096
 _NODE = 1024
 """MiB: of all nodes together, and of one at least."""
 # What other programs of a host do all the while: they open sound cards and graphics cards for a
-# moment, ask each function for its state as nvidia-smi does, make udev look at devices again, and
-# read what the hooks write. Each rests four times as long as it took, or on a busy machine an
+# moment, ask each function for its state as nvidia-smi does, make udev look at some devices again,
+# and read what the hooks write. Each rests four times as long as it took, or on a busy machine an
 # emulated host would do little else.
 _POLLERS = """\
 again() {
@@ -40,8 +40,8 @@ again() {
 opened() { for node in /dev/snd/*C* /dev/dri/card*; do sleep 0.05 < $node; done; }
 asked() { cat /sys/bus/pci/devices/*/{config,power_state,driver_override,current_link_speed}; }
 renewed() {
-    udevadm trigger --action=change --subsystem-match={pci,sound,drm,net,usb}
-    udevadm settle
+    few=$(shuf --head-count=3 --echo /sys/bus/pci/devices/* /sys/class/{sound,drm,net}/*)
+    udevadm trigger --action=change --settle $few
 }
 watched() { cat /proc/interrupts /proc/irq/*/smp_affinity_list /sys/kernel/irq/*/actions; }
 exec > /dev/null 2>&1
