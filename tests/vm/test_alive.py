@@ -29,6 +29,14 @@ TOML = '[pci]\n[gpu]\nfunctions = ["{}"]\nalive = 5\nalive_action = "destroy"\n'
 UNIT = "/run/systemd/system/display-manager.service"
 DESKTOP = "[Service]\nExecStart=sleep infinity\n"
 """Stands in for a desktop."""
+IMAGE = "/var/lib/libvirt/images/alive.img"
+DISK = (
+    f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{IMAGE}'/>"
+    "<target dev='vda' bus='virtio'/></disk>"
+)
+# QEMU counts what its monitor writes as the guest's.
+WRITE = 'qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend "aio_write 0 4k"'
+WRITES = f"while virsh -q qemu-monitor-command --hmp alive '{WRITE}'; do sleep 1; done"
 
 
 def test_a_guest_that_shows_nothing_is_ended(hooked: Guest) -> None:
@@ -72,6 +80,24 @@ def test_a_guest_that_takes_its_card_is_left_alone(hooked: Guest) -> None:
         hooked.wait(f"journalctl -qt vfio-hooks | grep -q 'alive: the guest.s driver has {audio}'")
         assert hooked.virsh("domstate", slotted.name).stdout.strip() == "running"
         hooked.run("vfio-hooks alive real")
+
+
+@pytest.mark.matrix_only
+def test_a_guest_that_writes_to_its_disk_is_left_alone(hooked: Guest) -> None:
+    """For as long as it writes."""
+    hooked.run(f"truncate -s 64K {IMAGE}; date +%s > /run/begun")
+    try:
+        with managed_vm(hooked, replace(VM, extra_devices=DISK), TOML.format(GPU)):
+            hooked.start(VM.name)
+            hooked.run(f"systemd-run --unit=writing bash -c {shlex.quote(WRITES)}")
+            main = hooked.run(f"systemctl show --property=MainPID --value {WATCH}").stdout.strip()
+            hooked.wait(f"[ $(ps -o etimes= -p {main}) -gt 60 ]")
+            assert hooked.virsh("domstate", VM.name).stdout.strip() == "running"
+            hooked.run("systemctl stop writing")
+            logged(hooked, "alive: no sign of life within 5 s")
+            nothing_is_left(hooked)
+    finally:
+        hooked.run(f"rm {IMAGE} /run/begun")
 
 
 def logged(guest: Guest, text: str) -> None:
