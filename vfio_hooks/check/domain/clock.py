@@ -16,6 +16,7 @@ from vfio_hooks.check.domain.kind import (
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit, put
+from vfio_hooks.plural import verb
 
 
 def _timer(name: str) -> str:
@@ -105,7 +106,7 @@ def ticks(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if left and not (has_clock and sees_lights(guest)):
         yield Seen(
             f"the timer{'s' * (len(left) - 1)} {' and '.join(name for name, _ in left)} "
-            f"{'has' if len(left) == 1 else 'have'} no policy for lost ticks",
+            f"{verb(len(left), 'has', 'have')} no policy for lost ticks",
             edits=tuple(
                 edit for name, policy in left for edit in _told(guest, name, tickpolicy=policy)
             ),

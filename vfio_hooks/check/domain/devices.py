@@ -22,6 +22,7 @@ from vfio_hooks.host.pci import (
 )
 from vfio_hooks.host.pci_traits import traits
 from vfio_hooks.host.sriov import count_file
+from vfio_hooks.plural import verb
 
 _SOURCE = "host-device-assignment"
 _OFF_SWITCH = "/sys/devices/platform/asus-nb-wmi/dgpu_disable"
@@ -92,7 +93,7 @@ def no_group(patient: Patient, guest: Guest) -> Iterator[Seen]:
     ]
     if loose and host.names(GROUPS):
         yield Seen(
-            f"{', '.join(loose)} {'is' if len(loose) == 1 else 'are'} in no IOMMU group",
+            f"{', '.join(loose)} {verb(len(loose))} in no IOMMU group",
             "try another slot; switch off VMD and the like in the firmware's setup",
         )
 

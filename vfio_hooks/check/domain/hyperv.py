@@ -11,6 +11,7 @@ from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit, drop, put
 from vfio_hooks.host.boot import module_parameter
 from vfio_hooks.host.processor import AMD, INTEL, vendor
+from vfio_hooks.plural import verb
 
 _SOURCE = "https://www.qemu.org/docs/master/system/i386/hyperv.html"
 _HYPERV = "features/hyperv"
@@ -87,9 +88,7 @@ def requirements(patient: Patient, guest: Guest) -> Iterator[Seen]:
         told = "; ".join(f"{name} needs {' and '.join(needs)}" for name, needs in missing.items())
         wanted = dict.fromkeys(need for needs in missing.values() for need in needs)
         edits = [edit for need in wanted for edit in _switched_on(guest, need)]
-        yield Seen(
-            f"{told}, which {'is' if len(wanted) == 1 else 'are'} not on", edits=tuple(edits)
-        )
+        yield Seen(f"{told}, which {verb(len(wanted))} not on", edits=tuple(edits))
 
 
 def _missing(guest: Guest) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.devices import iothread_ids, working_iothreads
 from vfio_hooks.domain.editing import Edit, put
+from vfio_hooks.plural import verb
 
 _SOURCE = "guide: IO Threads and IO Thread Pin"
 _OF_QEMU = ("block", "file", "network", "volume")
@@ -67,7 +68,7 @@ def _loose(patient: Patient, guest: Guest) -> str:
     names = ", ".join(one.name for one in found)
     named = [f"the disk{'s' * (len(found) > 1)} {names}"] * bool(found)
     named += ["a virtio-scsi controller"] * bool(scsi)
-    return f"{' and '.join(named)} {'has' if len(found) + bool(scsi) == 1 else 'have'}"
+    return f"{' and '.join(named)} {verb(len(found) + bool(scsi), 'has', 'have')}"
 
 
 def _assigned(guest: Guest) -> tuple[Edit, ...]:

@@ -8,6 +8,7 @@ from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import apparmor, pci_functions, qemu_conf
 from vfio_hooks.domain.editing import Edit
 from vfio_hooks.domain.files import LOCAL_PROFILE, QEMU_CONF
+from vfio_hooks.plural import verb
 from vfio_hooks.quoting import quoted
 
 _SOURCE = "host-device-assignment"
@@ -102,7 +103,7 @@ def bar(patient: Patient, guest: Guest) -> Iterator[Seen]:
     ]
     if found:
         yield Seen(
-            f"{' and '.join(found)} {'has' if len(found) == 1 else 'have'} a ROM file, but "
+            f"{' and '.join(found)} {verb(len(found), 'has', 'have')} a ROM file, but "
             f"bar='off' hides it from the guest",
             "or remove the file, if the card starts without it",
             tuple(Edit(f"devices/hostdev({one})/rom", {"bar": "on"}) for one in found),
