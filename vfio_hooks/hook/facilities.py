@@ -41,10 +41,11 @@ def plan_all(event: Event, domain: Domain, config: Config, host: Host, log: Log)
 
     domain = guarded(domain)
     steps: list[Step] = []
+    of_name: dict[str, list[Step]] = {}
     wrong: list[HookError] = []
     for table in config.tables:
         try:
-            seen = _ahead(host, [step for step in steps if step.plugin == table.name])
+            seen = _ahead(host, of_name.get(table.name, ()))
             planned = list(table.plugin.plan(event, domain, table.options, seen))
         except HookError as error:
             if table.required:
@@ -52,6 +53,7 @@ def plan_all(event: Event, domain: Domain, config: Config, host: Host, log: Log)
             else:
                 log.warning(f"{event.vm}: going on without [{table.name}]: {error}", event.vm)
         else:
+            of_name.setdefault(table.name, []).extend(planned)
             steps += (replace(step, required=table.required and step.required) for step in planned)
     raise_all(wrong)
     return steps
