@@ -12,16 +12,20 @@ def is_loaded(host: Host, name: str) -> bool:
     return host.exists(f"/sys/module/{name.replace('-', '_')}")
 
 
+def folder(host: Host) -> str:
+    """Where the running kernel's modules are, with depmod's lists of them."""
+    return f"/lib/modules/{host.maybe('/proc/sys/kernel/osrelease')}"
+
+
 def is_known(host: Host, name: str) -> bool:
     """Whether the running kernel has a module of that name, by depmod's lists.
 
     Without these lists nothing is known, so the answer is yes for every name.
     """
-    release = host.maybe("/proc/sys/kernel/osrelease")
     lists = [
         text
         for file in ("modules.dep", "modules.builtin")
-        if (text := host.maybe(f"/lib/modules/{release}/{file}")) is not None
+        if (text := host.maybe(f"{folder(host)}/{file}")) is not None
     ]
     wanted = f"/{name.replace('-', '_')}.ko"
     return not lists or any(wanted in text.replace("-", "_") for text in lists)

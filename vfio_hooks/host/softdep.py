@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from vfio_hooks.host import boot
+from vfio_hooks.host import boot, modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def by_initramfs(module: str) -> str:
 
 def own(host: Host) -> list[tuple[str, list[str]]]:
     """What modules say of themselves, as the file and the words of each line."""
-    path = f"/lib/modules/{host.maybe('/proc/sys/kernel/osrelease')}/modules.softdep"
+    path = f"{modules.folder(host)}/modules.softdep"
     return [(path, words) for words in boot.lines(host.maybe(path) or "")]
 
 

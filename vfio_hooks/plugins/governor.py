@@ -19,7 +19,7 @@ from vfio_hooks.host import Host
 from vfio_hooks.host.cpu import CPUS, online
 from vfio_hooks.host.cpufreq import FOLDER, Policy, boost_switch, policies
 from vfio_hooks.host.cpulist import CpuSet, format_list
-from vfio_hooks.host.modules import is_known
+from vfio_hooks.host.modules import folder, is_known
 from vfio_hooks.knobs.energy import EnergyPreference
 from vfio_hooks.knobs.file import File
 from vfio_hooks.knobs.frequency import Frequency
@@ -131,7 +131,7 @@ def _loaded(chosen: Sequence[Policy], governor: str, host: Host) -> Step | None:
         return None
     module = f"cpufreq_{governor}"
     # Without depmod's lists nothing is known about modules, and only listed governors count.
-    lists = f"/lib/modules/{host.maybe('/proc/sys/kernel/osrelease')}/modules.dep"
+    lists = f"{folder(host)}/modules.dep"
     known = host.exists(lists) and is_known(host, module)
     for policy in lacking:
         if policy.is_self_governed or not known:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from vfio_hooks.host import Host, kthread
+from vfio_hooks.host import Host, kthread, modules
 from vfio_hooks.record import record
 from vfio_hooks.snapshot.private import Scrubber
 
@@ -152,7 +152,7 @@ def _threads(host: Host) -> Iterator[Entry]:
 def _module_lists(host: Host, scrubber: Scrubber) -> Iterator[Entry]:
     """Which modules of those that matter the running kernel could load, and the soft dependencies
     of its modules."""
-    folder = f"/lib/modules/{host.maybe('/proc/sys/kernel/osrelease')}"
+    folder = modules.folder(host)
     softdeps = f"{folder}/modules.softdep"
     if (text := host.maybe(softdeps)) is not None:
         yield Entry(softdeps, scrubber.text(softdeps, text))
