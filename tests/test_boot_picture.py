@@ -74,16 +74,22 @@ class Booted(Kernel):
             self.files["/proc/iomem"] = f"d0000000-dfffffff : {CARD}\n"
 
 
+def booted_with(driver: str) -> Booted:
+    """A host whose card has this driver."""
+    kernel = Booted()
+    kernel.files |= a_host().files
+    kernel.add_pci(CARD, None)
+    kernel.files[f"{DEVICE}/resource"] = BARS
+    PciDriver(CARD).write(kernel, driver)
+    return kernel
+
+
 @pytest.mark.parametrize(
     ("bound", "uses"), [("amdgpu", "amdgpu"), ("no driver", "BOOTFB"), ("vfio-pci", "")]
 )
 def test_a_card_is_not_taken_anew_without_need(bound: str, uses: str) -> None:
     """Its driver is the host's, or nothing of the firmware's is on it."""
-    kernel = Booted()
-    kernel.files |= a_host().files
-    kernel.add_pci(CARD, None)
-    kernel.files[f"{DEVICE}/resource"] = BARS
-    PciDriver(CARD).write(kernel, bound)
+    kernel = booted_with(bound)
     kernel.files["/proc/iomem"] = f"d0000000-dfffffff : {CARD}\n"
     kernel.files["/proc/iomem"] += f"  d0000000-d07e8fff : {uses}\n" if uses else ""
     written, write = list[str](), kernel.write
@@ -101,11 +107,7 @@ def test_a_card_is_not_taken_anew_without_need(bound: str, uses: str) -> None:
 @pytest.mark.parametrize("bound", ["vfio-pci", "vfio-pci (override vfio-pci)"])
 @pytest.mark.parametrize("goes", [True, False])
 def test_vfio_takes_the_card_anew(bound: str, goes: bool) -> None:
-    kernel = Booted()
-    kernel.files |= a_host().files
-    kernel.add_pci(CARD, None)
-    kernel.files[f"{DEVICE}/resource"] = BARS
-    PciDriver(CARD).write(kernel, bound)
+    kernel = booted_with(bound)
     kernel.goes = goes
     kernel.files["/proc/iomem"] = f"d0000000-dfffffff : {CARD}\n  d0000000-d07e8fff : BOOTFB\n"
     knob = BootPicture(CARD, 0.1)
