@@ -22,10 +22,11 @@ def is_known(host: Host, name: str) -> bool:
 
     Without these lists nothing is known, so the answer is yes for every name.
     """
+    place = folder(host)
     lists = [
         text
         for file in ("modules.dep", "modules.builtin")
-        if (text := host.maybe(f"{folder(host)}/{file}")) is not None
+        if (text := host.maybe(f"{place}/{file}")) is not None
     ]
     wanted = f"/{name.replace('-', '_')}.ko"
     return not lists or any(wanted in text.replace("-", "_") for text in lists)
