@@ -302,28 +302,37 @@ left = os.listdir("/sys/kernel/tracing/instances")
 assert not any(f"-{{number}}-" in name for name in left for number in (os.getpid(), 4194305))
 END
 """
+# The signal comes at the worst moments: just after an instance was made, and a pipe opened.
 ENDED = """
 mount -t tracefs tracefs /sys/kernel/tracing || exit 77
 {python} - <<'END'
-import glob, os, signal, subprocess, sys
-from vfio_hooks.wait import until
-PROGRAM = "from vfio_hooks.trace.tracefs import trace; trace(frozenset([0]), 600)"
+import os, signal, subprocess, sys
+PROGRAM = '''
+import os, sys
+from vfio_hooks.trace.tracefs import trace
 
-def is_reading():
-    links = glob.glob(f"/proc/{{child.pid}}/fd/*")
-    return any("trace_pipe" in os.path.realpath(link) for link in links)
+call, number = getattr(os, sys.argv[1]), int(sys.argv[2])
 
+def then_signal(*arguments):
+    made = call(*arguments)
+    os.kill(os.getpid(), number)
+    return made
+
+setattr(os, sys.argv[1], then_signal)
+trace(frozenset([0]), 600)
+'''
 # A shell's background has it ignored, and so would the children.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    child = subprocess.Popen([sys.executable, "-c", PROGRAM], stderr=subprocess.DEVNULL)
-    try:
-        assert until(is_reading, 60)
-        child.send_signal(number)
-        assert child.wait(60) != 0
-    finally:
-        child.kill()
-    assert not glob.glob(f"/sys/kernel/tracing/instances/*-{{child.pid}}-*"), number
+for call in ("mkdir", "open"):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        command = [sys.executable, "-c", PROGRAM, call, str(int(number))]
+        child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            assert child.wait(60) == -number, (call, number)
+        finally:
+            child.kill()
+        left = os.listdir("/sys/kernel/tracing/instances")
+        assert not any(f"-{{child.pid}}-" in name for name in left), (call, number)
 END
 """
 

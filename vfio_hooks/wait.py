@@ -49,6 +49,11 @@ class Signals:
     def __init__(self) -> None:
         self._seen: int | None = None
 
+    @property
+    def came(self) -> bool:
+        """Whether a signal has come since the last check."""
+        return self._seen is not None
+
     def check(self) -> None:
         """Raise `Interrupted` when a signal has come since the last check."""
         if self._seen is not None:

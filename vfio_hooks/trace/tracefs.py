@@ -7,16 +7,14 @@ ends. If a run was killed, the next run removes its instance.
 import os
 import re
 import resource
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from types import FrameType
 
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host.cpulist import CpuSet, format_mask
 from vfio_hooks.record import record
-from vfio_hooks.wait import until
+from vfio_hooks.wait import Signals, until
 
 FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _NAME = "vfio-hooks-"
@@ -37,7 +35,6 @@ _BUFFER = 4096
 late."""
 _EVERY = 0.2
 _CHUNK = 1 << 20
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @record
@@ -57,8 +54,9 @@ def trace(cpus: CpuSet, seconds: float, folders: Sequence[str] = FOLDERS) -> Rec
     folder = _tracefs(folders)
     _remove_stale(folder)
     lines, senders = list[str](), list[str]()
-    with ExitStack() as stack:
-        stack.enter_context(_endings_raise())
+    signals = Signals()
+    # A signal that raised anywhere could leave a pipe open, and its instance could not be removed.
+    with signals.caught(), ExitStack() as stack:
         own, other = (stack.enter_context(_instance(folder, one)) for one in ("cpus", "senders"))
         _prepare(own, cpus)
         pipes = [(stack.enter_context(_pipe(own)), lines)]
@@ -67,7 +65,7 @@ def trace(cpus: CpuSet, seconds: float, folders: Sequence[str] = FOLDERS) -> Rec
         began, cost = time.monotonic(), _used()
         _write(own, "tracing_on", "1")
         _write(other, "tracing_on", "1")
-        late = _follow(pipes, seconds)
+        late = _follow(pipes, seconds, signals)
         _write(own, "tracing_on", "0")
         _write(other, "tracing_on", "0")
         took, cost = time.monotonic() - began, _used() - cost
@@ -99,30 +97,13 @@ def _remove_stale(folder: str) -> None:
 def _instance(folder: str, name: str) -> Iterator[str]:
     path = f"{folder}/instances/{_NAME}{os.getpid()}-{name}"
     try:
-        # A signal may come just after it was made.
-        try:
-            os.mkdir(path)
-        except OSError as error:
-            raise HookError(f"{path}: cannot be made: {reason(error)}", "try with sudo") from None
+        os.mkdir(path)
+    except OSError as error:
+        raise HookError(f"{path}: cannot be made: {reason(error)}", "try with sudo") from None
+    try:
         yield path
     finally:
-        with suppress(FileNotFoundError):
-            os.rmdir(path)
-
-
-@contextmanager
-def _endings_raise() -> Iterator[None]:
-    """Make signals that end the process raise, so that the instances are removed first."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in _ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        os.rmdir(path)
 
 
 def _prepare(instance: str, cpus: CpuSet) -> None:
@@ -168,11 +149,12 @@ def _pipe(instance: str) -> Iterator[int]:
 _Late = list[tuple[int, list[str], list[bytes]]]
 
 
-def _follow(pipes: Sequence[tuple[int, list[str]]], seconds: float) -> _Late:
-    """Read what is recorded every now and then, so that nothing is lost."""
+def _follow(pipes: Sequence[tuple[int, list[str]]], seconds: float, signals: Signals) -> _Late:
+    """Read what is recorded every now and then, so that nothing is lost, until the time is over or
+    a signal comes."""
     late: _Late = [(descriptor, lines, []) for descriptor, lines in pipes]
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
+    while not signals.came and (left := end - time.monotonic()) > 0:
         until(lambda: False, min(left, _EVERY))
         _take(late)
     return late
