@@ -4,6 +4,7 @@ QUICK = {
     "host/cpulist.py": ("cpulist",),
     "sharing.py": ("sharing", "ledger", "value"),
     "engine/__init__.py": ("engine", "plan", "immovable", "third_value", "journal", "ledger"),
+    "engine/applying.py": ("engine", "plan", "immovable", "third_value", "journal", "ledger"),
     "engine/disk.py": ("engine", "journal"),
     "engine/journal.py": ("engine", "journal", "ledger"),
     "engine/ledger.py": ("engine", "ledger", "value", "irqs", "journal"),

@@ -1,4 +1,4 @@
-"""Carrying out a plan, and undoing it: journal first, kernel second, step by step.
+"""Carries out plans (applying.py) and undoes them (undoing.py), one event at a time.
 
 Whatever kills this process, and at whatever moment, the journals on disk say what was changed. The
 next event of any VM, or `undo`, finishes what was cut off before it does anything else.
@@ -6,29 +6,21 @@ next event of any VM, or `undo`, finishes what was cut off before it does anythi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from vfio_hooks import ENDING
-from vfio_hooks.engine.journal import Claim, Journal, State
+from vfio_hooks.engine.applying import Applying
+from vfio_hooks.engine.journal import Claim, Journal
 from vfio_hooks.engine.ledger import Ledger
-from vfio_hooks.engine.plan import (
-    Change,
-    check,
-    is_detached,
-    is_over,
-    own_value,
-    preview,
-    undo_text,
-)
+from vfio_hooks.engine.plan import Change, check, preview
 from vfio_hooks.engine.undoing import Undoing
-from vfio_hooks.errors import HookError, Immovable
+from vfio_hooks.errors import HookError
 from vfio_hooks.host import Seen, WritableHost
 from vfio_hooks.host.view import View
 from vfio_hooks.log import Folded, Log
 from vfio_hooks.record import record
-from vfio_hooks.sharing import Exclusive, is_shared, target
+from vfio_hooks.sharing import is_shared
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import Signals
 
@@ -74,8 +66,8 @@ class Engine:
             ledger, changes = self._planned(event, uuid, vm, planner)
             journal = ledger.journal(uuid, vm)
             if changes or (event == "started" and journal.live()):
-                self._take_over(ledger, uuid, changes)
-                self._carry_out(ledger, journal, event, changes)
+                applying = Applying(self.host, ledger, self.log, self.signals)
+                applying.carry_out(journal, event, changes)
             return journal.live()
 
     def rehearse(self, event: str, uuid: str, vm: str, planner: Planner) -> list[Change]:
@@ -150,107 +142,22 @@ class Engine:
     def _open(self, vm: str) -> Ledger:
         """Read all journals, and finish what a crash cut off in any of them."""
         ledger = Ledger(self.folder)
+        undoing = Undoing(self.host, ledger, self.log)
         for error in ledger.damaged.values():
             self.log.warning(str(error), vm)
         for journal in ledger.unfinished():
             event = journal.event or ""
             self.log.warning(f"{journal.vm}: {event} was cut off: undoing what it did", journal.vm)
             ending = _ending(journal, event) if event in UNDOING_EVENTS else journal.since_begin()
-            Undoing(self.host, ledger, self.log).undo(journal, ending)
-            self._close(ledger, journal)
+            undoing.undo(journal, ending)
+            undoing.close(journal)
         for journal in [*ledger.journals.values()]:
-            if Undoing(self.host, ledger, self.log).wake(journal):
-                self._close(ledger, journal)
+            if undoing.wake(journal):
+                undoing.close(journal)
         for journal in ledger.blank:
-            self._close(ledger, journal)
+            undoing.close(journal)
         ledger.settle()
         return ledger
-
-    def _take_over(self, ledger: Ledger, uuid: str, changes: Sequence[Change]) -> None:
-        """End the claims of VMs on devices that were detached from them. Otherwise the end of such
-        a VM would take the device from the VM that has it next."""
-        lent = (change.step.key for change in changes if isinstance(change.step.share, Exclusive))
-        for key in lent:
-            for claim in ledger.on(key):
-                journal = ledger.find(claim.uuid)
-                if journal and claim.uuid != uuid and is_detached(claim, ledger, self.host):
-                    Undoing(self.host, ledger, self.log).undo(journal, [claim])
-                    self._close(ledger, journal)
-
-    def _carry_out(
-        self, ledger: Ledger, journal: Journal, event: str, changes: Sequence[Change]
-    ) -> None:
-        try:
-            ledger.begin(journal, event)
-        except HookError:
-            # There may still be a file, in which there was no room for a record.
-            self._close(ledger, journal)
-            raise
-        immovable: list[str] = []
-        try:
-            for change in changes:
-                self.signals.check()
-                try:
-                    self._attempt(ledger, journal, event, change)
-                except Immovable as error:
-                    immovable.append(error.problem)
-            self.signals.check()
-            journal.end()
-        except Exception as error:
-            problems = Undoing(self.host, ledger, self.log).undo(journal, journal.since_begin())
-            self._close(ledger, journal)
-            if isinstance(error, HookError) and problems:
-                hint = f"could not be undone: {'; '.join(problems)}"
-                raise HookError(str(error), hint) from error
-            raise
-        ledger.settle()
-        if immovable:
-            told = ", ".join(immovable[:3]) + (" and so on" if immovable[3:] else "")
-            self.log.info(f"{journal.vm}: {len(immovable)} cannot be changed: {told}", journal.vm)
-
-    def _attempt(self, ledger: Ledger, journal: Journal, event: str, change: Change) -> None:
-        """Carry a step out. If it fails and is not required, go on without it."""
-        if change.problem:
-            self.log.warning(f"{journal.vm}: going on without it: {change.problem}", journal.vm)
-            return
-        number = ledger.next_number()
-        try:
-            self._apply(ledger, journal, event, change.step)
-        except Immovable:
-            raise
-        except HookError as error:
-            if change.step.required:
-                raise
-            tell = self.log.info if is_over(change.step, error) else self.log.warning
-            tell(f"{journal.vm}: going on without it: {error}", journal.vm)
-            Undoing(self.host, ledger, self.log).undo(
-                journal, [claim for claim in journal.live() if claim.number >= number]
-            )
-
-    def _apply(self, ledger: Ledger, journal: Journal, event: str, step: Step) -> None:
-        if not is_shared(step.share):
-            claim = ledger.claim(journal, event, time.time(), step, "")
-            value = target("", [step.share])
-            step.knob.write(self.host, value)
-            journal.mark(claim, State.HELD)
-            self._tell(journal.vm, Change(step, "", value, undo_text(step, "")))
-            return
-        step.knob.ready(self.host)
-        # Read again, now: an earlier step of this plan may have changed it.
-        live = step.knob.read(self.host)
-        own = own_value(ledger, step, live, self.host, journal.opened)
-        if own.foreign:
-            Undoing(self.host, ledger, self.log).give_up(step.knob, live)
-        wanted = target(own.base, [*own.shares, step.share])
-        claim = ledger.claim(journal, event, time.time(), step, own.base)
-        if live != wanted:
-            try:
-                step.knob.write(self.host, wanted)
-            except Immovable:
-                journal.mark(claim, State.UNDONE)
-                raise
-        journal.mark(claim, State.HELD)
-        self._tell(journal.vm, Change(step, live, wanted, undo_text(step, own.base)))
 
     def _undo_event(
         self, ledger: Ledger, journal: Journal, event: str, claims: list[Claim]
@@ -261,22 +168,10 @@ class Engine:
             except HookError as error:
                 # A disk without room for a record is no reason to leave the host changed.
                 self.log.warning(str(error), journal.vm)
-        problems = Undoing(self.host, ledger, self.log).undo(journal, claims)
-        self._close(ledger, journal)
+        undoing = Undoing(self.host, ledger, self.log)
+        problems = undoing.undo(journal, claims)
+        undoing.close(journal)
         return problems
-
-    def _close(self, ledger: Ledger, journal: Journal) -> None:
-        try:
-            if not journal.live():
-                journal.remove()
-            else:
-                journal.end()
-        except HookError as error:
-            self.log.warning(str(error), journal.vm)
-        ledger.settle()
-
-    def _tell(self, vm: str, change: Change) -> None:
-        self.log.info(f"{vm}: {change.step.plugin}: {change}", vm)
 
 
 def _ending(journal: Journal, event: str) -> list[Claim]:

@@ -64,6 +64,17 @@ class Undoing:
         self.undo(journal, awake)
         return bool(awake)
 
+    def close(self, journal: Journal) -> None:
+        """End the journal's event, and remove the journal if no claim is left in it."""
+        try:
+            if not journal.live():
+                journal.remove()
+            else:
+                journal.end()
+        except HookError as error:
+            self.log.warning(str(error), journal.vm)
+        self.ledger.settle()
+
     def _is_awake(self, claim: Claim) -> bool:
         try:
             claim.step.knob.read(self.host)
