@@ -177,6 +177,11 @@ SILENT = [
         {**APPARMOR, PROFILE: "", f"{PROFILE}.d/mine": "/sys/devices/system/node/*/cpumap r,"},
         win11(STRICT),
     ),
+    case(
+        "apparmor-numa-hugepages",
+        {**APPARMOR, PROFILE: "@{sys}/devices/system/node/node[0-9]*/cpumap r,"},
+        win11(STRICT),
+    ),
     case("apparmor-numa-hugepages", {**APPARMOR, PROFILE: ""}, win11()),
     case("libvirt-of-user", {"run/user/1000/bus": "", "run/libvirt/libvirt-sock": ""}),
     case(

@@ -15,6 +15,7 @@ from tests.hosttree import domain_xml
 from tests.test_sriov import uuid
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.domain.devices import SharedMemory
+from vfio_hooks.domain.files import LOCAL_PROFILE, PROFILE
 from vfio_hooks.engine import Engine
 from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
@@ -30,6 +31,8 @@ from vfio_hooks.steps import Step
 GLASS = SharedMemory("/dev/shm/looking-glass", 64 << 20)
 KVMFR = SharedMemory("/dev/kvmfr0", 128 << 20, arguments=True)
 QEMU, QEMU_GROUP, ALICE, MALLORY = 64055, 993, 1000, 1001
+CONFINED = {PROFILE: "\n", "/sys/module/apparmor/parameters/enabled": "Y\n"}
+USABLE = 'cgroup_device_acl = [ "/dev/kvmfr0" ]\n'
 NAMESPACE = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
 
 
@@ -169,15 +172,46 @@ def test_kvmfr_that_cannot_be() -> None:
 
 def test_what_keeps_qemu_out_is_noted() -> None:
     kernel, domain = a_host(), Domain("vm", "u", shared=(GLASS, KVMFR))
-    kernel.files["/etc/apparmor.d/abstractions/libvirt-qemu"] = "\n"
-    assert [line[:45] for line in notes(domain, Options(), kernel)] == [
-        "AppArmor lets QEMU use /dev/kvmfr0 only if th",
-        "/dev/kvmfr0 is not in cgroup_device_acl in /e",
+    kernel.files |= CONFINED
+    assert list(notes(domain, Options(), kernel)) == [
+        f"AppArmor keeps QEMU from /dev/kvmfr0: add the line /dev/kvmfr0 rw, to {LOCAL_PROFILE}",
+        "/dev/kvmfr0 is not in cgroup_device_acl in /etc/libvirt/qemu.conf",
     ]
-    kernel.files |= {
-        "/etc/apparmor.d/local/abstractions/libvirt-qemu": "/dev/kvmfr0 rw,\n",
-        "/etc/libvirt/qemu.conf": 'cgroup_device_acl = [ "/dev/kvmfr0" ]\n',
-    }
+    kernel.files |= {LOCAL_PROFILE: "/dev/kvmfr0 rw,\n", "/etc/libvirt/qemu.conf": USABLE}
+    assert not list(notes(domain, Options(), kernel))
+
+
+RULES: list[tuple[str, bool]] = [
+    ("  /dev/kvmfr0 rw,", True),
+    ("/dev/kvmfr* rw,", True),
+    ("/dev/kvmfr[0-9] rwk,", True),
+    ("/dev/kvmfr[1-9] rw,", False),
+    ("/dev/{shm/looking-glass,kvmfr?} rw,", True),
+    ("/dev/** rw,", True),
+    ("/*/kvmfr0 rw ,", True),
+    ("/* rw,", False),
+    ('owner "/dev/kvmfr0" rw,', True),
+    ("audit allow file /dev/kvmfr0 rw,", True),
+    ("/dev/kvmfr0 r,", False),
+    ("/dev/kvmfr0 r,\n/dev/kvm* w,", True),
+    ("/dev/kvmfr* rw,\ndeny /dev/kvmfr0 w,", False),
+    ("# /dev/kvmfr0 rw,", False),
+    ("/dev/kvmfr01 rw,", False),
+    ("/dev/kvmfr0-not rw,", False),
+    ("/dev/kvmfr[9-0] rw,", False),
+]
+
+
+@pytest.mark.parametrize(("rules", "allowed"), RULES)
+def test_what_apparmor_lets_qemu_use(rules: str, allowed: bool) -> None:
+    kernel, domain = a_host(), Domain("vm", "u", shared=(KVMFR,))
+    kernel.files |= {**CONFINED, LOCAL_PROFILE: f"{rules}\n", "/etc/libvirt/qemu.conf": USABLE}
+    assert bool(list(notes(domain, Options(), kernel))) is not allowed
+
+
+def test_without_apparmor_nothing_is_noted_of_it() -> None:
+    kernel, domain = a_host(), Domain("vm", "u", shared=(KVMFR,))
+    kernel.files |= {PROFILE: "\n", "/etc/libvirt/qemu.conf": USABLE}
     assert not list(notes(domain, Options(), kernel))
 
 

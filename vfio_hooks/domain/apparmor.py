@@ -9,9 +9,15 @@ from vfio_hooks.domain import qemu_conf
 from vfio_hooks.domain.files import LOCAL_PROFILE, PROFILE
 from vfio_hooks.host import Host
 
-_RULE = re.compile(r'\s*(?:owner\s+)?("/[^"]*"|/[^"\s]*)\s+(\w+),')
+_RULE = re.compile(
+    r"\s*(?:audit\s+)?(?:allow\s+|(?P<deny>deny)\s+)?(?:owner\s+)?(?:file\s+)?"
+    r'("(?P<quoted>[/{][^"]*)"|(?P<path>[/{]\S*))\s+(?P<modes>\w+)\s*,'
+)
+_PARTS = re.compile(r"\*\*|\{[^{}]*\}|\[\^?(?:\w(?:-\w)?)+\]|.", re.DOTALL)
 _DISABLED = "/etc/apparmor.d/disable"
 _DAEMONS = {"usr.sbin.libvirtd", "usr.sbin.virtqemud"}
+_VARIABLES = {"@{sys}": "/sys", "@{HOME}": "{/home/*,/root}"}
+"""Those in paths that matter here, with their values in tunables/global."""
 _GLOBS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
@@ -27,27 +33,44 @@ def rules(host: Host) -> list[str] | None:
         return None
     more = (f"{PROFILE}.d/{name}" for name in host.names(f"{PROFILE}.d"))
     text = "\n".join([profile, *(host.maybe(path) or "" for path in (LOCAL_PROFILE, *more))])
+    for name, value in _VARIABLES.items():
+        text = text.replace(name, value)
     return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
 
 
-def may_read(lines: list[str], path: str) -> bool:
-    """Whether one of these rules lets QEMU read a file."""
-    found = filter(None, map(_RULE.match, lines))
-    return any("r" in one[2] and _pattern(one[1].strip('"')).fullmatch(path) for one in found)
+def allow(lines: list[str], path: str, modes: str) -> bool:
+    """Whether these rules let QEMU use a file in all of these ways: "r" to read, "rw" to write as
+    well. A rule that denies takes precedence over all that allow."""
+    allowed: set[str] = set()
+    denied: set[str] = set()
+    for found in filter(None, map(_RULE.match, lines)):
+        if _matches(found["quoted"] or found["path"], path):
+            (denied if found["deny"] else allowed).update(found["modes"])
+    return {*modes} <= allowed - denied
 
 
-def rule(path: str) -> str:
-    """The line that lets QEMU read a file."""
-    return f'  "{path}" r,' if re.search(r"\s", path) else f"  {path} r,"
+def rule(path: str, modes: str) -> str:
+    """The line that lets QEMU use a file in these ways."""
+    return f'"{path}" {modes},' if re.search(r"\s", path) else f"{path} {modes},"
 
 
-def _pattern(glob: str) -> re.Pattern[str]:
-    """AppArmor's pattern of a path: "**" is any path, "*" a part of a name, "{a,b}" either."""
-    parts = re.split(r"(\*\*|[*?]|\{[^{}]*\})", glob)
-    return re.compile("".join(map(_part, parts)), re.DOTALL)
+def _matches(glob: str, path: str) -> bool:
+    try:
+        return re.fullmatch(_pattern(glob), path, re.DOTALL) is not None
+    except re.error:
+        # Such as [9-0], which AppArmor refuses as well.
+        return False
+
+
+def _pattern(glob: str) -> str:
+    """AppArmor's pattern of a path, as a regular expression: "**" is any path, "*" a part of a
+    name, "[0-9]" one of these characters, "{a,b}" either."""
+    return "".join(map(_part, _PARTS.findall(glob)))
 
 
 def _part(part: str) -> str:
-    if part.startswith("{"):
-        return f"(?:{'|'.join(map(re.escape, part[1:-1].split(',')))})"
+    if part.startswith("{") and len(part) > 1:
+        return f"(?:{'|'.join(map(_pattern, part[1:-1].split(',')))})"
+    if part.startswith("[") and len(part) > 1:
+        return part
     return _GLOBS.get(part) or re.escape(part)

@@ -23,9 +23,9 @@ from <qemu:commandline>. Add a line "/dev/shm/NAME rw," or "/dev/kvmfr0 rw," to
 import re
 from collections.abc import Iterator
 
-from vfio_hooks.domain import Domain, qemu_conf
+from vfio_hooks.domain import Domain, apparmor, qemu_conf
 from vfio_hooks.domain.devices import KVMFR, SharedMemory
-from vfio_hooks.domain.files import LOCAL_PROFILE, PROFILE, QEMU_CONF
+from vfio_hooks.domain.files import LOCAL_PROFILE, QEMU_CONF
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.event import Event
 from vfio_hooks.host import Host
@@ -90,18 +90,15 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
 
 def notes(domain: Domain, options: Options, host: Host) -> Iterator[str]:
     """Settings that keep QEMU from its memory, and that this program does not change."""
-    allowed = qemu_conf.allowed(host) or ()
-    profile = host.maybe(LOCAL_PROFILE) or ""
+    devices = qemu_conf.allowed(host) or ()
+    rules = apparmor.rules(host)
     for memory in domain.shared:
         if not memory.arguments:
             continue
-        name = memory.path.rpartition("/")[2]
-        if host.exists(PROFILE) and name not in profile:
-            yield (
-                f"AppArmor lets QEMU use {memory.path} only if there is a line for it in "
-                f"{LOCAL_PROFILE}"
-            )
-        if memory.path.startswith(KVMFR) and memory.path not in allowed:
+        if rules is not None and not apparmor.allow(rules, memory.path, "rw"):
+            line = apparmor.rule(memory.path, "rw")
+            yield f"AppArmor keeps QEMU from {memory.path}: add the line {line} to {LOCAL_PROFILE}"
+        if memory.path.startswith(KVMFR) and memory.path not in devices:
             yield f"{memory.path} is not in cgroup_device_acl in {QEMU_CONF}"
 
 

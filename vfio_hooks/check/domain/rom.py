@@ -78,11 +78,12 @@ def confined(patient: Patient, guest: Guest) -> Iterator[Seen]:
     own = any(one.get("type") in _UNCONFINED and one.get("model") in _MODELS for one in labels)
     rules = None if own else apparmor.rules(patient.host)
     for path, addresses in _files(patient, guest).items():
-        if rules is not None and not apparmor.may_read(rules, path):
+        if rules is not None and not apparmor.allow(rules, path, "r"):
+            line = f"  {apparmor.rule(path, 'r')}"
             yield Seen(
                 f"AppArmor keeps QEMU from the ROM file of {' and '.join(addresses)}, {path}",
                 f"put it into /usr/share/vgabios, and change <rom file=…/>; or: "
-                f"echo {quoted(apparmor.rule(path))} >> {LOCAL_PROFILE}",
+                f"echo {quoted(line)} >> {LOCAL_PROFILE}",
             )
 
 

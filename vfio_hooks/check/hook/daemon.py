@@ -20,7 +20,7 @@ _TO_SYSTEM = (
     "a VM with passed-through devices belongs in qemu:///system: in virt-manager, File, Add "
     "Connection, QEMU/KVM; with virsh: --connect qemu:///system"
 )
-_CPUMAP = "/sys/devices/system/node/node*/cpumap r,"
+_CPUMAP = "/sys/devices/system/node/node{}/cpumap"
 
 
 @rule(
@@ -101,13 +101,11 @@ def cpumap(patient: Patient) -> Iterator[Seen]:
     if guest is None or guest.domain.hugepages is None or guest.domain.numa_mode != "strict":
         return
     rules = apparmor.rules(host)
-    if rules is None:
-        return
-    if not any(re.search(r"/node/\S*(cpumap|\*\*)|^\s*/sys/\*\*", line) for line in rules):
+    if rules is not None and not apparmor.allow(rules, _CPUMAP.format(0), "r"):
         yield Seen(
             "the domain has hugepages and <numatune> with mode='strict', but AppArmor does not "
             "let QEMU read the nodes' cpumap",
-            f"echo '  {_CPUMAP}' >> {LOCAL_PROFILE}",
+            f"echo '  {apparmor.rule(_CPUMAP.format('*'), 'r')}' >> {LOCAL_PROFILE}",
         )
 
 
