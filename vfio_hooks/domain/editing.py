@@ -125,9 +125,7 @@ def keys(part: str) -> list[tuple[str, str]]:
 
 def add(parent: "_Element", tag: str) -> "_Element":
     """A new element: after the last of its kind, else where libvirt would write it."""
-    from lxml import etree
-
-    new = etree.Element(tag)
+    new = parent.makeelement(tag)
     _insert(parent, _position(parent, tag), new)
     return new
 

@@ -28,20 +28,7 @@ _ATTRIBUTE = re.compile(r'="([^"]*)"')
 def element(xml: bytes) -> "_Element":
     """A domain's whole XML, read by lxml. Raises HookError if it is not a domain's."""
     refuse_large(xml)
-    try:
-        from lxml import etree
-    except ImportError as error:
-        raise HookError(
-            f"lxml cannot be imported by this Python: {error}", "install python3-lxml"
-        ) from None
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True
-    )
-    try:
-        root = etree.fromstring(xml, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        # lxml's "(<string>, line 6)" is left out, because it repeats the line.
-        raise unreadable(getattr(error, "msg", error)) from None
+    root = _read(xml)
     if root.getroottree().docinfo.internalDTD is not None:
         refuse_type()
     refuse_other(root.tag)
@@ -51,12 +38,39 @@ def element(xml: bytes) -> "_Element":
 def editable(xml: bytes) -> "_Element":
     """A domain with its comments. Raises HookError if it is not a domain's XML."""
     element(xml)
+    return _read(xml, is_edited=True)
+
+
+def _read(xml: bytes, is_edited: bool = False) -> "_Element":
+    """Read XML; if it is edited, with its comments and CDATA sections. Only here lxml may turn out
+    to be missing: all other code that needs it works on an element from here."""
+    try:
+        from lxml import etree
+    except ImportError as error:
+        raise HookError(
+            f"lxml cannot be imported by this Python: {error}", "install python3-lxml"
+        ) from None
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_comments=not is_edited,
+        strip_cdata=not is_edited,
+    )
+    try:
+        return etree.fromstring(xml, parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        # lxml's "(<string>, line 6)" is left out, because it repeats the line.
+        raise unreadable(getattr(error, "msg", error)) from None
+
+
+def serialized(root: "_Element") -> str:
+    """The text of a domain, as lxml writes it, without the declarations of namespaces that are not
+    used any more."""
     from lxml import etree
 
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, strip_cdata=False
-    )
-    return etree.fromstring(xml, parser)
+    etree.cleanup_namespaces(root)
+    return etree.tostring(root, encoding="unicode")
 
 
 def written(root: "_Element", like: bytes) -> bytes:

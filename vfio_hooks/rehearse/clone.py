@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import NAMESPACE_DNS, uuid5
 
 from vfio_hooks.domain.devices import QEMU
-from vfio_hooks.domain.text import element
+from vfio_hooks.domain.text import element, serialized
 from vfio_hooks.record import record
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _KEPT = """
 _KEPT_DEVICES = "emulator controller hostdev interface iommu memory shmem".split()
 _CONTROLLERS = ("pci", "usb")
 _PASSED = ("pci", "usb", "mdev")
+NO_USB = {"type": "usb", "model": "none"}
+"""The attributes of the <controller> that keeps libvirt from adding one for USB."""
 _EXISTING = ("dimm", "virtio-mem")
 """Models of memory devices that use the host's memory; others use files."""
 _SHARED = ("ivshmem", "memory-backend-file")
@@ -53,8 +55,6 @@ def clone(vm: str, xml: bytes, is_pool: Callable[[str], bool]) -> Clone:
     """The clone of a domain. `is_pool` says whether a libvirt network passes VFs of a card through.
     Raises HookError if this is not a domain's XML."""
     root, lacks = element(xml), Counter[str]()
-    from lxml import etree
-
     for one in [one for one, is_kept in _parts(root, is_pool) if not is_kept]:
         parent = one.getparent()
         assert parent is not None
@@ -63,17 +63,17 @@ def clone(vm: str, xml: bytes, is_pool: Callable[[str], bool]) -> Clone:
             lacks[f"<{one.tag}>".replace(QEMU, "qemu:")] += 1
         parent.remove(one)
     for tag, text in (("uuid", uuid_of(vm)), ("name", name_of(vm))):
-        new = etree.Element(tag)
+        new = root.makeelement(tag)
         new.text = text
         root.insert(0, new)
     devices = root.find("devices")
     if devices is not None:
         # libvirt would add one of each that is not mentioned.
-        etree.SubElement(devices, "memballoon", model="none")
+        devices.append(root.makeelement("memballoon", {"model": "none"}))
         if devices.find("controller[@type='usb']") is None:
-            etree.SubElement(devices, "controller", type="usb", model="none")
+            devices.append(root.makeelement("controller", NO_USB))
     told = (kind if count == 1 else f"{count} {kind}" for kind, count in lacks.items())
-    return Clone(name_of(vm), uuid_of(vm), etree.tostring(root), tuple(told))
+    return Clone(name_of(vm), uuid_of(vm), serialized(root).encode(), tuple(told))
 
 
 def _parts(root: "_Element", is_pool: Callable[[str], bool]) -> "Iterator[tuple[_Element, bool]]":

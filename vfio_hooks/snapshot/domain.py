@@ -9,7 +9,7 @@ from vfio_hooks.check.domain.kind import OSINFO
 from vfio_hooks.domain import parse
 from vfio_hooks.domain.devices import KVMFR, qemu_json
 from vfio_hooks.domain.editing import remove
-from vfio_hooks.domain.text import editable
+from vfio_hooks.domain.text import editable, serialized
 from vfio_hooks.snapshot.private import GONE, Scrubber
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ def domain_without(xml: bytes, scrubber: Scrubber) -> bytes:
     which becomes one made from its name. Raises HookError for what is no domain's XML."""
     name = parse(xml).name
     root = editable(xml)
-    from lxml import etree
-
     for one in list(root.iter()):
         tag = one.tag.rpartition("}")[2] if isinstance(one.tag, str) else ""
         # A serial console is no serial number.
@@ -51,11 +49,10 @@ def domain_without(xml: bytes, scrubber: Scrubber) -> bytes:
         if tag == "metadata":
             _only_system(one)
         _clean(one)
-    etree.cleanup_namespaces(root)
     uuid = root.find("uuid")
     if uuid is not None:
         uuid.text = "-"
-    text = scrubber.xml(etree.tostring(root, encoding="unicode"))
+    text = scrubber.xml(serialized(root))
     return text.replace("<uuid>-</uuid>", f"<uuid>{uuid5(NAMESPACE_DNS, name)}</uuid>").encode()
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from vfio_hooks.domain import Domain, pci_functions
 from vfio_hooks.domain.devices import QEMU
-from vfio_hooks.domain.text import element
+from vfio_hooks.domain.text import element, serialized
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.record import record
-from vfio_hooks.rehearse.clone import clone
+from vfio_hooks.rehearse.clone import NO_USB, clone
 from vfio_hooks.rehearse.likeness.processors import MOST, Processors
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ _DROPPED = """
 """.split()
 _PLACE = ("domain", "bus", "slot", "function")
 _REAL = """\
-<x><os><type arch="x86_64" machine="q35">hvm</type>
+<domain><os><type arch="x86_64" machine="q35">hvm</type>
 <loader readonly="yes" type="rom">{}</loader></os>
 <features><acpi/><apic/></features>
-<cpu mode="custom" match="exact" check="none"><model fallback="allow">qemu64</model></cpu></x>
+<cpu mode="custom" match="exact" check="none"><model fallback="allow">qemu64</model></cpu></domain>
 """
 
 
@@ -52,8 +52,6 @@ def domain_there(
 ) -> DomainThere:
     """The domain for a likeness with these CPUs and PCI addresses."""
     made = clone(domain.name, xml, lambda _: False)
-    from lxml import etree
-
     root = element(made.xml)
     lost = [f"its {name}" for name in made.lacks]
     lost += _drop(root)
@@ -64,10 +62,10 @@ def domain_there(
         one.text = text
     for old in root.findall("os"):
         root.remove(old)
-    root.extend(etree.fromstring(_REAL.format(FIRMWARE)))
+    root.extend(element(_REAL.format(FIRMWARE).encode()))
     devices = root.find("devices")
     if devices is not None:
-        etree.SubElement(devices, "controller", type="usb", model="none")
+        devices.append(root.makeelement("controller", NO_USB))
     lost += _memory(root, domain)
     lost += _threads(root, domain, cpus)
     for source, function in list(pci_functions(root)):
@@ -76,7 +74,7 @@ def domain_there(
         if place is not None and (new := addresses.get(function.address)):
             for name, text in zip(_PLACE, re.split("[:.]", new), strict=True):
                 place.set(name, f"0x{text}")
-    return DomainThere(etree.tostring(root), tuple(lost))
+    return DomainThere(serialized(root).encode(), tuple(lost))
 
 
 def _drop(root: "_Element") -> Iterator[str]:
