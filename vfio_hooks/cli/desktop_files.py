@@ -21,6 +21,7 @@ from vfio_hooks.host.desktops import (
 )
 from vfio_hooks.host.in_use import holders
 from vfio_hooks.host.pci import DEVICES, Function, kept_displays, passed_displays
+from vfio_hooks.host.process import environ
 from vfio_hooks.host.sessions import Session, as_user, programs
 from vfio_hooks.record import record
 
@@ -96,9 +97,9 @@ def is_in_force(host: Host, session: Session, setting: Setting, cards: list[str]
         held = (holder for card in there for holder in holders(host, card))
         return bool(there) and not any(holder.name in COMPOSITORS for holder in held)
     pid, _ = _process(host, session)
-    known = (host.maybe(f"/proc/{pid}/environ") or "").split("\0")
-    lines = setting.text.splitlines()
-    return all(line in known for line in lines if not line.startswith("#"))
+    known = environ(host, pid)
+    lines = (line.partition("=") for line in setting.text.splitlines() if line[:1] != "#")
+    return all(known.get(name) == value for name, _, value in lines)
 
 
 def write(host: WritableHost, setting: Setting) -> None:

@@ -11,10 +11,9 @@ tried on two emulated cards, and none on a real card yet.
 """
 
 import os
-import re
 from collections.abc import Iterator
 
-from vfio_hooks.host import Host
+from vfio_hooks.host import Host, process
 from vfio_hooks.host.accounts import account, user_name
 from vfio_hooks.host.in_use import Holder, holders, unit_of
 from vfio_hooks.host.units import is_display_manager
@@ -109,16 +108,15 @@ def _written(host: Host, address: str, rung: Rung) -> str:
         return ""
     if holder.name in ("X", "Xorg"):
         return XORG if setting_text(host, XORG) else ""
-    uid = re.search(r"^Uid:\t(\d+)", host.maybe(f"/proc/{holder.pid}/status") or "", re.MULTILINE)
-    user = user_name(host, int(uid[1])) if uid else None
+    uid = process.uid(host, holder.pid)
+    user = None if uid is None else user_name(host, uid)
     path = f"{account(host, user).home}/{VARIABLES}" if user else ""
     return path if f"\n{MESA_ONLY}=" in (setting_text(host, path) or "") else ""
 
 
 def _has_mesa_only(host: Host, pid: int) -> bool:
     """Whether a process was started without nvidia's EGL."""
-    variables = (host.maybe(f"/proc/{pid}/environ") or "").split("\0")
-    return any(one.startswith(f"{MESA_ONLY}=") for one in variables)
+    return MESA_ONLY in process.environ(host, pid)
 
 
 def _once(found: list[Holder]) -> Iterator[Holder]:

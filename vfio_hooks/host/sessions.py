@@ -13,6 +13,7 @@ import re
 
 from vfio_hooks import commands
 from vfio_hooks.errors import HookError
+from vfio_hooks.host import process
 from vfio_hooks.record import record, replace
 
 TYPE_CHECKING = False
@@ -190,7 +191,7 @@ def _of_programs(host: Host, session: Session) -> dict[str, str]:
     """The variables of the first program that knows the session's display."""
     needed = {"x11": "DISPLAY", "wayland": "WAYLAND_DISPLAY"}.get(session.type, "DISPLAY")
     for pid in programs(host, session):
-        found = _environ(host, pid)
+        found = _variables(host, pid)
         if needed in found and found.get("XDG_SESSION_ID", session.id) == session.id:
             return found
     return {}
@@ -198,7 +199,7 @@ def _of_programs(host: Host, session: Session) -> dict[str, str]:
 
 def _type_of_programs(host: Host, session: Session) -> str:
     for pid in programs(host, session):
-        found = _environ(host, pid)
+        found = _variables(host, pid)
         if "WAYLAND_DISPLAY" in found:
             return "wayland"
         # "localhost:10.0" is a display that ssh forwards.
@@ -219,11 +220,10 @@ def programs(host: Host, session: Session) -> Iterator[str]:
         elif f"/user@{session.uid}.service/" in group:
             managers.append(pid)
     for pid in (*scopes, *managers):
-        if f"\nUid:\t{session.uid}\t" in (host.maybe(f"/proc/{pid}/status") or ""):
+        if process.uid(host, pid) == session.uid:
             yield pid
 
 
-def _environ(host: Host, pid: str) -> dict[str, str]:
-    text = host.maybe(f"/proc/{pid}/environ") or ""
-    pairs = (pair.partition("=") for pair in text.split("\0"))
-    return {name: value for name, _, value in pairs if name in VARIABLES and value}
+def _variables(host: Host, pid: str) -> dict[str, str]:
+    known = process.environ(host, pid)
+    return {name: known[name] for name in VARIABLES if known.get(name)}
