@@ -23,8 +23,8 @@ _SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
 @record
 class Script:
     """An executable of a VM, the libvirt operation at which it is run ("" for all), and what
-    becomes of its lines and of those of the files that it calls. If it is not run any more, it is
-    the hook that install.sh has replaced, with the lines that its owner added."""
+    becomes of its lines and of those in the files that it calls. The only one that is not run is
+    the hook that install.sh has replaced: its owner may have added lines to it."""
 
     path: str
     op: str

@@ -26,7 +26,7 @@ _RECORD = "record.json"
 _MARK = ": # vfio-hooks does this: "
 _REPLACEMENT = "\ufffd"
 _CONTINUES = ("\\", "|", "&&")
-# A command that a later one depends on, in ways other than what a table does.
+# Commands on which later ones may depend, whatever a table does in their place.
 _STATE = frozenset(
     """
     exit return break continue cd export local declare readonly typeset source . trap shift read
@@ -83,7 +83,7 @@ def _reduced(script: Script) -> str | None:
 
 
 def _joined(lines: Sequence[str], line: int) -> tuple[int, ...]:
-    """The numbers of the lines that are one with this one, by what stands at their ends."""
+    """The numbers of the lines that form one command with this one, by what they end in."""
     first = last = line
     while first > 1 and lines[first - 2].rstrip().endswith(_CONTINUES):
         first -= 1
@@ -93,19 +93,19 @@ def _joined(lines: Sequence[str], line: int) -> tuple[int, ...]:
 
 
 def _stays(line: int, one: Verdict, kept: Collection[int]) -> bool:
-    """Whether it is a pause that may be for what is kept: in a loop, or in between."""
+    """Whether it is a pause that the lines that stay may need: in a loop, or between them."""
     pauses = one.command.startswith("sleep") and bool(kept)
     return pauses and (one.loop or min(kept) < line < max(kept))
 
 
 def _is_whole(text: str) -> bool:
-    """Whether these lines are commands by themselves, of which nothing else is left undone."""
+    """Whether these lines are whole commands, without which the rest of the script still works."""
     body, error = parse(f"{text}\n")
     return error is None and all(map(_is_free, body))
 
 
 def _is_free(node: Node) -> bool:
-    """Whether a command can go: one that sets no variable, and does not steer the script."""
+    """Whether a command can be left out: it sets no variable and does not steer the rest."""
     match node:
         case Simple(assignments=assignments, words=words):
             return bool(words) and not assignments and words[0].plain not in _STATE
@@ -167,8 +167,7 @@ def carry_out(home: str, made: Sequence[Change], toml: str, vm_file: str) -> Non
 
 def put_back(home: str, vm_file: str) -> list[str]:
     """Put the scripts and vm.toml back as they were before `carry_out`. Returns the paths of the
-    scripts. Of these files, one that was changed since is kept under another name. Raises
-    HookError."""
+    scripts. A file that was changed since is kept under another name. Raises HookError."""
     place = f"{home}/{FOLDER}"
     try:
         with open(f"{place}/{_RECORD}", encoding="utf-8") as file:
@@ -213,7 +212,7 @@ def _copy(source: str, target: str) -> None:
     shutil.copy2(source, f"{target}.new", follow_symlinks=False)
     there = os.lstat(source)
     os.chown(f"{target}.new", there.st_uid, there.st_gid, follow_symlinks=False)
-    # The bits for another user are gone with that.
+    # That has cleared the set-user-ID and set-group-ID bits.
     if not os.path.islink(source):
         os.chmod(f"{target}.new", stat.S_IMODE(there.st_mode))
     os.replace(f"{target}.new", target)

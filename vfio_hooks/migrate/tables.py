@@ -59,10 +59,10 @@ def tables(scripts: Sequence[Script]) -> tuple[dict[str, list[Table]], set[str]]
     if "governor" in found and governs and all(map(_EVERY_CPU.search, governs)):
         found["governor"][0]["cpus"] = "all"
     if "governor" in found:
-        # Without that key the governor would be performance.
+        # Without this key the table would set the governor "performance".
         found["governor"] = [{"governor": UNCHANGED, **found["governor"][0]}]
     if "session" in found and found["session"][0].get("modules") == ["nvidia"]:
-        # They are unloaded where the card has nvidia's driver.
+        # Without this key they are unloaded, too, if the card has nvidia's driver.
         del found["session"][0]["modules"]
     if "session" in found and "gpu" not in found:
         found["gpu"] = [{}]
@@ -100,7 +100,7 @@ def _table(verdict: Verdict) -> Table | None:
         case "sriov" if "pf" not in made:
             return {}
         case "gpu" if "bar_sizes" in made:
-            # The file takes the exponent of two of a number of MiB.
+            # The file takes the size as an exponent: 2 to the power of that, in MiB.
             bar = re.search(r"resource(\d)_resize", verdict.command)
             made["bar_sizes"] = {bar[1]: 1 << int(verdict.options[0][1])} if bar else {}
     needed = _UNIQUE.get(verdict.table)

@@ -68,9 +68,9 @@ _LOGS = ("/dev/kmsg", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/console", 
 @record
 class Verdict:
     """A line, what is to become of it and why; `table` is the facility's name, "" for none, and
-    `options` are keys of it with their values. `user` is whom the command runs as. `called_at` is
-    the script's own line that leads to it, where it stands in another file; `loop` tells that it is
-    in a `while`."""
+    `options` are keys of it with their values. `user` is the user that the command runs as. If it
+    stands in another file, `called_at` is the script's own line that leads there. `loop` says that
+    it is in a `while`."""
 
     file: str
     line: int

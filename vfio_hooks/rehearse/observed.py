@@ -129,7 +129,7 @@ def cgroups() -> Iterator[tuple[str, str]]:
             # the cpuset controller has been on, which is left on by design.
             text = read(path) if path.exists() else ""
             if text == possible:
-                text = ""  # Linux before 7 does not let a set with tasks be emptied again.
+                text = ""  # Linux before 7 does not allow a set with tasks to be emptied.
             if not (name == "cpuset.cpus.partition" and text == "member"):
                 yield f"cgroup {unit} {name}", text
 

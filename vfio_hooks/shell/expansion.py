@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Mapping
 
 UNKNOWN = "?"
-"""Stands in a word for what is only known when the script runs; not "*", which means all files."""
+"""Stands for a part of a word that is only known when the script runs. "*" would mean all files."""
 MOST = 64
-"""For how many words a loop is followed."""
+"""The most numbers in a list such as {1..3}, and the most rounds of a loop that are followed."""
 _MANAGER = "display-manager"
 _NAMES_MANAGER = re.compile(r"(?i)(?:stored?_?)?d(?:isp(?:lay)?)?_?m(?:gr|anager)?(?:_?name)?")
-"""Variables with the VM's name, which scripts find out when they run."""
+"""Variables for the display manager's unit, which scripts find out when they run."""
 _REPLACED = re.compile(r"(?P<name>\w+)/(?P<all>/?)(?P<old>[^/*?\[$]+)/(?P<new>[^$]*)")
 _ELEMENT = re.compile(r"(\w+)\[(\d{1,9})\]")
 _FOLDER = re.compile(
@@ -40,8 +40,8 @@ def of_braces(text: str, values: Mapping[str, str]) -> str | None:
 
 
 def of_place(text: str, file: str) -> str:
-    """What $(dirname "$0") and the like become in a file, and $(code) that finds out which display
-    manager there is."""
+    """What $(dirname "$0") and the like become in a file, and any $(code) that looks for the
+    display manager."""
     if _FOLDER.fullmatch(text):
         return file.rpartition("/")[0]
     return _MANAGER if _MANAGER in text else UNKNOWN

@@ -9,7 +9,7 @@ from vfio_hooks.shell.expansion import UNKNOWN
 _PREFIXES = frozenset(
     "sudo doas nohup exec setsid command builtin time env xargs systemd-run pkexec".split()
 )
-# Their options with a value, beside that for a user.
+# Their options that take a value, apart from the one for a user.
 _TAKES_VALUE = {
     "xargs": ("-n", "-I", "-P", "-L", "-d", "-a", "-s"),
     "systemd-run": ("-p", "-u", "-M"),
@@ -18,11 +18,11 @@ _WITH_VALUE = {"timeout": 1, "nice": 0, "ionice": 0, "chrt": 0, "stdbuf": 0, "fl
 _USER = ("runuser", "su")
 _SU_TAKES_VALUE = ("-c", "-s", "--shell", "-g", "--group", "-G", "--supp-group")
 _PATH = ("/usr/local/bin", "/usr/local/sbin")
-"""Where people put scripts of their own, to call them by name."""
+"""Where people put their own scripts, in order to call them by name."""
 
 
 def bare(words: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """A command without sudo and its like, and the user whom these run it as."""
+    """A command without sudo and the like, and the user that these run it as."""
     left, user = list(words), ""
     while left:
         program = left[0].rpartition("/")[2]
@@ -31,7 +31,7 @@ def bare(words: Sequence[str]) -> tuple[tuple[str, ...], str]:
         if program in _USER and "-c" not in left:
             left, user = _options(left[1:], "")
         elif program in _WITH_VALUE and any(re.match(r"-\w*p$", one) for one in left[1:]):
-            # It is about a process that runs.
+            # It is about a process that runs already.
             break
         elif program in _PREFIXES or program in _WITH_VALUE:
             left, given = _options(left[1:], program)
@@ -43,7 +43,7 @@ def bare(words: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 
 def _options(words: list[str], program: str) -> tuple[list[str], str]:
-    """What follows a prefix's options and variables, and the user among them."""
+    """What follows a prefix's options and variables, and the user that they name."""
     user = ""
     while words and (words[0].startswith("-") or re.match(r"[A-Za-z_]\w*=", words[0])):
         option = words.pop(0)
@@ -84,8 +84,8 @@ def switched_to(words: Sequence[str]) -> str:
 
 
 def script_of(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
-    """Where the script may be that a command sources or runs, and its arguments. One that is
-    sourced without any has those of the script that does so."""
+    """The paths at which the script may be that a command sources or runs, and its arguments. A
+    script that is sourced without any sees those of the script that sources it: None."""
     if words[:1] in (("source",), (".",)):
         return words[1:2], words[2:] or None
     plain = list(words)

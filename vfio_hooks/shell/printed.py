@@ -28,7 +28,7 @@ _SUMS = {
 
 
 def printed(words: Sequence[str], given: str) -> str | None:
-    """What a command of a pipe prints that reads `given`; None for one that does more."""
+    """What a command prints that reads `given` from a pipe; None if it may do more than print."""
     words, _ = bare(words)
     program = words[0].rpartition("/")[2] if words else ""
     if program in ("echo", "printf"):
@@ -43,7 +43,7 @@ def printed(words: Sequence[str], given: str) -> str | None:
 
 
 def echoed(words: Sequence[str]) -> str:
-    """What echo and printf print, without the end of the last line."""
+    """What echo and printf print, without the newline at the end."""
     rest = [word for word in words[1:] if word not in ("-n", "-e", "-en", "-ne")]
     if rest and words[0].endswith("printf") and re.fullmatch(r"%[sd](?:\\n)?", rest[0]):
         del rest[0]
@@ -51,7 +51,7 @@ def echoed(words: Sequence[str]) -> str:
 
 
 def found(text: str) -> str:
-    """The processes or modules that a line of finders and filters finds."""
+    """The processes or modules that a pipe of finders and filters finds."""
     for pattern in (_NAMED, _OPENED):
         if match := pattern.search(text):
             return UNKNOWN + match["name"]
@@ -62,7 +62,7 @@ def found(text: str) -> str:
 def of_code(code: str, values: Mapping[str, str]) -> str | None:
     """What $(code) and $((code)) become; None where that is not known."""
     if re.match(rf"\s*(?:sudo )?(?:{'|'.join(_FINDERS)})\b", code):
-        # Which file is meant may be in a variable.
+        # The name of the file may be in a variable.
         return found(_VARIABLE.sub(lambda one: values.get(one[1], one[0]), code))
     filled = _filled(code, values)
     if filled is None:

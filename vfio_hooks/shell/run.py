@@ -15,16 +15,16 @@ class Ended(Exception):
 
 
 class Returned(Ended):
-    """The function, or the file that is sourced, ends here."""
+    """The function or the sourced file ends here."""
 
 
 @record
 class Action:
     """A command: the `file` and line where it stands, its words, the files that its output is
-    written to, and what it reads from a command before it in a pipe, where that is constant.
-    `background` and `loop` tell that it is not waited for, and that it is in a `while`; `sure` that
-    it is reached whatever the host is like. `user` is whom it runs as, "" for root. `called_at` is
-    the line that it comes from in the script that is followed, where it stands in another file."""
+    written to, and what it reads from the command before it in a pipe, if that is constant.
+    `background` says that the script does not wait for it, `loop` that it is in a `while`, and
+    `sure` that it is reached on every host. `user` is the user that it runs as, "" for root. If it
+    stands in another file, `called_at` is the line of the script that leads there."""
 
     file: str
     line: int
@@ -40,8 +40,9 @@ class Action:
 
 @dataclass
 class Run:
-    """What a script would run, what is not read, and where a variable is used that has no value
-    yet. `read` gives the text of a file that is sourced or run, None where there is none."""
+    """What a script would run, what of it is not understood, and where a variable is used that has
+    no value yet. `read` returns the text of a file that is sourced or run, None if there is
+    none."""
 
     read: Callable[[str], str | None]
     actions: list[Action] = field(default_factory=list)
@@ -51,13 +52,13 @@ class Run:
     """Variables that are set somewhere."""
     values: dict[str, str] = field(default_factory=dict)
     functions: dict[str, tuple[str, tuple[Node, ...]]] = field(default_factory=dict)
-    """By their names the file where they are defined, and their commands."""
+    """By name, the file that defines a function, and its commands."""
     called: set[str] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)
-    """Variables whose last value may not have been given."""
+    """Variables whose last assignment may not be reached."""
 
     def assign(self, name: str, value: str, sure: bool) -> None:
-        """Set a variable, for sure or perhaps. Perhaps empty is no better than what it was."""
+        """Set a variable. One that is only perhaps made empty keeps its value."""
         self.names.add(name)
         if sure or value or name not in self.values:
             self.values[name] = value
@@ -68,8 +69,8 @@ class Run:
 
     @contextmanager
     def arguments(self, arguments: Sequence[str]) -> Iterator[None]:
-        """Within it $1, $2 and the like are these; after it those that there were, even where an
-        `exit` has ended it."""
+        """Within this, $1, $2 and so on are these. After it they are as before, even if an `exit`
+        has ended it."""
         before = self._without_arguments()
         self._give(arguments)
         try:
@@ -79,7 +80,7 @@ class Run:
             self.values |= before
 
     def shift(self, count: str, sure: bool) -> None:
-        """Leave out the first arguments. If that is not sure, none of them is known any more."""
+        """Drop the first arguments. If that may not happen, none of them is known any more."""
         before = self._without_arguments()
         words = [before[name] for name in sorted(filter(str.isdecimal, before), key=int)]
         known = sure and count.isdecimal()
@@ -90,13 +91,13 @@ class Run:
         self.values |= {"@": " ".join(arguments), "*": " ".join(arguments)}
 
     def _without_arguments(self) -> dict[str, str]:
-        """Take $1, $2 and the like away, and return them."""
+        """Take $1, $2 and so on away, and return them."""
         names = [name for name in self.values if not name.isidentifier()]
         return {name: self.values.pop(name) for name in names}
 
     @contextmanager
     def subshell(self) -> Iterator[None]:
-        """A shell of its own: an `exit` ends only it, and what it sets is not set after it."""
+        """A subshell: an `exit` ends only this, and what it sets is lost at its end."""
         before = self.values.copy(), self.doubtful.copy()
         with suppress(Ended):
             yield

@@ -65,7 +65,7 @@ def _assigned(word: Word) -> tuple[str, Word] | None:
     """The name and the value of NAME=value and NAME+=value."""
     first = word.pieces[0] if word.pieces else None
     if _is_element(word):
-        # It is a part of the value, and not followed.
+        # Only a part of the value is set, which is not followed.
         return word.pieces[0].text.partition("[")[0], Word(word.line, (Piece("code", ""),))
     found = _ASSIGNMENT.match(first.text) if first and first.kind == "text" else None
     if found is None or first is None or first.quoted:

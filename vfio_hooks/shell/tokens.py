@@ -8,7 +8,7 @@ from vfio_hooks.record import record
 
 _OPERATORS = ("<<-", "<<<", "&>>", "&&", "||", "|&", ";;", "<<", ">>", ">&", "<&", "&>", ">|", "<>")
 _PROCESSES = ("<(", ">(")
-"""A file that a command's output comes from, or goes to."""
+"""Process substitution: a file with a command's output, or for its input."""
 _SINGLE = ";&|<>()"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-]")
 _PLAIN = re.compile(

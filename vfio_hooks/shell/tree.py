@@ -17,14 +17,14 @@ class Simple:
 
 @record
 class Pipe:
-    """Commands that each read what the one before prints."""
+    """Commands of which each reads what the one before it prints."""
 
     commands: tuple["Node", ...]
 
 
 @record
 class If:
-    """Branches, each with the commands that decide on it; none decide on an `else`."""
+    """Branches, each with the commands that are its condition; an `else` has none."""
 
     line: int
     branches: tuple[tuple[tuple["Node", ...], tuple["Node", ...]], ...]

@@ -1,4 +1,4 @@
-"""What the words of a command become where they stand."""
+"""What the words of a command become when the shell expands them."""
 
 from vfio_hooks.shell.expansion import UNKNOWN, braces, of_braces, of_place, of_variable
 from vfio_hooks.shell.printed import of_code, printed
@@ -8,8 +8,8 @@ from vfio_hooks.shell.tree import Block, Pipe, Simple
 
 
 def expanded(run: Run, file: str, word: Word, at: int = 0) -> list[str]:
-    """What a word becomes in a file: several words, where a variable without quotes has blanks or
-    braces have a list. A variable without a value is noted, for the line `at` if it is not 0."""
+    """What a word in a file becomes: several words, if an unquoted variable has blanks, or braces
+    have a list. A variable without a value is noted, for the line `at` if that is not 0."""
     text, split = "", False
     for piece in word.pieces:
         value = _value(run, file, piece, at or word.line)
@@ -37,7 +37,8 @@ def _value(run: Run, file: str, piece: Piece, line: int) -> str:
 
 
 def _found(run: Run, file: str, code: str) -> str:
-    """What a function prints that looks for something, or a program that is known by its place."""
+    """What $(code) prints, if it calls a function that looks for something, or looks for a place
+    itself."""
     _, body = run.functions.get(code.strip().split(" ", 1)[0], ("", ()))
     for node in body:
         first = node.body[0] if isinstance(node, Block) else node

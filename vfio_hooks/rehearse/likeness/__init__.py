@@ -24,10 +24,11 @@ from vfio_hooks.rehearse.likeness.slots import Placed, slots
 class Likeness:
     """What is made of a host, a domain and the texts in its folder.
 
-    `words` are QEMU's for the devices; `kernel` are the kernel's parameters. `addresses` has the
-    address there of each PCI function, and of each that is named and that the host has not. `xml`
-    is the domain there. `wrong` is what is seen at once to be amiss, `fatal` what of this keeps the
-    VM from starting on the host and not there, and `lost` what cannot be imitated, a line each.
+    `words` are QEMU's arguments for the devices, `kernel` the kernel's parameters. `addresses` maps
+    each PCI function of the host, and each that is named but absent, to its address in the
+    likeness. `xml` is the domain for the likeness. The rest are lines for people: `wrong` says what
+    is amiss without anything being started, `fatal` which of this keeps the VM from starting on the
+    host, but not in the likeness, and `lost` what cannot be imitated.
     """
 
     processors: Processors
@@ -83,7 +84,8 @@ def _pinned(domain: Domain) -> CpuSet:
 
 
 def _vfs(host: Host, pf: Placed) -> Iterator[tuple[str, str]]:
-    """The addresses of a PF's VFs, here and there: igb's are two apart, from slot 0x10 on."""
+    """The addresses of a PF's VFs on the host and in the likeness. igb's are two apart, from slot
+    0x10 on."""
     bus = pf.address.removesuffix("00.0")
     own = pf.wanted.function.address
     known = [*sriov.vfs(host, own).items(), *sriov.vfs_to_come(host, own, VFS).items()]
@@ -97,8 +99,8 @@ def _absent(addresses: Iterable[str]) -> Iterator[str]:
 
 
 def _fatal(host: Host, passed: Sequence[str]) -> Iterator[str]:
-    """What keeps a VM from its functions on the host, and cannot be imitated: there is an IOMMU,
-    and it maps nothing by itself."""
+    """What keeps a VM from its functions on the host, but cannot be imitated: the likeness always
+    has an IOMMU, which maps nothing by itself."""
     for _, found in _functions(host, passed):
         if found.group is None:
             yield f"{found}: it is in no IOMMU group: the IOMMU is off"
@@ -108,7 +110,7 @@ def _fatal(host: Host, passed: Sequence[str]) -> Iterator[str]:
 
 
 def _wrong(host: Host, passed: Sequence[str]) -> Iterator[str]:
-    """What may keep a VM from its functions there, too, seen without any start."""
+    """What may keep a VM from its functions in the likeness, too, and shows before a start."""
     for address, found in _functions(host, passed):
         if found.is_display and (users := ", ".join(users_of_memory(host, address))):
             yield f"{found}: {users} uses its memory"
@@ -119,7 +121,7 @@ def _wrong(host: Host, passed: Sequence[str]) -> Iterator[str]:
 
 
 def _functions(host: Host, passed: Sequence[str]) -> Iterator[tuple[str, Function]]:
-    """Those that are there; a VF may be yet to be made."""
+    """Those that exist; a VF may not have been made yet."""
     for address in passed:
         if found := function(host, address):
             yield address, found

@@ -6,7 +6,7 @@ from vfio_hooks.host.pci import DEVICES, Function, function, group_members, is_v
 from vfio_hooks.record import record
 
 VFS = 7
-"""How many virtual functions the stand-in of a card with SR-IOV has, by its driver."""
+"""How many VFs the driver of igb can make, which stands in for all cards with SR-IOV."""
 _PF = "igb,romfile="
 _VGA = "VGA,vgamem_mb=16"
 _FRAMEBUFFER = "cirrus-vga,vgamem_mb=16"
@@ -50,7 +50,7 @@ class Wanted:
 
     @property
     def lost(self) -> str | None:
-        """What is not imitated of it, in words; None if nothing is lost."""
+        """What of it is not imitated, in words; None if all of it is."""
         if self.model in (_DRIVEN, _IDLE):
             return f"{self.function}: nothing of its class ({self.function.device_class})"
         if (self.vfs or 0) > VFS:
