@@ -212,6 +212,39 @@ def test_a_closed_pipe_is_no_traceback(argv: str) -> None:
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
+@pytest.mark.parametrize(
+    ("argv", "where", "code", "said"),
+    [
+        ("status", ">&-", 0, ""),
+        ("--help", ">&-", 0, ""),
+        ("status nosuch >&- 2>&-", "", 0, ""),
+        ("undo", ">&- 2>&- <&-", 2, ""),
+        ("status", ">/dev/full", 1, "vfio-hooks: standard output: No space left on device\n"),
+        ("--help", ">/dev/full", 1, "vfio-hooks: standard output: No space left on device\n"),
+    ],
+)
+def test_a_closed_or_full_stream_is_no_traceback(
+    argv: str, where: str, code: int, said: str
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"exec {sys.executable} -m vfio_hooks {argv} {where}"],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+
+def test_an_unknown_option_is_told_with_the_usage_of_its_verb(command: Command) -> None:
+    result = command("validate", "--root", "/x")
+    assert result.code == 2
+    assert result.err.startswith("usage: vfio-hooks validate ")
+    assert result.err.endswith("validate: error: unrecognized arguments: --root\n")
+    assert command("--nosuch").err.startswith("usage: vfio-hooks [-h]")
+
+
 def test_a_locale_without_arrows_is_no_failure(command: Command) -> None:
     xml = command.host / "win11.xml"
     xml.write_text(domain_xml(managed="no"))

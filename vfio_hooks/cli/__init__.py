@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the arguments of this process, or with `argv`; its exit code."""
     # A command keeps most of its objects until it ends, so garbage is collected rarely.
     gc.set_threshold(100_000)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # An arrow must not be a failure where the locale has none.
@@ -72,9 +73,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # `vfio-hooks plan | head`: nobody reads on. Python would flush once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `vfio-hooks plan | head`: nobody reads on.
+        _drop_output()
         return 1
+    except OSError as error:
+        # A full disk, or a terminal that is gone.
+        _drop_output()
+        complain(f"standard output: {reason(error)}")
+        return 1
+
+
+def _open_closed_streams() -> None:
+    """Open the null device where a standard stream is closed (`vfio-hooks plan >&-`). Otherwise
+    the next file that is opened would get its number, and with it what is printed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def _drop_output() -> None:
+    """Send what is not printed yet nowhere: Python flushes once more at exit, and would fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -82,7 +101,10 @@ def _run(argv: Sequence[str] | None) -> int:
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     top = parser(words[0] if words else "")
-    arguments = top.parse_args(words)
+    arguments, unknown = top.parse_known_args(words)
+    if unknown:
+        # With the verb's usage: argparse by itself shows that of the whole command.
+        getattr(arguments, "parser", top).error(f"unrecognized arguments: {' '.join(unknown)}")
     if "run" not in arguments:
         top.print_help(sys.stderr)
         return 2
