@@ -156,6 +156,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "win11.log").write_text(QEMU)
     monkeypatch.setattr(lines, "run", run)
     monkeypatch.setattr(lines, "find", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(lines, "kernel_buffer", list)
     monkeypatch.setattr(verb, "qemu_log", lambda vm: qemu_log(vm, str(tmp_path)))
     monkeypatch.setattr(verb, "read", lambda since: "")
     monkeypatch.setattr(verb, "_devices", lambda vm: ["0000:03:00.0"])
@@ -252,6 +253,19 @@ def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_journald_the_kernels_buffer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Line(BEGIN, "kernel", "a line")
     monkeypatch.setattr(lines, "find", lambda name: None)
+    monkeypatch.setattr(lines, "kernel_buffer", lambda: [seen])
+    assert (lines.of_boot(0), lines.of_boot(-1)) == ([seen], [])
+    assert lines.since(BEGIN - 1, "win11") == [seen]
+    assert lines.since(BEGIN + 1, "win11") == []
+
+
+def test_a_journal_without_the_kernels_lines_is_not_taken_for_a_healthy_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As journalctl shows it to somebody who may not read it, and where none is kept."""
+    seen = Line(BEGIN, "kernel", "a line")
+    monkeypatch.setattr(lines, "find", lambda name: name)
+    monkeypatch.setattr(lines, "run", lambda argv, seconds: "")
     monkeypatch.setattr(lines, "kernel_buffer", lambda: [seen])
     assert (lines.of_boot(0), lines.of_boot(-1)) == ([seen], [])
     assert lines.since(BEGIN - 1, "win11") == [seen]

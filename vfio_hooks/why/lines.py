@@ -45,13 +45,19 @@ class Line:
 def since(start: float, vm: str) -> list[Line]:
     """What kernel, libvirt and hook have logged since a time (seconds since 1970), without lines
     about other VMs. Without a systemd journal this is only the kernel's buffer. Raises
-    HookError."""
+    HookError.
+
+    Each boot has lines of the kernel. A journal without any does not exist, or may not be read by
+    this user, in which case journalctl succeeds all the same.
+    """
     if find("journalctl") is None:
         return [line for line in kernel_buffer() if line.time >= start]
     wanted = [_KERNEL, "+", _AUDIT, "+", f"SYSLOG_IDENTIFIER={IDENTIFIER}"]
     for daemon in _DAEMONS:
         wanted += ["+", f"_SYSTEMD_UNIT={daemon}"]
-    return list(_entries(_journalctl(f"--since=@{start:.6f}", *wanted), vm))
+    buffer = [] if _journalctl("--boot=0", _KERNEL, "--lines=1") else kernel_buffer()
+    found = _entries(_journalctl(f"--since=@{start:.6f}", *wanted), vm)
+    return [*found, *(line for line in buffer if line.time >= start)]
 
 
 def of_boot(boot: int) -> list[Line]:
@@ -60,7 +66,8 @@ def of_boot(boot: int) -> list[Line]:
     if find("journalctl") is None:
         return [] if boot else kernel_buffer()
     try:
-        return list(_entries(_journalctl(f"--boot={boot}", _KERNEL, "+", _AUDIT), ""))
+        found = list(_entries(_journalctl(f"--boot={boot}", _KERNEL, "+", _AUDIT), ""))
+        return found if found or boot else kernel_buffer()
     except HookError:
         if not boot:
             raise
