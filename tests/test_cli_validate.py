@@ -195,6 +195,7 @@ def test_a_vm_that_is_not_managed(command: Command) -> None:
 
 
 def test_no_vm_is_managed(command: Command) -> None:
+    assert command.here("validate", "a").err.endswith("; vfio-hooks init writes a vm.toml there\n")
     said = "no VM is managed: there is no folder in HOOKS/qemu.d\n"
     assert command("validate", "--config-dir", f"{command.hooks}/").out == said
     assert command.here("validate").out == said

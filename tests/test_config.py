@@ -350,7 +350,16 @@ WRONG = {
     ),
     "table twice": (
         "[pci]\n[pci]\n",
-        f"{VM}:2: not valid TOML: Cannot declare ('pci',) twice (column 5): [pci]",
+        f"{VM}:2: not valid TOML: [pci] is already there further up (column 5): [pci]",
+    ),
+    "key twice": (
+        "[pci]\ntimeout = 1\ntimeout = 2\n",
+        f"{VM}:3: not valid TOML: this key is already there further up (column 12): timeout = 2",
+    ),
+    "a number that no integer of TOML is": (
+        f"[display]\nhead = {10**20}\n",
+        f'{VM}:2: head in [display] must be a whole number or "auto", not {10**20}; it has too '
+        "many digits",
     ),
     "no text": (
         b"[pci]\ndriver = '\xff'\n",

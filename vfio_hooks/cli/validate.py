@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise HookError(
             f"{arguments.vm} is not managed: there is no folder "
             f"{folder}/{VM_FOLDERS}/{arguments.vm}",
-            nearest(arguments.vm, vms),
+            nearest(arguments.vm, vms) if vms else "vfio-hooks init writes a vm.toml there",
         )
     for vm in vms:
         _examine_vm(folder, vm, findings)

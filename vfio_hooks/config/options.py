@@ -20,7 +20,8 @@ _NAMES = {
     float: ("a number", "numbers"),
     bool: ("true or false", "true or false"),
 }
-_INTEGERS = range(-(1 << 63), 1 << 63)
+INTEGERS = range(-(1 << 63), 1 << 63)
+"""TOML has no others."""
 
 
 @record
@@ -115,7 +116,7 @@ def _is_sane(value: object) -> bool:
     larger integers."""
     if isinstance(value, str):
         return "\0" not in value
-    return not isinstance(value, int) or value in _INTEGERS
+    return not isinstance(value, int) or value in INTEGERS
 
 
 def _describe(kind: Any, plural: Literal[0, 1]) -> str:

@@ -53,7 +53,8 @@ class TomlFile:
             line = text.split("\n")[int(found[2]) - 1].strip()
             line = "".join(one if one.isprintable() else "?" for one in line)
             shown = line if len(line) <= LONGEST else line[:LONGEST] + "…"
-            problem = f"{path}:{found[2]}: not valid TOML: {found[1]} (column {found[3]}): {shown}"
+            what = f"{_plain(found[1])} (column {found[3]}): {shown}"
+            problem = f"{path}:{found[2]}: not valid TOML: {what}"
             raise HookError(problem, _advice(line)) from None
 
     def at(self, path: Path) -> str:
@@ -95,6 +96,16 @@ def _text(path: str) -> str | None:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise HookError(f"{path}:{line}: not UTF-8 text", "save the file as UTF-8") from None
+
+
+def _plain(message: str) -> str:
+    """What tomllib says, in the file's own terms where it speaks of Python's."""
+    if message == "Cannot overwrite a value":
+        return "this key is already there further up"
+    if found := re.fullmatch(r"Cannot declare \((.*)\) twice", message):
+        table = ".".join(re.findall("'([^']*)'", found[1]))
+        return f"[{table}] is already there further up"
+    return message
 
 
 def _advice(line: str) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from vfio_hooks.config.options import Key, choices, describe, fit, keys, show
+from vfio_hooks.config.options import INTEGERS, Key, choices, describe, fit, keys, show
 from vfio_hooks.config.tomlfile import Path, TomlFile
 from vfio_hooks.errors import HookError, did_you_mean, nearest
 from vfio_hooks.record import record
@@ -87,6 +87,8 @@ def construct(file: TomlFile, path: Path, expected: Expected, values: Values) ->
 
 
 def _suggestion(name: str, value: object, kind: Any) -> str:
+    if isinstance(value, int) and value not in INTEGERS:
+        return "it has too many digits"
     try:
         if isinstance(value, list) and value:
             joined = fit(",".join(str(fit(one, int)) for one in value), kind)
