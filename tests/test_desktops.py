@@ -10,10 +10,18 @@ import pytest
 from tests.command import Command
 from tests.fakes.logind import add_program, add_session
 from tests.hosttree import add_pci, domain_xml
-from tests.patient import patient
+from tests.patient import grow, patient
 from vfio_hooks.check.domain import holders
 from vfio_hooks.cli import desktop_files
-from vfio_hooks.cli.desktop_files import Setting, is_in_force, is_written, remove, settings, write
+from vfio_hooks.cli.desktop_files import (
+    Setting,
+    is_in_force,
+    is_written,
+    remove,
+    settings,
+    write,
+    written,
+)
 from vfio_hooks.domain import Domain, PciFunction
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost, desktops
@@ -32,6 +40,7 @@ RULES = "/etc/udev/rules.d/72-vfio-hooks.rules"
 XORG = "/etc/X11/xorg.conf.d/72-vfio-hooks.conf"
 LINK = "/dev/dri/vfio-hooks-0000-09-00-0"
 MESA = "__EGL_VENDOR_LIBRARY_FILENAMES=/usr/share/glvnd/egl_vendor.d/50_mesa.json"
+MARK = "# Written by vfio-hooks desktop, which takes it back with --remove.\n"
 MESA_VARIABLE = dict([MESA.split("=")])
 
 
@@ -288,7 +297,7 @@ class Tree(WritableHost):
 
 def test_a_setting_is_written_and_taken_back(tmp_path: Path) -> None:
     host = Tree(str(tmp_path))
-    text = "# Written by vfio-hooks desktop, which takes it back with --remove.\nA='b c'\n"
+    text = f"{MARK}A='b c'\n"
     for one in (Setting("/etc/x/a.rules", text), Setting("/home/me/.config/e/a.conf", text, ME)):
         assert not is_written(host, one)
         write(host, one)
@@ -318,6 +327,39 @@ def test_the_command_shows_what_would_be_written(command: Command) -> None:
     assert refused.code == 1 and "a setting can only be written on this host" in refused.err
     none = command(*words, stdin=domain_xml(functions=()))
     assert "is given no graphics card of this host" in none.err
+
+
+def test_a_setting_that_keeps_the_desktop_from_starting_is_found(tmp_path: Path) -> None:
+    grow(
+        tmp_path,
+        {
+            "etc/passwd": "a:x:1000:1000::/home/a:/bin/sh\nb:x:1001:1001::/home/b:/bin/sh\n"
+            "nobody:x:65534:65534::/nonexistent:/bin/false",
+            "etc/group": "",
+            RULES[1:]: MARK,
+            XORG[1:]: "somebody's own",
+            USERS[1:].replace("/me/", "/b/"): f"{MARK}KWIN_DRM_DEVICES={LINK}",
+        },
+    )
+    host = Host(str(tmp_path))
+    own = USERS.replace("/me/", "/b/")
+    assert [(one.path, one.user) for one in written(host)] == [(RULES, ""), (own, "b")]
+    assert [one.path for one in written(host, "a")] == [RULES]
+    grow(tmp_path, {USERS[1:].replace("/me/", "/a/"): MARK})
+    with pytest.raises(HookError, match="several users have such a setting: a, b; choose one with"):
+        written(host)
+    assert [one.user for one in written(host, "b")] == ["", "b"]
+
+
+def test_without_a_desktop_the_hint_is_about_this_verb(command: Command) -> None:
+    words = ["desktop", "--xml", "-", "--root", str(command.host)]
+    xml = domain_xml(functions=("0000:04:00.0",))
+    add_pci(command.host, KEPT, "amdgpu", "2")
+    assert command(*words, stdin=xml).err.endswith("; log in on the desktop first\n")
+    add_session(command.host, "2", "a", "1000", TYPE="wayland")
+    add_session(command.host, "3", "b", "1001", TYPE="wayland")
+    assert command(*words, stdin=xml).err.endswith("; choose one with --user\n")
+    assert "there is: session 2 of a" in command(*words, "--user", "c", stdin=xml).err
 
 
 def test_names_are_what_the_kernel_shows_of_them() -> None:

@@ -11,21 +11,23 @@ from vfio_hooks.cli.desktop_files import (
     remove,
     settings,
     write,
+    written,
 )
 from vfio_hooks.cli.domains import add_domain, one_domain
 from vfio_hooks.cli.metavars import VM
 from vfio_hooks.cli.redefine import ask
 from vfio_hooks.cli.terminal import clean, say
 from vfio_hooks.errors import HookError
-from vfio_hooks.host import WritableHost
+from vfio_hooks.host import Host, WritableHost
 from vfio_hooks.host.desktops import rungs
 from vfio_hooks.host.pci import passed_displays
-from vfio_hooks.host.sessions import choose
+from vfio_hooks.host.sessions import Session, choose, graphical
 
 _EPILOG = """\
 Most desktops close a card when [display] makes udev announce that it has gone. This verb is for a
 desktop that does not, such as GNOME, or that should never open the card. The setting works from
-the next login on, and --remove removes it. man vfio-hooks.toml says which desktop needs what.
+the next login on. man vfio-hooks.toml says which desktop needs what. --remove needs no desktop, so
+it also helps, over ssh, when the desktop does not come up with the setting.
 
 examples:
   vfio-hooks desktop win11                     which programs have the card open, and what to write
@@ -57,22 +59,22 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     here = paths(arguments)
     host = here.host()
-    domain = one_domain(arguments, host).domain
-    cards = [card.address for card in passed_displays(host, domain)]
-    if not cards:
-        raise HookError(f"domain {domain.name} is given no graphics card of this host")
-    session = choose(host, arguments.user)
-    wanted = settings(host, domain, session)
     if arguments.write or arguments.remove:
         need_root("desktop --write" if arguments.write else "desktop --remove")
         if not host.is_this_machine:
             raise HookError("a setting can only be written on this host", "leave out --root")
     if arguments.remove:
-        _remove(host, wanted)
+        _remove(host, written(host, arguments.user))
         return 0
+    domain = one_domain(arguments, host).domain
+    cards = [card.address for card in passed_displays(host, domain)]
+    if not cards:
+        raise HookError(f"domain {domain.name} is given no graphics card of this host")
     for card in cards:
         for rung in rungs(host, card):
             say(clean(str(rung)))
+    session = _session(host, arguments.user)
+    wanted = settings(host, domain, session)
     say(clean(f"{session} is drawn by {compositor(host, session)}"))
     # Links to the cards are of no use without the variables that name them.
     for setting in [one for one in wanted if one.user] or wanted:
@@ -81,6 +83,17 @@ def run(arguments: argparse.Namespace) -> int:
             when = "uses it" if used else "will use it from the next login on"
             say(clean(f"{setting.path} is written: the desktop {when}"))
     return _write(host, wanted, arguments)
+
+
+def _session(host: Host, user: str | None) -> Session:
+    """Whose desktop is meant. Raises HookError, with hints for this verb: those of `choose` are
+    for a table of vm.toml."""
+    try:
+        return choose(host, user)
+    except HookError as error:
+        if not graphical(host):
+            raise HookError(error.problem, "log in on the desktop first") from None
+        raise HookError(error.problem, error.hint if user else "choose one with --user") from None
 
 
 def _write(host: WritableHost, wanted: list[Setting], arguments: argparse.Namespace) -> int:
@@ -101,8 +114,8 @@ def _write(host: WritableHost, wanted: list[Setting], arguments: argparse.Namesp
     return 0
 
 
-def _remove(host: WritableHost, wanted: list[Setting]) -> None:
-    gone = [setting.path for setting in wanted if remove(host, setting)]
+def _remove(host: WritableHost, there: list[Setting]) -> None:
+    gone = [setting.path for setting in there if remove(host, setting)]
     for path in gone:
         say(clean(f"{path}: removed"))
     say("it works from the next login on" if gone else "there is nothing to remove")

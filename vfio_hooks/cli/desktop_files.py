@@ -10,7 +10,7 @@ import os
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import Host, WritableHost
-from vfio_hooks.host.accounts import account
+from vfio_hooks.host.accounts import account, user_names
 from vfio_hooks.host.desktops import (
     COMPOSITORS,
     MESA_ONLY,
@@ -104,16 +104,33 @@ def is_in_force(host: Host, session: Session, setting: Setting, cards: list[str]
 
 def write(host: WritableHost, setting: Setting) -> None:
     """Write the file as the user it belongs to. Raises HookError if it exists and is not ours."""
-    there = setting_text(host, setting.path) or ""
-    if os.path.lexists(host.path(setting.path)) and not there.startswith(_MARK.strip()):
+    if os.path.lexists(host.path(setting.path)) and not _is_ours(host, setting):
         raise HookError(f"{setting.path} exists, and vfio-hooks did not write it", "move it away")
     argv = ["sh", "-c", _WRITE, "sh", host.path(setting.path), setting.text]
     host.run(as_user(setting.user, {}, argv) if setting.user else argv)
 
 
+def written(host: Host, user: str | None = None) -> list[Setting]:
+    """The settings of ours that there are, for whichever desktop: root's own, and that of `user`
+    or of the only user who has one. A session is not needed, because a wrong setting may be what
+    keeps the desktop from starting. Raises HookError if several users have one."""
+    users = [user] if user else user_names(host)
+    homes = {account(host, name).home: name for name in users}
+    own = [Setting(f"{home}/{VARIABLES}", "", name) for home, name in homes.items()]
+    own = [one for one in own if _is_ours(host, one)]
+    if len(own) > 1:
+        whose = ", ".join(one.user for one in own)
+        raise HookError(f"several users have such a setting: {whose}", "choose one with --user")
+    return [one for one in (Setting(RULES, ""), Setting(XORG, "")) if _is_ours(host, one)] + own
+
+
+def _is_ours(host: Host, setting: Setting) -> bool:
+    return (setting_text(host, setting.path) or "").startswith(_MARK.strip())
+
+
 def remove(host: WritableHost, setting: Setting) -> bool:
     """Remove the file if it is one of ours, and say whether it was. Raises HookError."""
-    if not (setting_text(host, setting.path) or "").startswith(_MARK.strip()):
+    if not _is_ours(host, setting):
         return False
     argv = ["rm", "--", host.path(setting.path)]
     if setting.user:

@@ -45,6 +45,13 @@ def account(host: Host, name: str) -> Account:
     return Account(name, int(uid), home, frozenset(map(int, (gid, *member))))
 
 
+def user_names(host: Host) -> list[str]:
+    """The names of all users."""
+    if host.is_this_machine:
+        return [one.pw_name for one in pwd.getpwall()]
+    return [line[0] for line in _table(host, "/etc/passwd", 7)]
+
+
 def user_name(host: Host, uid: int) -> str | None:
     """The name of the user with that number, or None."""
     if host.is_this_machine:
