@@ -4,7 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,12 +16,13 @@ from tests.fakes.power_profiles import TALK, Client, Daemon, talk
 from vfio_hooks.domain import Domain
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
-from vfio_hooks.host.power_profiles import NAMES, NOT_HELD, UNIT, chosen
+from vfio_hooks.host.power_profiles import NAMES, NOT_HELD, UNIT, chosen, tuned
 from vfio_hooks.knobs.transient import Transient
 from vfio_hooks.plugins.governor import Options, plan
-from vfio_hooks.services import profile
+from vfio_hooks.services import hold, profile
 from vfio_hooks.services.bus import BUS, UNKNOWN, Bus, Refused, Signal
-from vfio_hooks.services.profile import Hold, Memory, waits
+from vfio_hooks.services.hold import Hold, Memory
+from vfio_hooks.services.profile import waits
 from vfio_hooks.steps import Step
 from vfio_hooks.wait import until
 
@@ -111,6 +112,7 @@ class Held:
         daemon: Daemon | None = None,
         host: Kernel | None = None,
         vm: str = "vm",
+        tuned: Callable[[], str] = str,
     ) -> None:
         self.daemon = daemon or Daemon(name)
         self.host = host or Kernel()
@@ -123,6 +125,7 @@ class Held:
             self.told.append,
             self.daemon.free,
             lambda name, profile: self.daemon.choose(profile),
+            tuned,
             Memory(self.host, f"/run/{UNIT}{vm}"),
         )
 
@@ -248,6 +251,63 @@ def test_what_others_hold_or_choose_stays() -> None:
     assert held.daemon.profile() == "power-saver"
 
 
+class Tuned(Held):
+    """A profile that is held at tuned-ppd, with what tuned says after it was told each profile."""
+
+    def __init__(self, *says: Signal) -> None:
+        super().__init__(tuned=self.told_profile)
+        self.profile, self.says = self.daemon.profile(), says
+
+    def told_profile(self) -> str:
+        if (now := self.daemon.profile()) != self.profile:
+            self.profile = now
+            for signal in self.says:
+                self.bus.send(signal)
+        return now
+
+
+def changed(profile: str) -> Signal:
+    return Signal("profile_changed", (profile,))
+
+
+def test_tuned_has_set_a_profile_before_anything_else_is_set() -> None:
+    """And before the VM's end is over."""
+    held = Tuned(changed("balanced"), changed("performance"))
+    for step, wanted in ((held.hold.take, "performance"), (held.hold.end, "balanced")):
+        step()
+        assert held.profile == wanted
+        # It was waited for.
+        assert held.bus.signals() == []
+    assert held.told == []
+
+
+def test_tuned_is_not_waited_for_where_nothing_is_to_be_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hold, "APPLIED", 0)
+    held = Tuned()
+    held.daemon.choose("performance")
+    held.profile = "performance"
+    held.hold.take()
+    held.hold.end()
+    assert held.told == []
+
+
+def test_a_person_chooses_while_tuned_is_waited_for() -> None:
+    held = Tuned()
+    held.says = (Signal("ProfileReleased", (1,)), changed("performance"))
+    held.hold.take()
+    assert held.told == ["performance is no longer held: somebody has chosen another profile"]
+
+
+def test_tuned_that_never_says_that_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hold, "APPLIED", 0.1)
+    held = Tuned(changed("balanced"))
+    held.hold.take()
+    assert held.told == ["tuned did not set its profile performance within 0.1 s"]
+    assert held.hold.cookie is not None
+
+
 def forgetful() -> Held:
     """A profile that is held at a daemon that has forgotten what was chosen."""
     held = Held()
@@ -305,13 +365,26 @@ def test_what_the_daemon_has_forgotten_is_lost_where_another_program_holds_a_pro
     ("told", "profile_"),
     [('s "balanced"\naa{sv} 0\n', "balanced"), ('s "performance"\naa{sv} 1 3 "Reason"\n', None)],
 )
-def test_what_busctl_tells(told: str, profile_: str | None) -> None:
+def test_what_busctl_tells_of_the_daemon(told: str, profile_: str | None) -> None:
     class Asked(Kernel):
         def show(self, argv: list[str], seconds: float = 30) -> str:
             assert argv[-2:] == ["ActiveProfile", "ActiveProfileHolds"]
             return told
 
     assert chosen(Asked(), NAMES[0]) == profile_
+
+
+@pytest.mark.parametrize(("told", "profile_"), [('s "balanced"\n', "balanced"), (None, "")])
+def test_what_busctl_tells_of_tuned(told: str | None, profile_: str) -> None:
+    class Asked(Kernel):
+        def show(self, argv: list[str], seconds: float = 30) -> str:
+            # power-profiles-daemon and tuned end each other.
+            assert "--auto-start=no" in argv
+            if told is None:
+                raise HookError("busctl: Call failed: The name is not activatable")
+            return told
+
+    assert tuned(Asked()) == profile_
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from vfio_hooks.errors import HookError
 from vfio_hooks.host.power_profiles import NAMES
 from vfio_hooks.services.bus import BUS, UNKNOWN, Refused, Signal
-from vfio_hooks.services.profile import Speaker
+from vfio_hooks.services.hold import Speaker
 from vfio_hooks.wait import until
 
 INVALID = f"{BUS}.Error.InvalidArgs"

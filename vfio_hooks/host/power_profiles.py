@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from vfio_hooks.errors import HookError
+from vfio_hooks.errors import HookError, Interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 NAMES = ("org.freedesktop.UPower.PowerProfiles", "net.hadess.PowerProfiles")
 """On the message bus; the second one is all that power-profiles-daemon had before 0.20. The object
 and the interface have the same name."""
+TUNED = "com.redhat.tuned"
+"""What tuned-ppd passes each profile on to."""
 UNIT = "vfio-hooks-profile-"
 """The beginning of the names of our services, and of the folder in /run that each has."""
 NOT_HELD = 2
@@ -64,6 +66,19 @@ def chosen(host: Host, name: str) -> str | None:
 def choose(host: WritableHost, name: str, profile: str) -> None:
     """Choose a profile, as a person does on the desktop's panel. Raises HookError."""
     host.run(["busctl", "--system", "set-property", *_place(name), "ActiveProfile", "s", profile])
+
+
+def tuned(host: Host) -> str:
+    """The last profile that tuned was told to set, which it may not have finished; "" if tuned does
+    not run. These are profiles of its own, such as "throughput-performance"."""
+    place = (TUNED, "/Tuned", f"{TUNED}.control", "active_profile")
+    try:
+        # s "throughput-performance"
+        return host.show(["busctl", "--system", "--auto-start=no", "call", *place]).split('"')[1]
+    except Interrupted:
+        raise
+    except HookError:
+        return ""
 
 
 def _properties(host: Host, name: str, starts: str, *properties: str) -> str:

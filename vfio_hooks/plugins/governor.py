@@ -162,6 +162,8 @@ def _held_profile(domain: Domain, profile: str, host: Host) -> Step:
             f"RuntimeDirectory={unit}",
             "RuntimeDirectoryPreserve=restart",
         ),
+        # At its end it waits for tuned.
+        seconds=30,
         title=f"holds the power profile {profile}",
     )
     return Step("governor", knob, Override(knob.value))
