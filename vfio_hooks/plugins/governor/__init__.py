@@ -86,8 +86,10 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     chosen = _chosen(domain, options, host)
     module = _loaded(chosen, options.governor, host)
     if options.power_profile is not None:
+        from vfio_hooks.plugins.governor import power_profile
+
         # First, because the daemon sets what the following steps set, too; so it is released last.
-        yield _held_profile(domain, options.power_profile, host)
+        yield power_profile.held(domain, options.power_profile, host)
     if module is not None:
         yield module
     if options.boost is not None:
@@ -140,33 +142,6 @@ def _loaded(chosen: Sequence[Policy], governor: str, host: Host) -> Step | None:
                 f"there are: {', '.join(policy.governors)}",
             )
     return Step("governor", Module(module), Once(LOADED))
-
-
-def _held_profile(domain: Domain, profile: str, host: Host) -> Step:
-    from vfio_hooks import services
-    from vfio_hooks.host.power_profiles import NOT_HELD, UNIT, check
-    from vfio_hooks.knobs.transient import Transient
-
-    check(host, profile)
-    unit = f"{UNIT}{domain.uuid}"
-    knob = Transient(
-        f"{unit}.service",
-        services.argv("vfio_hooks.services.profile", services.pidfile(domain.name), profile),
-        (
-            f"Description=Power profile of VM {domain.name}",
-            # The profile is set when the service is ready.
-            "Type=notify",
-            "Restart=on-failure",
-            f"RestartPreventExitStatus={NOT_HELD}",
-            # Where it notes the profile from before, also for itself when it was killed.
-            f"RuntimeDirectory={unit}",
-            "RuntimeDirectoryPreserve=restart",
-        ),
-        # At its end it waits for tuned.
-        seconds=30,
-        title=f"holds the power profile {profile}",
-    )
-    return Step("governor", knob, Override(knob.value))
 
 
 def _boost(on: bool, host: Host) -> Step:
