@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm import build, debs, machine, qmp, saved, tools
+from tests.vm.domains import Domain
 from tests.vm.guest import Guest
 from tests.vm.hardware import BASE, NIC, REST, Efi
 from tests.vm.machine import Machine
@@ -38,6 +39,9 @@ find $(ls -d /etc/grub.d 2>/dev/null) \
 # Debian's kernel has the IOMMU on without being told, and translates every device's addresses.
 TYPES = "cat /sys/kernel/iommu_groups/*/type | sort -u"
 FALLBACK = "vfio-hooks-before"
+VM, HUGE = Domain("small"), Domain("huge", memory=1024, hugepages=1 << 20)
+WRITTEN = "/etc/default/grub.d/vfio-hooks.cfg"
+PAGES = "cat /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
 EFI_PACKAGES = ("systemd-boot", "systemd-boot-efi", "systemd-boot-tools", "ovmf")
 FIRST_SECTOR = 2048
 # vfio-pci is in the initial RAM disk, as it has to be where the card's own driver is.
@@ -132,22 +136,30 @@ def host(tmp_path: Path, packages: list[Path]) -> Iterator[Host]:
 
 
 def test_parameters_come_with_a_reboot_and_go_with_another(host: Host) -> None:
+    """Those of two VMs."""
     before, line = host.files(), host.line()
     assert "iommu=pt" not in line
     assert "identity" not in host.run(TYPES)
 
-    print(host.run("vfio-hooks boot apply --add vfio_hooks.test=1 --yes"))
+    for domain, more in ((VM, "--add vfio_hooks.test=1"), (HUGE, "")):
+        Guest(host.machine).define(domain)
+        print(host.run(f"vfio-hooks boot apply {domain.name} {more} --yes"))
     assert host.files() != before
     host.reboot()
-    assert host.line() == [*line, "iommu=pt", "vfio_hooks.test=1"]
+    own = ["iommu=pt", "vfio_hooks.test=1"]
+    assert host.line() == [*line, *own, "hugepagesz=1G", "hugepages=1"]
     assert "identity" in host.run(TYPES)
-    assert "is written already, for the host" in host.run("vfio-hooks boot show")
+    assert host.run(PAGES) == "1\n"
+    assert "is written already, for small, huge" in host.run("vfio-hooks boot show huge")
 
     # The entry with the parameters that there were before, for once.
     host.run(f"grub-reboot {FALLBACK}")
     host.reboot()
     assert host.line() == line
 
+    # What the other VM needs stays in the file.
+    print(host.run(f"vfio-hooks boot revert {HUGE.name}"))
+    assert f'{" ".join(own)}"\n' in host.run(f"cat {WRITTEN}")
     print(host.run("vfio-hooks boot revert"))
     assert host.files() == before
     host.reboot()
