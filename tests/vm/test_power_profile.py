@@ -114,7 +114,6 @@ def test_the_real_daemon_is_as_the_fake_says(hooked: Guest, daemon: Daemon) -> N
     assert json.loads(told) == (TUNED_TALK if daemon.unit == TUNED else TALK)
 
 
-@pytest.mark.parametrize("daemon", [PPD], indirect=True)
 def test_it_is_held_while_the_vm_runs_and_gone_however_it_ends(
     hooked: Guest, daemon: Daemon
 ) -> None:
