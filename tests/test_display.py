@@ -144,6 +144,33 @@ def test_an_empty_table_switches_the_passed_cards_outputs_off(desktop: Desktop) 
     assert desktop.shown == before
 
 
+@pytest.mark.parametrize(
+    ("providers", "off"),
+    [
+        (("modesetting", "modesetting"), "DVI-D-1-2"),
+        (("modesetting", "NVIDIA-G0"), None),
+        ((), None),
+    ],
+)
+def test_identical_monitors_are_told_apart_where_x11_has_the_kernels_numbers(
+    desktop: Desktop, providers: tuple[str, ...], off: str | None
+) -> None:
+    desktop.add_gpu(("DVI-D-2", "aa" * 128))
+    for name in ("card0", "card0-DVI-D-1", "card1", "card1-DVI-D-2", "renderD128"):
+        (desktop.root / "sys/class/drm" / name).mkdir(parents=True)
+    both = (
+        Monitor("DVI-D-1", MODES, 1, 0, 0, edid="aa" * 128, crtc=0, primary=True),
+        Monitor("DVI-D-1-2", MODES, 1, 1920, 0, edid="aa" * 128, crtc=1),
+    )
+    desktop.log_in(Server.of(*both, providers=providers))
+    if off is None:
+        with pytest.raises(HookError, match=r"DVI-D-2 .* any one of DVI-D-1, DVI-D-1-2"):
+            desktop.plan()
+    else:
+        desktop.start()
+        assert desktop.lit == ["DVI-D-1"]
+
+
 def test_the_desktop_is_told_to_close_the_passed_card(desktop: Desktop) -> None:
     desktop.add_gpu(("DP-4", "bb" * 128))
     desktop.log_in(two_cards())

@@ -324,6 +324,24 @@ def test_two_outputs_that_may_be_the_cards_own_are_told() -> None:
     assert outputs_on(screen, dp_3, "xrandr", ["DP-2-3", "HDMI-1"]) == ["DP-2-3"]
 
 
+@pytest.mark.parametrize(
+    ("outputs", "elsewhere", "expected"),
+    [
+        (("DVI-D-1", "DVI-D-1-2"), {"DVI-D-1"}, ["DVI-D-1-2"]),
+        (("DVI-D-2", "DVI-D-1-1"), {"DVI-D-1"}, ["DVI-D-2"]),
+        (("DVI-D-3", "DVI-D-1-2"), {"HDMI-A-2", "DVI-D-3"}, ["DVI-D-1-2"]),
+        # X shows nothing on the passed card.
+        (("DVI-D-1", "HDMI-1-3"), {"DVI-D-1", "HDMI-A-3"}, []),
+    ],
+)
+def test_identical_monitors_are_told_apart_by_the_kernels_numbers(
+    outputs: tuple[str, ...], elsewhere: set[str], expected: list[str]
+) -> None:
+    screen = a_screen(dict.fromkeys(outputs, "aa"))
+    dvi_2 = [Connector("DVI-D-2", True, "aa")]
+    assert outputs_on(screen, dvi_2, "xrandr", (), elsewhere) == expected
+
+
 def test_only_the_servers_own_card_has_no_number() -> None:
     assert [is_on_first_card(name) for name in ("HDMI-A-0", "eDP-1", "DP-1-2")] == [
         True,

@@ -38,6 +38,12 @@ def connectors(host: Host, address: str) -> list[Connector]:
     return found
 
 
+def connector_names(host: Host) -> set[str]:
+    """The names of the connectors of all graphics cards."""
+    found = (re.fullmatch(r"card\d+-(.+-\d+)", name) for name in host.names("/sys/class/drm"))
+    return {one[1] for one in found if one}
+
+
 def _hex(path: str) -> str:
     try:
         with open(path, "rb") as file:

@@ -60,9 +60,9 @@ from vfio_hooks.knobs.announced import WITHDRAWN, Announced
 from vfio_hooks.knobs.display_layout import DisplayLayout
 from vfio_hooks.layouts import SUPPORTED, back_ends_for
 from vfio_hooks.layouts.arrange import arrange, check_wish
-from vfio_hooks.layouts.cards import is_on_first_card, outputs_on
+from vfio_hooks.layouts.cards import connectors_elsewhere, is_on_first_card, outputs_on
 from vfio_hooks.layouts.layout import Layout, Screen
-from vfio_hooks.layouts.xrandr import providers
+from vfio_hooks.layouts.xrandr import Provider, providers
 from vfio_hooks.record import record, replace
 from vfio_hooks.sharing import Override
 from vfio_hooks.steps import Step
@@ -93,8 +93,9 @@ class Options:
     seat: str | None = None
     """Which seat's session is meant, if several seats have one."""
     off: tuple[str, ...] = ()
-    """Outputs to switch off in addition to those of the passed card. If identical monitors are
-    connected to several outputs, it also says which of these outputs belong to the passed card."""
+    """Outputs to switch off in addition to those of the passed card. On X11, if identical monitors
+    are connected to several outputs, it also says which of these outputs belong to the passed card.
+    This is not needed where X uses its driver modesetting for all cards."""
     primary: str | None = None
     """The output that becomes the primary one. If it is not set and the primary output is switched
     off, the leftmost output that stays on becomes the primary one. Compositors such as sway have no
@@ -172,14 +173,20 @@ def _change(domain: Domain, options: Options, host: Host) -> _Change:
     knob, screen = screen_of(host, session, options.timeout)
     on_cards: set[str] = set()
     cards: list[str] = []
-    for function in domain.pci:
-        about = traits(host, function.address)
-        if about.is_display:
-            hung = connectors(host, function.address)
-            outputs = outputs_on(screen, hung, knob.back_end, options.off)
-            _check_not_first(host, knob, function.address, outputs, about.boot_vga)
-            on_cards |= set(outputs)
-            cards += announced_cards(host, function.address, "drm")
+    displays = {
+        one.address: about.boot_vga
+        for one in domain.pci
+        if (about := traits(host, one.address)).is_display
+    }
+    is_x11 = bool(displays) and knob.back_end == "xrandr"
+    drawing = providers(knob.ask(host, "--listproviders")) if is_x11 else []
+    for address, boots in displays.items():
+        hung = connectors(host, address)
+        others = connectors_elsewhere(host, drawing, hung)
+        outputs = outputs_on(screen, hung, knob.back_end, options.off, others)
+        _check_not_first(knob, address, drawing, outputs, boots)
+        on_cards |= set(outputs)
+        cards += announced_cards(host, address, "drm")
     off = sorted({*options.off, *on_cards})
     is_changed = off or options.primary or options.outputs
     layout = arrange(screen, off, options.primary, options.outputs) if is_changed else None
@@ -221,11 +228,11 @@ def _knob(
 
 
 def _check_not_first(
-    host: Host, knob: DisplayLayout, address: str, outputs: list[str], boots: bool
+    knob: DisplayLayout, address: str, drawing: list[Provider], outputs: list[str], boots: bool
 ) -> None:
     """Raise HookError for the card that draws the pictures of all others: no desktop survives the
     loss of it."""
-    first = _is_provider_0(host, knob, address, outputs) if knob.back_end == "xrandr" else None
+    first = _is_provider_0(address, drawing, outputs)
     if first:
         why = f"is provider 0 of {knob.user}'s X server, which draws everything with it"
     elif first is None and boots:
@@ -235,11 +242,8 @@ def _check_not_first(
     raise HookError(f"{address} {why}: the desktop would crash without it", _ELSEWHERE)
 
 
-def _is_provider_0(
-    host: Host, knob: DisplayLayout, address: str, outputs: list[str]
-) -> bool | None:
+def _is_provider_0(address: str, drawing: list[Provider], outputs: list[str]) -> bool | None:
     """Whether a card is the X server's own; None if X does not say."""
-    cards = providers(knob.ask(host, "--listproviders"))
-    if cards and cards[0].address:
-        return cards[0].address == address
-    return any(map(is_on_first_card, outputs)) if cards and outputs else None
+    if drawing and drawing[0].address:
+        return drawing[0].address == address
+    return any(map(is_on_first_card, outputs)) if drawing and outputs else None
