@@ -33,6 +33,27 @@ Section "ServerFlags"
   Option "AutoAddGPU" "false"
 EndSection
 """
+# X uses Mesa's llvmpipe, and so bochs-drm's cards side by side, only if a second one is configured.
+_XORG_ON_CARDS = """\
+Section "Device"
+  Identifier "first"
+  Driver "modesetting"
+  BusID "PCI:1:0:0"
+EndSection
+Section "Device"
+  Identifier "second"
+  Driver "modesetting"
+  BusID "PCI:4:0:0"
+EndSection
+Section "Screen"
+  Identifier "screen"
+  Device "first"
+  GPUDevice "second"
+EndSection
+Section "ServerFlags"
+  Option "AutoAddDevices" "false"
+EndSection
+"""
 _HEADLESS = {
     "WLR_BACKENDS": "headless",
     "WLR_RENDERER": "pixman",
@@ -51,9 +72,9 @@ _WLROOTS = {"WLR_BACKENDS": "drm", "WLR_RENDERER": "pixman", "LIBSEAT_BACKEND": 
 
 @dataclass(frozen=True)
 class Compositor:
-    """One for the host's graphics cards. `command` starts it, and `{picture}` in it a program that
-    paints the monitors; `socket` is where Wayland's clients find it, and `back_end` what tells its
-    layout."""
+    """One for the host's graphics cards, or an X server. `command` starts it, and `{picture}` in it
+    a program that paints the monitors; `socket` is where its clients find it, and `back_end` what
+    tells its layout."""
 
     name: str
     back_end: str
@@ -76,6 +97,7 @@ COMPOSITORS = (
     Compositor(
         "mutter", "mutter", "mutter --wayland --no-x11 --wayland-display=wayland-1", "wayland-1", {}
     ),
+    Compositor("Xorg", "xrandr", f"Xorg :77 vt{_TERMINAL}", ":77", {}),
 )
 """By the name of the process."""
 
@@ -87,8 +109,12 @@ class Desktop:
     guest: Guest
 
     def start_x11(self, display: str = ":77") -> None:
+        """Xorg without hardware."""
+        self._start_x11(display, _XORG, f"Xorg {display} -sharevts -novtswitch")
+
+    def _start_x11(self, display: str, config: str, command: str) -> None:
         """Xorg as a display manager starts it: root's process, and a cookie for the user."""
-        self.guest.put(f"{_FOLDER}/xorg.conf", _XORG)
+        self.guest.put(f"{_FOLDER}/xorg.conf", config)
         self._session("x11", {"DISPLAY": display, "XAUTHORITY": _COOKIE}, "sleep infinity")
         self.guest.run(
             f"cd {_FOLDER} && cookie=$(mcookie) && touch root && xauth -q -f root add {display} . "
@@ -96,8 +122,7 @@ class Desktop:
         )
         self.guest.start_unit(
             "test-xorg",
-            f"Xorg {display} -config {_FOLDER}/xorg.conf -auth {_FOLDER}/root -noreset "
-            "-nolisten tcp -sharevts -novtswitch",
+            f"{command} -config {_FOLDER}/xorg.conf -auth {_FOLDER}/root -noreset -nolisten tcp",
         )
         self.guest.wait(f"test -S /tmp/.X11-unix/X{display[1:]}")
         self.guest.wait(self.inside("xrandr", DISPLAY=display, XAUTHORITY=_COOKIE))
@@ -116,6 +141,10 @@ class Desktop:
         paints them."""
         # logind lets only the session on the screen have them.
         self.guest.run(f"{_SWITCH} {_TERMINAL}")
+        if compositor.back_end == "xrandr":
+            self._start_x11(compositor.socket, _XORG_ON_CARDS, compositor.command)
+            self.x(picture)
+            return
         self.guest.put(f"{_FOLDER}/sway", f"xwayland disable\nexec {picture}\n")
         command = compositor.command.replace("{picture}", shlex.quote(picture))
         self._session("wayland", {**compositor.environment, **variables}, command)
@@ -124,8 +153,11 @@ class Desktop:
     def query(self, compositor: Compositor) -> str:
         """The command that shows a compositor's layout."""
         back_end = load(compositor.back_end)
+        words = shlex.join([back_end.PROGRAM, *back_end.QUERY])
+        if compositor.back_end == "xrandr":
+            return self.inside(words, DISPLAY=compositor.socket, XAUTHORITY=_COOKIE)
         return self.inside(
-            shlex.join([back_end.PROGRAM, *back_end.QUERY]),
+            words,
             WAYLAND_DISPLAY=compositor.socket,
             DBUS_SESSION_BUS_ADDRESS=f"unix:path={RUNTIME}/bus",
             QT_QPA_PLATFORM="wayland",

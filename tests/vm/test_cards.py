@@ -48,7 +48,7 @@ def running(hooked: Guest, request: pytest.FixtureRequest) -> Iterator[Running]:
 
 
 @pytest.mark.matrix_only
-@each("sway", "labwc", "kwin_wayland")
+@each("sway", "labwc", "kwin_wayland", "Xorg")
 def test_it_lets_go_of_the_card_and_takes_it_back(running: Running) -> None:
     guest, desktop = running.guest, running.desktop
     running.start()

@@ -6,8 +6,8 @@ the program counts.
 3. It keeps the card as long as it runs: its session has to end.
 4. It is a service of the system, which can be stopped while the VM runs.
 
-What the programs do is from their sources and documentation. sway, labwc, KWin and mutter were
-tried on two emulated cards, and none on a real card yet.
+What the programs do is from their sources and documentation. Xorg, sway, labwc, KWin and mutter
+were tried on two emulated cards, and none on a real card yet.
 """
 
 import os

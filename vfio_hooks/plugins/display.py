@@ -18,7 +18,7 @@ open:
     4. A service of the system has it: [[service]] stops that.
 
     desktop    rung  setting of rung 2                   layouts tried on    two cards
-    X11        1     AutoAddGPU "false" in xorg.conf.d   Xorg 21.1           -
+    X11        1     AutoAddGPU "false" in xorg.conf.d   Xorg 21.1           Xorg 21.1
     KDE        1     KWIN_DRM_DEVICES                    KWin 6.3, 6.7       KWin 6.7
     GNOME      2     udev's tag mutter-device-ignore     mutter 48, 50       mutter 50
     sway       1     WLR_DRM_DEVICES                     sway 1.10, 1.12     sway 1.12
@@ -28,13 +28,13 @@ open:
     nvidia's   3     __EGL_VENDOR_LIBRARY_FILENAMES      -                   -
 
 Layouts were tried with these versions, but without hardware. Those in the last column were also
-tried on two emulated cards with a monitor on each, of which a VM got one and gave it back. sway,
-labwc and KWin went on as the same process, with the layout that they had; sway did so by rung 2,
-too. mutter without its setting gave up an emulated card as well, but did not use it again: it takes
-a card that comes back for the one that it has lost. By its sources, a new login helps; that was not
-tried. With a real driver it may keep the card, and the VM does not start. What is said of the other
-programs comes from their sources and documentation. No desktop was tried on a real card yet. niri's
-setting is not written.
+tried on two emulated cards with a monitor on each, of which a VM got one and gave it back. Xorg,
+sway, labwc and KWin went on as the same process, with the layout that they had; sway did so by rung
+2, too. mutter without its setting gave up an emulated card as well, but did not use it again: it
+takes a card that comes back for the one that it has lost. By its sources, a new login helps; that
+was not tried. With a real driver it may keep the card, and the VM does not start. What is said of
+the other programs comes from their sources and documentation. No desktop was tried on a real card
+yet. niri's setting is not written.
 
 sway and labwc take variables from the program that starts them. Variables below
 ~/.config/environment.d are seen only by programs that systemd's user manager starts, such as KWin.
