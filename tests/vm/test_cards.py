@@ -77,7 +77,7 @@ def test_it_lets_go_of_the_card_and_takes_it_back(running: Running) -> None:
 
 
 @pytest.mark.matrix_only
-@each("sway")
+@each("sway", "labwc", "kwin_wayland", "mutter")
 def test_one_that_is_told_never_opens_the_card(running: Running) -> None:
     guest, desktop = running.guest, running.desktop
     running.start()
