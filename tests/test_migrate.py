@@ -249,6 +249,21 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 "service": [{"unit": "a", "action": "stop"}, {"unit": "b", "action": "stop"}],
             },
         ),
+        (
+            ("branches",),
+            {
+                "service": [
+                    {"unit": unit, "action": action}
+                    for unit, action in (
+                        ("tlp", "stop"),
+                        ("samba", "start"),
+                        ("ollama", "stop"),
+                        ("plex", "stop"),
+                    )
+                ],
+                "memory": {"nmi_watchdog": 0, "stat_interval": 120, "ksm": 0},
+            },
+        ),
         # What a script goes on doing that is not understood must not be done twice.
         (("unread",), {}),
     ],
@@ -347,6 +362,55 @@ def test_a_line_at_the_end_is_needless_only_if_there_is_one_that_it_undoes(
     script(command, f"#!/bin/sh\n{after}\n", "release/end/stop.sh")
     found = scripts(str(command.hooks), "win11", str(command.host))
     assert [one.kind for one in found[-1].verdicts] == [kind]
+
+
+def test_what_a_kept_line_sets_is_put_back_by_the_script_for_the_end(tmp_path: Path) -> None:
+    for path in SCRIPTS:
+        if path.stem.startswith("branches"):
+            put(tmp_path, path)
+    _, end = scripts(str(tmp_path), "win11", str(tmp_path))
+    assert [one.kind for one in end.verdicts] == ["keep", "keep", "needless"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (
+            "if on_ac_power; then\n  g=performance\nelse\n  g=powersave\nfi\n"
+            "cpupower frequency-set -g $g",
+            "line 2 decides when the script runs: performance or powersave",
+        ),
+        (
+            'g=$(cat /etc/governor)\n[ -n "$g" ] || g=ondemand\ncpupower frequency-set -g $g',
+            "line 3 decides when the script runs: ondemand or another value",
+        ),
+        (
+            "on_ac_power && systemctl stop a || systemctl start a",
+            "line 2 decides when the script runs: a stop or a start",
+        ),
+    ],
+)
+def test_a_line_that_depends_on_a_branch_says_which(command: Command, lines: str, why: str) -> None:
+    script(command, f"#!/bin/sh\n{lines}\n")
+    (read,) = scripts(str(command.hooks), "win11", str(command.host))
+    assert {(one.kind, one.why) for one in read.verdicts} == {("keep", why)}
+
+
+def test_loops_in_loops_are_followed(command: Command) -> None:
+    """Work that doubled with each loop would be too much."""
+    depth = 24
+    loops = "while true; do\n" * depth + "sysctl vm.swappiness=$i\ni=1$i\n" + "done\n" * depth
+    script(command, f"#!/bin/sh\ni=1\n{loops}")
+    (read,) = scripts(str(command.hooks), "win11", str(command.host))
+    assert read.is_read
+    assert [one.kind for one in read.verdicts if "swappiness" in one.command] == ["keep"]
+
+
+def test_a_script_that_is_too_much_to_follow_is_not_read(command: Command) -> None:
+    calls = "".join(f"f{n}() {{ {f'f{n + 1}; ' * 30}}}\n" for n in range(7))
+    script(command, f"#!/bin/sh\nsysctl vm.swappiness=1\n{calls}f7() {{ true; }}\nf0\n")
+    (read,) = scripts(str(command.hooks), "win11", str(command.host))
+    assert not read.is_read
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from vfio_hooks.migrate import Script, scripts
 from vfio_hooks.migrate.aside import FOLDER, Change, carry_out, changes, put_back
 from vfio_hooks.migrate.pages import compared
 from vfio_hooks.migrate.tables import Table, tables, toml
-from vfio_hooks.migrate.verdicts import Sort, Verdict
+from vfio_hooks.migrate.verdict import Sort, Verdict
 from vfio_hooks.paths import Paths
 from vfio_hooks.record import asdict, replace
 

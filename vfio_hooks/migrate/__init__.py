@@ -11,7 +11,8 @@ from contextlib import suppress
 from vfio_hooks import KEPT_HOOK, VM_FOLDERS
 from vfio_hooks.event import OPERATIONS
 from vfio_hooks.hook.scripts import executables
-from vfio_hooks.migrate.verdicts import UNDONE, Verdict, verdicts
+from vfio_hooks.migrate.verdict import GUESS, POWER_PROFILE, UNDONE, VALUES, Verdict
+from vfio_hooks.migrate.verdicts import verdicts
 from vfio_hooks.record import record, replace
 from vfio_hooks.shell.actions import follow
 from vfio_hooks.shell.run import Run
@@ -61,16 +62,22 @@ def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
 def _with_counterparts(found: list[Script]) -> list[Script]:
     """The scripts, with lines kept that a table would not replace: a table undoes at the end only
     what it did before, so a line at the end needs a counterpart."""
-    every = [one for script in found for one in script.verdicts if one.kind == "table"]
-    known = {(one.table, thing) for one in every if (thing := one.thing)}
+    every = [one for script in found for one in script.verdicts]
+    known = {(one.table, one.thing) for one in every if one.kind == "table"}
+    kept = {(one.kept_from, one.thing) for one in every if one.kept_from}
 
-    def kept(one: Verdict) -> Verdict:
-        if one.why != UNDONE or not one.thing or (one.table, one.thing) in known:
+    def with_counterpart(one: Verdict) -> Verdict:
+        about = one.table, one.thing
+        if one.why not in (UNDONE, GUESS) or not one.thing or about in known:
+            return one
+        if one.table in VALUES and one.thing != POWER_PROFILE and about not in kept:
             return one
         return replace(one, kind="keep", why="nothing before it is undone by this", table="")
 
     return [
-        replace(script, verdicts=tuple(map(kept, script.verdicts))) if script.is_read else script
+        replace(script, verdicts=tuple(map(with_counterpart, script.verdicts)))
+        if script.is_read
+        else script
         for script in found
     ]
 

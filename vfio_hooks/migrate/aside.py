@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from vfio_hooks.errors import HookError, reason
 from vfio_hooks.host import WritableHost
 from vfio_hooks.migrate import Script
-from vfio_hooks.migrate.verdicts import Verdict
+from vfio_hooks.migrate.verdict import Verdict
 from vfio_hooks.record import record
 from vfio_hooks.shell.grammar import parse
 from vfio_hooks.shell.tree import Block, For, If, Node, Pipe, Simple

@@ -5,7 +5,7 @@ import re
 from vfio_hooks.domain import Domain
 from vfio_hooks.host.memory import amount
 from vfio_hooks.migrate import Script
-from vfio_hooks.migrate.verdicts import Verdict
+from vfio_hooks.migrate.verdict import Verdict
 from vfio_hooks.record import replace
 
 _COUNT = re.compile(r"^write (\d+) ?> |nr_hugepages\s*=\s*(\d+)")

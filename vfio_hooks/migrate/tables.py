@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from vfio_hooks.migrate import Script
-from vfio_hooks.migrate.verdicts import Verdict
+from vfio_hooks.migrate.verdict import Verdict
 from vfio_hooks.plugins.governor import UNCHANGED
 from vfio_hooks.shell.expansion import UNKNOWN
 

@@ -3,20 +3,18 @@
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from vfio_hooks import ENDING
 from vfio_hooks.event import OPERATIONS
 from vfio_hooks.migrate.meanings import meaning
-from vfio_hooks.migrate.meanings.meaning import Kind, Meaning
-from vfio_hooks.record import record, replace
+from vfio_hooks.migrate.meanings.meaning import Meaning
+from vfio_hooks.migrate.undecided import decided
+from vfio_hooks.migrate.verdict import GUESS, UNDONE, Verdict
+from vfio_hooks.record import replace
 from vfio_hooks.shell.expansion import UNKNOWN
 from vfio_hooks.shell.prefixes import bare
 from vfio_hooks.shell.printed import echoed
 from vfio_hooks.shell.run import Action, Run
-
-Sort = Kind | Literal["unread"]
-"""The kinds of meaning, and "unread": the reader does not understand the script from there on."""
 
 # These look or print, and change nothing on the host.
 _IDLE = frozenset(
@@ -29,7 +27,7 @@ _IDLE = frozenset(
     udevadm findmnt mountpoint who w users last uptime free dmesg journalctl numactl inotifywait
     dmidecode lsblk lsirq sensors print emulate setopt unsetopt disown systemd-cat df du tac comm
     nl rev paste column xmllint zenity kdialog yad dunstify ss netstat ping rmdir mapfile readarray
-    compgen
+    compgen on_ac_power acpi upower
     """.split()
 )
 # Files in which a script keeps notes for its end, or logs for people.
@@ -48,61 +46,18 @@ _LOOKS = re.compile(
     # A function of another file that writes for people.
     r"(?:log|msg|info|warn|error|err|debug|die|fatal)(?:_\w+)?(?: |$))"
 )
-UNDONE = "undone automatically when the VM ends"
 _FOREVER = "it may wait forever; vfio-hooks waits with a time limit"
-_NEEDED = {
-    "service": ("unit",),
-    "mdev": ("uuid",),
-    "write": ("path", "value"),
-    "usb": ("device",),
-    "process": ("command",),
-}
-_VALUES = ("governor", "memory", "gpu")
-"""Tables of values, each of which has to be known."""
 _ONLY_SURE = ("modules", "restart")
 _ALIKE = 0.85
 _HOST_FILES = ("/sys/", "/proc/", "/dev/", "/etc/")
 _LOGS = ("/dev/kmsg", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/console", "/proc/self/fd/2")
 
 
-@record
-class Verdict:
-    """A line, what is to become of it and why; `table` is the facility's name, "" for none, and
-    `options` are keys of it with their values. `user` is the user that the command runs as. If it
-    stands in another file, `called_at` is the script's own line that leads there. `loop` says that
-    it is in a `while`."""
-
-    file: str
-    line: int
-    command: str
-    kind: Sort
-    why: str
-    table: str = ""
-    options: tuple[tuple[str, str], ...] = ()
-    user: str = ""
-    called_at: int = 0
-    loop: bool = False
-
-    @property
-    def thing(self) -> str:
-        """What the line is about, to find the line that undoes it: a unit, a value's name, or the
-        power profile; "" for other lines, and if it is not known."""
-        given = dict(self.options)
-        if "power_profile" in given:
-            return "power profile"
-        name = given.get(
-            {"service": "unit", "write": "path", "usb": "device"}.get(self.table, ""), ""
-        )
-        if UNKNOWN in name:
-            return ""
-        return name.removesuffix(".service").removeprefix("/proc/sys/").replace("/", ".")
-
-
 def verdicts(run: Run, op: str) -> list[Verdict]:
     """What should become of a script's lines, in their order. `op` is the libvirt operation at
     which it is run, "" for all of them."""
-    found = [one for action in run.actions for one in _of_action(action, op)]
-    found += list(_misspelt(run))
+    every = [(action.path, one) for action in run.actions for one in _of_action(action, op)]
+    found = [*decided(every), *_misspelt(run)]
     for file, error in run.unread:
         why = f"{error.why}: nothing is read from here on"
         found.append(Verdict(file, error.line, "", "unread", why))
@@ -152,27 +107,15 @@ def _known(action: Action, text: str, known: tuple[Meaning, dict[str, str]], op:
         # The table would do it on every host, and refuse the start where it cannot.
         options = tuple(one for one in options if one[0] not in _ONLY_SURE)
     kind, why = found.kind, found.why
-    if kind == "table" and op not in ENDING and _is_vague(found.table, options, text):
-        why = "what it changes is only known when the script runs"
-        return Verdict(action.file, action.line, text, "keep", why)
     if found.table and kind in ("table", "keep") and op in ENDING:
         kind, why = "needless", UNDONE
         if found.table == "governor" and UNKNOWN not in dict(options).get("governor", UNKNOWN):
-            kind, why = "mistake", "a guess: each CPU gets back the governor that it had"
+            kind, why = "mistake", GUESS
     if text.startswith("sleep") and action.loop:
         why = _FOREVER
     if found.table == "pci" and text.startswith("virsh"):
         why = "virsh in a hook can hang libvirt; with managed='yes' libvirt does this by itself"
     return Verdict(action.file, action.line, text, kind, why, found.table, options)
-
-
-def _is_vague(table: str, options: Sequence[tuple[str, str]], text: str) -> bool:
-    """Whether a table lacks a value that it needs."""
-    given = {name for name, value in options if UNKNOWN not in value}
-    if table in _VALUES:
-        return len(given) < len(options)
-    needed = _NEEDED.get(table, ())
-    return not given.issuperset(needed) or (table == "shm" and UNKNOWN in text.split()[-1])
 
 
 def _misspelt(run: Run) -> Iterator[Verdict]:

@@ -4,20 +4,18 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 
-from vfio_hooks.record import record, replace
-from vfio_hooks.shell.conditions import holds, is_doubtful
+from vfio_hooks.record import replace
 from vfio_hooks.shell.expansion import MOST, UNKNOWN
 from vfio_hooks.shell.grammar import parse
 from vfio_hooks.shell.prefixes import bare, inner_script, script_of, switched_to
 from vfio_hooks.shell.printed import printed
 from vfio_hooks.shell.run import Action, Ended, Returned, Run
-from vfio_hooks.shell.tokens import Unreadable, Word
+from vfio_hooks.shell.tokens import Unreadable
 from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
-from vfio_hooks.shell.words import expanded
+from vfio_hooks.shell.walk import Walk
 
-_WRITES = (">", ">>", ">|", "&>", "&>>")
-_SETS = ("export", "local", "declare", "readonly", "typeset")
-_READS = ("read", "mapfile", "readarray")
+MOST_STEPS = 50_000
+"""How many commands are followed, counting those of loops and functions each time."""
 _DEEPEST = 8
 
 
@@ -30,25 +28,14 @@ def follow(run: Run, file: str, text: str, arguments: Sequence[str] = ()) -> Non
         if any(action.words[0] == UNKNOWN for action in run.actions):
             for name in [name for name in run.functions if name not in run.called]:
                 defined, body = run.functions[name]
-                _Walk(run, defined, sure=False).nodes(body)
+                with suppress(Ended):
+                    _Walk(run, defined, sure=False).nodes(body)
+        if run.steps > MOST_STEPS:
+            line = run.actions[-1].line if run.actions else 1
+            run.unread.append((file, Unreadable(line, "there is too much to follow")))
 
 
-@record
-class _Walk:
-    """A walk through one file's commands. `sure`: these are reached whatever the host is like.
-    `given` is what they read, `user` whom they run as, and `at` the line of a command whose
-    argument they are; `called_at` is as in Action."""
-
-    run: Run
-    file: str
-    depth: int = 0
-    loop: bool = False
-    sure: bool = True
-    given: str = ""
-    user: str = ""
-    at: int = 0
-    called_at: int = 0
-
+class _Walk(Walk):
     def script(self, text: str) -> None:
         body, error = parse(text)
         if error:
@@ -57,9 +44,13 @@ class _Walk:
 
     def nodes(self, body: Sequence[Node]) -> None:
         for node in body:
-            self._node(node)
+            for walk in self._each_value(node):
+                walk._node(node)
 
     def _node(self, node: Node) -> None:
+        self.run.steps += 1
+        if self.run.steps > MOST_STEPS:
+            raise Ended
         match node:
             case Simple():
                 self._simple(node)
@@ -69,8 +60,8 @@ class _Walk:
                 self.run.functions[name] = self.file, body
             case For():
                 self._for(node)
-            case If(branches=branches):
-                self._if(branches)
+            case If():
+                self._if(node)
             case Case():
                 self._case(node)
             case Block(kind="while" | "until"):
@@ -83,15 +74,17 @@ class _Walk:
             case Block():
                 self._reading(node).nodes(node.body)
 
-    def _if(self, branches: Sequence[tuple[Sequence[Node], Sequence[Node]]]) -> None:
+    def _if(self, node: If) -> None:
         """Follow the branch that is taken if that is known, otherwise all that may be taken."""
-        walk = self
-        for decides, body in branches:
+        walk, count = self, len(node.branches) + bool(node.branches[-1][0])
+        for index, (decides, body) in enumerate(node.branches):
             walk.nodes(decides)
             holds = self._holds(decides) if decides else True
-            walk = walk if holds is not None else replace(self, sure=False)
+            if holds is None:
+                walk = replace(walk, sure=False)
             if holds is not False:
-                walk.nodes(body)
+                taken = walk if walk is self else self._in_branch(node.line, index, count)
+                taken.nodes(body)
             if holds:
                 return
 
@@ -99,28 +92,23 @@ class _Walk:
         """Follow the commands of A && B or A || B, without those that are surely not reached."""
         walk = self
         for command in node.body:
-            walk._node(command)
+            walk.nodes((command,))
             holds = self._holds((command,))
             if holds is (node.kind == "||"):
                 return
-            walk = walk if holds is not None else replace(self, sure=False)
-
-    def _holds(self, decides: Sequence[Node]) -> bool | None:
-        return holds(decides, self._words, self.run.doubtful)
-
-    def _is_doubtful(self, *words: Word) -> bool:
-        return is_doubtful(words, self.run.doubtful)
+            if holds is None:
+                walk = self._in_branch(node.line, int(node.kind == "||"), 2)
 
     def _case(self, node: Case) -> None:
         subject = " ".join(self._words(node.word))
         known = UNKNOWN not in subject and not self._is_doubtful(node.word)
-        walk = replace(self, sure=self.sure and known)
-        for patterns, body in node.arms:
-            texts = ["".join(piece.text for piece in word.pieces) for word in patterns]
-            fits = any(fnmatchcase(subject, text) for text in texts)
-            if fits or not known:
-                walk.nodes(body)
-            if fits and known:
+        texts = [["".join(one.text for one in word.pieces) for word in arm] for arm, _ in node.arms]
+        count = len(texts) + all("*" not in each for each in texts)
+        for index, (each, (_, body)) in enumerate(zip(texts, node.arms, strict=True)):
+            if not known:
+                self._in_branch(node.line, index, count).nodes(body)
+            elif any(fnmatchcase(subject, text) for text in each):
+                self.nodes(body)
                 return
 
     def _for(self, node: For) -> None:
@@ -128,18 +116,22 @@ class _Walk:
         known = not self._is_doubtful(*node.words)
         # One more round stands for all that are too many.
         for word in [*words[:MOST], *([] if 0 < len(words) <= MOST else [UNKNOWN])]:
-            self.run.assign(node.name, word, sure=known)
+            self._assign(node.name, word, known)
             self.nodes(node.body)
 
     def _repeat(self, node: Block) -> None:
-        """Follow a loop for one round in the middle: what a round changes is not known in it."""
+        """Follow a loop for one round in the middle: what a round changes is not known in it. To
+        find that out, one round is followed without being noted."""
         run, before, count = self.run, self.run.values.copy(), len(self.run.actions)
-        walk = replace(self._reading(node), loop=True, sure=False)
+        walk = replace(self._reading(node), loop=True, sure=False, looks_ahead=True)
         walk.nodes(node.body)
-        if changed := [name for name in before if run.values.get(name) != before[name]]:
-            del run.actions[count:]
-            run.values |= dict.fromkeys(changed, UNKNOWN)
-            walk.nodes(node.body)
+        if self.looks_ahead:
+            return
+        del run.actions[count:]
+        for name in [name for name in before if run.values.get(name) != before[name]]:
+            run.values[name] = UNKNOWN
+            run.histories.pop(name, None)
+        replace(walk, looks_ahead=False).nodes(node.body)
 
     def _pipe(self, commands: Sequence[Node]) -> None:
         """Follow a pipe. `echo 1 | tee FILE` writes the 1: the next command reads what echo
@@ -151,16 +143,7 @@ class _Walk:
             if text is not None:
                 walk = replace(walk, given=text)
             else:
-                walk._node(command)
-
-    def _reading(self, node: Simple | Block) -> "_Walk":
-        """The same walk, in which commands read what this one is given with <."""
-        walk = self
-        for operator, word in node.redirections:
-            known = operator == "<<<" or any(piece.kind == "code" for piece in word.pieces)
-            if operator in ("<", "<<", "<<-", "<<<"):
-                walk = replace(self, given=" ".join(self._words(word)) if known else UNKNOWN)
-        return walk
+                walk.nodes((command,))
 
     def _simple(self, node: Simple) -> None:
         words = self._all(node.words)
@@ -171,8 +154,7 @@ class _Walk:
         if words[:1] == ("shift",):
             self.run.shift("".join(words[1:2]) or "1", self.sure)
             return
-        if not words or words[0] in (*_SETS, *_READS, ":"):
-            self._sets(node, words)
+        if self._sets(node, words):
             return
         self.run.names.update(name for name, _ in node.assignments)
         if self._is_followed(words, node):
@@ -180,34 +162,10 @@ class _Walk:
         line, writes = self.at or node.line, self._writes(node)
         self.run.actions.append(
             Action(
-                *(self.file, line, words, writes, self._reading(node).given),
-                *(node.background, self.loop, self.sure, self.user, self.called_at),
+                *(self.file, line, words, writes, self._reading(node).given, node.background),
+                *(self.loop, self.sure, self.user, self.called_at, self.path),
             )
         )
-
-    def _writes(self, node: Node) -> tuple[str, ...]:
-        """The files that a command's output goes to."""
-        named = node.redirections if isinstance(node, Simple) else ()
-        targets = [word for operator, word in named if operator in _WRITES]
-        return tuple(one for word in targets for one in self._words(word) if one != "/dev/null")
-
-    def _sets(self, node: Simple, words: Sequence[str]) -> None:
-        """A command that sets variables."""
-        for name, word in node.assignments:
-            sure = self.sure and not self._is_doubtful(word)
-            self.run.assign(name, " ".join(self._words(word)), sure)
-        if words[:1] == (":",):
-            # : "${NAME:=VALUE}"
-            for piece in (one for word in node.words for one in word.pieces if one.other):
-                self.run.values.setdefault(piece.text, piece.other or "")
-            self.run.actions.append(Action(self.file, self.at or node.line, (":",), loop=self.loop))
-        for word in node.words[1:]:
-            # A list counts as one value: readonly CPUS=(2 3).
-            name, given, value = " ".join(self._words(word)).partition("=")
-            if given and words[0] in _SETS:
-                self.run.assign(name, value, self.sure and not self._is_doubtful(word))
-            elif words[0] in _READS and name.isidentifier():
-                self.run.assign(name, self._reading(node).given or UNKNOWN, sure=False)
 
     def _is_followed(self, words: tuple[str, ...], node: Simple) -> bool:
         """Whether the command is a function or a script, which is followed instead."""
@@ -253,9 +211,3 @@ class _Walk:
                 self._in(path, line).script(text)
             return True
         return False
-
-    def _all(self, words: Sequence[Word]) -> tuple[str, ...]:
-        return tuple(one for word in words for one in self._words(word))
-
-    def _words(self, word: Word) -> list[str]:
-        return expanded(self.run, self.file, word, self.at)

@@ -29,9 +29,8 @@ def parse(text: str) -> tuple[tuple[Node, ...], Unreadable | None]:
 class _Parser(SimpleCommands):
     def one(self) -> Node:
         """The next command, with the commands that pipes, && and || join to it."""
-        found = self._piped()
+        line, found = self._token().line, self._piped()
         while (operator := self._operator()) in _JOINTS:
-            line = self._token().line
             self.place += 1
             self._skip_newlines()
             found = Block(line, operator, (found, self._piped()))

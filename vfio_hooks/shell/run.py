@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from vfio_hooks.record import record
+from vfio_hooks.shell.choices import Path
 from vfio_hooks.shell.expansion import UNKNOWN
 from vfio_hooks.shell.tokens import Unreadable
 from vfio_hooks.shell.tree import Node
@@ -24,7 +25,8 @@ class Action:
     written to, and what it reads from the command before it in a pipe, if that is constant.
     `background` says that the script does not wait for it, `loop` that it is in a `while`, and
     `sure` that it is reached on every host. `user` is the user that it runs as, "" for root. If it
-    stands in another file, `called_at` is the line of the script that leads there."""
+    stands in another file, `called_at` is the line of the script that leads there.
+    `path` are the branches in which it stands that are chosen when the script runs."""
 
     file: str
     line: int
@@ -36,6 +38,7 @@ class Action:
     sure: bool = True
     user: str = ""
     called_at: int = 0
+    path: Path = ()
 
 
 @dataclass
@@ -56,16 +59,30 @@ class Run:
     called: set[str] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)
     """Variables whose last assignment may not be reached."""
+    histories: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
+    """The values of variables that are set in a branch that is chosen when the script runs."""
+    steps: int = 0
+    """How many commands were followed."""
 
-    def assign(self, name: str, value: str, sure: bool) -> None:
+    def assign(self, name: str, value: str, sure: bool, path: Path = ()) -> None:
         """Set a variable. One that is only perhaps made empty keeps its value."""
         self.names.add(name)
+        self._note(name, value, path)
         if sure or value or name not in self.values:
             self.values[name] = value
         if sure:
             self.doubtful.discard(name)
         else:
             self.doubtful.add(name)
+
+    def _note(self, name: str, value: str, path: Path) -> None:
+        """Note a value for the branches in which it is given, in place of what it was in them."""
+        before = self.histories.pop(name, None)
+        if path:
+            if before is None:
+                before = [((), self.values[name])] if name in self.values else []
+            kept = [one for one in before if one[0][: len(path)] != path]
+            self.histories[name] = [*kept, (path, value)]
 
     @contextmanager
     def arguments(self, arguments: Sequence[str]) -> Iterator[None]:
@@ -98,7 +115,7 @@ class Run:
     @contextmanager
     def subshell(self) -> Iterator[None]:
         """A subshell: an `exit` ends only this, and what it sets is lost at its end."""
-        before = self.values.copy(), self.doubtful.copy()
+        before = self.values.copy(), self.doubtful.copy(), self.histories.copy()
         with suppress(Ended):
             yield
-        self.values, self.doubtful = before
+        self.values, self.doubtful, self.histories = before
