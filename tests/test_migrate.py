@@ -264,6 +264,10 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
                 "memory": {"nmi_watchdog": 0, "stat_interval": 120, "ksm": 0},
             },
         ),
+        (
+            ("optimus",),
+            {"session": {"restart": "without-card"}, "gpu": {}, "pci": {}},
+        ),
         # What a script goes on doing that is not understood must not be done twice.
         (("unread",), {}),
     ],

@@ -47,6 +47,9 @@ _LOOKS = re.compile(
     r"(?:log|msg|info|warn|error|err|debug|die|fatal)(?:_\w+)?(?: |$))"
 )
 _FOREVER = "it may wait forever; vfio-hooks waits with a time limit"
+_UNIT = re.compile(r"^systemctl (?:-\S+ )*(?:stop|start|restart) \S*\?\S*$")
+_NO_TABLE = "no table does this, so it stays a script"
+_UNKNOWN_UNIT = "which unit it is, is only known when the script runs; [[service]] takes its name"
 _ONLY_SURE = ("modules", "restart")
 _ALIKE = 0.85
 _HOST_FILES = ("/sys/", "/proc/", "/dev/", "/etc/")
@@ -56,12 +59,22 @@ _LOGS = ("/dev/kmsg", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/console", 
 def verdicts(run: Run, op: str) -> list[Verdict]:
     """What should become of a script's lines, in their order. `op` is the libvirt operation at
     which it is run, "" for all of them."""
-    every = [(action.path, one) for action in run.actions for one in _of_action(action, op)]
+    actions = _with_restarts(run.actions)
+    every = [(action.path, one) for action in actions for one in _of_action(action, op)]
     found = [*decided(every), *_misspelt(run)]
     for file, error in run.unread:
         why = f"{error.why}: nothing is read from here on"
         found.append(Verdict(file, error.line, "", "unread", why))
     return list(dict.fromkeys(found))
+
+
+def _with_restarts(actions: Sequence[Action]) -> list[Action]:
+    """The actions. What is started in the branch that stops it is as sure as that it is stopped."""
+    stops = {action.path for action in actions if "stop" in action.words and action.path}
+    return [
+        replace(action, sure=action.sure or ("start" in action.words and action.path in stops))
+        for action in actions
+    ]
 
 
 def _of_action(action: Action, op: str) -> Iterator[Verdict]:
@@ -82,7 +95,7 @@ def _about(action: Action, words: Sequence[str], op: str) -> Iterator[Verdict]:
         if known and not _LOOKS.match(text):
             yield _known(action, text, known, op)
         elif not known and _changes(text, words):
-            why = "no table does this, so it stays a script"
+            why = _UNKNOWN_UNIT if _UNIT.search(text) else _NO_TABLE
             yield Verdict(action.file, action.line, text, "keep", why)
 
 

@@ -17,6 +17,7 @@ from vfio_hooks.shell.walk import Walk
 MOST_STEPS = 50_000
 """How many commands are followed, counting those of loops and functions each time."""
 _DEEPEST = 8
+_NOTHING = (["true"], [":"])
 
 
 def follow(run: Run, file: str, text: str, arguments: Sequence[str] = ()) -> None:
@@ -92,6 +93,8 @@ class _Walk(Walk):
         """Follow the commands of A && B or A || B, without those that are surely not reached."""
         walk = self
         for command in node.body:
+            if node.kind == "||" and _does_nothing(command):
+                return
             walk.nodes((command,))
             holds = self._holds((command,))
             if holds is (node.kind == "||"):
@@ -211,3 +214,7 @@ class _Walk(Walk):
                 self._in(path, line).script(text)
             return True
         return False
+
+
+def _does_nothing(node: Node) -> bool:
+    return isinstance(node, Simple) and [word.plain for word in node.words] in _NOTHING

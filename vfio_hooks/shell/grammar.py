@@ -144,10 +144,13 @@ class _Parser(SimpleCommands):
         following = self.tokens[self.place + 1 : self.place + 2]
         if not following or following[0] != Operator(opening.line, "(", glued=True):
             return None
-        for place in range(self.place + 2, len(self.tokens) - 1):
-            pair = self.tokens[place : place + 2]
-            if all(isinstance(one, Operator) and one.text == ")" for one in pair):
-                self.place = place + 2
+        depth = 0
+        for place in range(self.place, len(self.tokens)):
+            token = self.tokens[place]
+            text = token.text if isinstance(token, Operator) else ""
+            depth += {"(": 1, ")": -1}.get(text, 0)
+            if not depth:
+                self.place = place + 1
                 return Simple(opening.line, words=(Word(opening.line, (Piece("text", "let"),)),))
         raise Unreadable(opening.line, "no )) closes this")
 

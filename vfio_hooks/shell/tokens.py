@@ -95,7 +95,8 @@ class _Reader:
             elif operator := self._operator():
                 glued = self.text[self.place - 1 : self.place] not in ("", " ", "\t", "\n")
                 yield Operator(self.line, operator, glued)
-                self.awaits_heredoc = operator if operator in ("<<", "<<-") else ""
+                heredoc = operator in ("<<", "<<-") and not self._is_in_sum()
+                self.awaits_heredoc = operator if heredoc else ""
                 self._skip(len(operator))
             else:
                 yield self._word()
@@ -107,6 +108,11 @@ class _Reader:
                 return operator
         here = self.text[self.place]
         return here if here in _SINGLE else ""
+
+    def _is_in_sum(self) -> bool:
+        """Whether this is in a ((...)), where << shifts bits."""
+        before = self.text[self.text.rfind("\n", 0, self.place) + 1 : self.place]
+        return before.count("((") > before.count("))")
 
     def _word(self) -> Word:
         line, pieces = self.line, list[Piece]()

@@ -43,8 +43,10 @@ def _found(run: Run, file: str, code: str) -> str:
     for node in body:
         first = node.body[0] if isinstance(node, Block) else node
         first = first.commands[0] if isinstance(first, Pipe) else first
-        words = first.words if isinstance(first, Simple) else ()
+        words, unset = first.words if isinstance(first, Simple) else (), len(run.unset)
         text = printed([one for word in words for one in expanded(run, file, word)], "")
+        # The commands before it, which may set them, are not followed.
+        del run.unset[unset:]
         if text and text.startswith(UNKNOWN) and text != UNKNOWN:
             return text
     return of_place(code, file)

@@ -54,6 +54,12 @@ MEANINGS = (
         "pci",
         "each passed function gets vfio-pci by its address, and its own driver back",
     ),
+    Meaning(
+        r"^(?:chmod|chown|chgrp|setfacl)\b.* /dev/vfio\b",
+        "needless",
+        "pci",
+        "libvirt gives QEMU the devices below /dev/vfio by itself",
+    ),
     Meaning(r"^driverctl\b", "table", "pci", "each passed function gets vfio-pci by its address"),
     Meaning(
         r"^write .*> ?\S*(?:/remove|/sys/bus/pci/(?:devices/\S+/)?rescan)$",

@@ -2,15 +2,17 @@
 
 from vfio_hooks.migrate.meanings.meaning import Meaning
 
+_CARDS = r"amdgpu|radeon|nouveau|i915|xe\b"
+_SHARED = r"intel_gtt|video|cec|mxm_wmi|amdxcp|gpu_sched|ttm|i2c_algo_bit|backlight"
+"""Modules that drivers of cards have in common."""
+_PCI_DRIVERS = (
+    r"snd_hda\w*|i2c_nvidia_gpu|xhci\w*|ehci\w*|ucsi_ccg|nvme|ahci|e1000e?|ig[bc]|ixgbe|r81\d\d|"
+    r"atlantic|alx|tg3|bnx2x?|iwl(?:wifi|mvm)|ath\d+k\w*|mt7\w+|rtw\d+\w*|mlx[45]_core|thunderbolt"
+)
+"""Drivers of functions that are passed to VMs, beside cards."""
 _UNLOAD = r"^(?:modprobe (?:-\S+ )*(?:-\w*r\w*|--remove)|rmmod)\b"
 
 MEANINGS = (
-    Meaning(
-        rf"{_UNLOAD}.*\b(?:drm_kms_helper|drm_ttm_helper|drm|fb\w*|ipmi_\w+)\b(?!.*nvidia)",
-        "needless",
-        "session",
-        "these modules hold no card",
-    ),
     Meaning(
         rf"{_UNLOAD}.*\bnvidia",
         "table",
@@ -26,10 +28,16 @@ MEANINGS = (
         ("modules",),
     ),
     Meaning(
-        rf"{_UNLOAD}.*\b(?:snd_hda\w*|i2c_nvidia_gpu|xhci\w*|ucsi_ccg)\b",
+        rf"{_UNLOAD}.*\b(?:{_PCI_DRIVERS})\b",
         "table",
         "pci",
         "each passed function is taken from its driver; the module may stay loaded",
+    ),
+    Meaning(
+        rf"{_UNLOAD}.*\b(?:drm(?:_\w+)?|fb\w*|ipmi_\w+|{_SHARED})\b",
+        "needless",
+        "session",
+        "these modules hold no card",
     ),
     Meaning(
         r"^(?:modprobe|rmmod)\b.*\bvfio",
@@ -44,8 +52,7 @@ MEANINGS = (
         "its module is loaded with the size that the domain asks for, and stays loaded",
     ),
     Meaning(
-        r"^modprobe\b.*\b(?:nvidia|amdgpu|radeon|nouveau|i915|xe|drm|snd_hda|i2c_nvidia|ucsi|"
-        r"gpu_sched|ttm|i2c_algo_bit|backlight|ipmi_)",
+        rf"^modprobe\b.*\b(?:nvidia|{_CARDS}|drm|ipmi_|{_SHARED}|{_PCI_DRIVERS})",
         "needless",
         "session",
         "the host's drivers come back by themselves",

@@ -19,7 +19,7 @@ _SOUND = r"(?:pipewire\S*|wireplumber|pulseaudio)"
 MEANINGS = (
     Meaning(
         rf"^systemctl\b.*\b(?:re)?start\b.*\b{_MANAGERS}(?:\.service)?$|"
-        rf"^(?:service|rc-service) {_MANAGERS} (?:re)?start$|^(?:sv|dinitctl) \S*(?:up|start) "
+        rf"^(?:service|rc-service) {_MANAGERS} (?:re)?start$|^(?:sv|rsm|dinitctl) \S*(?:up|start) "
         rf"{_MANAGERS}$|^{_MANAGERS} (?:re)?start$",
         "table",
         "session",
@@ -27,7 +27,7 @@ MEANINGS = (
         ("restart=without-card",),
     ),
     Meaning(
-        rf"^(?:systemctl|service|rc-service|sv|dinitctl|s6-rc)\b.*\b{_MANAGERS}(?:\.service)?\b|"
+        rf"^(?:systemctl|service|rc-service|sv|rsm|dinitctl|s6-rc)\b.*\b{_MANAGERS}(?:\.service)?\b|"
         # /etc/init.d/xdm
         rf"^{_MANAGERS} (?:stop|start|restart)$",
         "table",
