@@ -151,15 +151,11 @@ def talk(
         except Refused as error:
             told.append(f"{title}: {error.name}")
 
-    def heard(signal: str) -> list[Signal]:
-        found: list[Signal] = []
-
+    def heard(signal: str, is_it: Callable[[Signal], bool]) -> bool:
         def has_come() -> bool:
-            found.extend(one for one in ours.signals() if one.name == signal)
-            return bool(found) and found[-1].values[-1] != ""
+            return any(one.name == signal and is_it(one) for one in ours.signals())
 
-        until(has_come, 30)
-        return found
+        return until(has_come, 30)
 
     ours, other = connect(), connect()
     ours.call(BUS, "AddMatch", f"type='signal',sender='{name}',member='ProfileReleased'")
@@ -173,15 +169,15 @@ def talk(
     shows("its client is gone", "performance")
     refused("warp", name, "warp")
     refused("nobody", f"{name}.Nobody", "performance")
-    heard("ProfileReleased")  # of the other one
     choose("power-saver")
     shows("a person chooses", "power-saver")
-    # tuned-ppd tells it for each of its two names.
-    if any(one.values == (cookie,) for one in heard("ProfileReleased")):
+    # tuned-ppd tells it for each of its two names, and also that of the other one.
+    if heard("ProfileReleased", lambda one: one.values == (cookie,)):
         told.append("told: ProfileReleased of our cookie")
     restart()
-    owners = heard("NameOwnerChanged")
-    told += ["restarted: another owner"] * (owners[-1].values[0] == name)
+    # Its old owner goes first.
+    if heard("NameOwnerChanged", lambda one: one.values[0] == name and one.values[-1] != ""):
+        told.append("restarted: another owner")
     shows("as chosen", "power-saver")
     cookie = ours.call(name, "HoldProfile", "performance", "why", "who")
     shows("held again", "performance")
