@@ -45,6 +45,16 @@ class Guard:
             pytest.fail(self._refused[0])
 
 
+def has_ended(pid: str) -> bool:
+    """Whether a process is gone, or a zombie that nobody has waited for yet. It may go at any
+    moment, so its state is read in one look."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
 _GUARD = Guard()
 
 

@@ -372,8 +372,8 @@ def test_the_service_ends_with_the_process(tmp_path: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             service.wait(0.5)
         program.kill()
-        assert service.wait(30) == 0
-        program.wait(30)
+        assert service.wait(60) == 0
+        program.wait(60)
         # Nor does it wait for a process that was gone before it came.
         assert vectors.main(argv) == 0
         pidfile.unlink()

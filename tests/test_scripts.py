@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.kernel import Lines
+from tests.processes import has_ended
 from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
 from vfio_hooks.hook import scripts
@@ -146,7 +147,7 @@ def test_one_that_takes_too_long_is_killed_with_all_that_it_started(folder: Path
     assert failure.value.hint == "script_timeout in vm.toml sets how long it may take"
     # On a busy machine it may have been killed before it wrote any.
     for pid in pids.read_text().split() if pids.exists() else ():
-        assert until(partial(_has_ended, pid), LONG)
+        assert until(partial(has_ended, pid), LONG)
 
 
 @pytest.mark.parametrize("deaf", [False, True])
@@ -236,12 +237,3 @@ def test_a_log_that_does_not_read_is_not_waited_for(folder: Path) -> None:
         errors.pass_on()
         errors.pass_on()
         assert len(theirs.recv(1 << 10)) == 1 << 10
-
-
-def _has_ended(pid: str) -> bool:
-    """A process is gone, or a zombie that nobody has waited for yet."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"

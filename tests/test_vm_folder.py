@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosttree import domain_xml, gpu_host
+from tests.processes import has_ended
 from tests.sealed import Result, Sealed, can_seal
 from vfio_hooks.wait import until
 
@@ -37,14 +38,6 @@ def script(path: Path, text: str = RECORD, mode: int = 0o755) -> Path:
     path.write_text(text)
     path.chmod(mode)
     return path
-
-
-def is_alive(pid: str) -> bool:
-    """Whether a process does anything any more: a dead one may be waited for by nobody."""
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def record(sealed: Sealed) -> list[str]:
@@ -164,7 +157,7 @@ def test_a_hook_that_is_told_to_end_ends_what_it_runs(sealed: Sealed) -> None:
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert b"/1: stopped by SIGTERM, together with everything that it had started\n" in stderr
-    assert until(lambda: not any(map(is_alive, started)), 60)
+    assert until(lambda: all(map(has_ended, started)), 60)
     assert not record(sealed)
 
 
@@ -240,7 +233,7 @@ def test_children_in_the_background_do_not_hold_the_start_up(sealed: Sealed) -> 
     script(sealed.manage("win11") / "prepare/begin/one", f"#!/bin/sh\n({waits}) &\n")
     assert sealed.hook("win11", "prepare", domain_xml()).code == 0
     (sealed.root / "run/go").touch()
-    assert until((sealed.root / "run/went").exists, 30)
+    assert until((sealed.root / "run/went").exists, 60)
 
 
 @pytest.mark.parametrize("what", ["folder", "script", "module", "vm folder"])

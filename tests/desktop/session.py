@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.desktop.programs import Program
@@ -116,13 +116,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the first process of the namespace, and so all in it. That it dies with unshare is
     forgotten when it becomes a program with capabilities, as KWin is one."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    for pid in children.read_text(encoding="ascii").split() if children.exists() else ():
-        os.kill(int(pid), signal.SIGKILL)
+    # Any of them may end by itself meanwhile.
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for pid in children.read_text(encoding="ascii").split():
+            os.kill(int(pid), signal.SIGKILL)
     try:
-        process.wait(10)
+        process.wait(30)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def _await(desktop: Desktop, process: subprocess.Popen[bytes], log: Path) -> None:
