@@ -45,7 +45,7 @@ class Command:
         self.hooks = folder / "hooks"
         self.state = folder / "state"
         (self.hooks / "qemu.d").mkdir(parents=True)
-        # Whether this machine has names for devices is not to matter.
+        # It must not matter whether this machine has names for devices.
         patch.setattr(pci_traits, "_PCI_IDS", ())
         self._capsys = capsys
         self._patch = patch

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, settings
 from tests.command import Command
 from tests.processes import processes as processes
 
-# Hooks of pytest's.
+# pytest's hooks.
 from tests.report import pytest_addoption as pytest_addoption
 from tests.report import pytest_configure as pytest_configure
 from tests.report import pytest_terminal_summary as pytest_terminal_summary
 
-# On a busy machine any example may take long; and a run is to find what the run before found.
+# On a busy machine any example may take long. Each run tries the same examples.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -892,7 +892,7 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
     ("clock-ticks", line("<timer name='rtc'"), None, frozenset()),
     ("disk-iothread", (*NO_DEVICES, *NO_THREAD, *attribute("iothread")), None, frozenset()),
     ("disk-iothread", (*NO_THREAD, *SCSI, ("virtio-scsi'/>", "lsilogic'/>")), None, frozenset()),
-    # A thread that does nothing is told of together with the disk that could have it.
+    # An idle thread is reported together with the disk that could use it.
     ("disk-iothread", attribute("iothread"), None, frozenset()),
     # So are a card behind a bridge, or on the root bus, and its functions elsewhere.
     (
@@ -975,9 +975,9 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         ],
         frozenset(),
     ),
-    # As for all but root on Debian, nobody can read it.
+    # On Debian only root can read it, so for anybody else nothing is known.
     ("memory-kvmfr", KVMFR, write("etc/libvirt/qemu.conf/a", ""), frozenset()),
-    # Of QEMU's own user, for whom this is right, nobody is sure; root needs nothing.
+    # It is right if it belongs to QEMU's own user, who is not known for sure; root may read all.
     ("device-rom-file", (), rom(0o660, owner=64055, group=64055), frozenset()),
     ("device-rom-owner", (), rom(0o600), frozenset()),
     (

@@ -1,4 +1,4 @@
-"""What a run of the tests tells beside pytest's own words: options, progress, versions."""
+"""What a run of the tests prints besides pytest's own output: progress, times, versions."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def made() -> list[str]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Tell how long each part took, what was made for it, and what a release has that it had not
-    when all its tests passed last."""
+    """Print how long each part took, what was made for the run, and what has changed in a release
+    since all its tests passed last."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     whole = whole and config.option.markexpr in EACH_CHANGE and not config.option.keyword
     reports = [

@@ -130,7 +130,7 @@ def test_a_host_s_life(tools: Path, tmp_path: Path) -> None:
         "play",
         f"cmp {file} mnt/good.toml && echo as before",
         "play --check",
-        # A host with a VM that runs is left alone, and told.
+        # A host with a running VM is left alone, and reported.
         f"cp mnt/held {JOURNAL}",
         "play",
         "grep -o 'host is left alone: it is changed for test' log",

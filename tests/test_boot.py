@@ -543,7 +543,7 @@ def test_what_was_cut_off_anywhere_is_done_again_or_taken_back(
             pass
         again = Noting(root)
         change(again, then)
-        # Only after the last write there is nothing more to do.
+        # Only after the last write is there nothing more to do.
         assert again.ran == done.ran or (left > 1 and not again.ran)
         assert files(root) == files(tmp_path / "done")
         revert(again)
@@ -731,7 +731,7 @@ def test_pages_of_two_vms_are_told_as_one_count(
         (tmp_path / "host/proc/cmdline").write_text(f"{plain.strip()}{words}\n")
 
     def counts(*words: str) -> list[str]:
-        """Those of what the user has to do, a line each."""
+        """The numbers of pages that the user is told to set."""
         result = command("boot", *words, "--root", str(tmp_path / "host"))
         assert (result.code, result.err) == (0, "")
         told = [line for line in result.out.splitlines() if "you have to do yourself" in line]

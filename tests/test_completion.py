@@ -137,7 +137,7 @@ class Shell:
             return text in out.read_text().splitlines()
 
         try:
-            # Keys before it reads them itself would be the terminal's.
+            # Keys that come before zsh reads them itself would go to the terminal's line editor.
             assert until(lambda: said("READY"), 60)
             os.write(main_end, f"{line}\t\x15print DONE >> {out}\n".encode())
             assert until(lambda: said("DONE"), 60), out.read_text()

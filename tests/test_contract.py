@@ -28,7 +28,7 @@ OFTEN = ("win11", "prepare", "begin", "-")
 
 @dataclass
 class Libvirt:
-    """Calls the hook in this process, with folders of its own and a `handle` that is none."""
+    """Calls the hook in this process, with folders of its own and a `handle` that only notes."""
 
     root: Path
     log: Lines = field(default_factory=Lines)

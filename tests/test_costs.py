@@ -26,7 +26,7 @@ SLOW = {"dataclasses", "inspect", "ast", "dis", "subprocess", "site", "asyncio"}
 """What takes long to import, or long to make classes with."""
 UNUSED = {"traceback", "difflib", "signal", "socket"}
 UNUSED_AT_THE_END = UNUSED | {"typing", "tomllib", "pyexpat"}
-"""What an event in which all goes well does without."""
+"""What an event does not import as long as all goes well."""
 
 
 OPENS = {
@@ -41,7 +41,7 @@ OPENS = {
 """The most that an event may open, a Python's start and its modules included."""
 IDLE = 8
 MODULES = {"prepare": 200, "start": 200, "started": 200, "stopped": 130, "release": 130}
-"""The most that Python may have after an event, whether it had something to do or not."""
+"""The most modules that an event may have loaded, whether it had something to do or not."""
 BLOCKS = 70_000
 """The most that it may have allocated then: 46,000 are 13 MiB, and of these 8,000 its own."""
 

@@ -267,7 +267,7 @@ def test_a_hook_that_is_killed_leaves_no_task_confined(empties: bool, memory: Pa
 
 @pytest.mark.parametrize("unmoved", [0, 1, 7])
 def test_a_cpu_that_comes_after_a_vm_is_everybodys(unmoved: int, memory: Path) -> None:
-    """The fake's host has room for 16 CPUs, and 8 of them."""
+    """The fake host has room for 16 CPUs, and has 8."""
     kernel, vm = busy_host(empties=False), domain("4", "5")
     kernel.unmoved = unmoved
     perform(kernel, memory, vm)
@@ -361,7 +361,7 @@ def test_a_thread_that_the_kernel_resets_meanwhile(memory: Path) -> None:
 
 
 def test_threads_of_a_node_after_a_partition(memory: Path) -> None:
-    """Linux 6.12 gives every thread the CPUs that are in none, also those that a node's had not."""
+    """Linux 6.12 gives every thread all CPUs that are in no partition, of other nodes as well."""
     kernel, vm = host(), domain("2", "3")
     before = kernel.state()
     perform(kernel, memory, vm)

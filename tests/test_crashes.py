@@ -334,13 +334,13 @@ def moments(world: World) -> Iterator[int]:
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 def test_dying_at_any_moment_leaves_nothing(memory: Path, plan: list[Step], others: int) -> None:
     begin = World(memory / "begin", plan, others)
-    # All in the three runs together: how many others there are hardly matters.
+    # The three runs share the moments: the number of other VMs hardly matters.
     every = effort(3, 1)
     for moment in list(moments(begin))[others % every :: every]:
         world = begin.twin(str(moment))
         with pytest.raises(Died):
             world.live_through(Fate(moment))
-        # What an event of an unmanaged VM is told by, before Python is started.
+        # From this the hook sees, before it starts Python, that an unmanaged VM's event matters.
         assert world.folder().is_unsettled() or not Ledger(world.folder()).unfinished()
         problems = world.engine().undo("undo", VICTIM)
         assert not problems

@@ -50,7 +50,7 @@ def wants(knob: Knob, value: str, required: bool = True) -> Step:
 
 
 def fail(host: Kernel, call: str, failure: BaseException | None) -> None:
-    """Let each read, or each write, of one file fail from now on, or no more."""
+    """From now on, let all reads or all writes of one file fail, or none any more."""
     real = getattr(Kernel, call)
 
     def called(name: str, *more: str) -> Any:
@@ -633,7 +633,7 @@ def test_a_journal_that_loses_a_value_while_it_is_sealed(host: Kernel, folder: S
 
 
 def test_a_journal_that_only_seems_whole(host: Kernel, folder: StateFolder) -> None:
-    """A newer version has a step in it: what is known of it is told, and given up, without it."""
+    """It has a step of a newer version. Claims on other keys can be found and given up anyway."""
     begin(Engine(host, folder, Lines()), wants(STAT, "9"), wants(SWAP, "9"))
     path = Path(folder.path) / f"{VM}.journal"
     data = path.read_bytes().replace(
@@ -662,7 +662,7 @@ def test_the_journals_after_a_damaged_one_are_read(host: Kernel, folder: StateFo
 
 
 def test_each_change_is_told(host: Kernel, folder: StateFolder) -> None:
-    """And what takes its time tells how far it is."""
+    """A change that takes long also says how far it is."""
 
     class Slow(File):
         def _write(self, host: WritableHost, value: str) -> None:

@@ -33,7 +33,7 @@ CARD = Identity("1002:73bf", "1da2:e438", "00-11")
     ("other", "may_be"),
     [
         (CARD, True),
-        # An older kernel tells no serial number.
+        # An older kernel shows no serial number.
         (Identity("1002:73bf", "1da2:e438"), True),
         (Identity("1002:73bf"), True),
         (Identity("1002:73bf", "1da2:e438", "00-12"), False),

@@ -34,7 +34,7 @@ STEPS = [
     step
     for plan in PLANS.values()
     for step in plan
-    # Of those that wait for others there is nothing to read yet.
+    # Steps that wait for others have nothing to read yet.
     if is_shared(step.share) and not step.awaits
 ]
 

@@ -1,4 +1,4 @@
-"""What is advised about programs that have a device open, by who they are."""
+"""The advice about programs that have a device open, which depends on what they are."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def a_host(folder: Path, groups: str) -> Host:
 
 @pytest.mark.parametrize(("groups", "file", "hint"), CASES.values(), ids=CASES)
 def test_what_is_advised_does_no_harm(tmp_path: Path, groups: str, file: str, hint: str) -> None:
-    """To unbind a card, or its sound, under a program that draws or plays crashes it, or hangs."""
+    """Unbinding a card, or its sound, while a program draws or plays crashes that, or hangs."""
     told = how_to_free(a_host(tmp_path, groups), [Holder(77, "x", file)])
     assert hint in told
     assert ("take" in told) == (hint == 'in_use = "take"')

@@ -223,7 +223,7 @@ def test_an_event_with_executables_is_not_idle(memory: Path, place: str) -> None
 
 
 def test_a_function_out_of_a_pool_is_known_only_at_start(memory: Path) -> None:
-    """libvirt has no file of this network here, so that it is none cannot be told."""
+    """libvirt has no file of this network here, so it may be a pool."""
     host = Evening(memory, "[sriov]\n", domain_xml(functions=(), more=POOL))
     host.event("prepare")
     assert host.for_python() == ["prepare", "start", "started", "release"]

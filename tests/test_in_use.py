@@ -191,7 +191,7 @@ FORGED = "import time; open('/proc/self/comm', 'w').write('{}'); print(flush=Tru
 @needs_root
 @pytest.mark.parametrize("forger", ["a user's", "a program by another name"])
 def test_a_process_that_only_has_a_writer_s_name(tmp_path: Path, forger: str) -> None:
-    """What a user could start to keep VMs from starting, the latter from sudo."""
+    """What a user could start to keep VMs from starting; the second one with sudo."""
     name = writer_name("test:02.0")
     (tmp_path / name).symlink_to("/bin/cat")
     argv = [str(tmp_path / name), "/dev/zero"]
@@ -228,8 +228,8 @@ def held_host(
 
 
 class Devices(Host):
-    """This machine, with one more module: what it calls its devices are those of mem, /dev/full
-    and its like. And with an AppArmor profile for this process, by which others have theirs."""
+    """This machine with one more module, whose devices are those of mem: /dev/full and the like.
+    This process has the given AppArmor profile; others have one of their own."""
 
     def __init__(self, profile: str = "unconfined") -> None:
         super().__init__()
@@ -335,7 +335,7 @@ def test_a_driver_that_does_not_let_go_marks_the_device(memory: Path) -> None:
     result = start(sealed, '[pci]\ntimeout = 0.2\nin_use = "take"\n', address=STUCK)
     assert result.code == 1
     assert "snd_hda_intel did not let go within 0.2 s" in result.stderr
-    # Who writes to it names itself when it first runs.
+    # The child that writes to it names itself when it first runs.
     assert until(lambda: stuck_writer(Host(), STUCK) is not None, 60)
     again = start(sealed, '[pci]\ntimeout = 0.2\nin_use = "take"\n', address=STUCK)
     assert again.code == 1

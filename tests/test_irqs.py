@@ -417,7 +417,7 @@ def test_interrupts_that_somebody_took_back_are_one_line(memory: Path) -> None:
     assert not log.warnings
     (told,) = [line for line in log.infos if "irqbalance has set" in line]
     assert told.endswith("since, and keeps managing it (and 29 more like it)")
-    # Without one it was somebody.
+    # Without irqbalance it was somebody else.
     kernel = host()
     del kernel.files[irqbalance.SOCKET]
     perform(kernel, memory, vm)

@@ -1,5 +1,5 @@
-"""Journals of many VMs: written with few writes, and of those of others no more is understood
-than what is shared with them."""
+"""Journals of many VMs: they take few writes, and of other VMs' journals only what is shared with
+them is parsed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The likeness of a host: what QEMU is given, where each function is there, what is told of it."""
+"""The likeness of a host: QEMU's arguments, where each function is in it, and what is reported."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def test_a_real_journal_tells_what_executables_printed(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     told = [line.partition(" ms  ")[2] for line in done.stdout.splitlines()[1:]]
-    # A line of an executable has the time at which journald took it, on a busy machine a late one.
+    # A line of an executable has the time at which journald read it, which may be late.
     printed = [line for line in told if line.startswith("| ")]
     assert printed == ["| from sh", "| from its child", "| from its user"]
     own = [line for line in told if line not in printed]

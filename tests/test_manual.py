@@ -67,7 +67,7 @@ def plain(name: str) -> str:
 
 
 def groff(text: str) -> str:
-    """What groff makes of it, after it complained of nothing."""
+    """What groff makes of it, without any complaint."""
     if not shutil.which("groff"):
         pytest.skip("groff is not installed")
     done = subprocess.run(

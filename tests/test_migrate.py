@@ -28,7 +28,7 @@ def put(hooks: Path, script: Path) -> Path:
     subop = "end" if op[1] in ("stopped", "release") else "begin"
     place = hooks / "qemu.d/win11" / op[1] / subop / script.name if op[1] else hooks / "qemu.kept"
     place.parent.mkdir(parents=True, exist_ok=True)
-    # Without what is expected, which would be read as well.
+    # Without the expected results, which would be read as well.
     place.write_text(re.sub(r" #> .*", "", text), encoding="utf-8")
     place.chmod(0o755)
     return place
@@ -591,7 +591,7 @@ KEPT = "ddcutil setvcp 60 1"
         ("echo 10 |\n    tee /proc/sys/vm/swappiness", True),
         # There are more of these than are followed.
         ("for n in {0..127}; do echo 0 > /sys/kernel/x$n; done", False),
-        # What is after it, or the script's way, depends on these.
+        # Later lines depend on these, or the way that the script takes does.
         ("CARD=1; virsh nodedev-detach x", False),
         ("virsh nodedev-detach x && export CARD=1", False),
         ("virsh nodedev-detach x; cd /", False),

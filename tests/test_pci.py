@@ -86,7 +86,7 @@ class Returning(Kernel):
     def show(self, argv: list[str], seconds: float = 30) -> str:
         if argv[0] == "udevadm":
             udev.handle(self, f"{CARD}/uevent", "bind")
-            # Another device's event takes longer than it is waited for.
+            # Another device's event takes longer than we wait.
             raise HookError("udevadm settle: exit code 1")
         return super().show(argv, seconds)
 

@@ -171,7 +171,7 @@ def test_steps_of_a_plan_build_on_each_other(ledger: Ledger) -> None:
 
 
 def test_all_tables_that_cannot_be_planned_are_told_at_once(ledger: Ledger) -> None:
-    """Of each the first failure; what is not required is only left out."""
+    """The first failure of each. Steps that are not required are only left out."""
     steps = [
         step(File("/sys/no1"), Override("1"), "one"),
         step(File("/sys/no2"), Override("1"), "one"),

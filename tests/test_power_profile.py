@@ -39,7 +39,7 @@ PROFILES = 'aa{{sv}} 2 2 "Profile" s "{}" "Driver" s "fake" 2 "Profile" s "{}" "
 
 
 class Host(Kernel):
-    """One whose daemon has these profiles at one of its names; none with no profiles."""
+    """A host whose daemon has these profiles at one of its names. Without any there is none."""
 
     def __init__(self, name: str = NAMES[0], profiles: Sequence[str] = ()) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ def test_what_the_host_has_not_is_refused(host: Host, why: str) -> None:
 
 
 def test_the_fake_daemon_is_like_the_real_one() -> None:
-    """tests/vm/test_power_profile.py has the same of the real one."""
+    """tests/vm/test_power_profile.py shows the same of the real one."""
     daemon = Daemon()
     args = (lambda: Client(daemon), daemon.profile, daemon.choose, daemon.restart)
     assert talk(daemon.name, *args) == TALK

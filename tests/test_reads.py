@@ -36,7 +36,7 @@ TABLES = ["cpus", "irqs", "governor"]
 
 
 class Counting(Kernel):
-    """A kernel that counts what is read of it."""
+    """A kernel that counts how often each file is read."""
 
     def __init__(self) -> None:
         super().__init__()

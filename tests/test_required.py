@@ -29,7 +29,7 @@ class Plugin:
 
 
 def test_the_next_table_of_a_name_sees_what_the_one_before_takes_for_the_vm_alone() -> None:
-    """What others may have as well by then is as it is now."""
+    """A value that other VMs may claim, too, is shown as it is now."""
     seen = []
 
     class Watching(Plugin):

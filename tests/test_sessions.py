@@ -103,7 +103,7 @@ MONOTONIC=59221
         ("user-early", True),
         ("user-light", True),
         ("user-early-light", True),
-        # It asks for the password still.
+        # It still asks for the password.
         ("user-incomplete", False),
         ("greeter", False),
         ("lock-screen", False),
@@ -117,7 +117,7 @@ def test_the_classes_of_sessions_of_systemd_262(tmp_path: Path, kind: str, is_us
     folder = tmp_path / "run/systemd/sessions"
     folder.mkdir(parents=True)
     (folder / "2").write_text(OF_262.format(kind=kind))
-    # Each user who has one has another one, of the user's manager.
+    # Each user with a session also has one of the user's manager.
     (folder / "1").write_text(OF_262.format(kind="manager").replace("session-2.scope", ""))
     host = Host(str(tmp_path))
     assert [one.kind for one in sessions(host)] == ["manager", kind]

@@ -39,12 +39,12 @@ from vfio_hooks.sharing import (
         ("3", [AtLeast(9), AtLeast(5)], "9"),
         ("0-3", [Include("8"), Include("3-4")], "0-4,8"),
         ("0-7", [Subtract("4-5"), Subtract("7")], "0-3,6"),
-        # A CPU that is none of the set's is not missed.
+        # A CPU that was not in the set cannot be taken from it.
         ("0-3", [Subtract("3-9")], "0-2"),
         # The first spare set of which something is left; the newest claim's count.
         ("4-5", [Subtract("4-7", ("6-7", "4-8", "0-3"))], "8"),
         ("4-5", [Subtract("4-7", ("9",)), Subtract("6", ("6-7", "2"))], "2"),
-        # CPUs that are offline stay in a set, but are none to be left with.
+        # Offline CPUs stay in a set, but it also needs one that is online.
         ("0-3", [Subtract("0-1", offline="3")], "2-3"),
         ("0-3", [Subtract("0-2", ("3-4",), offline="3")], "3-4"),
         ("0-3", [Subtract("0-1", ("5",), offline="2-3")], "5"),
@@ -96,7 +96,7 @@ def test_sums_and_sets_are_over_the_claims_of_their_kind() -> None:
         ),
         ([Add(1), Add(2), Add(4)], [[Add(6)], [Add(5)], [Add(3)]]),
         ([AtLeast(4), AtLeast(7)], [[AtLeast(7)], [AtLeast(4)]]),
-        # Two that are as high: when one goes, the other still asks for that.
+        # Two that are equal: when one goes, the other still asks for as much.
         (
             [AtLeast(7), AtLeast(2), AtLeast(7)],
             [[AtLeast(7)], [AtLeast(7)], [AtLeast(7)]],

@@ -283,7 +283,7 @@ def test_a_setting_that_cannot_be_set_again_is_told() -> None:
 
 
 class Forgetful(Kernel):
-    """A host whose card takes settings for a while only."""
+    """A host whose card only accepts settings for a while."""
 
     fails = False
 

@@ -62,7 +62,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 @given(xml=mangled())
 def test_no_verb_is_stopped_by_what_it_cannot_read(xml: bytes, host: Path) -> None:
-    """It tells that in a line, with which it ends; anything else would be a defect, by name."""
+    """It ends with a line that says so. For any other exception the line has "(a defect;"."""
     file = host / "domain.xml"
     file.write_bytes(xml)
     for verb, *options in VERBS:

@@ -52,7 +52,7 @@ def test_what_others_may_write_is_refused_by_name(hooks: Path, name: str, bits: 
 @pytest.mark.parametrize("owner", [0, os.geteuid(), NOBODY])
 @pytest.mark.parametrize("name", ["", "/qemu.d", "/qemu.d/win10", "/qemu.d/win10/vm.toml"])
 def test_every_owner_and_mode(fs: FakeFilesystem, name: str, owner: int, mode: int) -> None:
-    """At the real places, and without being root: each thing on the way has a say."""
+    """At the real places, and without being root: every folder on the way counts."""
     hooks = "/etc/libvirt/hooks"
     file = f"{hooks}/qemu.d/win10/vm.toml"
     fs.create_file(file, st_mode=stat.S_IFREG | 0o644)

@@ -97,7 +97,7 @@ def test_a_failure_is_told_and_noted(world: World) -> None:
 
 
 def test_what_comes_right_after_all_is_no_problem(world: World) -> None:
-    """As a device does that another claim's undo makes the bus find again."""
+    """As a device that the bus finds again after another claim's undo."""
     later = world.holds(InSteps(FILE.path))
     first = world.holds(LAMP, Run(), base="")
 

@@ -118,7 +118,7 @@ FAILURES = {
 
 @pytest.mark.parametrize(("text", "told"), FAILURES.values(), ids=FAILURES)
 def test_a_failing_script_is_named(sealed: Sealed, text: str, told: str) -> None:
-    # Only who is to be too slow has little time: a busy machine may need as much to start any.
+    # Only the script that is to be too slow gets little time: a busy machine may need that for any.
     limit = "script_timeout = 0.3\n" if "0.3 s" in told else ""
     folder = sealed.manage("win11", f"{limit}[pci]\n")
     script(folder / "prepare/begin/one", text)
@@ -213,7 +213,7 @@ def test_a_dry_run_runs_nothing_and_stops_nothing(sealed: Sealed, fault: str) ->
 
 
 def test_a_dry_run_with_a_mistake_runs_nothing_at_its_end(sealed: Sealed) -> None:
-    """Its start was refused, and libvirt calls for what follows one all the same."""
+    """Its start was refused, but libvirt calls the hook for what follows all the same."""
     folder = sealed.manage("win11", "dry_run = true\n[pci]\ngruop = 'bind'\n")
     for place in ("prepare/begin/one", "release/end/one"):
         script(folder / place)
@@ -296,7 +296,7 @@ def test_what_a_module_wants_done_at_the_end_is_done(sealed: Sealed) -> None:
 
 
 def test_a_cache_beside_a_module_is_neither_run_nor_made(sealed: Sealed, tmp_path: Path) -> None:
-    """Whoever wrote it: what is looked at is the module's own file."""
+    """Anybody may have written it. Only the module's own file is checked for that."""
     folder = sealed.manage("win11")
     (folder / "mine.py").write_text("def plan(*_): return ()\n")
     assert sealed.hook("win11", "prepare", domain_xml()).code == 0
@@ -341,7 +341,7 @@ def test_an_exception_in_a_module_is_one_line(sealed: Sealed, text: str, told: s
 
 
 def test_what_a_module_prints_does_not_reach_libvirt(sealed: Sealed) -> None:
-    """By any way: libvirt would take it for the domain's XML. What the kept hook prints does."""
+    """In no way: libvirt would take it for the domain's XML. What the kept hook prints does."""
     folder = sealed.manage("win11")
     ways = "print('a'); os.write(1, b'b'); os.system('echo c'); sys.__stdout__.write('d')"
     text = f"import os, sys\ndef plan(*_):\n    {ways}\n    return ()\n{ways}\n"
