@@ -22,6 +22,7 @@ from vfio_hooks.knobs.file import File
 from vfio_hooks.knobs.lent_power import LentPower
 from vfio_hooks.knobs.module import LOADED, Module
 from vfio_hooks.knobs.partition import Partition
+from vfio_hooks.knobs.trigger import Trigger
 
 CARD = "/sys/bus/pci/devices/0000:04:00.0/drm/card0"
 SLICE = AllowedCpus("user.slice")
@@ -84,6 +85,13 @@ class Strict(Kernel):
             raise OSError(self.number, os.strerror(self.number), name)
         known = {word for word in self.files[name].split() if word != text[1:]}
         self.files[name] = " ".join([*known, *([text[1:]] if text[0] == "+" else [])]) + "\n"
+
+
+def test_a_trigger_is_written() -> None:
+    """Nothing can be read back, so the write alone shows it."""
+    kernel = a_host()
+    Trigger("/proc/sys/vm/drop_caches").write(kernel, "3")
+    assert kernel.triggered == ["/proc/sys/vm/drop_caches 3"]
 
 
 CPUSET = Controller(f"{ROOT}/machine.slice", "cpuset")

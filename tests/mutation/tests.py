@@ -47,12 +47,12 @@ QUICK = {
     "knobs/tasks.py": ("cpus_plain",),
     "knobs/thread.py": ("cpus", "plan"),
     "knobs/transient.py": ("service", "power_profile", "process"),
-    "knobs/trigger.py": ("write", "plan"),
+    "knobs/trigger.py": ("small_knobs", "write", "plan"),
     "knobs/unit.py": ("unit",),
     "knobs/usb_driver.py": ("usb",),
     "knobs/vf_count.py": ("sriov",),
     "knobs/vf_setting.py": ("sriov",),
-    "knobs/watchdog.py": ("third_value", "foresee"),
+    "knobs/watchdog.py": ("memory", "third_value", "foresee"),
 }
 """The tests for each module."""
 SLOW = {
