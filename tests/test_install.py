@@ -15,6 +15,8 @@ pytestmark = pytest.mark.real_processes
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = "/etc/libvirt/hooks"
 FOREIGN = "#!/bin/sh\necho mine >&2\n"
+INSTALLER = ("install.sh", "hooks/qemu", "packaging/switch", "packaging/installer")
+"""What install.sh needs beside the package."""
 
 
 # Told by the path that it runs.
@@ -44,7 +46,7 @@ BY_NUMBER = '#!/bin/sh\nfor file in "${0%/*}/qemu.d/$1/$2/$3"/*; do "$file" "$@"
 class Target:
     """A folder that stands for the machine's root, and install.sh at work on it."""
 
-    def __init__(self, root: Path, source: Path = ROOT) -> None:
+    def __init__(self, root: Path, source: Path) -> None:
         self.root = root
         self.source = source
         self.hooks = root / "etc/libvirt/hooks"
@@ -111,52 +113,67 @@ class Target:
         path.chmod(0o750)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sources with a package of a few modules. The whole one takes seconds to be compiled, and most
+    tests are about what install.sh does with any."""
+    copy = tmp_path_factory.mktemp("small")
+    modules = ("__init__.py", "dispatch.py", "errors.py")
+    for name in (*INSTALLER, *(f"vfio_hooks/{module}" for module in modules)):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    (copy / "packaging/installer").write_text("\n".join(INSTALLER))
+    (copy / "vfio_hooks/cli").mkdir()
+    (copy / "vfio_hooks/cli/__init__.py").write_text("def main(words):\n    print(*words)\n")
+    return copy
+
+
 @pytest.fixture
-def target(tmp_path: Path) -> Target:
-    made = Target(tmp_path / "machine")
+def target(tmp_path: Path, small: Path) -> Target:
+    made = Target(tmp_path / "machine", small)
     made.be_host()
     return made
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Target:
+    """A machine with the whole package, for tests that change nothing."""
+    made = Target(tmp_path_factory.mktemp("whole") / "machine", ROOT)
+    made.be_host()
+    made.install()
+    return made
+
+
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the sources, to be changed."""
-    copy = tmp_path / "checkout"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "vfio_hooks", copy / "vfio_hooks", ignore=ignored)
-    shutil.copytree(ROOT / "hooks", copy / "hooks")
-    for name in (ROOT / "packaging/installer").read_text().split():
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, copy / name)
-    return copy
+def checkout(tmp_path: Path, small: Path) -> Path:
+    """Sources to be changed."""
+    return shutil.copytree(small, tmp_path / "checkout")
 
 
-def test_a_fresh_install_has_hook_command_and_compiled_package(target: Target) -> None:
-    target.install()
-    package = target.libraries / target.library() / "vfio_hooks"
+def test_a_fresh_install_has_hook_command_and_compiled_package(whole: Target) -> None:
+    package = whole.libraries / whole.library() / "vfio_hooks"
     sources = {path.relative_to(ROOT) for path in (ROOT / "vfio_hooks").rglob("*.py")}
     assert {path.relative_to(package.parent) for path in package.rglob("*.py")} == sources
     assert len(list(package.rglob("*.pyc"))) == len(sources)
     pages = {path.name for path in (ROOT / "vfio_hooks/man").iterdir()}
     assert {path.name for path in (package / "man").iterdir()} == pages
-    assert target.versions() == [target.library()]
+    assert whole.versions() == [whole.library()]
     installer = package.parent / "installer"
     listed = (ROOT / "packaging/installer").read_text().split()
     brought = (path for path in installer.rglob("*") if path.is_file() and path.suffix != ".pyc")
     assert sorted(str(path.relative_to(installer)) for path in brought) == sorted(listed)
-    assert (target.hooks / "qemu.d").is_dir()
-    for program in (target.hook, target.command):
+    assert (whole.hooks / "qemu.d").is_dir()
+    for program in (whole.hook, whole.command):
         assert stat.S_IMODE(program.stat().st_mode) == 0o755
-    for path in target.root.rglob("*"):
+    for path in whole.root.rglob("*"):
         assert not path.stat().st_mode & 0o022, path
 
 
-def test_compiled_files_name_the_place_where_they_end_up(target: Target) -> None:
-    target.install()
-    compiled = next(target.libraries.rglob("errors.*.pyc")).read_bytes()
-    name = f"/usr/local/lib/vfio-hooks/{target.library()}/vfio_hooks/errors.py"
+def test_compiled_files_name_the_place_where_they_end_up(whole: Target) -> None:
+    compiled = next(whole.libraries.rglob("errors.*.pyc")).read_bytes()
+    name = f"/usr/local/lib/vfio-hooks/{whole.library()}/vfio_hooks/errors.py"
     assert name.encode() in compiled
-    assert str(target.root).encode() not in compiled
+    assert str(whole.root).encode() not in compiled
 
 
 def test_the_installed_package_is_the_only_one_that_is_used(target: Target) -> None:
@@ -170,9 +187,8 @@ def test_the_installed_package_is_the_only_one_that_is_used(target: Target) -> N
     assert target.command.read_text().startswith("#!/usr/bin/python3 -I\n")
 
 
-def test_manual_pages_and_completions_are_where_they_are_looked_for(target: Target) -> None:
-    target.install()
-    share = target.root / "usr/local/share"
+def test_manual_pages_and_completions_are_where_they_are_looked_for(whole: Target) -> None:
+    share = whole.root / "usr/local/share"
     begins = {
         "man/man1/vfio-hooks.1": ".TH VFIO-HOOKS 1 ",
         "man/man5/vfio-hooks.toml.5": ".TH VFIO-HOOKS.TOML 5 ",
@@ -212,16 +228,16 @@ def test_uninstall_leaves_what_was_there_before(target: Target) -> None:
     assert target.tree() == before
 
 
-def test_uninstall_removes_the_folders_that_install_made(tmp_path: Path) -> None:
-    target = Target(tmp_path)
+def test_uninstall_removes_the_folders_that_install_made(tmp_path: Path, small: Path) -> None:
+    target = Target(tmp_path, small)
     target.install()
     target.install("--uninstall")
     assert target.tree() == {}
 
 
-def test_no_folder_is_told_of_that_stays(tmp_path: Path) -> None:
+def test_no_folder_is_told_of_that_stays(tmp_path: Path, small: Path) -> None:
     """On an empty disk all folders are ours; then others put files into some."""
-    target = Target(tmp_path)
+    target = Target(tmp_path, small)
     target.install()
     for path in (target.root / "usr/local/share/man/man1/other.1", target.hooks / "qemu.d/.mine"):
         path.touch()
@@ -386,8 +402,8 @@ def test_a_dry_run_changes_nothing_and_tells_the_same(target: Target) -> None:
     assert told.splitlines() == [f"would {line}" for line in lines]
 
 
-def test_a_dry_run_makes_not_even_the_folder(tmp_path: Path) -> None:
-    target = Target(tmp_path / "new")
+def test_a_dry_run_makes_not_even_the_folder(tmp_path: Path, small: Path) -> None:
+    target = Target(tmp_path / "new", small)
     told = target.install("--dry-run")
     assert not target.root.exists()
     assert told.splitlines() == [f"would {line}" for line in target.install().splitlines()]
@@ -399,10 +415,10 @@ def test_an_upgrade_leaves_the_version_that_hooks_may_still_run(
     upgrade = Target(target.root, checkout)
     upgrade.install()
     first = upgrade.library()
-    config = checkout / "vfio_hooks/config/__init__.py"
+    errors = checkout / "vfio_hooks/errors.py"
     versions = []
     for number in range(2):
-        config.write_text(config.read_text() + f"\n# {number}\n")
+        errors.write_text(errors.read_text() + f"\n# {number}\n")
         upgrade.install()
         versions.append(upgrade.library())
     assert len({first, *versions}) == 3
@@ -418,24 +434,24 @@ def test_an_upgrade_leaves_the_version_that_a_running_vms_journal_names(
     journal = target.root / "run/vfio-hooks/5f0c2a36-4be2-4ad0-9a4c-6e6f2b3f1d10.journal"
     journal.parent.mkdir(parents=True)
     journal.write_text(f'{{"do":["--setenv=PYTHONPATH=/usr/local/lib/vfio-hooks/{first}"]}}\n')
-    log = checkout / "vfio_hooks/errors.py"
+    errors = checkout / "vfio_hooks/errors.py"
     for number in range(2):
-        log.write_text(log.read_text() + f"\n# {number}\n")
+        errors.write_text(errors.read_text() + f"\n# {number}\n")
         upgrade.install()
         assert first in upgrade.versions()
     journal.unlink()
-    log.write_text(log.read_text() + "\n# 2\n")
+    errors.write_text(errors.read_text() + "\n# 2\n")
     upgrade.install()
     assert first not in upgrade.versions()
 
 
 def test_an_upgrade_leaves_no_module_behind_that_is_gone(target: Target, checkout: Path) -> None:
     upgrade = Target(target.root, checkout)
-    (checkout / "vfio_hooks/plugins/gone.py").write_text("")
+    (checkout / "vfio_hooks/gone.py").write_text("")
     upgrade.install()
-    (checkout / "vfio_hooks/plugins/gone.py").unlink()
+    (checkout / "vfio_hooks/gone.py").unlink()
     upgrade.install()
-    assert not (upgrade.libraries / upgrade.library() / "vfio_hooks/plugins/gone.py").exists()
+    assert not (upgrade.libraries / upgrade.library() / "vfio_hooks/gone.py").exists()
 
 
 def other_pythons() -> list[str]:
@@ -458,7 +474,7 @@ def test_an_upgrade_of_python_leaves_an_installation_that_works(memory: Path) ->
     pythons = other_pythons()
     if not pythons:
         pytest.skip("there is only one Python here")
-    sealed, target = Sealed(gpu_host(memory)), Target(memory)
+    sealed, target = Sealed(gpu_host(memory)), Target(memory, ROOT)
     target.install()
     sealed.install(target.libraries / target.library())
     sealed.manage("win11")
@@ -482,7 +498,7 @@ def test_a_damaged_package_is_mended(target: Target) -> None:
     (package / "errors.py").unlink()
     assert "install the package again" in target.install()
     for name in ("dispatch.py", "errors.py"):
-        assert (package / name).read_bytes() == (ROOT / "vfio_hooks" / name).read_bytes()
+        assert (package / name).read_bytes() == (target.source / "vfio_hooks" / name).read_bytes()
     (package.parent / "installer/hooks/qemu").unlink()
     assert "install the package again" in target.install()
     assert target.versions() == [target.library()]
