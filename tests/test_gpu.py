@@ -162,6 +162,20 @@ def test_a_card_that_stays_away_is_told_and_blocks_nothing(memory: Path) -> None
     assert PciDriver(NIC).read(kernel) == "e1000e"
 
 
+def test_a_card_that_no_driver_takes_by_itself_is_probed() -> None:
+    """As with drivers_autoprobe off: the rescan only finds it."""
+    kernel = a_host()
+    rescan = kernel.rescan
+
+    def find_only() -> None:
+        rescan()
+        kernel.unbind(FRAGILE, FRAGILE)
+
+    kernel.rescan = find_only  # type: ignore[method-assign]
+    PciReturn(FRAGILE, 0.1).write(kernel, "amdgpu")
+    assert PciReturn(FRAGILE).read(kernel) == "amdgpu"
+
+
 def test_a_card_that_a_guest_still_has_is_not_removed() -> None:
     kernel = a_host()
     kernel.bind_as_libvirt(CARD)

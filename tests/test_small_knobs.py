@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.kernel import Kernel, a_host
-from vfio_hooks.errors import HookError, Immovable
+from vfio_hooks.errors import Gone, HookError, Immovable
 from vfio_hooks.host import Host
 from vfio_hooks.host.cgroup import ROOT
 from vfio_hooks.knobs import Knob
 from vfio_hooks.knobs.allowed_cpus import AllowedCpus
 from vfio_hooks.knobs.announced import ANNOUNCED, WITHDRAWN, Announced
+from vfio_hooks.knobs.base import NO_DRIVER
 from vfio_hooks.knobs.boot_picture import BootPicture
 from vfio_hooks.knobs.command import Command
 from vfio_hooks.knobs.console import BOUND, UNBOUND, Console
@@ -22,6 +23,7 @@ from vfio_hooks.knobs.file import File
 from vfio_hooks.knobs.lent_power import LentPower
 from vfio_hooks.knobs.module import LOADED, Module
 from vfio_hooks.knobs.partition import Partition
+from vfio_hooks.knobs.platform_driver import PlatformDriver
 from vfio_hooks.knobs.trigger import Trigger
 
 CARD = "/sys/bus/pci/devices/0000:04:00.0/drm/card0"
@@ -92,6 +94,31 @@ def test_a_trigger_is_written() -> None:
     kernel = a_host()
     Trigger("/proc/sys/vm/drop_caches").write(kernel, "3")
     assert kernel.triggered == ["/proc/sys/vm/drop_caches 3"]
+
+
+PLATFORM = "/sys/bus/platform"
+FRAMEBUFFER = f"{PLATFORM}/devices/efi-framebuffer.0"
+
+
+@pytest.mark.parametrize("value", [NO_DRIVER, "efi-framebuffer"])
+@pytest.mark.parametrize("before", [NO_DRIVER, "efi-framebuffer"])
+def test_a_platform_device_gets_or_loses_its_driver(before: str, value: str) -> None:
+    kernel, knob = a_host(), PlatformDriver("efi-framebuffer.0")
+    knob.write(kernel, NO_DRIVER)
+    if before != NO_DRIVER:
+        knob.write(kernel, before)
+    assert knob.read(kernel) == before
+    knob.write(kernel, value)
+    assert knob.read(kernel) == value
+
+
+def test_a_platform_device_that_the_kernel_has_removed() -> None:
+    kernel, knob = a_host(), PlatformDriver("efi-framebuffer.0")
+    for name in [name for name in kernel.files if name.startswith(f"{FRAMEBUFFER}/")]:
+        del kernel.files[name]
+    kernel.links.pop(f"{FRAMEBUFFER}/driver")
+    with pytest.raises(Gone, match=r"efi-framebuffer\.0: the kernel has removed it"):
+        knob.read(kernel)
 
 
 CPUSET = Controller(f"{ROOT}/machine.slice", "cpuset")

@@ -42,7 +42,7 @@ QUICK = {
     "knobs/partition.py": ("small_knobs", "partition", "foresee"),
     "knobs/pci_driver.py": ("pci", "value"),
     "knobs/pci_return.py": ("pci", "gpu"),
-    "knobs/platform_driver.py": ("gpu", "session"),
+    "knobs/platform_driver.py": ("small_knobs", "gpu", "session"),
     "knobs/shared_file.py": ("shm",),
     "knobs/tasks.py": ("cpus_plain",),
     "knobs/thread.py": ("cpus", "plan"),
