@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.clock import no_pauses as no_pauses
 from tests.command import Command
 from tests.processes import processes as processes
 

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
 BOUND = "vfio-pci (override vfio-pci)"
 AUTO = ("0000:0d:00.0", "0000:0d:00.1")
 PAGES = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"
+pytestmark = pytest.mark.usefixtures("no_pauses")
 GOVERNOR = File("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor")
 THP = File("/sys/kernel/mm/transparent_hugepage/enabled")
 IRQ, MANAGED_IRQ = IrqAffinity(24), IrqAffinity(26)
