@@ -231,16 +231,20 @@ def test_undoing_needs_no_room(folder: Path) -> None:
     assert kernel.state() == before
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A VM's journal."""
+    _, journal = start(tmp_path_factory.mktemp("state"))
+    return journal.read_bytes()
+
+
 @settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=60), st.integers(0, 400))
 def test_any_bytes_are_a_journal_or_an_error(
-    tmp_path_factory: pytest.TempPathFactory, noise: bytes, position: int
+    folder: Path, whole: bytes, noise: bytes, position: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("state")
-    _, journal = start(folder)
-    whole = journal.read_bytes()
-    journal.write_bytes(whole[:position] + noise + whole[position:])
-    os.chmod(folder, 0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / f"{VM}.journal").write_bytes(whole[:position] + noise + whole[position:])
     try:
         StateFolder(str(folder)).load(VM)
     except HookError as error:
