@@ -198,7 +198,7 @@ log = SystemdJournal(event="prepare", event_of="my vm")
 event = Event("my vm", "prepare")
 log.info("my vm: prepare", "my vm")
 paths = scripts.find("{folder}", event)
-scripts.run(paths, event, b"<x/>", 20, log)
+scripts.run(paths, event, b"<x/>", 60, log)
 log.warning("my vm: careful", "my vm")'
 journalctl --sync 2>/dev/null || sleep 1
 {python} -m vfio_hooks log "my vm"
