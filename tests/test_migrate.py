@@ -268,6 +268,21 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
             ("optimus",),
             {"session": {"restart": "without-card"}, "gpu": {}, "pci": {}},
         ),
+        (
+            ("substituted",),
+            {
+                "service": [
+                    {"unit": "docker", "action": "stop"},
+                    {"unit": "ollama", "action": "stop"},
+                    {"unit": "plex", "action": "stop"},
+                    {"unit": "evdev-proxy", "action": "restart"},
+                ],
+                "display": {},
+                "session": {"leftovers": "end"},
+                "gpu": {},
+                "memory": {"swappiness": 10},
+            },
+        ),
         # What a script goes on doing that is not understood must not be done twice.
         (("unread",), {}),
     ],

@@ -135,13 +135,15 @@ def _value(name: str, text: str) -> Value:
 
 def _add(several: list[Table], name: str, made: Table) -> None:
     """Add a table. Keys from several lines about one thing are combined, and the later of two lines
-    counts, as in the script. For a unit that is both stopped and started, the first line counts."""
+    counts, as in the script. A unit that is stopped and then started is restarted."""
     unique = _UNIQUE.get(name)
     for other in several:
         same = other.get(unique) == made.get(unique) if unique else name not in _MULTIPLE
         if name == "sriov":
             same = (other.get("pf"), other.get("vf")) == (made.get("pf"), made.get("vf"))
         if same:
+            if (other.get("action"), made.get("action")) == ("stop", "start"):
+                other["action"] = "restart"
             for key, value in made.items():
                 known = other.setdefault(key, value)
                 if name != "service" and not isinstance(value, list | dict):

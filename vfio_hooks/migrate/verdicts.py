@@ -36,7 +36,7 @@ _LOOKS = re.compile(
     r"^(?:systemctl\b.*\b(?:is-active|is-enabled|is-failed|status|show|list-\S+|cat|daemon-reload|"
     r"reset-failed)\b|virsh\b.*\b(?:list|dominfo|domstate|dumpxml|vcpuinfo|nodedev-list|"
     r"nodedev-dumpxml|domid)\b|virsh\b.*\b(?:vcpupin|emulatorpin) \S+$|kill -0\b|"
-    r"modinfo\b|modprobe\b.*(?:-n\b|--dry-run)|"
+    r"modinfo\b|sysctl (?!.*=)(?!.*(?:-p|--load|--system)\b)|modprobe\b.*(?:-n\b|--dry-run)|"
     r"fuser\b(?!.* -\w*k)|loginctl\b.*(?:list|show)|cpupower\b.*-info|"
     r"ip (?:-\S+ )*(?:a|addr|link|route)(?: show\b.*)?$|killall -0\b|echo\b|"
     r"printf\b|nvidia-xconfig --query|nvidia-smi(?: -L| -q\b.*| --query\S*)*$|"
@@ -94,7 +94,7 @@ def _about(action: Action, words: Sequence[str], op: str) -> Iterator[Verdict]:
         known = meaning(text)
         if known and not _LOOKS.match(text):
             yield _known(action, text, known, op)
-        elif not known and _changes(text, words):
+        elif not known and not action.inside and _changes(text, words):
             why = _UNKNOWN_UNIT if _UNIT.search(text) else _NO_TABLE
             yield Verdict(action.file, action.line, text, "keep", why)
 

@@ -11,13 +11,23 @@ from vfio_hooks.shell.prefixes import bare, inner_script, script_of, switched_to
 from vfio_hooks.shell.printed import printed
 from vfio_hooks.shell.run import Action, Ended, Returned, Run
 from vfio_hooks.shell.tokens import Unreadable
-from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
-from vfio_hooks.shell.walk import Walk
+from vfio_hooks.shell.tree import (
+    Block,
+    Case,
+    For,
+    Function,
+    If,
+    Node,
+    Pipe,
+    Simple,
+    does_nothing,
+    is_left,
+)
+from vfio_hooks.shell.walk import Walk, pieces_of
 
 MOST_STEPS = 50_000
 """How many commands are followed, counting those of loops and functions each time."""
 _DEEPEST = 8
-_NOTHING = (["true"], [":"])
 
 
 def follow(run: Run, file: str, text: str, arguments: Sequence[str] = ()) -> None:
@@ -45,8 +55,19 @@ class _Walk(Walk):
 
     def nodes(self, body: Sequence[Node]) -> None:
         for node in body:
+            self._substituted(node)
             for walk in self._each_value(node):
                 walk._node(node)
+
+    def _substituted(self, node: Node) -> None:
+        """Follow the commands in each $(...) of a command's words."""
+        if not isinstance(node, Simple | For):
+            return
+        for piece in pieces_of(node):
+            if piece.kind == "code" and not piece.text.startswith("("):
+                walk = replace(self, at=self.at or node.line, sure=False, inside=True)
+                with self.run.subshell():
+                    walk.nodes(parse(piece.text)[0])
 
     def _node(self, node: Node) -> None:
         self.run.steps += 1
@@ -93,7 +114,7 @@ class _Walk(Walk):
         """Follow the commands of A && B or A || B, without those that are surely not reached."""
         walk = self
         for command in node.body:
-            if node.kind == "||" and _does_nothing(command):
+            if node.kind == "||" and does_nothing(command):
                 return
             walk.nodes((command,))
             holds = self._holds((command,))
@@ -126,15 +147,17 @@ class _Walk(Walk):
         """Follow a loop for one round in the middle: what a round changes is not known in it. To
         find that out, one round is followed without being noted."""
         run, before, count = self.run, self.run.values.copy(), len(self.run.actions)
+        # A `while true` that something ends is no wait.
+        body = node.body[1:] if does_nothing(node.body[0]) and is_left(node.body) else node.body
         walk = replace(self._reading(node), loop=True, sure=False, looks_ahead=True)
-        walk.nodes(node.body)
+        walk.nodes(body)
         if self.looks_ahead:
             return
         del run.actions[count:]
         for name in [name for name in before if run.values.get(name) != before[name]]:
             run.values[name] = UNKNOWN
             run.histories.pop(name, None)
-        replace(walk, looks_ahead=False).nodes(node.body)
+        replace(walk, looks_ahead=False).nodes(body)
 
     def _pipe(self, commands: Sequence[Node]) -> None:
         """Follow a pipe. `echo 1 | tee FILE` writes the 1: the next command reads what echo
@@ -166,7 +189,7 @@ class _Walk(Walk):
         self.run.actions.append(
             Action(
                 *(self.file, line, words, writes, self._reading(node).given, node.background),
-                *(self.loop, self.sure, self.user, self.called_at, self.path),
+                *(self.loop, self.sure, self.user, self.called_at, self.path, self.inside),
             )
         )
 
@@ -180,7 +203,7 @@ class _Walk(Walk):
             self.run.called.add(words[0])
             file, body = self.run.functions[words[0]]
             with self.run.arguments(words[1:]), suppress(Returned):
-                deeper._in(file, line).nodes(body)
+                replace(deeper._in(file, line), at=0).nodes(body)
             return True
         plain, user = bare(words)
         deeper = replace(deeper, user=user or self.user)
@@ -214,7 +237,3 @@ class _Walk(Walk):
                 self._in(path, line).script(text)
             return True
         return False
-
-
-def _does_nothing(node: Node) -> bool:
-    return isinstance(node, Simple) and [word.plain for word in node.words] in _NOTHING

@@ -1,6 +1,7 @@
 """Whether tests such as [ A = B ] && [ C = D ] hold, as far as that is known before the script
 runs."""
 
+import operator
 from collections.abc import Callable, Collection, Sequence
 
 from vfio_hooks.shell.expansion import UNKNOWN
@@ -8,6 +9,10 @@ from vfio_hooks.shell.tokens import Word
 from vfio_hooks.shell.tree import Block, Node, Simple
 
 _TESTS = ("[", "[[", "test")
+_NUMBERS = {
+    **{"-eq": operator.eq, "-ne": operator.ne, "-lt": operator.lt, "-le": operator.le},
+    **{"-gt": operator.gt, "-ge": operator.ge},
+}
 
 
 def holds(
@@ -39,6 +44,8 @@ def _compares(words: list[str]) -> bool | None:
             return _sum(kind, [_compares(words[:place]), _compares(words[place + 1 :])])
     if len(words) != 3 or any(UNKNOWN in word or "*" in word for word in (words[0], words[2])):
         return None
+    if words[1] in _NUMBERS and words[0].isdecimal() and words[2].isdecimal():
+        return bool(_NUMBERS[words[1]](int(words[0]), int(words[2])))
     same = words[0] == words[2]
     return {"=": same, "==": same, "!=": not same}.get(words[1])
 

@@ -3,6 +3,7 @@ understand."""
 
 from collections.abc import Collection
 
+from vfio_hooks.shell.cursor import REDIRECTIONS
 from vfio_hooks.shell.simple import SimpleCommands
 from vfio_hooks.shell.tokens import Operator, Piece, Unreadable, Word, tokens
 from vfio_hooks.shell.tree import Block, Case, For, Function, If, Node, Pipe, Simple
@@ -52,6 +53,9 @@ class _Parser(SimpleCommands):
     def _command(self) -> Node:
         token = self._token()
         if isinstance(token, Operator):
+            if token.text in REDIRECTIONS:
+                # >&2 echo TEXT
+                return self._simple(token)
             if token.text != "(":
                 raise Unreadable(token.line, f"{token.text!r} is not expected here")
             return self._sum(token) or self._closed_by_operator(token)
@@ -150,8 +154,10 @@ class _Parser(SimpleCommands):
             text = token.text if isinstance(token, Operator) else ""
             depth += {"(": 1, ")": -1}.get(text, 0)
             if not depth:
+                inside = [one for one in self.tokens[self.place : place] if isinstance(one, Word)]
                 self.place = place + 1
-                return Simple(opening.line, words=(Word(opening.line, (Piece("text", "let"),)),))
+                let = Word(opening.line, (Piece("text", "let"),))
+                return Simple(opening.line, words=(let, *inside))
         raise Unreadable(opening.line, "no )) closes this")
 
     def _for(self, opening: Word) -> For:

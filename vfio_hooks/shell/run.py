@@ -26,7 +26,8 @@ class Action:
     `background` says that the script does not wait for it, `loop` that it is in a `while`, and
     `sure` that it is reached on every host. `user` is the user that it runs as, "" for root. If it
     stands in another file, `called_at` is the line of the script that leads there.
-    `path` are the branches in which it stands that are chosen when the script runs."""
+    `path` are the branches in which it stands that are chosen when the script runs. `inside` says
+    that it is in a $(...)."""
 
     file: str
     line: int
@@ -39,6 +40,7 @@ class Action:
     user: str = ""
     called_at: int = 0
     path: Path = ()
+    inside: bool = False
 
 
 @dataclass

@@ -3,14 +3,14 @@
 import re
 
 from vfio_hooks.shell.cursor import REDIRECTIONS, Cursor
-from vfio_hooks.shell.tokens import Operator, Piece, Word
+from vfio_hooks.shell.tokens import Operator, Piece, Token, Word
 from vfio_hooks.shell.tree import Simple
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=")
 
 
 class SimpleCommands(Cursor):
-    def _simple(self, first: Word) -> Simple:
+    def _simple(self, first: Token) -> Simple:
         assignments: list[tuple[str, Word]] = []
         words: list[Word] = []
         redirections: list[tuple[str, Word]] = []

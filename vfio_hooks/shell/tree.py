@@ -1,5 +1,7 @@
 """A shell script as a tree of commands."""
 
+from collections.abc import Sequence
+
 from vfio_hooks.record import record
 from vfio_hooks.shell.tokens import Word
 
@@ -68,3 +70,31 @@ class Function:
 
 
 Node = Simple | Pipe | If | Case | Block | For | Function
+_NOTHING = (["true"], [":"])
+_LEAVES = ("break", "return", "exit")
+
+
+def does_nothing(node: Node) -> bool:
+    """Whether it is `true` or `:`."""
+    return isinstance(node, Simple) and [word.plain for word in node.words] in _NOTHING
+
+
+def is_left(body: Sequence[Node]) -> bool:
+    """Whether a loop with this body may end by a `break` or the like."""
+    return any(
+        node.words[0].plain in _LEAVES
+        if isinstance(node, Simple) and node.words
+        else is_left(_inside(node))
+        for node in body
+    )
+
+
+def _inside(node: Node) -> Sequence[Node]:
+    match node:
+        case If(branches=branches):
+            return [one for pair in branches for part in pair for one in part]
+        case Case(arms=arms):
+            return [one for _, part in arms for one in part]
+        case Pipe(commands=inner) | Block(body=inner) | For(body=inner):
+            return inner
+    return ()

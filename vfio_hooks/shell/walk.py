@@ -10,7 +10,7 @@ from vfio_hooks.shell.choices import MOST_VALUES, Branch, Path, both, values_at
 from vfio_hooks.shell.conditions import holds, is_doubtful
 from vfio_hooks.shell.expansion import UNKNOWN
 from vfio_hooks.shell.run import Action, Run
-from vfio_hooks.shell.tokens import Word
+from vfio_hooks.shell.tokens import Piece, Word
 from vfio_hooks.shell.tree import Block, For, Node, Pipe, Simple
 from vfio_hooks.shell.words import expanded
 
@@ -24,14 +24,18 @@ _WRITES = (">", ">>", ">|", "&>", "&>>")
 _SETS = ("export", "local", "declare", "readonly", "typeset")
 _READS = ("read", "mapfile", "readarray")
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_LET = re.compile(
+    r"([A-Za-z_]\w*) ?(?:\+\+|--|(?:[-+*/%&|^]|<<|>>)?=(?!=))|(?:\+\+|--)([A-Za-z_]\w*)"
+)
+"""A variable that a sum sets."""
 
 
 @record
 class Walk:
     """A walk through one file's commands. `sure`: these are reached whatever the host is like.
     `given` is what they read, `user` whom they run as, and `at` the line of a command whose
-    argument they are; `called_at` and `path` are as in Action. `looks_ahead`: this round of a loop
-    is only for what it changes."""
+    argument they are; `called_at`, `path` and `inside` are as in Action. `looks_ahead`: this round
+    of a loop is only for what it changes."""
 
     run: Run
     file: str
@@ -44,6 +48,7 @@ class Walk:
     called_at: int = 0
     path: Path = ()
     looks_ahead: bool = False
+    inside: bool = False
 
     def _in_branch(self: One, line: int, index: int, count: int) -> One:
         """The walk in a branch of an `if` that is decided when the script runs."""
@@ -93,8 +98,11 @@ class Walk:
 
     def _sets(self, node: Simple, words: Sequence[str]) -> bool:
         """Whether it is a command that only sets variables; they are set then."""
-        if words and words[0] not in (*_SETS, *_READS, ":"):
+        if words and words[0] not in (*_SETS, *_READS, ":", "let"):
             return False
+        if words[:1] == ("let",):
+            for found in _LET.finditer(" ".join(words[1:])):
+                self._assign(found[1] or found[2], UNKNOWN, self.sure)
         for name, word in node.assignments:
             sure = self.sure and not self._is_doubtful(word)
             self._assign(name, " ".join(self._words(word)), sure)
@@ -119,13 +127,17 @@ class Walk:
         return expanded(self.run, self.file, word, self.at)
 
 
-def _named(node: Node, known: Collection[str]) -> list[str]:
-    """Which of these variables a command's words name."""
+def pieces_of(node: Node) -> list[Piece]:
+    """The parts of a command's words that are replaced."""
     commands = node.commands if isinstance(node, Pipe) else (node,)
     words = [word for one in commands if isinstance(one, Simple | For) for word in one.words]
     for one in commands:
         if isinstance(one, Simple):
             words += [word for _, word in (*one.assignments, *one.redirections)]
-    pieces = [piece for word in words for piece in word.pieces if piece.kind != "text"]
-    named = {name for piece in pieces for name in _NAME.findall(piece.text)}
+    return [piece for word in words for piece in word.pieces if piece.kind != "text"]
+
+
+def _named(node: Node, known: Collection[str]) -> list[str]:
+    """Which of these variables a command's words name."""
+    named = {name for piece in pieces_of(node) for name in _NAME.findall(piece.text)}
     return [name for name in known if name in named]

@@ -4,7 +4,10 @@ from vfio_hooks.shell.expansion import UNKNOWN, braces, of_braces, of_place, of_
 from vfio_hooks.shell.printed import of_code, printed
 from vfio_hooks.shell.run import Run
 from vfio_hooks.shell.tokens import Piece, Word
-from vfio_hooks.shell.tree import Block, Pipe, Simple
+from vfio_hooks.shell.tree import Block, Node, Pipe, Simple
+
+_ROOT = "0"
+"""The user that hooks run as."""
 
 
 def expanded(run: Run, file: str, word: Word, at: int = 0) -> list[str]:
@@ -25,10 +28,14 @@ def _value(run: Run, file: str, piece: Piece, line: int) -> str:
     if piece.kind == "text":
         return piece.text
     if piece.kind == "code":
+        if piece.text.strip() == "id -u":
+            return _ROOT
         known = of_braces(piece.text, run.values)
         known = known if known is not None else of_code(piece.text, run.values)
         return known if known is not None else _found(run, file, piece.text)
-    value = of_variable(piece.text, run.values, piece.other)
+    if piece.text == "0":
+        return file
+    value = of_variable(piece.text, {"UID": _ROOT, "EUID": _ROOT, **run.values}, piece.other)
     if value is not None:
         return value
     if piece.text.isidentifier():
@@ -41,12 +48,17 @@ def _found(run: Run, file: str, code: str) -> str:
     itself."""
     _, body = run.functions.get(code.strip().split(" ", 1)[0], ("", ()))
     for node in body:
-        first = node.body[0] if isinstance(node, Block) else node
-        first = first.commands[0] if isinstance(first, Pipe) else first
-        words, unset = first.words if isinstance(first, Simple) else (), len(run.unset)
+        words, unset = _first(node).words, len(run.unset)
         text = printed([one for word in words for one in expanded(run, file, word)], "")
         # The commands before it, which may set them, are not followed.
         del run.unset[unset:]
         if text and text.startswith(UNKNOWN) and text != UNKNOWN:
             return text
     return of_place(code, file)
+
+
+def _first(node: Node) -> Simple:
+    """The first command in a pipe, in brackets or before &&."""
+    while isinstance(node, Block | Pipe):
+        node = (node.body if isinstance(node, Block) else node.commands)[0]
+    return node if isinstance(node, Simple) else Simple(0)

@@ -46,6 +46,12 @@ MEANINGS = (
         "vfio's modules are loaded when a device needs them, and may stay loaded",
     ),
     Meaning(
+        r"^modprobe (?:-\S+ )*kvm(?:[_-](?:intel|amd))?$",
+        "needless",
+        "",
+        "it is loaded at boot, and a VM that needs KVM does not start without it",
+    ),
+    Meaning(
         r"^(?:modprobe|rmmod)\b.*\bkvmfr\b",
         "table",
         "shm",

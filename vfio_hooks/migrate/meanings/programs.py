@@ -15,7 +15,8 @@ MEANINGS = (
         "libvirt waits for its hook, so a hook must not stop or restart it",
     ),
     Meaning(
-        r"^write (?:remove|add|change)\b.*> ?\S*/drm/\S+/uevent$",
+        r"^write (?:remove|add|change)\b.*> ?\S*/drm/\S+/uevent$|"
+        r"^udevadm trigger\b.*--action[= ]remove\b.*(?:/dev/dri/|/drm/|\bdrm\b)",
         "table",
         "display",
         "the desktop is told that the card goes away, and closes it",

@@ -11,7 +11,7 @@ _DESKTOP = (
     r"Hyprland|hyprland|sway|niri|river|labwc|wayfire|weston|i3|openbox|fluxbox|awesome|bspwm|dwm|"
     r"qtile|xmonad|herbstluftwm|xfce4-session|lxqt-session|mate-session|cinnamon\S*|budgie-\S+|"
     r"cosmic-(?:comp|session)|gamescope-session\S*|"
-    r"latte-dock|waybar|polybar|picom|conky|plank)"
+    r"org_kde_powerdevil|kded\d?|latte-dock|waybar|polybar|picom|conky|plank)"
 )
 _SIGNAL = r"(?:-(?:9|15|1|KILL|TERM|HUP|SIGKILL|SIGTERM)|-s \w+|--signal \w+)"
 _SOUND = r"(?:pipewire\S*|wireplumber|pulseaudio)"
@@ -43,7 +43,8 @@ MEANINGS = (
     Meaning(
         r"^(?:qdbus\d?\b.* logout\b|gnome-session-quit|\S+-session-logout|swaymsg exit|i3-msg exit|"
         r"bspc quit|hyprctl dispatch exit|openbox --exit)|"
-        r"^systemctl\b.*--user\b.*(?:plasma|-session\.target|gnome|pipewire|wireplumber|pulse)",
+        r"^systemctl\b.*--user\b.*(?:plasma|-session\.target|gnome|pipewire|wireplumber|pulse|"
+        rf"\b(?:xorg\S*|{_DESKTOP})(?:\.service|\.target)?(?:\s|$))",
         "table",
         "session",
         "what belongs to the session ends with it",
