@@ -63,6 +63,15 @@ KNOWN = (
         f"{_QEMU}, hw/vfio/pci.c",
     ),
     Known(
+        "interrupt-pin",
+        r"pci_irq_handler: Assertion .0 <= irq_num && irq_num < PCI_NUM_PINS. failed",
+        "QEMU ended because a device shows an interrupt pin that does not exist. A passed device "
+        "that no longer answers does so: whatever is read from it, all bits are set.",
+        "reboot the host, or switch it off and on; the kernel's lines before that start may say "
+        "why the device does not answer",
+        f"{_QEMU}, hw/pci/pci.c",
+    ),
+    Known(
         "device-inaccessible",
         rf"{_DEVICE}: Unable to change power state from (?P<state>\S+) to \S+, device "
         "inaccessible",
@@ -70,6 +79,21 @@ KNOWN = (
         "reboot the host, or switch it off and on; then, in vm.toml below [gpu]: d3cold = false",
         f"{_LINUX}, drivers/pci/pci.c",
         boot=True,
+    ),
+    Known(
+        "not-ready-after-resume",
+        rf"{_DEVICE}: not ready (?P<time>\d+)ms after resume; giving up",
+        "{device} did not wake up within {time} ms.",
+        "reboot the host, or switch it off and on; then, in vm.toml below [gpu]: d3cold = false",
+        f"{_LINUX}, drivers/pci/pci.c",
+    ),
+    Known(
+        "reset-method-refused",
+        rf"{_DEVICE}: (?:Unsupported|Invalid) reset method '(?P<method>[^']*)'",
+        "The reset method {method} was asked for, but the kernel does not have it for {device}.",
+        "vfio-hooks iommu shows which resets the card has; device_specific of AMD's cards needs "
+        "the module vendor-reset, loaded beforehand and in a version that knows the card",
+        f"{_LINUX}, drivers/pci/pci.c",
     ),
     Known(
         "one-to-one-mapping",
@@ -113,6 +137,14 @@ KNOWN = (
         "The kernel does not hand out the device from IOMMU group {group}: it has no vfio "
         "driver, or its driver refused.",
         "the kernel's lines at the same time say why; vfio-hooks plan shows which driver it gets",
+        f"{_QEMU}, hw/vfio/container.c",
+    ),
+    Known(
+        "group-in-two-spaces",
+        r"group (?P<group>\d+) used in multiple address spaces",
+        "The guest has an IOMMU of its own, which keeps its devices apart. But functions of the "
+        "host's IOMMU group {group} can only be passed together.",
+        "remove <iommu> from the domain's XML, or pass only one function of that group",
         f"{_QEMU}, hw/vfio/container.c",
     ),
     Known(
@@ -164,6 +196,14 @@ KNOWN = (
         f"{_QEMU}, system/physmem.c",
     ),
     Known(
+        "vcpu-stopped",
+        r"error: kvm run failed (?P<reason>.+)",
+        "KVM could not run a vCPU any further ({reason}), so the guest stands still.",
+        "'Bad address' means that the guest used memory that is no longer there: if a passed "
+        "device failed just before, the kernel's lines about it say why",
+        f"{_QEMU}, accel/kvm/kvm-all.c",
+    ),
+    Known(
         "no-memory",
         r"cannot set up guest memory '(?P<name>[^']*)': Cannot allocate memory",
         "The host does not have enough free memory for the guest.",
@@ -189,11 +229,29 @@ KNOWN = (
         f"{_QEMU}, hw/vfio/common.c and util/vfio-helpers.c",
     ),
     Known(
+        "address-beyond-iommu",
+        r"vfio_container_dma_map\([^,]*, (?P<address>0x[0-9a-f]+), .*\) = -22 \(Invalid argument\)",
+        "The host's IOMMU does not map the guest's address {address} for passed devices. Often the "
+        "guest's processor has more address bits than the IOMMU.",
+        "for a guest with shared memory (Looking Glass): vfio-hooks check; otherwise it only keeps "
+        "one passed device from reading another's memory",
+        f"{_QEMU}, hw/vfio/common.c",
+    ),
+    Known(
+        "mapping-failed",
+        r"(?:^|[\s:])vfio: DMA mapping failed, unable to continue",
+        "QEMU ended because it could not map something for the passed devices that came into the "
+        "guest's address space after its start.",
+        "the line before says which address, and why",
+        f"{_QEMU}, hw/vfio/common.c",
+    ),
+    Known(
         "peer-to-peer",
-        r"PCI peer-to-peer transactions on BARs are not supported",
+        r"PCI peer-to-peer transactions on BARs are not supported|"
+        r"IOMMU_IOAS_MAP failed: Bad address, PCI BAR\?",
         "One passed device cannot read another's memory directly. All else works.",
         "usually nothing: few programs need it",
-        f"{_QEMU}, hw/vfio/common.c",
+        f"{_QEMU}, hw/vfio/common.c and backends/iommufd.c",
     ),
     Known(
         "no-interrupt-remapping",
@@ -418,7 +476,7 @@ KNOWN = (
     ),
     Known(
         "not-ready-after-reset",
-        rf"{_DEVICE}: not ready (?P<time>\d+)ms after (?P<reset>.+); giving up",
+        rf"{_DEVICE}: not ready (?P<time>\d+)ms after (?P<reset>(?!resume;).+); giving up",
         "{device} did not come back within {time} ms after a reset ({reset}).",
         "reboot; then try another reset_method below [gpu] in vm.toml",
         f"{_LINUX}, drivers/pci/pci.c",
@@ -536,6 +594,22 @@ KNOWN = (
         "Another program uses the same disk image, most likely another VM.",
         "sudo fuser -v FILE names it; two VMs must not write to one image",
         f"{_QEMU}, block/file-posix.c",
+    ),
+    Known(
+        "tpm-not-prepared",
+        r"Could not run '(?P<program>\S+/swtpm_setup)'\. exitstatus: \d+; Check error log "
+        r"'(?P<file>[^']*)'",
+        "{program} could not prepare the guest's emulated TPM.",
+        "the end of {file} says why (read it with sudo)",
+        f"{_LIBVIRT}, qemu_tpm.c",
+    ),
+    Known(
+        "tpm-died",
+        r"swtpm died and reported: (?P<reason>.+)",
+        "The program that emulates the guest's TPM ended: {reason}",
+        "if something was denied, look for a line of AppArmor or SELinux at the same time; the "
+        "distribution may have an update of swtpm with the missing rule",
+        f"{_LIBVIRT}, qemu_tpm.c",
     ),
     Known(
         "machine-gone",
