@@ -117,6 +117,21 @@ NVME = (
 )
 
 
+def iommu(width: int, bits: int = 46) -> Change:
+    """The graphics card's IOMMU is Intel's, with addresses of `width` bits, as the kernel shows its
+    capabilities on a Core i7-13700K, and the processor has `bits`."""
+
+    def change(root: Path) -> None:
+        capabilities = 0xD2008C40660462 & ~(0x3F << 16) | width - 1 << 16
+        write("sys/class/iommu/dmar1/intel-iommu/cap", f"{capabilities:x}")(root)
+        unit = root / "sys/bus/pci/devices/0000:45:00.0/iommu"
+        unit.symlink_to("../../../../class/iommu/dmar1")
+        with (root / "proc/cpuinfo").open("a") as file:
+            file.write(f"address sizes\t: {bits} bits physical, 48 bits virtual\n")
+
+    return change
+
+
 def _only(root: Path, cpus: str) -> None:
     """Make only these CPUs of the host online."""
     write("sys/devices/system/cpu/online", cpus)(root)
@@ -326,6 +341,11 @@ DEFECTS: list[Defect] = [
     ("machine-sleep", line("<suspend-to-mem"), None),
     ("machine-sleep", (("disk enabled='no'", "disk enabled='yes'"),), None),
     ("cpu-mode", (("cpu mode='host-passthrough' check='none' migratable='off'", "cpu"),), None),
+    (
+        "cpu-mode",
+        (("cpu mode='host-passthrough' check='none' migratable='off'", "cpu"), *KVMFR),
+        iommu(39),
+    ),
     ("cpu-migratable", (*LINUX, *attribute("migratable")), None),
     ("cpu-migratable", (*LINUX, ("migratable='off'", "migratable='on'")), None),
     ("cpu-cache", line("<cache"), None),
@@ -449,6 +469,13 @@ DEFECTS: list[Defect] = [
         KVMFR,
         write("etc/libvirt/qemu.conf", '#cgroup_device_acl = ["/dev/kvmfr0"]'),
     ),
+    ("cpu-address-width", KVMFR, iommu(39)),
+    ("cpu-address-width", add("devices", "<shmem name='looking-glass'/>"), iommu(39)),
+    (
+        "cpu-address-width",
+        (*KVMFR, ("</cpu>", "<maxphysaddr mode='passthrough' limit='40'/></cpu>")),
+        iommu(39),
+    ),
     ("memory-locked", add("memoryBacking", "<locked/>"), None),
     (
         "pci-root-bus",
@@ -456,6 +483,7 @@ DEFECTS: list[Defect] = [
         None,
     ),
     ("pci-functions-apart", APART, None),
+    ("pci-viommu-group", add("devices", "<iommu model='intel'/>"), None),
     (
         "pci-behind-bridge",
         (("index='1' model='pcie-root-port'", "index='1' model='pcie-to-pci-bridge'"),),
@@ -973,6 +1001,35 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
             confined('"/opt/my card.rom" r,')(root),
             write("opt/my card.rom", "")(root),
         ],
+        frozenset(),
+    ),
+    (
+        "pci-behind-bridge",
+        (
+            ("index='1' model='pcie-root-port'", "index='1' model='pcie-to-pci-bridge'"),
+            *add("devices", "<iommu model='intel'/>"),
+        ),
+        None,
+        frozenset(),
+    ),
+    (
+        "pci-viommu-group",
+        (
+            ("  <features>", "  <iommufd enabled='yes'/>\n  <features>"),
+            *add("devices", "<iommu model='intel'/>"),
+        ),
+        None,
+        frozenset(),
+    ),
+    ("cpu-address-width", (), iommu(39), frozenset()),
+    ("cpu-address-width", (*KVMFR, (" firmware='efi'", "")), iommu(39), frozenset()),
+    ("cpu-address-width", KVMFR, iommu(46), frozenset()),
+    # edk2 uses no more than 47.
+    ("cpu-address-width", KVMFR, iommu(48, bits=52), frozenset()),
+    (
+        "cpu-address-width",
+        (*KVMFR, ("</cpu>", "<maxphysaddr mode='passthrough' limit='39'/></cpu>")),
+        iommu(39),
         frozenset(),
     ),
     # On Debian only root can read it, so for anybody else nothing is known.

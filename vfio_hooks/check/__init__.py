@@ -48,11 +48,11 @@ FIRST_RANK = tuple(
     memory-limit memory-shared memory-pool memory-page-size memory-kvmfr console-without-spice
     cpu-topology-product machine-type-gone machine-firmware-file disk-io-cache pci-no-function-0
     pci-multifunction hyperv-evmcs-on-amd hyperv-requirements pins-offline cpu-override
-    cpu-hypervisor-off cpu-mode
+    cpu-hypervisor-off cpu-mode cpu-address-width
     cpu-topology cpu-topoext hyperv-off clock-hyperv pins-none pins-all pins-twice pins-siblings
     pins-isolated pins-realtime pins-emulator node-pins node-memory pci-behind-bridge pci-root-bus
     device-function-left disk-unstable-name disk-cache-unsafe disk-bus iothreads-unused
-    memory-balloon machine-q35 machine-tpm argument-set device-by-argument
+    memory-balloon pci-viommu-group machine-q35 machine-tpm argument-set device-by-argument
     input-unstable-name
     """.split()
 )

@@ -149,6 +149,14 @@ def missing_lanes(host: Host, address: str) -> tuple[int, int] | None:
     return None
 
 
+def iommu_width(host: Host, address: str) -> int | None:
+    """How many bits an address has that Intel's IOMMU translates for a function; None for another
+    IOMMU. Bits 16 to 21 of its capabilities have the number less one (VT-d specification, MGAW)."""
+    unit = host.link(f"{DEVICES}/{address}/iommu")
+    text = host.maybe(f"/sys/class/iommu/{unit}/intel-iommu/cap") or ""
+    return (int(text, 16) >> 16 & 0x3F) + 1 if re.fullmatch("[0-9a-f]+", text) else None
+
+
 def names(ids: Iterable[str]) -> dict[str, str]:
     """The names of vendors and devices, by "1002:73bf", as far as this machine knows them."""
     wanted = set(ids)

@@ -19,6 +19,12 @@ def vendor(host: Host) -> str:
     return _line(host, "vendor_id")
 
 
+def address_bits(host: Host) -> int | None:
+    """How many bits a physical address has; None if it is not known."""
+    found = re.match(r"(\d+) bits physical", _line(host, "address sizes"))
+    return int(found[1]) if found else None
+
+
 def flags(host: Host) -> frozenset[str]:
     """The features of the first CPU, by the kernel's names."""
     return frozenset(_line(host, "flags").split())

@@ -31,13 +31,15 @@ _PCI = """
     class vendor device revision subsystem_vendor subsystem_device numa_node local_cpulist irq
     modalias resource resource[0-9]_resize driver_override enable boot_vga reset reset_method
     {current,max}_link_{speed,width} power/control d3cold_allowed sriov_* msi_irqs/* driver
-    iommu_group physfn virtfn* net/* drm/* drm/card[0-9]*/dev sound/card[0-9]* graphics/* usb[0-9]*
+    iommu iommu_group physfn virtfn* net/* drm/* drm/card[0-9]*/dev sound/card[0-9]* graphics/*
+    usb[0-9]*
 """
 _SYS = """
     bus/pci/{drivers_probe,drivers_autoprobe,drivers/*/{bind,unbind,new_id,module}}
     bus/platform/devices/* bus/usb/devices/*/{idVendor,idProduct,bDeviceClass,busnum,devnum,driver}
     bus/usb/devices/* bus/workqueue/devices/*/cpumask class/net/* class/net/*/{device,master}
-    class/iommu/* class/vtconsole/*/{name,bind} class/drm/* class/graphics/*
+    class/iommu/* class/iommu/*/intel-iommu/cap class/vtconsole/*/{name,bind} class/drm/*
+    class/graphics/*
     devices/{cpu_core,cpu_atom,cpu_lowpower}/cpus devices/virtual/workqueue/{cpumask,*/cpumask}
     devices/system/clocksource/clocksource0/* firmware/{efi,acpi,acpi/tables/{DMAR,IVRS}}
     fs/cgroup/cgroup.{controllers,subtree_control} fs/cgroup/cpuset/cpuset.cpus

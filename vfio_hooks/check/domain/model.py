@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from vfio_hooks.check.domain.facts import is_tuned, passed
+from vfio_hooks.check.domain.facts import is_tuned, passed, whole
 from vfio_hooks.check.domain.kind import (
     OFF,
     attribute,
@@ -18,10 +18,14 @@ from vfio_hooks.check.domain.kind import (
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit, drop, put
+from vfio_hooks.host import processor
 from vfio_hooks.host.boot import module_parameter
+from vfio_hooks.host.pci_traits import iommu_width
 
 _GUIDE = "guide: CPU mode"
 WHOLE = ("host-passthrough", "maximum")
+_UEFI_BITS = 47
+"""edk2 uses no more of the processor's address bits."""
 
 
 def mode_of(guest: Guest) -> str:
@@ -96,7 +100,8 @@ def mode(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if passed(patient, guest):
         name = guest.xml.findtext("cpu/model") or "QEMU's default"
-        yield Seen(f"the CPU mode is custom, {name}", edits=tuple(_whole_cpu(guest)))
+        edits = (*_whole_cpu(guest), *_narrowed(patient, guest))
+        yield Seen(f"the CPU mode is custom, {name}", edits=edits)
 
 
 def _whole_cpu(guest: Guest) -> Iterator[Edit]:
@@ -109,6 +114,45 @@ def _whole_cpu(guest: Guest) -> Iterator[Edit]:
     for feature in guest.xml.iterfind("cpu/feature"):
         if feature.get("policy", "require") not in OFF and feature.get("name") != "topoext":
             yield drop(f"cpu/feature[@name='{feature.get('name')}']")
+
+
+@guest_rule(
+    "cpu-address-width",
+    "error",
+    why="A guest's UEFI puts 64-bit BARs, and so the shared memory, at the top of the addresses "
+    "that its processor has. Intel's desktop processors may have 46 bits, and their IOMMU only 39. "
+    "QEMU maps shared memory for the passed devices as well, and ends if it cannot: 'vfio: DMA "
+    "mapping failed, unable to continue'.",
+    source="edk2's PlatformInitLib, PlatformDynamicMmioWindow (since 2022-11); QEMU's hw/vfio, "
+    "vfio_listener_region_add; "
+    "https://libvirt.org/formatdomain.html#cpu-model-and-topology, maxphysaddr (limit: since 9.3)",
+    sure="likely",
+)
+def address_width(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if not is_told(guest) or mode_of(guest) not in WHOLE:
+        return
+    for edit in _narrowed(patient, guest):
+        yield Seen(
+            f"the guest has shared memory and {processor.address_bits(patient.host)} bits of "
+            f"addresses, but the IOMMU of its passed devices has {edit.attributes['limit']}",
+            edits=(edit,),
+        )
+
+
+def _narrowed(patient: Patient, guest: Guest) -> Iterator[Edit]:
+    """What keeps the guest's addresses within those of the IOMMU, if that matters for it."""
+    host = patient.host
+    loader = attribute(guest, "os/loader", "type")
+    is_uefi = attribute(guest, "os", "firmware") == "efi" or loader == "pflash"
+    widths = [width for one in passed(patient, guest) if (width := iommu_width(host, one.address))]
+    if not (is_uefi and widths and guest.domain.shared):
+        return
+    own = min(processor.address_bits(host) or 0, _UEFI_BITS)
+    for name in ("limit", "bits"):
+        own = min(own, whole(attribute(guest, "cpu/maxphysaddr", name), own))
+    if own > min(widths):
+        limit = {"mode": "passthrough", "limit": str(min(widths)), "bits": None}
+        yield Edit("cpu/maxphysaddr", limit)
 
 
 @guest_rule(
@@ -167,4 +211,4 @@ def x2apic(patient: Patient, guest: Guest) -> Iterator[Seen]:
         yield Seen("x2apic is switched off", "remove <feature policy='disable' name='x2apic'/>")
 
 
-RULES = (override, no_hypervisor, mode, cache, x2apic, migratable)
+RULES = (override, no_hypervisor, mode, address_width, cache, x2apic, migratable)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from vfio_hooks.check.domain.facts import Passed, cards, passed, slot, whole
+from vfio_hooks.check.domain.facts import Passed, asks_iommufd, cards, passed, slot, whole
 from vfio_hooks.check.domain.kind import is_pcie
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import pci_functions
 from vfio_hooks.domain.editing import Edit, put
+from vfio_hooks.host.pci import DEVICES
 
 _BRIDGES = ("pcie-to-pci-bridge", "dmi-to-pci-bridge", "pci-bridge")
 
@@ -34,12 +35,43 @@ def root_bus(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source="QEMU's docs/pcie.txt",
 )
 def bridge(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    # Functions of one group need the bridge if the guest has an IOMMU: see pci-viommu-group.
+    if guest.xml.find("devices/iommu") is not None:
+        return
     seen = set[str]()
     for device, model in _behind_bridges(patient, guest):
         if device.card not in seen:
             seen.add(device.card)
             yield Seen(
                 f"{device} is behind a {model}", edits=_moves(patient, guest)[device.address]
+            )
+
+
+@guest_rule(
+    "pci-viommu-group",
+    "error",
+    why="With an IOMMU in the guest, QEMU gives each PCI Express function an address space of its "
+    "own, but all functions of a host's IOMMU group have to be in the same one. QEMU refuses the "
+    "VM: 'group used in multiple address spaces'. IOMMUFD has no such limit.",
+    source="QEMU's hw/vfio/container.c, used in multiple address spaces; hw/pci/pci.c, "
+    "pci_device_iommu_address_space",
+    sure="likely",
+)
+def viommu(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if guest.xml.find("devices/iommu") is None or asks_iommufd(guest) or not is_pcie(guest):
+        return
+    bridged = {device.address for device, _ in _behind_bridges(patient, guest)}
+    groups: dict[str, list[str]] = {}
+    for device in passed(patient, guest):
+        group = patient.host.link(f"{DEVICES}/{device.address}/iommu_group")
+        if group is not None and device.address not in bridged:
+            groups.setdefault(group, []).append(device.address)
+    for group, members in groups.items():
+        if len(members) > 1:
+            yield Seen(
+                f"{' and '.join(members)} are in the host's IOMMU group {group}, and the guest "
+                "has an <iommu>",
+                "remove <iommu>, unless the guest cannot do without it",
             )
 
 
@@ -194,4 +226,4 @@ def _own_port(guest: Guest, card: Sequence[Passed], taken: set[int]) -> tuple[in
     return index, [put(path, model="pcie-root-port")]
 
 
-RULES = (function_0, multifunction, bridge, root_bus, apart)
+RULES = (function_0, multifunction, viommu, bridge, root_bus, apart)
