@@ -626,6 +626,18 @@ def test_what_is_as_before_is_said(
     assert result.out.splitlines()[-1].startswith(f"{what} is as it was before;")
 
 
+@pytest.mark.parametrize("word", ["", "a b", 'a="b c"', 'a="b', "$(x)", "`x`", "a;b", "a\\", "a\n"])
+def test_a_word_that_a_loaders_file_would_take_for_something_else_is_refused(
+    tmp_path: Path, command: Command, word: str
+) -> None:
+    grow(tmp_path, {**BOOTED, **GRUB})
+    before = files(tmp_path)
+    result = command("boot", "apply", "--yes", "--root", str(tmp_path), f"--add={word}")
+    assert result.code == 2
+    assert "is not one plain kernel parameter, such as default_hugepagesz=1G;" in result.err
+    assert files(tmp_path) == before
+
+
 WORDS = st.lists(st.sampled_from(["quiet", "iommu=pt", 'a="b c"', "root=UUID=1"]), max_size=4)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 
 from vfio_hooks.boot import MODPROBE, Before, Edit, Need, Wanted, Work
 from vfio_hooks.boot.joining import ADDED, extended, together
@@ -55,7 +56,12 @@ def register(verbs: Verbs) -> None:
         "vm", metavar=metavars.VM, nargs="?", help="for this VM, in addition to others"
     )
     parser.add_argument(
-        "--add", metavar="WORD", action="append", default=[], help="also add this kernel parameter"
+        "--add",
+        metavar="WORD",
+        action="append",
+        default=[],
+        type=_parameter,
+        help="also add this kernel parameter",
     )
     parser.add_argument("--yes", action="store_true", help="write without asking")
     parser.add_argument(
@@ -81,6 +87,17 @@ def run(arguments: argparse.Namespace) -> int:
             say("what was written is no longer needed; vfio-hooks boot revert takes it back")
         return 0
     return _change(host, arguments, wanted, found)
+
+
+def _parameter(text: str) -> str:
+    """A kernel parameter that means the same in a shell's double quotes, in GRUB's script and in
+    systemd-boot's entries."""
+    if not re.fullmatch(r"[\w.,:=/+@%*!~^\[\]-]+", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not one plain kernel parameter, such as default_hugepagesz=1G; what has "
+            "blanks, quotes or $ has to be written into the boot loader's file by hand"
+        )
+    return text
 
 
 def _change(
