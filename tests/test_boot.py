@@ -626,6 +626,17 @@ def test_what_is_as_before_is_said(
     assert result.out.splitlines()[-1].startswith(f"{what} is as it was before;")
 
 
+@pytest.mark.parametrize("is_off", [True, False])
+def test_an_iommu_that_no_parameter_switches_on_is_told(
+    tmp_path: Path, command: Command, is_off: bool
+) -> None:
+    group = {} if is_off else {"sys/kernel/iommu_groups/1/type": "identity"}
+    grow(tmp_path, {**BOOTED, **GRUB, **group})
+    result = command("boot", "show", "--root", str(tmp_path))
+    assert result.code == 0 and result.out.startswith("everything that is needed at boot is there")
+    assert ("but the IOMMU is off: vfio-hooks check says what to do" in result.out) == is_off
+
+
 @pytest.mark.parametrize("word", ["", "a b", 'a="b c"', 'a="b', "$(x)", "`x`", "a;b", "a\\", "a\n"])
 def test_a_word_that_a_loaders_file_would_take_for_something_else_is_refused(
     tmp_path: Path, command: Command, word: str

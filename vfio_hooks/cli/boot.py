@@ -18,6 +18,7 @@ from vfio_hooks.cli.terminal import CHANGES, clean, paint, say
 from vfio_hooks.cli.xml import SYSTEM
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, WritableHost
+from vfio_hooks.host.pci import GROUPS
 from vfio_hooks.quoting import joined
 from vfio_hooks.record import replace
 
@@ -83,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = extended(had.wanted, _wanted(arguments, host))
     if not (found := together(wanted)):
         say("everything that is needed at boot is there already")
+        if not host.names(GROUPS):
+            say("but the IOMMU is off: vfio-hooks check says what to do; look here again after that")
         if had.wanted:
             say("what was written is no longer needed; vfio-hooks boot revert takes it back")
         return 0
