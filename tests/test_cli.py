@@ -286,6 +286,19 @@ def test_colour_is_for_terminals(command: Command) -> None:
     assert terminal(*argv, NO_COLOR="").startswith("\x1b[31mvfio-hooks: ")
 
 
+@pytest.mark.parametrize(("columns", "widest"), [("60", 60), ("300", 100), ("7", 40)])
+def test_paragraphs_have_the_terminals_width(tmp_path: Path, columns: str, widest: int) -> None:
+    said = tmp_path / "said"
+    said.write_text(
+        "vfio: Cannot reset device 0000:03:00.0, depends on group 14 which is not owned\n"
+    )
+    lines = terminal("why", "--file", str(said), NO_COLOR="1", COLUMNS=columns).splitlines()
+    paragraph = [line for line in lines if line.startswith("  ")]
+    assert widest - 20 < max(map(len, paragraph)) <= widest
+    in_a_file = process("why", "--file", str(said), COLUMNS="60").stdout.splitlines()
+    assert max(len(line) for line in in_a_file if line.startswith("  ")) > 80
+
+
 def test_a_terminal_is_not_waited_for_as_if_it_were_a_file() -> None:
     said = (
         "vfio-hooks: the domain's XML is read from standard input, which is a terminal; add: "

@@ -1,18 +1,16 @@
 """Findings for people and for programs."""
 
-import textwrap
 from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, get_args
 
-from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json
+from vfio_hooks.cli.terminal import Style, clean, paint, say, say_json, wrapped
 from vfio_hooks.plural import counted
 
 if TYPE_CHECKING:
     from vfio_hooks.check import Finding
 
-_WIDTH = 100
 _COLORS: dict[str, Style] = {"error": "red", "warning": "yellow", "hint": "green"}
 _COMMANDS = tuple(
     f"{name} " for name in "apt chmod echo mkdir mv rm sudo systemctl virsh vfio-hooks".split()
@@ -102,29 +100,18 @@ def _show(same: "Sequence[Finding]", whole: bool, like: str) -> None:
 
 
 def _wrapped(head: str, text: str, style: Style | None = None) -> None:
-    """Print a paragraph. A word that is too long for a line, such as a path, stays whole."""
-    for line in _lines(head, text):
+    """Print a paragraph."""
+    for line in wrapped(head, text):
         say(paint(line, style) if style else line)
 
 
 def _headed(level: str, text: str) -> None:
     """Print a paragraph that begins with a level, of which only the level is coloured."""
     head = f"{level:8}"
-    first, *more = _lines(head, text)
+    first, *more = wrapped(head, text)
     say(paint(head, _COLORS[level]) + first[len(head) :])
     for line in more:
         say(line)
-
-
-def _lines(head: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        clean(text),
-        _WIDTH,
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _summary(found: "Sequence[Finding]", silenced: Collection[str]) -> str:

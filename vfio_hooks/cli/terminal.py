@@ -2,12 +2,17 @@
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from typing import Any, Literal, TextIO
 
 Style = Literal["bold", "dim", "red", "yellow", "green", "blue", "magenta", "cyan"]
 CHANGES: dict[str, Style] = {"+": "green", "-": "red", "@": "dim"}
 """The colors of lines of `diff -u`, by how they begin."""
+
+_WIDEST, _NARROWEST = 100, 40
+"""Characters of a line of a paragraph."""
 
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33}
 _CODES |= {"blue": 34, "magenta": 35, "cyan": 36}
@@ -36,6 +41,22 @@ def paint(text: str, style: Style, stream: TextIO | None = None) -> str:
 def clean(text: str) -> str:
     """The text with control characters made visible: names may contain anything."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def wrapped(head: str, text: str) -> list[str]:
+    """The lines of a paragraph that begins with `head`, for this terminal. A word that is too long
+    for a line, such as a path, stays whole."""
+    width = _WIDEST
+    if sys.stdout.isatty():
+        width = min(width, shutil.get_terminal_size((width, 0)).columns)
+    return textwrap.wrap(
+        clean(text),
+        max(width, _NARROWEST),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def say_json(data: Any) -> None:

@@ -1,7 +1,6 @@
 """`vfio-hooks why`: what the logs say about a VM's last start, explained."""
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -10,7 +9,7 @@ from time import time
 from vfio_hooks.cli import domains, xml
 from vfio_hooks.cli.common import Verbs, add_json, add_verb
 from vfio_hooks.cli.metavars import FILE, VM
-from vfio_hooks.cli.terminal import clean, paint, say, say_json
+from vfio_hooks.cli.terminal import clean, paint, say, say_json, wrapped
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host
 from vfio_hooks.log.history import Past, events, read
@@ -18,7 +17,6 @@ from vfio_hooks.plural import counted, verb
 from vfio_hooks.why import Told, explain
 from vfio_hooks.why.lines import QEMU_LOGS, Line, of_boot, qemu_log, since
 
-_WIDTH = 96
 _ONE_START = 600
 """If a `prepare` and a start of QEMU are at most so many seconds apart, they are one start."""
 _EPILOG = f"""\
@@ -140,21 +138,8 @@ def _show_line(one: Told) -> None:
     text = f"{clean(one.line.text)}{times}"
     say(f"{head} {paint(text, 'bold') if one.known else text}")
     if one.known:
-        _wrapped("  means: ", one.meaning)
-        _wrapped("  do:    ", one.remedy)
-
-
-def _wrapped(head: str, text: str) -> None:
-    indent = " " * len(head)
-    for line in textwrap.wrap(
-        clean(text),
-        _WIDTH,
-        initial_indent=head,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    ):
-        say(line)
+        for line in (*wrapped("  means: ", one.meaning), *wrapped("  do:    ", one.remedy)):
+            say(line)
 
 
 def _as_json(one: Told) -> dict[str, object]:
