@@ -82,6 +82,11 @@ def unpack(path: str, folder: str) -> str:
                 else:
                     _make(path, tar, member, inside)
         _link(path, folder, links)
+    except tarfile.ReadError:
+        # Python lists what each of its readers missed.
+        raise HookError(
+            f"{path}: not a snapshot of a host: it is no tar file, or it is damaged"
+        ) from None
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
         raise HookError(f"{path}: not a snapshot of a host: {error}") from None
     except OSError as error:
