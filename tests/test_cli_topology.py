@@ -53,6 +53,7 @@ def test_a_captured_host_has_its_own_domains(laptop: Command) -> None:
     assert laptop.here("topology", "win12").err == (
         "vfio-hooks: there is no domain win12; did you mean win11?\n"
     )
+    assert laptop.here("topology", "debian").err.endswith("; there is: win11\n")
 
 
 def test_an_svg_is_written(laptop: Command, tmp_path: Path) -> None:

@@ -85,7 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not (found := together(wanted)):
         say("everything that is needed at boot is there already")
         if not host.names(GROUPS):
-            say("but the IOMMU is off: vfio-hooks check says what to do; look here again after that")
+            say(
+                "but the IOMMU is off: vfio-hooks check says what to do; look here again after that"
+            )
         if had.wanted:
             say("what was written is no longer needed; vfio-hooks boot revert takes it back")
         return 0

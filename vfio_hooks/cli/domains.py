@@ -9,7 +9,7 @@ from vfio_hooks.cli.metavars import FILE
 from vfio_hooks.cli.terminal import complain
 from vfio_hooks.domain import Domain, parse
 from vfio_hooks.domain.files import DEFINED
-from vfio_hooks.errors import HookError, nearest
+from vfio_hooks.errors import HookError, did_you_mean
 from vfio_hooks.host import Host
 from vfio_hooks.record import record, replace
 
@@ -129,8 +129,11 @@ def pick(vm: str, found: Sequence[Defined], host: Host) -> Defined:
     for one in found:
         if vm in (one.domain.name, one.domain.uuid):
             return one
-    hint = nearest(vm, [one.domain.name for one in found])
-    if not found and not host.is_this_machine:
+    names = sorted(one.domain.name for one in found)
+    hint = did_you_mean(vm, names) or f"there is: {', '.join(names)}"
+    if not found and host.is_this_machine:
+        hint = "there is none yet; virt-manager makes one"
+    elif not found:
         hint = f"make the snapshot with --vm {quote(vm)}, or give the XML with --xml FILE"
     raise HookError(f"there is no domain {vm}", hint)
 
