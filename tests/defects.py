@@ -484,6 +484,12 @@ DEFECTS: list[Defect] = [
     ),
     ("pci-functions-apart", APART, None),
     ("pci-viommu-group", add("devices", "<iommu model='intel'/>"), None),
+    ("pci-viommu-caching", add("devices", "<iommu model='intel'/>"), None),
+    (
+        "pci-viommu-caching",
+        add("devices", "<iommu model='intel'><driver intremap='on'/></iommu>"),
+        None,
+    ),
     (
         "pci-behind-bridge",
         (("index='1' model='pcie-root-port'", "index='1' model='pcie-to-pci-bridge'"),),
@@ -1009,6 +1015,13 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
             ("index='1' model='pcie-root-port'", "index='1' model='pcie-to-pci-bridge'"),
             *add("devices", "<iommu model='intel'/>"),
         ),
+        None,
+        frozenset(),
+    ),
+    ("pci-viommu-caching", add("devices", "<iommu model='virtio'/>"), None, frozenset()),
+    (
+        "pci-viommu-caching",
+        add("devices", "<iommu model='intel'><driver caching_mode='on'/></iommu>"),
         None,
         frozenset(),
     ),

@@ -52,7 +52,8 @@ FIRST_RANK = tuple(
     cpu-topology cpu-topoext hyperv-off clock-hyperv pins-none pins-all pins-twice pins-siblings
     pins-isolated pins-realtime pins-emulator node-pins node-memory pci-behind-bridge pci-root-bus
     device-function-left disk-unstable-name disk-cache-unsafe disk-bus iothreads-unused
-    memory-balloon pci-viommu-group machine-q35 machine-tpm argument-set device-by-argument
+    memory-balloon pci-viommu-group pci-viommu-caching machine-q35 machine-tpm argument-set
+    device-by-argument
     input-unstable-name
     """.split()
 )

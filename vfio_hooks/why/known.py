@@ -148,6 +148,14 @@ KNOWN = (
         f"{_QEMU}, hw/vfio/container.c",
     ),
     Known(
+        "viommu-without-caching",
+        r"We need to set caching-mode=on for intel-iommu to enable device assignment",
+        "The guest has an IOMMU of its own, which does not tell QEMU of its changes. Then QEMU "
+        "cannot map the guest's memory for passed devices.",
+        "in the domain's XML: <iommu model='intel'><driver caching_mode='on'/></iommu>",
+        f"{_QEMU}, hw/i386/intel_iommu.c",
+    ),
+    Known(
         "group-busy",
         r"(?:failed to|Could not) open '?(?P<node>/dev/vfio/\d+)'?: Device or resource busy",
         "Another program has {node} open, most likely another VM.",

@@ -76,6 +76,26 @@ def viommu(patient: Patient, guest: Guest) -> Iterator[Seen]:
 
 
 @guest_rule(
+    "pci-viommu-caching",
+    "error",
+    why="QEMU can only map a guest's memory for passed devices if it hears of each change that the "
+    "guest makes in its own IOMMU. It refuses the VM: 'We need to set caching-mode=on for "
+    "intel-iommu to enable device assignment'.",
+    source="https://libvirt.org/formatdomain.html#iommu-devices, caching_mode; QEMU's "
+    "hw/i386/intel_iommu.c",
+    sure="likely",
+)
+def caching(patient: Patient, guest: Guest) -> Iterator[Seen]:
+    if guest.xml.find("devices/iommu[@model='intel']") is None or not passed(patient, guest):
+        return
+    if guest.xml.find("devices/iommu/driver[@caching_mode='on']") is None:
+        yield Seen(
+            "the guest has an <iommu> without caching mode, and passed devices",
+            edits=(put("devices/iommu/driver", caching_mode="on"),),
+        )
+
+
+@guest_rule(
     "pci-functions-apart",
     "hint",
     why="The drivers of a graphics card look for its sound and USB functions in the same slot. "
@@ -226,4 +246,4 @@ def _own_port(guest: Guest, card: Sequence[Passed], taken: set[int]) -> tuple[in
     return index, [put(path, model="pcie-root-port")]
 
 
-RULES = (function_0, multifunction, viommu, bridge, root_bus, apart)
+RULES = (function_0, multifunction, viommu, caching, bridge, root_bus, apart)
