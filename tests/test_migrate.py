@@ -3,13 +3,14 @@
 import os
 import re
 import shutil
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command import Command, needs_root
+from tests.command import Command, as_nobody, needs_root
 from tests.hosttree import domain_xml
 from vfio_hooks.config import examine
 from vfio_hooks.migrate import doing, scripts
@@ -32,6 +33,19 @@ def put(hooks: Path, script: Path) -> Path:
     place.write_text(re.sub(r" #> .*", "", text), encoding="utf-8")
     place.chmod(0o755)
     return place
+
+
+@needs_root
+@pytest.mark.parametrize("closed", [".", "hooks", "hooks/qemu.d/win11"])
+def test_what_a_user_may_not_look_into_is_not_without_scripts(closed: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        put(Path(folder) / "hooks", SCRIPTS[0])
+        Path(folder).chmod(0o755)
+        (Path(folder) / "hooks/qemu.d/win11").mkdir(exist_ok=True, parents=True)
+        (Path(folder) / closed).chmod(0o700)
+        done = as_nobody("migrate", "win11", f"--config-dir={folder}/hooks")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.endswith(": cannot be read: Permission denied; try again with sudo\n")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

@@ -49,6 +49,10 @@ def scripts(hooks: str, vm: str, root: str = "/") -> list[Script]:
     qemu.d itself, and a hook that is kept; and also a hook that was replaced. Raises OSError if one
     cannot be read."""
     home = f"{hooks}/{VM_FOLDERS}/{vm}"
+    for folder in (hooks, f"{hooks}/{VM_FOLDERS}", home):
+        # Fedora's /etc/libvirt is closed to users: then no script is seen, but there may be some.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.listdir(folder)
     places = [(f"{home}/{op}/{subop}", op) for op, subop in OPERATIONS.items()]
     places += [(f"{hooks}/{KEPT_HOOK}", ""), (f"{hooks}/{VM_FOLDERS}", "")]
     found = [_script(path, op, vm, root) for place, op in places for path in executables(place)]
