@@ -109,7 +109,7 @@ def written(guest: Guest) -> dict[str, str]:
 
 @pytest.mark.matrix_only
 @each("mutter")
-def test_gnome_that_is_not_told_does_not_take_the_card_back(running: Running) -> None:
+def test_gnome_that_is_not_told_has_the_card_back_only_at_the_next_login(running: Running) -> None:
     """With a driver that renders it may even keep the card open; bochs-drm's does not."""
     guest = running.guest
     running.start()
@@ -129,3 +129,8 @@ def test_gnome_that_is_not_told_does_not_take_the_card_back(running: Running) ->
         assert running.opened() == [own] and running.process() == process
         running.shows(BOOT_VGA)
         assert "no longer connected, so left out: Virtual-" in guest.log()
+    running.desktop.stop()
+    running.start()
+    assert running.opened() == sorted([own, node(guest, GPU)])
+    running.shows(GPU)
+    running.picture("next-login")

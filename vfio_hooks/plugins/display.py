@@ -31,10 +31,10 @@ Layouts were tried with these versions, but without hardware. Those in the last 
 tried on two emulated cards with a monitor on each, of which a VM got one and gave it back. Xorg,
 sway, labwc and KWin went on as the same process, with the layout that they had. With the setting of
 rung 2, sway, labwc, KWin and mutter never opened the card. mutter without its setting gave up an
-emulated card as well, but did not use it again: it takes a card that comes back for the one that it
-has lost. By its sources, a new login helps; that was not tried. With a real driver it may keep the
-card, and the VM does not start. What is said of the other programs comes from their sources and
-documentation. No desktop was tried on a real card yet. niri's setting is not written.
+emulated card as well, but used it again only after a new login: it takes a card that comes back for
+the one that it has lost. With a real driver it may keep the card, and the VM does not start. What
+is said of the other programs comes from their sources and documentation. No desktop was tried on a
+real card yet. niri's setting is not written.
 
 sway and labwc take variables from the program that starts them. Variables below
 ~/.config/environment.d are seen only by programs that systemd's user manager starts, such as KWin.
