@@ -376,6 +376,26 @@ def test_a_script_that_is_called_has_its_own_arguments_and_variables(tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("line", "latency"),
+    [
+        ("cpupower idle-set -D 0", 0),
+        ("cpupower -c 4-7 idle-set -D1", 0),
+        ("cpupower idle-set --disable-by-latency 10", 9),
+    ],
+)
+def test_cpupower_disables_the_states_of_just_that_latency_as_well(
+    tmp_path: Path, line: str, latency: int
+) -> None:
+    """cpupower-idle-set(1): "with an equal or higher latency"; the kernel's limit is inclusive."""
+    caller = tmp_path / "qemu.d/win11/prepare/begin/start.sh"
+    caller.parent.mkdir(parents=True)
+    caller.write_text(f"#!/bin/sh\n{line}\n")
+    caller.chmod(0o755)
+    (governor,) = tables(scripts(str(tmp_path), "win11", str(tmp_path)))[0]["governor"]
+    assert governor["max_exit_latency"] == latency
+
+
+@pytest.mark.parametrize(
     ("before", "after", "kind"),
     [
         ("systemctl stop docker.service", "systemctl start docker", "needless"),

@@ -116,6 +116,9 @@ def _known(action: Action, text: str, known: tuple[Meaning, dict[str, str]], op:
     )
     if found.keys == ("memory",):
         options = ((groups["memory"], groups["value"]),)
+    if found.keys == ("disabled_from",):
+        # cpupower takes away the states of just this time as well.
+        options = (("max_exit_latency", str(int(groups["disabled_from"]) - 1)),)
     if not action.sure:
         # The table would do it on every host, and refuse the start where it cannot.
         options = tuple(one for one in options if one[0] not in _ONLY_SURE)

@@ -77,11 +77,11 @@ MEANINGS = (
         ("max_exit_latency",),
     ),
     Meaning(
-        r"^cpupower\b.* idle-set (?:-D ?|--disable-by-latency[ =])(?P<max_exit_latency>\d+)$",
+        r"^cpupower\b.* idle-set (?:-D ?|--disable-by-latency[ =])(?P<disabled_from>\d+)$",
         "table",
         "governor",
-        "the VM's CPUs use only idle states that they leave in this time",
-        ("max_exit_latency",),
+        "the VM's CPUs use only idle states that they leave in a shorter time",
+        ("disabled_from",),
     ),
     Meaning(
         r"^cpupower\b.* idle-set (?:-E|--enable-all)$",
