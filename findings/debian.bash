@@ -2,11 +2,12 @@
 # Sourced by the scripts beside it: packages of a Debian suite, unpacked in a temp folder and run
 # there. Nothing is installed on this machine, and no service of it is asked or changed.
 #
-#   debian SUITE PACKAGE=VERSION...  downloads these and what they need into $root
+#   debian SUITE PACKAGE=VERSION...  downloads these and what they need into $root, from $components
 #   inside COMMAND...                runs it with $root as /, at most 60 s (as root)
 #   libvirt_11                       libvirt 11.3.0's real QEMU driver, in process, no daemon
 #   defined VCPU OTHER DEVICES       what that keeps of a domain XML, or its error
 #   virt_install OPTION...           the XML that virt-install 5.0.0 makes, once prepare_virt_install has run
+#   empty_module NAME [ALIAS]        one for this machine's kernel, with kmod and binutils in $root
 #   expect WHAT WANTED SEEN          ends the script with 1 where they differ
 #   found                            the last line of a script: all is still as described
 #
@@ -26,7 +27,7 @@ debian() {
     mkdir -p "$temp"/apt/{lists/partial,archives/partial,etc/apt.conf.d,etc/preferences.d} "$root"
     : >"$temp/apt/status"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
-        "$mirror $suite main" >"$temp/apt/etc/sources.list"
+        "$mirror $suite ${components:-main}" >"$temp/apt/etc/sources.list"
     _apt update || exit 2
     if ! _apt --yes --download-only install "$@"; then
         echo "$suite no longer has $*"
@@ -115,6 +116,17 @@ prepare_virt_install() {
 virt_install() {
     inside virt-install --connect test:///default --name vm --memory 1024 --disk none --import \
         --osinfo detect=off,require=off --check all=off --dry-run --print-xml "$@" 2>&1
+}
+
+# depmod is run anew after each. Nothing of it can be loaded.
+empty_module() {
+    local folder
+    folder=/usr/lib/modules/$(uname -r)
+    mkdir -p "$root$folder"
+    printf '.section .modinfo,"a"\n.asciz "name=%s"\n' "${1//-/_}" >"$root/tmp/module.s"
+    [[ -z ${2-} ]] || printf '.asciz "alias=%s"\n' "$2" >>"$root/tmp/module.s"
+    inside as -o "$folder/$1.ko" /tmp/module.s
+    inside depmod 2>"$temp/depmod"
 }
 
 expect() {
