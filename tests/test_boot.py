@@ -730,6 +730,17 @@ def test_one_of_two_cards_of_nvidia_is_vfios_from_the_boot_on(tmp_path: Path) ->
     assert not [one for one in needs(host, domain) if one.is_modprobe]
 
 
+def test_an_install_line_is_not_switched_off(tmp_path: Path) -> None:
+    """Debian's nvidia driver has one, and its module has another name."""
+    line = "install nvidia modprobe -i nvidia-current $CMDLINE_OPTS"
+    tree = {**BOOTED, **NVIDIA, "etc/modprobe.d/nvidia.conf": line}
+    host = Host(str(grow(tmp_path, tree)))
+    work = planned(host, needs(host, parse(win11(passed=("0000:04:00.0",)).encode())))
+    assert [edit.path for edit in work.edits if "softdep" in (edit.after or "")] == []
+    assert work.told[-1].startswith("have the initramfs load vfio-pci ahead of nvidia: ")
+    assert work.told[-1].endswith("install line that loads it, in /etc/modprobe.d/nvidia.conf")
+
+
 def test_show_changes_nothing_and_shows_a_difference(tmp_path: Path, command: Command) -> None:
     tree = {**KERNELS, "sys/firmware/acpi/tables/DMAR": "", "etc/kernel/cmdline": "ro\n"}
     grow(tmp_path, {**BOOTED, **tree})

@@ -77,6 +77,8 @@ def hugepages(count: int, free: int, size: int = 2048) -> Tree:
 
 
 RESIZE = f"sys/bus/pci/devices/{GPU}/resource0_resize"
+# A line of Debian's nvidia-kernel-support.
+INSTALL = {"etc/modprobe.d/nvidia.conf": "install nvidia modprobe -i nvidia-current $CMDLINE_OPTS"}
 IDS = {"etc/modprobe.d/vfio.conf": "options vfio-pci ids=8086:10d3,1002:73bf"}
 Case = tuple[str, Tree, str | None, str]
 """A rule's name, the host, a domain's XML and the tables of its vm.toml."""
@@ -107,6 +109,11 @@ FOUND = [
     case("vfio-too-late", {**CARD, **IDS}),
     case("vfio-too-late", {**CARD, "proc/cmdline": "vfio-pci.ids=1002:73BF"}),
     case("vfio-ids-ambiguous", {**CARD, **function(OTHER, DISPLAY), **IDS}),
+    case("install-line-off", {**INSTALL, "etc/modprobe.d/v.conf": "softdep nvidia pre: vfio-pci"}),
+    case(
+        "install-line-off", {**INSTALL, "etc/modprobe.d/v.conf": "softdep nv* pre: i915 vfio_pci"}
+    ),
+    case("blacklist-without-effect", {"proc/cmdline": "modprobe.blacklist=nouveau,snd-hda-intel"}),
     case("nvidia-holds-card", GEFORCE, win11(passed=(GPU,)), "pci"),
     case("nvidia-holds-card", {**GEFORCE, **OTHERS_GEFORCE}, win11(passed=(GPU,)), "session"),
     case(
@@ -211,6 +218,15 @@ SILENT = [
         "session",
     ),
     case("vfio-ids-ambiguous", {**CARD, **function(AUDIO, SOUND), **IDS}),
+    case("install-line-off", {"etc/modprobe.d/v.conf": "softdep nvidia pre: vfio-pci"}),
+    case(
+        "install-line-off", {**INSTALL, "etc/modprobe.d/v.conf": "softdep nvidia post: nvidia-uvm"}
+    ),
+    case(
+        "install-line-off", {**INSTALL, "etc/modprobe.d/v.conf": "softdep nvidia-drm pre: vfio-pci"}
+    ),
+    case("blacklist-without-effect", {"proc/cmdline": "modprobe.blacklist=nouveau,snd_hda_intel"}),
+    case("blacklist-without-effect", {"etc/modprobe.d/v.conf": "blacklist snd-hda-intel"}),
     case("nvidia-holds-card", GEFORCE, win11(passed=(GPU,)), "session"),
     case("nvidia-holds-card", GEFORCE, win11(passed=(AUDIO,))),
     case("nvidia-holds-card", function(GPU, DISPLAY, "nvidia"), win11(passed=(GPU,))),
@@ -385,6 +401,15 @@ MODULES = {"proc/sys/kernel/osrelease": "6.12"}
                 "have the initramfs load vfio-pci ahead of amdgpu: a line in /etc/initramfs-tools/"
                 "modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of dracut. modprobe "
                 "takes only the first softdep of a module, and amdgpu itself has one"
+            ],
+        ),
+        (
+            {"etc/modprobe.d/amd.conf": "install amdgpu modprobe -i amdgpu-pro"},
+            [
+                "have the initramfs load vfio-pci ahead of amdgpu: a line in /etc/initramfs-tools/"
+                "modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of dracut. "
+                "a softdep of amdgpu would switch off the install line that loads it, in "
+                "/etc/modprobe.d/amd.conf"
             ],
         ),
     ],

@@ -4,7 +4,12 @@ from vfio_hooks.host import Host
 
 _TOOLS = (
     ("/usr/sbin/update-initramfs", ("update-initramfs", "-u", "-k", "all"), ""),
-    ("/usr/bin/mkinitcpio", (), "have modconf in HOOKS of /etc/mkinitcpio.conf; mkinitcpio -P"),
+    (
+        "/usr/bin/mkinitcpio",
+        (),
+        # It has a copy of the files, but takes no module along because of a softdep in them.
+        "modconf in HOOKS, vfio_pci first in MODULES of /etc/mkinitcpio.conf; mkinitcpio -P",
+    ),
     ("/usr/bin/dracut", (), 'dracut --force --regenerate-all --add-drivers "vfio-pci"'),
 )
 

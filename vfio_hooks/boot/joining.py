@@ -94,10 +94,11 @@ def is_given(text: str, given: Iterable[str]) -> bool:
 
 
 def other(text: str, given: Iterable[str]) -> str:
-    """Words in one of these texts with which ours cannot be combined, being of the same kind; ""
-    for none."""
+    """Words in one of these texts with which ours cannot be combined, being of the same kind, or an
+    install line, which a softdep would switch off; "" for none."""
     if module := soft(text):
-        return softdep.first_of(given, module)
+        lines = list(given)
+        return softdep.first_of(lines, module) or softdep.install_of(lines, module)
     prefix = _prefix(text)
     pattern = next((kind.found for kind in _LISTS if kind.prefix == prefix), "")
     if prefix == PAGES:

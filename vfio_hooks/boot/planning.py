@@ -59,8 +59,8 @@ def _loaded(host: Host, words: Sequence[str]) -> Work:
 
 def _by_hand(host: Host, need: Need) -> str:
     module = soft(need.text)
-    if module and softdep.has_own(host, module):
-        return softdep.by_initramfs(module)
+    if module and (why := softdep.in_vain(host, module)):
+        return softdep.by_initramfs(module, why)
     place = "modprobe.d" if need.is_modprobe else "the kernel's command line"
     text = beside(need.text, need.instead)
     return f"in {place}, replace {need.instead} with {text}: only one of the two counts"

@@ -28,18 +28,33 @@ def first(host: Host, module: str) -> tuple[str, str] | None:
     return None
 
 
-def has_own(host: Host, module: str) -> bool:
-    """Whether a module has a softdep of its own, so that no line of modprobe.d counts."""
-    return any(of_line(words, module) is not None for _, words in own(host))
+def in_vain(host: Host, module: str) -> str:
+    """Why a softdep in modprobe.d cannot put vfio-pci before a module; "" if it can."""
+    if any(of_line(words, module) is not None for _, words in own(host)):
+        return f"{COUNTS}, and {module} itself has one"
+    if path := installing(host, module):
+        return f"a softdep of {module} would switch off the install line that loads it, in {path}"
+    return ""
 
 
-def by_initramfs(module: str) -> str:
-    """How vfio-pci comes first in spite of a module's own softdep."""
+def by_initramfs(module: str, why: str) -> str:
+    """How vfio-pci comes first where a softdep is in vain."""
     return (
         f"have the initramfs load vfio-pci ahead of {module}: a line in "
         f"/etc/initramfs-tools/modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of "
-        f"dracut. {COUNTS}, and {module} itself has one"
+        f"dracut{why and f'. {why}'}"
     )
+
+
+def installing(host: Host, module: str) -> str:
+    """The file with an install line for a module, as Debian's nvidia package has; "" for none."""
+    lines = boot.modprobe(host)
+    return next((path for path, words in lines if is_install(words, module)), "")
+
+
+def is_install(words: list[str], module: str) -> bool:
+    """Whether a line is a command that modprobe runs in place of loading a module."""
+    return words[:1] == ["install"] and _names(words, module)
 
 
 def own(host: Host) -> list[tuple[str, list[str]]]:
@@ -53,12 +68,16 @@ def first_of(lines: Iterable[str], module: str) -> str:
     return next((line for line in lines if of_line(line.split(), module) is not None), "")
 
 
+def install_of(lines: Iterable[str], module: str) -> str:
+    """The install line of a module among lines of modprobe's files; "" for none."""
+    return next((line for line in lines if is_install(line.split(), module)), "")
+
+
 def of_line(words: Sequence[str], module: str) -> str | None:
     """What a line says of a module, such as "pre: vfio-pci"; None where it is not about it."""
-    name = module.replace("-", "_")
-    if len(words) < 3 or words[0] != "softdep":
+    if len(words) < 3 or words[0] != "softdep" or not _names(words, module):
         return None
-    return " ".join(words[2:]) if fnmatchcase(name, words[1].replace("-", "_")) else None
+    return " ".join(words[2:])
 
 
 def is_vfio_first(said: str) -> bool:
@@ -70,6 +89,12 @@ def is_vfio_first(said: str) -> bool:
         elif (kind, word) == ("pre:", "vfio-pci"):
             return True
     return False
+
+
+def _names(words: Sequence[str], module: str) -> bool:
+    """Whether a line of at least one word is about a module, which may match a pattern in it."""
+    pattern = "".join(words[1:2]).replace("-", "_")
+    return fnmatchcase(module.replace("-", "_"), pattern)
 
 
 def with_vfio_first(said: str) -> str:

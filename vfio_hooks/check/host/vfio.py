@@ -12,7 +12,11 @@ from vfio_hooks.host.modules import is_known, is_loaded, of_driver
 
 _LISTS = ("/etc/mkinitcpio.conf", "/etc/modules", "/etc/initramfs-tools/modules")
 _LIST_FOLDERS = ("/etc/mkinitcpio.conf.d", "/etc/modules-load.d", "/etc/dracut.conf.d")
-_REBUILD = "then rebuild the initramfs (update-initramfs -u, mkinitcpio -P or dracut -f) and reboot"
+# mkinitcpio takes no module along because of a softdep in modprobe.d.
+_REBUILD = (
+    "then rebuild the initramfs (update-initramfs -u, dracut -f, or mkinitcpio -P with vfio_pci "
+    "first in MODULES=) and reboot"
+)
 
 
 @rule(
@@ -71,6 +75,46 @@ def ambiguous(patient: Patient) -> Iterator[Seen]:
                 "remove it from ids=; [pci] in vm.toml binds only the VM's own device, by its "
                 "address",
             )
+
+
+@rule(
+    "install-line-off",
+    "host",
+    "warning",
+    why="If a module has a softdep, modprobe does not run its install line. Debian's nvidia driver "
+    "is only loaded by such a line, so no card has a driver then.",
+    source="modprobe.d(5), softdep; nvidia-modprobe.conf of Debian's nvidia-kernel-support",
+)
+def install(patient: Patient) -> Iterator[Seen]:
+    host = patient.host
+    for place, words in boot.modprobe(host):
+        module = words[1] if words[0] == "install" and len(words) > 1 else ""
+        path, said = softdep.first(host, module) or ("", "")
+        if softdep.is_vfio_first(said):
+            yield Seen(
+                f"{path} has a softdep of {module}, so modprobe does not run the install line "
+                f"for {module} in {place}",
+                f"in {path}: remove the softdep of {module}\n"
+                f"{softdep.by_initramfs(module, '')}\n{_REBUILD}",
+            )
+
+
+@rule(
+    "blacklist-without-effect",
+    "host",
+    "warning",
+    why="On the kernel's command line, modprobe takes the name of a module as it is written, and "
+    "modules have names with underscores. In a file of modprobe.d a dash is fine.",
+    source="tried with kmod 30 and 34.2",
+)
+def blacklist(patient: Patient) -> Iterator[Seen]:
+    for value in boot.values(patient.host, "modprobe.blacklist"):
+        for name in value.split(","):
+            if "-" in name:
+                yield Seen(
+                    f"modprobe.blacklist={name} on the kernel's command line keeps no module away",
+                    f"write it as modprobe.blacklist={name.replace('-', '_')}, then reboot",
+                )
 
 
 @rule(
@@ -164,11 +208,11 @@ def max_vfs(patient: Patient) -> Iterator[Seen]:
 def _before(host: Host, driver: str) -> str:
     """How vfio-pci is loaded before a driver."""
     module = of_driver(host, driver) or driver
+    if why := softdep.in_vain(host, module):
+        return softdep.by_initramfs(module, why)
     path, said = softdep.first(host, module) or ("", "")
     if not path or softdep.is_vfio_first(said):
         return f"in /etc/modprobe.d/vfio.conf: softdep {module} {softdep.VFIO_FIRST}"
-    if softdep.has_own(host, module):
-        return softdep.by_initramfs(module)
     place = path if path.startswith("/etc/") else "/etc/modprobe.d/00-vfio.conf"
     return (
         f"in {place}: softdep {module} {softdep.with_vfio_first(said)}\n"
@@ -194,4 +238,4 @@ def _with_ids(host: Host, ids: str) -> list[pci.Function]:
     return [one for one in found if one and one.ids == ids]
 
 
-RULES = (missing, too_late, ambiguous, nvidia, virqfd, max_vfs)
+RULES = (missing, too_late, ambiguous, install, blacklist, nvidia, virqfd, max_vfs)
