@@ -311,6 +311,12 @@ WRONG = {
         f"{VM}:2: not valid TOML: Illegal character '\\n' (column 14): group = \"bind; a \" is "
         f"missing",
     ),
+    "a backslash": (
+        '[[service]]\nunit = "mnt-my\\x2ddisk.mount" # 2\n',
+        f"{VM}:2: not valid TOML: Unescaped '\\' in a string (column 17): unit = "
+        '"mnt-my\\x2ddisk.mount" # 2; text with a \\ needs single quotes: unit = '
+        "'mnt-my\\x2ddisk.mount'",
+    ),
     "a word processor's quotes": (
         "[display]\noff = [“DP-1”]\n",
         f"{VM}:2: not valid TOML: Invalid value (column 8): off = [“DP-1”]; "

@@ -119,6 +119,9 @@ def _advice(line: str) -> str:
         return f"quotes must be straight: {straight}"
     if line.count('"') % 2:
         return 'a " is missing'
+    # As in a unit's name that systemd has made of a path, mnt-my\x2ddisk.mount.
+    if found := re.match(r"""([\w-]+)\s*=\s*"([^"']*\\[^btnfruU"'\\][^"']*)\"""", line):
+        return f"text with a \\ needs single quotes: {found[1]} = '{found[2]}'"
     found = re.fullmatch(r"([\w-]+)\s*=\s*([^\s#'\"\[{][^#'\"]*?)\s*(#.*)?", line)
     if not found:
         return ""
