@@ -29,7 +29,7 @@ expect "libvirt, cpuset='010'" "cpuset='10'" \
 # slot ADDR, or slot JSON
 slot() {
     local device=virtio-rng-pci,id=rng,addr=$1
-    [[ $1 != {* ]] || device=$1
+    [[ $1 != '{'* ]] || device=$1
     printf '{"execute":"%s"}\n' qmp_capabilities query-pci quit |
         inside qemu-system-x86_64 -machine pc -nodefaults -display none -S -qmp stdio \
             -device "$device" 2>&1 |
