@@ -46,7 +46,8 @@ class Options:
     set it to false for these."""
     power: Literal["on", "auto"] | None = None
     """The value of power/control while the guest runs: "on" keeps the card awake, "auto" lets it
-    sleep."""
+    sleep. TLP sets it anew whenever the power source changes, unless RUNTIME_PM_DENYLIST in
+    /etc/tlp.conf has the card, without the domain: "01:00.0"."""
     bar_sizes: dict[str, int] = field(default_factory=dict)
     """Sizes of resizable BARs in MiB, such as { 0 = 256 }, for guests that cannot use large ones.
     They hold as long as no driver of the host has the card."""
