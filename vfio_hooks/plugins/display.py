@@ -32,9 +32,12 @@ tried on two emulated cards with a monitor on each, of which a VM got one and ga
 sway, labwc and KWin went on as the same process, with the layout that they had. With the setting of
 rung 2, sway, labwc, KWin and mutter never opened the card. mutter without its setting gave up an
 emulated card as well, but used it again only after a new login: it takes a card that comes back for
-the one that it has lost. With a real driver it may keep the card, and the VM does not start. What
-is said of the other programs comes from their sources and documentation. No desktop was tried on a
-real card yet. niri's setting is not written.
+the one that it has lost. With a real driver it may keep the card, and the VM does not start.
+Hyprland 0.56, started there by hand, kept the second card open when udev announced that it had
+gone. With AQ_DRM_DEVICES it left the card alone, but opened it when it came back after a VM. These
+cards cannot render, so it may do better on real ones. What is said of the other programs comes from
+their sources and documentation. No desktop was tried on a real card yet. niri's setting is not
+written.
 
 sway and labwc take variables from the program that starts them. Variables below
 ~/.config/environment.d are seen only by programs that systemd's user manager starts, such as KWin.
