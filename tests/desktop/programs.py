@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-BUS = "unix:path=/run/user/1000/bus"
+_SOCKET = "/run/user/1000/bus"
+BUS = f"unix:path={_SOCKET}"
+DAEMON = f"dbus-daemon --session --fork --address={BUS}"
+"""Starts the bus of Debian's users."""
+_JOURNAL = "/run/systemd/journal/socket"
+_LISTEN = "systemd-socket-activate"
+BROKER = (
+    f"mkdir -p {_JOURNAL.rpartition('/')[0]} && {{ "
+    f"{_LISTEN} --datagram --listen={_JOURNAL} sleep infinity & "
+    f"{_LISTEN} --setenv=XDG_RUNTIME_DIR --setenv=DBUS_SESSION_BUS_ADDRESS --listen={_SOCKET} "
+    "dbus-broker-launch --scope user & } && "
+    f"until test -S {_JOURNAL} -a -S {_SOCKET}; do sleep 0.1; done"
+)
+"""Starts the bus of Fedora's and Arch's users. It ends if it does not find the socket of a journal,
+or its own."""
 _HEADLESS = {
     "WLR_BACKENDS": "headless",
     "WLR_RENDERER": "pixman",
@@ -53,10 +67,9 @@ PROGRAMS = (
     Program(
         "mutter",
         "mutter",
-        ("mutter", "mutter-common-bin", "dbus-daemon", "systemd"),
-        f"dbus-daemon --session --fork --address={BUS} && exec mutter --headless --wayland "
-        "--no-x11 --virtual-monitor 2560x1440@60 --virtual-monitor 1280x800@60 "
-        "--virtual-monitor 1280x800@60",
+        ("mutter", "mutter-common-bin", "dbus-daemon", "dbus-broker", "systemd"),
+        f"{DAEMON} && exec mutter --headless --wayland --no-x11 --virtual-monitor 2560x1440@60 "
+        "--virtual-monitor 1280x800@60 --virtual-monitor 1280x800@60",
         {"DBUS_SESSION_BUS_ADDRESS": BUS},
         {"DBUS_SESSION_BUS_ADDRESS": BUS},
     ),

@@ -27,6 +27,8 @@ for name in dev/shm home run tmp; do mount -t tmpfs -o mode=1777 none "$1/$name"
 mkdir -p "$1{RUNTIME}" "$1/home/{USER}"
 chmod 700 "$1{RUNTIME}"
 chown 1000:1000 "$1{RUNTIME}" "$1/home/{USER}"
+echo {"0123456789abcdef" * 2} >"$1/run/machine-id"  # dbus-broker has to know one
+mount --bind "$1/run/machine-id" "$1/etc/machine-id"
 ip link set lo up
 exec chroot "$@"
 """

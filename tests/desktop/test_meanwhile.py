@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.desktop.programs import BROKER, DAEMON
 from tests.desktop.session import Desktop, running
 from tests.desktop.test_layouts import light
 from vfio_hooks.errors import Gone, HookError
@@ -51,6 +52,26 @@ def test_a_bus_that_gnome_is_not_on(desktop: Desktop) -> None:
     words = [word.replace("org.gnome.Mutter", "org.gnome.Nobody") for word in back_end.QUERY]
     with pytest.raises(Gone, match="no display server answers"):
         desktop.layout.ask(desktop, *words)
+
+
+@pytest.mark.only("mutter")
+def test_gnome_on_the_bus_of_other_distributions(desktop: Desktop, tmp_path: Path) -> None:
+    """dbus-broker has words of its own for a name that nobody has."""
+    program = replace(desktop.program, server=desktop.program.server.replace(DAEMON, BROKER))
+    with running(Path(desktop.root), program, tmp_path / "log") as fresh:
+        knob = fresh.layout
+        before = knob.screen(fresh)
+        first, *others = sorted(before.layout.names)
+        knob.write(fresh, str(arrange(before, [first], None, ())))
+        assert knob.screen(fresh).layout.lit == set(others)
+        knob.write(fresh, str(before.layout))
+        assert knob.screen(fresh).layout.looks_like(before.layout)
+        query = load("mutter").QUERY
+        nobody = [word.replace("org.gnome.Mutter", "org.gnome.Nobody") for word in query]
+        with pytest.raises(HookError, match="Call failed: The name is not activatable"):
+            fresh.show(["busctl", *nobody])
+        with pytest.raises(Gone, match="no display server answers"):
+            knob.ask(fresh, *nobody)
 
 
 @pytest.mark.only("kwin", "mutter")
