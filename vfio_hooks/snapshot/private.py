@@ -19,7 +19,7 @@ BOOT_PARAMETERS = frozenset(
     """
     amd_iommu intel_iommu iommu intremap nox2apic video pcie_acs_override pcie_aspm clocksource tsc
     hugepages hugepagesz default_hugepagesz transparent_hugepage isolcpus nohz_full rcu_nocbs
-    irqaffinity mitigations cgroup_disable systemd.unified_cgroup_hierarchy
+    irqaffinity mitigations cgroup_disable systemd.unified_cgroup_hierarchy modprobe.blacklist
     """.split()
 )
 """Those whose values are kept: rules ask for them, or tell people to change them."""
