@@ -28,6 +28,7 @@ mkdir -p "$1{RUNTIME}" "$1/home/{USER}"
 chmod 700 "$1{RUNTIME}"
 chown 1000:1000 "$1{RUNTIME}" "$1/home/{USER}"
 echo {"0123456789abcdef" * 2} >"$1/run/machine-id"  # dbus-broker has to know one
+touch "$1/etc/machine-id"
 mount --bind "$1/run/machine-id" "$1/etc/machine-id"
 ip link set lo up
 exec chroot "$@"
