@@ -604,12 +604,27 @@ KNOWN = (
         f"{_QEMU}, block/file-posix.c",
     ),
     Known(
+        "tpm-without-program",
+        r"Unable to find 'swtpm\w*' binary in \$PATH|TPM version '[^']*' is not supported",
+        "libvirt found no program that can emulate the guest's TPM.",
+        "install swtpm (on Debian also swtpm-tools), then: sudo systemctl restart libvirtd, or "
+        "virtqemud if that is installed",
+        f"{_LIBVIRT}, util/virtpm.c and qemu_validate.c",
+    ),
+    Known(
         "tpm-not-prepared",
         r"Could not run '(?P<program>\S+/swtpm_setup)'\. exitstatus: \d+; Check error log "
         r"'(?P<file>[^']*)'",
         "{program} could not prepare the guest's emulated TPM.",
         "the end of {file} says why (read it with sudo)",
         f"{_LIBVIRT}, qemu_tpm.c",
+    ),
+    Known(
+        "tpm-not-started",
+        r"tpm-emulator: TPM result for CMD_INIT: (?P<code>0x[0-9a-f]+)",
+        "The guest's emulated TPM did not start (error {code}).",
+        "the end of /var/log/swtpm/libvirt/qemu/VM-swtpm.log says why (read it with sudo)",
+        f"{_QEMU}, backends/tpm/tpm_emulator.c",
     ),
     Known(
         "tpm-died",
