@@ -18,6 +18,7 @@ from vfio_hooks.errors import HookError, Interrupted
 from vfio_hooks.event import Event
 from vfio_hooks.host.power_profiles import NAMES, NOT_HELD, UNIT, chosen, tuned
 from vfio_hooks.knobs.transient import Transient
+from vfio_hooks.plugins import BUILT_IN
 from vfio_hooks.plugins.governor import Options, plan
 from vfio_hooks.services import hold, profile
 from vfio_hooks.services.bus import BUS, UNKNOWN, Bus, Refused, Signal
@@ -72,6 +73,13 @@ def test_it_is_held_before_anything_else_is_set_and_let_go_after_it(name: str) -
     assert f"RestartPreventExitStatus={NOT_HELD}" in held.knob.properties
     assert governor.key.endswith("scaling_governor")
     assert held.until == governor.until == "release"
+
+
+def test_tuned_sets_a_profile_before_any_table_that_sets_the_same() -> None:
+    """And after it is stopped where [[service]] says so."""
+    place = BUILT_IN.index("governor")
+    assert "service" in BUILT_IN[:place]
+    assert {"memory", "cpus", "irqs", "write"} <= {*BUILT_IN[place:]}
 
 
 def test_a_daemon_that_can_be_started() -> None:

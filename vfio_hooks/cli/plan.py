@@ -23,7 +23,7 @@ line is "what: old → new", and says how the change will be undone. The old val
 ones. Only changes that this VM still has in place count as undone, as its start undoes them first.
 
 --use takes tables that may be empty: inhibit, display, session, sriov, gpu, mdev, usb, pci, shm,
-hugepages, memory, cpus, irqs, governor, verify. The vm.toml is then not used.
+hugepages, governor, memory, cpus, irqs, verify. The vm.toml is then not used.
 
 examples:
   vfio-hooks plan win11                        as libvirt has it

@@ -16,7 +16,7 @@ Table: TypeAlias = dict[str, Value]
 
 _ORDER = (
     *("inhibit", "service", "display", "session", "sriov", "gpu", "mdev", "usb", "pci"),
-    *("shm", "hugepages", "memory", "cpus", "irqs", "governor", "write", "process"),
+    *("shm", "hugepages", "governor", "memory", "cpus", "irqs", "write", "process"),
 )
 _MULTIPLE = ("service", "sriov", "mdev", "shm", "write", "process", "usb")
 _UNIQUE = {

@@ -25,10 +25,11 @@ BUILT_IN = (
     "pci",
     "shm",
     "hugepages",
+    # Before all that sets what tuned sets with a power profile.
+    "governor",
     "memory",
     "cpus",
     "irqs",
-    "governor",
     "write",
     "verify",
     "process",

@@ -61,12 +61,13 @@ class Options:
     power/pm_qos_resume_latency_us of each CPU, shows this 0 as "n/a"; a 0 there means no limit."""
     power_profile: Literal["performance", "power-saver"] | None = None
     """A profile that power-profiles-daemon or tuned-ppd holds while the VM runs, so that neither of
-    them changes the CPUs meanwhile. It is for the whole host; what the other keys say is set on top
-    of it. `powerprofilesctl list-holds` shows it. A small service (vfio-hooks-profile-UUID) asks
-    for it; when that ends, the daemon goes back to the profile from before. With
-    power-profiles-daemon, one that was chosen before the daemon was last started is lost, with
-    "balanced" in its place, if another program still holds a profile when the last VM ends. If
-    somebody chooses another profile in the meantime, that one holds, and the log says so."""
+    them changes the CPUs meanwhile. It is for the whole host; what the other keys and tables say is
+    set on top of it. `powerprofilesctl list-holds` shows it. A small service
+    (vfio-hooks-profile-UUID) asks for it; when that ends, the daemon goes back to the profile from
+    before. With power-profiles-daemon, one that was chosen before the daemon was last started is
+    lost, with "balanced" in its place, if another program still holds a profile when the last VM
+    ends. If somebody chooses another profile in the meantime, that one holds, and the log says
+    so."""
 
     def __post_init__(self) -> None:
         if not self.governor.isidentifier():
