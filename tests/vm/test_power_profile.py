@@ -25,9 +25,13 @@ PACKAGES = {
     TUNED: (
         *("tuned", TUNED, "virt-what", "ethtool"),
         *("python3-dbus", "python3-gi", "python3-linux-procfs", "python3-pyudev"),
-        *("python3-pyinotify", "python3-pyasyncore"),
-        *("gir1.2-glib-2.0", "gir1.2-girepository-2.0", "libgirepository-1.0-1"),
+        *("python3-pyinotify", "python3-pyasyncore", "gir1.2-glib-2.0"),
     ),
+}
+# What python3-gi needs.
+BINDINGS = {
+    "trixie": ("gir1.2-girepository-2.0", "libgirepository-1.0-1"),
+    "forky": ("gir1.2-girepository-3.0", "libgirepository-2.0-0"),
 }
 DROP_IN = f"/run/systemd/system/{PPD}.service.d/fake.conf"
 # The driver ends with its standard input.
@@ -93,15 +97,16 @@ def daemon(hooked: Guest, request: pytest.FixtureRequest, tmp_path: Path) -> Ite
     unit: str = request.param
     if hooked.release == "bookworm" and unit == TUNED:
         pytest.skip("Debian 12 has no tuned-ppd")
+    packages = (*PACKAGES[unit], *(BINDINGS[hooked.release] if unit == TUNED else ()))
     hooked.put(DROP_IN, FAKE)
     hooked.run("systemctl daemon-reload")
-    debs.install(hooked, debs.fetch(hooked.release, PACKAGES[unit], tmp_path))
+    debs.install(hooked, debs.fetch(hooked.release, packages, tmp_path))
     try:
         hooked.run(f"systemctl restart {unit}")
         yield Daemon(unit, NAMES[hooked.release == "bookworm"])
     finally:
         hooked.run(
-            f"dpkg --force-depends --purge {' '.join(PACKAGES[unit])}; rm -r $(dirname {DROP_IN});"
+            f"dpkg --force-depends --purge {' '.join(packages)}; rm -r $(dirname {DROP_IN});"
             " systemctl daemon-reload; rm -rf /var/lib/power-profiles-daemon"
         )
 
