@@ -25,6 +25,7 @@ from vfio_hooks.host.cgroup import ROOT, V1, host_units
 from vfio_hooks.host.cpulist import CpuSet, format_list, parse_list
 from vfio_hooks.knobs.allowed_cpus import AllowedCpus
 from vfio_hooks.knobs.group_cpus import GroupCpus
+from vfio_hooks.knobs.tasks import give_offline_cpus
 from vfio_hooks.knobs.thread import ThreadAffinity
 from vfio_hooks.plugins import cpus
 from vfio_hooks.plugins.cpus import Options
@@ -275,6 +276,16 @@ def test_a_cpu_that_comes_after_a_vm_is_everybodys(unmoved: int, memory: Path) -
     assert undo(kernel, memory, vm) == []
     for pid in ("1", "401", "402", "701", "600"):
         assert kernel.files[f"/proc/{pid}/status"].endswith("\t0-15\n")
+
+
+def test_cpus_that_come_later_are_not_for_everybody() -> None:
+    """Somebody has chosen the CPUs of a program. The kernel's threads see to theirs."""
+    kernel = busy_host(empties=False)
+    for pid, own in (("701", "0-7"), ("402", "1-2"), ("11", "0-7")):
+        tasks.allow(kernel, pid, own)
+    give_offline_cpus(kernel)
+    for pid, own in (("701", "0-15"), ("402", "1-2"), ("11", "0-7")):
+        assert kernel.files[f"/proc/{pid}/status"].endswith(f"\t{own}\n")
 
 
 @pytest.mark.parametrize("trims", [False, True], ids=["Linux 6.12", "Linux 6.1"])

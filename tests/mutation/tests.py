@@ -44,7 +44,7 @@ QUICK = {
     "knobs/pci_return.py": ("pci", "gpu"),
     "knobs/platform_driver.py": ("small_knobs", "gpu", "session"),
     "knobs/shared_file.py": ("shm",),
-    "knobs/tasks.py": ("cpus_plain",),
+    "knobs/tasks.py": ("cpus", "cpus_plain"),
     "knobs/thread.py": ("cpus", "plan"),
     "knobs/transient.py": ("service", "power_profile", "process"),
     "knobs/trigger.py": ("small_knobs", "write", "plan"),
