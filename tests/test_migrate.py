@@ -449,6 +449,28 @@ def test_a_line_that_depends_on_a_branch_says_which(command: Command, lines: str
     assert {(one.kind, one.why) for one in read.verdicts} == {("keep", why)}
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("if on_ac_power; then\n  sysctl vm.swappiness=10\nfi", "line 2"),
+        ("[ $(cat /sys/x) -lt 3 ] || sysctl vm.swappiness=10", "line 2"),
+        ("case $(uname -n) in\n  desk) sysctl vm.swappiness=10 ;;\nesac", "line 2"),
+        ("if [ -e /a ]; then\n  if grep -q b /c; then sysctl vm.swappiness=1; fi\nfi", "line 3"),
+        # These only look whether something is there.
+        ("if [ ! -f /etc/x ]; then sysctl vm.swappiness=10; fi", ""),
+        ("systemctl is-active docker && systemctl stop docker", ""),
+        ("if ! lspci | grep -q NVIDIA; then sysctl vm.swappiness=10; fi", ""),
+        ("[ 1 = 1 ] && sysctl vm.swappiness=10", ""),
+    ],
+)
+def test_a_table_that_a_test_decides_on_says_so(command: Command, lines: str, told: str) -> None:
+    script(command, f"#!/bin/sh\n{lines}\n")
+    (read,) = scripts(str(command.hooks), "win11", str(command.host))
+    (verdict,) = read.verdicts
+    assert verdict.kind == "table"
+    assert verdict.why.partition("; in the script this depends on ")[2] == told
+
+
 def test_loops_in_loops_are_followed(command: Command) -> None:
     """Work that doubled with each loop would be too much."""
     depth = 24

@@ -31,7 +31,16 @@ def decided(found: Sequence[tuple[Path, Verdict]]) -> Iterator[Verdict]:
         why = contested.get((one.table, path, one.options), "") if _counts(one) else ""
         if not why and one.kind == "table" and _is_vague(one):
             why = "what it changes is only known when the script runs"
-        yield replace(one, kind="keep", why=why, table="", kept_from=one.table) if why else one
+        if why:
+            yield replace(one, kind="keep", why=why, table="", kept_from=one.table)
+        else:
+            yield replace(one, why=one.why + _condition(path)) if _counts(one) else one
+
+
+def _condition(path: Path) -> str:
+    """The words for a line that a test decides on, while its table is always used."""
+    lines = [f"line {branch.line}" for branch in path if not branch.guards]
+    return f"; in the script this depends on {' and '.join(lines)}" if lines else ""
 
 
 def _counts(one: Verdict) -> bool:

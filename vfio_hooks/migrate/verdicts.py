@@ -27,7 +27,7 @@ _IDLE = frozenset(
     udevadm findmnt mountpoint who w users last uptime free dmesg journalctl numactl inotifywait
     dmidecode lsblk lsirq sensors print emulate setopt unsetopt disown systemd-cat df du tac comm
     nl rev paste column xmllint zenity kdialog yad dunstify ss netstat ping rmdir mapfile readarray
-    compgen on_ac_power acpi upower
+    compgen on_ac_power acpi upower setterm
     """.split()
 )
 # Files in which a script keeps notes for its end, or logs for people.

@@ -105,8 +105,9 @@ class _Walk(Walk):
             if holds is None:
                 walk = replace(walk, sure=False)
             if holds is not False:
-                taken = walk if walk is self else self._in_branch(node.line, index, count)
-                taken.nodes(body)
+                all_decide = [one for each, _ in node.branches[: index + 1] for one in each]
+                taken = self._in_branch(node.line, index, count, all_decide)
+                (walk if walk is self else taken).nodes(body)
             if holds:
                 return
 
@@ -121,7 +122,7 @@ class _Walk(Walk):
             if holds is (node.kind == "||"):
                 return
             if holds is None:
-                walk = self._in_branch(node.line, int(node.kind == "||"), 2)
+                walk = self._in_branch(node.line, int(node.kind == "||"), 2, node.body[:1])
 
     def _case(self, node: Case) -> None:
         subject = " ".join(self._words(node.word))

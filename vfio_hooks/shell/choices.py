@@ -13,12 +13,14 @@ MOST_VALUES = 4
 @record
 class Branch:
     """Which of the `count` branches of the `if` at this line of a file may be taken. One without
-    an `else` still has the branch in which nothing is done."""
+    an `else` still has the branch in which nothing is done. `guards`: the `if` only looks whether
+    something is there."""
 
     file: str
     line: int
     indices: tuple[int, ...]
     count: int
+    guards: bool = False
 
     def others(self) -> "Branch":
         """All the other branches."""

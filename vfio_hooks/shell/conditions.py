@@ -6,13 +6,36 @@ from collections.abc import Callable, Collection, Sequence
 
 from vfio_hooks.shell.expansion import UNKNOWN
 from vfio_hooks.shell.tokens import Word
-from vfio_hooks.shell.tree import Block, Node, Simple
+from vfio_hooks.shell.tree import Block, Node, Pipe, Simple
 
 _TESTS = ("[", "[[", "test")
 _NUMBERS = {
     **{"-eq": operator.eq, "-ne": operator.ne, "-lt": operator.lt, "-le": operator.le},
     **{"-gt": operator.gt, "-ge": operator.ge},
 }
+
+_LOOKS = (
+    *("lsmod", "lspci", "lsusb", "pgrep", "pidof", "lsof", "fuser", "command", "which", "type"),
+    *("hash", "systemctl", "rc-service", "sv", "mountpoint", "modinfo", "ls", "echo"),
+)
+
+
+def guards(decides: Sequence[Node]) -> bool:
+    """Whether these commands only look whether something is there, or runs."""
+    return bool(decides) and all(map(_looks, decides))
+
+
+def _looks(node: Node) -> bool:
+    match node:
+        case Block(kind="&&" | "||" | "!", body=body):
+            return guards(body)
+        case Pipe(commands=(first, *_)):
+            return _looks(first)
+        case Simple(words=words) if words:
+            given = [one.plain or "" for one in words[1:] if one.plain not in ("!", "]", "]]")]
+            is_unary = words[0].plain in _TESTS and len(given) == 2 and given[0][:1] == "-"
+            return is_unary or words[0].plain in _LOOKS
+    return False
 
 
 def holds(

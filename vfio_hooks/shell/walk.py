@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from vfio_hooks.record import record, replace
 from vfio_hooks.shell.choices import MOST_VALUES, Branch, Path, both, values_at
-from vfio_hooks.shell.conditions import holds, is_doubtful
+from vfio_hooks.shell.conditions import guards, holds, is_doubtful
 from vfio_hooks.shell.expansion import UNKNOWN
 from vfio_hooks.shell.run import Action, Run
 from vfio_hooks.shell.tokens import Piece, Word
@@ -50,9 +50,11 @@ class Walk:
     looks_ahead: bool = False
     inside: bool = False
 
-    def _in_branch(self: One, line: int, index: int, count: int) -> One:
-        """The walk in a branch of an `if` that is decided when the script runs."""
-        branch = Branch(self.file, self.at or line, (index,), count)
+    def _in_branch(
+        self: One, line: int, index: int, count: int, decides: Sequence[Node] = ()
+    ) -> One:
+        """The walk in a branch of an `if` that these commands decide when the script runs."""
+        branch = Branch(self.file, self.at or line, (index,), count, guards(decides))
         return replace(self, sure=False, path=both(self.path, (branch,)) or self.path)
 
     def _each_value(self: One, node: Node) -> Iterator[One]:
