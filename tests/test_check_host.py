@@ -108,6 +108,8 @@ FOUND = [
     ),
     case("vfio-too-late", {**CARD, **IDS}),
     case("vfio-too-late", {**CARD, "proc/cmdline": "vfio-pci.ids=1002:73BF"}),
+    case("vfio-ids-replaced", {**IDS, "proc/cmdline": "vfio-pci.ids=1002:73bf,10de:2206"}),
+    case("vfio-ids-replaced", {**IDS, "etc/modprobe.d/zz.conf": "options vfio_pci ids=10de:2206"}),
     case("vfio-ids-ambiguous", {**CARD, **function(OTHER, DISPLAY), **IDS}),
     case("install-line-off", {**INSTALL, "etc/modprobe.d/v.conf": "softdep nvidia pre: vfio-pci"}),
     case(
@@ -217,6 +219,10 @@ SILENT = [
         win11(passed=(GPU,)),
         "session",
     ),
+    # What counts has no card that another driver has, whatever an earlier line says.
+    case("vfio-too-late", {**CARD, **IDS, "proc/cmdline": "vfio-pci.ids=8086:10d3"}),
+    case("vfio-ids-replaced", {**IDS, "proc/cmdline": "vfio-pci.ids=1002:73BF,8086:10d3"}),
+    case("vfio-ids-replaced", {**IDS, "etc/modprobe.d/zz.conf": "options vfio-pci disable_vga=1"}),
     case("vfio-ids-ambiguous", {**CARD, **function(AUDIO, SOUND), **IDS}),
     case("install-line-off", {"etc/modprobe.d/v.conf": "softdep nvidia pre: vfio-pci"}),
     case(

@@ -18,9 +18,9 @@ from vfio_hooks.placement.kinds import Level
 from vfio_hooks.record import record, replace
 
 MODULES = (
-    *("host.iommu", "host.groups", "host.vfio", "host.firmware", "host.cpu", "host.kernel"),
-    *("host.isolation", "host.tables", "host.power", "host.memory_users", "host.kvm"),
-    "host.logged",
+    *("host.iommu", "host.groups", "host.vfio", "host.modprobe", "host.firmware"),
+    *("host.cpu", "host.kernel", "host.isolation", "host.tables", "host.power"),
+    *("host.memory_users", "host.kvm", "host.logged"),
     *("hook.start", "hook.installed", "hook.daemon", "hook.files", "hook.unused", "hook.journals"),
     *("hook.doubled", "hook.shutdown"),
     *(

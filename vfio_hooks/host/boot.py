@@ -52,18 +52,21 @@ def lines(text: str) -> list[list[str]]:
 
 
 def module_options(host: Host, module: str) -> list[tuple[str, str, str]]:
-    """The options with which a module is loaded, as (option, value, where that is written)."""
+    """The options with which a module is loaded, as (option, value, where that is written). Of the
+    same option the first one counts: modprobe hands on all of them, those of the kernel's command
+    line as the last, and a module takes the last."""
     module = module.replace("-", "_")
-    found = [
-        (name.partition(".")[2], value, "the kernel's command line")
-        for name, value in parameters(host)
-        if name.startswith(f"{module}.")
-    ]
+    found: list[tuple[str, str, str]] = []
     for path, words in modprobe(host):
         if words[0] == "options" and words[1:2] and words[1].replace("-", "_") == module:
             pairs = (word.partition("=") for word in words[2:])
             found += [(name, value, path) for name, _, value in pairs]
-    return found
+    found += [
+        (name.partition(".")[2], value, "the kernel's command line")
+        for name, value in parameters(host)
+        if name.startswith(f"{module}.")
+    ]
+    return found[::-1]
 
 
 def module_parameter(host: Host, module: str, name: str) -> str | None:

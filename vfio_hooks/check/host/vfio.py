@@ -13,7 +13,7 @@ from vfio_hooks.host.modules import is_known, is_loaded, of_driver
 _LISTS = ("/etc/mkinitcpio.conf", "/etc/modules", "/etc/initramfs-tools/modules")
 _LIST_FOLDERS = ("/etc/mkinitcpio.conf.d", "/etc/modules-load.d", "/etc/dracut.conf.d")
 # mkinitcpio takes no module along because of a softdep in modprobe.d.
-_REBUILD = (
+REBUILD = (
     "then rebuild the initramfs (update-initramfs -u, dracut -f, or mkinitcpio -P with vfio_pci "
     "first in MODULES=) and reboot"
 )
@@ -54,8 +54,27 @@ def too_late(patient: Patient) -> Iterator[Seen]:
                     f"vfio-pci should take {ids} ({place}), but {function.address} has "
                     f"{function.driver}",
                     f"{_before(patient.host, function.driver)}\n"
-                    f"{_REBUILD}; or leave it to the VM's start: [pci] in vm.toml, and no ids=",
+                    f"{REBUILD}; or leave it to the VM's start: [pci] in vm.toml, and no ids=",
                 )
+
+
+@rule(
+    "vfio-ids-replaced",
+    "host",
+    "warning",
+    why="Several ids= do not add up. vfio-pci uses the last one that modprobe gives it: later "
+    "files of modprobe.d come after earlier ones, and the kernel's command line after all of them.",
+    source="tried with kmod 34.2; vfio_pci.c of Linux, ids=",
+)
+def replaced(patient: Patient) -> Iterator[Seen]:
+    (counts, where), *others = _lists(patient.host) or [([], "")]
+    for ids, place in others:
+        if lost := [one for one in ids if one not in counts]:
+            yield Seen(
+                f"vfio-pci does not take {', '.join(lost)} ({place}): "
+                f"the ids= of {where} replaces it",
+                f"write all of them into one: ids={','.join((*counts, *lost))}",
+            )
 
 
 @rule(
@@ -75,46 +94,6 @@ def ambiguous(patient: Patient) -> Iterator[Seen]:
                 "remove it from ids=; [pci] in vm.toml binds only the VM's own device, by its "
                 "address",
             )
-
-
-@rule(
-    "install-line-off",
-    "host",
-    "warning",
-    why="If a module has a softdep, modprobe does not run its install line. Debian's nvidia driver "
-    "is only loaded by such a line, so no card has a driver then.",
-    source="modprobe.d(5), softdep; nvidia-modprobe.conf of Debian's nvidia-kernel-support",
-)
-def install(patient: Patient) -> Iterator[Seen]:
-    host = patient.host
-    for place, words in boot.modprobe(host):
-        module = words[1] if words[0] == "install" and len(words) > 1 else ""
-        path, said = softdep.first(host, module) or ("", "")
-        if softdep.is_vfio_first(said):
-            yield Seen(
-                f"{path} has a softdep of {module}, so modprobe does not run the install line "
-                f"for {module} in {place}",
-                f"in {path}: remove the softdep of {module}\n"
-                f"{softdep.by_initramfs(module, '')}\n{_REBUILD}",
-            )
-
-
-@rule(
-    "blacklist-without-effect",
-    "host",
-    "warning",
-    why="On the kernel's command line, modprobe takes the name of a module as it is written, and "
-    "modules have names with underscores. In a file of modprobe.d a dash is fine.",
-    source="tried with kmod 30 and 34.2",
-)
-def blacklist(patient: Patient) -> Iterator[Seen]:
-    for value in boot.values(patient.host, "modprobe.blacklist"):
-        for name in value.split(","):
-            if "-" in name:
-                yield Seen(
-                    f"modprobe.blacklist={name} on the kernel's command line keeps no module away",
-                    f"write it as modprobe.blacklist={name.replace('-', '_')}, then reboot",
-                )
 
 
 @rule(
@@ -158,7 +137,7 @@ def _from_boot_on(host: Host, domain: Domain, card: pci.Function) -> str:
     given = {one.address for one in domain.pci}
     if all(one.address in given for one in _with_ids(host, card.ids)):
         ids = f"in /etc/modprobe.d/vfio.conf: options vfio-pci ids={card.ids}"
-        return f"{ids}\n{_before(host, 'nvidia')}\n{_REBUILD}"
+        return f"{ids}\n{_before(host, 'nvidia')}\n{REBUILD}"
     return (
         f"sudo driverctl --noprobe set-override {card.address} vfio-pci\n"
         "then reboot. The host's card has the same IDs, so ids= would take that one as well."
@@ -187,24 +166,6 @@ def virqfd(patient: Patient) -> Iterator[Seen]:
             yield Seen(f"{path} asks for the module vfio_virqfd", f"remove vfio_virqfd from {path}")
 
 
-@rule(
-    "sriov-max-vfs",
-    "host",
-    "hint",
-    why="max_vfs makes VFs on every card of a driver as long as the driver is loaded. The kernel "
-    "has deprecated it in favour of sriov_numvfs.",
-    source="https://docs.kernel.org/PCI/pci-iov-howto.html; guide: modprobe",
-)
-def max_vfs(patient: Patient) -> Iterator[Seen]:
-    for path, words in boot.modprobe(patient.host):
-        for word in words[2:] if words[0] == "options" else []:
-            if word.startswith("max_vfs="):
-                yield Seen(
-                    f"{path} has {words[1]} {word}",
-                    "remove it, and add to vm.toml of the VM that gets the VFs: [[sriov]]",
-                )
-
-
 def _before(host: Host, driver: str) -> str:
     """How vfio-pci is loaded before a driver."""
     module = of_driver(host, driver) or driver
@@ -222,9 +183,17 @@ def _before(host: Host, driver: str) -> str:
 
 def _ids(host: Host) -> Iterator[tuple[str, str]]:
     """Each "vendor:device" that vfio-pci is told to take, and where that is written."""
-    for name, value, place in boot.module_options(host, "vfio-pci"):
-        for one in value.split(",") if name == "ids" else ():
-            yield ":".join(one.lower().split(":")[:2]), place
+    for ids, place in _lists(host)[:1]:
+        yield from ((one, place) for one in ids)
+
+
+def _lists(host: Host) -> list[tuple[list[str], str]]:
+    """Each ids= of vfio-pci, and where that is written. Only the first one counts."""
+    return [
+        ([":".join(one.lower().split(":")[:2]) for one in value.split(",")], place)
+        for name, value, place in boot.module_options(host, "vfio-pci")
+        if name == "ids"
+    ]
 
 
 def _with_ids(host: Host, ids: str) -> list[pci.Function]:
@@ -238,4 +207,4 @@ def _with_ids(host: Host, ids: str) -> list[pci.Function]:
     return [one for one in found if one and one.ids == ids]
 
 
-RULES = (missing, too_late, ambiguous, install, blacklist, nvidia, virqfd, max_vfs)
+RULES = (missing, too_late, replaced, ambiguous, nvidia, virqfd)
