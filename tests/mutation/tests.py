@@ -48,7 +48,7 @@ QUICK = {
     "knobs/thread.py": ("cpus", "plan"),
     "knobs/transient.py": ("service", "power_profile", "process"),
     "knobs/trigger.py": ("small_knobs", "write", "plan"),
-    "knobs/unit.py": ("unit",),
+    "knobs/unit.py": ("unit", "service"),
     "knobs/usb_driver.py": ("usb",),
     "knobs/vf_count.py": ("sriov",),
     "knobs/vf_setting.py": ("sriov",),
