@@ -481,6 +481,15 @@ def test_loops_in_loops_are_followed(command: Command) -> None:
     assert [one.kind for one in read.verdicts if "swappiness" in one.command] == ["keep"]
 
 
+def test_a_function_that_calls_itself_is_followed_once(command: Command) -> None:
+    script(command, "#!/bin/sh\nf() { echo $(f); g=$(f); f; foo; }\nf\nsysctl vm.swappiness=$(f)\n")
+    (read,) = scripts(str(command.hooks), "win11", str(command.host))
+    assert [(one.kind, one.command) for one in read.verdicts] == [
+        ("keep", "foo"),
+        ("keep", "sysctl vm.swappiness=?"),
+    ]
+
+
 def test_a_script_that_is_too_much_to_follow_is_not_read(command: Command) -> None:
     calls = "".join(f"f{n}() {{ {f'f{n + 1}; ' * 30}}}\n" for n in range(7))
     script(command, f"#!/bin/sh\nsysctl vm.swappiness=1\n{calls}f7() {{ true; }}\nf0\n")

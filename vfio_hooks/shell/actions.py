@@ -25,7 +25,7 @@ from vfio_hooks.shell.tree import (
 )
 from vfio_hooks.shell.walk import Walk, pieces_of
 
-MOST_STEPS = 50_000
+MOST_STEPS = 10_000
 """How many commands are followed, counting those of loops and functions each time."""
 _DEEPEST = 8
 
@@ -198,13 +198,17 @@ class _Walk(Walk):
         """Whether the command is a function or a script, which is followed instead."""
         if self.depth >= _DEEPEST:
             return False
+        if words[0] in self.within:
+            # A function that calls itself does the same again.
+            return True
         deeper = replace(self, depth=self.depth + 1)
         line = self.at or node.line
         if words[0] in self.run.functions:
             self.run.called.add(words[0])
             file, body = self.run.functions[words[0]]
             with self.run.arguments(words[1:]), suppress(Returned):
-                replace(deeper._in(file, line), at=0).nodes(body)
+                within = (*self.within, words[0])
+                replace(deeper._in(file, line), at=0, within=within).nodes(body)
             return True
         plain, user = bare(words)
         deeper = replace(deeper, user=user or self.user)

@@ -46,15 +46,23 @@ def _value(run: Run, file: str, piece: Piece, line: int) -> str:
 def _found(run: Run, file: str, code: str) -> str:
     """What $(code) prints, if it calls a function that looks for something, or looks for a place
     itself."""
-    _, body = run.functions.get(code.strip().split(" ", 1)[0], ("", ()))
-    for node in body:
-        words, unset = _first(node).words, len(run.unset)
-        text = printed([one for word in words for one in expanded(run, file, word)], "")
-        # The commands before it, which may set them, are not followed.
-        del run.unset[unset:]
-        if text and text.startswith(UNKNOWN) and text != UNKNOWN:
-            return text
-    return of_place(code, file)
+    name = code.strip().split(" ", 1)[0]
+    # Meanwhile it is unknown to itself.
+    _, body = known = run.functions.pop(name, ("", ()))
+    texts = [_printed(run, file, node) for node in body]
+    if body:
+        run.functions[name] = known
+    found = (text for text in texts if text.startswith(UNKNOWN) and text != UNKNOWN)
+    return next(found, of_place(code, file))
+
+
+def _printed(run: Run, file: str, node: Node) -> str:
+    """What a function's command prints. The commands before it are not followed, so a variable
+    without a value is no fault."""
+    unset = len(run.unset)
+    text = printed([one for word in _first(node).words for one in expanded(run, file, word)], "")
+    del run.unset[unset:]
+    return text or ""
 
 
 def _first(node: Node) -> Simple:
