@@ -355,6 +355,22 @@ def test_of_a_modules_softdeps_the_first_one_counts(lines: list[str], given: boo
     assert is_given(SOFTDEP, lines) == given
 
 
+@pytest.mark.parametrize(
+    ("text", "lines", "counts"),
+    [
+        (f"{IDS}10de:1c82", [f"{IDS}10de:1c82", f"{IDS}1002:1"], 1),
+        (f"{IDS}10de:1c82", [f"{IDS}10de:1c82", "ro vfio_pci.ids=1002:1 quiet"], 1),
+        (f"{IRQS}4-7", [f"{IRQS}1 {IRQS}4-7"], 0),
+    ],
+)
+def test_of_several_words_of_a_kind_only_one_counts(
+    text: str, lines: list[str], counts: int
+) -> None:
+    assert not is_given(text, lines)
+    assert other(text, lines) in lines[counts]
+    assert is_given(text, lines[::-1]) == (len(lines) > 1)
+
+
 BESIDE: list[tuple[str, str, str]] = [
     # What is needed, what the user has in its place, and what is to be there for both.
     (f"{IRQS}2-5", f"{IRQS}4-7", f"{IRQS}2-7"),
@@ -366,6 +382,7 @@ BESIDE: list[tuple[str, str, str]] = [
         "options vfio_pci disable_vga=1 ids=1002:1",
         "options vfio_pci disable_vga=1 ids=1002:1,10de:1c82",
     ),
+    (f"{IDS}10de:1c82", "vfio-pci.ids=1002:1", "vfio-pci.ids=1002:1,10de:1c82"),
     (f"{PAGES}8", f"{PAGES}4", f"{PAGES}8"),
     (SOFTDEP, "softdep nvidia post: nvidia-uvm", f"{SOFTDEP} post: nvidia-uvm"),
     (SOFTDEP, "softdep nvidia* pre: i915", f"{SOFTDEP} i915"),
@@ -726,6 +743,11 @@ def test_one_of_two_cards_of_nvidia_is_vfios_from_the_boot_on(tmp_path: Path) ->
     work = planned(host, needs(host, domain))
     assert [edit.after for edit in work.edits if "softdep" in (edit.after or "")] == []
     assert work.told[-1].startswith("have the initramfs load vfio-pci ahead of nvidia: ")
+    # The kernel's command line comes after all files of modprobe.d.
+    grow(tmp_path, {"proc/cmdline": "quiet vfio-pci.ids=1002:1"})
+    told = planned(host, needs(host, domain)).told
+    where, both = "in the kernel's command line", "vfio-pci.ids=1002:1,10de:2504"
+    assert any(one.startswith(f"{where}, replace vfio-pci.ids=1002:1 with {both}:") for one in told)
     (tmp_path / "sys/bus/pci/devices/0000:05:00.0/device").write_text("0x2504")
     assert not [one for one in needs(host, domain) if one.is_modprobe]
 

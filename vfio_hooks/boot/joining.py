@@ -11,6 +11,9 @@ from vfio_hooks.record import record, replace
 PAGES = "hugepagesz=1G hugepages="
 """The kernel ignores a second count of the same size, and a second list of isolcpus."""
 
+ON_COMMAND_LINE = r"vfio[-_]pci\."
+"""How an option of vfio-pci begins on the kernel's command line."""
+
 ADDED = "--add"
 """The reason for a word that the user has given."""
 
@@ -18,10 +21,12 @@ ADDED = "--add"
 @record
 class Joined:
     """How words of one kind become one: their beginning, the pattern that finds them in a text (its
-    first group is the value), the parts of a value, and the value of all of them together."""
+    first group is the value), which of several counts (0: the first, -1: the last), the parts of a
+    value, and the value of all of them together."""
 
     prefix: str
     found: str
+    counts: int
     parts: Callable[[str], frozenset[str]]
     value: Callable[[Iterable[str]], str]
 
@@ -38,13 +43,15 @@ _LISTS = (
     Joined(
         "isolcpus=managed_irq,",
         r"isolcpus=(?:[a-z_]+,)*managed_irq,(?:[a-z_]+,)*([0-9,-]+)",
+        0,
         _cpus,
         lambda parts: format_list(map(int, parts)),
     ),
-    # modprobe passes on both lines, and the module uses the later one.
+    # modprobe passes on all of them, those of the kernel's command line as the last.
     Joined(
         "options vfio-pci ids=",
-        r"options vfio[-_]pci(?: \S+)* ids=(\S+)",
+        rf"(?:options vfio[-_]pci(?: \S+)* |{ON_COMMAND_LINE})ids=(\S+)",
+        -1,
         lambda value: frozenset(value.split(",")),
         lambda parts: ",".join(sorted(parts)),
     ),
@@ -87,9 +94,8 @@ def is_given(text: str, given: Iterable[str]) -> bool:
         return any(int(found[1]) >= count for found in _all(_ONE_GIB, given))
     for kind in _LISTS:
         if prefix == kind.prefix:
-            return any(
-                kind.parts(found[1]) >= kind.parts(value) for found in _all(kind.found, given)
-            )
+            found = _all(kind.found, given)
+            return bool(found) and kind.parts(found[kind.counts][1]) >= kind.parts(value)
     return any(text == one or text in one.split() for one in given)
 
 
@@ -100,10 +106,11 @@ def other(text: str, given: Iterable[str]) -> str:
         lines = list(given)
         return softdep.first_of(lines, module) or softdep.install_of(lines, module)
     prefix = _prefix(text)
-    pattern = next((kind.found for kind in _LISTS if kind.prefix == prefix), "")
-    if prefix == PAGES:
-        pattern = _ONE_GIB
-    return next((found[0] for found in _all(pattern, given)), "") if pattern else ""
+    pattern, counts = next(
+        ((kind.found, kind.counts) for kind in _LISTS if kind.prefix == prefix), (_ONE_GIB, 0)
+    )
+    found = _all(pattern, given) if prefix else []
+    return found[counts][0] if found else ""
 
 
 def beside(text: str, instead: str) -> str:

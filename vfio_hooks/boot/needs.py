@@ -22,8 +22,9 @@ def needs(host: Host, domain: Domain | None) -> list[Need]:
     if domain is not None:
         found += [*_pages(host, domain), *_interrupts(host, domain), *_cards(host, domain)]
     told = (*softdep.own(host), *boot.modprobe(host))
-    lines = [" ".join(line) for path, line in told if path != MODPROBE]
-    placed = ((need, lines if need.is_modprobe else [own_line(host)]) for need in found)
+    line = own_line(host)
+    lines = [*(" ".join(words) for path, words in told if path != MODPROBE), line]
+    placed = ((need, lines if need.is_modprobe else [line]) for need in found)
     return [
         replace(need, instead=other(need.text, given))
         for need, given in placed

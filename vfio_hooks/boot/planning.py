@@ -1,11 +1,12 @@
 """What has to be done on this host for its needs: files of the boot loader and of modprobe, and the
 initramfs."""
 
+import re
 from collections.abc import Sequence
 
 from vfio_hooks.boot import MODPROBE, Edit, Need, Work, text_of
 from vfio_hooks.boot.initramfs import rebuild
-from vfio_hooks.boot.joining import beside, pages, soft
+from vfio_hooks.boot.joining import ON_COMMAND_LINE, beside, pages, soft
 from vfio_hooks.boot.loaders import LOADERS
 from vfio_hooks.errors import HookError
 from vfio_hooks.host import Host, softdep
@@ -61,7 +62,8 @@ def _by_hand(host: Host, need: Need) -> str:
     module = soft(need.text)
     if module and (why := softdep.in_vain(host, module)):
         return softdep.by_initramfs(module, why)
-    place = "modprobe.d" if need.is_modprobe else "the kernel's command line"
+    is_option = need.is_modprobe and not re.match(ON_COMMAND_LINE, need.instead)
+    place = "modprobe.d" if is_option else "the kernel's command line"
     text = beside(need.text, need.instead)
     return f"in {place}, replace {need.instead} with {text}: only one of the two counts"
 
