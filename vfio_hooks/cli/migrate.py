@@ -40,8 +40,9 @@ _EPILOG = f"""\
 It reads the executables in the VM's folder and in qemu.d itself, a hook that was kept or replaced,
 and the files that these source or call. It runs none of them. For each line that changes the host,
 it says which table of vm.toml does the same, or that nothing is needed, or that only a script can
-do it. A script that cannot be understood from some line on is left as it is. Tables that might do
-the same as such a script are left out.
+do it. Lines stay a script if a test that is made when it runs, such as for mains power, decides
+between two values. A script that cannot be understood from some line on is left as it is. Tables
+that might do the same as such a script are left out.
 
 With --write, the vm.toml is written if the VM would start with it on this host, and the scripts
 are moved to {FOLDER} in the VM's folder. A script that still has something to do stays, and the
