@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from fnmatch import fnmatchcase
 
 from vfio_hooks.record import replace
 from vfio_hooks.shell.expansion import MOST, UNKNOWN
@@ -127,13 +126,15 @@ class _Walk(Walk):
     def _case(self, node: Case) -> None:
         subject = " ".join(self._words(node.word))
         known = UNKNOWN not in subject and not self._is_doubtful(node.word)
-        texts = [["".join(one.text for one in word.pieces) for word in arm] for arm, _ in node.arms]
-        count = len(texts) + all("*" not in each for each in texts)
-        for index, (each, (_, body)) in enumerate(zip(texts, node.arms, strict=True)):
-            if not known:
-                self._in_branch(node.line, index, count).nodes(body)
-            elif any(fnmatchcase(subject, text) for text in each):
-                self.nodes(body)
+        has_default = any(word.plain == "*" for arm, _ in node.arms for word in arm)
+        count, doubtful = len(node.arms) + (not has_default), False
+        for index, (patterns, body) in enumerate(node.arms):
+            fits = self._fits(subject, patterns) if known else None
+            doubtful = doubtful or fits is None
+            if fits is not False:
+                walk = self._in_branch(node.line, index, count) if doubtful else self
+                walk.nodes(body)
+            if fits:
                 return
 
     def _for(self, node: For) -> None:

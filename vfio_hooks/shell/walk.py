@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from fnmatch import fnmatchcase
+from glob import escape
 
 from vfio_hooks.record import record, replace
 from vfio_hooks.shell.choices import MOST_VALUES, Branch, Path, both, values_at
@@ -80,6 +82,25 @@ class Walk:
 
     def _holds(self, decides: Sequence[Node]) -> bool | None:
         return holds(decides, self._words, self.run.doubtful)
+
+    def _fits(self, subject: str, patterns: Sequence[Word]) -> bool | None:
+        """Whether one of the patterns of a `case` fits; None if that is not known."""
+        fits: bool | None = False
+        for word in patterns:
+            parts = [(piece, self._part(word.line, piece)) for piece in word.pieces]
+            pattern = "".join(escape(text) if piece.quoted else text for piece, text in parts)
+            unknown = any(piece.kind != "text" and UNKNOWN in text for piece, text in parts)
+            if unknown or self._is_doubtful(word):
+                fits = None
+            elif fnmatchcase(subject, pattern):
+                return True
+        return fits
+
+    def _part(self, line: int, piece: Piece) -> str:
+        """A part of a pattern, in which braces are nothing special."""
+        if piece.kind == "text":
+            return piece.text
+        return "".join(self._words(Word(line, (piece,))))
 
     def _is_doubtful(self, *words: Word) -> bool:
         return is_doubtful(words, self.run.doubtful)
