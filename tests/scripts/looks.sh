@@ -17,6 +17,9 @@ total=$[(4 * 1024) / 2]
 zenity --list --title users
 dunstify "it starts"
 umount /data #> keep
+sysctl -n vm.swappiness
+sysctl -qp /etc/sysctl.d/vm.conf #> keep
+sysctl -f /etc/sysctl.d/vm.conf #> keep
 # Only one of them is known, and only when it runs.
 if [[ -L /sys/bus/pci/devices/0000:07:00.0/driver ]]; then
     driver=$(basename "$(readlink /sys/bus/pci/devices/0000:07:00.0/driver)")

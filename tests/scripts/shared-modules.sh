@@ -9,6 +9,11 @@ modprobe -r drm_panel_orientation_quirks #> needless session
 modprobe -r igc #> table pci
 rmmod iwlmvm #> table pci
 modprobe igc #> needless session
+modprobe -a nvidia-drm i915 enable_guc=3 #> needless session
+modprobe v4l2loopback devices=1 video_nr=10 #> keep
+modprobe igb_uio #> keep
+modprobe kvm_intel #> needless
+modprobe -r kvm_intel #> keep
 chown -R root:kvm /dev/vfio #> needless pci
 chmod 660 /dev/vfio/12 #> needless pci
 # Sums are not commands, and << in them shifts bits.

@@ -46,7 +46,7 @@ MEANINGS = (
         "vfio's modules are loaded when a device needs them, and may stay loaded",
     ),
     Meaning(
-        r"^modprobe (?:-\S+ )*kvm(?:[_-](?:intel|amd))?$",
+        rf"(?!{_UNLOAD})^modprobe (?:-\S+ )*kvm(?:[_-](?:intel|amd))?$",
         "needless",
         "",
         "it is loaded at boot, and a VM that needs KVM does not start without it",
@@ -58,7 +58,9 @@ MEANINGS = (
         "its module is loaded with the size that the domain asks for, and stays loaded",
     ),
     Meaning(
-        rf"^modprobe\b.*\b(?:nvidia|{_CARDS}|drm|ipmi_|{_SHARED}|{_PCI_DRIVERS})",
+        # Not what a parameter is called: v4l2loopback video_nr=10.
+        r"^modprobe (?:[\w?-]+ )*\??"
+        rf"(?:nvidia[\w-]*|{_CARDS}|drm[\w-]*|ipmi_\w+|{_SHARED}|{_PCI_DRIVERS})(?: |$)",
         "needless",
         "session",
         "the host's drivers come back by themselves",
