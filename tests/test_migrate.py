@@ -490,6 +490,18 @@ def test_a_function_that_calls_itself_is_followed_once(command: Command) -> None
     ]
 
 
+def test_a_function_that_calls_itself_with_what_is_left_is_followed(command: Command) -> None:
+    stop = 'stop() { systemctl stop "$1"; shift; [ $# = 0 ] || stop "$@"; }'
+    script(command, f"#!/bin/sh\n{stop}\nstop docker plex\n")
+    (read,) = scripts(str(command.hooks), "win11", str(command.host))
+    assert [(one.kind, one.command) for one in read.verdicts] == [
+        ("table", "systemctl stop docker"),
+        ("table", "systemctl stop plex"),
+        # The reader does not count what is left.
+        ("keep", "systemctl stop ?"),
+    ]
+
+
 def test_a_script_that_is_too_much_to_follow_is_not_read(command: Command) -> None:
     calls = "".join(f"f{n}() {{ {f'f{n + 1}; ' * 30}}}\n" for n in range(7))
     script(command, f"#!/bin/sh\nsysctl vm.swappiness=1\n{calls}f7() {{ true; }}\nf0\n")

@@ -199,8 +199,8 @@ class _Walk(Walk):
         """Whether the command is a function or a script, which is followed instead."""
         if self.depth >= _DEEPEST:
             return False
-        if words[0] in self.within:
-            # A function that calls itself does the same again.
+        if words in self.within:
+            # A function that calls itself like this does the same again.
             return True
         deeper = replace(self, depth=self.depth + 1)
         line = self.at or node.line
@@ -208,7 +208,7 @@ class _Walk(Walk):
             self.run.called.add(words[0])
             file, body = self.run.functions[words[0]]
             with self.run.arguments(words[1:]), suppress(Returned):
-                within = (*self.within, words[0])
+                within = (*self.within, words)
                 replace(deeper._in(file, line), at=0, within=within).nodes(body)
             return True
         plain, user = bare(words)

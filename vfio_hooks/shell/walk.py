@@ -37,7 +37,8 @@ class Walk:
     """A walk through one file's commands. `sure`: these are reached whatever the host is like.
     `given` is what they read, `user` whom they run as, and `at` the line of a command whose
     argument they are; `called_at`, `path` and `inside` are as in Action. `looks_ahead`: this round
-    of a loop is only for what it changes. `within` are the functions that it is in."""
+    of a loop is only for what it changes. `within` are the calls of functions that lead here, with
+    their arguments."""
 
     run: Run
     file: str
@@ -51,7 +52,7 @@ class Walk:
     path: Path = ()
     looks_ahead: bool = False
     inside: bool = False
-    within: tuple[str, ...] = ()
+    within: tuple[tuple[str, ...], ...] = ()
 
     def _in_branch(
         self: One, line: int, index: int, count: int, decides: Sequence[Node] = ()
