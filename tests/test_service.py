@@ -14,7 +14,7 @@ from vfio_hooks.engine.state import StateFolder
 from vfio_hooks.errors import HookError
 from vfio_hooks.event import Event
 from vfio_hooks.knobs.command import Command
-from vfio_hooks.knobs.transient import Transient
+from vfio_hooks.knobs.transient import ABSENT, Transient
 from vfio_hooks.plugins import inhibit, service
 from vfio_hooks.steps import Step
 
@@ -85,6 +85,22 @@ def test_a_lock_of_logind() -> None:
 
 
 SEE = 'See "systemctl status x.service" and "journalctl -xeu x.service" for details.'
+
+
+def test_a_program_may_take_as_long_to_be_ready_as_to_end() -> None:
+    """As one that waits for tuned at both."""
+
+    class Timed(Kernel):
+        def run(self, argv: list[str], seconds: float = 30) -> str:
+            limits[argv[0]] = seconds
+            return ""
+
+    limits: dict[str, float] = {}
+    knob = Transient("x.service", ("/bin/radio", "on"), ("Type=notify",), seconds=30)
+    host = Timed()
+    for value in (knob.value, ABSENT):
+        knob.write(host, value)
+    assert limits == {"systemd-run": 50, "systemctl": 50}
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,17 @@ from vfio_hooks.record import record
 from vfio_hooks.wait import until
 
 ABSENT = "not running"
+_BY_SYSTEMD = 20
+"""Seconds that systemd may need besides, on a host that is busy."""
 
 
 @record
 class Transient(Knob):
     """The service `unit` of systemd's system manager, made by systemd-run(1). The value is its
     command line while it runs. `properties` are "Name=value" as in systemd.service(5) and related
-    pages, `environment` is "NAME=value". `seconds` is how long it may take to end. `title` is shown
-    to people in place of a command line that would not help them.
+    pages, `environment` is "NAME=value". `seconds` is how long it may take to end, and, unless its
+    type is exec, to be ready. `title` is shown to people in place of a command line that would not
+    help them.
 
     A unit does not hold libvirt's pipes, is outside of libvirtd's AppArmor profile and cgroup, and
     its output goes to the systemd journal.
@@ -69,7 +72,7 @@ class Transient(Knob):
         argv = ["systemd-run", "--quiet", "--collect", f"--unit={self.unit}", *options, "--"]
         argv += map(no_variables, self.command)
         try:
-            host.run(argv)
+            host.run(argv, self.seconds + _BY_SYSTEMD)
         except CommandFailed as error:
             # The whole command line would not help anybody.
             why = self._failure(error.why.rpartition(": ")[2])
@@ -87,7 +90,7 @@ class Transient(Knob):
 
     def _stop(self, host: WritableHost) -> None:
         try:
-            host.run(["systemctl", "stop", "--", self.unit], self.seconds + 20)
+            host.run(["systemctl", "stop", "--", self.unit], self.seconds + _BY_SYSTEMD)
         except HookError:
             # systemd no longer knows a unit that has ended by itself in the meantime.
             if self._exists(host):

@@ -26,7 +26,7 @@ def held(domain: Domain, profile: str, host: Host) -> Step:
             f"RuntimeDirectory={unit}",
             "RuntimeDirectoryPreserve=restart",
         ),
-        # At its end it waits for tuned.
+        # It waits for tuned.
         seconds=30,
         title=f"holds the power profile {profile}",
     )
