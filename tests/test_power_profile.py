@@ -201,6 +201,26 @@ def test_a_daemon_that_is_restarted_is_asked_again() -> None:
     held.hold.end()
 
 
+def test_a_daemon_that_is_started_to_be_asked_is_asked_once() -> None:
+    """Where no desktop runs, the bus starts it for our first question."""
+    held = Held()
+    held.daemon.choose("power-saver")
+    held.daemon.restart()
+
+    def started(name: str) -> str | None:
+        held.bus.send(Signal("NameOwnerChanged", (name, "", ":1.7")))
+        return held.daemon.free(name)
+
+    held.hold.chosen = started
+    held.hold.take()
+    held.hear()
+    assert len(held.daemon.holds) == 1
+    # As another hold could be somebody else's, what was chosen would not come back.
+    held.hold.chosen = held.daemon.free
+    held.hold.end()
+    assert held.daemon.profile() == "power-saver"
+
+
 def stopped(*_: object) -> NoReturn:
     raise Interrupted("stopped")
 
@@ -314,6 +334,13 @@ def test_tuned_that_never_says_that_it_is_done(monkeypatch: pytest.MonkeyPatch) 
     held.hold.take()
     assert held.told == ["tuned did not set its profile performance within 0.1 s"]
     assert held.hold.cookie is not None
+
+
+def test_tuned_that_ends_meanwhile_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hold, "APPLIED", 0)
+    held = Held(tuned=iter(["balanced", ""]).__next__)
+    held.hold.take()
+    assert held.told == []
 
 
 def forgetful() -> Held:

@@ -66,6 +66,7 @@ class Hold:
     memory: Memory
     cookie: int | None = field(default=None, init=False)
     name: str = field(default="", init=False)
+    is_gone: bool = field(default=False, init=False)
 
     def take(self) -> None:
         """Hold the profile at whichever daemon there is. Raises HookError."""
@@ -122,9 +123,12 @@ class Hold:
             self.memory.keep(None)
             self.warn(f"{self.profile} is no longer held: somebody has chosen another profile")
         elif heard.name == "NameOwnerChanged" and self.cookie is not None:
-            name, _, owner = heard.values
-            if name == self.name and owner:
-                self._again()
+            name, before, owner = heard.values
+            if name == self.name:
+                # Our own question may have started it: then there was none before.
+                if owner and (before or self.is_gone):
+                    self._again()
+                self.is_gone = not owner
 
     @contextmanager
     def _applied(self) -> Iterator[None]:
@@ -136,7 +140,7 @@ class Hold:
         """
         before = self.tuned()
         yield
-        if (wanted := self.tuned()) == before:
+        if (wanted := self.tuned()) in (before, ""):
             return
         deadline = time.monotonic() + APPLIED
         # Some may have come while a call waited for its answer.
