@@ -132,6 +132,12 @@ def iommu(width: int, bits: int = 46) -> Change:
     return change
 
 
+def _old_libvirt(root: Path) -> None:
+    """libvirt 9.0, as Debian 12 has it, on a host whose IOMMU has few bits."""
+    iommu(39)(root)
+    write("usr/share/libvirt/schemas/cputypes.rng", '<attribute name="bits"/>')(root)
+
+
 def _only(root: Path, cpus: str) -> None:
     """Make only these CPUs of the host online."""
     write("sys/devices/system/cpu/online", cpus)(root)
@@ -346,6 +352,11 @@ DEFECTS: list[Defect] = [
         (("cpu mode='host-passthrough' check='none' migratable='off'", "cpu"), *KVMFR),
         iommu(39),
     ),
+    (
+        "cpu-mode",
+        (("cpu mode='host-passthrough' check='none' migratable='off'", "cpu"), *KVMFR),
+        _old_libvirt,
+    ),
     ("cpu-migratable", (*LINUX, *attribute("migratable")), None),
     ("cpu-migratable", (*LINUX, ("migratable='off'", "migratable='on'")), None),
     ("cpu-cache", line("<cache"), None),
@@ -473,6 +484,12 @@ DEFECTS: list[Defect] = [
     ("cpu-address-width", add("devices", "<shmem name='looking-glass'/>"), iommu(39)),
     (
         "cpu-address-width",
+        (*KVMFR, ("</cpu>", "<maxphysaddr mode='emulate' bits='39'/></cpu>")),
+        iommu(39),
+    ),
+    ("cpu-address-width", KVMFR, _old_libvirt),
+    (
+        "cpu-address-width",
         (*KVMFR, ("</cpu>", "<maxphysaddr mode='passthrough' limit='40'/></cpu>")),
         iommu(39),
     ),
@@ -484,6 +501,14 @@ DEFECTS: list[Defect] = [
     ),
     ("pci-functions-apart", APART, None),
     ("pci-viommu-group", add("devices", "<iommu model='intel'/>"), None),
+    (
+        "pci-viommu-group",
+        (
+            ("  <features>", "  <iommufd enabled='yes'/>\n  <features>"),
+            *add("devices", "<iommu model='intel'/>"),
+        ),
+        None,
+    ),
     ("pci-viommu-caching", add("devices", "<iommu model='intel'/>"), None),
     (
         "pci-viommu-caching",
@@ -1025,18 +1050,22 @@ SILENT: list[tuple[str, Edits, Change | None, frozenset[str]]] = [
         None,
         frozenset(),
     ),
-    (
-        "pci-viommu-group",
-        (
-            ("  <features>", "  <iommufd enabled='yes'/>\n  <features>"),
-            *add("devices", "<iommu model='intel'/>"),
-        ),
-        None,
-        frozenset(),
-    ),
     ("cpu-address-width", (), iommu(39), frozenset()),
     ("cpu-address-width", (*KVMFR, (" firmware='efi'", "")), iommu(39), frozenset()),
     ("cpu-address-width", KVMFR, iommu(46), frozenset()),
+    (
+        "cpu-address-width",
+        (
+            *KVMFR,
+            ("</qemu:commandline>", "<qemu:arg value='-global'/></qemu:commandline>"),
+            (
+                "</qemu:commandline>",
+                "<qemu:arg value='host-x86_64-cpu.host-phys-bits-limit=39'/></qemu:commandline>",
+            ),
+        ),
+        iommu(39),
+        frozenset(),
+    ),
     # edk2 uses no more than 47.
     ("cpu-address-width", KVMFR, iommu(48, bits=52), frozenset()),
     (

@@ -4,7 +4,7 @@ they interrupt."""
 import re
 from collections.abc import Iterator
 
-from vfio_hooks.check.domain.facts import NVIDIA, asks_iommufd, passed, shows_files
+from vfio_hooks.check.domain.facts import NVIDIA, passed, shows_files
 from vfio_hooks.check.domain.kind import attribute, is_macos, is_windows, own_cpu
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
@@ -150,7 +150,10 @@ def managed(patient: Patient, guest: Guest) -> Iterator[Seen]:
     source="https://libvirt.org/news.html, 12.1 and 12.2; the kernel's CONFIG_IOMMUFD",
 )
 def iommufd(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if asks_iommufd(guest) and shows_files(patient.host) and not patient.host.exists("/dev/iommu"):
+    asked = attribute(guest, "iommufd", "enabled") == "yes" or any(
+        one.get("iommufd") == "yes" for one in guest.xml.iterfind("devices/hostdev/driver")
+    )
+    if asked and shows_files(patient.host) and not patient.host.exists("/dev/iommu"):
         yield Seen(
             "the domain asks for iommufd, but this host has no /dev/iommu",
             "modprobe iommufd; if the kernel does not have it, remove iommufd from the XML: VFIO "

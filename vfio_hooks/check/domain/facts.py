@@ -78,13 +78,6 @@ def passed(patient: Patient, guest: Guest) -> list[Passed]:
     ]
 
 
-def asks_iommufd(guest: Guest) -> bool:
-    """Whether QEMU shall use /dev/iommu and not VFIO's groups."""
-    return guest.xml.find("iommufd[@enabled='yes']") is not None or any(
-        one.get("iommufd") == "yes" for one in guest.xml.iterfind("devices/hostdev/driver")
-    )
-
-
 def is_tuned(patient: Patient, guest: Guest) -> bool:
     """Whether small gains matter: the guest is given a graphics card, or a device and tuned CPUs or
     memory. They do not for a firewall, or for a file server with its own controller."""

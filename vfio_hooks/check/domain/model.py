@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from vfio_hooks.check.domain.facts import is_tuned, passed, whole
 from vfio_hooks.check.domain.kind import (
     OFF,
+    arguments,
     attribute,
     hides_hypervisor,
     is_kvm,
@@ -18,7 +19,7 @@ from vfio_hooks.check.domain.kind import (
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain.editing import Edit, drop, put
-from vfio_hooks.host import processor
+from vfio_hooks.host import Host, processor
 from vfio_hooks.host.boot import module_parameter
 from vfio_hooks.host.pci_traits import iommu_width
 
@@ -26,6 +27,7 @@ _GUIDE = "guide: CPU mode"
 WHOLE = ("host-passthrough", "maximum")
 _UEFI_BITS = 47
 """edk2 uses no more of the processor's address bits."""
+_SCHEMA = "/usr/share/libvirt/schemas/cputypes.rng"
 
 
 def mode_of(guest: Guest) -> str:
@@ -100,8 +102,10 @@ def mode(patient: Patient, guest: Guest) -> Iterator[Seen]:
         return
     if passed(patient, guest):
         name = guest.xml.findtext("cpu/model") or "QEMU's default"
-        edits = (*_whole_cpu(guest), *_narrowed(patient, guest))
-        yield Seen(f"the CPU mode is custom, {name}", edits=edits)
+        narrow = list(_narrowed(patient, guest))
+        do = _old_libvirt(patient.host) if narrow else ""
+        edits = (*_whole_cpu(guest), *narrow)
+        yield Seen(f"the CPU mode is custom, {name}", do, edits, by_hand=bool(do))
 
 
 def _whole_cpu(guest: Guest) -> Iterator[Edit]:
@@ -131,11 +135,14 @@ def _whole_cpu(guest: Guest) -> Iterator[Edit]:
 def address_width(patient: Patient, guest: Guest) -> Iterator[Seen]:
     if not is_told(guest) or mode_of(guest) not in WHOLE:
         return
+    do = _old_libvirt(patient.host)
     for edit in _narrowed(patient, guest):
         yield Seen(
             f"the guest has shared memory and {processor.address_bits(patient.host)} bits of "
             f"addresses, but the IOMMU of its passed devices has {edit.attributes['limit']}",
+            do,
             edits=(edit,),
+            by_hand=bool(do),
         )
 
 
@@ -147,12 +154,26 @@ def _narrowed(patient: Patient, guest: Guest) -> Iterator[Edit]:
     widths = [width for one in passed(patient, guest) if (width := iommu_width(host, one.address))]
     if not (is_uefi and widths and guest.domain.shared):
         return
+    if any("host-phys-bits-limit" in one for one in arguments(guest)):
+        return
     own = min(processor.address_bits(host) or 0, _UEFI_BITS)
-    for name in ("limit", "bits"):
-        own = min(own, whole(attribute(guest, "cpu/maxphysaddr", name), own))
+    # The bits of mode='emulate' have no effect: with the host's processor, QEMU takes its address
+    # bits as well (host-phys-bits), and only a limit reduces them.
+    own = min(own, whole(attribute(guest, "cpu/maxphysaddr", "limit"), own))
     if own > min(widths):
         limit = {"mode": "passthrough", "limit": str(min(widths)), "bits": None}
         yield Edit("cpu/maxphysaddr", limit)
+
+
+def _old_libvirt(host: Host) -> str:
+    """What to do where libvirt refuses <maxphysaddr limit>; "" where it does not, as far as known.
+    Debian 12 has libvirt 9.0."""
+    if '"limit"' in (host.maybe(_SCHEMA) or '"limit"'):
+        return ""
+    return (
+        "libvirt before 9.3 does not know this limit: update it, or set QEMU's "
+        "host-phys-bits-limit in <qemu:commandline>"
+    )
 
 
 @guest_rule(

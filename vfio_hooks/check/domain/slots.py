@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from vfio_hooks.check.domain.facts import Passed, asks_iommufd, cards, passed, slot, whole
-from vfio_hooks.check.domain.kind import is_pcie
+from vfio_hooks.check.domain.facts import Passed, cards, passed, slot, whole
+from vfio_hooks.check.domain.kind import is_pcie, is_q35
 from vfio_hooks.check.domain.rule import guest_rule
 from vfio_hooks.check.rule import Guest, Patient, Seen
 from vfio_hooks.domain import pci_functions
@@ -52,13 +52,14 @@ def bridge(patient: Patient, guest: Guest) -> Iterator[Seen]:
     "error",
     why="With an IOMMU in the guest, QEMU gives each PCI Express function an address space of its "
     "own, but all functions of a host's IOMMU group have to be in the same one. QEMU refuses the "
-    "VM: 'group used in multiple address spaces'. IOMMUFD has no such limit.",
+    "VM: 'group used in multiple address spaces', or with IOMMUFD: 'error attach'.",
     source="QEMU's hw/vfio/container.c, used in multiple address spaces; hw/pci/pci.c, "
-    "pci_device_iommu_address_space",
+    "pci_device_iommu_address_space; Linux, drivers/iommu/iommufd/device.c",
     sure="likely",
 )
 def viommu(patient: Patient, guest: Guest) -> Iterator[Seen]:
-    if guest.xml.find("devices/iommu") is None or asks_iommufd(guest) or not is_pcie(guest):
+    # Functions behind an accelerated SMMU of ARM share an address space.
+    if guest.xml.find("devices/iommu") is None or not is_q35(guest):
         return
     bridged = {device.address for device, _ in _behind_bridges(patient, guest)}
     groups: dict[str, list[str]] = {}
