@@ -11,14 +11,16 @@ from vfio_hooks.host import Host
 
 _RULE = re.compile(
     r"\s*(?:audit\s+)?(?:allow\s+|(?P<deny>deny)\s+)?(?:owner\s+)?(?:file\s+)?"
-    r'("(?P<quoted>[/{][^"]*)"|(?P<path>[/{]\S*))\s+(?P<modes>\w+)\s*,'
+    r'(?:(?P<first>[rwaxmlkiuUpPcC]+)\s+)?("(?P<quoted>[/{][^"]*)"|(?P<path>[/{](?:\S*[^\s,])?))'
+    r"(?:\s+(?P<modes>\w+))?\s*,"
 )
-_PARTS = re.compile(r"\*\*|\{[^{}]*\}|\[\^?(?:\w(?:-\w)?)+\]|.", re.DOTALL)
+"""The ways of use may stand before the path as well: rw /dev/kvmfr0,"""
+_PARTS = re.compile(r"\*\*|\[\^?(?:\w(?:-\w)?)+\]|.", re.DOTALL)
 _DISABLED = "/etc/apparmor.d/disable"
 _DAEMONS = {"usr.sbin.libvirtd", "usr.sbin.virtqemud"}
 _VARIABLES = {"@{sys}": "/sys", "@{HOME}": "{/home/*,/root}"}
 """Those in paths that matter here, with their values in tunables/global."""
-_GLOBS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+_GLOBS = {"**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")"}
 
 
 def rules(host: Host) -> list[str] | None:
@@ -45,7 +47,8 @@ def allow(lines: list[str], path: str, modes: str) -> bool:
     denied: set[str] = set()
     for found in filter(None, map(_RULE.match, lines)):
         if _matches(found["quoted"] or found["path"], path):
-            (denied if found["deny"] else allowed).update(found["modes"])
+            used = found["first"] or found["modes"] or ""
+            (denied if found["deny"] else allowed).update(used)
     return {*modes} <= allowed - denied
 
 
@@ -58,19 +61,17 @@ def _matches(glob: str, path: str) -> bool:
     try:
         return re.fullmatch(_pattern(glob), path, re.DOTALL) is not None
     except re.error:
-        # Such as [9-0], which AppArmor refuses as well.
+        # Such as [9-0] or a lone "{", which AppArmor refuses as well.
         return False
 
 
 def _pattern(glob: str) -> str:
     """AppArmor's pattern of a path, as a regular expression: "**" is any path, "*" a part of a
-    name, "[0-9]" one of these characters, "{a,b}" either."""
-    return "".join(map(_part, _PARTS.findall(glob)))
-
-
-def _part(part: str) -> str:
-    if part.startswith("{") and len(part) > 1:
-        return f"(?:{'|'.join(map(_pattern, part[1:-1].split(',')))})"
-    if part.startswith("[") and len(part) > 1:
-        return part
-    return _GLOBS.get(part) or re.escape(part)
+    name, "[0-9]" one of these characters, "{a,b}" either, which may have others inside."""
+    found, depth = "", 0
+    for part in _PARTS.findall(glob):
+        depth += (part == "{") - (part == "}")
+        is_class = part.startswith("[") and len(part) > 1
+        is_or = part == "," and depth
+        found += part if is_class else "|" if is_or else _GLOBS.get(part) or re.escape(part)
+    return found
