@@ -229,7 +229,7 @@ KNOWN = (
     ),
     Known(
         "memory-not-mapped",
-        r"(?:VFIO_MAP_DMA failed|vfio_container_dma_map\(.*\) = -12).*Cannot allocate memory",
+        r"(?:VFIO_MAP_DMA failed|vfio_(?:container_)?dma_map\(.*\) = -12).*Cannot allocate memory",
         "The guest's memory cannot be locked for its devices: QEMU's limit, or the host's memory, "
         "is too small.",
         "look for a line with RLIMIT_MEMLOCK at the same time; <hard_limit> in the domain's XML "
@@ -238,7 +238,8 @@ KNOWN = (
     ),
     Known(
         "address-beyond-iommu",
-        r"vfio_container_dma_map\([^,]*, (?P<address>0x[0-9a-f]+), .*\) = -22 \(Invalid argument\)",
+        r"vfio_(?:container_)?dma_map\([^,]*, (?P<address>0x[0-9a-f]+), .*\) = -22 "
+        r"\(Invalid argument\)",
         "The host's IOMMU does not map the guest's address {address} for passed devices. Often the "
         "guest's processor has more address bits than the IOMMU.",
         "for a guest with shared memory (Looking Glass): vfio-hooks check; otherwise it only keeps "
@@ -606,9 +607,9 @@ KNOWN = (
     Known(
         "tpm-without-program",
         r"Unable to find 'swtpm\w*' binary in \$PATH|TPM version '[^']*' is not supported",
-        "libvirt found no program that can emulate the guest's TPM.",
+        "libvirt found no program that can emulate the guest's TPM, or not in this version.",
         "install swtpm (on Debian also swtpm-tools), then: sudo systemctl restart libvirtd, or "
-        "virtqemud if that is installed",
+        "virtqemud if that is installed; a distribution's swtpm may lack version 1.2",
         f"{_LIBVIRT}, util/virtpm.c and qemu_validate.c",
     ),
     Known(
