@@ -287,6 +287,7 @@ def made_of(tmp_path: Path, *names: str) -> dict[str, Any]:
             {
                 "service": [
                     {"unit": "docker", "action": "stop"},
+                    {"unit": "jellyfin", "action": "stop"},
                     {"unit": "ollama", "action": "stop"},
                     {"unit": "plex", "action": "stop"},
                     {"unit": "evdev-proxy", "action": "restart"},

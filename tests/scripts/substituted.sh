@@ -7,6 +7,7 @@ done
 if ! told=$(systemctl stop docker 2>&1); then #> table service
     echo "$told"
 fi
+echo "$(systemctl stop jellyfin 2>&1)" | tee -a /var/log/vm.log #> table service
 zone=$(firewall-cmd --get-default-zone)
 holders() {
     { lsof -t /dev/nvidia* || true; } | sort -u

@@ -169,6 +169,7 @@ class _Walk(Walk):
             words = self._all(command.words) if isinstance(command, Simple) else ()
             text = printed(words, walk.given) if words and not self._writes(command) else None
             if text is not None:
+                self._substituted(command)
                 walk = replace(walk, given=text)
             else:
                 walk.nodes((command,))
