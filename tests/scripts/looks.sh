@@ -17,6 +17,12 @@ total=$[(4 * 1024) / 2]
 zenity --list --title users
 dunstify "it starts"
 umount /data #> keep
+find /sys/class/drm -name 'card*'
+find /proc/irq -name smp_affinity_list -exec sh -c 'echo 0-1 > {}' \; #> keep
+for slabs in $(find /sys/kernel/slab -name cpu_slabs); do
+    echo 1 > $slabs #> keep
+    echo "written to $slabs" >> $(cat /etc/log)
+done
 sysctl -n vm.swappiness
 sysctl -qp /etc/sysctl.d/vm.conf #> keep
 sysctl -f /etc/sysctl.d/vm.conf #> keep

@@ -30,6 +30,8 @@ _IDLE = frozenset(
     compgen on_ac_power acpi upower setterm
     """.split()
 )
+_ACTIONS = frozenset("-exec -execdir -ok -okdir -delete".split())
+"""What `find` may do with what it finds."""
 # Files in which a script keeps notes for its end, or logs for people.
 _NOTES = r"(?:/tmp|/var/tmp|/run|/var/run|/var/log)/\S*"
 _LOOKS = re.compile(
@@ -180,8 +182,11 @@ def _units(words: Sequence[str]) -> list[str]:
 def _changes(text: str, words: Sequence[str]) -> bool:
     """Whether a command that no pattern knows may change the host or start something."""
     if text.startswith("write "):
-        target = text.partition("> ")[2]
-        return target.startswith(_HOST_FILES) and target not in _LOGS
+        value, _, target = text.removeprefix("write ").partition(" > ")
+        # Words go to a log or to people, and values to the kernel.
+        may_be_host = target.startswith(UNKNOWN) and " " not in value
+        return (may_be_host or target.startswith(_HOST_FILES)) and target not in _LOGS
     program = words[0].rpartition("/")[2]
     edits = program in ("sed", "perl") and any(word.startswith("-i") for word in words[1:])
-    return edits or (program not in _IDLE and not _LOOKS.match(text))
+    acts = program == "find" and not _ACTIONS.isdisjoint(words)
+    return edits or acts or (program not in _IDLE and not _LOOKS.match(text))
