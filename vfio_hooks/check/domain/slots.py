@@ -72,7 +72,7 @@ def viommu(patient: Patient, guest: Guest) -> Iterator[Seen]:
             yield Seen(
                 f"{' and '.join(members)} are in the host's IOMMU group {group}, and the guest "
                 "has an <iommu>",
-                "remove <iommu>, unless the guest cannot do without it",
+                "remove <iommu>; for a guest that needs it, put them behind one pcie-to-pci-bridge",
             )
 
 
