@@ -110,6 +110,13 @@ FOUND = [
     case("vfio-too-late", {**CARD, "proc/cmdline": "vfio-pci.ids=1002:73BF"}),
     case("vfio-ids-replaced", {**IDS, "proc/cmdline": "vfio-pci.ids=1002:73bf,10de:2206"}),
     case("vfio-ids-replaced", {**IDS, "etc/modprobe.d/zz.conf": "options vfio_pci ids=10de:2206"}),
+    case(
+        "vfio-ids-replaced",
+        {
+            "etc/modprobe.d/vfio.conf": "options vfio-pci ids=1002:73bf:1458:2333",
+            "etc/modprobe.d/zz.conf": "options vfio-pci ids=10de:2206:1043:87B5",
+        },
+    ),
     case("vfio-ids-ambiguous", {**CARD, **function(OTHER, DISPLAY), **IDS}),
     case("install-line-off", {**INSTALL, "etc/modprobe.d/v.conf": "softdep nvidia pre: vfio-pci"}),
     case(
@@ -222,6 +229,13 @@ SILENT = [
     # What counts has no card that another driver has, whatever an earlier line says.
     case("vfio-too-late", {**CARD, **IDS, "proc/cmdline": "vfio-pci.ids=8086:10d3"}),
     case("vfio-ids-replaced", {**IDS, "proc/cmdline": "vfio-pci.ids=1002:73BF,8086:10d3"}),
+    case(
+        "vfio-ids-replaced",
+        {
+            "etc/modprobe.d/vfio.conf": "options vfio-pci ids=1002:73bf:1458:2333",
+            "proc/cmdline": "vfio-pci.ids=1002:73bf",
+        },
+    ),
     case("vfio-ids-replaced", {**IDS, "etc/modprobe.d/zz.conf": "options vfio-pci disable_vga=1"}),
     case("vfio-ids-ambiguous", {**CARD, **function(AUDIO, SOUND), **IDS}),
     case("install-line-off", {"etc/modprobe.d/v.conf": "softdep nvidia pre: vfio-pci"}),

@@ -69,7 +69,7 @@ def too_late(patient: Patient) -> Iterator[Seen]:
 def replaced(patient: Patient) -> Iterator[Seen]:
     (counts, where), *others = _lists(patient.host) or [([], "")]
     for ids, place in others:
-        if lost := [one for one in ids if one not in counts]:
+        if lost := [one for one in ids if not {one, _kind(one)} & {*counts}]:
             yield Seen(
                 f"vfio-pci does not take {', '.join(lost)} ({place}): "
                 f"the ids= of {where} replaces it",
@@ -184,13 +184,19 @@ def _before(host: Host, driver: str) -> str:
 def _ids(host: Host) -> Iterator[tuple[str, str]]:
     """Each "vendor:device" that vfio-pci is told to take, and where that is written."""
     for ids, place in _lists(host)[:1]:
-        yield from ((one, place) for one in ids)
+        yield from ((_kind(one), place) for one in ids)
+
+
+def _kind(ids: str) -> str:
+    """The "vendor:device" of an ID, without what may follow."""
+    return ":".join(ids.split(":")[:2])
 
 
 def _lists(host: Host) -> list[tuple[list[str], str]]:
-    """Each ids= of vfio-pci, and where that is written. Only the first one counts."""
+    """Each ids= of vfio-pci, and where that is written. Only the first one counts. An ID may go on
+    after vendor and device, with those of the board's maker, so that fewer cards have it."""
     return [
-        ([":".join(one.lower().split(":")[:2]) for one in value.split(",")], place)
+        (value.lower().split(","), place)
         for name, value, place in boot.module_options(host, "vfio-pci")
         if name == "ids"
     ]
