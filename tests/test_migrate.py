@@ -18,6 +18,7 @@ from vfio_hooks.migrate.tables import tables, toml
 
 pytestmark = pytest.mark.real_processes
 SCRIPTS = sorted((Path(__file__).parent / "scripts").iterdir())
+BOTH = "cpupower frequency-set -g powersave -d 1GHz"
 EXPECTED = re.compile(r"#> (\w+)(?: ([a-z]+))?(?: \+ (\w+))?$")
 
 
@@ -407,6 +408,8 @@ def test_cpupower_disables_the_states_of_just_that_latency_as_well(
         ("powerprofilesctl set performance", 'powerprofilesctl set "$(cat /tmp/was)"', "needless"),
         ("powerprofilesctl set balanced", "powerprofilesctl set performance", "keep"),
         ("cpupower frequency-set -g performance", "powerprofilesctl set balanced", "keep"),
+        ("cpupower frequency-set -g $(cat /x)", BOTH, "keep"),
+        ("cpupower frequency-set -d 2GHz", BOTH, "mistake"),
     ],
 )
 def test_a_line_at_the_end_is_needless_only_if_there_is_one_that_it_undoes(

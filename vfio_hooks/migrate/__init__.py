@@ -67,14 +67,14 @@ def _with_counterparts(found: list[Script]) -> list[Script]:
     """The scripts, with lines kept that a table would not replace: a table undoes at the end only
     what it did before, so a line at the end needs a counterpart."""
     every = [one for script in found for one in script.verdicts]
-    known = {(one.table, one.thing) for one in every if one.kind == "table"}
-    kept = {(one.kept_from, one.thing) for one in every if one.kept_from}
+    known = {thing for one in every if one.kind == "table" for thing in one.things}
+    kept = {thing for one in every if one.kept_from for thing in one.things} - known
 
     def with_counterpart(one: Verdict) -> Verdict:
-        about = one.table, one.thing
-        if one.why not in (UNDONE, GUESS) or not one.thing or about in known:
+        if one.why not in (UNDONE, GUESS) or not one.things:
             return one
-        if one.table in VALUES and one.thing != POWER_PROFILE and about not in kept:
+        is_value = one.table in VALUES and (one.table, POWER_PROFILE) not in one.things
+        if not one.things & kept and (is_value or one.things & known):
             return one
         return replace(one, kind="keep", why="nothing before it is undone by this", table="")
 

@@ -38,15 +38,16 @@ class Verdict:
     kept_from: str = ""
 
     @property
-    def thing(self) -> str:
-        """What the line is about, to find the line that undoes it: a unit, a value's name, or the
-        power profile; "" for other lines, and if it is not known."""
+    def things(self) -> set[tuple[str, str]]:
+        """What the line is about, to find the line that undoes it, each with its table: a unit, a
+        file, the names of values, or the power profile; nothing for other lines, and if it is not
+        known."""
         given, table = dict(self.options), self.table or self.kept_from
         if "power_profile" in given:
-            return POWER_PROFILE
+            return {(table, POWER_PROFILE)}
         if table in VALUES:
-            return " ".join(given)
+            return {(table, name) for name in given}
         name = given.get({"service": "unit", "write": "path", "usb": "device"}.get(table, ""), "")
-        if UNKNOWN in name:
-            return ""
-        return name.removesuffix(".service").removeprefix("/proc/sys/").replace("/", ".")
+        if not name or UNKNOWN in name:
+            return set()
+        return {(table, name.removesuffix(".service").removeprefix("/proc/sys/").replace("/", "."))}
