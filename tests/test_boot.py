@@ -115,7 +115,16 @@ TOLD: dict[str, tuple[Tree, str]] = {
     "limine": ({"boot/limine.conf": ""}, "limine.conf, add: intel_iommu=on"),
     "GRUB elsewhere": ({"boot/grub/grub.cfg": ""}, "grub-mkconfig -o /boot/grub/grub.cfg"),
 }
-INITRAMFS = {"usr/bin/mkinitcpio": "mkinitcpio -P", "usr/bin/dracut": "dracut --force"}
+INITRAMFS = {
+    "usr/bin/mkinitcpio": (
+        "modconf in HOOKS, vfio_pci first in MODULES of /etc/mkinitcpio.conf; mkinitcpio -P",
+        "vfio_pci out of MODULES of /etc/mkinitcpio.conf; mkinitcpio -P",
+    ),
+    "usr/bin/dracut": (
+        'dracut --force --regenerate-all --add-drivers "vfio-pci"',
+        "dracut --force --regenerate-all",
+    ),
+}
 
 
 class Noting(WritableHost):
@@ -227,9 +236,9 @@ def test_what_is_not_written_is_told(tmp_path: Path, tree: Tree, said: str) -> N
 
 
 @pytest.mark.parametrize(("tool", "said"), INITRAMFS.items())
-def test_the_initramfs_of_others_is_told(tmp_path: Path, tool: str, said: str) -> None:
+def test_the_initramfs_of_others_is_told(tmp_path: Path, tool: str, said: tuple[str, str]) -> None:
     work = planned(Host(str(grow(tmp_path, {**BOOTED, **GRUB, tool: ""}))), WANTED)
-    assert said in work.told[-1]
+    assert (work.told[-1], work.told_back[-1]) == said
 
 
 def test_an_unknown_loader_is_told_with_the_parameters(tmp_path: Path) -> None:
@@ -761,6 +770,7 @@ def test_an_install_line_is_not_switched_off(tmp_path: Path) -> None:
     assert [edit.path for edit in work.edits if "softdep" in (edit.after or "")] == []
     assert work.told[-1].startswith("have the initramfs load vfio-pci ahead of nvidia: ")
     assert work.told[-1].endswith("install line that loads it, in /etc/modprobe.d/nvidia.conf")
+    assert work.told_back[0].startswith("take vfio-pci out of the list of modules that the initram")
 
 
 def test_show_changes_nothing_and_shows_a_difference(tmp_path: Path, command: Command) -> None:

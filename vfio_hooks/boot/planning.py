@@ -31,10 +31,12 @@ def planned(host: Host, needs: Sequence[Need]) -> Work:
     if lines:
         head = "# By vfio-hooks boot; vfio-hooks boot revert takes it away."
         text = "\n".join((head, *lines)) + "\n"
-        _, said = rebuild(host)
+        said = rebuild(host)
         edits += (Edit(MODPROBE, text_of(host, MODPROBE), text),)
-        told, back = (*told, *said), (*back, *said)
+        told, back = (*told, *said.told), (*back, *said.told_back)
     told += tuple(_by_hand(host, need) for need in needs if need.instead)
+    if any(_in_vain(host, need) for need in needs if need.instead):
+        back = ("take vfio-pci out of the list of modules that the initramfs loads", *back)
     return Work(work.loader, edits, told, back, tuple(words))
 
 
@@ -42,7 +44,7 @@ def tools(host: Host, work: Work) -> tuple[tuple[str, ...], ...]:
     """The commands that bring these edits into effect, for the kernels that are installed now. The
     initramfs comes first, because an entry of the loader may contain a copy of it."""
     has_modprobe = any(edit.path == MODPROBE for edit in work.edits)
-    command, _ = rebuild(host) if has_modprobe else ((), ())
+    command = rebuild(host).commands if has_modprobe else ()
     is_told = len(work.edits) == has_modprobe
     loaders = [one for one in LOADERS if one.name == work.loader and one.is_used(host)]
     return (*command, *(() if is_told or not loaders else loaders[0].tools(host)))
@@ -59,13 +61,17 @@ def _loaded(host: Host, words: Sequence[str]) -> Work:
 
 
 def _by_hand(host: Host, need: Need) -> str:
-    module = soft(need.text)
-    if module and (why := softdep.in_vain(host, module)):
-        return softdep.by_initramfs(module, why)
+    if why := _in_vain(host, need):
+        return softdep.by_initramfs(soft(need.text), why)
     is_option = need.is_modprobe and not re.match(ON_COMMAND_LINE, need.instead)
     place = "modprobe.d" if is_option else "the kernel's command line"
     text = beside(need.text, need.instead)
     return f"in {place}, replace {need.instead} with {text}: only one of the two counts"
+
+
+def _in_vain(host: Host, need: Need) -> str:
+    module = soft(need.text)
+    return softdep.in_vain(host, module) if module else ""
 
 
 def _check_memory(host: Host, needs: Sequence[Need]) -> None:
