@@ -349,6 +349,9 @@ def test_a_setting_that_keeps_the_desktop_from_starting_is_found(tmp_path: Path)
     with pytest.raises(HookError, match="several users have such a setting: a, b; choose one with"):
         written(host)
     assert [one.user for one in written(host, "b")] == ["", "b"]
+    # The card links in these rules are named in the setting of the other user.
+    grow(tmp_path, {RULES[1:]: f'{MARK}SYMLINK+="dri/vfio-hooks-0000-09-00-0"'})
+    assert [one.user for one in written(host, "b")] == ["b"]
 
 
 def test_without_a_desktop_the_hint_is_about_this_verb(command: Command) -> None:

@@ -113,15 +113,19 @@ def write(host: WritableHost, setting: Setting) -> None:
 def written(host: Host, user: str | None = None) -> list[Setting]:
     """The settings of ours that there are, for whichever desktop: root's own, and that of `user`
     or of the only user who has one. A session is not needed, because a wrong setting may be what
-    keeps the desktop from starting. Raises HookError if several users have one."""
-    users = [user] if user else user_names(host)
-    homes = {account(host, name).home: name for name in users}
-    own = [Setting(f"{home}/{VARIABLES}", "", name) for home, name in homes.items()]
-    own = [one for one in own if _is_ours(host, one)]
+    keeps the desktop from starting. Rules with the links that another user's setting names are left
+    out. Raises HookError if several users have one."""
+    names = [*user_names(host), *([user] if user else [])]
+    homes = {account(host, name).home: name for name in names}
+    every = [Setting(f"{home}/{VARIABLES}", "", name) for home, name in homes.items()]
+    every = [one for one in every if _is_ours(host, one)]
+    own = [one for one in every if user in (None, one.user)]
     if len(own) > 1:
         whose = ", ".join(one.user for one in own)
         raise HookError(f"several users have such a setting: {whose}", "choose one with --user")
-    return [one for one in (Setting(RULES, ""), Setting(XORG, "")) if _is_ours(host, one)] + own
+    is_needed = every != own and "SYMLINK" in (setting_text(host, RULES) or "")
+    roots = [Setting(path, "") for path in ((XORG,) if is_needed else (RULES, XORG))]
+    return [one for one in roots if _is_ours(host, one)] + own
 
 
 def _is_ours(host: Host, setting: Setting) -> bool:
