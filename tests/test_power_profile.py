@@ -221,6 +221,16 @@ def test_a_daemon_that_is_started_to_be_asked_is_asked_once() -> None:
     assert held.daemon.profile() == "power-saver"
 
 
+def test_a_daemon_that_was_stopped_is_not_started_to_end_a_hold() -> None:
+    held = Held()
+    held.hold.take()
+    held.daemon.holds.clear()
+    held.hold.hear(Signal("NameOwnerChanged", (NAMES[0], ":1.7", "")))
+    held.bus.call = stopped  # type: ignore[assignment,method-assign]
+    held.hold.end()
+    assert held.told == []
+
+
 def stopped(*_: object) -> NoReturn:
     raise Interrupted("stopped")
 

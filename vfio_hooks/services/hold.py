@@ -107,7 +107,8 @@ class Hold:
         chosen again here, unless somebody else holds a profile: a choice would end their hold.
         """
         cookie, self.cookie = self.cookie, None
-        if cookie is None:
+        # The bus would start a daemon that somebody has stopped, and that one knows no hold.
+        if cookie is None or self.is_gone:
             return
         with self._applied():
             self.bus.call(self.name, "ReleaseProfile", cookie)
