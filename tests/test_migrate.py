@@ -475,6 +475,21 @@ def test_a_table_that_a_test_decides_on_says_so(command: Command, lines: str, to
     assert verdict.why.partition("; in the script this depends on ")[2] == told
 
 
+def test_what_decides_in_another_file_is_told_with_that_file(tmp_path: Path) -> None:
+    (tmp_path / "part.sh").write_text("sysctl vm.stat_interval=120\nsysctl vm.swappiness=$level\n")
+    caller = tmp_path / "qemu.d/win11/prepare/begin/start.sh"
+    caller.parent.mkdir(parents=True)
+    choice = "on_ac_power && level=1 || level=10"
+    caller.write_text(f"#!/bin/sh\n{choice}\nif on_ac_power; then\n  . /part.sh\nfi\n")
+    caller.chmod(0o755)
+    (read,) = scripts(str(tmp_path), "win11", str(tmp_path))
+    first, *others = read.verdicts
+    assert first.why.endswith(f"; in the script this depends on line 3 of {caller}")
+    assert {one.why for one in others} == {
+        f"line 2 of {caller} decides when the script runs: 1 or 10"
+    }
+
+
 def test_loops_in_loops_are_followed(command: Command) -> None:
     """Work that doubled with each loop would be too much."""
     depth = 24

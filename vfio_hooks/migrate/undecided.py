@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from vfio_hooks.migrate.verdict import VALUES, Options, Verdict
 from vfio_hooks.record import replace
-from vfio_hooks.shell.choices import Path, both
+from vfio_hooks.shell.choices import Branch, Path, both
 from vfio_hooks.shell.expansion import UNKNOWN
 
 Setting: TypeAlias = tuple[str, Path, Options]
@@ -28,19 +28,28 @@ def decided(found: Sequence[tuple[Path, Verdict]]) -> Iterator[Verdict]:
     settings = dict.fromkeys((one.table, path, one.options) for path, one in found if _counts(one))
     contested = dict(_contested(list(settings)))
     for path, one in found:
-        why = contested.get((one.table, path, one.options), "") if _counts(one) else ""
-        if not why and one.kind == "table" and _is_vague(one):
+        why = ""
+        if _counts(one) and (choice := contested.get((one.table, path, one.options))):
+            branch, values = choice
+            why = f"{_place(branch, one)} decides when the script runs: {values}"
+        elif one.kind == "table" and _is_vague(one):
             why = "what it changes is only known when the script runs"
         if why:
             yield replace(one, kind="keep", why=why, table="", kept_from=one.table)
         else:
-            yield replace(one, why=one.why + _condition(path)) if _counts(one) else one
+            yield replace(one, why=one.why + _condition(path, one)) if _counts(one) else one
 
 
-def _condition(path: Path) -> str:
+def _condition(path: Path, one: Verdict) -> str:
     """The words for a line that a test decides on, while its table is always used."""
-    lines = [f"line {branch.line}" for branch in path if not branch.guards]
+    lines = [_place(branch, one) for branch in path if not branch.guards]
     return f"; in the script this depends on {' and '.join(lines)}" if lines else ""
+
+
+def _place(branch: Branch, one: Verdict) -> str:
+    """The line of an `if`, with its file if that is not the one of the verdict."""
+    where = f" of {branch.file}" if branch.file != one.file else ""
+    return f"line {branch.line}{where}"
 
 
 def _counts(one: Verdict) -> bool:
@@ -58,8 +67,9 @@ def _is_vague(one: Verdict) -> bool:
     )
 
 
-def _contested(settings: Sequence[Setting]) -> Iterator[tuple[Setting, str]]:
-    """The settings of which a script makes only one or another, each with the words for that."""
+def _contested(settings: Sequence[Setting]) -> Iterator[tuple[Setting, tuple[Branch, str]]]:
+    """The settings of which a script makes only one or another, each with what decides that, and
+    the words for the values."""
     for table in dict.fromkeys(table for table, _, _ in settings):
         here = [one for one in settings if one[0] == table]
         against: dict[Setting, dict[Setting, None]] = {}
@@ -69,7 +79,7 @@ def _contested(settings: Sequence[Setting]) -> Iterator[tuple[Setting, str]]:
                 against.setdefault(one, {one: None})[other] = None
                 against.setdefault(other, {one: None})[other] = None
         for setting, several in against.items():
-            yield setting, _told(setting, list(several))
+            yield setting, _choice(setting, list(several))
 
 
 def _differ(one: Setting, other: Setting, settings: Sequence[Setting]) -> bool:
@@ -93,11 +103,11 @@ def _is_set(options: Options, path: Path, settings: Sequence[Setting]) -> bool:
     return any(one == options and both(path, where) is not None for _, where, one in settings)
 
 
-def _told(setting: Setting, several: Sequence[Setting]) -> str:
+def _choice(setting: Setting, several: Sequence[Setting]) -> tuple[Branch, str]:
     other = next(one for one in several if both(setting[1], one[1]) is None)
     branch = next(one for one in other[1] if both(setting[1], (one,)) is None)
     texts = [" ".join(value for _, value in options) for _, _, options in several]
     known = [text for text in dict.fromkeys(texts) if UNKNOWN not in text]
     if len(known) < len(set(texts)):
         known.append("another value")
-    return f"line {branch.line} decides when the script runs: {' or '.join(known)}"
+    return branch, " or ".join(known)
