@@ -288,6 +288,7 @@ def test_records_of_the_kernels_buffer(tmp_path: Path, monkeypatch: pytest.Monke
         return pieces.pop(0) or pieces.pop(0)
 
     path = tmp_path / "kmsg"
+    assert kernel_buffer(str(path)) == []
     path.touch()
     monkeypatch.setattr(os, "read", read)
     found = kernel_buffer(str(path))

@@ -76,7 +76,8 @@ def of_boot(boot: int) -> list[Line]:
 
 
 def kernel_buffer(path: str = KMSG) -> list[Line]:
-    """The kernel's log of this boot, from its own buffer. Raises HookError.
+    """The kernel's log of this boot, from its own buffer; nothing in a container, which has none.
+    Raises HookError.
 
     A read returns one record: "priority,number,microseconds,flags;text", and lines of tags that
     begin with a space. https://www.kernel.org/doc/Documentation/ABI/testing/dev-kmsg
@@ -84,6 +85,8 @@ def kernel_buffer(path: str = KMSG) -> list[Line]:
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     try:
         return [line for record in _records(path) for line in _of_record(record, booted)]
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise unreadable(path, error) from None
 
