@@ -475,6 +475,16 @@ def test_a_table_that_a_test_decides_on_says_so(command: Command, lines: str, to
     assert verdict.why.partition("; in the script this depends on ")[2] == told
 
 
+def test_each_value_from_branches_in_branches_is_told(command: Command) -> None:
+    lines = "case $(uname) in\na) x=2 ;;\nb) x=3 ;;\n*) x=4 ;;\nesac"
+    text = f"#!/bin/sh\nx=1\nif on_ac_power; then\n{lines}\nfi\nsysctl vm.swappiness=$x\n"
+    script(command, text)
+    (read,) = scripts(str(command.hooks), "win11", str(command.host))
+    assert sorted((one.kind, one.command[-1]) for one in read.verdicts) == [
+        ("keep", number) for number in "1234"
+    ]
+
+
 def test_what_decides_in_another_file_is_told_with_that_file(tmp_path: Path) -> None:
     (tmp_path / "part.sh").write_text("sysctl vm.stat_interval=120\nsysctl vm.swappiness=$level\n")
     caller = tmp_path / "qemu.d/win11/prepare/begin/start.sh"

@@ -1,13 +1,16 @@
 """What is decided only when a script runs: the branches of an `if`, and the values that they give
 to variables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from vfio_hooks.record import record, replace
+from vfio_hooks.shell.expansion import UNKNOWN
 
 MOST_VALUES = 4
 """For how many values of a variable, and in how many branches, a command is followed."""
+_MOST_PATHS = 64
+"""More of them are not told apart: each of some conditions can double them."""
 
 
 @record
@@ -45,19 +48,24 @@ def both(one: Path, other: Path) -> Path | None:
 
 
 def values_at(history: Sequence[tuple[Path, str]], path: Path) -> list[tuple[Path, str]]:
-    """The values that a variable may have here, each with the path on which it has it. `history`
-    are those that it was given, in order. An empty one says less than others and is left out."""
+    """The values that a variable may have here, each with a path on which it has it. `history` are
+    those that it was given, in order. An empty one says less than others and is left out."""
     found: list[tuple[Path, str]] = []
-    rest = path
+    rests = [path]
     for where, value in reversed(history):
-        here = both(rest, where)
-        if here is None:
-            continue
-        found.insert(0, (here, value))
-        added = [branch for branch in here if branch not in rest]
-        others = both(rest, (added[-1].others(),)) if added else None
-        if others is None:
-            break
-        rest = others
+        found[:0] = [(here, value) for rest in rests if (here := both(rest, where)) is not None]
+        rests = [one for rest in rests for one in _without(rest, where)]
+        if len(found) + len(rests) > _MOST_PATHS:
+            return [(path, UNKNOWN)]
     given = [one for one in found if one[1]] or found[:1]
     return given if len({value for _, value in given}) != 1 else [(path, given[0][1])]
+
+
+def _without(path: Path, where: Path) -> Iterator[Path]:
+    """The paths of what stands in the branches of `path` but not in all those of `where`."""
+    rest: Path | None = path
+    for branch in where:
+        if rest is not None:
+            if others := both(rest, (branch.others(),)):
+                yield others
+            rest = both(rest, (branch,))
