@@ -148,7 +148,8 @@ class Hold:
         while wanted not in [self._heard(signal) for signal in self.bus.signals()]:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self.bus], [], [], left)[0]:
-                self.warn(f"tuned did not set its profile {wanted} within {APPLIED:g} s")
+                late = f"tuned did not set its profile {wanted} within {APPLIED:g} s"
+                self.warn(f"{late}; journalctl -u tuned")
                 return
 
     def _heard(self, signal: Signal) -> str | int | None:
