@@ -419,17 +419,18 @@ MODULES = {"proc/sys/kernel/osrelease": "6.12"}
             {**MODULES, "lib/modules/6.12/modules.softdep": "# own\nsoftdep amdgpu pre: xe"},
             [
                 "have the initramfs load vfio-pci ahead of amdgpu: a line in /etc/initramfs-tools/"
-                "modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of dracut. modprobe "
-                "takes only the first softdep of a module, and amdgpu itself has one"
+                "modules (too late if lsinitramfs shows amdgpu), MODULES= of /etc/mkinitcpio.conf "
+                "or force_drivers= of dracut. modprobe takes only the first softdep of a module, "
+                "and amdgpu itself has one"
             ],
         ),
         (
             {"etc/modprobe.d/amd.conf": "install amdgpu modprobe -i amdgpu-pro"},
             [
                 "have the initramfs load vfio-pci ahead of amdgpu: a line in /etc/initramfs-tools/"
-                "modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of dracut. "
-                "a softdep of amdgpu would switch off the install line that loads it, in "
-                "/etc/modprobe.d/amd.conf"
+                "modules (too late if lsinitramfs shows amdgpu), MODULES= of /etc/mkinitcpio.conf "
+                "or force_drivers= of dracut. A softdep of amdgpu would switch off the install "
+                "line that loads it, in /etc/modprobe.d/amd.conf"
             ],
         ),
     ],

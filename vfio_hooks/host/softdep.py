@@ -33,16 +33,17 @@ def in_vain(host: Host, module: str) -> str:
     if any(of_line(words, module) is not None for _, words in own(host)):
         return f"{COUNTS}, and {module} itself has one"
     if path := installing(host, module):
-        return f"a softdep of {module} would switch off the install line that loads it, in {path}"
+        return f"A softdep of {module} would switch off the install line that loads it, in {path}"
     return ""
 
 
 def by_initramfs(module: str, why: str) -> str:
     """How vfio-pci comes first where a softdep is in vain."""
+    # initramfs-tools starts udev, which loads what it finds there, before it loads that list.
     return (
         f"have the initramfs load vfio-pci ahead of {module}: a line in "
-        f"/etc/initramfs-tools/modules, MODULES= of /etc/mkinitcpio.conf or force_drivers= of "
-        f"dracut{why and f'. {why}'}"
+        f"/etc/initramfs-tools/modules (too late if lsinitramfs shows {module}), MODULES= of "
+        f"/etc/mkinitcpio.conf or force_drivers= of dracut{why and f'. {why}'}"
     )
 
 
