@@ -14,7 +14,7 @@ COUNTS = (2, 3, 2, 2)
 
 def a_path(indices: dict[int, int]) -> Path:
     return tuple(
-        Branch("file", line, (index % COUNTS[line],), COUNTS[line])
+        Branch("file", line, 0, (index % COUNTS[line],), COUNTS[line])
         for line, index in indices.items()
     )
 
@@ -42,7 +42,7 @@ def test_each_way_has_the_value_that_was_given_last(given_on: list[Path], here: 
 def test_too_many_ways_are_not_told_apart() -> None:
     """Each of these would double them."""
     history = [
-        (tuple(Branch("file", line + more, (0,), 2) for more in (0, 1)), str(line))
+        (tuple(Branch("file", line + more, 0, (0,), 2) for more in (0, 1)), str(line))
         for line in range(0, 60, 2)
     ]
     assert values_at(history, ()) == [((), UNKNOWN)]

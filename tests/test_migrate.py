@@ -485,6 +485,22 @@ def test_each_value_from_branches_in_branches_is_told(command: Command) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "on_ac_power && x=2; grep -q a /b && x=3",
+        "if on_ac_power; then x=2; fi; if grep -q a /b; then x=3; fi",
+        "if on_ac_power; then x=2; fi && grep -q a /b && x=3",
+    ],
+)
+def test_two_choices_in_one_line_are_two(command: Command, line: str) -> None:
+    script(command, f"#!/bin/sh\nx=1\n{line}\nsysctl vm.swappiness=$x\n")
+    (read,) = scripts(str(command.hooks), "win11", str(command.host))
+    assert sorted((one.kind, one.command[-1]) for one in read.verdicts) == [
+        ("keep", number) for number in "123"
+    ]
+
+
 def test_what_decides_in_another_file_is_told_with_that_file(tmp_path: Path) -> None:
     (tmp_path / "part.sh").write_text("sysctl vm.stat_interval=120\nsysctl vm.swappiness=$level\n")
     caller = tmp_path / "qemu.d/win11/prepare/begin/start.sh"

@@ -105,7 +105,7 @@ class _Walk(Walk):
                 walk = replace(walk, sure=False)
             if holds is not False:
                 all_decide = [one for each, _ in node.branches[: index + 1] for one in each]
-                taken = self._in_branch(node.line, index, count, all_decide)
+                taken = self._in_branch(node, index, count, all_decide)
                 (walk if walk is self else taken).nodes(body)
             if holds:
                 return
@@ -121,7 +121,7 @@ class _Walk(Walk):
             if holds is (node.kind == "||"):
                 return
             if holds is None:
-                walk = self._in_branch(node.line, int(node.kind == "||"), 2, node.body[:1])
+                walk = self._in_branch(node, int(node.kind == "||"), 2, node.body[:1])
 
     def _case(self, node: Case) -> None:
         subject = " ".join(self._words(node.word))
@@ -132,7 +132,7 @@ class _Walk(Walk):
             fits = self._fits(subject, patterns) if known else None
             doubtful = doubtful or fits is None
             if fits is not False:
-                walk = self._in_branch(node.line, index, count) if doubtful else self
+                walk = self._in_branch(node, index, count) if doubtful else self
                 walk.nodes(body)
             if fits:
                 return

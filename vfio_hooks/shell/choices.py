@@ -15,15 +15,21 @@ _MOST_PATHS = 64
 
 @record
 class Branch:
-    """Which of the `count` branches of the `if` at this line of a file may be taken. One without
-    an `else` still has the branch in which nothing is done. `guards`: the `if` only looks whether
-    something is there."""
+    """Which of the `count` branches of an `if` may be taken, that at this `place` among the words
+    of a file's line. One without an `else` still has the branch in which nothing is done. `guards`:
+    the `if` only looks whether something is there."""
 
     file: str
     line: int
+    place: int
     indices: tuple[int, ...]
     count: int
     guards: bool = False
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What is the same for all branches of an `if`."""
+        return self.file, self.line, self.place
 
     def others(self) -> "Branch":
         """All the other branches."""
@@ -37,13 +43,13 @@ Path: TypeAlias = tuple[Branch, ...]
 
 def both(one: Path, other: Path) -> Path | None:
     """The path of what stands in these branches and in those; None if nothing can."""
-    found = {(branch.file, branch.line): branch for branch in one}
+    found = {branch.key: branch for branch in one}
     for branch in other:
-        known = found.get((branch.file, branch.line), branch)
+        known = found.get(branch.key, branch)
         indices = tuple(index for index in known.indices if index in branch.indices)
         if not indices:
             return None
-        found[branch.file, branch.line] = replace(branch, indices=indices)
+        found[branch.key] = replace(branch, indices=indices)
     return tuple(found.values())
 
 

@@ -30,11 +30,11 @@ def parse(text: str) -> tuple[tuple[Node, ...], Unreadable | None]:
 class _Parser(SimpleCommands):
     def one(self) -> Node:
         """The next command, with the commands that pipes, && and || join to it."""
-        line, found = self._token().line, self._piped()
+        line, place, found = self._token().line, self.place, self._piped()
         while (operator := self._operator()) in _JOINTS:
             self.place += 1
             self._skip_newlines()
-            found = Block(line, operator, (found, self._piped()))
+            found = Block(line, operator, (found, self._piped()), place=place)
         return found
 
     def _piped(self) -> Node:
@@ -124,7 +124,7 @@ class _Parser(SimpleCommands):
                 break
         self.place += 1
         self._redirections()
-        return If(opening.line, tuple(branches))
+        return If(opening.line, tuple(branches), self.place)
 
     def _condition(self, opening: Word) -> Node:
         """[[ A && B ]] is [[ A ]] && [[ B ]]. A condition with other operators, such as <, is kept
@@ -199,7 +199,7 @@ class _Parser(SimpleCommands):
             self._skip_newlines()
             if self._keyword() == "esac":
                 self.place += 1
-                return Case(opening.line, word, tuple(arms))
+                return Case(opening.line, word, tuple(arms), self.place)
             patterns: list[Word] = []
             while self._operator() != ")":
                 token = self._token()

@@ -26,10 +26,12 @@ class Pipe:
 
 @record
 class If:
-    """Branches, each with the commands that are its condition; an `else` has none."""
+    """Branches, each with the commands that are its condition; an `else` has none. `place` tells it
+    from others in the same line; that of Case and Block does so, too."""
 
     line: int
     branches: tuple[tuple[tuple["Node", ...], tuple["Node", ...]], ...]
+    place: int = 0
 
 
 @record
@@ -39,6 +41,7 @@ class Case:
     line: int
     word: Word
     arms: tuple[tuple[tuple[Word, ...], tuple["Node", ...]], ...]
+    place: int = 0
 
 
 @record
@@ -50,6 +53,7 @@ class Block:
     kind: str
     body: tuple["Node", ...]
     redirections: tuple[tuple[str, Word], ...] = ()
+    place: int = 0
 
 
 @record

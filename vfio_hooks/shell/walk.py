@@ -13,7 +13,7 @@ from vfio_hooks.shell.conditions import guards, holds, is_doubtful
 from vfio_hooks.shell.expansion import UNKNOWN
 from vfio_hooks.shell.run import Action, Run
 from vfio_hooks.shell.tokens import Piece, Word
-from vfio_hooks.shell.tree import Block, For, Node, Pipe, Simple
+from vfio_hooks.shell.tree import Block, Case, For, If, Node, Pipe, Simple
 from vfio_hooks.shell.words import expanded
 
 TYPE_CHECKING = False
@@ -55,10 +55,11 @@ class Walk:
     within: tuple[tuple[str, ...], ...] = ()
 
     def _in_branch(
-        self: One, line: int, index: int, count: int, decides: Sequence[Node] = ()
+        self: One, node: If | Case | Block, index: int, count: int, decides: Sequence[Node] = ()
     ) -> One:
         """The walk in a branch of an `if` that these commands decide when the script runs."""
-        branch = Branch(self.file, self.at or line, (index,), count, guards(decides))
+        line = self.at or node.line
+        branch = Branch(self.file, line, node.place, (index,), count, guards(decides))
         return replace(self, sure=False, path=both(self.path, (branch,)) or self.path)
 
     def _each_value(self: One, node: Node) -> Iterator[One]:
