@@ -10,6 +10,7 @@ from tests.vm.direct import HOOKS
 from tests.vm.domains import Domain
 from tests.vm.guest import Guest
 from tests.vm.release import USER
+from vfio_hooks.wait import until
 
 # It tells all that it is and has, and then runs on with a child.
 HELPER = """\
@@ -85,12 +86,16 @@ def test_a_helper_for_the_life_of_a_vm(hooked: Guest, vm: Domain) -> None:
     assert hooked.virsh("domstate", NAME).stdout.strip() == "running"
     broken = unit.format("broken")
     hooked.wait(f"vfio-hooks log '{NAME}' | grep --fixed-strings --quiet '{broken} ended'")
-    hooked.wait(f'[ "$({UNITS} | wc -l)" = {len(there)} ]')
+    until(lambda: units(hooked) == there, 180)
     assert units(hooked) == there
     log = hooked.run(f"vfio-hooks log '{NAME}'").stdout
     assert f"{broken} ended: exit code 3" in log
     own = hooked.run(f"journalctl --sync; journalctl -o cat -u '{broken}'").stdout
     assert "out of order" in own
+    lock = f"vfio-hooks-inhibit-{vm.uuid}.service"
+    hooked.run(f"systemctl kill --signal=KILL {lock}")
+    hooked.wait(f"systemctl show --property=NRestarts {lock} | grep --quiet =1")
+    hooked.wait("systemd-inhibit --list | grep --quiet vfio-hooks")
     print(log, hooked.run("vfio-hooks status").stdout, sep="\n")
     hooked.destroy(NAME)
     assert units(hooked) == []

@@ -57,7 +57,8 @@ def plan(event: Event, domain: Domain, options: Options, host: Host) -> Iterator
     knob = Transient(
         f"vfio-hooks-inhibit-{domain.uuid}.service",
         (*lock, *lifetime(domain.name)),
-        (f"Description=No suspend while VM {domain.name} runs",),
+        # On a host under load, logind may not answer in time.
+        (f"Description=No suspend while VM {domain.name} runs", "Restart=on-failure"),
         title=f"inhibits {what.replace(':', ', ')}",
     )
     yield Step("inhibit", knob, Override(knob.value))
