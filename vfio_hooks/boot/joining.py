@@ -106,11 +106,11 @@ def other(text: str, given: Iterable[str]) -> str:
         lines = list(given)
         return softdep.first_of(lines, module) or softdep.install_of(lines, module)
     prefix = _prefix(text)
-    pattern, counts = next(
-        ((kind.found, kind.counts) for kind in _LISTS if kind.prefix == prefix), (_ONE_GIB, 0)
-    )
-    found = _all(pattern, given) if prefix else []
-    return found[counts][0] if found else ""
+    for kind in _LISTS:
+        if prefix == kind.prefix and (found := _all(kind.found, given)):
+            return found[kind.counts][0]
+    found = _all(_ONE_GIB, given) if prefix == PAGES else []
+    return found[0][0] if found else ""
 
 
 def beside(text: str, instead: str) -> str:

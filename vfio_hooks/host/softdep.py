@@ -32,7 +32,8 @@ def in_vain(host: Host, module: str) -> str:
     """Why a softdep in modprobe.d cannot put vfio-pci before a module; "" if it can."""
     if any(of_line(words, module) is not None for _, words in own(host)):
         return f"{COUNTS}, and {module} itself has one"
-    if path := installing(host, module):
+    path = next((path for path, words in boot.modprobe(host) if is_install(words, module)), "")
+    if path:
         return f"A softdep of {module} would switch off the install line that loads it, in {path}"
     return ""
 
@@ -47,14 +48,9 @@ def by_initramfs(module: str, why: str) -> str:
     )
 
 
-def installing(host: Host, module: str) -> str:
-    """The file with an install line for a module, as Debian's nvidia package has; "" for none."""
-    lines = boot.modprobe(host)
-    return next((path for path, words in lines if is_install(words, module)), "")
-
-
 def is_install(words: list[str], module: str) -> bool:
-    """Whether a line is a command that modprobe runs in place of loading a module."""
+    """Whether a line is a command that modprobe runs in place of loading a module, as Debian's
+    nvidia package has one."""
     return words[:1] == ["install"] and _names(words, module)
 
 
